@@ -1,0 +1,32 @@
+# gansweep: `make sweep` and `make test` need python3 and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup sweep test check bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+sweep: $(READY)  ## the default search: ten minutes on two cores, to a registered champion
+	$(BIN)/gansweep run --time-budget 10m
+
+test: $(READY)  ## every test that needs no GPU
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## the published numbers
+	$(BIN)/python benchmarks/fid.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/peer_ray_dcgan.py
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,160 @@
+"""Whether the game between D and G is alive: what is read each tick, and the verdict on it.
+
+Owns: `Reading` (what D says of held-out reals, training reals and fresh fakes), `Tally` (sums kept on
+the device between two ticks, read once), `verdict`, `hopeless`. Refuses: knowing trials or files.
+
+Everything rests on the AUC, P(D(real) > D(fake)): a rank statistic, so it means the same for every loss.
+The fakes are those of the raw G, the player; fid judges its average.
+NaN policy: a score that is not finite makes every number of the reading NaN and the verdict `diverged`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.records import TrialRecord
+
+ONE_SIDED = 0.05
+"""Balance below this: one side has won the tick. Good generators are seen at 0.2 to 0.8."""
+
+COLLAPSED = 0.05
+"""Diversity below this: the fakes are one picture."""
+
+PATIENCE = 4
+"""Ticks in a row that a game must be lost, with a fid that has stopped falling, to be hopeless."""
+
+_DEAD = ("d_wins", "g_wins", "collapsed")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What D says at a tick; the fields are those of `TrialRecord` with the same names."""
+
+    balance: float
+    auc: float
+    overfit: float
+    score_real: float
+    score_fake: float
+    accuracy_real: float
+    accuracy_fake: float
+    diversity: float
+
+
+def auc(positive: Tensor, negative: Tensor) -> Tensor:
+    """P(positive > negative) + 0.5 P(equal), for scores (N,) and (M,): a scalar in [0, 1]."""
+    order = positive[:, None] - negative[None, :]
+    return ((order > 0).double() + 0.5 * (order == 0).double()).mean()
+
+
+def from_auc(value: float) -> float:
+    """1 - |2 AUC - 1|: 1 where D is at chance, 0 where one side has won."""
+    return 1.0 - abs(2.0 * value - 1.0)
+
+
+def read(held: Tensor, train: Tensor, fake: Tensor, diversity: Tensor) -> Reading:
+    """Make a reading of D's scores (N,) on held-out reals, training reals and fresh fakes.
+
+    diversity: scalar of `spread_ratio`. One transfer from the device for all numbers.
+    """
+    held, train, fake = held.float(), train.float(), fake.float()
+    numbers = torch.stack(
+        [
+            auc(held, fake),
+            auc(train, held),
+            held.mean().double(),
+            fake.mean().double(),
+            (held > 0).double().mean(),
+            (fake < 0).double().mean(),
+            diversity.double(),
+        ]
+    ).tolist()
+    if not all(map(math.isfinite, numbers)):
+        return Reading(*[math.nan] * 8)
+    return Reading(from_auc(numbers[0]), *numbers)
+
+
+def spread_ratio(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean pixel variance over a batch of fakes (N,C,H,W) divided by that of reals (M,C,H,W)."""
+    return fake.float().var(dim=0).mean() / real.float().var(dim=0).mean().clamp_min(1e-12)
+
+
+def verdict(reading: Reading, losses: Sequence[float]) -> str:
+    """One word for a tick: `diverged`, `collapsed`, `d_wins`, `g_wins` or `healthy`.
+
+    losses: whatever else must be finite for the training to have a meaning.
+    """
+    if not math.isfinite(reading.auc) or not all(map(math.isfinite, losses)):
+        return "diverged"
+    if reading.diversity < COLLAPSED:
+        return "collapsed"
+    if reading.balance < ONE_SIDED:
+        return "d_wins" if reading.auc > 0.5 else "g_wins"
+    return "healthy"
+
+
+def hopeless(records: Sequence[TrialRecord]) -> bool:
+    """Whether the game has been lost for `PATIENCE` ticks while the best fid stood still.
+
+    Both are asked for: a relativistic D may have AUC 1 all along and still teach its G.
+    """
+    last = records[-PATIENCE:]
+    if len(last) < PATIENCE or any(record.verdict not in _DEAD for record in last):
+        return False
+    return last[-1].objective >= last[0].objective
+
+
+class Tally:
+    """Running means of a tick, kept on the device: adding never waits for it, reading does once.
+
+    A NaN anywhere makes its mean NaN, so the read is also the finite check of the tick.
+    """
+
+    NAMES = ("loss_d", "sign_real", "sign_fake", "grad_norm_d", "loss_g", "grad_norm_g", "penalty")
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = {name: torch.zeros((), device=device) for name in self.NAMES}
+        self._counts = dict.fromkeys(self.NAMES, 0)
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add one scalar to the mean called `name`."""
+        self._sums[name] += value.detach()
+        self._counts[name] += 1
+
+    def read(self) -> dict[str, float]:
+        """The means since the last read, and start anew. A mean of nothing is 0."""
+        sums = torch.stack([self._sums[name] for name in self.NAMES]).tolist()
+        means = {n: s / max(self._counts[n], 1) for n, s in zip(self.NAMES, sums, strict=True)}
+        for name in self.NAMES:
+            self._sums[name].zero_()
+            self._counts[name] = 0
+        return means
+
+
+@contextmanager
+def as_played(*networks: nn.Module) -> Iterator[None]:
+    """Inside: the networks answer as they do in the game, without gradients, and learn nothing.
+
+    Batch norms use the batch's statistics but do not keep them; all else is in eval mode, so that
+    spectral norm takes no power iteration.
+    """
+    norms = [m for n in networks for m in n.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for network in networks:
+        network.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for network in networks:
+            network.train()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

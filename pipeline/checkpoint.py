@@ -1,0 +1,191 @@
+"""Every byte that a trial leaves on disk, and every file name.
+
+Owns: `TrialFolder`: `records.jsonl`, two checkpoints `state-<kimg>-<sha>.pt`, the best generator
+`best-<kimg>-<sha>.pt`, sample grids `samples/<kimg>.png`. Refuses: deciding when.
+
+A file is written under a temporary name and renamed, and carries the start of its own SHA-256 in its
+name: a truncated or altered one is recognised, named and left out. Loaded with weights_only, so a file
+from elsewhere can hold wrong numbers but run nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.config import TrialConfig
+from pipeline.errors import CheckpointError
+from pipeline.networks import Generator, ImageShape, build
+from pipeline.records import TrialRecord
+
+FORMAT = 1
+_KEPT = 2
+_NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
+
+
+class TrialFolder:
+    """The folder of one trial. `damaged` names the files that were found damaged and left out."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.damaged: list[str] = []
+        (root / "samples").mkdir(parents=True, exist_ok=True)
+
+    def save(self, kimg: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint and delete all but the newest two."""
+        self._write("state", kimg, state)
+        for path in self._newest("state")[_KEPT:]:
+            path.unlink(missing_ok=True)
+
+    def restore(self) -> dict[str, Any] | None:
+        """The state of the newest whole checkpoint, or None where there is none."""
+        for path in self._newest("state"):
+            try:
+                return read_checked(path)
+            except CheckpointError as error:
+                self.damaged.append(str(error))
+        return None
+
+    def save_best(self, kimg: int, state: dict[str, Any]) -> None:
+        """Write the best generator so far in place of the one before."""
+        kept = self._write("best", kimg, state)
+        for path in self._newest("best"):
+            if path != kept:
+                path.unlink(missing_ok=True)
+
+    def drop_states(self) -> None:
+        """Delete the checkpoints of a trial that is over; records and best generator stay."""
+        for path in self._newest("state"):
+            path.unlink(missing_ok=True)
+
+    def append(self, record: TrialRecord) -> None:
+        """Add one row to records.jsonl."""
+        with (self.root / "records.jsonl").open("a", encoding="utf-8") as file:
+            file.write(record.to_json() + "\n")
+
+    def rewrite(self, records: Iterable[TrialRecord]) -> None:
+        """Replace records.jsonl, atomically."""
+        text = "".join(record.to_json() + "\n" for record in records)
+        _replace(self.root / "records.jsonl", text.encode())
+
+    def records(self) -> list[TrialRecord]:
+        """The rows of records.jsonl; a last line torn by a crash is left out."""
+        return read_records(self.root)
+
+    def save_grid(self, kimg: int, images: Tensor, columns: int = 10) -> Path:
+        """Write uint8 images (N,H,W,C) as one PNG, `columns` to a row."""
+        path = grid_path(self.root, kimg)
+        buffer = io.BytesIO()
+        grid_image(images, columns).save(buffer, format="PNG")
+        _replace(path, buffer.getvalue())
+        return path
+
+    def _write(self, kind: str, kimg: int, state: dict[str, Any]) -> Path:
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **state}, buffer)
+        data = buffer.getvalue()
+        path = self.root / f"{kind}-{kimg:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
+        _replace(path, data)
+        return path
+
+    def _newest(self, kind: str) -> list[Path]:
+        return sorted((p for p in self.root.glob(f"{kind}-*.pt") if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def load_best(root: Path) -> dict[str, Any]:
+    """The best generator of the trial in `root`: keys config, shape, kimg, record, ema.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    found = sorted(root.glob("best-*.pt"), reverse=True)
+    problems = []
+    for path in found:
+        try:
+            return read_checked(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+    raise CheckpointError("; ".join(problems) or f"trial {root.name} has no best generator yet")
+
+
+def best_generator(root: Path) -> tuple[Generator, dict[str, Any]]:
+    """The best generator of the trial in `root`, ready to draw on the CPU, and what `load_best` gives.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    best = load_best(root)
+    generator, _ = build(TrialConfig.from_dict(best["config"]), ImageShape(**best["shape"]))
+    generator.load_state_dict(best["ema"])
+    return generator.eval().requires_grad_(False), best
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """Load a checkpoint onto the CPU after comparing its bytes with the hash in its name.
+
+    Raises:
+        CheckpointError: the file is truncated, altered, unreadable or of another format.
+    """
+    match = _NAME.fullmatch(path.name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from error
+    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[3]:
+        raise CheckpointError(f"{path.name} is damaged: its bytes do not match its name")
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
+        raise CheckpointError(f"{path.name} is no checkpoint: {type(error).__name__}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path.name} was written by another version of gansweep")
+    return state
+
+
+def read_records(root: Path) -> list[TrialRecord]:
+    """The records of the trial in `root`, oldest first; lines that are not whole are left out."""
+    path = root / "records.jsonl"
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            records.append(TrialRecord.from_dict(json.loads(line)))
+        except (ValueError, AttributeError):
+            continue
+    return records
+
+
+def grid_path(root: Path, kimg: int) -> Path:
+    """Where the sample grid of a tick lies."""
+    return root / "samples" / f"{kimg:06d}.png"
+
+
+def grid_image(images: Tensor, columns: int) -> Image.Image:
+    """uint8 (N,H,W,C) -> one picture, row by row; missing cells are black."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    canvas = torch.zeros(rows * columns, height, width, channels, dtype=torch.uint8)
+    canvas[:count] = images.cpu()
+    sheet = canvas.view(rows, columns, height, width, channels).permute(0, 2, 1, 3, 4)
+    array = sheet.reshape(rows * height, columns * width, channels).numpy()
+    return Image.fromarray(array[:, :, 0] if channels == 1 else array)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

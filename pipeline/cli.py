@@ -1,0 +1,411 @@
+"""The command line: arguments in, one call each, words and an exit code out.
+
+Owns: names and help of commands and flags, exit codes (0 done, 1 failed, 2 the user's mistake,
+130 interrupted). Refuses: everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import ConfigError, SweepError, UserError
+
+app = typer.Typer(
+    name="gansweep",
+    help="Search hyper-parameters of GANs on your images; register the best generator in MLflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out_console = Console(soft_wrap=True, highlight=False)
+err_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_DEFAULTS = SweepConfig()
+_UNLIMITED = 100_000
+
+Model = Annotated[
+    str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, or a sweep's folder (its best).")
+]
+Tracking = Annotated[
+    str, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store or server.")
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run [40; no limit with a time budget].")]
+TimeBudget = Annotated[str, typer.Option(help="Stop searching after e.g. 90s, 10m, 8h, 2d.")]
+GpuHours = Annotated[float | None, typer.Option(min=0.0, help="Stop searching after this many GPU hours.")]
+Concurrency = Annotated[int | None, typer.Option(min=0, help="Trials at a time [what the machine allows].")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+
+
+@app.command()
+def run(
+    space: Annotated[str, typer.Option(help="A space: TOML file or shipped name.")] = "mnist5k",
+    data: Annotated[
+        str, typer.Option(help="mnist5k, digits, cifar10, ..., folder:PATH or npz:PATH.")
+    ] = _DEFAULTS.data,
+    name: Annotated[str, typer.Option(help="Name of the sweep and its folder [the space's].")] = "",
+    out: Annotated[Path, typer.Option(help="Where sweeps live.")] = Path("runs"),
+    trials: Trials = None,
+    kimg: Annotated[
+        int | None, typer.Option(min=1, help="Length of a full trial in kimg [the space's].")
+    ] = None,
+    time_budget: TimeBudget = "",
+    gpu_hours: GpuHours = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of every trial.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Fix a hyper-parameter; repeatable."),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="tpe or random.")] = _DEFAULTS.sampler,
+    pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = _DEFAULTS.pruner,
+    cpus_per_trial: Annotated[float, typer.Option(help="CPU cores (and threads) of one trial.")] = 1.0,
+    gpus_per_trial: Annotated[str, typer.Option(help="GPU share of one trial, or auto.")] = "auto",
+    concurrency: Concurrency = None,
+    address: Annotated[str, typer.Option(help="Ray cluster: local, auto or HOST:PORT.")] = "local",
+    storage: Annotated[
+        str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL [a file of the sweep].")
+    ] = "",
+    tracking_uri: Tracking = "",
+    register: Annotated[str, typer.Option(help="Register the best as this model [the sweep's name].")] = "",
+    no_register: Annotated[bool, typer.Option("--no-register", help="Register nothing.")] = False,
+    extractor: Annotated[
+        str, typer.Option(help="auto, classifier, inception or pixels: what fid measures in.")
+    ] = _DEFAULTS.extractor,
+    extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
+    fid_samples: Annotated[int, typer.Option(help="Generated images per fid.")] = _DEFAULTS.fid_samples,
+    image_size: Annotated[int, typer.Option(help="Side of folder images [chosen].")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, stop.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search. Repeated with the same arguments, it goes on with the sweep that is there."""
+    from pipeline import spaces, sweep
+
+    chosen = spaces.load(space)
+    fixed = _settings(set_ or [])
+    if kimg is not None:
+        fixed["kimg"] = kimg
+    if fixed:
+        chosen = chosen.override(fixed)
+    budget = _seconds(time_budget)
+    config = SweepConfig(
+        name=name or Path(space).stem,
+        data=data,
+        space=space,
+        image_size=image_size,
+        trials=trials or (_UNLIMITED if budget or gpu_hours else _DEFAULTS.trials),
+        time_budget_sec=budget,
+        gpu_hours=gpu_hours or 0.0,
+        seed=seed,
+        sampler=sampler,
+        pruner=pruner,
+        extractor=extractor,
+        extractor_weights=extractor_weights,
+        fid_samples=fid_samples,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=_share(gpus_per_trial),
+        concurrency=concurrency or 0,
+        address=address,
+    )
+    outcome = sweep.run(
+        sweep.Request(
+            space=chosen,
+            config=config,
+            out=out,
+            register=None if no_register else register or config.name,
+            tracking_uri=tracking_uri,
+            storage=storage,
+            dry_run=dry_run,
+            live=_live(quiet),
+            say=_sayer(quiet),
+        )
+    )
+    _conclude(outcome)
+
+
+@app.command()
+def resume(
+    sweep_dir: Annotated[Path, typer.Argument(help="The folder that `run` made.")],
+    trials: Trials = None,
+    time_budget: TimeBudget = "",
+    gpu_hours: GpuHours = None,
+    concurrency: Concurrency = None,
+    tracking_uri: Tracking = "",
+    storage: Annotated[str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL.")] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Go on with an interrupted sweep; trials and budgets may grow."""
+    from pipeline import sweep
+
+    changes: dict[str, Any] = {"trials": trials, "gpu_hours": gpu_hours, "concurrency": concurrency}
+    if time_budget:
+        changes["time_budget_sec"] = _seconds(time_budget)
+    outcome = sweep.resume(
+        sweep_dir,
+        {key: value for key, value in changes.items() if value is not None},
+        tracking_uri=tracking_uri,
+        storage=storage,
+        live=_live(quiet),
+        say=_sayer(quiet),
+    )
+    _conclude(outcome)
+
+
+@app.command()
+def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")]) -> None:
+    """Print the leaderboard of a sweep, running or finished, and write its report.html."""
+    from pipeline import report as reports
+    from pipeline.summary import read
+
+    summary = read(SweepPaths(sweep_dir).summary)
+    if not summary:
+        raise SweepError(
+            "a sweep's folder holds a summary.json",
+            seen=str(sweep_dir),
+            fix="name the folder that `run` made",
+        )
+    _leaderboard(summary)
+    out_console.print(f"report: {reports.build(sweep_dir)}")
+
+
+@app.command()
+def validate(
+    files: Annotated[list[str], typer.Argument(help="Spaces (.toml) and cluster files (.yaml).")],
+) -> None:
+    """Check spaces and cluster files, offline."""
+    from pipeline import jobs, spaces
+
+    for file in files:
+        path = Path(file)
+        if path.suffix in (".yaml", ".yml"):
+            notes = jobs.check(path)
+            out_console.print(f"{file}: ok ({'; '.join(notes)})", markup=False)
+            continue
+        space = spaces.load(file)
+        said = f"{len(space.search)} searched, {len(space.enqueue)} enqueued, hash {space.hash}"
+        out_console.print(f"{file}: ok ({said})", markup=False)
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option(help="Where sweeps would live.")] = Path("runs"),
+    tracking_uri: Tracking = "",
+    address: Annotated[str, typer.Option(help="Also look into this Ray cluster.")] = "",
+) -> None:
+    """Look at what this machine (and a cluster) has for a sweep."""
+    from pipeline import doctor as doctors
+
+    findings = doctors.diagnose(out, tracking_uri or None, address or None)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    colours = {"ok": "green", "warn": "yellow", "bad": "red"}
+    for finding in findings:
+        table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.name, finding.text)
+    out_console.print(table)
+    if doctors.worst(findings) == "bad":
+        raise typer.Exit(1)
+
+
+@app.command()
+def register(
+    model: Model,
+    name: Annotated[str, typer.Option(help="Name in the registry [the sweep's].")] = "",
+    alias: Annotated[
+        str, typer.Option(help="champion, candidate, ... [champion if it is the best].")
+    ] = "auto",
+    tracking_uri: Tracking = "",
+) -> None:
+    """Register the best of a sweep, or set an alias of a registered version (roll back)."""
+    from pipeline import models
+
+    done = models.register(model, name=name, alias=alias, tracking_uri=tracking_uri)
+    out_console.print(f"{done.uri} (version {done.version}): {done.reason}", markup=False)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Option(help="Images to measure against.")],
+    n: Annotated[int, typer.Option("-n", min=2, help="Generated images.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 1,
+    extractor: Annotated[str, typer.Option(help="auto, classifier, inception or pixels.")] = "auto",
+    extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
+    from pipeline import models
+
+    numbers = models.evaluate(
+        model,
+        data=data,
+        n=n,
+        seed=seed,
+        extractor=extractor,
+        weights=extractor_weights,
+        tracking_uri=tracking_uri,
+        say=_sayer(json_),
+    )
+    if json_:
+        sys.stdout.write(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for key, value in numbers.items():
+        table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
+    out_console.print(table)
+
+
+@app.command()
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="FILE.png (a grid) or FILE.npz (images, labels).")],
+    n: Annotated[int, typer.Option("-n", help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="The same model, n and seed give the same bytes.")] = 0,
+    label: Annotated[int | None, typer.Option(help="Only this class (conditional models).")] = None,
+    truncation: Annotated[float, typer.Option(help="Scale of z: below 1 is safer and less varied.")] = 1.0,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Draw images from a generator into a PNG grid or an npz file."""
+    from pipeline import models
+
+    written = models.sample(
+        model, out, n=n, seed=seed, label=label, truncation=truncation, tracking_uri=tracking_uri
+    )
+    out_console.print(f"{n} images: {written}", markup=False)
+
+
+def main() -> None:
+    """The entry point of the `gansweep` command."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own errors: an unknown flag, a value of another type
+            _fail(error.format_message())
+        if os.environ.get("GANSWEEP_TRACEBACK"):
+            raise
+        err_console.print(f"failed: {type(error).__name__}: {error}", style="red", markup=False)
+        err_console.print("set GANSWEEP_TRACEBACK=1 to see where", markup=False)
+        sys.exit(1)
+
+
+def _fail(message: str) -> None:
+    err_console.print("error: " + " ".join(message.split()), markup=False)
+    sys.exit(2)
+
+
+def _conclude(outcome: Any) -> None:
+    """Print what came of a sweep, and leave with its exit code."""
+    if outcome.state == "planned":
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        for row in outcome.plan:
+            table.add_row(*row)
+        out_console.print(table)
+        return
+    if outcome.state == "interrupted":
+        err_console.print(
+            f"interrupted; go on with: gansweep resume {shlex.quote(str(outcome.root))}", markup=False
+        )
+        raise typer.Exit(130)
+    _leaderboard(outcome.summary)
+    _next_steps(outcome)
+    if not outcome.summary.get("best"):
+        err_console.print("no trial has a fid; the causes stand in the leaderboard")
+        raise typer.Exit(1)
+
+
+def _leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
+    from pipeline.report import text_table
+
+    rows = text_table(summary, limit)
+    if not rows:
+        return
+    table = Table(*rows[0], box=None, padding=(0, 2), header_style="bold")
+    for row in rows[1:]:
+        table.add_row(*row)
+    out_console.print(table)
+    for final in summary.get("finalists", []):
+        best, numbers = final["best"], final["measurement"]
+        out_console.print(
+            f"finalist {best['trial']}: fid {best['fid']:.2f} with fresh latents"
+            f" (search said {best['search_fid']:.2f}), held-out fid {numbers.get('fid_held', float('nan')):.2f}",
+            markup=False,
+        )
+
+
+def _next_steps(outcome: Any) -> None:
+    done, root = outcome.summary.get("registered"), Path(os.path.relpath(outcome.root))
+    uri = shlex.quote(outcome.tracking_uri)
+    if done:
+        out_console.print(f"\n[bold]{done['uri']}[/] is version {done['version']}")
+        out_console.print(
+            "sample it:   " + f"gansweep sample {done['uri']} -n 100 --out samples.png --tracking-uri {uri}"
+        )
+    out_console.print(f"report:      {root / 'report.html'}", markup=False)
+    out_console.print(f"MLflow:      mlflow ui --backend-store-uri {uri}", markup=False)
+    out_console.print(f"Optuna:      optuna-dashboard {root / 'study.journal'}", markup=False)
+
+
+def _sayer(quiet: bool) -> Any:
+    if quiet:
+        return lambda text: None
+    return lambda text: err_console.print(text, style="dim", markup=False)
+
+
+def _live(quiet: bool) -> bool:
+    return not quiet and err_console.is_terminal
+
+
+def _seconds(text: str) -> float:
+    """`90s`, `10m`, `8h`, `2d` or plain seconds; empty is 0, no bound."""
+    if not text:
+        return 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match or float(match[1]) == 0:
+        raise ConfigError("a time budget is a number with s, m, h or d", seen=text, fix="write 10m")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _share(text: str) -> float:
+    if text == "auto":
+        return -1.0
+    try:
+        share = float(text)
+    except ValueError:
+        share = float("nan")
+    if not share >= 0:
+        raise ConfigError("--gpus-per-trial is auto or a number from 0", seen=text, fix="write 0.25 or auto")
+    return share
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`key=value` as TOML would read it; what TOML cannot read is a text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError("--set takes key=value", seen=pair, fix="write --set batch_size=64")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = text.strip()
+    return settings

@@ -1,0 +1,233 @@
+"""Every knob of gansweep, typed, with its unit, its bounds and one line of meaning.
+
+Owns: `TrialConfig` (what one GAN is and how it trains; the names a space may use) and `SweepConfig`
+(how many trials, how judged, where). Refuses: defaults hidden elsewhere, unknown keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.errors import ConfigError, nearest
+
+
+def _number(default: float, low: float, high: float, meaning: str, unit: str = "") -> Any:
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "meaning": meaning, "unit": unit}
+    )
+
+
+def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
+
+
+def _flag(default: bool, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
+
+
+def _text(default: str, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
+
+
+class _Checked:
+    """Bounds checking and strict construction shared by the two frozen configs."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            checked = check_value(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, checked)
+
+    @classmethod
+    def fields(cls) -> dict[str, dataclasses.Field[Any]]:
+        """The fields by name, in the order in which they are declared."""
+        return {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Build from a mapping; an unknown key is a ConfigError naming the nearest valid one."""
+        check_names(values, cls.fields())
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, ready for JSON or TOML."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig(_Checked):
+    """One GAN and its training. Progress counts in kimg: thousands of real images shown to D."""
+
+    # Networks
+    architecture: str = _choice("dcgan", ("mlp", "dcgan", "resnet"), "family of G and D")
+    width_g: int = _number(32, 2, 2048, "G: channels at the highest resolution (mlp: units)", "channels")
+    width_d: int = _number(32, 2, 2048, "D: channels at the highest resolution (mlp: units)", "channels")
+    depth_g: int = _number(1, 1, 8, "G: layers per resolution (mlp: hidden layers)", "layers")
+    depth_d: int = _number(1, 1, 8, "D: layers per resolution (mlp: hidden layers)", "layers")
+    z_dim: int = _number(64, 1, 2048, "length of the latent vector z ~ N(0, I)")
+    conditional: bool = _flag(False, "class embedding in G, projection in D; needs labels")
+    norm_g: str = _choice("batch", ("none", "batch"), "normalisation in G (resnet has none)")
+    norm_d: str = _choice("none", ("none", "batch", "layer", "spectral"), "normalisation in D")
+
+    # The game
+    loss: str = _choice(
+        "nonsaturating",
+        ("minimax", "nonsaturating", "hinge", "lsgan", "wasserstein", "relativistic"),
+        "adversarial loss",
+    )
+    penalty: str = _choice("none", ("none", "r1", "r1r2", "gp", "dragan"), "gradient penalty on D")
+    gamma: float = _number(1.0, 0.0, 1e4, "strength of the penalty")
+    penalty_interval: int = _number(1, 1, 64, "lazy regularisation: penalty every k-th D step", "D steps")
+    n_critic: int = _number(1, 1, 20, "D steps per G step")
+    d_warmup_kimg: float = _number(0.0, 0.0, 1e4, "D trains alone first", "kimg")
+
+    # Optimisation
+    batch_size: int = _number(64, 2, 8192, "images per step", "images")
+    lr_g: float = _number(2e-4, 1e-7, 1.0, "Adam learning rate of G")
+    lr_d: float = _number(2e-4, 1e-7, 1.0, "Adam learning rate of D")
+    beta1: float = _number(0.5, 0.0, 0.999, "Adam beta1 of G and D")
+    beta2: float = _number(0.999, 0.0, 0.99999, "Adam beta2 of G and D")
+    ema_halflife_kimg: float = _number(5.0, 0.0, 1e5, "half-life of G's weight average; 0 = none", "kimg")
+
+    # Budget and numerics
+    kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg")
+    tick_kimg: int = _number(5, 1, 100_000, "interval between two reports", "kimg")
+    precision: str = _choice("float32", ("float32", "bfloat16"), "arithmetic of the forward passes")
+    seed: int = _number(0, 0, 2**63 - 1, "seed of everything random in the trial")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tick_kimg > self.kimg:
+            object.__setattr__(self, "tick_kimg", self.kimg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(_Checked):
+    """One search over one space on one data set, as resolved from the command line."""
+
+    name: str = _text("mnist5k", "name of the sweep and of its folder")
+    data: str = _text("mnist5k", "image source: mnist5k, digits, folder:PATH, npz:PATH, cifar10, ...")
+    image_size: int = _number(0, 0, 4096, "resize folder images to this; 0 = a size is chosen", "pixels")
+    space: str = _text("mnist5k", "the space's file or shipped name")
+    trials: int = _number(40, 1, 1_000_000, "trials to ask for")
+    time_budget_sec: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "seconds")
+    gpu_hours: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "GPU hours")
+    seed: int = _number(0, 0, 2**31 - 1, "seed of the search and of every trial")
+    sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
+    pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how losers stop early")
+    extractor: str = _text("auto", "auto, classifier, inception or pixels")
+    extractor_weights: str = _text("", "local weights file of the inception extractor")
+    fid_samples: int = _number(
+        2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"
+    )
+    finalists: int = _number(3, 1, 100, "best trials measured again after the search")
+    cpus_per_trial: float = _number(1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores")
+    gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPU share of one trial; -1 = auto", "GPUs")
+    concurrency: int = _number(0, 0, 100_000, "trials at a time; 0 = what the resources allow")
+    address: str = _text("local", "Ray cluster: local, auto, or HOST:PORT")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ConfigError(
+                "a sweep's name is letters, digits, '.', '_', '-' and starts with a letter or digit",
+                seen=self.name,
+                fix="choose another --name",
+            )
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Every file a sweep owns, below its folder (a trial's own files: `pipeline.checkpoint`)."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "sweep.toml"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.journal"
+
+    @property
+    def spool(self) -> Path:
+        return self.root / "spool.jsonl"
+
+    @property
+    def shipped(self) -> Path:
+        return self.root / "shipped.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def stop(self) -> Path:
+        """While this file exists, trials end at their next step."""
+        return self.root / "stop"
+
+    @property
+    def ray(self) -> Path:
+        return self.root / "ray"
+
+    @property
+    def packed(self) -> Path:
+        return self.root / "champion"
+
+    def trial(self, number: int) -> Path:
+        return self.root / "trials" / str(number)
+
+
+def check_names(values: Mapping[str, object], valid: Mapping[str, object]) -> None:
+    """Raise ConfigError for the first key of `values` that is not in `valid`."""
+    for name in values:
+        if name not in valid:
+            raise ConfigError(
+                "every key names a field of the configuration", seen=name, fix=nearest(name, valid)
+            )
+
+
+def check_value(field: dataclasses.Field[Any], value: object) -> Any:
+    """Return `value` in the field's type, or raise ConfigError saying the bound it breaks."""
+    kind, name = str(field.type), field.name
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} is true or false", seen=value, fix=f"write {name} = true")
+        return value
+    if kind == "str":
+        return _check_text(field, value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name} is a number", seen=value, fix=f"write {name} = {field.default}")
+    if kind == "int" and value != int(value if math.isfinite(value) else 0):
+        raise ConfigError(f"{name} is a whole number", seen=value, fix=f"write {name} = {field.default}")
+    low, high = field.metadata["low"], field.metadata["high"]
+    if not low <= value <= high:  # also refuses NaN
+        raise ConfigError(
+            f"{name} lies in [{low:g}, {high:g}]", seen=value, fix=f"the default is {field.default}"
+        )
+    return int(value) if kind == "int" else float(value)
+
+
+def _check_text(field: dataclasses.Field[Any], value: object) -> str:
+    choices = field.metadata.get("choices")
+    if not isinstance(value, str):
+        raise ConfigError(f"{field.name} is a text", seen=value, fix="put it in quotes")
+    if choices is not None and value not in choices:
+        raise ConfigError(
+            f"{field.name} is one of {', '.join(choices)}", seen=value, fix=nearest(value, choices)
+        )
+    return value

@@ -1,0 +1,87 @@
+"""The exceptions of gansweep, and what a caller should do about each.
+
+GansweepError
+|-- UserError             the input is wrong: shown as one line, exit code 2; fix it and run again
+|   |-- ConfigError       a hyper-parameter or an option is unknown or out of bounds
+|   |-- SpaceError        a file of search_spaces/ cannot be read or contradicts itself
+|   |-- DataError         the images cannot be used as they are
+|   |-- EvaluatorError    the extractor, its weights or its statistics do not fit
+|   |-- SweepError        the sweep's folder cannot be used (another sweep, in use, missing)
+|   `-- RegistryError     the tracking store or the registry does not have or take what was asked
+|-- CheckpointError       a checkpoint is missing or damaged: use the one before
+`-- TrialError            a trial cannot go on: it is told FAIL, the sweep goes on
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GansweepError(Exception):
+    """Base of everything gansweep raises on purpose."""
+
+
+class UserError(GansweepError):
+    """The caller's input breaks a rule.
+
+    Args:
+        rule: the rule that must hold, as a sentence without its full stop.
+        seen: the value that broke it.
+        fix: what to type or change instead.
+    """
+
+    def __init__(self, rule: str, *, seen: object, fix: str) -> None:
+        super().__init__(f"{rule}; got {_one_line(seen)}; {fix}")
+        self.rule, self.seen, self.fix = rule, seen, fix
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.rule, self.seen, self.fix)
+
+
+class ConfigError(UserError):
+    """A hyper-parameter or an option is unknown or out of bounds."""
+
+
+class SpaceError(UserError):
+    """A search space cannot be read or contradicts itself."""
+
+
+class DataError(UserError):
+    """The images cannot be used as they are."""
+
+
+class EvaluatorError(UserError):
+    """The extractor, its weights or its statistics do not fit."""
+
+
+class SweepError(UserError):
+    """The sweep's folder cannot be used."""
+
+
+class RegistryError(UserError):
+    """The tracking store or the registry does not have or take what was asked."""
+
+
+class CheckpointError(GansweepError):
+    """A checkpoint is missing or damaged; the caller uses the one before."""
+
+
+class TrialError(GansweepError):
+    """A trial cannot go on; it is told FAIL and the sweep goes on."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Say which valid name was probably meant: `did you mean 'lr_g'?`, or list all of them."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else "valid names: " + ", ".join(names)
+
+
+def _one_line(value: object) -> str:
+    text = " ".join((value if isinstance(value, str) else repr(value)).split()) or "nothing"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _rebuild(kind: type[UserError], rule: str, seen: object, fix: str) -> UserError:
+    return kind(rule, seen=seen, fix=fix)

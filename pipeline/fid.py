@@ -1,0 +1,386 @@
+"""Distances between sets of features, and the evaluator that gives a generator its fid.
+
+Owns: streamed float64 statistics, the Frechet distance with the reals' factor computed once, its
+extrapolation and per-class form, KID, precision/recall, density/coverage, the `Evaluator` and its cache
+on disk. Refuses: images (`pipeline.features`), verdicts (`pipeline.evaluation`).
+
+NaN policy: features that are not finite make a distance NaN here, and None in `Evaluator.score`; no
+distance is ever guessed. Distances depend on the number of samples, so that number is in the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data import Dataset, cache_root
+from pipeline.errors import EvaluatorError
+from pipeline.features import Extractor, replacing
+
+BATCH = 500
+"""Most images in one batch of `Evaluator.score`; part of no result, it bounds memory."""
+_SPLIT = "train"
+_BLOCK = 2000  # rows and columns of a block of pairwise distances: 32 MB
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and unbiased covariance of n feature vectors: float64 (d,) and (d,d), on the CPU."""
+
+    n: int
+    mean: Tensor
+    cov: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Statistics:
+        """Statistics of float (n,d) features, n >= 2."""
+        moments = Moments()
+        moments.add(features)
+        return moments.statistics()
+
+
+class Moments:
+    """Accumulates `Statistics` batch by batch, by the pairwise update of Chan, Golub and LeVeque (1983)."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._mean = self._scatter = torch.zeros(0)
+
+    def add(self, features: Tensor) -> None:
+        """Take in float (n,d) features, n >= 1, on any device."""
+        batch = features.double()
+        mean = batch.mean(0)
+        centred = batch - mean
+        scatter = centred.T @ centred
+        if self.n:
+            total, shift = self.n + len(batch), mean - self._mean
+            scatter += self._scatter + torch.outer(shift, shift) * (self.n * len(batch) / total)
+            mean = self._mean + shift * (len(batch) / total)
+        self.n, self._mean, self._scatter = self.n + len(batch), mean, scatter
+
+    def statistics(self) -> Statistics:
+        """What has been taken in so far; at least two vectors."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.n}")
+        return Statistics(self.n, self._mean.cpu(), (self._scatter / (self.n - 1)).cpu())
+
+
+@dataclass(frozen=True)
+class RealFactor:
+    """One side of a Frechet distance, prepared once: root (d,r) with root @ root.T = cov.
+
+    n: vectors behind it. mean: float64 (d,). trace: of the covariance. r <= min(d, n - 1), its rank.
+    """
+
+    n: int
+    mean: Tensor
+    trace: float
+    root: Tensor
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> RealFactor:
+        """Factor the covariance by `eigh`; directions that n vectors cannot span are dropped as noise."""
+        values, vectors = torch.linalg.eigh(statistics.cov)
+        rank = min(len(values), statistics.n - 1)
+        root = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
+        return cls(statistics.n, statistics.mean, float(statistics.cov.trace()), root)
+
+
+def frechet(real: RealFactor, fake: Statistics) -> float:
+    """|m1-m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (FID: Heusel et al. 2017); NaN where not finite.
+
+    With S1 = R R', the eigenvalues of S1 S2 are those of the symmetric R' S2 R: no matrix root, no
+    complex numbers, nothing to add to the diagonal.
+    """
+    if not (fake.mean.isfinite().all() and fake.cov.isfinite().all()):
+        return math.nan
+    product = real.root.T @ fake.cov @ real.root
+    rank = min(len(product), fake.n - 1)
+    values = torch.linalg.eigvalsh((product + product.T) / 2)[-rank:]
+    return _frechet(real, fake.mean, float(fake.cov.trace()), float(values.clamp(min=0).sqrt().sum()))
+
+
+def frechet_few(real: RealFactor, features: Tensor) -> float:
+    """`frechet` to fewer feature vectors than dimensions, float (n,d): exact, cheaper, no covariance.
+
+    With S2 = B B', tr (S1 S2)^(1/2) is the nuclear norm of R' B, which has n columns only.
+    """
+    vectors = features.double().cpu()
+    if len(vectors) < 2:
+        raise ValueError(f"a covariance needs at least 2 feature vectors, got {len(vectors)}")
+    if not vectors.isfinite().all():
+        return math.nan
+    mean = vectors.mean(0)
+    centred = (vectors - mean) / math.sqrt(len(vectors) - 1)
+    nuclear = float(torch.linalg.svdvals(centred @ real.root).sum())
+    return _frechet(real, mean, float(centred.square().sum()), nuclear)
+
+
+def _frechet(real: RealFactor, mean: Tensor, trace: float, cross: float) -> float:
+    return max(0.0, float((real.mean - mean).square().sum()) + real.trace + trace - 2 * cross)
+
+
+def frechet_of(real: RealFactor, features: Tensor) -> float:
+    """`frechet` to float (n,d) features by the cheaper of the two ways."""
+    few = len(features) <= features.shape[1]
+    return frechet_few(real, features) if few else frechet(real, Statistics.of(features))
+
+
+def frechet_infinity(real: RealFactor, features: Tensor, *, points: int = 15, seed: int = 0) -> float:
+    """Extrapolate the distance to infinitely many samples (Chong and Forsyth 2020); may be below 0.
+
+    The intercept of a line through the distances of `points` random subsets, from n/5 to n, over 1/n.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.linspace(max(2, len(features) // 5), len(features), points).astype(int)
+    subsets = [features[torch.from_numpy(rng.permutation(len(features))[:size])] for size in sizes]
+    distances = [frechet_of(real, subset) for subset in subsets]
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
+
+
+def frechet_by_class(
+    real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
+) -> dict[int, float]:
+    """The distance within each class; a class with fewer than two vectors on either side is left out."""
+    result = {}
+    for label in sorted(set(real_labels.tolist())):
+        reals, fakes = real[real_labels == label], fake[fake_labels == label]
+        if min(len(reals), len(fakes)) >= 2:
+            result[label] = frechet_of(RealFactor.of(Statistics.of(reals)), fakes)
+    return result
+
+
+class Kid(NamedTuple):
+    """A squared maximum mean discrepancy (may be below 0: it is unbiased) and its standard error."""
+
+    value: float
+    error: float
+
+
+def kid(real: Tensor, fake: Tensor, *, size: int = 1000, seed: int = 0) -> Kid:
+    """Unbiased MMD^2 with the kernel (x'y/d + 1)^3 (Binkowski et al. 2018) of float (m,d) and (n,d).
+
+    The mean over disjoint random subsets of at most `size` vectors, at least ten where there are enough.
+    The usual hundred overlapping subsets have the same expectation, but their spread is no standard error.
+    """
+    count = min(len(real), len(fake))
+    if count < 4:
+        raise ValueError(f"KID needs at least 4 feature vectors on each side, got {count}")
+    size = max(2, min(size, count // 10))
+    rng = np.random.default_rng(seed)
+    pairs = [torch.from_numpy(rng.permutation(len(side))) for side in (real, fake)]
+    values = []
+    for start in range(0, count - size + 1, size):
+        x, y = (side[p[start : start + size]].double() for side, p in zip((real, fake), pairs, strict=True))
+        values.append(_mmd(x, y))
+    return Kid(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values))))
+
+
+def _mmd(x: Tensor, y: Tensor) -> float:
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(k: Tensor) -> Tensor:
+        return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+
+    return float(within(kernel(x, x)) + within(kernel(y, y)) - 2 * kernel(x, y).mean())
+
+
+class Manifold(NamedTuple):
+    """Shares in [0,1] (density may pass 1) of how the two sets cover one another."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifold(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> Manifold:
+    """Precision and recall (Kynkaanniemi et al. 2019, k=3), density and coverage (Naeem et al. 2020, k=5).
+
+    Balls reach to a point's k-th neighbour in its own set. Both sets should be of one size.
+    """
+    k, k_density = (min(wanted, len(real) - 1, len(fake) - 1) for wanted in (k, k_density))
+    real_own, fake_own = nearest_within(real, max(k, k_density)), nearest_within(fake, k)
+    covered = recalled = torch.zeros(len(real), dtype=torch.bool)
+    precise = inside = 0
+    for start in range(0, len(fake), _BLOCK):
+        block = _distances(fake[start : start + _BLOCK], real)
+        precise += int((block <= real_own[:, k - 1]).any(1).sum())
+        recalled = recalled | (block <= fake_own[start : start + _BLOCK, k - 1, None]).any(0)
+        near = block <= real_own[:, k_density - 1]
+        covered = covered | near.any(0)
+        inside += int(near.sum())
+    precision, density = precise / len(fake), inside / (k_density * len(fake))
+    return Manifold(precision, float(recalled.double().mean()), density, float(covered.double().mean()))
+
+
+def nearest_to(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Distances (n,k) float64, ascending, and indices (n,k) of each query's k nearest points.
+
+    Both are (n,d) and (m,d) of any number type; whatever n and m, memory stays bounded.
+    """
+    nearest = []
+    for query in torch.split(queries, _BLOCK):
+        found, places = torch.zeros(len(query), 0, dtype=torch.float64), torch.zeros(len(query), 0).long()
+        for start in range(0, len(points), _BLOCK):
+            block = _distances(query, points[start : start + _BLOCK]).topk(min(k, len(points) - start), 1, False)
+            found = torch.cat([found, block.values], 1)
+            places = torch.cat([places, block.indices + start], 1)
+            found, order = found.topk(min(k, found.shape[1]), 1, False)
+            places = places.gather(1, order)
+        nearest.append((found, places))
+    return torch.cat([n[0] for n in nearest]), torch.cat([n[1] for n in nearest])
+
+
+def nearest_within(points: Tensor, k: int) -> Tensor:
+    """Distances (n,k) float64, ascending, of each point's k nearest others."""
+    distances, places = nearest_to(points, points, k + 1)
+    # Itself is usually the first, but a duplicate may come before it: put it last, wherever it is.
+    itself = places == torch.arange(len(points))[:, None]
+    return distances.masked_fill(itself, math.inf).sort(1).values[:, :k]
+
+
+def _distances(queries: Tensor, points: Tensor) -> Tensor:
+    """All Euclidean distances (n,m), float64 on the CPU."""
+    targets = points.double().cpu()
+    origin = targets[:1]  # far from 0, |a|^2 + |b|^2 - 2ab would cancel
+    targets, starts = targets - origin, queries.double().cpu() - origin
+    squares = starts.square().sum(1, keepdim=True) + targets.square().sum(1)
+    return torch.addmm(squares, starts, targets.T, alpha=-2).clamp_(min=0).sqrt_()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """An extractor, the reals' statistics and a number of samples: what gives a fid its meaning.
+
+    Plain data throughout, so it pickles to other machines. samples: generated images per fid. shape:
+    (H,W,C) of the images. data: fingerprint of the data set.
+    """
+
+    extractor: Extractor
+    real: RealFactor
+    samples: int
+    shape: tuple[int, int, int]
+    data: str
+
+    @property
+    def hash(self) -> str:
+        """16 hex over extractor, data, split and samples; two fids compare only if it agrees."""
+        identity = f"evaluator-1 {self.extractor.hash} {self.data} {_SPLIT} {self.samples}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    @property
+    def extractor_name(self) -> str:
+        """One of `pipeline.features.NAMES`."""
+        return self.extractor.name
+
+    @property
+    def warning(self) -> str:
+        """What to know before trusting this evaluator's numbers; empty if nothing.
+
+        A sample of n has a distance of about d/8n of the reals' total variance to its own source:
+        measured on Gaussians for d = 64..2048 and n = 1,000..10,000.
+        """
+        share = self.extractor.dim / (8 * min(self.samples, self.real.n))
+        if share < 0.03:
+            return ""
+        return (
+            f"{self.samples} samples and {self.real.n} reals are few for {self.extractor.dim} dimensions: fid "
+            f"is about {share * self.real.trace:.3g} too high; compare it only at this number of samples"
+        )
+
+    def score(self, sample: Callable[[int], Tensor]) -> float | None:
+        """The fid of `samples` images, asked from `sample(n)` in batches of at most 500 uint8 (n,H,W,C).
+
+        Returns None where the features are not finite. Raises EvaluatorError for images of another shape.
+        """
+        few = self.samples <= self.extractor.dim
+        moments = Moments()
+        kept: list[Tensor] = []
+        for start in range(0, self.samples, BATCH):
+            images = sample(min(BATCH, self.samples - start))
+            self.check(images)
+            (kept.append if few else moments.add)(self.extractor(images))
+        fid = frechet_few(self.real, torch.cat(kept)) if few else frechet(self.real, moments.statistics())
+        return fid if math.isfinite(fid) else None
+
+    def check(self, images: Tensor) -> None:
+        """Raise EvaluatorError unless `images` are uint8 of the data's shape."""
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
+            raise EvaluatorError(
+                f"a generator's images are uint8 {self.shape}, as the data's",
+                seen=f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape[1:])}",
+                fix="evaluate it on the data that it was trained on",
+            )
+
+    def to(self, device: torch.device | str) -> Evaluator:
+        """A copy whose extractor runs on `device`; the small matrices stay on the CPU."""
+        return replace(self, extractor=self.extractor.to(device))
+
+
+def build_evaluator(
+    dataset: Dataset,
+    extractor: Extractor,
+    samples: int,
+    cache: Path | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Evaluator:
+    """The evaluator of `dataset`'s training split; its statistics are kept below `cache`.
+
+    Args:
+        samples: generated images per fid, at least 2.
+        cache: None means `data.cache_root()`. A damaged file there is made anew.
+        say: told the evaluator's `warning`, if it has one.
+    """
+    if samples < 2:
+        raise EvaluatorError("a fid needs at least 2 samples", seen=samples, fix="the default is 2000")
+    folder = (cache_root() if cache is None else cache) / "statistics"
+    path = folder / f"{dataset.fingerprint}-{extractor.hash}-{_SPLIT}.npz"
+    statistics = _read(path, len(dataset.train), extractor.dim)
+    if statistics is None:
+        statistics = _measure(extractor, dataset.train)
+        _write(path, statistics, say)
+    shape = (dataset.size, dataset.size, dataset.channels)
+    evaluator = Evaluator(extractor, RealFactor.of(statistics), samples, shape, dataset.fingerprint)
+    if evaluator.warning:
+        say(evaluator.warning)
+    return evaluator
+
+
+def _measure(extractor: Extractor, images: np.ndarray) -> Statistics:
+    moments = Moments()
+    for start in range(0, len(images), BATCH):
+        moments.add(extractor(torch.from_numpy(images[start : start + BATCH])))
+    return moments.statistics()
+
+
+def _read(path: Path, n: int, dim: int) -> Statistics | None:
+    """The cached statistics, or None where they are missing, damaged or of another size."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            count, mean, cov = int(stored["n"]), stored["mean"], stored["cov"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    sound = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
+    if not (sound and np.isfinite(mean).all() and np.isfinite(cov).all()):
+        return None
+    return Statistics(count, torch.from_numpy(mean), torch.from_numpy(cov))
+
+
+def _write(path: Path, statistics: Statistics, say: Callable[[str], None]) -> None:
+    try:
+        with replacing(path) as temporary:
+            np.savez(temporary, n=statistics.n, mean=statistics.mean.numpy(), cov=statistics.cov.numpy())
+    except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
+        say(f"the reals' statistics are not cached: {error}")

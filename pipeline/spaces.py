@@ -1,0 +1,318 @@
+"""A search space: what a file of search_spaces/ says, checked against `TrialConfig`, and its hash.
+
+Owns: the TOML format. Refuses: Optuna's and Ray's types (`pipeline.search` translates).
+
+    [fixed]                                    # every trial has these
+    kimg = 100
+    [search]                                   # every trial draws these
+    lr_g = { float = [1e-5, 1e-2], log = true }
+    width_g = { int = [8, 64], log = true }
+    loss = { choice = ["hinge", "nonsaturating"] }
+    gamma = { float = [0.1, 10.0], log = true, when = { penalty = ["r1", "gp"] } }
+    [[enqueue]]                                # tried first, in this order; what is left out is drawn
+    lr_g = 2e-4
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import TrialConfig, check_value
+from pipeline.errors import ConfigError, SpaceError, nearest
+
+_TABLES = ("fixed", "search", "enqueue")
+_NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # budgets compare by kimg; the seed is not a merit
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What one parameter is drawn from: `choices`, or numbers in [low, high], on a log scale or not.
+
+    when: other parameter -> the values with which this one takes part; else it keeps its default.
+    """
+
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    log: bool = False
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def contains(self, value: Any) -> bool:
+        """Whether the value could have been drawn."""
+        return value in self.choices if self.choices else self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Space:
+    """A checked space. `search` is in an order in which every `when` looks back only."""
+
+    fixed: Mapping[str, Any]
+    search: Mapping[str, Distribution]
+    enqueue: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything the space says; comments and order do not count."""
+        said = json.dumps(dataclasses.asdict(self), sort_keys=True, default=list)
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def active(self, name: str, drawn: Mapping[str, Any]) -> bool:
+        """Whether `name` takes part, given what has been drawn before it."""
+        known = {**self.fixed, **drawn}
+        return all(known.get(other) in values for other, values in self.search[name].when.items())
+
+    def config(self, drawn: Mapping[str, Any], **more: Any) -> TrialConfig:
+        """The trial that a draw stands for."""
+        return TrialConfig.from_dict({**self.fixed, **drawn, **more})
+
+    def override(self, values: Mapping[str, Any]) -> Space:
+        """The same space with some parameters fixed; what was searched or enqueued of them is gone."""
+        _check_fixed(values, "--set")
+        space = Space(
+            fixed={**self.fixed, **values},
+            search={n: d for n, d in self.search.items() if n not in values},
+            enqueue=tuple({n: v for n, v in p.items() if n not in values} for p in self.enqueue),
+        )
+        if not space.search:
+            raise SpaceError("a space searches at least one parameter", seen="none", fix="leave out a --set")
+        return space
+
+    def to_toml(self, prefix: str = "") -> str:
+        """The space as TOML text that `parse` reads back to an equal space; prefix: parent table with a dot."""
+        lines = [f"[{prefix}fixed]", *(f"{n} = {toml(v)}" for n, v in self.fixed.items())]
+        lines += ["", f"[{prefix}search]"]
+        lines += [f"{name} = {_toml_distribution(d)}" for name, d in self.search.items()]
+        for point in self.enqueue:
+            lines += ["", f"[[{prefix}enqueue]]", *(f"{n} = {toml(v)}" for n, v in point.items())]
+        return "\n".join(lines) + "\n"
+
+    def differences(self, other: Space) -> list[str]:
+        """The keys in which two spaces differ, as `search.lr_g`."""
+        ours, theirs = self._flat(), other._flat()
+        return sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+
+    def _flat(self) -> dict[str, Any]:
+        tables = {"fixed": self.fixed, "search": self.search}
+        flat = {f"{table}.{name}": value for table, rows in tables.items() for name, value in rows.items()}
+        return {**flat, "enqueue": [dict(point) for point in self.enqueue]}
+
+
+def load(name: str) -> Space:
+    """Read a space from a file, or a shipped one by its name (`mnist5k`, `dcgan`, ...).
+
+    Raises:
+        SpaceError: unreadable, or what it says breaks a rule.
+    """
+    path = find(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError("a space is a readable TOML file", seen=str(path), fix=str(error)) from error
+    return parse(text, path.name)
+
+
+def find(name: str) -> Path:
+    """The file of a space: a path as given, else a file shipped under that name."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_spaces()
+    if name.removesuffix(".toml") in shipped:
+        return shipped[name.removesuffix(".toml")]
+    if Path(name).name.removesuffix(".toml") in shipped and Path(name).parent.name == "search_spaces":
+        return shipped[Path(name).name.removesuffix(".toml")]
+    raise SpaceError("a space is a TOML file or a shipped name", seen=name, fix=nearest(name, shipped))
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """Name -> file of every space that comes with gansweep."""
+    installed = Path(str(resources.files("pipeline"))) / "search_spaces"
+    beside = Path(__file__).resolve().parent.parent / "search_spaces"
+    folder = installed if installed.is_dir() else beside
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def parse(text: str, name: str = "space") -> Space:
+    """Check the TOML text of a space.
+
+    Raises:
+        SpaceError: with the file's `name`, the rule, the value seen and the fix.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SpaceError(
+            f"{name}: a space is valid TOML", seen=str(error), fix="correct that line"
+        ) from error
+    return from_tables(tables, name)
+
+
+def from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
+    """Check a space that has been read already; raises as `parse` does."""
+    for table in tables:
+        if table not in _TABLES:
+            raise SpaceError(
+                f"{name}: a space has the tables [fixed], [search] and [[enqueue]]",
+                seen=f"[{table}]",
+                fix=nearest(table, _TABLES),
+            )
+    fixed, search = tables.get("fixed", {}), tables.get("search", {})
+    points = tables.get("enqueue", [])
+    if not isinstance(fixed, dict) or not isinstance(search, dict) or not search:
+        raise SpaceError(
+            f"{name}: a space has a [search] table with at least one parameter",
+            seen="none" if not search else type(search).__name__,
+            fix="add for example: lr_g = { float = [1e-5, 1e-2], log = true }",
+        )
+    if not isinstance(points, list) or not all(isinstance(p, dict) for p in points):
+        raise SpaceError(f"{name}: enqueue is a list of tables", seen=points, fix="write [[enqueue]]")
+    _check_fixed(fixed, f"{name} [fixed]")
+    drawn = {key: _distribution(key, value, f"{name} [search]") for key, value in search.items()}
+    both = sorted(fixed.keys() & drawn.keys())
+    if both:
+        raise SpaceError(f"{name}: a parameter is fixed or searched", seen=both[0], fix="keep one of the two")
+    space = Space(fixed=fixed, search=_in_order(drawn, fixed, name), enqueue=tuple(points))
+    for point in points:
+        _check_point(point, space, f"{name} [[enqueue]]")
+    return space
+
+
+def toml(value: Any) -> str:
+    """One TOML value: text, number, truth or a list of these."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _toml_distribution(d: Distribution) -> str:
+    parts = [f"choice = {toml(d.choices)}"]
+    if not d.choices:
+        bounds = [int(d.low), int(d.high)] if d.whole else [float(d.low), float(d.high)]
+        parts = [f"{'int' if d.whole else 'float'} = {toml(bounds)}", *(["log = true"] if d.log else [])]
+    if d.when:
+        parts.append("when = { " + ", ".join(f"{n} = {toml(v)}" for n, v in d.when.items()) + " }")
+    return "{ " + ", ".join(parts) + " }"
+
+
+def _field(name: str, where: str) -> dataclasses.Field[Any]:
+    fields = TrialConfig.fields()
+    if name not in fields:
+        raise SpaceError(f"{where}: every key names a hyper-parameter", seen=name, fix=nearest(name, fields))
+    return fields[name]
+
+
+def _check(name: str, value: Any, where: str) -> Any:
+    try:
+        return check_value(_field(name, where), value)
+    except ConfigError as error:
+        raise SpaceError(f"{where}: {error.rule}", seen=error.seen, fix=error.fix) from error
+
+
+def _check_fixed(values: Mapping[str, Any], where: str) -> None:
+    for name, value in values.items():
+        _check(name, value, where)
+
+
+def _distribution(name: str, value: Any, where: str) -> Distribution:
+    field_ = _field(name, where)
+    if name in _NOT_SEARCHED:
+        raise SpaceError(f"{where}: {name} is the same for all trials", seen=name, fix="put it in [fixed]")
+    form = f"{name} = {{ float|int = [low, high] }} or {{ choice = [...] }}"
+    if not isinstance(value, dict) or len(value.keys() & {"float", "int", "choice"}) != 1:
+        raise SpaceError(f"{where}: {name} is one distribution", seen=value, fix=f"write {form}")
+    for key in value:
+        if key not in ("float", "int", "choice", "log", "when"):
+            fix = nearest(key, ("float", "int", "choice", "log", "when"))
+            raise SpaceError(f"{where}: a distribution has known keys", seen=f"{name}.{key}", fix=fix)
+    when = _when(name, value.get("when", {}), where)
+    if "choice" in value:
+        choices = value["choice"]
+        if not isinstance(choices, list) or not choices or "log" in value:
+            raise SpaceError(f"{where}: choice is a list of values, without log", seen=value, fix=form)
+        return Distribution(choices=tuple(_check(name, c, where) for c in choices), when=when)
+    return _range(name, value, field_, when, where)
+
+
+def _range(
+    name: str, value: dict[str, Any], field_: Any, when: dict[str, tuple[Any, ...]], where: str
+) -> Distribution:
+    kind = "int" if "int" in value else "float"
+    bounds, log = value[kind], value.get("log", False)
+    if str(field_.type) != kind:
+        fix = f"{name} takes {{ {'choice' if str(field_.type) in ('str', 'bool') else field_.type} = [...] }}"
+        raise SpaceError(f"{where}: a distribution has its parameter's kind", seen=f"{name}.{kind}", fix=fix)
+    if not isinstance(bounds, list) or len(bounds) != 2 or not isinstance(log, bool):
+        raise SpaceError(
+            f"{where}: {kind} is [low, high] and log is true or false", seen=value, fix=f"correct {name}"
+        )
+    low, high = (_check(name, bound, where) for bound in bounds)
+    if not low < high:
+        raise SpaceError(f"{where}: {name}'s low bound is below its high one", seen=bounds, fix="swap them")
+    if log and low <= 0:
+        raise SpaceError(f"{where}: {name} on a log scale begins above 0", seen=bounds, fix="raise the bound")
+    return Distribution(low=low, high=high, whole=kind == "int", log=log, when=when)
+
+
+def _when(name: str, value: Any, where: str) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(value, dict) or not all(isinstance(v, list) and v for v in value.values()):
+        raise SpaceError(f"{where}: when is {{ other = [values] }}", seen=value, fix=f"correct {name}.when")
+    return {other: tuple(_check(other, v, where) for v in values) for other, values in value.items()}
+
+
+def _in_order(
+    search: dict[str, Distribution], fixed: Mapping[str, Any], name: str
+) -> dict[str, Distribution]:
+    """Sort so that a `when` looks back only; refuse absent names, impossible values and circles."""
+    for parameter, distribution in search.items():
+        for other, values in distribution.when.items():
+            if other not in search and other not in fixed:
+                raise SpaceError(
+                    f"{name}: a when names a parameter of this space",
+                    seen=f"{parameter}.when.{other}",
+                    fix=nearest(other, [*search, *fixed]),
+                )
+            possible = any(
+                search[other].contains(v) if other in search else v == fixed[other] for v in values
+            )
+            if not possible:
+                raise SpaceError(
+                    f"{name}: a when names a value that {other} can take",
+                    seen=list(values),
+                    fix=f"correct {parameter}.when",
+                )
+    ordered: dict[str, Distribution] = {}
+    while len(ordered) < len(search):
+        ready = [
+            p
+            for p, d in search.items()
+            if p not in ordered and all(o in ordered or o not in search for o in d.when)
+        ]
+        if not ready:
+            circle = ", ".join(p for p in search if p not in ordered)
+            raise SpaceError(f"{name}: whens do not form a circle", seen=circle, fix="remove one of them")
+        ordered.update({p: search[p] for p in ready})
+    return ordered
+
+
+def _check_point(point: Mapping[str, Any], space: Space, where: str) -> None:
+    for name, value in point.items():
+        _field(name, where)
+        if name not in space.search:
+            raise SpaceError(
+                f"{where}: a point names searched parameters", seen=name, fix=nearest(name, space.search)
+            )
+        checked = _check(name, value, where)
+        if not space.search[name].contains(checked):
+            raise SpaceError(f"{where}: {name} lies inside its own range", seen=value, fix="widen the range")

@@ -1,0 +1,128 @@
+"""summary.json: what a sweep has come to, rewritten atomically as it goes.
+
+Owns: the file that scripts, the live view and the report read; its keys are a contract (README).
+Refuses: deciding anything; MLflow.
+
+NaN policy: JSON has no NaN; a number that is not known is null.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.records import TrialRecord
+from pipeline.search import STATES, Entry, Ledger, rank
+
+_PERIOD_SEC = 0.5
+_LEADERS = 100
+
+
+class Summary:
+    """Keeps summary.json of a running search; a `Listener` that rewrites at most twice a second."""
+
+    def __init__(self, paths: SweepPaths, config: SweepConfig, evaluator: dict[str, Any]) -> None:
+        self.paths, self.config = paths, config
+        before = read(paths.summary)
+        self.extra: dict[str, Any] = {
+            "registered": before.get("registered"),
+            "evaluator": evaluator,
+            "finalists": before.get("finalists", []),
+        }
+        self.state = "running"
+        self.ledger: Ledger | None = None
+        self._written = 0.0
+
+    def on_start(self, entry: Entry) -> None:
+        self.write()
+
+    def on_record(self, entry: Entry, record: TrialRecord) -> None:
+        self.write()
+
+    def on_end(self, entry: Entry) -> None:
+        self.write()
+
+    def write(self, *, force: bool = False) -> None:
+        """Rewrite the file, unless that was done a moment ago."""
+        now = time.monotonic()
+        if self.ledger is None or (not force and now - self._written < _PERIOD_SEC):
+            return
+        self._written = now
+        replace_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
+
+    def content(self) -> dict[str, Any]:
+        """The whole summary as plain values."""
+        assert self.ledger is not None
+        entries = list(self.ledger.entries.values())
+        ranked = rank(entries)
+        finalists = self.extra["finalists"]
+        return {
+            "name": self.config.name,
+            "state": self.state,
+            "reason": self.ledger.reason,
+            "wall_seconds": round(self.ledger.seconds, 2),
+            "kimg_total": sum(e.records[-1].kimg for e in entries if e.records),
+            "trials": {state: sum(e.state == state for e in entries) for state in reversed(STATES)},
+            "trials_asked": self.config.trials,
+            "best": finalists[0]["best"] if finalists else _best(ranked),
+            "running": [_running(e) for e in entries if e.state == "running"],
+            "images_per_sec": round(sum(_speed(e) for e in entries if e.state == "running"), 1),
+            "leaderboard": [leader(entry) for entry in ranked[:_LEADERS]],
+            **self.extra,
+        }
+
+
+def leader(entry: Entry) -> dict[str, Any]:
+    """One row of the leaderboard: a trial at its best tick, and how it ended."""
+    best, last = entry.best, entry.records[-1] if entry.records else None
+    stable = best and last and best.fid and last.fid
+    return {
+        "trial": entry.number,
+        "state": entry.state,
+        "fid": best.fid if best else None,
+        "balance": best.to_dict()["balance"] if best else None,
+        "auc": best.to_dict()["auc"] if best else None,
+        "kimg": best.kimg if best else None,
+        "last_kimg": last.kimg if last else 0,
+        "verdict": last.verdict if last else "",
+        "stability": last.fid / best.fid if stable and best and last and best.fid and last.fid else None,
+        "params": entry.params,
+        "cause": entry.cause,
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A summary from disk; empty where there is none or it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _best(ranked: list[Entry]) -> dict[str, Any] | None:
+    row = leader(ranked[0]) if ranked else {"fid": None}
+    return None if row["fid"] is None else {k: row[k] for k in ("trial", "fid", "balance", "kimg", "params")}
+
+
+def _running(entry: Entry) -> dict[str, Any]:
+    row = leader(entry)
+    return {key: row[key] for key in ("trial", "fid", "balance", "last_kimg", "verdict")}
+
+
+def _speed(entry: Entry) -> float:
+    return entry.records[-1].images_per_sec if entry.records else 0.0

@@ -1,0 +1,32 @@
+"""From the search to the spool: which of its events MLflow is to know.
+
+Owns: names of runs, true final states, which files are worth an upload. Refuses: MLflow itself.
+"""
+
+from __future__ import annotations
+
+from pipeline.checkpoint import grid_path
+from pipeline.config import SweepPaths
+from pipeline.records import TrialRecord
+from pipeline.search import Entry
+from pipeline.tracker.spool import Spool
+
+_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+
+
+class Tracker:
+    """A `Listener` of the search that writes each event to the spool; the spool drops repetitions."""
+
+    def __init__(self, spool: Spool, paths: SweepPaths) -> None:
+        self._spool, self._paths = spool, paths
+
+    def on_start(self, entry: Entry) -> None:
+        self._spool.start(entry.number, f"trial-{entry.number:04d}", entry.params)
+
+    def on_record(self, entry: Entry, record: TrialRecord) -> None:
+        grid = grid_path(self._paths.trial(entry.number), record.kimg)
+        if self._spool.record(record) and grid.exists():
+            self._spool.artifact(entry.number, grid, "samples")
+
+    def on_end(self, entry: Entry) -> None:
+        self._spool.end(entry.number, _STATUS[entry.state], entry.cause)

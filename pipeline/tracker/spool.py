@@ -1,0 +1,136 @@
+"""The log on disk from which MLflow is fed: the truth of a sweep where MLflow is away.
+
+Owns: the file's format, its recovery after a kill, which event is a repetition. Refuses: knowing MLflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.records import TrialRecord
+
+Event = dict[str, Any]
+
+
+class Spool:
+    """Append-only JSON lines, one event a line; survives SIGKILL, and never holds a row twice.
+
+    A line torn by a kill is cut off when the file is opened again: its trial reports it once more.
+    `id` names the sweep for ever (it is the first line); `count` is the number of lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = ""
+        self.count = 0
+        self._seen: set[tuple[object, ...]] = set()
+        self._status: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._torn = False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._recover()
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the spool)
+        if not self.id:
+            stem = re.sub(r"[^A-Za-z0-9._-]", "_", path.resolve().parent.name)
+            self._append({"event": "open", "id": f"{stem}-{secrets.token_hex(4)}"})
+
+    def start(self, trial: int, name: str, params: Mapping[str, object]) -> bool:
+        """A trial begins. Returns False where it stands already (so do the three below)."""
+        return self._append({"event": "start", "trial": trial, "name": name, "params": dict(params)})
+
+    def record(self, record: TrialRecord) -> bool:
+        """A trial reports a tick."""
+        return self._append({"event": "record", "trial": record.trial, "record": record.to_dict()})
+
+    def end(self, trial: int, status: str, cause: str = "") -> bool:
+        """A trial is over: status is FINISHED, KILLED or FAILED."""
+        return self._append({"event": "end", "trial": trial, "status": status, "cause": cause})
+
+    def artifact(self, trial: int | None, path: Path, artifact_dir: str = "") -> bool:
+        """A file or folder below the sweep's is worth keeping; `trial` None = of the sweep itself."""
+        relative = path.resolve().relative_to(self.path.resolve().parent)
+        return self._append(
+            {"event": "artifact", "trial": trial, "path": relative.as_posix(), "artifact_dir": artifact_dir}
+        )
+
+    def finish(
+        self, status: str, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None
+    ) -> bool:
+        """The sweep is over (a resumed one may be over again; the last word counts)."""
+        return self._append(
+            {"event": "finish", "status": status, "metrics": dict(metrics or {}), "tags": dict(tags or {})}
+        )
+
+    def close(self) -> None:
+        """Bring the log to the disk and close it."""
+        with self._lock, contextlib.suppress(ValueError):  # closed already
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def _append(self, event: Event) -> bool:
+        with self._lock:
+            if self._known(event):
+                return False
+            line = json.dumps({**event, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n"
+            # After a write that failed half way (a full disk) the remains get a line of their own.
+            data = (("\n" if self._torn else "") + line).encode()
+            self._torn = True
+            if self._file.write(data) != len(data):
+                raise OSError(f"{self.path}: the disk took only part of a line")
+            self._torn = False
+            self.count += len(data.splitlines())
+            self._remember(event)
+            return True
+
+    def _recover(self) -> None:
+        if not self.path.exists():
+            return
+        whole = 0
+        for end, event in read_events(self.path):
+            self.count, whole = self.count + 1, end
+            if event is not None:
+                self._remember(event)
+        if whole < self.path.stat().st_size:
+            os.truncate(self.path, whole)
+
+    def _known(self, event: Event) -> bool:
+        if event["event"] == "end":
+            return bool(self._status.get(event["trial"]) == event["status"])
+        return _key(event) in self._seen
+
+    def _remember(self, event: Event) -> None:
+        if event["event"] == "open":
+            self.id = self.id or event["id"]
+        elif event["event"] == "end":
+            self._status[event["trial"]] = event["status"]
+        elif event["event"] in ("start", "record"):
+            self._seen.add(_key(event))
+
+
+def _key(event: Event) -> tuple[object, ...]:
+    record = event.get("record")
+    return (event["event"], event.get("trial"), record["kimg"] if record else None)
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event | None]]:
+    """Yield (offset behind the line, event) for every complete line from `offset` on; None = unreadable."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            yield offset, event if isinstance(event, dict) and "event" in event else None

@@ -1,0 +1,200 @@
+"""The alternating game of G and D.
+
+Owns: one long function, `Trainer.advance`, and the state it moves. Refuses: FID, files, Ray, MLflow.
+
+Progress counts real images shown to D (nimg). Randomness is drawn anew from (seed, purpose, nimg) at the
+start of every advance and the reals come from an index-restartable stream, so a trainer restored at a
+tick goes on exactly as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.balance import Reading, Tally, as_played, read, spread_ratio
+from pipeline.config import TrialConfig
+from pipeline.data import Sampler, to_float
+from pipeline.losses import LOSSES, PENALTIES
+from pipeline.networks import Ema, ImageShape, build
+
+_PURPOSES = {"init": 0, "reals": 1, "game": 2, "reading": 3}
+_READ_IMAGES = 512  # of each kind, at each reading of the balance
+
+
+class Trainer:
+    """G, D, their optimizers and G's average, trained on images that lie on the device.
+
+    Args:
+        config: the trial's hyper-parameters.
+        images: uint8 (N,H,W,C), the training split, on the device to train on.
+        labels: int64 (N,) on the same device, or None.
+        classes: number of classes, 0 = unlabelled.
+    """
+
+    def __init__(self, config: TrialConfig, images: Tensor, labels: Tensor | None, classes: int) -> None:
+        self.config, self.images, self.labels = config, images, labels
+        self.device = images.device
+        self.shape = ImageShape(images.shape[1], images.shape[3], classes)
+        torch.manual_seed(derive_seed(config.seed, "init"))
+        generator, discriminator = build(config, self.shape)
+        self.G = generator.to(self.device).to(memory_format=torch.channels_last)
+        self.D = discriminator.to(self.device).to(memory_format=torch.channels_last)
+        self.ema = Ema(self.G, config.ema_halflife_kimg)
+        betas = (config.beta1, config.beta2)
+        self.opt_g = torch.optim.Adam(self.G.parameters(), lr=config.lr_g, betas=betas, fused=True)
+        self.opt_d = torch.optim.Adam(self.D.parameters(), lr=config.lr_d, betas=betas, fused=True)
+        self.sampler = Sampler(len(images), derive_seed(config.seed, "reals"))
+        self.rng = torch.Generator(self.device)
+        self.tally = Tally(self.device)
+        self.nimg = 0
+        self.d_steps = 0
+        self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
+        self._autocast = functools.partial(
+            torch.autocast, self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+        )
+
+    def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Train until D has seen `until_kimg` thousand reals, or until told to stop."""
+        config, loss = self.config, LOSSES[self.config.loss]
+        penalty = PENALTIES.get(config.penalty)
+        batch = config.batch_size
+        self.rng.manual_seed(derive_seed(config.seed, "game", self.nimg))
+
+        while self.nimg < until_kimg * 1000 and not should_stop():
+            # Show D a batch of reals and a batch of fakes.
+            real, labels = self._reals(batch)
+            z, fake_labels = self.latents(batch, self.rng)
+            with torch.no_grad(), self._autocast():
+                fake = self.G(z, fake_labels)
+            fake = fake.float()
+            self.D.requires_grad_(True)
+            with self._autocast():
+                scores_real, scores_fake = self._judge(real, labels, fake, fake_labels)
+            loss_d = loss.d(scores_real.float(), scores_fake.float())
+            total = loss_d
+
+            # Keep D smooth: every k-th step with k times the weight, the same gradient on average.
+            if penalty is not None and config.gamma > 0 and self.d_steps % config.penalty_interval == 0:
+                mix = torch.rand(batch, 1, 1, 1, generator=self.rng, device=self.device)
+                slope = penalty(self._critic(labels), real, fake, mix)
+                total = loss_d + config.gamma * config.penalty_interval * slope
+                self.tally.add("penalty", slope)
+
+            # Update D.
+            self.opt_d.zero_grad(set_to_none=True)
+            torch.autograd.backward(total)
+            self.opt_d.step()
+            self.d_steps += 1
+            self.nimg += batch
+            self.tally.add("loss_d", loss_d)
+            self.tally.add("sign_real", scores_real.sign().mean())
+            self.tally.add("sign_fake", scores_fake.sign().mean())
+            self.tally.add("grad_norm_d", gradient_norm(self.D))
+
+            # Let D learn alone first, and n_critic times as often.
+            if self.nimg <= config.d_warmup_kimg * 1000 or self.d_steps % config.n_critic:
+                continue
+
+            # Update G through a D that stands still.
+            z, fake_labels = self.latents(batch, self.rng)
+            self.D.requires_grad_(False)
+            with self._autocast():
+                scores_fake = self.D(self.G(z, fake_labels), fake_labels)
+                scores_real = self._judge_reals(real, labels) if loss.relative else scores_real
+            loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
+            self.opt_g.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss_g)
+            self.opt_g.step()
+            self.tally.add("loss_g", loss_g)
+            self.tally.add("grad_norm_g", gradient_norm(self.G))
+
+            # Average G.
+            self.ema.update(batch * config.n_critic, self.nimg)
+
+    def read_balance(self, held: Tensor, held_labels: Tensor | None) -> Reading:
+        """Measure D against the raw G: held-out reals uint8 (M,H,W,C), as many training reals and fakes."""
+        count = min(_READ_IMAGES, len(held))
+        rng = torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, "reading", self.nimg))
+        z, fake_labels = self.latents(count, rng)
+        rows = torch.randint(len(self.images), (count,), generator=rng, device=self.device)
+        train_labels = None if self.labels is None else self.labels[rows]
+        held, held_labels = held[:count], None if held_labels is None else held_labels[:count]
+        with as_played(self.G, self.D):
+            fake, real = self.G(z, fake_labels), to_float(held)
+            return read(
+                self.D(real, held_labels),
+                self.D(to_float(self.images[rows]), train_labels),
+                self.D(fake, fake_labels),
+                spread_ratio(fake, real),
+            )
+
+    def latents(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Draw z (count, Z) ~ N(0, I) and, for a conditional G, labels as frequent as in the data."""
+        z = torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
+        if not self.G.classes or self.labels is None:
+            return z, None
+        rows = torch.randint(len(self.labels), (count,), generator=rng, device=self.device)
+        return z, self.labels[rows]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a later `load_state_dict` needs to go on as if nothing had happened."""
+        return {
+            "nimg": self.nimg,
+            "d_steps": self.d_steps,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.nimg, self.d_steps = state["nimg"], state["d_steps"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "G": self.G,
+            "D": self.D,
+            "ema": self.ema.generator,
+            "opt_g": self.opt_g,
+            "opt_d": self.opt_d,
+        }
+
+    def _reals(self, count: int) -> tuple[Tensor, Tensor | None]:
+        rows = torch.from_numpy(self.sampler.take(self.nimg, count)).to(self.device, non_blocking=True)
+        return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
+
+    def _judge(
+        self, real: Tensor, labels: Tensor | None, fake: Tensor, fake_labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if not self._together:
+            return self.D(real, labels), self.D(fake, fake_labels)
+        both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
+        scores = self.D(torch.cat([real, fake]), both)
+        return scores[: len(real)], scores[len(real) :]
+
+    def _judge_reals(self, real: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            scores: Tensor = self.D(real, labels)
+            return scores
+
+    def _critic(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+        return lambda images: self.D(images, labels)
+
+
+def derive_seed(seed: int, purpose: str, position: int = 0) -> int:
+    """One of 2^63 seeds from a trial's seed, what it is for, and how far the trial is."""
+    words = np.random.SeedSequence((seed, _PURPOSES[purpose], position)).generate_state(2, np.uint32)
+    return (int(words[0]) << 31) | (int(words[1]) >> 1)
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """L2 norm of the network's present gradient: a scalar on its device."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm

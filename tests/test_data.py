@@ -1,0 +1,653 @@
+"""Every source on small local data, hostile files, the split, the prepared cache, the sampler."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import struct
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import data
+from pipeline.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
+    return data.load("mnist5k", cache=tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    return []
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> data.Pixels:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def write_folder(root: Path, images: data.Pixels, labels: data.Labels | None = None) -> Path:
+    for i, image in enumerate(images):
+        folder = root if labels is None else root / f"class{labels[i]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(folder / f"{i:04}.png")
+    return root
+
+
+def write_npz(path: Path, **arrays: object) -> str:
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return f"npz:{path}"
+
+
+def everything(dataset: data.Dataset) -> list[bytes]:
+    return sorted(image.tobytes() for part in (dataset.train, dataset.held) for image in part)
+
+
+def same(a: data.Dataset, b: data.Dataset) -> bool:
+    return a.fingerprint == b.fingerprint and np.array_equal(a.train, b.train) and a.classes == b.classes
+
+
+# --- Built-in sources ----------------------------------------------------------------------------
+
+
+def test_mnist5k_is_5000_real_digits(digits: data.Dataset) -> None:
+    assert digits.train.shape == (4500, 28, 28, 1)
+    assert digits.held.shape == (500, 28, 28, 1)
+    assert digits.train.dtype == np.uint8
+    assert (digits.size, digits.channels, digits.labelled, digits.skipped) == (28, 1, True, 0)
+    assert digits.classes == tuple("0123456789")
+    assert digits.train.max() == 255
+    assert digits.held_labels is not None
+    assert np.bincount(digits.held_labels).tolist() == [50] * 10
+    # Ones use least ink, zeros most: pixels and labels belong together.
+    ink = [digits.train[digits.train_labels == k].mean() for k in range(10)]
+    assert (int(np.argmin(ink)), int(np.argmax(ink))) == (1, 0)
+
+
+def test_digits_fill_the_range() -> None:
+    dataset = data.load("digits")
+    assert (dataset.size, dataset.channels, len(dataset.classes)) == (8, 1, 10)
+    assert len(dataset.train) + len(dataset.held) == 1797
+    assert set(np.unique(dataset.train)) <= {round(v * 255 / 16) for v in range(17)}
+    assert dataset.train.max() == 255
+
+
+def test_image_size_applies_to_every_source() -> None:
+    assert data.load("digits", image_size=16).train.shape[1:] == (16, 16, 1)
+
+
+@pytest.mark.parametrize("size", [-1, 7, 5000])
+def test_image_size_out_of_bounds(size: int) -> None:
+    with pytest.raises(DataError, match="image_size is 0 or in"):
+        data.load("digits", image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("mnst", "'mnist'"),
+        ("cifar", "'cifar10'"),
+        ("", "valid names"),
+        ("folder:", "folder:PATH"),
+        ("x:y", "valid"),
+    ],
+)
+def test_unknown_source_names_a_valid_one(source: str, hint: str) -> None:
+    with pytest.raises(DataError, match=hint):
+        data.load(source)
+
+
+def test_bare_path_is_told_its_prefix(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"did you mean 'folder:{tmp_path}'"):
+        data.load(str(tmp_path))
+
+
+def test_cache_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data.cache_root() == tmp_path / "cache"
+    monkeypatch.delenv("GANSWEEP_CACHE")
+    assert data.cache_root() == Path.home() / ".cache" / "gansweep"
+
+
+# --- torchvision's sets --------------------------------------------------------------------------
+
+
+def write_idx(raw: Path, images: data.Pixels, labels: data.Labels) -> None:
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        sizes = struct.pack(">IIII", 2051, *images.shape[:3])
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(sizes + images.tobytes())
+        head = struct.pack(">II", 2049, len(labels))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.astype(np.uint8).tobytes())
+
+
+@pytest.mark.parametrize(("source", "folder"), [("mnist", "MNIST"), ("kmnist", "KMNIST")])
+def test_named_set_from_local_files(source: str, folder: str, digits: data.Dataset, tmp_path: Path) -> None:
+    assert digits.train_labels is not None
+    write_idx(tmp_path / "down" / folder / "raw", digits.train[::11], digits.train_labels[::11])
+    dataset = data.load(source, download=tmp_path / "down")
+    assert everything(dataset) == sorted(image.tobytes() for image in digits.train[::11])
+    assert len(dataset.classes) == len(np.unique(digits.train_labels[::11]))
+    for image, label in zip(dataset.held[:20], dataset.held_labels[:20], strict=True):  # type: ignore[index]
+        twin = next(i for i in range(4500) if np.array_equal(digits.train[i], image))
+        assert digits.train_labels[twin] == label
+
+
+def test_named_set_offline_says_where_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(socket, "setdefaulttimeout", lambda seconds: None)
+    with pytest.raises(DataError) as caught:
+        data.load("cifar10")
+    assert str(tmp_path / "cache" / "downloads" / "cifar-10-python.tar.gz") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_named_set_is_a_user_error(tmp_path: Path) -> None:
+    write_idx(tmp_path / "down" / "MNIST" / "raw", noise((80, 28, 28, 1)), np.arange(80) % 10)
+    (tmp_path / "down" / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"oops")
+    with pytest.raises(DataError, match="mnist is downloaded by torchvision"):
+        data.load("mnist", download=tmp_path / "down")
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "expected"),
+    [
+        ("mnist", (5, 6, 7), (5, 6, 7, 1)),
+        ("emnist", (5, 6, 7), (5, 7, 6, 1)),
+        ("svhn", (5, 3, 8, 8), (5, 8, 8, 3)),
+        ("cifar10", (5, 8, 8, 3), (5, 8, 8, 3)),
+    ],
+)
+def test_layouts_of_named_sets(source: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    assert data._layout(source, noise(shape)).shape == expected
+
+
+def test_every_named_set_exists_in_torchvision() -> None:
+    import torchvision.datasets
+
+    assert all(hasattr(torchvision.datasets, entry.kind) for entry in data.NAMED.values())
+
+
+# --- npz -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape", [(70, 12, 12), (70, 12, 12, 1), (70, 12, 12, 3), (70, 12, 20, 3), (70, 20, 12)]
+)
+def test_npz_shapes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    images = noise(shape)
+    dataset = data.load(write_npz(tmp_path / "a.npz", images=images))
+    assert dataset.train.shape[1:] == (12, 12, shape[3] if len(shape) == 4 else 1)
+    assert not dataset.labelled
+    assert dataset.classes == ()
+    top, left = (shape[1] - 12) // 2, (shape[2] - 12) // 2
+    cropped = images[:, top : top + 12, left : left + 12]
+    assert everything(dataset) == sorted(image.tobytes() for image in cropped)
+
+
+def test_npz_labels_become_0_to_k(tmp_path: Path) -> None:
+    images, labels = noise((90, 8, 8)), np.array([7, -3, 1000] * 30, np.int16)
+    dataset = data.load(write_npz(tmp_path / "a.npz", images=images, labels=labels))
+    assert dataset.classes == ("-3", "7", "1000")
+    assert dataset.train_labels is not None
+    assert dataset.train_labels.dtype == np.int64
+    for image, label in zip(dataset.train, dataset.train_labels, strict=True):
+        i = next(i for i in range(90) if np.array_equal(images[i], image[..., 0]))
+        assert dataset.classes[label] == str(labels[i])
+
+
+def test_npz_in_fortran_order_reads_the_same(tmp_path: Path) -> None:
+    images = noise((70, 9, 8, 3))
+    plain = data.load(write_npz(tmp_path / "c.npz", images=images))
+    assert same(plain, data.load(write_npz(tmp_path / "f.npz", images=np.asfortranarray(images))))
+
+
+def test_single_class_is_no_label(tmp_path: Path) -> None:
+    assert not data.load(
+        write_npz(tmp_path / "a.npz", images=noise((64, 8, 8)), labels=np.ones(64, int))
+    ).labelled
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": noise((70, 8, 8))}, "has an array `images`"),
+        ({"images": noise((70, 8, 8)).astype(np.float32)}, "`images` is uint8"),
+        ({"images": noise((70, 3, 8, 8))}, "`images` is uint8"),
+        ({"images": noise((70, 64))}, "`images` is uint8"),
+        ({"images": noise((70, 8, 0))}, "`images` is uint8"),
+        ({"images": noise((70, 8, 8, 4))}, "`images` is uint8"),
+        ({"images": np.array([{"a": 1}] * 70, object)}, "`images` is uint8"),
+        ({"images": noise((70, 8, 8)), "labels": np.zeros(69, int)}, "`labels` is integer"),
+        ({"images": noise((70, 8, 8)), "labels": np.zeros(70)}, "`labels` is integer"),
+        ({"images": noise((70, 8, 8)), "labels": np.array([None] * 70, object)}, "`labels` is integer"),
+        ({"images": noise((63, 8, 8))}, "at least 64 images; got 63"),
+        ({"images": noise((70, 7, 9))}, "at least 8 pixels"),
+    ],
+)
+def test_bad_npz(arrays: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        data.load(write_npz(tmp_path / "bad.npz", **arrays))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x80\x04N.", b"\x93NUMPY\x01\x00"])
+def test_npz_that_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match="is a readable npz"):
+        data.load(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_npz_is_never_unpickled(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "unpickled"),)
+
+    source = write_npz(tmp_path / "a.npz", images=noise((70, 8, 8)), labels=np.array([Bomb()] * 70, object))
+    with pytest.raises(DataError, match="`labels` is integer"):
+        data.load(source)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_npz_that_claims_terabytes_is_refused_by_its_header(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    claim = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 1024, 1024, 3)}
+    np.lib.format.write_array_header_1_0(header, claim)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(DataError, match="at most 16 GiB; got 2929"):
+        data.load(f"npz:{tmp_path / 'a.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"), [("npz:/nowhere.npz", "a file"), ("folder:/nowhere", "a folder")]
+)
+def test_missing_path(source: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"names {message}; got /nowhere"):
+        data.load(source)
+
+
+# --- Folders -------------------------------------------------------------------------------------
+
+
+def test_folder_of_classes(digits: data.Dataset, tmp_path: Path) -> None:
+    assert digits.train_labels is not None
+    root = write_folder(tmp_path / "in", digits.train[::20], digits.train_labels[::20])
+    dataset = data.load(f"folder:{root}")
+    assert everything(dataset) == sorted(image.tobytes() for image in digits.train[::20])
+    assert (dataset.size, dataset.channels) == (28, 1)
+    assert dataset.classes == tuple(f"class{k}" for k in range(10) if k in digits.train_labels[::20])
+    assert dataset.train_labels is not None
+    image, label = dataset.train[0], dataset.train_labels[0]
+    twin = next(i for i in range(4500) if np.array_equal(digits.train[i], image))
+    assert dataset.classes[label] == f"class{digits.train_labels[twin]}"
+
+
+def test_same_images_same_fingerprint_whatever_the_source(tmp_path: Path) -> None:
+    images, labels = noise((80, 8, 8, 3)), np.sort(np.arange(80) % 4)
+    first = data.load(f"folder:{write_folder(tmp_path / 'one', images, labels)}")
+    second = data.load(f"folder:{write_folder(tmp_path / 'two' / 'deep', images, labels)}")
+    third = data.load(write_npz(tmp_path / "a.npz", images=images, labels=labels))
+    assert first.fingerprint == second.fingerprint == third.fingerprint
+    assert len(first.fingerprint) == 16
+
+
+def test_fingerprint_sees_pixels_labels_and_split() -> None:
+    images, labels = noise((80, 8, 8, 1)), np.arange(80) % 4
+    changed = images.copy()
+    changed[3, 4, 5] ^= 1
+    marks = {
+        data.fingerprint(images[:70], images[70:], labels[:70], labels[70:]),
+        data.fingerprint(images[:70], images[70:], None, None),
+        data.fingerprint(images[:70], images[70:], labels[:70][::-1], labels[70:]),
+        data.fingerprint(images[:69], images[69:], labels[:69], labels[69:]),
+        data.fingerprint(changed[:70], changed[70:], labels[:70], labels[70:]),
+        data.fingerprint(images[:70].reshape(70, 4, 16, 1), images[70:], labels[:70], labels[70:]),
+    }
+    assert len(marks) == 6
+
+
+@pytest.mark.parametrize("layout", ["flat", "one class", "mixed"])
+def test_folder_without_clear_classes_is_unlabelled(layout: str, tmp_path: Path) -> None:
+    images = noise((70, 8, 8, 1))
+    write_folder(tmp_path / "in" if layout == "flat" else tmp_path / "in" / "sub", images)
+    if layout == "mixed":
+        write_folder(tmp_path / "in", images)
+    assert not data.load(f"folder:{tmp_path / 'in'}").labelled
+
+
+def _palette(rgb: Image.Image) -> Image.Image:
+    return rgb.quantize(16)
+
+
+def _sixteen(rgb: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("convert", "suffix", "channels"),
+    [
+        (lambda im: im, ".png", 3),
+        (lambda im: im.convert("L"), ".png", 1),
+        (lambda im: im.convert("1"), ".png", 1),
+        (lambda im: im.convert("LA"), ".png", 1),
+        (_sixteen, ".png", 1),
+        (_sixteen, ".tif", 1),
+        (_palette, ".png", 3),
+        (_palette, ".gif", 3),
+        (lambda im: im.convert("RGBA"), ".png", 3),
+        (lambda im: im.convert("CMYK"), ".jpg", 3),
+        (lambda im: im, ".JPEG", 3),
+        (lambda im: im, ".webp", 3),
+        (lambda im: im.convert("L").convert("RGB"), ".bmp", 1),  # grey saved as colour
+    ],
+)
+def test_image_modes(
+    convert: Callable[[Image.Image], Image.Image], suffix: str, channels: int, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    ramp = np.add.outer(np.arange(16) * 8, np.arange(16) * 7)
+    picture = np.stack([ramp, ramp // 2, 255 - ramp], -1).astype(np.uint8)
+    if channels == 1:
+        picture = np.repeat(picture[..., :1], 3, -1)
+    for i in range(64):
+        convert(Image.fromarray(picture)).save(tmp_path / "in" / f"{i}{suffix}")
+    dataset = data.load(f"folder:{tmp_path / 'in'}")
+    assert dataset.train.shape[1:] == (16, 16, channels)
+    # A blurred comparison: dithering, palettes and JPEG move single pixels, not averages.
+    wanted, got = (
+        a.reshape(2, 8, 2, 8, channels).mean((1, 3)) for a in (picture[..., :channels], dataset.train[0])
+    )
+    assert np.abs(wanted - got).max() < 12
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    wide = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    for i in range(64):
+        Image.fromarray(wide).save(tmp_path / "in" / f"{i}.png")
+    assert np.array_equal(
+        data.load(f"folder:{tmp_path / 'in'}").train[0, ..., 0], np.arange(256).reshape(16, 16)
+    )
+
+
+def test_transparency_lies_over_white(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    clear.paste((10, 20, 30, 255), (0, 0, 4, 8))
+    assert data._plain(clear, "RGB").getpixel((0, 0)) == (10, 20, 30)
+    assert data._plain(clear, "RGB").getpixel((7, 0)) == (255, 255, 255)
+
+
+def test_exif_turns_the_image_before_the_crop(tmp_path: Path) -> None:
+    picture = np.zeros((16, 32), np.uint8)
+    picture[:8] = 255  # white above black, wide
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned a quarter clockwise: white on the right
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", exif=exif)
+    got = data._square(Image.open(buffer), "L", 16)[..., 0]
+    assert (int(got[:, :8].max()), int(got[:, 8:].min())) == (0, 255)
+
+
+def test_crop_is_central_and_resize_antialiased() -> None:
+    stripes = np.zeros((64, 100), np.uint8)
+    stripes[:, 18:82:2] = 255  # the central square is stripes, finer than the target can show
+    got = data._square(Image.fromarray(stripes), "L", 16)
+    assert got.shape == (16, 16, 1)
+    assert np.abs(got[:, 2:-2].astype(int) - 127).max() <= 12
+    assert np.array_equal(data._square(Image.fromarray(stripes), "L", 64)[..., 0], stripes[:, 18:82])
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(5, 8), (8, 8), (27, 16), (28, 28), (31, 28), (100, 64), (256, 256), (999, 256)]
+)
+def test_chosen_size(side: int, size: int) -> None:
+    assert data._choose_size(np.array([1, side, side, side, 9999])) == size
+
+
+def test_folder_of_many_sizes_goes_by_the_median(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(64):
+        Image.fromarray(noise((34 + i % 3, 40 + i, 3), i)).save(tmp_path / "in" / f"{i}.png")
+    assert data.load(f"folder:{tmp_path / 'in'}").size == 32
+    assert data.load(f"folder:{tmp_path / 'in'}", image_size=20).size == 20
+
+
+def damage(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def test_unreadable_images_are_named_counted_and_left_out(tmp_path: Path, heard: list[str]) -> None:
+    root = write_folder(tmp_path / "in", noise((80, 8, 8, 3)))
+    for name in ("0003.png", "0050.png"):
+        damage(root / name)
+    Image.fromarray(noise((8, 8))).save(root / "0051.png", "PCX")  # a format that is not let in
+    (root / "gone.png").symlink_to(root / "missing")
+    (root / "notes.txt").write_text("not an image")
+    (root / ".hidden.png").write_bytes(b"")
+    dataset = data.load(f"folder:{root}", say=heard.append)
+    assert dataset.skipped == 4
+    assert len(dataset.train) + len(dataset.held) == 77
+    line = next(text for text in heard if "left out 4 unreadable images" in text)
+    assert "0003.png" in line
+    assert data.load(f"folder:{root}").skipped == 4  # from the cache
+
+
+def test_too_many_unreadable_images(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", noise((80, 8, 8, 1)))
+    for i in range(9):
+        damage(root / f"{i:04}.png")
+    with pytest.raises(DataError, match=r"at most 10 % .* got 9 of 80; .*0000.png"):
+        data.load(f"folder:{root}")
+
+
+@pytest.mark.parametrize("count", [0, 1, 63])
+def test_too_few_images(count: int, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_folder(tmp_path / "in", noise((count, 8, 8, 1)))
+    with pytest.raises(DataError, match=f"at least 64 images; got {count} ") as caught:
+        data.load(f"folder:{tmp_path / 'in'}")
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_after_the_unreadable(tmp_path: Path) -> None:
+    damage(write_folder(tmp_path / "in", noise((64, 8, 8, 1))) / "0000.png")
+    with pytest.raises(DataError, match="at least 64 images; got 63"):
+        data.load(f"folder:{tmp_path / 'in'}")
+
+
+def test_decompression_bomb_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_folder(tmp_path / "in", noise((70, 8, 8, 1)))
+    Image.new("L", (60, 60)).save(root / "bomb.png")
+    monkeypatch.setattr(data, "MAX_PIXELS", 3599)
+    assert data.load(f"folder:{root}").skipped == 1
+
+
+def test_folder_larger_than_memory_is_refused_before_allocating(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", noise((400, 8, 8, 3)))
+    with pytest.raises(DataError, match="at most 16 GiB; got 18.8 GiB"):
+        data.load(f"folder:{root}", image_size=4096)
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    real = write_folder(tmp_path / "real", noise((70, 8, 8, 1)))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").symlink_to(real)
+    (tmp_path / "in" / "b").symlink_to(real)
+    (real / "loop").symlink_to(tmp_path / "in")
+    dataset = data.load(f"folder:{tmp_path / 'in'}")
+    assert len(dataset.train) + len(dataset.held) == 70
+
+
+# --- The held-out split --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([500, 300, 200], [50, 30, 20]),
+        ([1000, 2], [100, 1]),
+        ([300, 1], [30, 0]),
+        ([40, 40], [8, 8]),
+        ([64], [16]),
+        ([1000], [100]),
+    ],
+)
+def test_split_is_stratified(counts: list[int], expected: list[int]) -> None:
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    assert np.bincount(labels[data.held_out(labels)], minlength=len(counts)).tolist() == expected
+
+
+def test_split_of_singletons_still_measures() -> None:
+    assert int(data.held_out(np.arange(64)).sum()) == 16
+
+
+def test_split_never_changes() -> None:
+    # Golden: another split would make the fids of older sweeps incomparable. Raise VERSION with it.
+    assert np.flatnonzero(data.held_out(1000))[:6].tolist() == [7, 11, 17, 34, 35, 37]
+    few = np.flatnonzero(data.held_out(np.arange(100) % 7)).tolist()
+    assert few == [21, 27, 29, 42, 45, 50, 59, 62, 65, 68, 74, 75, 77, 79, 88, 99]
+
+
+def test_mnist5k_fingerprint_never_changes(digits: data.Dataset) -> None:
+    assert digits.fingerprint == "66927c55c453086c"
+
+
+def test_a_prefix_is_a_fair_sample(digits: data.Dataset) -> None:
+    assert digits.train_labels is not None
+    assert np.bincount(digits.train_labels[:500], minlength=10).min() > 25
+
+
+# --- The prepared cache --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "in", noise((70, 8, 8, 1)), np.arange(70) % 3)
+
+
+def cached(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache" / "data").iterdir())
+
+
+def test_second_load_reads_the_cache(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = data.load(f"folder:{source}")
+    monkeypatch.setattr(data, "_decode_all", lambda *args: pytest.fail("decoded again"))
+    second = data.load(f"folder:{source}")
+    assert same(first, second)
+    assert first.held_labels is not None
+    assert second.held_labels is not None
+    assert np.array_equal(first.held_labels, second.held_labels)
+    assert [file.suffix for file in cached(tmp_path)] == [".npz"]  # and no temporary left behind
+
+
+@pytest.mark.parametrize("change", ["touch", "add", "size"])
+def test_what_changes_the_answer_changes_the_key(change: str, source: Path, tmp_path: Path) -> None:
+    data.load(f"folder:{source}")
+    if change == "touch":
+        os.utime(source / "class0" / "0000.png", ns=(1, 1))
+    if change == "add":
+        Image.fromarray(noise((8, 8))).save(source / "class0" / "new.png")
+    data.load(f"folder:{source}", image_size=9 if change == "size" else 0)
+    assert len(cached(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("how", ["cut", "flip", "empty", "other"])
+def test_damaged_cache_is_prepared_again(how: str, source: Path, tmp_path: Path, heard: list[str]) -> None:
+    first = data.load(f"folder:{source}")
+    (file,) = cached(tmp_path)
+    whole = file.read_bytes()
+    middle = whole.index(first.train.tobytes()[:64]) + 700
+    broken = {
+        "cut": whole[: len(whole) // 2],
+        "flip": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "empty": b"",
+        "other": b"PK\x05\x06" + b"\0" * 18,
+    }
+    file.write_bytes(broken[how])
+    assert same(first, data.load(f"folder:{source}", say=heard.append))
+    assert any("cannot be used" in text for text in heard)
+    heard.clear()
+    assert same(first, data.load(f"folder:{source}", say=heard.append))
+    assert heard == []
+
+
+def test_cache_is_never_unpickled(source: Path, tmp_path: Path) -> None:
+    first = data.load(f"folder:{source}")
+    (file,) = cached(tmp_path)
+    with np.load(file) as arrays:
+        parts = dict(arrays)
+    write_npz(file, **(parts | {"train": np.array([{"not": "pixels"}], object)}))
+    assert same(first, data.load(f"folder:{source}"))
+
+
+def test_unwritable_cache_only_costs_time(source: Path, tmp_path: Path, heard: list[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    dataset = data.load(f"folder:{source}", cache=tmp_path / "file", say=heard.append)
+    assert len(dataset.train) > 0
+    assert any("not cached" in text for text in heard)
+
+
+def test_two_at_a_time_agree(source: Path, tmp_path: Path) -> None:
+    found: list[data.Dataset] = []
+    threads = [threading.Thread(target=lambda: found.append(data.load(f"folder:{source}"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({dataset.fingerprint for dataset in found}) == 1
+    assert len(found) == 3
+    assert len(cached(tmp_path)) == 1
+
+
+# --- Sampler and tensors -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "batch"), [(10, 3), (7, 20), (1, 5), (100, 100)])
+def test_sampler_restarts_anywhere(n: int, batch: int) -> None:
+    whole = data.Sampler(n, seed=5).take(0, 12 * batch)
+    unbroken = data.Sampler(n, seed=5)
+    for step in range(12):
+        part = slice(step * batch, (step + 1) * batch)
+        assert np.array_equal(unbroken.take(part.start, batch), whole[part])
+        assert np.array_equal(data.Sampler(n, seed=5).take(part.start, batch), whole[part])
+    assert whole.dtype == np.int64
+
+
+def test_sampler_shows_each_image_once_per_epoch() -> None:
+    epochs = data.Sampler(50, seed=0).take(0, 150).reshape(3, 50)
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert not np.array_equal(epochs[0], data.Sampler(50, seed=1).take(0, 50))
+
+
+def test_sampler_refuses_nonsense() -> None:
+    assert data.Sampler(3, 0).take(2, 0).shape == (0,)
+    with pytest.raises(ValueError, match="n is at least 1"):
+        data.Sampler(0, 0)
+    with pytest.raises(ValueError, match="not negative"):
+        data.Sampler(3, 0).take(-1, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_to_float(channels: int) -> None:
+    images = torch.arange(256, dtype=torch.uint8).repeat(channels).reshape(-1, 8, 8, channels)
+    got = data.to_float(images)
+    assert (got.dtype, got.shape) == (torch.float32, (images.shape[0], channels, 8, 8))
+    assert (got.min().item(), got.max().item()) == (-1.0, 1.0)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal((got * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1), images)

@@ -1,0 +1,203 @@
+"""The doctor sees what is there, says what is missing, and never dies of it."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import doctor
+from pipeline.doctor import Finding
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A tracking server's door: /health is OK, anything else is not."""
+
+    class Door(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            codes = {"/health": 200, "/closed/health": 401}
+            self.send_response(codes.get(self.path, 404))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_diagnosis_of_this_machine(tmp_path: Path) -> None:
+    found = doctor.diagnose(tmp_path / "runs")
+    by_name = {finding.name: finding for finding in found}
+    expected = {"python", "cores", "memory", "disk", "torch", "gpu", "torch pair", "ray", "optuna", "mlflow"}
+    assert expected | {"bf16", "mnist5k", "inception", "tracking", "ray auth"} <= set(by_name)
+    assert by_name["torch pair"].level == "ok"
+    assert by_name["mnist5k"].level == "ok"
+    assert not [finding for finding in found if "could not be checked" in finding.text]
+    assert not (tmp_path / "runs").exists(), "looking changes nothing"
+
+
+def test_the_doctor_imports_neither_torch_nor_mlflow_nor_ray() -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipeline import doctor\n"
+        "doctor._versions(), doctor._digits(), doctor._disk(Path('.'))\n"
+        "sys.exit(bool({'torch', 'mlflow', 'ray'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_failing_check_is_a_finding() -> None:
+    def check() -> list[Finding]:
+        raise OSError("no /proc here")
+
+    (found,) = doctor._guarded("memory", check)
+    assert found == Finding("memory", "warn", "could not be checked: OSError: no /proc here")
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [([], "ok"), (["ok"], "ok"), (["ok", "warn"], "warn"), (["warn", "bad", "ok"], "bad")],
+)
+def test_the_worst_level_counts(levels: list[doctor.Level], expected: str) -> None:
+    assert doctor.worst([Finding("x", level, "") for level in levels]) == expected
+
+
+def test_a_sqlite_store_is_read_without_being_made(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    found = doctor.tracking_answers(f"sqlite:///{path}")
+    assert (found.level, path.exists()) == ("ok", False)
+
+    with sqlite3.connect(path) as store:
+        store.execute("create table runs (run_uuid text)")
+        store.execute("insert into runs values ('a')")
+    assert doctor.tracking_answers(f"sqlite:///{path}").text.endswith("1 runs")
+
+    path.write_text("no database at all, but long enough to be looked at as one" * 20)
+    found = doctor.tracking_answers(f"sqlite:///{path}")
+    assert found.level == "bad"
+    assert "is no MLflow store" in found.text
+
+
+@pytest.mark.parametrize(("path", "level"), [("", "ok"), ("/", "ok"), ("/closed", "warn"), ("/other", "bad")])
+def test_a_server_is_asked_for_its_health(server: str, path: str, level: str) -> None:
+    found = doctor.tracking_answers(server + path)
+    assert found.level == level, found.text
+
+
+def test_a_silent_server_is_bad_and_no_password_is_shown() -> None:
+    port = closed_port()
+    for uri in (f"http://me:secret@127.0.0.1:{port}", f"postgresql+psycopg://me:secret@127.0.0.1:{port}/x"):
+        found = doctor.tracking_answers(uri, timeout_sec=0.5)
+        assert found.level == "bad"
+        assert "does not answer" in found.text
+        assert "secret" not in found.text
+
+
+@pytest.mark.parametrize("uri", ["file:///data/mlruns", "/data/mlruns"])
+def test_a_file_store_is_refused_with_what_to_use(uri: str) -> None:
+    found = doctor.tracking_answers(uri)
+    assert found.level == "bad"
+    assert "use sqlite:////data/mlruns/mlflow.db" in found.text
+
+
+def test_pins_are_read_from_constraints(tmp_path: Path) -> None:
+    path = tmp_path / "constraints.txt"
+    path.write_text("# a pair\ntorch==2.14.1\ntorchvision == 0.29.1 ; sys\nRay[default]==2.60.0\n")
+    assert doctor.read_pins(path) == {"torch": "2.14.1", "torchvision": "0.29.1", "ray": "2.60.0"}
+    assert doctor.read_pins(tmp_path / "none") == {}
+
+
+def test_versions_are_held_against_their_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version_of", {"torch": "2.14.1+cu130", "ray": "2.61.0"}.get)
+    assert doctor._version("torch", "2.14.1") == Finding("torch", "ok", "2.14.1+cu130")
+    assert doctor._version("ray", "2.60.0").level == "warn"
+    assert doctor._version("optuna", None).level == "bad"
+
+
+def test_a_mismatched_pair_is_bad() -> None:
+    seen = {"version": "2.13.0+cpu", "vision": "", "why": "operator torchvision::nms does not exist"}
+    found = doctor._pair(seen)
+    assert found.level == "bad"
+    assert "torch 2.13.0+cpu (operator torchvision::nms does not exist)" in found.text
+
+
+def test_a_broken_torch_is_bad_and_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_ASK_TORCH", "import no_such_torch")
+    (found,) = doctor._torch()
+    assert found.level == "bad"
+    assert found.text == "cannot be used: ModuleNotFoundError: No module named 'no_such_torch'"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_the_containers_limit_is_found(tmp_path: Path, files: dict[str, str], cores: float | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert doctor._cgroup_cores(tmp_path) == cores
+
+
+def test_a_gpu_that_torch_cannot_see_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    (found,) = doctor._gpus({"cuda": None, "gpus": []})
+    assert (found.level, "CPU build" in found.text) == ("warn", True)
+    seen = {"cuda": "13.0", "gpus": [["NVIDIA L4", 24 * 2**30, 8, 9]]}
+    assert doctor._gpus(seen)[0] == Finding("gpu", "ok", "NVIDIA L4, 24 GiB, compute 8.9")
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "level"), [("disabled", "", "bad"), ("token", "", "warn"), ("token", "x", "ok")]
+)
+def test_auth_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, token: str, level: str
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    assert doctor._auth().level == level
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:PORT"])
+def test_a_silent_cluster_is_bad_at_once(address: str) -> None:
+    (found,) = doctor._cluster(address.replace("PORT", str(closed_port())))
+    assert found.level == "bad"
+    assert "nothing answers" in found.text
+
+
+@pytest.mark.ray
+def test_a_clusters_nodes_are_listed() -> None:
+    import ray
+
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        # Already connected: it lists that cluster and leaves it connected.
+        (found,) = doctor._cluster("auto")
+        assert found.level == "ok"
+        assert "1 CPU, 0 GPU" in found.text
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()

@@ -1,0 +1,193 @@
+"""The offline checks of cluster files: what is shipped passes, each mistake is named in one line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import jobs
+from pipeline.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+
+
+def write(tmp_path: Path, config: object, name: str = "cluster.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(config if isinstance(config, str) else yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def test_the_shipped_cluster_passes_rays_own_validator() -> None:
+    notes = jobs.check_cluster(ROOT / "cluster.yaml")
+    assert "ray: its own validator accepts the file" in notes
+    assert "auth: head and workers start with RAY_AUTH_MODE=token" in notes
+    assert any("l4_spot 0-4" in note and "at most 4" in note for note in notes)
+    assert any(note.startswith("to do: ami-00000000000000000") for note in notes)
+    assert not any("fs-0123" in note for note in notes), "the example mount is a comment"
+
+
+def test_the_shipped_cluster_guards_its_token(shipped: dict[str, Any]) -> None:
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert any("RAY_AUTH_MODE=token" in line and "ray start" in line for line in shipped[key])
+    assert "/home/ray/.ray/auth_token" in shipped["file_mounts"]
+    assert ".venv" in shipped["rsync_exclude"]
+    head = shipped["available_node_types"][shipped["head_node_type"]]
+    assert "InstanceMarketOptions" not in head["node_config"], "a spot head would end the sweep"
+
+
+def set_in(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """A change of one value; `path` is dotted. None takes the key away."""
+    *parents, last = path.split(".")
+
+    def change(config: dict[str, Any]) -> None:
+        for key in parents:
+            config = config[key]
+        if value is None:
+            del config[last]
+        else:
+            config[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("max_wrokers", 3, r"only keys that Ray knows; got max_wrokers; did you mean 'max_workers'\?"),
+        ("provider", None, r"has the key provider; got none; add provider:"),
+        ("head_node_type", "haed", r"one of available_node_types; got haed; did you mean 'head'\?"),
+        ("head_node_type", None, r"head_node_type says which .* got none"),
+        ("available_node_types.l4_spot.min_workers", 5, r"l4_spot: 0 <= min_workers <= max_workers; got min"),
+        ("available_node_types.l4_spot.min_workers", -1, r"got min_workers -1, max_workers 4; use 0 or more"),
+        ("available_node_types.l4_spot.resources", {"GPU": 0.5}, r"numbers; got 0\.5; .*gpus-per-trial"),
+        ("available_node_types.l4_spot.resource", {}, r"got resource; did you mean 'resources'\?"),
+        ("available_node_types.l4_spot.node_config", None, r"l4_spot has the key node_config"),
+        ("idle_timeout_minutes", "five", r"idle_timeout_minutes fits Ray's schema; got five"),
+        ("docker.imgae", "x", r"docker has only keys that Ray knows; got imgae; did you mean 'image'\?"),
+    ],
+)
+def test_a_mistake_is_named(
+    tmp_path: Path, shipped: dict[str, Any], path: str, value: object, message: str
+) -> None:
+    config = copy.deepcopy(shipped)
+    set_in(path, value)(config)
+    with pytest.raises(ConfigError, match=message) as caught:
+        jobs.check_cluster(write(tmp_path, config))
+    assert "\n" not in str(caught.value)
+
+
+def test_workers_asked_for_fit_the_bound(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    config = copy.deepcopy(shipped)
+    for name, low in (("l4_spot", 3), ("a10g_spot", 2)):
+        config["available_node_types"][name]["min_workers"] = low
+    message = r"sum of all min_workers is at most max_workers; got 5 > 4; raise max_workers to 5"
+    with pytest.raises(ConfigError, match=message):
+        jobs.check_cluster(write(tmp_path, config))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cluster_name: [a", r"valid YAML; got .* line 1, column \d+: .*; correct that line"),
+        ("- a\n- b\n", r"is a mapping of keys"),
+        ("", r"is a mapping of keys"),
+    ],
+)
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        jobs.check_cluster(write(tmp_path, text))
+
+
+def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"can be read; got .*none.yaml: No such file"):
+        jobs.check_cluster(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        jobs.check_cluster(tmp_path / "b.yaml")
+
+
+def test_yaml_builds_no_objects(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    text = f"cluster_name: !!python/object/apply:os.mkdir ['{marker}']\n"
+    with pytest.raises(ConfigError, match="valid YAML"):
+        jobs.check_cluster(write(tmp_path, text))
+    assert not marker.exists()
+
+
+def test_an_open_cluster_is_warned_about(tmp_path: Path, shipped: dict[str, Any]) -> None:
+    config = {**shipped, "worker_start_ray_commands": ["ray start --address=$RAY_HEAD_IP:6379"]}
+    notes = jobs.check_cluster(write(tmp_path, config))
+    assert any(n.startswith("warning: no RAY_AUTH_MODE=token in worker_start_ray_commands") for n in notes)
+
+
+def test_rays_validator_may_move(shipped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray.autoscaler._private.util", None)  # makes its import fail
+    assert any("by its schema only" in note for note in jobs.check_cluster(ROOT / "cluster.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("a.toml", "[search]\nlr_g = { float = [0.1, 1.0] }\n", "space"),
+        ("a.txt", "[search]\nlr_g = { float = [0.1, 1.0] }\n", "space"),
+        ("a.yaml", "cluster_name: x\nprovider: {type: aws}\n", "cluster"),
+        ("a.yaml", "apiVersion: ray.io/v1\nkind: RayJob\n", "kuberay"),
+        ("a.yml", "kind: ConfigMap\n---\nkind: RayJob\n", "kuberay"),
+    ],
+)
+def test_kind_is_told_by_content(tmp_path: Path, name: str, text: str, kind: str) -> None:
+    assert jobs.kind_of(write(tmp_path, text, name)) == kind
+
+
+def test_another_yaml_is_no_kind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"got .*a.yaml with keys kind, spec; see search_spaces/"):
+        jobs.kind_of(write(tmp_path, "kind: Pod\nspec: {}\n", "a.yaml"))
+
+
+def rayjob() -> dict[str, Any]:
+    return next(yaml.safe_load_all((ROOT / "kuberay.yaml").read_text(encoding="utf-8")))
+
+
+def test_the_shipped_rayjob_passes() -> None:
+    notes = jobs.check(ROOT / "kuberay.yaml")
+    assert notes[0].startswith("rayjob gansweep: keys and K8sJobMode known")
+    assert notes[1] == "auth: gansweep starts with authOptions.mode token"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("spec.submissionMod", "HTTPMode", r"got submissionMod; did you mean 'submissionMode'\?"),
+        ("spec.submissionMode", "HttpMode", r"got HttpMode; did you mean 'HTTPMode'\?"),
+        ("spec.rayClusterSpec", None, r"exactly one of rayClusterSpec and clusterSelector; got neither"),
+        ("spec.clusterSelector", {"a": "b"}, r"exactly one of .*; got both"),
+        ("spec.entrypoint", None, r"has an entrypoint"),
+        ("spec.rayClusterSpec.workerGroupSpec", [], r"did you mean 'workerGroupSpecs'\?"),
+        ("apiVersion", "ray.io/v1alpha1", r"apiVersion is ray.io/v1; got ray.io/v1alpha1"),
+        ("spec", "text", r"gansweep.spec is a mapping of keys; got text"),
+    ],
+)
+def test_a_rayjobs_mistake_is_named(tmp_path: Path, path: str, value: object, message: str) -> None:
+    job = rayjob()
+    set_in(path, value)(job)
+    with pytest.raises(ConfigError, match=message):
+        jobs.check_kuberay(write(tmp_path, job))
+
+
+def test_a_rayjobs_replicas_lie_in_order(tmp_path: Path) -> None:
+    job = rayjob()
+    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] = 9
+    with pytest.raises(ConfigError, match=r"minReplicas <= replicas <= maxReplicas; got 0, 9, 4"):
+        jobs.check_kuberay(write(tmp_path, job))
