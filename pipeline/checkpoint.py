@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -86,7 +88,7 @@ class TrialFolder:
         """Write uint8 images (N,H,W,C) as one PNG, `columns` to a row."""
         path = grid_path(self.root, kimg)
         buffer = io.BytesIO()
-        grid_image(images, columns).save(buffer, format="PNG")
+        grid_image(images.cpu().numpy(), columns).save(buffer, format="PNG")
         _replace(path, buffer.getvalue())
         return path
 
@@ -171,14 +173,14 @@ def grid_path(root: Path, kimg: int) -> Path:
     return root / "samples" / f"{kimg:06d}.png"
 
 
-def grid_image(images: Tensor, columns: int) -> Image.Image:
+def grid_image(images: npt.NDArray[np.uint8], columns: int) -> Image.Image:
     """uint8 (N,H,W,C) -> one picture, row by row; missing cells are black."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
-    canvas = torch.zeros(rows * columns, height, width, channels, dtype=torch.uint8)
-    canvas[:count] = images.cpu()
-    sheet = canvas.view(rows, columns, height, width, channels).permute(0, 2, 1, 3, 4)
-    array = sheet.reshape(rows * height, columns * width, channels).numpy()
+    canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
+    canvas[:count] = images
+    sheet = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    array = sheet.reshape(rows * height, columns * width, channels)
     return Image.fromarray(array[:, :, 0] if channels == 1 else array)
 
 

@@ -233,10 +233,11 @@ def nearest_to(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]
     for query in torch.split(queries, _BLOCK):
         found, places = torch.zeros(len(query), 0, dtype=torch.float64), torch.zeros(len(query), 0).long()
         for start in range(0, len(points), _BLOCK):
-            block = _distances(query, points[start : start + _BLOCK]).topk(min(k, len(points) - start), 1, False)
-            found = torch.cat([found, block.values], 1)
-            places = torch.cat([places, block.indices + start], 1)
-            found, order = found.topk(min(k, found.shape[1]), 1, False)
+            block = _distances(query, points[start : start + _BLOCK])
+            best = block.topk(min(k, block.shape[1]), 1, largest=False)
+            found = torch.cat([found, best.values], 1)
+            places = torch.cat([places, best.indices + start], 1)
+            found, order = found.topk(min(k, found.shape[1]), 1, largest=False)
             places = places.gather(1, order)
         nearest.append((found, places))
     return torch.cat([n[0] for n in nearest]), torch.cat([n[1] for n in nearest])
@@ -295,8 +296,8 @@ class Evaluator:
         if share < 0.03:
             return ""
         return (
-            f"{self.samples} samples and {self.real.n} reals are few for {self.extractor.dim} dimensions: fid "
-            f"is about {share * self.real.trace:.3g} too high; compare it only at this number of samples"
+            f"{self.samples} samples and {self.real.n} reals are few for {self.extractor.dim} dimensions: "
+            f"fid is about {share * self.real.trace:.3g} too high; compare it only at this number of samples"
         )
 
     def score(self, sample: Callable[[int], Tensor]) -> float | None:

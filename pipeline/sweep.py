@@ -319,40 +319,32 @@ def _finish(
     rows = [_final_row(final, ledger) for final in finals]
     summary.extra["finalists"] = rows
     summary.write(force=True)
-    if request.register is None:
-        return
-    shipper.flush(timeout=60.0)
     winner = finals[0]
     facts = {
         **rows[0]["best"],
-        **winner.measurement.to_dict(),
+        **rows[0]["measurement"],
         "withhold": list(winner.measurement.verdicts),
-        "extractor": evaluator.extractor_name,
-        "evaluator": evaluator.hash,
         "sweep": request.config.name,
         "data": request.config.data,
         "fingerprint": dataset.fingerprint,
-        "classes": list(dataset.classes),
+        "class_names": list(dataset.classes),
         "space": request.space.hash,
-        "seed": request.config.seed,
+        "search_seed": request.config.seed,
+        "seconds": ledger.entries[winner.trial].records[-1].train_seconds,
         **provenance(),
     }
     registry.pack(winner.generator, request.paths.packed, facts)
+    if request.register is None:
+        return
+    shipper.flush(timeout=60.0)
     done = registry.register(
         request.paths.packed,
         tracking_uri=uri,
         name=request.register,
         facts=facts,
         run_id=shipper.trial_run_id(winner.trial),
-        alias="auto",
     )
-    summary.extra["registered"] = {
-        "name": done.name,
-        "version": done.version,
-        "alias": done.alias,
-        "uri": done.uri,
-        "reason": done.reason,
-    }
+    summary.extra["registered"] = dataclasses.asdict(done)
     request.say(f"registered {done.uri}: {done.reason}")
 
 

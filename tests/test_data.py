@@ -1,14 +1,11 @@
-"""Every source on small local data, hostile files, the split, the prepared cache, the sampler."""
+"""Every source on small local data, the split, the prepared cache, the sampler."""
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import struct
 import threading
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import data
+from pipeline import data, images
 from pipeline.errors import DataError
+from pipeline.images import Labels, Pixels
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +33,11 @@ def heard() -> list[str]:
     return []
 
 
-def noise(shape: tuple[int, ...], seed: int = 0) -> data.Pixels:
+def noise(shape: tuple[int, ...], seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def write_folder(root: Path, images: data.Pixels, labels: data.Labels | None = None) -> Path:
+def write_folder(root: Path, images: Pixels, labels: Labels | None = None) -> Path:
     for i, image in enumerate(images):
         folder = root if labels is None else root / f"class{labels[i]}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +122,7 @@ def test_cache_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.
 # --- torchvision's sets --------------------------------------------------------------------------
 
 
-def write_idx(raw: Path, images: data.Pixels, labels: data.Labels) -> None:
+def write_idx(raw: Path, images: Pixels, labels: Labels) -> None:
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
         sizes = struct.pack(">IIII", 2051, *images.shape[:3])
@@ -183,105 +181,24 @@ def test_every_named_set_exists_in_torchvision() -> None:
     assert all(hasattr(torchvision.datasets, entry.kind) for entry in data.NAMED.values())
 
 
-# --- npz -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "shape", [(70, 12, 12), (70, 12, 12, 1), (70, 12, 12, 3), (70, 12, 20, 3), (70, 20, 12)]
-)
-def test_npz_shapes(shape: tuple[int, ...], tmp_path: Path) -> None:
-    images = noise(shape)
-    dataset = data.load(write_npz(tmp_path / "a.npz", images=images))
-    assert dataset.train.shape[1:] == (12, 12, shape[3] if len(shape) == 4 else 1)
-    assert not dataset.labelled
-    assert dataset.classes == ()
-    top, left = (shape[1] - 12) // 2, (shape[2] - 12) // 2
-    cropped = images[:, top : top + 12, left : left + 12]
-    assert everything(dataset) == sorted(image.tobytes() for image in cropped)
+# --- Files of the user's making: what comes after `pipeline.images` --------------------------------
 
 
 def test_npz_labels_become_0_to_k(tmp_path: Path) -> None:
-    images, labels = noise((90, 8, 8)), np.array([7, -3, 1000] * 30, np.int16)
-    dataset = data.load(write_npz(tmp_path / "a.npz", images=images, labels=labels))
+    pixels, labels = noise((90, 8, 8)), np.array([7, -3, 1000] * 30, np.int16)
+    dataset = data.load(write_npz(tmp_path / "a.npz", images=pixels, labels=labels))
     assert dataset.classes == ("-3", "7", "1000")
     assert dataset.train_labels is not None
     assert dataset.train_labels.dtype == np.int64
     for image, label in zip(dataset.train, dataset.train_labels, strict=True):
-        i = next(i for i in range(90) if np.array_equal(images[i], image[..., 0]))
+        i = next(i for i in range(90) if np.array_equal(pixels[i], image[..., 0]))
         assert dataset.classes[label] == str(labels[i])
-
-
-def test_npz_in_fortran_order_reads_the_same(tmp_path: Path) -> None:
-    images = noise((70, 9, 8, 3))
-    plain = data.load(write_npz(tmp_path / "c.npz", images=images))
-    assert same(plain, data.load(write_npz(tmp_path / "f.npz", images=np.asfortranarray(images))))
 
 
 def test_single_class_is_no_label(tmp_path: Path) -> None:
     assert not data.load(
         write_npz(tmp_path / "a.npz", images=noise((64, 8, 8)), labels=np.ones(64, int))
     ).labelled
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"pictures": noise((70, 8, 8))}, "has an array `images`"),
-        ({"images": noise((70, 8, 8)).astype(np.float32)}, "`images` is uint8"),
-        ({"images": noise((70, 3, 8, 8))}, "`images` is uint8"),
-        ({"images": noise((70, 64))}, "`images` is uint8"),
-        ({"images": noise((70, 8, 0))}, "`images` is uint8"),
-        ({"images": noise((70, 8, 8, 4))}, "`images` is uint8"),
-        ({"images": np.array([{"a": 1}] * 70, object)}, "`images` is uint8"),
-        ({"images": noise((70, 8, 8)), "labels": np.zeros(69, int)}, "`labels` is integer"),
-        ({"images": noise((70, 8, 8)), "labels": np.zeros(70)}, "`labels` is integer"),
-        ({"images": noise((70, 8, 8)), "labels": np.array([None] * 70, object)}, "`labels` is integer"),
-        ({"images": noise((63, 8, 8))}, "at least 64 images; got 63"),
-        ({"images": noise((70, 7, 9))}, "at least 8 pixels"),
-    ],
-)
-def test_bad_npz(arrays: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=message):
-        data.load(write_npz(tmp_path / "bad.npz", **arrays))
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x80\x04N.", b"\x93NUMPY\x01\x00"])
-def test_npz_that_is_none(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DataError, match="is a readable npz"):
-        data.load(f"npz:{tmp_path / 'a.npz'}")
-
-
-def test_npz_is_never_unpickled(tmp_path: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[object, ...]:
-            return os.mkdir, (str(tmp_path / "unpickled"),)
-
-    source = write_npz(tmp_path / "a.npz", images=noise((70, 8, 8)), labels=np.array([Bomb()] * 70, object))
-    with pytest.raises(DataError, match="`labels` is integer"):
-        data.load(source)
-    assert not (tmp_path / "unpickled").exists()
-
-
-def test_npz_that_claims_terabytes_is_refused_by_its_header(tmp_path: Path) -> None:
-    header = io.BytesIO()
-    claim = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 1024, 1024, 3)}
-    np.lib.format.write_array_header_1_0(header, claim)
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("images.npy", header.getvalue())
-    with pytest.raises(DataError, match="at most 16 GiB; got 2929"):
-        data.load(f"npz:{tmp_path / 'a.npz'}")
-
-
-@pytest.mark.parametrize(
-    ("source", "message"), [("npz:/nowhere.npz", "a file"), ("folder:/nowhere", "a folder")]
-)
-def test_missing_path(source: str, message: str) -> None:
-    with pytest.raises(DataError, match=f"names {message}; got /nowhere"):
-        data.load(source)
-
-
-# --- Folders -------------------------------------------------------------------------------------
 
 
 def test_folder_of_classes(digits: data.Dataset, tmp_path: Path) -> None:
@@ -295,6 +212,26 @@ def test_folder_of_classes(digits: data.Dataset, tmp_path: Path) -> None:
     image, label = dataset.train[0], dataset.train_labels[0]
     twin = next(i for i in range(4500) if np.array_equal(digits.train[i], image))
     assert dataset.classes[label] == f"class{digits.train_labels[twin]}"
+
+
+@pytest.mark.parametrize("where", ["npz", "folder"])
+def test_too_few_usable_images(where: str, tmp_path: Path) -> None:
+    if where == "npz":
+        source = write_npz(tmp_path / "a.npz", images=noise((63, 8, 8)))
+    else:
+        source = f"folder:{write_folder(tmp_path / 'in', noise((64, 8, 8, 1)))}"
+        (tmp_path / "in" / "0000.png").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="at least 64 images; got 63"):
+        data.load(source)
+
+
+def test_unreadable_images_are_counted_from_the_cache_too(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", noise((80, 8, 8, 1)))
+    (root / "0003.png").write_bytes(b"damaged")
+    assert [data.load(f"folder:{root}").skipped for _ in range(2)] == [1, 1]
+
+
+# --- The fingerprint ----------------------------------------------------------------------------
 
 
 def test_same_images_same_fingerprint_whatever_the_source(tmp_path: Path) -> None:
@@ -319,178 +256,6 @@ def test_fingerprint_sees_pixels_labels_and_split() -> None:
         data.fingerprint(images[:70].reshape(70, 4, 16, 1), images[70:], labels[:70], labels[70:]),
     }
     assert len(marks) == 6
-
-
-@pytest.mark.parametrize("layout", ["flat", "one class", "mixed"])
-def test_folder_without_clear_classes_is_unlabelled(layout: str, tmp_path: Path) -> None:
-    images = noise((70, 8, 8, 1))
-    write_folder(tmp_path / "in" if layout == "flat" else tmp_path / "in" / "sub", images)
-    if layout == "mixed":
-        write_folder(tmp_path / "in", images)
-    assert not data.load(f"folder:{tmp_path / 'in'}").labelled
-
-
-def _palette(rgb: Image.Image) -> Image.Image:
-    return rgb.quantize(16)
-
-
-def _sixteen(rgb: Image.Image) -> Image.Image:
-    return Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
-
-
-@pytest.mark.parametrize(
-    ("convert", "suffix", "channels"),
-    [
-        (lambda im: im, ".png", 3),
-        (lambda im: im.convert("L"), ".png", 1),
-        (lambda im: im.convert("1"), ".png", 1),
-        (lambda im: im.convert("LA"), ".png", 1),
-        (_sixteen, ".png", 1),
-        (_sixteen, ".tif", 1),
-        (_palette, ".png", 3),
-        (_palette, ".gif", 3),
-        (lambda im: im.convert("RGBA"), ".png", 3),
-        (lambda im: im.convert("CMYK"), ".jpg", 3),
-        (lambda im: im, ".JPEG", 3),
-        (lambda im: im, ".webp", 3),
-        (lambda im: im.convert("L").convert("RGB"), ".bmp", 1),  # grey saved as colour
-    ],
-)
-def test_image_modes(
-    convert: Callable[[Image.Image], Image.Image], suffix: str, channels: int, tmp_path: Path
-) -> None:
-    (tmp_path / "in").mkdir()
-    ramp = np.add.outer(np.arange(16) * 8, np.arange(16) * 7)
-    picture = np.stack([ramp, ramp // 2, 255 - ramp], -1).astype(np.uint8)
-    if channels == 1:
-        picture = np.repeat(picture[..., :1], 3, -1)
-    for i in range(64):
-        convert(Image.fromarray(picture)).save(tmp_path / "in" / f"{i}{suffix}")
-    dataset = data.load(f"folder:{tmp_path / 'in'}")
-    assert dataset.train.shape[1:] == (16, 16, channels)
-    # A blurred comparison: dithering, palettes and JPEG move single pixels, not averages.
-    wanted, got = (
-        a.reshape(2, 8, 2, 8, channels).mean((1, 3)) for a in (picture[..., :channels], dataset.train[0])
-    )
-    assert np.abs(wanted - got).max() < 12
-
-
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    wide = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    for i in range(64):
-        Image.fromarray(wide).save(tmp_path / "in" / f"{i}.png")
-    assert np.array_equal(
-        data.load(f"folder:{tmp_path / 'in'}").train[0, ..., 0], np.arange(256).reshape(16, 16)
-    )
-
-
-def test_transparency_lies_over_white(tmp_path: Path) -> None:
-    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    clear.paste((10, 20, 30, 255), (0, 0, 4, 8))
-    assert data._plain(clear, "RGB").getpixel((0, 0)) == (10, 20, 30)
-    assert data._plain(clear, "RGB").getpixel((7, 0)) == (255, 255, 255)
-
-
-def test_exif_turns_the_image_before_the_crop(tmp_path: Path) -> None:
-    picture = np.zeros((16, 32), np.uint8)
-    picture[:8] = 255  # white above black, wide
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned a quarter clockwise: white on the right
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", exif=exif)
-    got = data._square(Image.open(buffer), "L", 16)[..., 0]
-    assert (int(got[:, :8].max()), int(got[:, 8:].min())) == (0, 255)
-
-
-def test_crop_is_central_and_resize_antialiased() -> None:
-    stripes = np.zeros((64, 100), np.uint8)
-    stripes[:, 18:82:2] = 255  # the central square is stripes, finer than the target can show
-    got = data._square(Image.fromarray(stripes), "L", 16)
-    assert got.shape == (16, 16, 1)
-    assert np.abs(got[:, 2:-2].astype(int) - 127).max() <= 12
-    assert np.array_equal(data._square(Image.fromarray(stripes), "L", 64)[..., 0], stripes[:, 18:82])
-
-
-@pytest.mark.parametrize(
-    ("side", "size"), [(5, 8), (8, 8), (27, 16), (28, 28), (31, 28), (100, 64), (256, 256), (999, 256)]
-)
-def test_chosen_size(side: int, size: int) -> None:
-    assert data._choose_size(np.array([1, side, side, side, 9999])) == size
-
-
-def test_folder_of_many_sizes_goes_by_the_median(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for i in range(64):
-        Image.fromarray(noise((34 + i % 3, 40 + i, 3), i)).save(tmp_path / "in" / f"{i}.png")
-    assert data.load(f"folder:{tmp_path / 'in'}").size == 32
-    assert data.load(f"folder:{tmp_path / 'in'}", image_size=20).size == 20
-
-
-def damage(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:60])
-
-
-def test_unreadable_images_are_named_counted_and_left_out(tmp_path: Path, heard: list[str]) -> None:
-    root = write_folder(tmp_path / "in", noise((80, 8, 8, 3)))
-    for name in ("0003.png", "0050.png"):
-        damage(root / name)
-    Image.fromarray(noise((8, 8))).save(root / "0051.png", "PCX")  # a format that is not let in
-    (root / "gone.png").symlink_to(root / "missing")
-    (root / "notes.txt").write_text("not an image")
-    (root / ".hidden.png").write_bytes(b"")
-    dataset = data.load(f"folder:{root}", say=heard.append)
-    assert dataset.skipped == 4
-    assert len(dataset.train) + len(dataset.held) == 77
-    line = next(text for text in heard if "left out 4 unreadable images" in text)
-    assert "0003.png" in line
-    assert data.load(f"folder:{root}").skipped == 4  # from the cache
-
-
-def test_too_many_unreadable_images(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "in", noise((80, 8, 8, 1)))
-    for i in range(9):
-        damage(root / f"{i:04}.png")
-    with pytest.raises(DataError, match=r"at most 10 % .* got 9 of 80; .*0000.png"):
-        data.load(f"folder:{root}")
-
-
-@pytest.mark.parametrize("count", [0, 1, 63])
-def test_too_few_images(count: int, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    write_folder(tmp_path / "in", noise((count, 8, 8, 1)))
-    with pytest.raises(DataError, match=f"at least 64 images; got {count} ") as caught:
-        data.load(f"folder:{tmp_path / 'in'}")
-    assert "\n" not in str(caught.value)
-
-
-def test_too_few_after_the_unreadable(tmp_path: Path) -> None:
-    damage(write_folder(tmp_path / "in", noise((64, 8, 8, 1))) / "0000.png")
-    with pytest.raises(DataError, match="at least 64 images; got 63"):
-        data.load(f"folder:{tmp_path / 'in'}")
-
-
-def test_decompression_bomb_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_folder(tmp_path / "in", noise((70, 8, 8, 1)))
-    Image.new("L", (60, 60)).save(root / "bomb.png")
-    monkeypatch.setattr(data, "MAX_PIXELS", 3599)
-    assert data.load(f"folder:{root}").skipped == 1
-
-
-def test_folder_larger_than_memory_is_refused_before_allocating(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "in", noise((400, 8, 8, 3)))
-    with pytest.raises(DataError, match="at most 16 GiB; got 18.8 GiB"):
-        data.load(f"folder:{root}", image_size=4096)
-
-
-def test_links_are_followed_once(tmp_path: Path) -> None:
-    real = write_folder(tmp_path / "real", noise((70, 8, 8, 1)))
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").symlink_to(real)
-    (tmp_path / "in" / "b").symlink_to(real)
-    (real / "loop").symlink_to(tmp_path / "in")
-    dataset = data.load(f"folder:{tmp_path / 'in'}")
-    assert len(dataset.train) + len(dataset.held) == 70
 
 
 # --- The held-out split --------------------------------------------------------------------------
@@ -546,7 +311,7 @@ def cached(tmp_path: Path) -> list[Path]:
 
 def test_second_load_reads_the_cache(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = data.load(f"folder:{source}")
-    monkeypatch.setattr(data, "_decode_all", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "decode_all", lambda *args: pytest.fail("decoded again"))
     second = data.load(f"folder:{source}")
     assert same(first, second)
     assert first.held_labels is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pipeline.errors import RegistryError
 from pipeline.records import TrialRecord
 from pipeline.tracker import (
@@ -148,7 +149,9 @@ def test_redact_hides_what_is_secret_only(uri: str, shown: str) -> None:
     assert redact(uri) == shown
 
 
-def test_the_default_store_is_an_absolute_sqlite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_store_is_an_absolute_sqlite_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     uri = default_uri(Path("runs"))
     assert uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
@@ -229,6 +232,7 @@ def runs_of(uri: str, spool: Spool) -> dict[str, Any]:
 
     client = MlflowClient(uri, uri)
     experiment = client.get_experiment_by_name("gansweep")
+    assert experiment is not None
     found = client.search_runs([experiment.experiment_id], f"tags.`gansweep.sweep` = '{spool.id}'")
     numbers = [run.data.tags["gansweep.trial"] for run in found]
     assert len(numbers) == len(set(numbers))

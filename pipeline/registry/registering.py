@@ -104,12 +104,12 @@ def _source(packed: Path, facts: Mapping[str, Any]) -> str:
 
 
 def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Tags: nested mappings as a.b, nothing for None, values cut to what MLflow takes."""
+    """Tags: nested mappings as a.b, nothing for what is empty, values cut to what MLflow takes."""
     tags: dict[str, str] = {}
     for key, value in finite(facts).items():
         if isinstance(value, Mapping):
             tags |= _flatten(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif value not in (None, "", []):
             text = value if isinstance(value, str) else json.dumps(value)
             tags[re.sub(r"[^\w ./-]", "_", prefix + key)[:250]] = text[:5000]
     return tags
@@ -177,10 +177,7 @@ def _log(
             artifacts={"generator": str(packed)},
             signature=_signature(expected),
             input_example=(np.zeros(1), {"n": 1, "seed": 0, "label": -1, "truncation": 1.0}),
-            pip_requirements=[
-                f"{package}=={importlib.metadata.version(package)}"
-                for package in ("mlflow", "numpy", "pandas", "torch")
-            ],
+            pip_requirements=[f"{name}=={_release(name)}" for name in ("mlflow", "numpy", "pandas", "torch")],
             mlflow_model=Model(
                 artifact_path=logged.artifact_location,
                 run_id=run_id,
@@ -191,6 +188,11 @@ def _log(
         client.log_model_artifacts(logged.model_id, f"{folder}/model")
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)
+
+
+def _release(package: str) -> str:
+    """Its version as an index knows it: torch 2.14.1+cpu is 2.14.1 there."""
+    return importlib.metadata.version(package).partition("+")[0]
 
 
 def _signature(generator: LoadedGenerator) -> ModelSignature:

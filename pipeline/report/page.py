@@ -186,7 +186,7 @@ _HTML = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:;
- style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'">
+ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>{title} - gansweep</title>
 <style>{css}</style>
 </head>
@@ -240,15 +240,20 @@ const plots = [...document.querySelectorAll("script[data-plot]")].map(source => 
 function dress(layout) {
   const css = getComputedStyle(document.documentElement), line = css.getPropertyValue("--line").trim();
   const dressed = structuredClone(layout);
-  dressed.font = {color: css.getPropertyValue("--ink").trim(), family: "system-ui, sans-serif", size: 12};
-  dressed.paper_bgcolor = dressed.plot_bgcolor = "rgba(0,0,0,0)";
+  const light = dressed.plot_bgcolor === "white";  // Optuna's colours are made for it
+  const ink = light ? "#1b1f24" : css.getPropertyValue("--ink").trim();
+  dressed.font = {color: ink, family: "system-ui, sans-serif", size: 12};
+  dressed.paper_bgcolor = light ? "#f6f8fa" : "rgba(0,0,0,0)";
+  dressed.plot_bgcolor = "rgba(0,0,0,0)";
+  dressed.modebar = {bgcolor: "rgba(0,0,0,0)", color: "#888", activecolor: ink};
   for (const axis of ["xaxis", "yaxis"])
     if (dressed[axis]) Object.assign(dressed[axis], {gridcolor: line, zerolinecolor: line, automargin: true});
   return dressed;
 }
+const config = {responsive: true, displaylogo: false};
+config.displayModeBar = matchMedia("(hover: hover)").matches ? "hover" : false;
 function draw() {
-  for (const [place, figure] of plots)
-    Plotly.react(place, figure.data, dress(figure.layout), {responsive: true, displaylogo: false});
+  for (const [place, figure] of plots) Plotly.react(place, figure.data, dress(figure.layout), config);
 }
 draw();
 dark.addEventListener("change", draw);
