@@ -72,11 +72,12 @@ def read(held: Tensor, train: Tensor, fake: Tensor, diversity: Tensor) -> Readin
             (held > 0).double().mean(),
             (fake < 0).double().mean(),
             diversity.double(),
+            train.mean().double(),  # for the finite check alone: ranks hide a NaN
         ]
     ).tolist()
     if not all(map(math.isfinite, numbers)):
         return Reading(*[math.nan] * 8)
-    return Reading(from_auc(numbers[0]), *numbers)
+    return Reading(from_auc(numbers[0]), *numbers[:-1])
 
 
 def spread_ratio(fake: Tensor, real: Tensor) -> Tensor:

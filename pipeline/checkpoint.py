@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.errors import CheckpointError
+from pipeline.files import write_bytes
 from pipeline.networks import Generator, ImageShape, build
 from pipeline.records import TrialRecord
 
@@ -44,10 +44,15 @@ class TrialFolder:
         (root / "samples").mkdir(parents=True, exist_ok=True)
 
     def save(self, kimg: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint and delete all but the newest two."""
-        self._write("state", kimg, state)
-        for path in self._newest("state")[_KEPT:]:
-            path.unlink(missing_ok=True)
+        """Write a checkpoint and keep the one before it; delete all others.
+
+        Another one of the same kimg or of a later one is what a resumed trial could not use.
+        """
+        kept = self._write("state", kimg, state)
+        older = [path for path in self._newest("state") if path.name < f"state-{kimg:09d}"]
+        for path in self._newest("state"):
+            if path != kept and path not in older[: _KEPT - 1]:
+                path.unlink(missing_ok=True)
 
     def restore(self) -> dict[str, Any] | None:
         """The state of the newest whole checkpoint, or None where there is none."""
@@ -78,7 +83,7 @@ class TrialFolder:
     def rewrite(self, records: Iterable[TrialRecord]) -> None:
         """Replace records.jsonl, atomically."""
         text = "".join(record.to_json() + "\n" for record in records)
-        _replace(self.root / "records.jsonl", text.encode())
+        write_bytes(self.root / "records.jsonl", text.encode())
 
     def records(self) -> list[TrialRecord]:
         """The rows of records.jsonl; a last line torn by a crash is left out."""
@@ -89,7 +94,7 @@ class TrialFolder:
         path = grid_path(self.root, kimg)
         buffer = io.BytesIO()
         grid_image(images.cpu().numpy(), columns).save(buffer, format="PNG")
-        _replace(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
         return path
 
     def _write(self, kind: str, kimg: int, state: dict[str, Any]) -> Path:
@@ -97,7 +102,7 @@ class TrialFolder:
         torch.save({"format": FORMAT, **state}, buffer)
         data = buffer.getvalue()
         path = self.root / f"{kind}-{kimg:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
-        _replace(path, data)
+        write_bytes(path, data)
         return path
 
     def _newest(self, kind: str) -> list[Path]:
@@ -182,12 +187,3 @@ def grid_image(images: npt.NDArray[np.uint8], columns: int) -> Image.Image:
     sheet = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     array = sheet.reshape(rows * height, columns * width, channels)
     return Image.fromarray(array[:, :, 0] if channels == 1 else array)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

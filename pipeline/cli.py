@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config import SweepConfig, SweepPaths
@@ -30,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out_console = Console(soft_wrap=True, highlight=False)
+_WIDTH = None if sys.stdout.isatty() else 160  # a log or a pipe wraps nothing
+out_console = Console(width=_WIDTH, soft_wrap=True, highlight=False)
 err_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 _DEFAULTS = SweepConfig()
@@ -42,10 +44,10 @@ Model = Annotated[
 Tracking = Annotated[
     str, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store or server.")
 ]
-Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run [40; no limit with a time budget].")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run (40; no limit with a time budget).")]
 TimeBudget = Annotated[str, typer.Option(help="Stop searching after e.g. 90s, 10m, 8h, 2d.")]
 GpuHours = Annotated[float | None, typer.Option(min=0.0, help="Stop searching after this many GPU hours.")]
-Concurrency = Annotated[int | None, typer.Option(min=0, help="Trials at a time [what the machine allows].")]
+Concurrency = Annotated[int | None, typer.Option(min=0, help="Trials at a time (what the machine allows).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 
 
@@ -55,11 +57,11 @@ def run(
     data: Annotated[
         str, typer.Option(help="mnist5k, digits, cifar10, ..., folder:PATH or npz:PATH.")
     ] = _DEFAULTS.data,
-    name: Annotated[str, typer.Option(help="Name of the sweep and its folder [the space's].")] = "",
+    name: Annotated[str, typer.Option(help="Name of the sweep and its folder (the space's).")] = "",
     out: Annotated[Path, typer.Option(help="Where sweeps live.")] = Path("runs"),
     trials: Trials = None,
     kimg: Annotated[
-        int | None, typer.Option(min=1, help="Length of a full trial in kimg [the space's].")
+        int | None, typer.Option(min=1, help="Length of a full trial in kimg (the space's).")
     ] = None,
     time_budget: TimeBudget = "",
     gpu_hours: GpuHours = None,
@@ -75,17 +77,17 @@ def run(
     concurrency: Concurrency = None,
     address: Annotated[str, typer.Option(help="Ray cluster: local, auto or HOST:PORT.")] = "local",
     storage: Annotated[
-        str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL [a file of the sweep].")
+        str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL (a file of the sweep).")
     ] = "",
     tracking_uri: Tracking = "",
-    register: Annotated[str, typer.Option(help="Register the best as this model [the sweep's name].")] = "",
+    register: Annotated[str, typer.Option(help="Register the best as this model (the sweep's name).")] = "",
     no_register: Annotated[bool, typer.Option("--no-register", help="Register nothing.")] = False,
     extractor: Annotated[
         str, typer.Option(help="auto, classifier, inception or pixels: what fid measures in.")
     ] = _DEFAULTS.extractor,
     extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
     fid_samples: Annotated[int, typer.Option(help="Generated images per fid.")] = _DEFAULTS.fid_samples,
-    image_size: Annotated[int, typer.Option(help="Side of folder images [chosen].")] = 0,
+    image_size: Annotated[int, typer.Option(help="Side of folder images (chosen).")] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, stop.")
     ] = False,
@@ -168,9 +170,9 @@ def resume(
 def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")]) -> None:
     """Print the leaderboard of a sweep, running or finished, and write its report.html."""
     from pipeline import report as reports
-    from pipeline.summary import read
+    from pipeline.files import read_json
 
-    summary = read(SweepPaths(sweep_dir).summary)
+    summary = read_json(SweepPaths(sweep_dir).summary)
     if not summary:
         raise SweepError(
             "a sweep's folder holds a summary.json",
@@ -189,14 +191,12 @@ def validate(
     from pipeline import jobs, spaces
 
     for file in files:
-        path = Path(file)
-        if path.suffix in (".yaml", ".yml"):
-            notes = jobs.check(path)
-            out_console.print(f"{file}: ok ({'; '.join(notes)})", markup=False)
-            continue
-        space = spaces.load(file)
-        said = f"{len(space.search)} searched, {len(space.enqueue)} enqueued, hash {space.hash}"
-        out_console.print(f"{file}: ok ({said})", markup=False)
+        if Path(file).suffix in (".yaml", ".yml"):
+            notes = jobs.check(Path(file))
+        else:
+            space = spaces.load(file)
+            notes = [f"{len(space.search)} searched, {len(space.enqueue)} enqueued, hash {space.hash}"]
+        out_console.print("\n  ".join([f"{file}: ok", *notes]), markup=False)
 
 
 @app.command()
@@ -212,7 +212,7 @@ def doctor(
     table = Table(box=None, show_header=False, padding=(0, 2))
     colours = {"ok": "green", "warn": "yellow", "bad": "red"}
     for finding in findings:
-        table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.name, finding.text)
+        table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.name, escape(finding.text))
     out_console.print(table)
     if doctors.worst(findings) == "bad":
         raise typer.Exit(1)
@@ -221,9 +221,9 @@ def doctor(
 @app.command()
 def register(
     model: Model,
-    name: Annotated[str, typer.Option(help="Name in the registry [the sweep's].")] = "",
+    name: Annotated[str, typer.Option(help="Name in the registry (the sweep's).")] = "",
     alias: Annotated[
-        str, typer.Option(help="champion, candidate, ... [champion if it is the best].")
+        str, typer.Option(help="champion, candidate, ... (champion if it is the best).")
     ] = "auto",
     tracking_uri: Tracking = "",
 ) -> None:
@@ -337,32 +337,37 @@ def _leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
     from pipeline.report import text_table
 
     rows = text_table(summary, limit)
-    if not rows:
-        return
-    table = Table(*rows[0], box=None, padding=(0, 2), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in rows[0]:
+        table.add_column(heading, no_wrap=heading != "params", overflow="fold")
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     out_console.print(table)
     for final in summary.get("finalists", []):
         best, numbers = final["best"], final["measurement"]
         out_console.print(
-            f"finalist {best['trial']}: fid {best['fid']:.2f} with fresh latents"
-            f" (search said {best['search_fid']:.2f}), held-out fid {numbers.get('fid_held', float('nan')):.2f}",
+            f"finalist {best['trial']}: fid {best['fid']:.2f} in [{numbers['fid_low']:.2f}, "
+            f"{numbers['fid_high']:.2f}] with fresh latents (the search saw {best['search_fid']:.2f}); "
+            f"{'; '.join(numbers['verdicts']) or 'no copies, no collapse'}",
             markup=False,
         )
 
 
 def _next_steps(outcome: Any) -> None:
-    done, root = outcome.summary.get("registered"), Path(os.path.relpath(outcome.root))
-    uri = shlex.quote(outcome.tracking_uri)
+    from pipeline.tracker import redact
+
+    done, root = outcome.summary.get("registered"), shlex.quote(os.path.relpath(outcome.root))
+    uri = shlex.quote(redact(outcome.tracking_uri))
+    lines = [
+        f"report   {root}/report.html",
+        f"MLflow   mlflow ui --backend-store-uri {uri}",
+        f"Optuna   optuna-dashboard {root}/study.journal",
+    ]
     if done:
-        out_console.print(f"\n[bold]{done['uri']}[/] is version {done['version']}")
-        out_console.print(
-            "sample it:   " + f"gansweep sample {done['uri']} -n 100 --out samples.png --tracking-uri {uri}"
-        )
-    out_console.print(f"report:      {root / 'report.html'}", markup=False)
-    out_console.print(f"MLflow:      mlflow ui --backend-store-uri {uri}", markup=False)
-    out_console.print(f"Optuna:      optuna-dashboard {root / 'study.journal'}", markup=False)
+        model = f"models:/{done['name']}@{done['alias']}" if done["alias"] else done["uri"]
+        out_console.print(f"\n{model} is version {done['version']}: {done['reason']}", markup=False)
+        lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png --tracking-uri {uri}")
+    out_console.print("\n".join(lines), markup=False)
 
 
 def _sayer(quiet: bool) -> Any:

@@ -7,7 +7,6 @@ Owns: `TrialConfig` (what one GAN is and how it trains; the names a space may us
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -212,7 +211,7 @@ def check_value(field: dataclasses.Field[Any], value: object) -> Any:
         return _check_text(field, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name} is a number", seen=value, fix=f"write {name} = {field.default}")
-    if kind == "int" and value != int(value if math.isfinite(value) else 0):
+    if kind == "int" and isinstance(value, float) and not value.is_integer():  # also refuses NaN, inf
         raise ConfigError(f"{name} is a whole number", seen=value, fix=f"write {name} = {field.default}")
     low, high = field.metadata["low"], field.metadata["high"]
     if not low <= value <= high:  # also refuses NaN

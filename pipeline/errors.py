@@ -32,7 +32,7 @@ class UserError(GansweepError):
     """
 
     def __init__(self, rule: str, *, seen: object, fix: str) -> None:
-        super().__init__(f"{rule}; got {_one_line(seen)}; {fix}")
+        super().__init__(_printable(f"{rule}; got {_one_line(seen)}; {fix}"))
         self.rule, self.seen, self.fix = rule, seen, fix
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -79,8 +79,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def _one_line(value: object) -> str:
-    text = " ".join((value if isinstance(value, str) else repr(value)).split()) or "nothing"
+    try:
+        text = " ".join((value if isinstance(value, str) else repr(value)).split()) or "nothing"
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _printable(text: str) -> str:
+    """Line breaks, terminal controls and stray bytes of file names as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _rebuild(kind: type[UserError], rule: str, seen: object, fix: str) -> UserError:

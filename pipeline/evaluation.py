@@ -46,21 +46,22 @@ CLUSTERS = 20
 MAX_COPIED = 0.05  # honest generators: 0.00-0.02; planted copies among others: their true share
 MAX_DUPLICATES = 0.2  # honest: 0.00; ten images with noise: 1.00; draws from 4,500 images: 0.37
 MIN_DIVERSITY = 0.3  # honest: 0.5-1.0; the first ticks of a GAN: 0.13-0.20
-MIN_MODES = 0.5  # share of the modes that must be seen
+MAX_IMBALANCE = 0.45  # honest: 0.03-0.26; one digit of ten: 0.9 by class, 0.54-0.83 by pixel cluster
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """What is known of a generator from n samples; distances in the evaluator's extractor.
 
-    fid: mean over `repeats` independent batches of n, against the training reals. fid_low, fid_high: one
-    more measurement with n other samples lies between them in 95 of 100 cases. fid_held: against held-out
+    fid: mean over `repeats` independent batches of n, against the training reals. fid_low, fid_high: 95 %
+    of measurements with n other samples lie between them, with 95 % confidence. fid_held: against held-out
     reals (few, so biased upwards; far above fid = overfitted). fid_infinity: extrapolated to endless
     samples. kid, kid_error: unbiased, with its standard error. precision..coverage: see `fid.Manifold`.
     memorisation_auc: P(a sample lies relatively closer to a training image than a held-out image does),
     in pixels; 0.5 = as held-out images do, 1 = copies. copied: share of samples closer than 99 % of
-    held-out images, the larger of pixels and features. modes, modes_total: classes (or clusters) seen.
-    diversity: mean distance of two samples over that of two reals. duplicates: share of samples with a
+    held-out images, the larger of pixels and features. modes, modes_total: classes (or clusters) seen at
+    a tenth of their usual share or more. imbalance: total variation distance between the shares of the
+    modes and the reals', 0..1. diversity: mean distance of two samples over that of two reals. duplicates: share of samples with a
     twin among the samples. class_counts: samples per class or cluster. label_accuracy: share of samples
     that look like the label asked for.
     """
@@ -87,6 +88,7 @@ class Measurement:
     memorisation: str
     modes: int
     modes_total: int
+    imbalance: float
     diversity: float
     duplicates: float
     class_counts: dict[str, int]
@@ -104,8 +106,8 @@ class Measurement:
             )
         if self.collapse != "ok":
             reasons.append(
-                f"collapsed: {self.modes} of {self.modes_total} modes, {self.duplicates:.0%} duplicates, "
-                f"diversity {self.diversity:.2f} of the reals'"
+                f"collapsed: {self.modes} of {self.modes_total} modes (imbalance {self.imbalance:.2f}), "
+                f"{self.duplicates:.0%} duplicates, diversity {self.diversity:.2f} of the reals'"
             )
         return tuple(reasons)
 
@@ -209,16 +211,17 @@ def sampler(generator: Generator, dataset: Dataset) -> Sample:
 
 
 def _fids(real: RealFactor, held: RealFactor, batches: Sequence[Tensor]) -> dict[str, Any]:
-    """The mean fid and the prediction interval of one more measurement of the same size.
+    """The mean fid and the interval in which other measurements of the same size lie.
 
     Not a bootstrap: resampling with replacement counts some samples twice, which reads as less variety
     and inflates the distance itself (1.1 becomes 2.0 at n = 500 in 64 dimensions). Centred on the mean of
-    K independent batches; as wide as the influence function's standard deviation s says:
-    mean +- 1.96 s sqrt(1 + 1/K), the root for the mean's own scatter.
+    K independent batches; as wide as the influence function's standard deviation s says. A normal
+    tolerance interval, mean +- s (1.64 + 1.96/sqrt(K)): a prediction interval covers 95 % on average, and
+    much less whenever the mean happens to lie off; this one covers it in 95 of 100 such cases.
     """
     centre = float(np.mean([fid.frechet_of(real, batch) for batch in batches]))
     deviation = math.sqrt(np.mean([frechet_deviation(real, batch) ** 2 for batch in batches]))
-    half = 1.96 * deviation * math.sqrt(1 + 1 / len(batches))
+    half = deviation * (1.645 + 1.96 / math.sqrt(len(batches)))
     against_held = float(np.mean([fid.frechet_of(held, batch) for batch in batches]))
     return {
         "fid": centre,
@@ -317,11 +320,14 @@ def _collapse(samples: _Looks, reals: _Looks, names: Sequence[str]) -> dict[str,
     # Half of a distance that one real in a hundred has to its nearest: closer than that is a twin.
     twin = fid.nearest_within(reals.pixels, 1).quantile(0.01) / 2
     duplicates = float((fid.nearest_within(samples.pixels, 1) <= twin).double().mean())
-    few_modes = covered < MIN_MODES * int((usual > 0).sum())
-    collapsed = few_modes or duplicates > MAX_DUPLICATES or diversity < MIN_DIVERSITY
+    imbalance = float((counts - expected).abs().sum() / (2 * len(samples.modes)))
+    by_chance = math.sqrt(len(names) / (2 * math.pi * len(samples.modes)))  # of an honest draw this small
+    lopsided = imbalance > MAX_IMBALANCE + by_chance
+    collapsed = lopsided or duplicates > MAX_DUPLICATES or diversity < MIN_DIVERSITY
     return {
         "modes": covered,
         "modes_total": len(names),
+        "imbalance": imbalance,
         "diversity": diversity,
         "duplicates": duplicates,
         "class_counts": dict(zip(names, counts.tolist(), strict=True)),

@@ -210,7 +210,8 @@ class _Inception(nn.Module):
 
 def _classifier(dataset: Dataset, folder: Path, say: Callable[[str], None]) -> nn.Module:
     path = folder / f"{_CLASSIFIER_VERSION}-{dataset.fingerprint}.pt"
-    net = _DigitNet(dataset.size, dataset.channels, len(dataset.classes))
+    with torch.random.fork_rng(devices=[]):
+        net = _DigitNet(dataset.size, dataset.channels, len(dataset.classes))
     with suppress(Exception):  # missing, damaged or of another shape: all are mended by training anew
         net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         return net.to(memory_format=torch.channels_last)

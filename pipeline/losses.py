@@ -83,13 +83,16 @@ def r1r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
 def gp(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """E(||grad D(x)|| - 1)^2 between real and fake (WGAN-GP, Gulrajani et al. 2017).
 
-    mix: (N,1,1,1) uniform in [0, 1], drawn by the caller.
+    mix: (N,C,H,W) uniform in [0, 1], drawn by the caller; one number of each image's is used.
     """
-    return _unit_slope(critic, torch.lerp(fake.detach(), real.detach(), mix))
+    return _unit_slope(critic, torch.lerp(fake.detach(), real.detach(), mix[:, :1, :1, :1]))
 
 
 def dragan(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """E(||grad D(x)|| - 1)^2 around the reals: x = real + mix * 0.5 std(real) (Kodali et al. 2017)."""
+    """E(||grad D(x)|| - 1)^2 around the reals: x = real + mix * 0.5 std(real) (Kodali et al. 2017).
+
+    mix: (N,C,H,W) uniform in [0, 1]: noise of its own for every pixel, so that all directions are seen.
+    """
     real = real.detach()
     return _unit_slope(critic, real + mix * 0.5 * real.std())
 

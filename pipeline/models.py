@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipeline.checkpoint import best_generator, grid_image
 from pipeline.config import SweepPaths
 from pipeline.data import load
 from pipeline.errors import CheckpointError, ConfigError, RegistryError, SweepError
-from pipeline.summary import read
+from pipeline.files import read_json, replacing
 from pipeline.tracker import default_uri
 
 MOST = 1_000_000
@@ -55,7 +54,7 @@ def packed(root: Path, spare: Path) -> Path:
     paths = SweepPaths(root)
     if (paths.packed / "files.json").is_file():
         return paths.packed
-    best = read(paths.summary).get("best")
+    best = read_json(paths.summary).get("best")
     if not best:
         raise SweepError(
             "a MODEL is models:/NAME@ALIAS, models:/NAME/VERSION or a sweep with a measured trial",
@@ -65,7 +64,9 @@ def packed(root: Path, spare: Path) -> Path:
     try:
         generator, _ = best_generator(paths.trial(best["trial"]))
     except CheckpointError as error:
-        raise SweepError("the best trial has a whole checkpoint", seen=str(error), fix="run it again") from error
+        raise SweepError(
+            "the best trial has a whole checkpoint", seen=str(error), fix="run it again"
+        ) from error
     return registry.pack(generator, spare, {**best, "withhold": ["the sweep has not measured its finalists"]})
 
 
@@ -85,22 +86,19 @@ def sample(
         ConfigError: another suffix, or too many images. RegistryError: see `registry.LoadedGenerator.sample`.
     """
     if out.suffix not in (".png", ".npz"):
-        raise ConfigError("--out ends in .png or .npz", seen=out.name, fix=f"write --out {out.stem or 'samples'}.png")
+        raise ConfigError(
+            "--out ends in .png or .npz", seen=out.name, fix=f"write --out {out.stem or 'samples'}.png"
+        )
     if not 1 <= n <= MOST:
         raise ConfigError(f"-n lies in [1, {MOST}]", seen=n, fix="write several files with different --seed")
     images, labels = open_model(model, tracking_uri).sample(n, seed, label, truncation)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if out.suffix == ".png":
-                grid_image(images, columns=math.ceil(math.sqrt(n))).save(file, format="PNG")
-            else:
-                arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
-                np.savez(file, **arrays)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        if out.suffix == ".png":
+            grid_image(images, columns=math.ceil(math.sqrt(n))).save(file, format="PNG")
+        else:
+            arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
+            np.savez(file, **arrays)
     return out
 
 
@@ -139,7 +137,7 @@ def register(model: str, *, name: str, alias: str, tracking_uri: str = "") -> re
                 "a version gets an alias that is named", seen="no --alias", fix="add --alias champion"
             )
         return registry.set_alias(model, alias, tracking_uri=uri)
-    summary = read(SweepPaths(Path(model)).summary)
+    summary = read_json(SweepPaths(Path(model)).summary)
     with tempfile.TemporaryDirectory() as folder:
         where = packed(Path(model), Path(folder))
         facts = json.loads((where / "facts.json").read_text(encoding="utf-8"))

@@ -87,8 +87,9 @@ def build(config: TrialConfig, shape: ImageShape) -> tuple[Generator, Discrimina
     generator = Generator(make_g(config, shape, z_in), z_dim=config.z_dim, classes=classes)
     discriminator = Discriminator(body_d, features=features, classes=classes)
     _initialise(generator)
-    _initialise(discriminator)
-    if config.norm_d == "spectral":
+    spectral = config.norm_d == "spectral"
+    _initialise(discriminator, identity=not spectral)  # a weight of zeros has no largest singular value
+    if spectral:
         _normalise_spectrally(discriminator)
     return generator, discriminator
 
@@ -191,7 +192,7 @@ def _dcgan_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
 
 
 class _Residual(nn.Module):
-    """x + conv(act(conv(act(x)))), the last convolution starting at zero: the identity at first."""
+    """x + conv(act(conv(act(x)))); unless spectral, the last starts at zero: the identity at first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -264,12 +265,12 @@ def _norm2d(name: str) -> Callable[[int], nn.Module]:
     return table[name]
 
 
-def _initialise(network: nn.Module) -> None:
+def _initialise(network: nn.Module, identity: bool = True) -> None:
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             _scale_to_fan_in(module)
     for module in network.modules():
-        if isinstance(module, _Residual):
+        if identity and isinstance(module, _Residual):
             nn.init.zeros_(module.last.weight)
 
 

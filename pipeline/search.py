@@ -109,6 +109,7 @@ class Ledger:
         self._trials: dict[int, Trial] = {}
         self._readopted: list[int] = []
         self._spent, self._begun = spent_sec, time.monotonic()
+        self._ended: float | None = None
         for frozen in study.get_trials(deepcopy=False):
             if frozen.state in _OPTUNA_STATES:
                 self._recall(frozen, paths.trial(frozen.number))
@@ -116,7 +117,7 @@ class Ledger:
     @property
     def seconds(self) -> float:
         """Search time so far, this process and those before it."""
-        return self._spent + time.monotonic() - self._begun
+        return self._spent + (self._ended or time.monotonic()) - self._begun
 
     @property
     def gpu_hours(self) -> float:
@@ -182,7 +183,8 @@ class Ledger:
         return bool(self.reason)
 
     def close(self) -> None:
-        """Tell the trials that a spent budget left running."""
+        """Stop the clock, and tell the trials that a spent budget left running."""
+        self._ended = time.monotonic()
         for entry in list(self.entries.values()):
             self.finish(entry.number)
 
@@ -237,6 +239,8 @@ def open_study(name: str, storage: str | Path, plan: SweepConfig, space: Space) 
     storage: a journal file, or a database URL.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if isinstance(storage, Path):
+        storage.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name=name,
         storage=_storage(storage),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,19 +76,19 @@ class Space:
         return TrialConfig.from_dict({**self.fixed, **drawn, **more})
 
     def override(self, values: Mapping[str, Any]) -> Space:
-        """The same space with some parameters fixed; what was searched or enqueued of them is gone."""
-        _check_fixed(values, "--set")
-        space = Space(
-            fixed={**self.fixed, **values},
-            search={n: d for n, d in self.search.items() if n not in values},
-            enqueue=tuple({n: v for n, v in p.items() if n not in values} for p in self.enqueue),
-        )
-        if not space.search:
+        """The same space with some parameters fixed; what was searched or enqueued of them is gone.
+
+        So is what can no longer take part, because its `when` asks for a value that was fixed away.
+        """
+        fixed = {**self.fixed, **_check_fixed(values, "--set")}
+        search = _alive({n: d for n, d in self.search.items() if n not in values}, fixed)
+        if not search:
             raise SpaceError("a space searches at least one parameter", seen="none", fix="leave out a --set")
-        return space
+        points = ({n: v for n, v in point.items() if n in search} for point in self.enqueue)
+        return Space(fixed=fixed, search=search, enqueue=tuple(points))
 
     def to_toml(self, prefix: str = "") -> str:
-        """The space as TOML text that `parse` reads back to an equal space; prefix: parent table with a dot."""
+        """TOML text that `parse` reads back to an equal space; prefix: the parent table with a dot."""
         lines = [f"[{prefix}fixed]", *(f"{n} = {toml(v)}" for n, v in self.fixed.items())]
         lines += ["", f"[{prefix}search]"]
         lines += [f"{name} = {_toml_distribution(d)}" for name, d in self.search.items()]
@@ -122,14 +123,16 @@ def load(name: str) -> Space:
 
 def find(name: str) -> Path:
     """The file of a space: a path as given, else a file shipped under that name."""
-    if Path(name).is_file():
+    if os.path.isfile(name):  # unlike Path.is_file, False for a name that is too long
         return Path(name)
     shipped = shipped_spaces()
     if name.removesuffix(".toml") in shipped:
         return shipped[name.removesuffix(".toml")]
     if Path(name).name.removesuffix(".toml") in shipped and Path(name).parent.name == "search_spaces":
         return shipped[Path(name).name.removesuffix(".toml")]
-    raise SpaceError("a space is a TOML file or a shipped name", seen=name, fix=nearest(name, shipped))
+    raise SpaceError(
+        "a space is a TOML file or a shipped name", seen=name, fix=nearest(Path(name).stem, shipped)
+    )
 
 
 def shipped_spaces() -> dict[str, Path]:
@@ -148,7 +151,7 @@ def parse(text: str, name: str = "space") -> Space:
     """
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of 5,000 digits
         raise SpaceError(
             f"{name}: a space is valid TOML", seen=str(error), fix="correct that line"
         ) from error
@@ -166,7 +169,9 @@ def from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
             )
     fixed, search = tables.get("fixed", {}), tables.get("search", {})
     points = tables.get("enqueue", [])
-    if not isinstance(fixed, dict) or not isinstance(search, dict) or not search:
+    if not isinstance(fixed, dict):
+        raise SpaceError(f"{name}: fixed is a table", seen=fixed, fix="write [fixed], then key = value")
+    if not isinstance(search, dict) or not search:
         raise SpaceError(
             f"{name}: a space has a [search] table with at least one parameter",
             seen="none" if not search else type(search).__name__,
@@ -174,15 +179,14 @@ def from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
         )
     if not isinstance(points, list) or not all(isinstance(p, dict) for p in points):
         raise SpaceError(f"{name}: enqueue is a list of tables", seen=points, fix="write [[enqueue]]")
-    _check_fixed(fixed, f"{name} [fixed]")
+    fixed = _check_fixed(fixed, f"{name} [fixed]")
     drawn = {key: _distribution(key, value, f"{name} [search]") for key, value in search.items()}
     both = sorted(fixed.keys() & drawn.keys())
     if both:
         raise SpaceError(f"{name}: a parameter is fixed or searched", seen=both[0], fix="keep one of the two")
-    space = Space(fixed=fixed, search=_in_order(drawn, fixed, name), enqueue=tuple(points))
-    for point in points:
-        _check_point(point, space, f"{name} [[enqueue]]")
-    return space
+    ordered = _in_order(drawn, fixed, name)
+    points = tuple(_check_point(point, ordered, f"{name} [[enqueue]]") for point in points)
+    return Space(fixed=fixed, search=ordered, enqueue=points)
 
 
 def toml(value: Any) -> str:
@@ -220,9 +224,8 @@ def _check(name: str, value: Any, where: str) -> Any:
         raise SpaceError(f"{where}: {error.rule}", seen=error.seen, fix=error.fix) from error
 
 
-def _check_fixed(values: Mapping[str, Any], where: str) -> None:
-    for name, value in values.items():
-        _check(name, value, where)
+def _check_fixed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return {name: _check(name, value, where) for name, value in values.items()}
 
 
 def _distribution(name: str, value: Any, where: str) -> Distribution:
@@ -259,7 +262,8 @@ def _range(
         )
     low, high = (_check(name, bound, where) for bound in bounds)
     if not low < high:
-        raise SpaceError(f"{where}: {name}'s low bound is below its high one", seen=bounds, fix="swap them")
+        fix = "swap them" if low > high else "put it in [fixed]"
+        raise SpaceError(f"{where}: {name}'s low bound is below its high one", seen=bounds, fix=fix)
     if log and low <= 0:
         raise SpaceError(f"{where}: {name} on a log scale begins above 0", seen=bounds, fix="raise the bound")
     return Distribution(low=low, high=high, whole=kind == "int", log=log, when=when)
@@ -283,10 +287,7 @@ def _in_order(
                     seen=f"{parameter}.when.{other}",
                     fix=nearest(other, [*search, *fixed]),
                 )
-            possible = any(
-                search[other].contains(v) if other in search else v == fixed[other] for v in values
-            )
-            if not possible:
+            if not _possible(other, values, search, fixed):
                 raise SpaceError(
                     f"{name}: a when names a value that {other} can take",
                     seen=list(values),
@@ -306,13 +307,34 @@ def _in_order(
     return ordered
 
 
-def _check_point(point: Mapping[str, Any], space: Space, where: str) -> None:
+def _possible(
+    name: str, values: tuple[Any, ...], search: Mapping[str, Distribution], fixed: Mapping[str, Any]
+) -> bool:
+    """Whether a trial can have one of `values` for `name`."""
+    if name in search:
+        return any(search[name].contains(value) for value in values)
+    return name in fixed and fixed[name] in values
+
+
+def _alive(search: dict[str, Distribution], fixed: Mapping[str, Any]) -> dict[str, Distribution]:
+    """Without what can never take part, and then without what hung on that."""
+    alive = {
+        name: d
+        for name, d in search.items()
+        if all(_possible(other, values, search, fixed) for other, values in d.when.items())
+    }
+    return alive if len(alive) == len(search) else _alive(alive, fixed)
+
+
+def _check_point(point: Mapping[str, Any], search: Mapping[str, Distribution], where: str) -> dict[str, Any]:
+    checked = {}
     for name, value in point.items():
         _field(name, where)
-        if name not in space.search:
+        if name not in search:
             raise SpaceError(
-                f"{where}: a point names searched parameters", seen=name, fix=nearest(name, space.search)
+                f"{where}: a point names searched parameters", seen=name, fix=nearest(name, search)
             )
-        checked = _check(name, value, where)
-        if not space.search[name].contains(checked):
+        checked[name] = _check(name, value, where)
+        if not search[name].contains(checked[name]):
             raise SpaceError(f"{where}: {name} lies inside its own range", seen=value, fix="widen the range")
+    return checked

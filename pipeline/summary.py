@@ -9,12 +9,11 @@ NaN policy: JSON has no NaN; a number that is not known is null.
 from __future__ import annotations
 
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.files import read_json, write_text
 from pipeline.records import TrialRecord
 from pipeline.search import STATES, Entry, Ledger, rank
 
@@ -27,7 +26,7 @@ class Summary:
 
     def __init__(self, paths: SweepPaths, config: SweepConfig, evaluator: dict[str, Any]) -> None:
         self.paths, self.config = paths, config
-        before = read(paths.summary)
+        before = read_json(paths.summary)
         self.extra: dict[str, Any] = {
             "registered": before.get("registered"),
             "evaluator": evaluator,
@@ -52,7 +51,7 @@ class Summary:
         if self.ledger is None or (not force and now - self._written < _PERIOD_SEC):
             return
         self._written = now
-        replace_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
+        write_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
 
     def content(self) -> dict[str, Any]:
         """The whole summary as plain values."""
@@ -93,25 +92,6 @@ def leader(entry: Entry) -> dict[str, Any]:
         "params": entry.params,
         "cause": entry.cause,
     }
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A summary from disk; empty where there is none or it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _best(ranked: list[Entry]) -> dict[str, Any] | None:

@@ -23,10 +23,11 @@ from pipeline import evaluation, features, fid, registry, report, spaces
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig, check_names
 from pipeline.data import Dataset, load
 from pipeline.errors import ConfigError, SweepError
+from pipeline.files import read_json, write_text
 from pipeline.networks import ImageShape, build
 from pipeline.search import Ledger, StudyScheduler, StudySearcher, StudyStopper, open_study, rank
 from pipeline.spaces import Space, toml
-from pipeline.summary import Summary, read, replace_text
+from pipeline.summary import Summary
 from pipeline.tracker import (
     Shipper,
     Spool,
@@ -120,14 +121,14 @@ def run(request: Request) -> Outcome:
     plan = _plan(request, dataset, evaluator, uri)
     if request.dry_run:
         return Outcome("planned", paths.root, {}, uri, plan)
-    before = read(paths.summary)
+    before = read_json(paths.summary)
     if stored is not None and before.get("state") == "finished" and not _grown(stored, config):
         say("this sweep is finished; raise --trials or a budget to go on")
         return Outcome("finished", paths.root, before, uri, plan)
 
     paths.root.mkdir(parents=True, exist_ok=True)
     with _locked(paths), contextlib.closing(Spool(paths.spool)) as spool:
-        replace_text(paths.config, _sweep_toml(request, facts, uri))
+        write_text(paths.config, _sweep_toml(request, facts, uri))
         study = open_study(config.name, request.storage or paths.study, config, space)
         summary = Summary(paths, config, facts["evaluator"])
         shipper = _ship(request, spool, uri, facts)
@@ -239,8 +240,7 @@ def _search(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.E
         ).fit()
     paths.stop.unlink(missing_ok=True)
     shutil.rmtree(paths.ray, ignore_errors=True)
-    if not ledger.interrupted:
-        ledger.close()
+    ledger.close()
 
 
 @contextlib.contextmanager

@@ -67,21 +67,20 @@ class Trainer:
         self.rng.manual_seed(derive_seed(config.seed, "game", self.nimg))
 
         while self.nimg < until_kimg * 1000 and not should_stop():
-            # Show D a batch of reals and a batch of fakes.
+            # Show D a batch of reals and fakes of the same classes: a pair, or a mix, has one label.
             real, labels = self._reals(batch)
-            z, fake_labels = self.latents(batch, self.rng)
             with torch.no_grad(), self._autocast():
-                fake = self.G(z, fake_labels)
+                fake = self.G(self._noise(batch, self.rng), labels)
             fake = fake.float()
             self.D.requires_grad_(True)
             with self._autocast():
-                scores_real, scores_fake = self._judge(real, labels, fake, fake_labels)
+                scores_real, scores_fake = self._judge(real, fake, labels)
             loss_d = loss.d(scores_real.float(), scores_fake.float())
             total = loss_d
 
             # Keep D smooth: every k-th step with k times the weight, the same gradient on average.
             if penalty is not None and config.gamma > 0 and self.d_steps % config.penalty_interval == 0:
-                mix = torch.rand(batch, 1, 1, 1, generator=self.rng, device=self.device)
+                mix = torch.rand(real.shape, generator=self.rng, device=self.device)
                 slope = penalty(self._critic(labels), real, fake, mix)
                 total = loss_d + config.gamma * config.penalty_interval * slope
                 self.tally.add("penalty", slope)
@@ -102,10 +101,9 @@ class Trainer:
                 continue
 
             # Update G through a D that stands still.
-            z, fake_labels = self.latents(batch, self.rng)
             self.D.requires_grad_(False)
             with self._autocast():
-                scores_fake = self.D(self.G(z, fake_labels), fake_labels)
+                scores_fake = self.D(self.G(self._noise(batch, self.rng), labels), labels)
                 scores_real = self._judge_reals(real, labels) if loss.relative else scores_real
             loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
             self.opt_g.zero_grad(set_to_none=True)
@@ -136,7 +134,7 @@ class Trainer:
 
     def latents(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Draw z (count, Z) ~ N(0, I) and, for a conditional G, labels as frequent as in the data."""
-        z = torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
+        z = self._noise(count, rng)
         if not self.G.classes or self.labels is None:
             return z, None
         rows = torch.randint(len(self.labels), (count,), generator=rng, device=self.device)
@@ -165,16 +163,17 @@ class Trainer:
             "opt_d": self.opt_d,
         }
 
+    def _noise(self, count: int, rng: torch.Generator) -> Tensor:
+        return torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
+
     def _reals(self, count: int) -> tuple[Tensor, Tensor | None]:
         rows = torch.from_numpy(self.sampler.take(self.nimg, count)).to(self.device, non_blocking=True)
         return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
 
-    def _judge(
-        self, real: Tensor, labels: Tensor | None, fake: Tensor, fake_labels: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self._together:
-            return self.D(real, labels), self.D(fake, fake_labels)
-        both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
+            return self.D(real, labels), self.D(fake, labels)
+        both = None if labels is None else torch.cat([labels, labels])
         scores = self.D(torch.cat([real, fake]), both)
         return scores[: len(real)], scores[len(real) :]
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import SweepPaths
-from pipeline.summary import read
+from pipeline.files import read_json
 
 _REFRESH_SEC = 1.0
 _LINE_SEC = 15.0
@@ -49,7 +49,7 @@ class View:
         started, said = time.monotonic(), ""
         period = _REFRESH_SEC if self._live else _LINE_SEC
         while not self._done.wait(period):
-            summary = read(self._paths.summary)
+            summary = read_json(self._paths.summary)
             if not summary:
                 continue
             elapsed = time.monotonic() - started

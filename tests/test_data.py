@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import data, images
+from pipeline import data
 from pipeline.errors import DataError
 from pipeline.images import Labels, Pixels
 
@@ -311,7 +311,7 @@ def cached(tmp_path: Path) -> list[Path]:
 
 def test_second_load_reads_the_cache(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = data.load(f"folder:{source}")
-    monkeypatch.setattr(images, "decode_all", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr("pipeline.images.decode_all", lambda *args: pytest.fail("decoded again"))
     second = data.load(f"folder:{source}")
     assert same(first, second)
     assert first.held_labels is not None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_tracker import Server
 from torch import nn
 
 from pipeline.errors import RegistryError
@@ -415,6 +416,21 @@ def test_what_fails_its_verification_is_not_registered(store: Store, monkeypatch
         store.add(0, name="unverified", verify=True)
     client = MlflowClient(store.uri, store.uri)
     assert client.search_model_versions("name = 'unverified'") == []
+
+
+@pytest.mark.slow
+def test_a_registry_behind_a_server(tmp_path: Path, packing: Callable[..., Path]) -> None:
+    server = Server(tmp_path)
+    try:
+        server.start()
+        done = register(packing(), tracking_uri=server.uri, name="gan", facts=FACTS)
+        assert (done.version, done.alias) == (1, "champion")
+        again = register(packing(), tracking_uri=server.uri, name="gan", facts=FACTS)
+        assert (again.version, again.alias) == (1, "champion")
+        images, _ = load(done.uri, tracking_uri=server.uri).sample(3)
+        assert np.array_equal(images, from_packed(packing()).sample(3)[0])
+    finally:
+        server.kill()
 
 
 BLOCKED = ("pipeline", "ray", "optuna", "torchvision", "safetensors", "torch_fidelity")

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from pipeline import registered_model
 from pipeline.errors import RegistryError, UserError
 from pipeline.registered_model import Images, Labels, PackedGenerator, Refused
-from pipeline.tracker import check_server, first_line, redact
+from pipeline.tracker import check_server, first_line, make_folder, redact
 
 FILES_TAG = "gansweep.files"
 """The tag of a version that holds the SHA-256 of its files.json."""
@@ -123,6 +123,8 @@ def _known(client: MlflowClient, name: str) -> str:
 def connect(uri: str, *, write: bool = True) -> MlflowClient:
     """A client of a store that answers (asking first, for MLflow itself would try for minutes)."""
     check_server(uri, write=write)
+    if write:
+        make_folder(uri)
     return MlflowClient(uri, uri)
 
 

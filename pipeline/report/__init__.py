@@ -6,15 +6,15 @@ markup). Refuses: measuring anything.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
+from pipeline.files import read_json, write_text
 from pipeline.report.figures import draw_all, read_study
 from pipeline.report.page import render
-from pipeline.report.rows import all_records, leaderboard_rows, read_summary, text_table
+from pipeline.report.rows import all_records, leaderboard_rows, text_table
 
 __all__ = ["build", "leaderboard_rows", "text_table"]
 
@@ -29,7 +29,7 @@ def build(root: Path) -> Path:
         SweepError: `root` is no sweep's folder.
     """
     paths = SweepPaths(root)
-    summary = read_summary(paths.summary)
+    summary = read_json(paths.summary)
     records = all_records(root)
     if not summary and not records:
         raise SweepError(
@@ -39,11 +39,5 @@ def build(root: Path) -> Path:
         study = read_study(paths.study, Path(folder))
         rows = leaderboard_rows(summary, records, study)
         figures = draw_all(rows, records, summary, study)
-    content = render(root, summary, rows, figures)
-    temporary = paths.report.with_name(f".{paths.report.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, paths.report)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(paths.report, render(root, summary, rows, figures))
     return paths.report

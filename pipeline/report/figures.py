@@ -50,9 +50,7 @@ def draw_all(
     return {title: figure for title, figure in figures.items() if figure.data}
 
 
-def _curves(
-    rows: Sequence[Row], records: Mapping[int, Sequence[TrialRecord]], best: object
-) -> go.Figure:
+def _curves(rows: Sequence[Row], records: Mapping[int, Sequence[TrialRecord]], best: object) -> go.Figure:
     """One trace per state, trials parted by gaps: hundreds of trials stay quick to draw."""
     figure = go.Figure()
     for state, colour in [*_STATES.items(), ("", "#888888"), ("champion", "#E69F00")]:

@@ -139,7 +139,7 @@ def _figure(number: int, title: str, figure: go.Figure) -> str:
     # "<" cannot end the script element early once it is written as an escape.
     content = figure.to_json().replace("<", "\\u003c")
     return (
-        f'<section><h2>{html.escape(title)}</h2>'
+        f"<section><h2>{html.escape(title)}</h2>"
         f'<div class="scroll"><div class="plot{wide}" id="plot-{number}"></div></div>'
         f'<script type="application/json" data-plot="plot-{number}">{content}</script></section>'
     )

@@ -6,7 +6,6 @@ Refuses: drawing.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,15 +63,6 @@ def leaderboard_rows(
         if number not in rows:
             rows[number] = _row_of(number, trial_records, told.get(number))
     return sorted(rows.values(), key=lambda row: (row["fid"] is None, row["fid"] or 0.0, row["trial"]))
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """summary.json as it is; empty where it is missing, torn or no object."""
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
 
 
 def _row(values: Mapping[str, Any]) -> Row:

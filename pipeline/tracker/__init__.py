@@ -30,6 +30,7 @@ from pipeline.tracker.store import (  # noqa: E402
     default_uri,
     ensure_experiment,
     first_line,
+    make_folder,
     redact,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "default_uri",
     "ensure_experiment",
     "first_line",
+    "make_folder",
     "provenance",
     "read_events",
     "redact",

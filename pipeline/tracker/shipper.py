@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.records import TrialRecord
 from pipeline.tracker.spool import Event, Spool, read_events
-from pipeline.tracker.store import ensure_experiment, first_line, redact
+from pipeline.tracker.store import ensure_experiment, first_line, make_folder, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -177,6 +177,7 @@ class Shipper:
         """Connect, and make sure of the sweep's own run; a store that lost it gets everything again."""
         from mlflow import MlflowClient
 
+        make_folder(self._uri)
         self._client = MlflowClient(self._uri, self._uri)
         self._experiment_id = ensure_experiment(self._client, self._experiment, self._artifact_location)
         if self._progress.parent and not self._exists(self._progress.parent):

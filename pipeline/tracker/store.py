@@ -36,6 +36,13 @@ def ensure_experiment(client: MlflowClient, name: str, artifact_location: str | 
     return str(found.experiment_id)
 
 
+def make_folder(uri: str) -> None:
+    """Make the folder of an sqlite store; other stores need none."""
+    path = _sqlite_path(uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def default_uri(out: Path) -> str:
     """The tracking store of sweeps below `out` where none is named: an sqlite file, by absolute path."""
     return f"sqlite:///{(out / 'mlflow.db').resolve()}"
@@ -61,7 +68,7 @@ def check_server(uri: str, *, write: bool = True) -> None:
     path = _sqlite_path(uri)
     if path is not None:
         _check_sqlite(path, write)
-    elif "://" not in uri.replace(":///", "://") or uri.startswith("file:"):
+    elif uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
         raise RegistryError(
             "MLflow 3 keeps no tracking store in a plain folder",
             seen=redact(uri),
@@ -82,12 +89,16 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(match[1]).resolve() if match else None
 
 
+def _takes_files(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def _check_sqlite(path: Path, write: bool) -> None:
     wanted = os.R_OK | os.W_OK if write else os.R_OK
     try:
-        if write:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        good = os.access(path, wanted) if path.exists() else write and os.access(path.parent, os.W_OK)
+        # A folder that is not there yet is made with the store: a check leaves nothing behind.
+        there = next(folder for folder in path.parents if folder.exists())
+        good = os.access(path, wanted) if path.exists() else write and _takes_files(there)
         if good and path.exists():
             with open(path, "rb") as file:
                 good = path.is_file() and file.read(15) in (b"", b"SQLite format 3")

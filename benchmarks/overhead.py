@@ -1,0 +1,88 @@
+"""What the house costs beside the training: turnaround, driver time per report, share of evaluation.
+
+Runs two real sweeps (Ray, Optuna, sqlite MLflow), one trial at a time, in a temporary folder:
+- 40 trials of one kimg each, for the time between two trials in one worker and the driver's time per report;
+- 2 trials of the default space, for the share of a trial's wall-clock that evaluation takes.
+Prints a table with the bars that this project sets itself. About two minutes on one core.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline import spaces, sweep
+from pipeline.checkpoint import read_records
+from pipeline.config import SweepConfig
+from pipeline.search import StudyScheduler
+
+
+def main() -> None:
+    """Measure and print."""
+    reports = _time_the_driver()
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = spaces.load("smoke").override({"kimg": 1, "tick_kimg": 1})
+        root = _run(tiny, Path(folder), name="tiny", data="digits", trials=40)
+        gaps = _gaps(root)
+        driver = list(reports)
+        default = spaces.load("mnist5k").override({"kimg": 60})
+        share = _evaluation_share(_run(default, Path(folder), name="default", data="mnist5k", trials=2))
+    rows = [
+        ("between two trials in one worker, median", statistics.median(gaps), "s", 0.3),
+        ("driver time per report, tracker included, median", 1000 * statistics.median(driver), "ms", 2.0),
+        (
+            "driver time per report, 95th percentile",
+            1000 * sorted(driver)[int(0.95 * len(driver))],
+            "ms",
+            None,
+        ),
+        ("evaluation's share of a default trial", 100 * share, "%", 10.0),
+    ]
+    for name, value, unit, bar in rows:
+        print(f"{name:<52}{value:8.2f} {unit:<3}" + (f" (bar: {bar:g} {unit})" if bar else ""))
+
+
+def _run(space: spaces.Space, out: Path, **plan: Any) -> Path:
+    config = SweepConfig(pruner="none", concurrency=1, **plan)
+    request = sweep.Request(space=space, config=config, out=out, register=None, say=lambda line: None)
+    return sweep.run(request).root
+
+
+def _time_the_driver() -> list[float]:
+    """Note how long each report keeps Ray's driver loop; returns the list that fills as sweeps run."""
+    spent: list[float] = []
+    original = StudyScheduler.on_trial_result
+
+    def timed(self: StudyScheduler, *args: Any) -> str:
+        started = time.perf_counter()
+        decision = original(self, *args)
+        spent.append(time.perf_counter() - started)
+        return decision
+
+    StudyScheduler.on_trial_result = timed  # type: ignore[method-assign]
+    return spent
+
+
+def _gaps(root: Path) -> list[float]:
+    """Seconds from one trial's end to the next one's, less what the next one trained and measured."""
+    events = [json.loads(line) for line in (root / "spool.jsonl").read_text().splitlines()]
+    ends = {e["trial"]: e["time_ms"] / 1000 for e in events if e["event"] == "end"}
+    gaps = []
+    for number in range(2, len(ends)):
+        last = read_records(root / "trials" / str(number))[-1]
+        gaps.append(ends[number] - ends[number - 1] - last.train_seconds - last.eval_seconds)
+    return gaps
+
+
+def _evaluation_share(root: Path) -> float:
+    last = [read_records(root / "trials" / str(number))[-1] for number in (0, 1)]
+    measured, trained = sum(r.eval_seconds for r in last), sum(r.train_seconds for r in last)
+    return measured / (measured + trained)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What many tests share: a tiny labelled data set, tiny trials, a cache of the tests' own, one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import data, features, fid
+from pipeline.config import TrialConfig
+from pipeline.trainer import Trainer
+
+Make = Callable[..., Any]
+
+_TINY: dict[str, Any] = {
+    "architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8, "batch_size": 32,
+    "lr_g": 1e-3, "lr_d": 1e-3, "ema_halflife_kimg": 0.1, "kimg": 2, "tick_kimg": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's cache is read or written; a test may set a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANSWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # sums split over threads differ in their last bits
+
+
+def blobs(count: int, size: int, seed: int) -> tuple[data.Pixels, data.Labels]:
+    """Grey images of three classes: a bright square in one of three corners, on noise."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 60, (count, size, size, 1), np.uint8)
+    labels = rng.integers(0, 3, count)
+    half = size // 2
+    for image, label in zip(images, labels, strict=True):
+        top, left = divmod(int(label), 2)
+        image[top * half : (top + 1) * half, left * half : (left + 1) * half] += 150
+    return images, labels.astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def dataset() -> data.Dataset:
+    """160 labelled training images of 8x8, 40 held out."""
+    images, labels = blobs(200, 8, seed=1)
+    parts = (images[:160], images[160:], labels[:160], labels[160:])
+    return data.Dataset("blobs", *parts, ("a", "b", "c"), data.fingerprint(*parts))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., TrialConfig]:
+    """tiny(**changes): a trial of 2 kimg that takes a fraction of a second."""
+    return lambda **changes: TrialConfig(**{**_TINY, **changes})
+
+
+@pytest.fixture(scope="session")
+def make_trainer(dataset: data.Dataset, tiny: Callable[..., TrialConfig]) -> Callable[..., Trainer]:
+    """make_trainer(**changes): a fresh trainer of a tiny trial on `dataset`."""
+
+    def make(**changes: Any) -> Trainer:
+        config = tiny(**changes)
+        images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
+        return Trainer(config, images, labels if config.conditional else None, len(dataset.classes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def evaluator(dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> fid.Evaluator:
+    """Pixels, 100 samples: a fid in milliseconds."""
+    cache: Path = tmp_path_factory.mktemp("statistics")
+    return fid.build_evaluator(dataset, features.build("pixels", dataset), 100, cache)

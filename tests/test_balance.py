@@ -1,0 +1,304 @@
+"""The balance against brute force, scikit-learn and the theory of two Gaussians; the verdicts on it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from pipeline.balance import (
+    COLLAPSED,
+    ONE_SIDED,
+    PATIENCE,
+    Reading,
+    Tally,
+    as_played,
+    auc,
+    from_auc,
+    hopeless,
+    read,
+    spread_ratio,
+    verdict,
+)
+from pipeline.losses import LOSSES
+from pipeline.networks import ImageShape, build
+from pipeline.records import PENALTY, VERDICTS, TrialRecord
+
+
+def record(**changes: Any) -> TrialRecord:
+    values: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
+    return TrialRecord(**{**values, "trial": 0, "kimg": 1, "verdict": "healthy", **changes})
+
+
+# ---- AUC
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_auc_against_brute_force_and_sklearn(levels: int, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    positive, negative = (torch.randint(levels, (n,), generator=rng).float() for n in (37, 53))
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive.tolist() for n in negative.tolist()]
+    truth = [1] * len(positive) + [0] * len(negative)
+    ours = auc(positive, negative).item()
+    assert ours == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert ours == pytest.approx(roc_auc_score(truth, torch.cat([positive, negative]).numpy()), abs=1e-12)
+
+
+def test_auc_is_a_rank_statistic() -> None:
+    positive, negative = torch.randn(50).double() + 1, torch.randn(40).double()
+    value = auc(positive, negative)
+    assert auc(positive.exp(), negative.exp()) == value
+    assert auc(negative, positive).item() == pytest.approx(1 - value.item(), abs=1e-12)
+    assert auc(positive, positive).item() == 0.5
+
+
+@pytest.mark.parametrize(("value", "balance"), [(0.0, 0), (0.25, 0.5), (0.5, 1), (0.75, 0.5), (1.0, 0)])
+def test_from_auc(value: float, balance: float) -> None:
+    assert from_auc(value) == balance
+
+
+# ---- Reading
+
+
+def test_a_reading_says_what_its_fields_say() -> None:
+    held, train, fake = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([5.0, 0.5]), torch.tensor([-2.0, 2.5])
+    reading = read(held, train, fake, torch.tensor(0.25))
+    assert reading.auc == 5 / 8
+    assert reading.balance == 0.75
+    assert reading.overfit == 5 / 8
+    assert (reading.score_real, reading.score_fake) == (1.25, 0.25)
+    assert (reading.accuracy_real, reading.accuracy_fake, reading.diversity) == (0.75, 0.5, 0.25)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["held", "train", "fake", "diversity"])
+def test_a_score_that_is_not_finite_makes_the_reading_nan(where: str, bad: float) -> None:
+    parts = {"held": torch.randn(4), "train": torch.randn(4), "fake": torch.randn(4)}
+    parts["diversity"] = torch.ones(1)
+    parts[where][0] = bad
+    parts["diversity"] = parts["diversity"][0]
+    reading = read(**parts)
+    assert all(math.isnan(value) for value in vars(reading).values())
+    assert verdict(reading, []) == "diverged"
+
+
+def test_spread_ratio() -> None:
+    real = torch.randn(200, 1, 4, 4)
+    assert spread_ratio(real, real).item() == pytest.approx(1)
+    assert spread_ratio(0.5 * real + 3, real).item() == pytest.approx(0.25, rel=1e-5)
+    assert spread_ratio(real[:1].expand_as(real), real).item() == 0
+    assert spread_ratio(real, torch.zeros_like(real)).isfinite()
+
+
+# ---- Two Gaussians: real N(0, 1), fake N(mu, 1)
+
+
+def quantiles(mean: float, spread: float = 1.0, count: int = 2001) -> Tensor:
+    """Equally likely points of N(mean, spread^2): sums over them are integrals, without chance."""
+    shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return mean + spread * torch.special.ndtri(shares)
+
+
+def train_to_the_end(parameters: list[Tensor], loss: Callable[[], Tensor]) -> float:
+    optimizer = torch.optim.LBFGS(parameters, max_iter=300, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        value = loss()
+        torch.autograd.backward(value)
+        return value.item()
+
+    optimizer.step(closure)
+    return loss().item()
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5, -1.5])
+@pytest.mark.parametrize("name", ["nonsaturating", "minimax"])
+def test_d_converges_to_the_ratio_of_densities(name: str, mu: float) -> None:
+    """log p/q = -mu x + mu^2 / 2: linear in x, so logistic regression holds the optimal D."""
+    weight = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    real, fake = quantiles(0), quantiles(mu)
+    reached = train_to_the_end(
+        [weight], lambda: LOSSES[name].d(weight[0] * real + weight[1], weight[0] * fake + weight[1])
+    )
+    assert weight[0].item() == pytest.approx(-mu, abs=5e-3)
+    assert weight[1].item() == pytest.approx(mu**2 / 2, abs=5e-3)
+    if mu == 0:  # D is at chance: the value of the game is log 4
+        assert reached == pytest.approx(math.log(4), abs=1e-9)
+    else:
+        assert reached < math.log(4)
+
+
+def test_relativistic_d_learns_the_ratio_up_to_a_constant() -> None:
+    weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    shuffle = torch.randperm(2001, generator=torch.Generator().manual_seed(0))
+    real, fake = quantiles(0), quantiles(1.2)[shuffle]
+    train_to_the_end([weight], lambda: LOSSES["relativistic"].d(weight * real, weight * fake))
+    assert weight.item() == pytest.approx(-1.2, abs=0.1)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1.7])
+@pytest.mark.parametrize(("name", "share"), [("nonsaturating", torch.sigmoid), ("lsgan", lambda d: d)])
+def test_a_network_converges_to_the_optimal_d(name: str, share: Any, spread: float) -> None:
+    """D* = p / (p + q) (Goodfellow et al. 2014; for lsgan D itself: Mao et al. 2017)."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+    real, fake = quantiles(0, count=601)[:, None], quantiles(1, spread, count=601)[:, None]
+    train_to_the_end(list(network.parameters()), lambda: LOSSES[name].d(network(real), network(fake)))
+    x = torch.linspace(-1.5, 2, 50, dtype=torch.float64)[:, None]
+    normal = torch.distributions.Normal
+    p, q = normal(0.0, 1.0).log_prob(x).exp(), normal(1.0, spread).log_prob(x).exp()
+    torch.testing.assert_close(share(network(x)).detach(), p / (p + q), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.3, -1.0, 2.0])
+def test_auc_of_the_optimal_d_of_two_gaussians(mu: float) -> None:
+    """P(D(real) > D(fake)) = Phi(|mu| / sqrt 2), and the balance is 1 where the two agree."""
+    real, fake = quantiles(0), quantiles(mu)
+    reading = read(-mu * real, -mu * real, -mu * fake, torch.ones(()))
+    expected = 0.5 * (1 + math.erf(abs(mu) / 2))
+    assert reading.auc == pytest.approx(expected, abs=1e-3)
+    assert reading.balance == pytest.approx(2 - 2 * expected, abs=2e-3)
+    assert reading.overfit == 0.5
+    if mu == 0:
+        assert reading.balance == 1.0
+
+
+# ---- Verdicts
+
+
+def reading(**changes: float) -> Reading:
+    values = {"balance": 0.5, "auc": 0.75, "overfit": 0.5, "score_real": 0.0, "score_fake": 0.0}
+    values |= {"accuracy_real": 0.5, "accuracy_fake": 0.5, "diversity": 1.0}
+    return Reading(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "losses", "word"),
+    [
+        ({}, [0.1, 0.2], "healthy"),
+        ({"balance": 1.0, "auc": 0.5}, [], "healthy"),
+        ({"balance": ONE_SIDED, "auc": 0.975}, [], "healthy"),
+        ({"balance": 0.04, "auc": 0.98}, [], "d_wins"),
+        ({"balance": 0.0, "auc": 1.0}, [], "d_wins"),
+        ({"balance": 0.04, "auc": 0.02}, [], "g_wins"),
+        ({"balance": 0.0, "auc": 0.0}, [], "g_wins"),
+        ({"diversity": COLLAPSED}, [], "healthy"),
+        ({"diversity": 0.04}, [], "collapsed"),
+        ({"diversity": 0.04, "balance": 0.0, "auc": 1.0}, [], "collapsed"),
+        ({"diversity": 0.0}, [math.nan], "diverged"),
+        ({}, [0.1, math.inf], "diverged"),
+        ({}, [0.1, -math.inf], "diverged"),
+        ({"auc": math.nan}, [0.1], "diverged"),
+    ],
+)
+def test_verdict(changes: dict[str, float], losses: list[float], word: str) -> None:
+    assert verdict(reading(**changes), losses) == word
+    assert word in VERDICTS
+
+
+def game(words: list[str], objectives: list[float]) -> list[TrialRecord]:
+    auc_of = {"d_wins": 1.0, "g_wins": 0.0}
+    return [
+        record(kimg=i + 1, verdict=word, objective=objective, auc=auc_of.get(word, 0.7))
+        for i, (word, objective) in enumerate(zip(words, objectives, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "objectives", "lost"),
+    [
+        (["d_wins"] * 4, [9.0] * 4, True),
+        (["g_wins"] * 4, [9.0] * 4, True),
+        (["collapsed"] * 4, [9.0] * 4, True),
+        (["collapsed", "d_wins", "g_wins", "d_wins"], [PENALTY] * 4, True),
+        (["d_wins"] * 4, [1013.0, 800.0, 500.0, 348.0], False),  # a relativistic D with AUC 1 may still teach
+        (["d_wins"] * 4, [9.0, 9.0, 9.0, 8.9], False),
+        (["d_wins"] * 6, [20.0, 10.0, 9.0, 9.0, 9.0, 9.0], True),
+        (["d_wins", "d_wins", "healthy", "d_wins"], [9.0] * 4, False),
+        (["healthy"] * 9, [9.0] * 9, False),
+        (["healthy"] + ["d_wins"] * 4, [9.0] * 5, True),
+        (["d_wins"] * 4 + ["healthy"], [9.0] * 5, False),
+        (["diverged"] * 4, [9.0] * 4, False),  # such a trial has ended already
+    ],
+)
+def test_hopeless(words: list[str], objectives: list[float], lost: bool) -> None:
+    assert hopeless(game(words, objectives)) is lost
+
+
+def test_nothing_is_hopeless_before_patience_ends() -> None:
+    for count in range(PATIENCE):
+        assert not hopeless(game(["d_wins"] * count, [9.0] * count))
+
+
+# ---- Tally
+
+
+def test_tally_gives_means_and_starts_anew() -> None:
+    tally = Tally(torch.device("cpu"))
+    for value in (1.0, 2.0, 6.0):
+        tally.add("loss_d", torch.tensor(value, requires_grad=True))
+    tally.add("penalty", torch.tensor(4.0))
+    means = tally.read()
+    assert tuple(means) == Tally.NAMES
+    assert (means["loss_d"], means["penalty"], means["loss_g"]) == (3.0, 4.0, 0.0)
+    assert set(tally.read().values()) == {0.0}
+
+
+def test_one_nan_makes_the_mean_nan_and_only_that_one() -> None:
+    tally = Tally(torch.device("cpu"))
+    for value in (1.0, math.nan, 1.0):
+        tally.add("loss_g", torch.tensor(value))
+    tally.add("loss_d", torch.tensor(1.0))
+    means = tally.read()
+    assert math.isnan(means["loss_g"])
+    assert means["loss_d"] == 1.0
+    assert tally.read()["loss_g"] == 0.0
+
+
+# ---- as_played
+
+
+@pytest.mark.parametrize("norm_d", ["none", "batch", "layer", "spectral"])
+def test_as_played_leaves_no_trace(tiny: Any, norm_d: str) -> None:
+    networks = build(tiny(norm_d=norm_d, norm_g="batch", conditional=True), ImageShape(16, 1, 3))
+    images, labels = torch.randn(6, 1, 16, 16), torch.arange(6) % 3
+    networks[1](images, labels)  # so that running statistics are not the initial ones
+    before = [copy.deepcopy(network.state_dict()) for network in networks]
+    with as_played(*networks):
+        networks[1](networks[0](torch.randn(6, 8), labels), labels)
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+    for network, state in zip(networks, before, strict=True):
+        assert all(module.training for module in network.modules())
+        for name, value in network.state_dict().items():
+            if not name.endswith("num_batches_tracked"):  # counted on; read by nothing while momentum is set
+                assert torch.equal(value, state[name]), name
+    momenta = [m.momentum for n in networks for m in n.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert set(momenta) == {0.1}
+
+
+def test_as_played_answers_as_in_the_game(tiny: Any) -> None:
+    """With the batch's statistics, not the running ones; and modes come back after an error too."""
+    generator, _ = build(tiny(norm_g="batch"), ImageShape(8, 1))
+    z = torch.randn(16, 8) * 3
+    played = copy.deepcopy(generator)(z).detach()
+    with as_played(generator):
+        assert torch.equal(generator(z), played)
+    assert not torch.allclose(copy.deepcopy(generator).eval()(z), played, atol=1e-3)
+
+    def fail() -> None:
+        with as_played(generator):
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
+    assert generator.training

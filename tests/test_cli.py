@@ -1,0 +1,148 @@
+"""The command's contract for wrong input: one line, exit 2, nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import cli
+from pipeline.errors import ConfigError
+
+
+def gansweep(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str]:
+    """Run the command in this process; returns its exit code and what it said on stderr."""
+    monkeypatch.setattr(sys, "argv", ["gansweep", *arguments])
+    monkeypatch.setattr(cli.err_console, "file", None)
+    try:
+        cli.main()
+    except SystemExit as done:
+        return int(done.code or 0), capsys.readouterr().err
+    return 0, capsys.readouterr().err
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+SPACES = {
+    "unknown key": ("[search]\nlr_q = { float = [1e-4, 1e-2] }", "did you mean 'lr_g'"),
+    "reversed": ("[search]\nlr_g = { float = [1e-2, 1e-4] }", "below"),
+    "absent when": (
+        '[search]\ngamma = { float = [0.1, 1.0], when = { penalty = ["r1"] } }',
+        "names a parameter of this space",
+    ),
+    "empty": ("", "at least one parameter"),
+    "not toml": ("[search", "valid TOML"),
+    "out of bounds": ("[search]\nlr_g = { float = [1e-4, 5.0] }", "lies in"),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_wrong_space(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, expected = SPACES[name]
+    (tmp_path / "space.toml").write_text(text)
+    for command in (["validate", str(tmp_path / "space.toml")],):
+        code, said = gansweep(capsys, monkeypatch, *command)
+        assert code == 2
+        assert expected in said
+        assert len(said.strip().splitlines()) == 1
+    out = tmp_path / "runs"
+    code, _ = gansweep(capsys, monkeypatch, "run", "--space", str(tmp_path / "space.toml"), "--out", str(out))
+    assert code == 2
+    assert not out.exists()
+
+
+def wrong_runs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one").mkdir()
+    Image.new("L", (16, 16)).save(tmp_path / "one" / "a.png")
+    np.savez(tmp_path / "plain.npz", images=np.random.default_rng(0).integers(0, 255, (100, 8, 8), np.uint8))
+    conditional = tmp_path / "conditional.toml"
+    conditional.write_text("[search]\nconditional = { choice = [true, false] }\n")
+    return {
+        "empty folder": (["--data", f"folder:{tmp_path}/empty"], "64 images"),
+        "one image": (["--data", f"folder:{tmp_path}/one"], "64 images"),
+        "unknown source": (["--data", "mnist5"], "mnist5k"),
+        "labels of unlabelled": (
+            ["--data", f"npz:{tmp_path}/plain.npz", "--extractor", "pixels", "--space", str(conditional)],
+            "labelled",
+        ),
+        "no server": (["--data", "digits", "--tracking-uri", f"http://127.0.0.1:{closed_port()}"], "answers"),
+        "unknown set": (["--set", "lr_x=1"], "did you mean"),
+        "bad budget": (["--time-budget", "soon"], "10m"),
+        "unknown sampler": (["--sampler", "grid"], "tpe"),
+        "bad name": (["--name", "../x"], "name"),
+        "unknown flag": (["--trails", "3"], "--trials"),
+    }
+
+
+def test_wrong_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for case, (arguments, expected) in wrong_runs(tmp_path).items():
+        out = tmp_path / "runs"
+        space = [] if "--space" in arguments else ["--space", "smoke"]
+        code, said = gansweep(capsys, monkeypatch, "run", *space, "--out", str(out), *arguments)
+        last = said.strip().splitlines()[-1]
+        assert code == 2, (case, said)
+        assert expected in last, (case, said)
+        assert last.startswith("error: "), (case, said)
+        assert not out.exists(), case
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 0), ("90s", 90), ("10m", 600), ("8h", 28800), ("2d", 172800), ("5", 5)]
+)
+def test_time_budgets(text: str, seconds: float) -> None:
+    assert cli._seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-3m", "0m", "1w"])
+def test_wrong_time_budgets(text: str) -> None:
+    with pytest.raises(ConfigError, match="10m"):
+        cli._seconds(text)
+
+
+def test_settings_are_read_as_toml() -> None:
+    assert cli._settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
+        "lr_g": 1e-4,
+        "loss": "hinge",
+        "conditional": True,
+        "norm_d": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "report", "validate", "doctor", "register", "evaluate", "sample"]
+)
+def test_help_teaches(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = gansweep(capsys, monkeypatch, command, "--help")
+    assert code == 0
+    assert said == ""
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run", "--space", "smoke", "--data", "digits", "--dry-run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tpe + asha" in done.stdout
+    assert list(tmp_path.iterdir()) == []

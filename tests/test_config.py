@@ -1,0 +1,188 @@
+"""Every knob has a meaning and a bound that holds; the names are a public surface and stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from pipeline.config import SweepConfig, SweepPaths, TrialConfig
+from pipeline.errors import ConfigError
+
+Config = type[TrialConfig] | type[SweepConfig]
+Field = dataclasses.Field[Any]
+
+FREE_TEXT = {"name", "data", "space", "extractor", "extractor_weights", "address"}
+
+
+def knobs(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:
+    configs: tuple[Config, ...] = (TrialConfig, SweepConfig)
+    return [
+        pytest.param(config, field, id=f"{config.__name__}.{name}")
+        for config in configs
+        for name, field in config.fields().items()
+        if wanted(field)
+    ]
+
+
+FIELDS = knobs()
+NUMBERS = knobs(lambda field: field.type in ("int", "float"))
+WHOLE = knobs(lambda field: field.type == "int")
+CHOICES = knobs(lambda field: "choices" in field.metadata)
+
+
+def refused(config: Config, name: str, value: object) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config.from_dict({name: value})
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_names_that_spaces_use_do_not_change() -> None:
+    """A field of `TrialConfig` is a key of people's spaces and of old sweeps: rename none."""
+    assert list(TrialConfig.fields()) == [
+        "architecture", "width_g", "width_d", "depth_g", "depth_d", "z_dim", "conditional",
+        "norm_g", "norm_d", "loss", "penalty", "gamma", "penalty_interval", "n_critic", "d_warmup_kimg",
+        "batch_size", "lr_g", "lr_d", "beta1", "beta2", "ema_halflife_kimg",
+        "kimg", "tick_kimg", "precision", "seed",
+    ]  # fmt: skip
+
+
+def test_choices_that_spaces_use_stay() -> None:
+    """As for the names; new choices may be added."""
+    frozen = {
+        "architecture": {"mlp", "dcgan", "resnet"},
+        "norm_g": {"none", "batch"},
+        "norm_d": {"none", "batch", "layer", "spectral"},
+        "loss": {"minimax", "nonsaturating", "hinge", "lsgan", "wasserstein", "relativistic"},
+        "penalty": {"none", "r1", "r1r2", "gp", "dragan"},
+        "precision": {"float32", "bfloat16"},
+    }
+    choices = {n: set(f.metadata.get("choices", ())) for n, f in TrialConfig.fields().items()}
+    assert {n: c for n, c in choices.items() if c}.keys() == frozen.keys()
+    assert all(frozen[n] <= choices[n] for n in frozen)
+
+
+@pytest.mark.parametrize(("config", "field"), FIELDS)
+def test_every_knob_says_what_it_is(config: Config, field: Field) -> None:
+    assert len(field.metadata["meaning"]) >= 8
+    assert "\n" not in field.metadata["meaning"]
+    if field.type in ("int", "float"):
+        assert -math.inf < field.metadata["low"] < field.metadata["high"] < math.inf
+        assert "unit" in field.metadata
+    elif field.type == "str" and not (config is SweepConfig and field.name in FREE_TEXT):
+        assert len(set(field.metadata["choices"])) >= 2
+    else:
+        assert field.type in ("bool", "str")
+
+
+@pytest.mark.parametrize(("config", "field"), FIELDS)
+def test_every_default_is_allowed_and_of_its_type(config: Config, field: Field) -> None:
+    value = getattr(config(), field.name)
+    assert value == field.default
+    assert type(value).__name__ == field.type
+
+
+@pytest.mark.parametrize(("config", "field"), NUMBERS)
+def test_bounds_are_reached_and_not_passed(config: Config, field: Field) -> None:
+    name, low, high = field.name, field.metadata["low"], field.metadata["high"]
+    roomy = {"kimg": 10**6} if name == "tick_kimg" else {}  # a tick is cut to its trial's length
+    assert [getattr(config.from_dict({**roomy, name: bound}), name) for bound in (low, high)] == [low, high]
+    step = 1 if field.type == "int" else 1e-9
+    for beyond in (low - step, high * (1 + 1e-9) if field.type == "float" else high + 1):
+        error = refused(config, name, beyond)
+        assert error.rule == f"{name} lies in [{low:g}, {high:g}]"
+        assert str(field.default) in error.fix
+
+
+NO_NUMBERS = [math.nan, math.inf, -math.inf, True, False, "1", None, [1]]
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, *(pytest.param(10**n, id=f"1e{n}") for n in (400, 5000))])
+@pytest.mark.parametrize(("config", "field"), NUMBERS)
+def test_a_number_is_a_finite_number(config: Config, field: Field, value: object) -> None:
+    assert refused(config, field.name, value).rule.startswith(field.name)
+
+
+@pytest.mark.parametrize(("config", "field"), WHOLE)
+def test_whole_numbers_may_be_written_with_a_point_only_when_whole(config: Config, field: Field) -> None:
+    value = float(getattr(config(), field.name))
+    built = getattr(config.from_dict({field.name: value}), field.name)
+    assert type(built) is int
+    assert built == field.default
+    assert "whole number" in refused(config, field.name, value + 0.5).rule
+
+
+@pytest.mark.parametrize(("config", "field"), CHOICES)
+def test_a_choice_is_one_of_its_list(config: Config, field: Field) -> None:
+    for choice in field.metadata["choices"]:
+        assert getattr(config.from_dict({field.name: choice}), field.name) == choice
+    typo = field.metadata["choices"][-1] + "x"
+    assert f"'{field.metadata['choices'][-1]}'" in refused(config, field.name, typo).fix
+    assert "is a text" in refused(config, field.name, 3).rule
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", None])
+def test_a_flag_is_true_or_false(value: object) -> None:
+    assert refused(TrialConfig, "conditional", value).rule == "conditional is true or false"
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "meant"),
+    [
+        (TrialConfig, "lrg", "'lr_g'"),
+        (TrialConfig, "batchsize", "'batch_size'"),
+        (SweepConfig, "trial", "'trials'"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(config: Config, name: str, meant: str) -> None:
+    error = refused(config, name, 1)
+    assert error.seen == name
+    assert meant in error.fix
+
+
+def test_an_unknown_key_like_no_other_lists_them_all() -> None:
+    assert all(name in refused(TrialConfig, "qqq", 1).fix for name in TrialConfig.fields())
+
+
+def test_a_config_is_frozen_and_goes_through_json() -> None:
+    config = TrialConfig(lr_g=1e-3, conditional=True, loss="hinge", seed=2**63 - 1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.lr_g = 1.0  # type: ignore[misc]
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_tick_is_no_longer_than_the_trial() -> None:
+    assert TrialConfig(kimg=3, tick_kimg=5).tick_kimg == 3
+    assert TrialConfig(kimg=7, tick_kimg=5).tick_kimg == 5
+
+
+@pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 100])
+def test_names_that_make_folders(name: str) -> None:
+    assert SweepConfig(name=name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a b", "-rf", ".hidden", "x" * 101, "a\n", "caf\xe9", "a\0"]
+)
+def test_names_that_would_leave_the_folder_are_refused(name: str) -> None:
+    assert "name" in refused(SweepConfig, "name", name).rule
+
+
+def test_every_path_of_a_sweep_is_its_own_and_inside() -> None:
+    paths = SweepPaths(Path("runs/a"))
+    names = [name for name, member in vars(SweepPaths).items() if isinstance(member, property)]
+    places = [getattr(paths, name) for name in names] + [paths.trial(3), paths.trial(30)]
+    assert len(set(places)) == len(places)
+    assert all(place.is_relative_to(paths.root) and place != paths.root for place in places)
+    # Others' scripts read these (the contract of the command line).
+    assert (paths.config.name, paths.summary.name, paths.report.name) == (
+        "sweep.toml", "summary.json", "report.html",
+    )  # fmt: skip
+    assert paths.trial(3) == Path("runs/a/trials/3")

@@ -1,0 +1,263 @@
+"""What is measured of a finished generator: honest ones pass, copiers and collapsed ones do not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import evaluation, features, fid
+from pipeline.checkpoint import TrialFolder
+from pipeline.config import TrialConfig
+from pipeline.data import Dataset, load
+from pipeline.errors import CheckpointError, EvaluatorError
+from pipeline.networks import ImageShape, build
+
+N = 400
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    with features._one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def halves() -> tuple[Dataset, np.ndarray]:
+    """Digits as two halves: a data set, and images of the same kind that it has never seen."""
+    whole = load("digits")
+    own = np.random.default_rng(0).permutation(len(whole.train))
+    mine, unseen = own[:900], own[900:]
+    assert whole.train_labels is not None
+    data = dataclasses.replace(
+        whole, train=whole.train[mine], train_labels=whole.train_labels[mine], fingerprint="half"
+    )
+    return data, whole.train[unseen]
+
+
+def without_labels(data: Dataset) -> Dataset:
+    return dataclasses.replace(data, train_labels=None, held_labels=None, classes=())
+
+
+@pytest.fixture(scope="module")
+def evaluators(halves, tmp_path_factory):
+    """Labelled with the classifier, and unlabelled with pixels."""
+    data, cache = halves[0], tmp_path_factory.mktemp("cache")
+    plain = without_labels(data)
+    return {
+        "labelled": (data, fid.build_evaluator(data, features.build("auto", data, cache=cache), N, cache)),
+        "plain": (plain, fid.build_evaluator(plain, features.build("pixels", plain), N, cache)),
+    }
+
+
+def drawn(pool: np.ndarray, noise: float = 0.0, replace: bool = False):
+    def sample(n, seed):
+        rng = np.random.default_rng(seed)
+        images = pool[rng.choice(len(pool), n, replace=replace)]
+        images = np.clip(images + rng.normal(0, noise, images.shape), 0, 255) if noise else images
+        return torch.from_numpy(images.astype(np.uint8)), None
+
+    return sample
+
+
+def measured(evaluators, kind, sample, seed=0, n=N):
+    data, evaluator = evaluators[kind]
+    return evaluation.measure(sample, data, evaluator, n=n, seed=seed)
+
+
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_unseen_images_are_promoted(evaluators, halves, kind, seed):
+    found = measured(evaluators, kind, drawn(halves[1]), seed)
+    assert found.verdicts == ()
+    assert (found.memorisation, found.collapse) == ("ok", "ok")
+    assert found.copied < 0.05
+    assert 0.4 < found.memorisation_auc < 0.6
+    assert found.modes == found.modes_total
+    assert 0.9 < found.diversity < 1.1
+    assert min(found.precision, found.recall, found.coverage) > 0.6
+    assert abs(found.kid) < 4 * found.kid_error
+    assert sum(found.class_counts.values()) == N
+    assert found.fid_infinity < found.fid
+
+
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+@pytest.mark.parametrize("noise", [0.0, 6.0, 12.0])
+def test_a_memoriser_is_caught(evaluators, halves, kind, noise):
+    found = measured(evaluators, kind, drawn(halves[0].train, noise))
+    assert found.memorisation == "copies"
+    assert found.copied > 0.5
+    assert found.memorisation_auc > 0.9
+    assert found.verdicts[0].startswith("copies: ")
+    assert found.fid < measured(evaluators, kind, drawn(halves[1], 30.0)).fid  # the best fid of all
+
+
+def test_a_part_of_copies_is_found_out(evaluators, halves):
+    honest, copier = drawn(halves[1]), drawn(halves[0].train, 5.0)
+
+    def sample(n, seed):
+        return torch.cat([honest(n - n // 5, seed)[0], copier(n // 5, seed)[0]]), None
+
+    found = measured(evaluators, "labelled", sample)
+    assert found.copied == pytest.approx(0.2, abs=0.04)
+    assert found.memorisation == "copies"
+
+
+def test_a_blurred_generator_is_no_copier(evaluators, halves):
+    pool = torch.from_numpy(halves[1]).permute(0, 3, 1, 2).float()
+    blurred = torch.nn.functional.avg_pool2d(pool, 3, 1, 1).permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    found = measured(evaluators, "labelled", drawn(blurred))
+    assert found.memorisation == "ok"
+
+
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+@pytest.mark.parametrize("digit", [0, 3])
+def test_a_generator_of_one_class_is_collapsed(evaluators, halves, kind, digit):
+    data = evaluators["labelled"][0]
+    pool = data.train[data.train_labels == digit]
+    found = measured(evaluators, kind, drawn(pool, 40.0, replace=True))  # noise enough to be no twin
+    assert found.collapse == "collapsed"
+    assert found.imbalance > 0.5
+    assert any(reason.startswith("collapsed: ") for reason in found.verdicts)
+    if kind == "labelled":
+        assert found.class_counts[str(digit)] > 0.9 * N
+        assert found.modes == 1
+
+
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+def test_a_generator_of_few_images_is_collapsed(evaluators, halves, kind):
+    found = measured(evaluators, kind, drawn(halves[1][:40], 3.0, replace=True))
+    assert found.duplicates > 0.9
+    assert found.collapse == "collapsed"
+
+
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+def test_a_constant_generator_is_measured_too(evaluators, kind):
+    found = measured(evaluators, kind, lambda n, seed: (torch.full((n, 8, 8, 1), 7, dtype=torch.uint8), None))
+    assert found.collapse == "collapsed"
+    assert found.diversity == found.recall == 0
+    assert found.duplicates == 1
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_to_dict_is_json_and_complete(evaluators, halves):
+    found = measured(evaluators, "labelled", drawn(halves[1]))
+    values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert values["verdicts"] == []
+    assert set(values["fid_by_class"]) <= set(halves[0].classes)
+    assert values["evaluator"] == evaluators["labelled"][1].hash
+    assert values["n"] == N
+    assert found == measured(evaluators, "labelled", drawn(halves[1]))  # the same seed, the same numbers
+
+
+def test_another_n_is_another_evaluator(evaluators, halves):
+    assert measured(evaluators, "plain", drawn(halves[1]), n=200).evaluator != evaluators["plain"][1].hash
+
+
+def test_asked_labels_are_checked(evaluators):
+    data, evaluator = evaluators["labelled"]
+
+    def sample(n, seed):
+        picked = np.random.default_rng(seed).choice(len(data.train), n)
+        labels = torch.from_numpy(data.train_labels[picked])
+        labels[: n // 4] = (labels[: n // 4] + 1) % 10
+        return torch.from_numpy(data.train[picked]), labels
+
+    found = evaluation.measure(sample, data, evaluator, n=N, seed=0)
+    assert found.label_accuracy == pytest.approx(0.75, abs=0.01)
+
+
+def test_refused_are_few_samples_other_shapes_and_nan(evaluators, halves):
+    with pytest.raises(EvaluatorError, match="at least 16 samples; got 15"):
+        measured(evaluators, "plain", drawn(halves[1]), n=15)
+    with pytest.raises(EvaluatorError, match=r"uint8 \(8, 8, 1\)"):
+        measured(evaluators, "plain", lambda n, s: (torch.zeros(n, 9, 9, 1, dtype=torch.uint8), None))
+
+    class Broken(features.PixelExtractor):
+        def __call__(self, images):
+            found = super().__call__(images)
+            return torch.where(images.flatten(1)[:, :1] == 255, math.nan, found)
+
+    data, evaluator = evaluators["plain"]
+    broken = dataclasses.replace(evaluator, extractor=Broken(8, 1))
+    with pytest.raises(EvaluatorError, match="400 of 400 that are not"):
+        evaluation.measure(
+            lambda n, s: (torch.full((n, 8, 8, 1), 255, dtype=torch.uint8), None), data, broken, n=N, seed=0
+        )
+
+
+# ---- the interval
+
+
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+@pytest.mark.parametrize("noise", [0.0, 25.0, 60.0])
+def test_the_interval_covers_other_measurements(evaluators, halves, kind, noise):
+    data, evaluator = evaluators[kind]
+    sample = drawn(halves[1], noise, replace=True)
+    found = evaluation.measure(sample, data, evaluator, n=N, seed=7)
+    others = [fid.frechet_of(evaluator.real, evaluator.extractor(sample(N, 1000 + s)[0])) for s in range(20)]
+    inside = sum(found.fid_low <= other <= found.fid_high for other in others)
+    assert inside >= 17
+    assert found.fid_high - found.fid_low < 8 * np.std(others)  # and is no wider than it must be
+
+
+@pytest.mark.parametrize(("n", "d"), [(1000, 8), (60, 90)])
+def test_the_deviation_is_that_of_repeated_draws(n, d):
+    rng = torch.Generator().manual_seed(0)
+    mix = torch.randn(d, d, generator=rng).double() / math.sqrt(d)
+    draw = lambda count: torch.randn(count, d, generator=rng).double() @ mix  # noqa: E731
+    real = fid.RealFactor.of(fid.Statistics.of(draw(3000) * 1.5 + 0.3))
+    batches = [draw(n) for _ in range(60)]
+    truth = np.std([fid.frechet_of(real, batch) for batch in batches])
+    told = np.mean([evaluation.frechet_deviation(real, batch) for batch in batches])
+    assert told == pytest.approx(truth, rel=0.3)
+
+
+def test_clusters_find_what_is_there():
+    rng = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]]).double()
+    truth = torch.arange(90) % 3
+    found = evaluation._clusters(centres[truth] + torch.randn(90, 2, generator=rng).double(), 3)
+    pairs = {(int(a), int(b)) for a, b in zip(truth, found, strict=True)}
+    assert len(pairs) == 3
+
+
+def test_large_images_are_shrunk_for_their_neighbours():
+    images = torch.arange(64 * 64, dtype=torch.float32).view(1, 64, 64, 1).div(16).to(torch.uint8)
+    assert evaluation._pixels(images).shape == (1, 32 * 32)
+    assert evaluation._pixels(images.expand(-1, -1, -1, 3)).shape == (1, 16 * 16 * 3)
+    assert evaluation._pixels(images[:, :8, :8]).dtype == torch.uint8
+
+
+# ---- finalists
+
+
+def test_finalists_are_measured_and_ranked(evaluators, tmp_path):
+    data, evaluator = evaluators["labelled"]
+    config = TrialConfig(architecture="mlp", width_g=8, width_d=8, z_dim=4, conditional=True)
+    shape = ImageShape(8, 1, 10)
+    folders = {}
+    for trial in (3, 5):
+        torch.manual_seed(trial)
+        generator, _ = build(config, shape)
+        folders[trial] = tmp_path / str(trial)
+        state = {"config": config.to_dict(), "shape": dataclasses.asdict(shape), "kimg": 1, "record": {}}
+        TrialFolder(folders[trial]).save_best(1, {**state, "ema": generator.state_dict()})
+    finals = evaluation.finalists(folders, data, dataclasses.replace(evaluator, samples=64), seed=1)
+    assert {final.trial for final in finals} == {3, 5}
+    keys = [(bool(final.measurement.verdicts), final.measurement.fid) for final in finals]
+    assert keys == sorted(keys)
+    assert finals[0].measurement.n == 64
+    assert finals[0].measurement.label_accuracy is not None
+    again = evaluation.sampler(finals[0].generator, data)(5, 9)
+    assert torch.equal(again[0], evaluation.sampler(finals[0].generator, data)(5, 9)[0])
+    assert again[0].shape == (5, 8, 8, 1)
+
+
+def test_a_finalist_without_a_file_is_told(evaluators, tmp_path):
+    with pytest.raises(CheckpointError, match="no best generator"):
+        evaluation.finalists({0: tmp_path}, *evaluators["labelled"])

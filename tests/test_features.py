@@ -1,0 +1,230 @@
+"""Extractors: which one, trained how, cached where, refused when."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import features
+from pipeline.data import Dataset, load
+from pipeline.errors import EvaluatorError
+
+
+def images(n=80, size=8, channels=1, classes=2, seed=0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (n, size, size, channels), dtype=np.uint8)
+    labels = np.arange(n) % classes if classes else None
+    names = tuple(str(i) for i in range(classes))
+    held = None if labels is None else labels[:20]
+    return Dataset("made", pixels, pixels[:20], labels, held, names, f"{seed:08x}{size:04x}{channels:04x}", 0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small images on busy cores: a second thread only waits."""
+    with features._one_thread():
+        yield
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(features, "_STEPS", 12)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "classes", "wanted"),
+    [(8, 1, 2, "classifier"), (32, 1, 2, "classifier"), (33, 1, 2, "inception"), (8, 3, 2, "inception"),
+     (8, 1, 0, "inception")],
+)  # fmt: skip
+def test_auto_looks_at_the_data_alone(size, channels, classes, wanted):
+    assert features.resolve("auto", images(size=size, channels=channels, classes=classes)) == wanted
+
+
+def test_unknown_name_is_told_the_nearest():
+    with pytest.raises(EvaluatorError, match=r"one of auto, classifier.*'inceptoin'|inceptoin.*inception"):
+        features.resolve("inceptoin", images())
+
+
+def test_classifier_of_unlabelled_images_is_refused():
+    with pytest.raises(EvaluatorError, match="needs labelled images.*--extractor pixels"):
+        features.build("classifier", images(classes=0))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_is_deterministic_and_leaves_the_process_alone(quick, tmp_path, threads):
+    before, state = torch.get_num_threads(), torch.random.get_rng_state()
+    torch.set_num_threads(threads)
+    try:
+        hashes = {features.build("classifier", images(), cache=tmp_path / str(i)).hash for i in range(2)}
+        torch.rand(1)
+        hashes.add(features.build("auto", images(), cache=tmp_path / "third").hash)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    expected = torch.random.get_rng_state()
+    torch.random.set_rng_state(state)
+    torch.rand(1)
+    assert torch.equal(torch.random.get_rng_state(), expected)
+    with features._one_thread():
+        net = features._train_classifier(images())
+    assert hashes == {features._hash(features._CLASSIFIER_VERSION, net.state_dict())}
+
+
+def test_other_images_give_another_hash(quick, tmp_path):
+    first, second = (features.build("classifier", images(seed=s), cache=tmp_path) for s in (0, 1))
+    assert first.hash != second.hash
+
+
+def test_cached_once_and_mended_when_damaged(quick, tmp_path):
+    said: list[str] = []
+    one = features.build("classifier", images(), cache=tmp_path, say=said.append)
+    two = features.build("classifier", images(), cache=tmp_path, say=said.append)
+    assert len(said) == 1
+    assert one.hash == two.hash
+    (file,) = (tmp_path / "extractors").iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    three = features.build("classifier", images(), cache=tmp_path, say=said.append)
+    assert len(said) == 2
+    assert three.hash == one.hash
+
+
+def test_cache_that_cannot_be_written_costs_only_time(quick, tmp_path):
+    (tmp_path / "extractors").write_text("a file where a folder should be")
+    said: list[str] = []
+    assert features.build("classifier", images(), cache=tmp_path, say=said.append).dim == 64
+    assert "not cached" in said[-1]
+
+
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (9, 3), (28, 1), (64, 3)])
+def test_features_of_any_size_do_not_depend_on_the_batch(quick, tmp_path, size, channels):
+    data = images(size=size, channels=channels)
+    extractor = features.build("classifier", data, cache=tmp_path)
+    pixels = torch.from_numpy(data.train)
+    whole = extractor(pixels)
+    assert whole.shape == (80, 64)
+    assert whole.dtype == torch.float32
+    for batch in (1, 7, 33):
+        torch.testing.assert_close(torch.cat([extractor(b) for b in pixels.split(batch)]), whole)
+    assert torch.allclose(whole.double().var(0).sum(), torch.tensor(100.0).double(), rtol=1e-4)
+
+
+def test_copies_are_independent_and_pickle(quick, tmp_path):
+    extractor = features.build("classifier", images(), cache=tmp_path)
+    pixels = torch.from_numpy(images().train)
+    moved, shipped = extractor.to("cpu"), pickle.loads(pickle.dumps(extractor))
+    assert moved.net is not extractor.net
+    assert moved.hash == shipped.hash == extractor.hash
+    assert torch.equal(moved(pixels), shipped(pixels))
+
+
+def test_autocast_around_it_changes_nothing(quick, tmp_path):
+    extractor = features.build("classifier", images(), cache=tmp_path)
+    pixels = torch.from_numpy(images().train)
+    plain = extractor(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(extractor(pixels), plain)
+
+
+def test_pixels_are_area_means():
+    data = images(size=16, channels=3, classes=0)
+    extractor = features.build("pixels", data)
+    found = extractor(torch.from_numpy(data.train)).view(-1, 3, 8, 8)
+    blocks = data.train.reshape(-1, 8, 2, 8, 2, 3).mean((2, 4)) / 255
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), blocks, atol=1e-6)
+    assert extractor.dim == 192
+    assert extractor.hash != features.build("pixels", images(size=16, channels=1)).hash
+
+
+def test_weights_belong_to_inception():
+    with pytest.raises(EvaluatorError, match="--extractor inception"):
+        features.build("pixels", images(), weights="some.pth")
+
+
+def test_without_weights_and_network_the_choices_are_named(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    choices = r"--extractor-weights FILE \(weights-inception.*--extractor pixels.*--extractor classifier"
+    with pytest.raises(EvaluatorError, match=choices):
+        features.build("inception", images(), cache=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", None])
+def test_wrong_weights_are_refused(tmp_path, content):
+    path = tmp_path / "wrong.pth"
+    if content is None:
+        torch.save({"conv.weight": torch.zeros(3)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(EvaluatorError, match="wrong.pth.*weights-inception-2015-12-05-6726825d.pth"):
+        features.build("inception", images(), weights=str(path))
+    with pytest.raises(EvaluatorError, match="absent.pth"):
+        features.build("inception", images(), weights=str(tmp_path / "absent.pth"))
+
+
+def test_a_pickle_in_place_of_weights_is_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (tmp_path / "ran").touch, ()
+
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    with pytest.raises(EvaluatorError):
+        features.build("inception", images(), weights=str(tmp_path / "bomb.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+def test_inception_from_a_local_file(tmp_path, monkeypatch):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    torch.save({}, tmp_path / "empty.pth")
+    with monkeypatch.context() as patch:  # random weights stand in for the published ones
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        empty = tmp_path / "empty.pth"
+        random = FeatureExtractorInceptionV3("r", ["2048"], feature_extractor_weights_path=empty)
+    torch.save(random.state_dict(), tmp_path / "weights.pth")
+    grey = images(size=8)
+    extractor = features.build("inception", grey, weights=str(tmp_path / "weights.pth"))
+    pixels = torch.from_numpy(grey.train[:2])
+    found = extractor(pixels)
+    assert found.shape == (2, 2048)
+    torch.testing.assert_close(found, random(pixels.permute(0, 3, 1, 2).repeat(1, 3, 1, 1))[0])
+    assert extractor.hash == extractor.to("cpu").hash
+
+
+@pytest.mark.slow
+def test_mnist_classifier_is_good_and_fast(tmp_path):
+    data = load("mnist5k")
+    started = time.process_time()
+    extractor = features.build("auto", data, cache=tmp_path)
+    trained = time.process_time() - started
+    held = extractor(torch.from_numpy(data.held)) / extractor.net.scale
+    accuracy = (extractor.net.classes(held).argmax(1).numpy() == data.held_labels).mean()
+    pixels = torch.from_numpy(data.train[:2000])
+    with features._one_thread():
+        extractor(pixels)
+        started = time.process_time()
+        found = extractor(pixels)
+        rate = 2000 / (time.process_time() - started)
+    print(f"{trained:.1f} s, accuracy {accuracy:.4f}, {rate:.0f} images/s")
+    assert accuracy > 0.97
+    assert rate > 6000
+    assert trained < 30  # 9 s on an idle core; processor time, but a shared core is slower too
+    assert (found.var(0) > 1e-3).all()  # no dead direction
+
+
+def test_hash_covers_every_weight(quick, tmp_path):
+    extractor = features.build("classifier", images(), cache=tmp_path)
+    state = extractor.net.state_dict()
+    for name in state:
+        nudged = dict(state) | {name: state[name] + 1e-3}
+        assert features._hash(features._CLASSIFIER_VERSION, nudged) != extractor.hash
+    assert features._hash("classifier-2", state) != extractor.hash

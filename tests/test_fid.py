@@ -1,0 +1,328 @@
+"""Distances: closed forms, a peer's matrix root, bias, batches, cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from pipeline import features, fid
+from pipeline.data import Dataset, load
+from pipeline.errors import EvaluatorError
+from pipeline.fid import RealFactor, Statistics
+
+
+def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)).double() * scale + shift
+
+
+def factor(x):
+    return RealFactor.of(Statistics.of(x))
+
+
+def by_sqrtm(x, y):
+    """The usual formula, by scipy's matrix root."""
+    s1, s2 = np.cov(x.numpy().T), np.cov(y.numpy().T)
+    root = scipy.linalg.sqrtm(s1 @ s2).real
+    return float((x.mean(0) - y.mean(0)).square().sum()) + np.trace(s1 + s2 - 2 * root)
+
+
+def test_statistics_are_numpys():
+    x = gaussian(50, 7, shift=1000.0)
+    found = Statistics.of(x.float())
+    np.testing.assert_allclose(found.mean.numpy(), x.float().double().numpy().mean(0), rtol=1e-14)
+    np.testing.assert_allclose(found.cov.numpy(), np.cov(x.float().double().numpy().T), rtol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50, 1000])
+def test_moments_do_not_depend_on_the_batches(batch):
+    x, moments = gaussian(100, 5, shift=50.0), fid.Moments()
+    for part in x.split(batch):
+        moments.add(part)
+    whole, found = Statistics.of(x), moments.statistics()
+    assert found.n == 100
+    torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.cov, whole.cov, rtol=1e-10, atol=1e-12)
+
+
+def test_one_vector_has_no_covariance():
+    with pytest.raises(ValueError, match="at least 2 feature vectors, got 1"):
+        Statistics.of(gaussian(1, 3))
+    with pytest.raises(ValueError, match="at least 2 feature vectors, got 1"):
+        fid.frechet_few(factor(gaussian(9, 3)), gaussian(1, 3))
+
+
+def test_equal_covariance_leaves_the_means():
+    x = gaussian(200, 6)
+    assert fid.frechet_of(factor(x), x + 2.0) == pytest.approx(6 * 4.0, rel=1e-12)
+    assert fid.frechet_of(factor(x), x) == pytest.approx(0.0, abs=1e-10)
+
+
+def test_diagonal_gaussians():
+    mean, a, b = torch.arange(4.0).double(), torch.tensor([1.0, 2, 3, 4]), torch.tensor([4.0, 9, 1, 4])
+    real = RealFactor.of(Statistics(1000, torch.zeros(4).double(), a.diag().double()))
+    expected = float(mean.square().sum() + (a.sqrt() - b.sqrt()).square().sum())
+    assert fid.frechet(real, Statistics(1000, mean, b.diag().double())) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_real", "n_fake", "d", "tolerance"), [(500, 400, 32, 1e-8), (200, 20, 64, 1e-6), (40, 300, 64, 1e-6)]
+)
+def test_agrees_with_the_matrix_root(n_real, n_fake, d, tolerance):
+    x, y = gaussian(n_real, d), gaussian(n_fake, d, 1, scale=1.4, shift=0.1) @ gaussian(d, d, 2) / 8
+    full, few = fid.frechet(factor(x), Statistics.of(y)), fid.frechet_few(factor(x), y)
+    assert full == pytest.approx(by_sqrtm(x, y), rel=tolerance)
+    assert few == pytest.approx(full, rel=1e-8)
+
+
+def test_symmetric():
+    x, y = gaussian(90, 8), gaussian(80, 8, 1, scale=2)
+    assert fid.frechet_of(factor(x), y) == pytest.approx(fid.frechet_of(factor(y), x), rel=1e-10)
+
+
+def test_constant_images_are_a_point():
+    x = gaussian(90, 4)
+    point = torch.ones(50, 4)
+    expected = float((x.mean(0) - 1).square().sum() + x.var(0).sum())
+    assert fid.frechet_of(factor(x), point) == pytest.approx(expected, rel=1e-12)
+    assert fid.frechet_few(factor(x), point) == pytest.approx(expected, rel=1e-12)
+    assert fid.frechet_of(factor(point.double()), point + 3) == pytest.approx(36.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("n", [3, 50])
+def test_what_is_not_finite_has_no_distance(bad, n):
+    y = gaussian(n, 4)
+    y[1, 2] = bad
+    assert math.isnan(fid.frechet_of(factor(gaussian(90, 4)), y))
+
+
+def test_infinity_takes_the_bias_off():
+    x, y = gaussian(20_000, 32), gaussian(2000, 32, 1)
+    assert fid.frechet_of(factor(x), y) > 0.12  # d/8N of the trace of each: no distance of theirs is smaller
+    assert abs(fid.frechet_infinity(factor(x), y)) < 0.04
+    assert fid.frechet_infinity(factor(x), y) == fid.frechet_infinity(factor(x), y)
+
+
+def test_by_class():
+    x, labels = gaussian(200, 3), torch.arange(200) % 2
+    y = x + torch.where(labels[:, None] == 1, 3.0, 0.0)
+    found = fid.frechet_by_class(x, labels, y, labels)
+    assert found == {0: pytest.approx(0, abs=1e-9), 1: pytest.approx(27.0)}
+    assert set(fid.frechet_by_class(x, labels, y, labels * 0)) == {0}
+
+
+def test_kid_is_the_textbook_estimate():
+    x, y = gaussian(40, 5), gaussian(40, 5, 1, shift=0.5)
+    k = lambda a, b: (a @ b / 5 + 1) ** 3  # noqa: E731
+    expected = (
+        sum(k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j) / (40 * 39)
+        + sum(k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j) / (40 * 39)
+        - 2 * sum(k(a, b) for a in x for b in y) / 1600
+    )
+    assert fid._mmd(x, y) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_kid_is_unbiased_and_its_error_honest():
+    runs = [fid.kid(gaussian(200, 8, s), gaussian(200, 8, s + 1000), seed=s) for s in range(60)]
+    values = np.array([run.value for run in runs])
+    assert abs(values.mean()) < 3 * values.std() / math.sqrt(60)  # 0 for one and the same distribution
+    assert (values < 0).any()
+    assert np.mean([run.error for run in runs]) == pytest.approx(values.std(), rel=0.25)
+    far = fid.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
+    assert far.value > 10 * far.error > 0
+    assert far == fid.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
+
+
+def test_kid_needs_some_vectors():
+    with pytest.raises(ValueError, match="at least 4 feature vectors on each side, got 3"):
+        fid.kid(gaussian(9, 2), gaussian(3, 2))
+
+
+def test_manifold_of_constructed_sets():
+    line = torch.arange(10.0)[:, None]  # k-th neighbours at most k away
+    same = fid.manifold(line, line)
+    assert same[:2] == (1.0, 1.0)
+    assert same.coverage == 1.0
+    assert fid.manifold(line, line + 100) == (0.0, 0.0, 0.0, 0.0)
+    half = fid.manifold(torch.cat([line, line + 100]), torch.cat([line, line + 0.1]))
+    assert half.precision == 1.0
+    assert half.recall == half.coverage == 0.5
+    stray = fid.manifold(line, torch.cat([line[:5], line[:5] + 1000]))
+    assert stray.precision == 0.5
+
+
+def test_density_of_constructed_sets():
+    real = torch.tensor([[0.0], [1.0], [2.0], [50.0]])
+    # k=1: balls of radius 1, 1, 1 and 48; a sample at 1.0 lies in the first three (it is 49 from the last)
+    assert fid.manifold(real, torch.tensor([[1.0], [1.0]]), k=1, k_density=1).density == 3.0
+
+
+def test_blocks_change_nothing(monkeypatch):
+    x, y = gaussian(37, 4), gaussian(23, 4, 1)
+    whole = fid.manifold(x, y), fid.nearest_to(y, x, 3), fid.nearest_within(x, 2)
+    monkeypatch.setattr(fid, "_BLOCK", 5)
+    assert fid.manifold(x, y) == whole[0]
+    for found, expected in zip(fid.nearest_to(y, x, 3), whole[1], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(fid.nearest_within(x, 2), whole[2], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(whole[1][0], torch.cdist(y, x).topk(3, largest=False).values)
+
+
+def test_nearest_within_finds_twins_but_not_itself():
+    points = torch.tensor([[7, 7], [7, 7], [7, 11]], dtype=torch.uint8)
+    assert fid.nearest_within(points, 1).flatten().tolist() == [0.0, 0.0, 4.0]
+
+
+# ---- the evaluator
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture
+def evaluator(digits, tmp_path):
+    return fid.build_evaluator(digits, features.build("pixels", digits), 300, tmp_path)
+
+
+def stream(images: np.ndarray):
+    rest = torch.from_numpy(images)
+
+    def sample(n):
+        nonlocal rest
+        taken, rest = rest[:n], rest[n:]
+        return taken
+
+    return sample
+
+
+@pytest.mark.parametrize("batch", [1, 7, 500])
+def test_score_does_not_depend_on_the_batch(evaluator, digits, monkeypatch, batch):
+    monkeypatch.setattr(fid, "BATCH", batch)
+    found = evaluator.score(stream(digits.train))
+    reference = fid.frechet_of(evaluator.real, evaluator.extractor(torch.from_numpy(digits.train[:300])))
+    assert found == pytest.approx(reference, rel=1e-6)
+    assert found > 0
+
+
+def test_few_samples_score_as_many_do(evaluator, digits):
+    small = dataclasses.replace(evaluator, samples=40)
+    statistics = Statistics.of(evaluator.extractor(torch.from_numpy(digits.train[:40])))
+    assert small.score(stream(digits.train)) == pytest.approx(fid.frechet(small.real, statistics), rel=1e-6)
+
+
+def test_score_asks_for_exactly_its_samples_in_small_batches(evaluator, digits):
+    asked = []
+
+    def sample(n):
+        asked.append(n)
+        return torch.zeros(n, 8, 8, 1, dtype=torch.uint8)
+
+    assert dataclasses.replace(evaluator, samples=1101).score(sample) > 1
+    assert asked == [500, 500, 101]
+
+
+def test_held_out_reals_score_better_than_noise_than_black(evaluator, digits):
+    held, rng = digits.held, np.random.default_rng(0)
+    noisy = np.clip(held + rng.normal(0, 60, held.shape), 0, 255).astype(np.uint8)
+    small = dataclasses.replace(evaluator, samples=len(held))
+    scores = [small.score(stream(i)) for i in (held, noisy, held * 0)]
+    assert scores == sorted(scores)
+    assert scores[2] > 10 * scores[0]
+
+
+@pytest.mark.parametrize("samples", [40, 300])
+def test_score_of_features_that_are_not_finite_is_none(evaluator, digits, samples):
+    class Broken(features.PixelExtractor):
+        def __call__(self, images):
+            return super().__call__(images) * math.nan
+
+    broken = dataclasses.replace(evaluator, extractor=Broken(8, 1), samples=samples)
+    assert broken.score(stream(digits.train)) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(9, 8, 8, 3).byte(), torch.zeros(9, 8, 8, 1), torch.zeros(9, 1, 8, 8).byte()]
+)
+def test_images_of_another_shape_are_refused(evaluator, wrong):
+    with pytest.raises(EvaluatorError, match=r"uint8 \(8, 8, 1\)"):
+        evaluator.score(lambda n: wrong)
+
+
+def test_hash_says_what_a_fid_depends_on(evaluator, digits, tmp_path):
+    others = [
+        dataclasses.replace(evaluator, samples=301),
+        dataclasses.replace(evaluator, data="another"),
+        dataclasses.replace(evaluator, extractor=features.PixelExtractor(8, 3)),
+    ]
+    assert len({evaluator.hash, *(o.hash for o in others)}) == 4
+    assert len(evaluator.hash) == 16
+    assert evaluator.to("cpu").hash == pickle.loads(pickle.dumps(evaluator)).hash == evaluator.hash
+    assert evaluator.extractor_name == "pixels"
+
+
+def test_it_pickles_and_scores_the_same(evaluator, digits):
+    shipped = pickle.loads(pickle.dumps(evaluator))
+    assert shipped.score(stream(digits.train)) == evaluator.score(stream(digits.train))
+
+
+class Counting(features.PixelExtractor):
+    calls = 0
+
+    def __call__(self, images):
+        Counting.calls += 1
+        return super().__call__(images)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "pickle", "nan", "shape", "empty"])
+def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
+    extractor = Counting(8, 1)
+    first = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    Counting.calls = 0
+    again = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    assert Counting.calls == 0  # read from the cache
+    assert torch.equal(again.real.root, first.real.root)
+    (path,) = (tmp_path / "statistics").iterdir()
+    n, mean, cov = len(digits.train), first.real.mean.numpy(), np.eye(64)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-500])
+    elif damage == "garbage":
+        path.write_bytes(b"\x00" * 4000)
+    elif damage == "pickle":
+        np.savez(path, n=n, mean=np.array([{}], dtype=object), cov=cov)
+    elif damage == "nan":
+        np.savez(path, n=n, mean=mean * math.nan, cov=cov)
+    elif damage == "shape":
+        np.savez(path, n=n, mean=mean[:-1], cov=cov)
+    else:
+        path.write_bytes(b"")
+    mended = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    assert Counting.calls > 0
+    torch.testing.assert_close(mended.real.root, first.real.root)
+    assert [p.name for p in (tmp_path / "statistics").iterdir()] == [path.name]
+
+
+def test_cache_that_cannot_be_written_is_told(digits, tmp_path):
+    (tmp_path / "statistics").write_text("in the way")
+    said: list[str] = []
+    fid.build_evaluator(digits, features.build("pixels", digits), 300, tmp_path, say=said.append)
+    assert "not cached" in said[0]
+
+
+@pytest.mark.parametrize(("samples", "warned"), [(300, False), (200, True)])
+def test_few_samples_are_warned_of(digits, tmp_path, samples, warned):
+    said: list[str] = []
+    fid.build_evaluator(digits, features.build("pixels", digits), samples, tmp_path, say=said.append)
+    assert any("compare it only at this number of samples" in line for line in said) == warned
+
+
+def test_one_sample_is_refused(digits, tmp_path):
+    with pytest.raises(EvaluatorError, match="at least 2 samples; got 1"):
+        fid.build_evaluator(digits, features.build("pixels", digits), 1, tmp_path)

@@ -1,0 +1,276 @@
+"""The ledger on a real Optuna journal, driven by hand; Ray's side is in test_sweep.py."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipeline import spaces
+from pipeline.checkpoint import TrialFolder
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.records import METRICS, PENALTY, TrialRecord
+from pipeline.search import Entry, Ledger, make_pruner, open_study, rank
+
+SPACE = spaces.parse(
+    """
+    [fixed]
+    kimg = 30
+    tick_kimg = 1
+    [search]
+    lr_g = { float = [1e-5, 1e-2], log = true }
+    penalty = { choice = ["none", "r1"] }
+    gamma = { float = [0.1, 10.0], log = true, when = { penalty = ["r1"] } }
+    [[enqueue]]
+    lr_g = 2e-4
+    penalty = "r1"
+    gamma = 0.5
+    """
+)
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int]] = []
+
+    def on_start(self, entry: Entry) -> None:
+        self.events.append(("start", entry.number))
+
+    def on_record(self, entry: Entry, record: TrialRecord) -> None:
+        self.events.append((f"record {record.kimg}", entry.number))
+
+    def on_end(self, entry: Entry) -> None:
+        self.events.append((entry.state, entry.number))
+
+
+def record(trial: int, kimg: int, fid: float | None, **more: object) -> TrialRecord:
+    numbers = dict.fromkeys(METRICS, 0.5)
+    best = {"best_fid": fid, "best_kimg": kimg, "objective": PENALTY if fid is None else fid}
+    values = {**numbers, "trial": trial, "kimg": kimg, "verdict": "healthy", "fid": fid, **best, **more}
+    return TrialRecord.from_dict(values)
+
+
+def ledger(root: Path, heard: Heard | None = None, spent: float = 0.0, **plan: object) -> Ledger:
+    config = SweepConfig(**{"trials": 20, "pruner": "none", **plan})  # type: ignore[arg-type]
+    paths = SweepPaths(root)
+    study = open_study("s", paths.study, config, SPACE)
+    return Ledger(study, SPACE, config, paths, [heard] if heard else [], spent)
+
+
+def frozen(root: Path) -> list[optuna.trial.FrozenTrial]:
+    return ledger(root).study.get_trials()
+
+
+def test_the_enqueued_point_comes_first_then_draws_inside_the_space(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    first, second = book.ask(), book.ask()
+    assert first is not None
+    assert second is not None
+    assert first.params == {"lr_g": 2e-4, "penalty": "r1", "gamma": 0.5}
+    assert 1e-5 <= second.params["lr_g"] <= 1e-2
+
+
+def test_a_parameter_takes_part_only_when_its_condition_holds(tmp_path: Path) -> None:
+    book = ledger(tmp_path, sampler="random", trials=15)
+    drawn = [entry.params for entry in iter(book.ask, None) if entry]
+    assert {p["penalty"] for p in drawn} == {"none", "r1"}
+    assert all(("gamma" in p) == (p["penalty"] == "r1") for p in drawn)
+
+
+def test_no_more_than_n_trials_are_asked(tmp_path: Path) -> None:
+    book = ledger(tmp_path, trials=3)
+    assert [entry.number for entry in iter(book.ask, None) if entry] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_reopened_search_draws_what_an_unbroken_one_draws(tmp_path: Path, sampler: str) -> None:
+    def work(root: Path, breaks: bool) -> list[dict[str, object]]:
+        book, drawn = ledger(root, sampler=sampler, seed=3), []
+        for number in range(14):
+            if breaks:
+                book = ledger(root, sampler=sampler, seed=3)
+            entry = book.ask()
+            assert entry is not None
+            assert entry.number == number
+            drawn.append(entry.params)
+            book.report(record(number, 30, 100.0 + 50 * math.log10(entry.params["lr_g"])))
+            book.finish(number)
+        return drawn
+
+    assert work(tmp_path / "a", breaks=False) == work(tmp_path / "b", breaks=True)
+
+
+def test_different_trials_of_one_seed_draw_different_points(tmp_path: Path) -> None:
+    book = ledger(tmp_path, sampler="random", trials=10)
+    rates = [entry.params["lr_g"] for entry in iter(book.ask, None) if entry]
+    assert len(set(rates)) == len(rates)
+
+
+def test_a_finished_trial_is_told_its_best_not_its_last(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.ask()
+    book.report(record(0, 1, 50.0))
+    book.report(record(0, 2, 80.0, objective=50.0, best_fid=50.0, best_kimg=1))
+    book.finish(0)
+    trial = frozen(tmp_path)[0]
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 50.0)
+    assert trial.intermediate_values == {1: 50.0, 2: 50.0}
+
+
+@pytest.mark.parametrize(
+    ("happening", "state", "value"),
+    [
+        ("diverged at once", TrialState.PRUNED, PENALTY),
+        ("diverged later", TrialState.PRUNED, 40.0),
+        ("worker died", TrialState.FAIL, None),
+        ("no report", TrialState.FAIL, None),
+    ],
+)
+def test_every_end_is_told_once(
+    tmp_path: Path, happening: str, state: TrialState, value: float | None
+) -> None:
+    heard = Heard()
+    book = ledger(tmp_path, heard)
+    book.ask()
+    if happening == "diverged later":
+        assert not book.report(record(0, 1, 40.0))
+    if happening.startswith("diverged"):
+        last = 40.0 if happening == "diverged later" else None
+        row = record(0, 2, None, verdict="diverged", best_fid=last, objective=last or PENALTY)
+        assert book.report(row)
+    book.finish(0, "killed" if happening == "worker died" else "")
+    book.finish(0)
+    trial = frozen(tmp_path)[0]
+    assert (trial.state, trial.value) == (state, value)
+    assert len([event for event, _ in heard.events if event in ("complete", "pruned", "failed")]) == 1
+    assert book.entries[0].cause
+
+
+def test_asha_stops_the_worst_and_spares_the_best(tmp_path: Path) -> None:
+    book = ledger(tmp_path, pruner="asha")
+    grace = 3  # 7 % of 30 kimg, rounded up
+    ends = {}
+    for number, fid in enumerate([10.0, 90.0, 80.0, 5.0]):
+        book.ask()
+        for kimg in range(1, 31):
+            if book.report(record(number, kimg, fid)):
+                break
+        book.finish(number)
+        ends[number] = (book.entries[number].state, kimg)
+    assert ends[0] == ("complete", 30)
+    assert ends[1] == ("pruned", grace)
+    assert ends[2] == ("pruned", grace)
+    assert ends[3] == ("complete", 30)
+
+
+def test_a_lost_game_is_stopped_only_when_the_fid_stands_still(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.ask()
+    falling = [book.report(record(0, k, 100.0 - k, verdict="d_wins")) for k in range(1, 9)]
+    standing = [
+        book.report(record(0, k, 99.0, verdict="d_wins", objective=92.0, best_fid=92.0)) for k in range(9, 15)
+    ]
+    assert not any(falling)
+    assert any(standing)
+    assert "hopeless" in book.entries[0].cause
+
+
+def test_running_trials_are_handed_out_again_under_their_number(tmp_path: Path) -> None:
+    book = ledger(tmp_path, trials=3)
+    book.ask()
+    entry = book.ask()
+    assert entry is not None
+    book.report(record(0, 1, 9.0))
+    TrialFolder(tmp_path / "trials" / "0").append(record(0, 1, 9.0))
+
+    heard = Heard()
+    again = ledger(tmp_path, heard, trials=3)
+    again.replay()
+    numbers = [e.number for e in iter(again.ask, None) if e]
+    assert numbers == [0, 1, 2]
+    assert again.entries[1].params == entry.params
+    again.report(record(0, 1, 9.0))  # a re-adopted trial first repeats itself
+    again.report(record(0, 2, 8.0))
+    again.finish(0)
+    assert heard.events.count(("record 1", 0)) == 1
+    assert frozen(tmp_path)[0].intermediate_values == {1: 9.0, 2: 8.0}
+
+
+def test_a_record_that_the_study_never_heard_of_is_reported_after_all(tmp_path: Path) -> None:
+    ledger(tmp_path).ask()
+    TrialFolder(tmp_path / "trials" / "0").append(record(0, 1, 9.0))
+    again = ledger(tmp_path)
+    assert again.entries[0].records == []
+    again.report(record(0, 1, 9.0))
+    again.finish(0)
+    assert frozen(tmp_path)[0].intermediate_values == {1: 9.0}
+
+
+def test_a_spent_budget_asks_no_more_and_tells_the_running(tmp_path: Path) -> None:
+    book = ledger(tmp_path, time_budget_sec=100.0, spent=99.99)
+    book.ask()
+    book.report(record(0, 1, 9.0))
+    spent = ledger(tmp_path, time_budget_sec=100.0, spent=100.0)
+    assert spent.over()
+    assert [e.number for e in iter(spent.ask, None) if e] == [0]
+    spent.close()
+    trial = frozen(tmp_path)[0]
+    assert trial.state == TrialState.PRUNED
+    assert "time budget" in trial.user_attrs["cause"]
+
+
+def test_an_interrupted_search_leaves_its_trials_running(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.ask()
+    book.report(record(0, 1, 9.0))
+    book.interrupted = True
+    book.finish(0)
+    book.close()
+    assert book.ask() is None
+    assert frozen(tmp_path)[0].state == TrialState.RUNNING
+
+
+def test_the_clock_stops_when_the_search_closes(tmp_path: Path) -> None:
+    book = ledger(tmp_path, spent=7.0)
+    book.close()
+    assert book.seconds == book.seconds >= 7.0
+
+
+def test_rank_puts_the_unmeasured_last(tmp_path: Path) -> None:
+    entries = [
+        Entry(0, {}, records=[record(0, 1, None)]),
+        Entry(1, {}, records=[record(1, 1, 5.0), record(1, 2, 7.0)]),
+        Entry(2, {}, records=[record(2, 1, 6.0)]),
+    ]
+    assert [entry.number for entry in rank(entries)] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median", "none"])
+def test_every_pruner_can_judge(name: str, tmp_path: Path) -> None:
+    assert isinstance(make_pruner(name, SPACE), optuna.pruners.BasePruner)
+    book = ledger(tmp_path, pruner=name, trials=8)
+    for number in range(8):
+        book.ask()
+        for kimg in range(1, 31):
+            if book.report(record(number, kimg, 10.0 * number + 1)):
+                break
+        book.finish(number)
+    states = [entry.state for entry in book.entries.values()]
+    assert states[0] == "complete"
+    assert ("pruned" in states) == (name != "none")
+
+
+def test_balance_is_the_samplers_constraint(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    for number, balance in enumerate([0.5, 0.01]):
+        book.ask()
+        book.report(record(number, 1, 9.0, balance=balance))
+        book.finish(number)
+    feasible, infeasible = (trial.constraints for trial in frozen(tmp_path))
+    assert all(value <= 0 for value in feasible.values())
+    assert all(value > 0 for value in infeasible.values())
