@@ -45,9 +45,13 @@ PEERS: dict[str, Cross] = {
 
 
 def timed(work: Callable[[], float]) -> tuple[float, float]:
-    started = time.perf_counter()
-    value = work()
-    return value, time.perf_counter() - started
+    """The value and the seconds: the best of three, or of one where that takes long."""
+    seconds: list[float] = []
+    while len(seconds) < 3 and sum(seconds) < 8:
+        started = time.perf_counter()
+        value = work()
+        seconds.append(time.perf_counter() - started)
+    return value, min(seconds)
 
 
 def by_peer(cross: Cross, real: Statistics, fake: Statistics) -> float:

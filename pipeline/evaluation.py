@@ -61,9 +61,9 @@ class Measurement:
     in pixels; 0.5 = as held-out images do, 1 = copies. copied: share of samples closer than 99 % of
     held-out images, the larger of pixels and features. modes, modes_total: classes (or clusters) seen at
     a tenth of their usual share or more. imbalance: total variation distance between the shares of the
-    modes and the reals', 0..1. diversity: mean distance of two samples over that of two reals. duplicates: share of samples with a
-    twin among the samples. class_counts: samples per class or cluster. label_accuracy: share of samples
-    that look like the label asked for.
+    modes and the reals', 0..1. diversity: mean distance of two samples over that of two reals.
+    duplicates: share of samples with a twin among the samples. class_counts: samples per class or
+    cluster. label_accuracy: share of samples that look like the label asked for, None where none was.
     """
 
     n: int

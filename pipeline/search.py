@@ -86,7 +86,6 @@ class Ledger:
         space: what is searched.
         plan: limits of the search.
         paths: the sweep's folder, for the records of trials begun earlier.
-        length: kimg and tick of a full trial, for the trials' objective.
         listeners: told of every start, record and end; of those before this process too.
         spent_sec: search time used by earlier processes.
     """
@@ -101,7 +100,7 @@ class Ledger:
         spent_sec: float = 0.0,
     ) -> None:
         self.study, self.space, self.plan = study, space, plan
-        self.listeners = listeners
+        self.listeners, self._paths = listeners, paths
         self.entries: dict[int, Entry] = {}
         self.reason = ""  # why the search ends before its last trial
         self.interrupted = False  # then running trials stay RUNNING, for a resume
@@ -183,8 +182,15 @@ class Ledger:
         return bool(self.reason)
 
     def close(self) -> None:
-        """Stop the clock, and tell the trials that a spent budget left running."""
+        """Stop the clock, and tell the trials that a spent budget left running.
+
+        What a trial recorded while Ray was ending it counts as well.
+        """
         self._ended = time.monotonic()
+        for entry in self.entries.values():
+            if entry.state == "running" and not self.interrupted:
+                for record in read_records(self._paths.trial(entry.number)):
+                    self.report(record)
         for entry in list(self.entries.values()):
             self.finish(entry.number)
 

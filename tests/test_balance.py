@@ -69,7 +69,8 @@ def test_from_auc(value: float, balance: float) -> None:
 
 
 def test_a_reading_says_what_its_fields_say() -> None:
-    held, train, fake = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([5.0, 0.5]), torch.tensor([-2.0, 2.5])
+    held, train = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([5.0, 0.5])
+    fake = torch.tensor([-2.0, 2.5])
     reading = read(held, train, fake, torch.tensor(0.25))
     assert reading.auc == 5 / 8
     assert reading.balance == 0.75
@@ -108,7 +109,8 @@ def quantiles(mean: float, spread: float = 1.0, count: int = 2001) -> Tensor:
 
 
 def train_to_the_end(parameters: list[Tensor], loss: Callable[[], Tensor]) -> float:
-    optimizer = torch.optim.LBFGS(parameters, max_iter=300, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+    options = {"line_search_fn": "strong_wolfe", "tolerance_change": 1e-12}
+    optimizer = torch.optim.LBFGS(parameters, max_iter=300, **options)
 
     def closure() -> float:
         optimizer.zero_grad()

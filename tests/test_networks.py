@@ -125,9 +125,7 @@ def test_signals_keep_their_scale_through_a_fresh_network(tiny: Any, family: str
 
 def test_residual_blocks_begin_as_the_identity(tiny: Any) -> None:
     shallow, deep = (build(tiny(architecture="resnet", depth_d=d), ImageShape(8, 1))[1] for d in (1, 3))
-    convolutions = [
-        [m for m in network.body if isinstance(m, nn.Conv2d)] for network in (shallow, deep)
-    ]
+    convolutions = [[m for m in network.body if isinstance(m, nn.Conv2d)] for network in (shallow, deep)]
     for ours, theirs in zip(*convolutions, strict=True):
         theirs.load_state_dict(ours.state_dict())
     deep.head.load_state_dict(shallow.head.state_dict())
@@ -157,7 +155,8 @@ def test_every_norm_of_d_gives_scores_and_gradients(tiny: Any, family: str, norm
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_spectral_norm_against_svd(tiny: Any, family: str) -> None:
-    _, discriminator = build(tiny(architecture=family, norm_d="spectral", conditional=True), ImageShape(8, 1, 3))
+    config = tiny(architecture=family, norm_d="spectral", conditional=True)
+    _, discriminator = build(config, ImageShape(8, 1, 3))
     seen = 0
     for module in discriminator.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
@@ -166,7 +165,8 @@ def test_spectral_norm_against_svd(tiny: Any, family: str) -> None:
                 weight = module.weight
             top = torch.linalg.svdvals(weight.detach().flatten(1))[0].item()
             assert top == pytest.approx(1, abs=2e-3)
-            torch.testing.assert_close(weight, raw / torch.linalg.svdvals(raw.flatten(1))[0], atol=2e-3, rtol=0)
+            expected = raw / torch.linalg.svdvals(raw.flatten(1))[0]
+            torch.testing.assert_close(weight, expected, atol=2e-3, rtol=0)
             seen += 1
     assert seen >= 3
 

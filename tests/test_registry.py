@@ -377,17 +377,16 @@ def test_a_model_of_another_maker_is_refused(store: Store) -> None:
         store.load("models:/foreign/1")
 
 
-@pytest.mark.parametrize("whole_list", [False, True])
-def test_files_altered_in_the_registry_are_refused(store: Store, whole_list: bool) -> None:
-    """Also where files.json was made to agree: its hash stands in the registry's tags."""
-    name = f"altered-{whole_list}"
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_files_altered_in_the_registry_are_refused(store: Store, all_of_them: bool) -> None:
+    """Also where all of them were exchanged and agree: their hash stands in the registry's tags."""
+    name = f"altered-{all_of_them}"
     store.add(0, name=name)
     model = store.version(1, name).source.removeprefix("models:/")
     (folder,) = (store.folder / "out" / "artifacts" / "models" / model).rglob("generator")
     other = store.packing(3, 1)
-    shutil.copy(other / "generator.pt2", folder)
-    if whole_list:
-        shutil.copy(other / "files.json", folder)
+    for path in other.iterdir() if all_of_them else [other / "generator.pt2"]:
+        shutil.copy(path, folder)
     with pytest.raises(RegistryError, match="altered"):
         store.load(f"models:/{name}/1")
 

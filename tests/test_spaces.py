@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline import spaces
@@ -543,6 +543,7 @@ def test_every_right_space_is_taken_and_reads_back(search: dict[str, Any], kimg:
     | st.integers()
     | st.floats(allow_nan=False)
 )
+@example('"\\ \x00\x1f\x7f\x85\u2028\r\n')
 def test_any_value_written_reads_back(value: object) -> None:
     for whole in (value, [value, value]):
         back = tomllib.loads(f"x = {spaces.toml(whole)}\n")["x"]

@@ -1,0 +1,277 @@
+"""A trial from its first tick to its last: what it yields, what it leaves, how it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import trial
+from pipeline.checkpoint import TrialFolder, best_generator, load_best
+from pipeline.config import TrialConfig
+from pipeline.data import Dataset
+from pipeline.errors import ConfigError
+from pipeline.fid import Evaluator
+from pipeline.networks import ImageShape, build
+from pipeline.records import METRICS, PENALTY, VERDICTS, TrialRecord
+
+Start = Callable[..., Iterator[TrialRecord]]
+
+WILD: dict[str, Any] = {
+    "architecture": "mlp", "depth_d": 8, "depth_g": 8, "width_d": 64,
+    "loss": "lsgan", "lr_g": 1.0, "lr_d": 1.0,
+}  # fmt: skip
+"""Explodes within 2 kimg."""
+
+
+@pytest.fixture
+def start(dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig], tmp_path: Path) -> Start:
+    """start(folder, **changes): `trial.run` of a tiny trial below tmp_path."""
+
+    def run(folder: str = "0", should_stop: Callable[[], bool] = bool, **changes: Any) -> Any:
+        config, place = tiny(**changes), tmp_path / folder
+        return trial.run(config, dataset, evaluator, place, number=7, should_stop=should_stop)
+
+    return run
+
+
+def timeless(records: list[TrialRecord]) -> list[TrialRecord]:
+    still = {"images_per_sec": 0.0, "train_seconds": 0.0, "eval_seconds": 0.0}
+    return [dataclasses.replace(record, **still) for record in records]
+
+
+@pytest.mark.parametrize(
+    ("kimg", "tick", "ticks"),
+    [(3, 1, [1, 2, 3]), (3, 2, [2, 3]), (2, 2, [2]), (2, 5, [2]), (5, 3, [3, 5]), (1, 1, [1])],
+)
+def test_ticks_fall_on_whole_kimg_and_the_last_is_kimg(
+    start: Start, tmp_path: Path, kimg: int, tick: int, ticks: list[int]
+) -> None:
+    records = list(start(architecture="mlp", kimg=kimg, tick_kimg=tick))
+    assert [record.kimg for record in records] == ticks
+    assert {record.trial for record in records} == {7}
+
+
+def test_records_on_disk_are_those_that_were_yielded(start: Start, tmp_path: Path) -> None:
+    records = []
+    for record in start(kimg=3, penalty="r1"):
+        records.append(record)
+        assert TrialFolder(tmp_path / "0").records() == records  # on disk before anybody hears of it
+    lines = (tmp_path / "0" / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [record.to_dict() for record in records]
+
+
+def test_what_a_record_says(start: Start) -> None:
+    records = list(start(kimg=3, penalty="r1", conditional=True))
+    best = math.inf
+    for before, record in zip([None, *records], records, strict=False):
+        assert record.verdict in VERDICTS
+        assert record.fid is not None
+        assert math.isfinite(record.fid)
+        best = min(best, record.fid)
+        assert record.best_fid == record.objective == best
+        assert record.best_kimg == next(r.kimg for r in records if r.fid == best)
+        assert record.balance == pytest.approx(1 - abs(2 * record.auc - 1))
+        assert record.penalty > 0
+        assert record.images_per_sec > 0
+        seconds = 0.0 if before is None else before.train_seconds
+        assert record.train_seconds - seconds == pytest.approx(1000 / record.images_per_sec)
+        assert record.eval_seconds > (0.0 if before is None else before.eval_seconds)
+        assert -1 <= record.sign_fake <= 1
+        assert set(record.metrics()) == set(METRICS)
+
+
+def test_training_improves_the_fid(start: Start) -> None:
+    """Not only does it run: ten kimg bring the distance to the blobs down to a half."""
+    records = list(start(kimg=10, tick_kimg=5, width_g=16, width_d=16, lr_g=2e-3, lr_d=2e-3))
+    (untrained,) = start("untrained", kimg=1, width_g=16, width_d=16, lr_g=1e-7)
+    assert records[-1].objective < 0.5 * untrained.objective
+
+
+def test_files_of_a_finished_trial(start: Start, tmp_path: Path) -> None:
+    list(start(kimg=3))
+    found = sorted(str(p.relative_to(tmp_path / "0")) for p in (tmp_path / "0").rglob("*") if p.is_file())
+    kinds = [name.split("-")[0] for name in found]
+    assert kinds.count("state") == 2
+    assert kinds.count("best") == 1
+    assert [name for name in found if "samples" in name] == [f"samples/00000{k}.png" for k in (1, 2, 3)]
+    assert len(found) == 7
+    with Image.open(tmp_path / "0" / "samples" / "000003.png") as grid:
+        assert grid.size == (80, 40)
+
+
+def test_the_best_generator_is_that_of_the_lowest_fid(
+    start: Start, tmp_path: Path, dataset: Dataset, evaluator: Evaluator
+) -> None:
+    """And it draws again, from its file, to the very same fid. A high rate makes fid go up and down."""
+    records = list(start(kimg=6, lr_g=0.02, lr_d=0.02, conditional=True, ema_halflife_kimg=0.0))
+    fids = [record.fid for record in records]
+    best = min(records, key=lambda record: record.fid)
+    assert fids != sorted(fids, reverse=True), "the last tick is always the best: this tests nothing"
+    generator, stored = best_generator(tmp_path / "0")
+    assert stored["kimg"] == best.kimg == records[-1].best_kimg
+    assert TrialRecord.from_dict(stored["record"]) == best
+    assert evaluator.score(trial.sampler(generator, dataset)) == best.fid
+    assert TrialConfig.from_dict(stored["config"]).lr_g == 0.02
+    assert ImageShape(**stored["shape"]) == ImageShape(8, 1, 3)
+
+
+# ---- Interruptions
+
+
+@pytest.mark.parametrize("ticks", [1, 2])
+@pytest.mark.parametrize(
+    "game", [{"conditional": True, "norm_d": "batch"}, {"norm_d": "spectral", "n_critic": 2}]
+)
+def test_an_interrupted_trial_goes_on_as_if_it_had_not_been(
+    start: Start, tmp_path: Path, game: dict[str, Any], ticks: int
+) -> None:
+    whole = list(start("whole", kimg=3, **game))
+    running = start("broken", kimg=3, **game)
+    first = [next(running) for _ in range(ticks)]
+    running.close()
+    second = list(start("broken", kimg=3, **game))
+    assert second[0] == first[-1]
+    assert timeless(first + second[1:]) == timeless(whole)
+    assert TrialFolder(tmp_path / "broken").records() == first + second[1:]
+    assert second[-1].train_seconds > first[-1].train_seconds
+    ours, theirs = (load_best(tmp_path / name) for name in ("broken", "whole"))
+    assert ours["kimg"] == theirs["kimg"]
+    assert all(torch.equal(ours["ema"][name], theirs["ema"][name]) for name in theirs["ema"])
+
+
+def test_stopped_within_a_tick(start: Start, tmp_path: Path) -> None:
+    """The tick under way is lost and done again; nothing of it is on disk."""
+    whole = list(start("whole", kimg=3))
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 50  # a tick asks 33 times
+
+    first = list(start("broken", should_stop, kimg=3))
+    assert [record.kimg for record in first] == [1]
+    second = list(start("broken", kimg=3))
+    assert timeless(first + second[1:]) == timeless(whole)
+
+
+def test_a_finished_trial_yields_its_last_record_only(start: Start) -> None:
+    first = list(start(kimg=2))
+    assert list(start(kimg=2)) == first[-1:]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_without_its_newest_checkpoint_a_trial_falls_back_one_tick(
+    start: Start, tmp_path: Path, damage: str
+) -> None:
+    first = list(start(kimg=3))
+    newest = max((tmp_path / "0").glob("state-*.pt"))
+    if damage == "missing":
+        newest.unlink()
+    else:
+        newest.write_bytes(newest.read_bytes()[:-100])
+    second = list(start(kimg=3))
+    assert [record.kimg for record in second] == [2, 3]
+    assert second[0] == first[1]
+    assert timeless(second) == timeless(first[1:])
+    assert [record.kimg for record in TrialFolder(tmp_path / "0").records()] == [1, 2, 3]
+
+
+def test_without_any_checkpoint_a_trial_begins_anew(start: Start, tmp_path: Path) -> None:
+    first = list(start(kimg=2))
+    for path in (tmp_path / "0").glob("state-*.pt"):
+        path.unlink()
+    assert timeless(list(start(kimg=2))) == timeless(first)
+    assert len(TrialFolder(tmp_path / "0").records()) == 2
+
+
+def test_a_record_that_was_not_written_before_a_crash_is_put_back(start: Start, tmp_path: Path) -> None:
+    """The checkpoint comes first: a crash between the two leaves a record missing, or half of one."""
+    running = start(kimg=3)
+    first = [next(running), next(running)]
+    running.close()
+    path = tmp_path / "0" / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert next(start(kimg=3)) == first[1]
+    assert TrialFolder(tmp_path / "0").records() == first
+
+
+# ---- Failures
+
+
+def test_a_diverged_trial_ends_with_that_verdict(start: Start, tmp_path: Path) -> None:
+    records = list(start(kimg=6, tick_kimg=2, **WILD))
+    assert [record.verdict for record in records] == ["diverged"]
+    (record,) = records
+    assert record.fid is None
+    assert record.best_fid is None
+    assert record.objective == PENALTY
+    assert all(map(math.isfinite, record.metrics().values()))
+    assert not list((tmp_path / "0").glob("best-*"))
+    again = list(start(kimg=6, tick_kimg=2, **WILD))
+    assert [record.verdict for record in again] == ["diverged"]
+    assert again[0].objective == PENALTY
+
+
+def test_divergence_after_a_good_tick_keeps_the_best(start: Start, tmp_path: Path) -> None:
+    """A checkpoint is poisoned between two ticks: the trial ends, its best generator stays."""
+    running = start(kimg=5)
+    first = next(running)
+    running.close()
+    files = TrialFolder(tmp_path / "0")
+    state = files.restore()
+    assert state is not None
+    state["trainer"]["G"]["body.0.weight"][:] = math.nan
+    files.save(1, {name: state[name] for name in ("trainer", "progress", "record")})
+    records = list(start(kimg=5))
+    assert [record.verdict for record in records] == [first.verdict, "diverged"]
+    assert records[-1].fid is None
+    assert (records[-1].objective, records[-1].best_fid, records[-1].best_kimg) == (first.fid, first.fid, 1)
+    assert load_best(tmp_path / "0")["kimg"] == 1
+    assert list(start(kimg=5))[0].verdict == "diverged"
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_trained(
+    start: Start, dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path: Path
+) -> None:
+    unlabelled = dataclasses.replace(dataset, train_labels=None, held_labels=None, classes=())
+    with pytest.raises(ConfigError, match="labelled"):
+        next(trial.run(tiny(conditional=True), unlabelled, evaluator, tmp_path / "1"))
+    assert next(trial.run(tiny(), unlabelled, evaluator, tmp_path / "2")).kimg == 1
+
+
+# ---- Drawing
+
+
+def test_samples_are_a_stream_that_follows_its_seed(dataset: Dataset, tiny: Any) -> None:
+    torch.manual_seed(0)
+    generator = build(tiny(), ImageShape(8, 1))[0].eval()
+    a, b = (trial.sampler(generator, dataset) for _ in range(2))
+    c = trial.sampler(generator, dataset, 1)
+    first = a(300)  # more than a chunk
+    assert first.shape == (300, 8, 8, 1)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, b(300))
+    assert not torch.equal(first, c(300))
+    assert not torch.equal(first, a(300))
+
+
+def test_draw_gives_labels_as_frequent_as_in_the_data(dataset: Dataset, tiny: Any) -> None:
+    generator = build(tiny(conditional=True), ImageShape(8, 1, 3))[0].eval()
+    data_labels = torch.tensor([0, 2, 2, 2])
+    rng = torch.Generator().manual_seed(0)
+    images, labels = trial.draw(generator, 2000, rng, data_labels)
+    assert len(images) == 2000
+    assert labels is not None
+    assert np.allclose(np.bincount(labels.numpy(), minlength=3) / 2000, [0.25, 0, 0.75], atol=0.03)
+    unconditional = build(tiny(), ImageShape(8, 1))[0].eval()
+    assert trial.draw(unconditional, 2, rng, data_labels)[1] is None
