@@ -103,7 +103,7 @@ def frechet(real: RealFactor, fake: Statistics) -> float:
     """
     if not (fake.mean.isfinite().all() and fake.cov.isfinite().all()):
         return math.nan
-    cross = _nuclear(real.root.T @ fake.cov @ real.root, fake.n)
+    cross = _nuclear(real.root.T @ fake.cov @ real.root, fake.n - 1)
     return _frechet(real, fake.mean, float(fake.cov.trace()), cross)
 
 
@@ -122,13 +122,13 @@ def frechet_few(real: RealFactor, features: Tensor) -> float:
     mean = vectors.mean(0)
     centred = (vectors - mean) / math.sqrt(len(vectors) - 1)
     projected = centred @ real.root
-    cross = _nuclear(projected @ projected.T, len(vectors))
+    cross = _nuclear(projected @ projected.T, min(len(vectors) - 1, projected.shape[1]))
     return _frechet(real, mean, float(centred.square().sum()), cross)
 
 
-def _nuclear(gram: Tensor, n: int) -> float:
-    """Sum of the roots of the eigenvalues that n centred vectors can have; the others are rounding."""
-    return float(torch.linalg.eigvalsh((gram + gram.T) / 2)[-(n - 1) :].clamp(min=0).sqrt().sum())
+def _nuclear(gram: Tensor, rank: int) -> float:
+    """Sum of the roots of the `rank` largest eigenvalues; the others are 0 but for rounding."""
+    return float(torch.linalg.eigvalsh((gram + gram.T) / 2)[-rank:].clamp(min=0).sqrt().sum())
 
 
 def _frechet(real: RealFactor, mean: Tensor, trace: float, cross: float) -> float:

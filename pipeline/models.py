@@ -6,7 +6,6 @@ Owns: that address, and the files that samples are written to. Refuses: how a ge
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -140,7 +139,7 @@ def register(model: str, *, name: str, alias: str, tracking_uri: str = "") -> re
     summary = read_json(SweepPaths(Path(model)).summary)
     with tempfile.TemporaryDirectory() as folder:
         where = packed(Path(model), Path(folder))
-        facts = json.loads((where / "facts.json").read_text(encoding="utf-8"))
+        facts = registry.from_packed(where).facts
         return registry.register(
             where, tracking_uri=uri, name=name or summary["name"], facts=facts, alias=alias
         )

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from typing import Any
 from pipeline import evaluation, features, fid, registry, report, spaces
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig, check_names
 from pipeline.data import Dataset, load
-from pipeline.errors import ConfigError, SweepError
+from pipeline.errors import ConfigError, RegistryError, SweepError
 from pipeline.files import read_json, write_text
 from pipeline.networks import ImageShape, build
 from pipeline.search import Ledger, StudyScheduler, StudySearcher, StudyStopper, open_study, rank
@@ -334,18 +335,26 @@ def _finish(
         **provenance(),
     }
     registry.pack(winner.generator, request.paths.packed, facts)
-    if request.register is None:
-        return
+    if request.register is not None:
+        summary.extra["registered"] = _register(request, shipper, winner.trial, facts, uri)
+
+
+def _register(
+    request: Request, shipper: Shipper, trial: int, facts: dict[str, Any], uri: str
+) -> dict[str, Any] | None:
+    """Register the packed winner; a registry that is away costs the sweep nothing but this step."""
     shipper.flush(timeout=60.0)
-    done = registry.register(
-        request.paths.packed,
-        tracking_uri=uri,
-        name=request.register,
-        facts=facts,
-        run_id=shipper.trial_run_id(winner.trial),
-    )
-    summary.extra["registered"] = dataclasses.asdict(done)
+    run = shipper.trial_run_id(trial)
+    try:
+        done = registry.register(
+            request.paths.packed, tracking_uri=uri, name=str(request.register), facts=facts, run_id=run
+        )
+    except RegistryError as error:
+        again = shlex.quote(os.path.relpath(request.paths.root))
+        request.say(f"warning: not registered: {error}; later: gansweep register {again}")
+        return None
     request.say(f"registered {done.uri}: {done.reason}")
+    return dataclasses.asdict(done)
 
 
 def _final_row(final: evaluation.Final, ledger: Ledger) -> dict[str, Any]:
@@ -491,8 +500,6 @@ def _plan(
 
 
 def _check_tracking(uri: str, *, new: bool, say: Callable[[str], None]) -> None:
-    from pipeline.errors import RegistryError
-
     try:
         check_server(uri)
     except RegistryError as error:

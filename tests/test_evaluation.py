@@ -114,6 +114,34 @@ def test_a_blurred_generator_is_no_copier(evaluators, halves):
     assert found.memorisation == "ok"
 
 
+def test_closeness_is_relative():
+    nearest = torch.tensor([[2.0, 3.0, 4.0], [0.0, 3.0, 4.0], [0.0, 0.0, 0.0]])
+    assert evaluation._ratio(nearest).tolist() == [0.5, 0.0, 1.0]  # thrice the same image: no one's copy
+
+
+def test_auc_counts_ties_by_half():
+    low, high = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])
+    assert evaluation._auc(low, high) == 0.875
+    assert evaluation._auc(high, low) == 0.125
+    assert evaluation._auc(high, high) == 0.5
+
+
+@pytest.mark.parametrize(("spread", "twins", "one_mode", "word"), [
+    (1.0, False, False, "ok"), (0.2, False, False, "collapsed"), (1.0, True, False, "collapsed"),
+    (1.0, False, True, "collapsed"),
+])  # fmt: skip
+def test_each_sign_of_a_collapse_is_enough(spread, twins, one_mode, word):
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (200, 64), dtype=np.uint8))
+    vectors, modes = torch.from_numpy(rng.normal(size=(200, 8))), torch.arange(200) % 4
+    reals = evaluation._Looks(pixels, vectors, modes)
+    other = torch.from_numpy(rng.integers(0, 256, (200, 64), dtype=np.uint8))
+    samples = evaluation._Looks(
+        other[torch.arange(200) // 2] if twins else other, vectors * spread, modes * 0 if one_mode else modes
+    )
+    assert evaluation._collapse(samples, reals, ("a", "b", "c", "d"))["collapse"] == word
+
+
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
 @pytest.mark.parametrize("digit", [0, 3])
 def test_a_generator_of_one_class_is_collapsed(evaluators, halves, kind, digit):
@@ -249,6 +277,7 @@ def test_finalists_are_measured_and_ranked(evaluators, tmp_path):
         TrialFolder(folders[trial]).save_best(1, {**state, "ema": generator.state_dict()})
     finals = evaluation.finalists(folders, data, dataclasses.replace(evaluator, samples=64), seed=1)
     assert {final.trial for final in finals} == {3, 5}
+    assert not any(parameter.requires_grad for parameter in finals[0].generator.parameters())
     keys = [(bool(final.measurement.verdicts), final.measurement.fid) for final in finals]
     assert keys == sorted(keys)
     assert finals[0].measurement.n == 64
@@ -256,6 +285,16 @@ def test_finalists_are_measured_and_ranked(evaluators, tmp_path):
     again = evaluation.sampler(finals[0].generator, data)(5, 9)
     assert torch.equal(again[0], evaluation.sampler(finals[0].generator, data)(5, 9)[0])
     assert again[0].shape == (5, 8, 8, 1)
+
+
+def test_a_finalist_with_a_verdict_comes_last(evaluators, halves, tmp_path, monkeypatch):
+    copier, honest = drawn(halves[0].train, 3.0), drawn(halves[1], 30.0)
+    monkeypatch.setattr(evaluation, "load_generator", lambda folder: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(evaluation, "sampler", lambda g, data: pools.pop(0))
+    pools = [copier, honest]
+    finals = evaluation.finalists({1: tmp_path, 2: tmp_path}, *evaluators["labelled"])
+    assert [final.trial for final in finals] == [2, 1]
+    assert finals[1].measurement.fid < finals[0].measurement.fid
 
 
 def test_a_finalist_without_a_file_is_told(evaluators, tmp_path):

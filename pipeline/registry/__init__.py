@@ -7,6 +7,7 @@ How a packed generator is sampled: `pipeline.registered_model`, shipped inside t
 
 from __future__ import annotations
 
+import pipeline.tracker  # noqa: F401  (sets MLflow's environment, before MLflow itself is imported)
 from pipeline.registry.loading import LoadedGenerator, from_packed, load
 from pipeline.registry.packing import pack
 from pipeline.registry.registering import CANDIDATE, CHAMPION, Registered, decide, register, set_alias
