@@ -289,14 +289,10 @@ def sample(
 def main() -> None:
     """The entry point of the `gansweep` command."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))  # a command that raised typer.Exit returns its code here
     except UserError as error:
         _fail(str(error))
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: an unknown flag, a value of another type

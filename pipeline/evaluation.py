@@ -24,13 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline import fid
-from pipeline.checkpoint import load_best
-from pipeline.config import TrialConfig
+from pipeline.checkpoint import best_generator
 from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.features import Extractor
 from pipeline.fid import Evaluator, RealFactor, Statistics
-from pipeline.networks import Generator, ImageShape, build, to_uint8
+from pipeline.networks import Generator, to_uint8
 from pipeline.trial import draw
 
 Sample = Callable[[int, int], tuple[Tensor, Tensor | None]]
@@ -179,19 +178,11 @@ def finalists(
     placed = evaluator.to(device)
     finals = []
     for trial, folder in folders.items():
-        generator = load_generator(folder)
+        generator, _ = best_generator(folder)
         sample = sampler(generator.to(device), dataset)
         measured = measure(sample, dataset, placed, n=evaluator.samples, seed=seed)
         finals.append(Final(trial, measured, generator.cpu()))
     return sorted(finals, key=lambda final: (bool(final.measurement.verdicts), final.measurement.fid))
-
-
-def load_generator(folder: Path) -> Generator:
-    """The best generator of the trial in `folder`, averaged weights, in eval mode on the CPU."""
-    best = load_best(folder)
-    generator, _ = build(TrialConfig.from_dict(best["config"]), ImageShape(**best["shape"]))
-    generator.load_state_dict(best["ema"])
-    return generator.eval().requires_grad_(False)
 
 
 def sampler(generator: Generator, dataset: Dataset) -> Sample:
@@ -203,6 +194,16 @@ def sampler(generator: Generator, dataset: Dataset) -> Sample:
     def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:
         images, labels = draw(generator, n, torch.Generator(device).manual_seed(seed), known)
         return to_uint8(images), labels
+
+    return sample
+
+
+def from_arrays(draw_arrays: Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]) -> Sample:
+    """What `measure` wants, of a function that gives the same as NumPy arrays (a registered generator)."""
+
+    def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        images, labels = draw_arrays(n, seed)
+        return torch.from_numpy(images), None if labels is None else torch.from_numpy(labels)
 
     return sample
 

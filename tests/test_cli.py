@@ -135,6 +135,13 @@ def test_help_teaches(
     assert said == ""
 
 
+def test_an_exit_code_reaches_the_shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.doctor.worst", lambda findings: "bad")
+    assert gansweep(capsys, monkeypatch, "doctor")[0] == 1
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "run", "--space", "smoke", "--data", "digits", "--dry-run"],

@@ -289,7 +289,7 @@ def test_finalists_are_measured_and_ranked(evaluators, tmp_path):
 
 def test_a_finalist_with_a_verdict_comes_last(evaluators, halves, tmp_path, monkeypatch):
     copier, honest = drawn(halves[0].train, 3.0), drawn(halves[1], 30.0)
-    monkeypatch.setattr(evaluation, "load_generator", lambda folder: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(evaluation, "best_generator", lambda folder: (torch.nn.Linear(1, 1), {}))
     monkeypatch.setattr(evaluation, "sampler", lambda g, data: pools.pop(0))
     pools = [copier, honest]
     finals = evaluation.finalists({1: tmp_path, 2: tmp_path}, *evaluators["labelled"])

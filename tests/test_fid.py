@@ -163,6 +163,23 @@ def test_density_of_constructed_sets():
     assert fid.manifold(real, torch.tensor([[1.0], [1.0]]), k=1, k_density=1).density == 3.0
 
 
+def test_manifold_by_the_definitions():
+    x, y = gaussian(40, 3), gaussian(30, 3, 1, scale=1.5, shift=0.7)
+
+    def radius(points, k):
+        return torch.cdist(points, points).sort(1).values[:, k]  # column 0 is the point itself
+
+    across = torch.cdist(y, x)
+    near = across <= radius(x, 5)
+    found = fid.manifold(x, y)
+    assert found.precision == pytest.approx(float((across <= radius(x, 3)).any(1).double().mean()))
+    assert found.recall == pytest.approx(float((across <= radius(y, 3)[:, None]).any(0).double().mean()))
+    assert found.density == pytest.approx(float(near.sum()) / (5 * 30))
+    assert found.coverage == pytest.approx(float(near.any(0).double().mean()))
+    assert 0 < found.recall < 1
+    assert 0 < found.precision < 1
+
+
 def test_blocks_change_nothing(monkeypatch):
     x, y = gaussian(37, 4), gaussian(23, 4, 1)
     whole = fid.manifold(x, y), fid.nearest_to(y, x, 3), fid.nearest_within(x, 2)
