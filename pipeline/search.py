@@ -153,7 +153,7 @@ class Ledger:
             trial.report(record.objective, step=record.kimg)
         if record.verdict == "diverged":
             return self._end(entry, "pruned", "diverged: a loss or a score is not finite")
-        if hopeless(entry.records):
+        if self.plan.pruner != "none" and hopeless(entry.records):
             return self._end(entry, "pruned", f"hopeless: {record.verdict} and the fid stands still")
         if record.kimg < self.space.config({}).kimg and trial.should_prune():
             return self._end(entry, "pruned", f"pruned by {self.plan.pruner} at {record.kimg} kimg")

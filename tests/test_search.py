@@ -169,7 +169,7 @@ def test_asha_stops_the_worst_and_spares_the_best(tmp_path: Path) -> None:
 
 
 def test_a_lost_game_is_stopped_only_when_the_fid_stands_still(tmp_path: Path) -> None:
-    book = ledger(tmp_path)
+    book = ledger(tmp_path, pruner="median")
     book.ask()
     falling = [book.report(record(0, k, 100.0 - k, verdict="d_wins")) for k in range(1, 9)]
     standing = [
