@@ -25,6 +25,8 @@ check: $(READY)  ## lint and types
 
 bench: $(READY)  ## the published numbers
 	$(BIN)/python benchmarks/fid.py
+	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/rungs.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/peer_ray_dcgan.py
 

@@ -1,50 +1,69 @@
-"""The Frechet step at Inception's d = 2048: ours, with the reals' factor computed once, against its peers.
+"""FID and KID against torch-fidelity and torchmetrics: the distance alone, then whole evaluations of images.
 
-    nice python benchmarks/fid.py [--d 2048] [--threads 2]
+    nice python benchmarks/fid.py                 # both; minutes, most of them Inception on a CPU
+    nice python benchmarks/fid.py --images 0      # the distance step at d = 2048 alone
 
-Ours is timed from statistics to number, as at every tick; the factor is made once per sweep and shown
-apart. Peers: scipy's sqrtm (pytorch-fid, clean-fid), numpy eigvals (torch-fidelity), torch eigvals
-(torchmetrics); the last two by their one formula, so nothing of theirs needs installing.
+The distance is timed from statistics to number, as at every tick; the reals' factor is made once per sweep
+and shown apart. Peers are the libraries' own functions, and scipy's sqrtm (pytorch-fid, clean-fid).
+
+Whole evaluations take the same images through the same weights file: Inception with Kaiming initialisation
+and batch-norm statistics calibrated on images, for the published weights are a download.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 
-from pipeline import fid
-from pipeline.fid import RealFactor, Statistics
+from pipeline import data, features, fid
+from pipeline.fid import RealFactor
+from pipeline.moments import Statistics
 
-Cross = Callable[[torch.Tensor, torch.Tensor], float]
+Distance = Callable[[Statistics, Statistics], float]
+KID_SUBSETS = 100
 
 
-def sqrtm(s1: torch.Tensor, s2: torch.Tensor) -> float:
+def sqrtm(real: Statistics, fake: Statistics) -> float:
     import scipy.linalg
 
-    return float(np.trace(scipy.linalg.sqrtm((s1 @ s2).numpy()).real))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root = scipy.linalg.sqrtm((real.cov @ fake.cov).numpy()).real
+    shift = float((real.mean - fake.mean).square().sum())
+    return shift + float((real.cov + fake.cov).trace()) - 2 * float(np.trace(root))
 
 
-def numpy_eigvals(s1: torch.Tensor, s2: torch.Tensor) -> float:
-    return float(np.sqrt(np.linalg.eigvals((s1 @ s2).numpy()).astype(complex)).real.sum())
+def torch_fidelity(real: Statistics, fake: Statistics) -> float:
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+    sides = [{"mu": side.mean.numpy(), "sigma": side.cov.numpy()} for side in (real, fake)]
+    return float(fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"])
 
 
-def torch_eigvals(s1: torch.Tensor, s2: torch.Tensor) -> float:
-    return float(torch.linalg.eigvals(s1 @ s2).sqrt().real.sum())
+def torchmetrics(real: Statistics, fake: Statistics) -> float:
+    from torchmetrics.image.fid import _compute_fid
+
+    return float(_compute_fid(real.mean, real.cov, fake.mean, fake.cov))
 
 
-PEERS: dict[str, Cross] = {
-    "torch eigvals (torchmetrics)": torch_eigvals,
-    "numpy eigvals (torch-fidelity)": numpy_eigvals,
-    "scipy sqrtm (pytorch-fid)": sqrtm,
+PEERS: dict[str, Distance] = {
+    "torchmetrics 1.9": torchmetrics,
+    "torch-fidelity 0.4": torch_fidelity,
+    "scipy sqrtm": sqrtm,
 }
 
 
-def timed(work: Callable[[], float]) -> tuple[float, float]:
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     """The value and the seconds: the best of three, or of one where that takes long."""
     seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < 8:
@@ -54,45 +73,175 @@ def timed(work: Callable[[], float]) -> tuple[float, float]:
     return value, min(seconds)
 
 
-def by_peer(cross: Cross, real: Statistics, fake: Statistics) -> float:
-    shift = float((real.mean - fake.mean).square().sum())
-    return shift + float((real.cov + fake.cov).trace()) - 2 * cross(real.cov, fake.cov)
-
-
-def features(n: int, mix: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Correlated, skewed and positive, as Inception's are; float32 (n,d)."""
+def made_up(n: int, mix: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Correlated, skewed and positive, as Inception's features are; float32 (n,d)."""
     return (torch.randn(n, len(mix), generator=rng) @ mix + 0.3).relu()
 
 
-def compare(n: int, real: Statistics, factor: RealFactor, fakes: torch.Tensor) -> None:
+def compare_distances(n: int, real: Statistics, factor: RealFactor, fakes: torch.Tensor) -> None:
     fake = Statistics.of(fakes)
-    ways: dict[str, Callable[[], float]] = {"ours": lambda: fid.frechet(factor, fake)}
-    if n <= fakes.shape[1]:
-        ways["ours, of few samples"] = lambda: fid.frechet_few(factor, fakes)
-    ways |= {name: partial(by_peer, cross, real, fake) for name, cross in PEERS.items()}
+    few = n <= fakes.shape[1]
+    ours = partial(fid.frechet_few, factor, fakes) if few else partial(fid.frechet, factor, fake)
     print(f"\nN = {n}, d = {fakes.shape[1]}")
-    results = {name: timed(work) for name, work in ways.items()}
-    value, seconds = results["ours, of few samples" if n <= fakes.shape[1] else "ours"]
-    for name, (other, took) in results.items():
+    value, seconds = timed(ours)
+    print(f"  {'ours':20s} {seconds:7.2f} s             fid {value:.6f}", flush=True)
+    for name, peer in PEERS.items():
+        other, took = timed(partial(peer, real, fake))
         off = abs(other - value) / abs(value)
-        print(f"  {name:32s} {took:7.2f} s {took / seconds:7.1f} x   fid {other:.6f}   differs {off:.1e}")
+        print(
+            f"  {name:20s} {took:7.2f} s {took / seconds:7.1f} x   fid {other:.6f}   differs {off:.1e}",
+            flush=True,
+        )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--d", type=int, default=2048)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rng, d = torch.Generator().manual_seed(0), arguments.d
+def distances(d: int, threads: int) -> None:
+    rng = torch.Generator().manual_seed(0)
     mix = torch.randn(d, d, generator=rng) / d**0.5
-    real = Statistics.of(features(5 * d, mix, rng))
+    real = Statistics.of(made_up(5 * d, mix, rng))
     torch.linalg.eigvalsh(torch.eye(64).double())  # loads the library, which is nobody's time
     started = time.perf_counter()
     factor = RealFactor.of(real)
-    print(f"the reals' factor, once: {time.perf_counter() - started:.2f} s; {arguments.threads} threads")
+    print(f"the reals' factor, once: {time.perf_counter() - started:.2f} s; {threads} threads")
     for n in (d * 5000 // 2048, d * 1500 // 2048):
-        compare(n, real, factor, features(n, mix * 1.1, rng))
+        compare_distances(n, real, factor, made_up(n, mix * 1.1, rng))
+
+
+# ---- whole evaluations
+
+
+def calibrated(path: Path, images: torch.Tensor) -> None:
+    """Write an Inception of random weights whose activations have a scale, as a weights file."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Inception
+
+    torch.manual_seed(0)
+    torch.save({}, path)
+    with mock.patch.object(Inception, "load_state_dict", return_value=None):
+        net = Inception("random", ["2048"], feature_extractor_weights_path=path)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over what it sees
+    with torch.no_grad():
+        net.train()(images)
+    torch.save(net.eval().state_dict(), path)
+
+
+def pictures(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """n real digits as RGB uint8 (n,28,28,3), and n others with noise."""
+    digits = data.load("mnist5k").train
+    noise = np.random.default_rng(0).normal(0, 40, (n, 28, 28, 3))
+    reals = np.repeat(digits[:n], 3, 3)
+    fakes = np.clip(np.repeat(digits[n : 2 * n], 3, 3) + noise, 0, 255).astype(np.uint8)
+    return torch.from_numpy(reals), torch.from_numpy(fakes)
+
+
+def by_us(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
+    dataset = data.Dataset("digits", reals.numpy(), reals.numpy(), None, None, (), "0" * 16)
+    extractor = features.build("inception", dataset, weights=str(weights))
+    real, fake = extractor(reals), extractor(fakes)
+    value = fid.frechet_of(RealFactor.of(Statistics.of(real)), fake)
+    kid = fid.kid(real, fake)
+    return {"fid": value, "kid": kid.value, "kid_error": kid.error}
+
+
+class _Images(torch.utils.data.Dataset[torch.Tensor]):
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images.permute(0, 3, 1, 2).contiguous()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+def by_torch_fidelity(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
+    from torch_fidelity import calculate_metrics
+
+    found = calculate_metrics(
+        input1=_Images(fakes), input2=_Images(reals), cuda=False, fid=True, kid=True, cache=False,
+        feature_extractor_weights_path=str(weights), verbose=False, save_cpu_ram=True,
+        kid_subsets=KID_SUBSETS, kid_subset_size=len(fakes) // 2,
+    )  # fmt: skip
+    return {"fid": found["frechet_inception_distance"], "kid": found["kernel_inception_distance_mean"]}
+
+
+def by_torchmetrics(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
+    """Its FID, and its KID on the features that its Inception gave (KID takes no weights file)."""
+    from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    net = NoTrainInceptionV3("i", ["2048"], str(weights), antialias=False)  # antialias is not Inception's own
+
+    class Kept(torch.nn.Module):
+        num_features = 2048
+        real = True
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = net(images)
+            seen[self.real].append(found)
+            return found
+
+    kept = Kept()
+    metric = FrechetInceptionDistance(feature=kept).set_dtype(torch.float64)
+    kid = KernelInceptionDistance(
+        feature=torch.nn.Identity(), subsets=KID_SUBSETS, subset_size=len(fakes) // 2
+    )
+    for real, images in ((True, reals), (False, fakes)):
+        kept.real = real
+        for block in torch.split(images.permute(0, 3, 1, 2), 64):
+            metric.update(block, real=real)
+        kid.update(torch.cat(seen[real]), real=real)
+    torch.manual_seed(0)
+    return {"fid": float(metric.compute()), "kid": float(kid.compute()[0])}
+
+
+WAYS = {"ours": by_us, "torch-fidelity 0.4": by_torch_fidelity, "torchmetrics 1.9": by_torchmetrics}
+
+
+def evaluations(n: int, threads: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Each way `rounds` times in turn, so that a busy moment of the machine is nobody's."""
+    reals, fakes = pictures(n)
+    found: dict[str, dict[str, float]] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weights = Path(folder) / "weights.pth"
+        calibrated(weights, torch.cat([reals[:16], fakes[:16]]).permute(0, 3, 1, 2))
+        for _ in range(rounds):
+            for name, way in WAYS.items():
+                started = time.perf_counter()
+                found[name] = way(weights, reals, fakes)
+                seconds[name].append(time.perf_counter() - started)
+    ours = found["ours"]
+    print(f"\n{n} images on each side, Inception with one weights file, {threads} threads, best of {rounds}")
+    for name, numbers in found.items():
+        took = min(seconds[name])
+        off = abs(numbers["fid"] / ours["fid"] - 1)
+        errors = abs(numbers["kid"] - ours["kid"]) / ours["kid_error"]
+        print(
+            f"  {name:20s} {took:7.1f} s   fid {numbers['fid']:.6f}   differs {off:.1e}   "
+            f"kid {numbers['kid']:.5f}   {errors:.2f} standard errors off",
+            flush=True,
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--d", type=int, default=2048, help="0 = leave the distances out")
+    parser.add_argument("--images", type=int, default=128, help="on each side; 0 = leave evaluations out")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.d:
+        distances(arguments.d, arguments.threads)
+    if arguments.images:
+        evaluations(arguments.images, arguments.threads, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Whether the game between D and G is alive: what is read each tick, and the verdict on it.
 
 Owns: `Reading` (what D says of held-out reals, training reals and fresh fakes), `Tally` (sums kept on
-the device between two ticks, read once), `verdict`, `hopeless`. Refuses: knowing trials or files.
+the device between two ticks, read once), `verdict`, `hopeless`, and the controller (`steer`) that may hold
+the two in scale. Refuses: knowing trials or files.
 
 Everything rests on the AUC, P(D(real) > D(fake)): a rank statistic, so it means the same for every loss.
 The fakes are those of the raw G, the player; fid judges its average.
@@ -28,6 +29,18 @@ COLLAPSED = 0.05
 
 PATIENCE = 4
 """Ticks in a row that a game must be lost, with a fid that has stopped falling, to be hopeless."""
+
+CONTROL_WIDTH = 0.1
+"""The controller pushes in full where the AUC is this far outside of its band. Narrower would oscillate."""
+
+CONTROL_RATE = 0.5
+"""The share of the way to the push that the controller goes per tick."""
+
+SKIP_MOST = 0.75
+"""The largest share of its updates that the winner leaves out."""
+
+RATIO_MOST = 8.0
+"""The largest factor, and its inverse the smallest, by which lr_d / lr_g is changed."""
 
 _DEAD = ("d_wins", "g_wins", "collapsed")
 
@@ -108,6 +121,37 @@ def hopeless(records: Sequence[TrialRecord]) -> bool:
     if len(last) < PATIENCE or any(record.verdict not in _DEAD for record in last):
         return False
     return last[-1].objective >= last[0].objective
+
+
+def steer(control: float, auc: float, low: float, high: float) -> float:
+    """The controller's state after a tick, from its state before and the tick's AUC.
+
+    The law: a push in [-1, 1], 0 where the AUC is in [low, high] and growing linearly to +-1 within
+    `CONTROL_WIDTH` outside of it, and control += CONTROL_RATE * (push - control). So control stays in
+    [-1, 1], never falls when the AUC or the control before rises, settles at the push instead of winding
+    up, and is back at exactly 0 after ten ticks in the band. A reading that is NaN moves nothing.
+
+    control: 0 = neutral, above 0 D is held back, below 0 G.
+    """
+    if not math.isfinite(auc):
+        return control
+    push = min(1.0, max(0.0, (auc - high) / CONTROL_WIDTH)) - min(1.0, max(0.0, (low - auc) / CONTROL_WIDTH))
+    control += CONTROL_RATE * (push - control)
+    return 0.0 if abs(control) < 1e-3 else control
+
+
+def sits_out(control: float, turn: int) -> bool:
+    """Controller `skip`: whether a player held back by `control` leaves out its update number `turn`.
+
+    Of any n turns in a row SKIP_MOST * control * n are left out, evenly spread, to within one.
+    """
+    share = SKIP_MOST * max(0.0, control)
+    return math.floor((turn + 1) * share) > math.floor(turn * share)
+
+
+def brakes(control: float) -> tuple[float, float]:
+    """Controller `lr_ratio`: factors in [1/RATIO_MOST, 1] of lr_g and lr_d; only the winner slows down."""
+    return RATIO_MOST ** min(0.0, control), RATIO_MOST ** -max(0.0, control)
 
 
 class Tally:

@@ -6,12 +6,14 @@ Owns: names and help of commands and flags, exit codes (0 done, 1 failed, 2 the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +50,9 @@ Trials = Annotated[int | None, typer.Option(min=1, help="Trials to run (40; no l
 TimeBudget = Annotated[str, typer.Option(help="Stop searching after e.g. 90s, 10m, 8h, 2d.")]
 GpuHours = Annotated[float | None, typer.Option(min=0.0, help="Stop searching after this many GPU hours.")]
 Concurrency = Annotated[int | None, typer.Option(min=0, help="Trials at a time (what the machine allows).")]
+Promote = Annotated[
+    str, typer.Option(help="How far a new version may rise by itself: never, candidate or champion.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 
 
@@ -57,6 +62,9 @@ def run(
     data: Annotated[
         str, typer.Option(help="mnist5k, digits, cifar10, ..., folder:PATH or npz:PATH.")
     ] = _DEFAULTS.data,
+    recipe: Annotated[
+        str, typer.Option(help="Begin from a published point: dcgan, sngan, wgan-gp, r1 or r3gan.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the sweep and its folder (the space's).")] = "",
     out: Annotated[Path, typer.Option(help="Where sweeps live.")] = Path("runs"),
     trials: Trials = None,
@@ -82,11 +90,16 @@ def run(
     tracking_uri: Tracking = "",
     register: Annotated[str, typer.Option(help="Register the best as this model (the sweep's name).")] = "",
     no_register: Annotated[bool, typer.Option("--no-register", help="Register nothing.")] = False,
+    promote: Promote = "champion",
     extractor: Annotated[
-        str, typer.Option(help="auto, classifier, inception or pixels: what fid measures in.")
+        str, typer.Option(help="What fid measures in: auto, classifier, inception, pixels, module:function.")
     ] = _DEFAULTS.extractor,
     extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
     fid_samples: Annotated[int, typer.Option(help="Generated images per fid.")] = _DEFAULTS.fid_samples,
+    final_samples: Annotated[int, typer.Option(help="Per fid of a finalist (2.5 times as many).")] = 0,
+    final_seeds: Annotated[
+        int | None, typer.Option(min=0, help="Other seeds finalists are trained with (2 beyond ten minutes).")
+    ] = None,
     image_size: Annotated[int, typer.Option(help="Side of folder images (chosen).")] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, stop.")
@@ -117,6 +130,8 @@ def run(
         extractor=extractor,
         extractor_weights=extractor_weights,
         fid_samples=fid_samples,
+        final_samples=final_samples,
+        final_seeds=-1 if final_seeds is None else final_seeds,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=_share(gpus_per_trial),
         concurrency=concurrency or 0,
@@ -128,6 +143,10 @@ def run(
             config=config,
             out=out,
             register=None if no_register else register or config.name,
+            promote=promote,
+            recipe=recipe,
+            kept=frozenset(fixed),
+            code=spaces.find(space).absolute().parent,
             tracking_uri=tracking_uri,
             storage=storage,
             dry_run=dry_run,
@@ -225,34 +244,49 @@ def register(
     alias: Annotated[
         str, typer.Option(help="champion, candidate, ... (champion if it is the best).")
     ] = "auto",
+    promote: Promote = "champion",
     tracking_uri: Tracking = "",
 ) -> None:
     """Register the best of a sweep, or set an alias of a registered version (roll back)."""
     from pipeline import models
 
-    done = models.register(model, name=name, alias=alias, tracking_uri=tracking_uri)
+    done = models.register(
+        model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri, say=_sayer(False)
+    )
     out_console.print(f"{done.uri} (version {done.version}): {done.reason}", markup=False)
 
 
 @app.command()
 def evaluate(
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/NAME@ALIAS, models:/NAME/VERSION, a sweep's folder; samples:PATH (PNGs or an npz)."
+        ),
+    ],
     data: Annotated[str, typer.Option(help="Images to measure against.")],
-    n: Annotated[int, typer.Option("-n", min=2, help="Generated images.")] = 5000,
+    n: Annotated[
+        int | None, typer.Option("-n", min=16, help="Images per fid (5000; all that samples:PATH has).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 1,
-    extractor: Annotated[str, typer.Option(help="auto, classifier, inception or pixels.")] = "auto",
+    image_size: Annotated[int, typer.Option(help="Side of the data's images (the model's).")] = 0,
+    extractor: Annotated[
+        str, typer.Option(help="auto, classifier, inception, pixels, or module:function in this folder.")
+    ] = "auto",
     extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     tracking_uri: Tracking = "",
 ) -> None:
     """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
     from pipeline import models
+    from pipeline.evaluation import MEANINGS
 
     numbers = models.evaluate(
         model,
         data=data,
-        n=n,
+        n=n or 0,
         seed=seed,
+        image_size=image_size,
         extractor=extractor,
         weights=extractor_weights,
         tracking_uri=tracking_uri,
@@ -263,27 +297,108 @@ def evaluate(
         return
     table = Table(box=None, show_header=False, padding=(0, 2))
     for key, value in numbers.items():
-        table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
+        table.add_row(key, escape(_measured(value)), f"[dim]{MEANINGS.get(key, '')}[/]")
     out_console.print(table)
+
+
+def _measured(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_measured(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()
 def sample(
     model: Model,
-    out: Annotated[Path, typer.Option(help="FILE.png (a grid) or FILE.npz (images, labels).")],
+    out: Annotated[Path, typer.Option(help="FILE.png (a grid), FILE.npz, or DIR/ (a data set, resumable).")],
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same model, n and seed give the same bytes.")] = 0,
     label: Annotated[int | None, typer.Option(help="Only this class (conditional models).")] = None,
     truncation: Annotated[float, typer.Option(help="Scale of z: below 1 is safer and less varied.")] = 1.0,
+    format_: Annotated[str, typer.Option("--format", help="Of DIR: folder, npz or parquet (folder).")] = "",
+    labels: Annotated[
+        str, typer.Option(help="data: as frequent as in the training images; or balanced.")
+    ] = "data",
+    device: Annotated[str, typer.Option(help="auto (a GPU for DIR, else cpu), cpu or cuda.")] = "auto",
     tracking_uri: Tracking = "",
 ) -> None:
-    """Draw images from a generator into a PNG grid or an npz file."""
+    """Draw images from a generator into a PNG grid, an npz file, or a data set of any size."""
     from pipeline import models
 
-    written = models.sample(
-        model, out, n=n, seed=seed, label=label, truncation=truncation, tracking_uri=tracking_uri
+    with _progress() as advance:
+        told = models.sample(
+            model,
+            out,
+            n=n,
+            seed=seed,
+            label=label,
+            truncation=truncation,
+            format=format_,
+            labels=labels,
+            device=device,
+            tracking_uri=tracking_uri,
+            advance=advance,
+        )
+    out_console.print(told, markup=False)
+
+
+@app.command()
+def interpolate(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="FILE.png (a strip), FILE.gif or FILE.mp4 (by ffmpeg).")],
+    seeds: Annotated[str, typer.Option(help="Walk over the first image of each (0,1,2,3).")] = "",
+    labels: Annotated[str, typer.Option(help="Walk over these classes, or stay in one.")] = "",
+    frames: Annotated[int, typer.Option(help="Frames in all (30 between two, 8 in a strip).")] = 0,
+    fps: Annotated[int, typer.Option(help="Frames per second.")] = 20,
+    truncation: Annotated[float, typer.Option(help="Scale of z.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Walk back to the beginning.")] = False,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Walk through latent space, between seeds or labels, along great circles."""
+    from pipeline import models
+
+    written = models.interpolate(
+        model,
+        out,
+        seeds=_numbers("--seeds", seeds),
+        labels=_numbers("--labels", labels),
+        frames=frames,
+        fps=fps,
+        truncation=truncation,
+        loop=loop,
+        tracking_uri=tracking_uri,
     )
-    out_console.print(f"{n} images: {written}", markup=False)
+    out_console.print(f"a walk: {written}", markup=False)
+
+
+@app.command()
+def export(
+    model: Model,
+    format_: Annotated[str, typer.Option("--format", help="safetensors, pt2 or onnx.")] = "safetensors",
+    out: Annotated[Path | None, typer.Option(help="File to write (named after the model).")] = None,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Write a generator as one file for other programs; ONNX is compared with torch first."""
+    from pipeline import models
+
+    written, told = models.export(model, out, format=format_, tracking_uri=tracking_uri)
+    out_console.print(f"{written}: {told}", markup=False)
+
+
+@app.command()
+def serve(
+    model: Model,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback (0: any free).")] = 8000,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Open a page on this machine to sample, fix a seed, walk through latent space, pick a class."""
+    from pipeline import models
+    from pipeline import serve as pages
+
+    generator = models.open_model(model, tracking_uri)
+    pages.serve(generator, model, port, say=lambda line: out_console.print(line, markup=False))
 
 
 def main() -> None:
@@ -343,10 +458,22 @@ def _leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
         best, numbers = final["best"], final["measurement"]
         out_console.print(
             f"finalist {best['trial']}: fid {best['fid']:.2f} in [{numbers['fid_low']:.2f}, "
-            f"{numbers['fid_high']:.2f}] with fresh latents (the search saw {best['search_fid']:.2f}); "
+            f"{numbers['fid_high']:.2f}] of {numbers['n']} samples{_luck(final)}; "
             f"{'; '.join(numbers['verdicts']) or 'no copies, no collapse'}",
             markup=False,
         )
+
+
+def _luck(final: dict[str, Any]) -> str:
+    """The winner's curse of a finalist, and what its other seeds came to."""
+    best, runs = final["best"], final.get("runs", [])
+    text = f" (the search saw {best['search_fid']:.2f}"
+    if best.get("gap") is not None:
+        text += f", {best['fresh_fid']:.2f} with fresh latents: {best['gap']:+.2f} of luck"
+    if len(runs) > 1:
+        fids = ", ".join("none" if run["fid"] is None else f"{run['fid']:.2f}" for run in runs)
+        text += f"; mean over {len(runs)} seeds {best['fid_mean']:.2f}: {fids}"
+    return text + ")"
 
 
 def _next_steps(outcome: Any) -> None:
@@ -364,6 +491,33 @@ def _next_steps(outcome: Any) -> None:
         out_console.print(f"\n{model} is version {done['version']}: {done['reason']}", markup=False)
         lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png --tracking-uri {uri}")
     out_console.print("\n".join(lines), markup=False)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line per tenth elsewhere; nothing for what is done at once."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, console=err_console, disable=not err_console.is_terminal) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        told = 0
+
+        def advance(done: int, n: int) -> None:
+            nonlocal told
+            bar.update(task, completed=done, total=n, visible=True)
+            if not err_console.is_terminal and done * 10 // n > told:
+                told = done * 10 // n
+                err_console.print(f"{done} of {n} images", markup=False)
+
+        yield advance
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"{flag} are whole numbers", seen=text, fix=f"write {flag} 0,1,2") from None
 
 
 def _sayer(quiet: bool) -> Any:

@@ -22,8 +22,9 @@ def _number(default: float, low: float, high: float, meaning: str, unit: str = "
     )
 
 
-def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
-    return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
+def _choice(default: str, choices: tuple[str, ...], meaning: str, *, also: str = "") -> Any:
+    metadata = {"choices": choices, "meaning": meaning, "also": also}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _flag(default: bool, meaning: str) -> Any:
@@ -63,13 +64,18 @@ class TrialConfig(_Checked):
     """One GAN and its training. Progress counts in kimg: thousands of real images shown to D."""
 
     # Networks
-    architecture: str = _choice("dcgan", ("mlp", "dcgan", "resnet"), "family of G and D")
+    architecture: str = _choice(
+        "dcgan", ("mlp", "dcgan", "resnet"), "family of G and D, or your own", also="module:function"
+    )
     width_g: int = _number(32, 2, 2048, "G: channels at the highest resolution (mlp: units)", "channels")
     width_d: int = _number(32, 2, 2048, "D: channels at the highest resolution (mlp: units)", "channels")
     depth_g: int = _number(1, 1, 8, "G: layers per resolution (mlp: hidden layers)", "layers")
     depth_d: int = _number(1, 1, 8, "D: layers per resolution (mlp: hidden layers)", "layers")
     z_dim: int = _number(64, 1, 2048, "length of the latent vector z ~ N(0, I)")
-    conditional: bool = _flag(False, "class embedding in G, projection in D; needs labels")
+    conditional: bool = _flag(False, "G draws classes, D judges by projection; needs labels")
+    condition_g: str = _choice(
+        "embed", ("embed", "batchnorm"), "how G is told: beside z, or by batch norm where G has it"
+    )
     norm_g: str = _choice("batch", ("none", "batch"), "normalisation in G (resnet has none)")
     norm_d: str = _choice("none", ("none", "batch", "layer", "spectral"), "normalisation in D")
 
@@ -92,6 +98,26 @@ class TrialConfig(_Checked):
     beta1: float = _number(0.5, 0.0, 0.999, "Adam beta1 of G and D")
     beta2: float = _number(0.999, 0.0, 0.99999, "Adam beta2 of G and D")
     ema_halflife_kimg: float = _number(5.0, 0.0, 1e5, "half-life of G's weight average; 0 = none", "kimg")
+
+    # Schedules: half a cosine from start to end; lr, beta2, gamma above are starts, the others ends
+    schedule: str = _choice("constant", ("constant", "cosine"), "whether rates and strengths change in time")
+    burn_in_kimg: float = _number(0.0, 0.0, 1e6, "cosine: its length, then it holds; 0 = the trial's", "kimg")
+    lr_final: float = _number(1.0, 0.0, 1.0, "cosine: where lr_g and lr_d end, as a factor of them")
+    beta2_final: float = _number(0.0, 0.0, 0.99999, "cosine: where beta2 ends; 0 = where it starts")
+    gamma_final: float = _number(1.0, 0.0, 1e3, "cosine: where gamma ends, as a factor of it")
+    ema_start: float = _number(1.0, 0.0, 1.0, "cosine: where the half-life starts, as a factor of it")
+
+    # Augmentation of all that D sees
+    augment: str = _choice("none", ("none", "diffaugment", "ada"), "ada: p follows the overfitting of D")
+    augment_p: float = _number(0.8, 0.0, 1.0, "chance that an image is augmented; ada: its ceiling, <= 0.8")
+    augment_start: float = _number(1.0, 0.0, 1.0, "cosine: where augment_p starts, as a factor of it")
+    augment_target: float = _number(0.6, 0.5, 1.0, "ada: the overfit to hold; 0.5 = none", "AUC")
+    augment_kimg: float = _number(100.0, 0.001, 1e6, "ada: the least time for p to go from 0 to 1", "kimg")
+
+    # The balance controller
+    controller: str = _choice("none", ("none", "skip", "lr_ratio"), "how the winner is held back")
+    auc_low: float = _number(0.6, 0.0, 0.7, "controller: below this AUC G is held back", "AUC")
+    auc_high: float = _number(0.9, 0.7, 1.0, "controller: above this AUC D is held back", "AUC")
 
     # Budget and numerics
     kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg")
@@ -119,12 +145,18 @@ class SweepConfig(_Checked):
     seed: int = _number(0, 0, 2**31 - 1, "seed of the search and of every trial")
     sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
     pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how losers stop early")
-    extractor: str = _text("auto", "auto, classifier, inception or pixels")
+    extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")
     extractor_weights: str = _text("", "local weights file of the inception extractor")
     fid_samples: int = _number(
         2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"
     )
     finalists: int = _number(3, 1, 100, "best trials measured again after the search")
+    final_samples: int = _number(
+        0, 0, 1_000_000, "generated images per fid of a finalist; 0 = 2.5 times fid_samples", "images"
+    )
+    final_seeds: int = _number(
+        -1, -1, 100, "other seeds finalists are trained with; -1 = 2 beyond ten minutes of search, else 0"
+    )
     cpus_per_trial: float = _number(1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores")
     gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPU share of one trial; -1 = auto", "GPUs")
     concurrency: int = _number(0, 0, 100_000, "trials at a time; 0 = what the resources allow")
@@ -187,8 +219,17 @@ class SweepPaths:
     def packed(self) -> Path:
         return self.root / "champion"
 
+    @property
+    def code(self) -> Path:
+        """Copies of the files with networks of the user's own."""
+        return self.root / "code"
+
     def trial(self, number: int) -> Path:
         return self.root / "trials" / str(number)
+
+    def rerun(self, number: int, index: int) -> Path:
+        """Trial `number` trained again with its other seed `index`; 0 is the trial itself."""
+        return self.root / "finals" / f"{number}-{index}" if index else self.trial(number)
 
 
 def check_names(values: Mapping[str, object], valid: Mapping[str, object]) -> None:
@@ -226,7 +267,12 @@ def _check_text(field: dataclasses.Field[Any], value: object) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{field.name} is a text", seen=value, fix="put it in quotes")
     if choices is not None and value not in choices:
+        also = field.metadata.get("also", "")
+        if also and re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", value, re.ASCII):
+            return value
         raise ConfigError(
-            f"{field.name} is one of {', '.join(choices)}", seen=value, fix=nearest(value, choices)
+            f"{field.name} is one of {', '.join([*choices, also] if also else choices)}",
+            seen=value,
+            fix=nearest(value, choices),
         )
     return value

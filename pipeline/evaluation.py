@@ -1,34 +1,29 @@
-"""Everything measured of a finished generator, and whether it may be promoted.
+"""Everything measured of a finished generator.
 
-Owns: `measure` and its `Measurement`; the fid's interval; memorisation; collapse; the finalists of a
-sweep. Refuses: training, and choosing what becomes of a verdict (`pipeline.registry`).
-
-A low fid is no proof of a good generator: one that copies its training images has the best fid of all.
-So copies are looked for (against held-out images, which an honest generator does not approach less than
-training images) and so are missing modes and duplicates. The thresholds below were chosen on mnist5k with
-planted memorisers (training images and noise), collapsed generators and honest ones.
+Owns: `measure` and its `Measurement`; the fid's interval; where samples come from. Refuses: training, the
+finalists of a sweep (`pipeline.finals`), and choosing what becomes of a verdict (`pipeline.registry`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline import fid
-from pipeline.checkpoint import best_generator
+from pipeline import fid, honesty
 from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.features import Extractor
-from pipeline.fid import Evaluator, RealFactor, Statistics
+from pipeline.fid import Evaluator, RealFactor
+from pipeline.honesty import as_tensor, pixels_of, subset
+from pipeline.moments import BATCH, Statistics
+from pipeline.neighbours import manifold
 from pipeline.networks import Generator, to_uint8
 from pipeline.trial import draw
 
@@ -37,32 +32,44 @@ Sample = Callable[[int, int], tuple[Tensor, Tensor | None]]
 
 REPEATS = 4
 """Independent batches of n behind one fid."""
-LOOKED_AT = 5000
-"""Most samples whose neighbours are sought: the cost grows with their square."""
-CLUSTERS = 20
-"""Modes of unlabelled images: k-means clusters of the training reals' features."""
+FEWEST = 16
+"""Fewest samples of a measurement."""
 
-MAX_COPIED = 0.05  # honest generators: 0.00-0.02; planted copies among others: their true share
-MAX_DUPLICATES = 0.2  # honest: 0.00; ten images with noise: 1.00; draws from 4,500 images: 0.37
-MIN_DIVERSITY = 0.3  # honest: 0.5-1.0; the first ticks of a GAN: 0.13-0.20
-MAX_IMBALANCE = 0.45  # honest: 0.03-0.26; one digit of ten: 0.9 by class, 0.54-0.83 by pixel cluster
+MEANINGS: dict[str, str] = {
+    "fid": "0 and up, lower is better: Frechet distance to the training reals, at this n and evaluator only",
+    "fid_low": "lower end of the interval: 95 % of measurements with n other samples lie in it (95 % sure)",
+    "fid_high": "upper end of it",
+    "fid_infinity": "fid extrapolated to endless samples; may be below 0",
+    "fid_held": "fid of n_held samples to as many held-out reals: compare with fid_even",
+    "fid_even": "fid of the same samples to as many training reals: far below fid_held = overfitted",
+    "n_held": "samples and reals behind fid_held, fid_even and kid_held: never more than are held out",
+    "fid_by_class": "fid within each class, few samples each: compare classes of one measurement only",
+    "kid": "about 0 and up, lower is better: unbiased squared MMD, any n; may be below 0",
+    "kid_error": "its standard error",
+    "kid_held": "kid to the held-out reals: far above kid = overfitted",
+    "kid_held_error": "its standard error",
+    "precision": "0..1, higher is better: samples that lie among the reals",
+    "recall": "0..1, higher is better: reals that lie among the samples",
+    "density": "0 and up, 1 = as the reals: how thickly reals surround a sample",
+    "coverage": "0..1, higher is better: reals with a sample nearby",
+    "memorisation_auc": "0.5 = as held-out images, 1 = copies: how much closer to training images, in pixels",
+    "copied": "0..1, lower is better: samples closer to a training image than 99 % of held-out ones",
+    "modes": "classes (else clusters) seen at a tenth of their usual share or more",
+    "modes_total": "as many there are",
+    "imbalance": "0..1, lower is better: total variation between the shares of the modes and the reals'",
+    "diversity": "1 = as the reals, 0 = all alike: mean distance of two samples over that of two reals",
+    "duplicates": "0..1, lower is better: samples with a twin among the samples",
+    "class_counts": "samples per class or cluster",
+    "label_accuracy": "0..1, higher is better: samples that look like the label asked for",
+}
+"""Range, direction and sense of what a `Measurement` holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What is known of a generator from n samples; distances in the evaluator's extractor.
+    """What is known of a generator from n samples (see `MEANINGS`); distances in the evaluator's extractor.
 
-    fid: mean over `repeats` independent batches of n, against the training reals. fid_low, fid_high: 95 %
-    of measurements with n other samples lie between them, with 95 % confidence. fid_held: against held-out
-    reals (few, so biased upwards; far above fid = overfitted). fid_infinity: extrapolated to endless
-    samples. kid, kid_error: unbiased, with its standard error. precision..coverage: see `fid.Manifold`.
-    memorisation_auc: P(a sample lies relatively closer to a training image than a held-out image does),
-    in pixels; 0.5 = as held-out images do, 1 = copies. copied: share of samples closer than 99 % of
-    held-out images, the larger of pixels and features. modes, modes_total: classes (or clusters) seen at
-    a tenth of their usual share or more. imbalance: total variation distance between the shares of the
-    modes and the reals', 0..1. diversity: mean distance of two samples over that of two reals.
-    duplicates: share of samples with a twin among the samples. class_counts: samples per class or
-    cluster. label_accuracy: share of samples that look like the label asked for, None where none was.
+    fid is the mean over `repeats` independent batches of n. notes: what to know before trusting a number.
     """
 
     n: int
@@ -73,11 +80,15 @@ class Measurement:
     fid: float
     fid_low: float
     fid_high: float
-    fid_held: float
     fid_infinity: float
+    fid_held: float
+    fid_even: float
+    n_held: int
     fid_by_class: dict[str, float]
     kid: float
     kid_error: float
+    kid_held: float
+    kid_held_error: float
     precision: float
     recall: float
     density: float
@@ -93,6 +104,7 @@ class Measurement:
     class_counts: dict[str, int]
     label_accuracy: float | None
     collapse: str
+    notes: tuple[str, ...]
 
     @property
     def verdicts(self) -> tuple[str, ...]:
@@ -112,11 +124,13 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values ready for JSON, `verdicts` among them."""
-        return {**dataclasses.asdict(self), "verdicts": list(self.verdicts)}
+        return {**dataclasses.asdict(self), "notes": list(self.notes), "verdicts": list(self.verdicts)}
 
 
-def measure(sample: Sample, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int) -> Measurement:
-    """Measure the generator behind `sample` with `REPEATS` batches of n images; n >= 16.
+def measure(
+    sample: Sample, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, repeats: int = REPEATS
+) -> Measurement:
+    """Measure the generator behind `sample` with `repeats` batches of n images; n >= 16.
 
     The first batch is `sample(n, seed)`; the others have seeds derived from it.
 
@@ -124,65 +138,46 @@ def measure(sample: Sample, dataset: Dataset, evaluator: Evaluator, *, n: int, s
         EvaluatorError: n is too small, the images have another shape than the data's, or their features
             are not finite.
     """
-    if n < 16:
-        raise EvaluatorError("a measurement needs at least 16 samples", seen=n, fix="the default is 2000")
+    if n < FEWEST:
+        raise EvaluatorError(
+            f"a measurement needs at least {FEWEST} samples", seen=n, fix="the default is 5000"
+        )
+    evaluator = dataclasses.replace(evaluator, samples=n)
     train, held = (_extract(evaluator.extractor, split) for split in (dataset.train, dataset.held))
     images, labels, features = _batch(sample, evaluator, n, seed)
-    batches = [features, *(_batch(sample, evaluator, n, other)[2] for other in _more_seeds(seed))]
-    look = _subset(n, LOOKED_AT, seed)
-    reference = _subset(len(train), len(look), seed)
-    copies, twins = _copies(images[look], features[look], dataset, train, held)
-    real_modes, names = _modes(dataset, train)
+    fids = _Fids(evaluator.real, train, held, n)
+    fids.add(features)
+    for other in _more_seeds(seed, repeats):
+        fids.add(_batch(sample, evaluator, n, other)[2])  # one at a time: they may be large
+    look = subset(n, honesty.LOOKED_AT, seed)
+    reference = subset(len(train), len(look), seed)
+    copies, twins = honesty.copies(images[look], features[look], dataset, train, held)
+    real_modes, names = honesty.modes(dataset, train)
     modes = real_modes[twins]
-    spread = _Looks(_pixels(images[look]), features[look], modes)
-    reals = _Looks(_pixels(_images(dataset.train)[reference]), train[reference], real_modes[reference])
-    distance = fid.kid(train, features, seed=seed)
+    spread = honesty.Looks(pixels_of(images[look]), features[look], modes)
+    real_pixels = pixels_of(as_tensor(dataset.train)[reference])
+    reals = honesty.Looks(real_pixels, train[reference], real_modes[reference])
     return Measurement(
         n=n,
         seed=seed,
-        repeats=REPEATS,
+        repeats=repeats,
         extractor=evaluator.extractor_name,
-        evaluator=dataclasses.replace(evaluator, samples=n).hash,
-        **_fids(evaluator.real, RealFactor.of(Statistics.of(held)), batches),
+        evaluator=evaluator.hash,
+        **fids.read(),
+        **_kids(train, held, features, seed),
         fid_infinity=fid.frechet_infinity(evaluator.real, features, seed=seed),
         fid_by_class=_by_class(train, real_modes, features[look], modes, names) if dataset.labelled else {},
-        kid=distance.value,
-        kid_error=distance.error,
-        **fid.manifold(train[reference], features[look][: len(reference)])._asdict(),
+        **manifold(train[reference], features[look][: len(reference)])._asdict(),
         **copies,
-        **_collapse(spread, reals, names),
+        **honesty.collapse(spread, reals, names),
         label_accuracy=None if labels is None else float((labels.cpu()[look] == modes).double().mean()),
+        notes=_notes(evaluator, len(held)),
     )
 
 
-@dataclass(frozen=True)
-class Final:
-    """A finalist of a sweep: its trial's number, what was measured, and the generator itself."""
-
-    trial: int
-    measurement: Measurement
-    generator: Generator
-
-
-def finalists(
-    folders: Mapping[int, Path], dataset: Dataset, evaluator: Evaluator, *, seed: int = 0
-) -> list[Final]:
-    """Measure the best generators of these trials with fresh latents; the best comes first.
-
-    Those with verdicts against them come after all others; among equals the lower fid is better.
-
-    Raises:
-        CheckpointError: a trial has no sound best generator.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    placed = evaluator.to(device)
-    finals = []
-    for trial, folder in folders.items():
-        generator, _ = best_generator(folder)
-        sample = sampler(generator.to(device), dataset)
-        measured = measure(sample, dataset, placed, n=evaluator.samples, seed=seed)
-        finals.append(Final(trial, measured, generator.cpu()))
-    return sorted(finals, key=lambda final: (bool(final.measurement.verdicts), final.measurement.fid))
+def _notes(evaluator: Evaluator, held: int) -> tuple[str, ...]:
+    few = f"{held} images are held out: fid_held, fid_even and kid_held are of as many samples"
+    return tuple(note for note in (evaluator.warning, few if evaluator.samples > held else "") if note)
 
 
 def sampler(generator: Generator, dataset: Dataset) -> Sample:
@@ -208,48 +203,74 @@ def from_arrays(draw_arrays: Callable[[int, int], tuple[np.ndarray, np.ndarray |
     return sample
 
 
+def from_pool(images: np.ndarray, labels: np.ndarray | None, seed: int) -> Sample:
+    """What `measure` wants, of samples that are there: each call takes others of them, in random order."""
+    order = np.random.default_rng([seed, 2]).permutation(len(images))
+    taken = 0
+
+    def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        nonlocal taken
+        picked = order[taken : taken + n]
+        if len(picked) < n:
+            raise EvaluatorError("no sample counts twice", seen=f"{n} of {len(picked)}", fix=f"lower -n {n}")
+        taken += n
+        return torch.from_numpy(images[picked]), None if labels is None else torch.from_numpy(labels[picked])
+
+    return sample
+
+
 # ---- the fid and its interval
 
 
-def _fids(real: RealFactor, held: RealFactor, batches: Sequence[Tensor]) -> dict[str, Any]:
-    """The mean fid and the interval in which other measurements of the same size lie.
+class _Fids:
+    """The mean fid and the interval in which other measurements of the same size lie, batch by batch.
 
     Not a bootstrap: resampling with replacement counts some samples twice, which reads as less variety
     and inflates the distance itself (1.1 becomes 2.0 at n = 500 in 64 dimensions). Centred on the mean of
     K independent batches; as wide as the influence function's standard deviation s says. A normal
     tolerance interval, mean +- s (1.64 + 1.96/sqrt(K)): a prediction interval covers 95 % on average, and
     much less whenever the mean happens to lie off; this one covers it in 95 of 100 such cases.
+
+    The distance to the held-out reals is biased upwards, for they are few. So it has a twin, equally
+    biased: the same samples against as many training reals.
     """
-    centre = float(np.mean([fid.frechet_of(real, batch) for batch in batches]))
-    deviation = math.sqrt(np.mean([frechet_deviation(real, batch) ** 2 for batch in batches]))
-    half = deviation * (1.645 + 1.96 / math.sqrt(len(batches)))
-    against_held = float(np.mean([fid.frechet_of(held, batch) for batch in batches]))
-    return {
-        "fid": centre,
-        "fid_low": max(0.0, centre - half),
-        "fid_high": centre + half,
-        "fid_held": against_held,
-    }
+
+    def __init__(self, real: RealFactor, train: Tensor, held: Tensor, n: int) -> None:
+        self.n_held = min(n, len(held))
+        even = train[subset(len(train), self.n_held, 0)]
+        some = held[subset(len(held), self.n_held, 0)]
+        self._reals = [real, *(RealFactor.of(Statistics.of(side)) for side in (some, even))]
+        self._rows: list[tuple[float, ...]] = []
+
+    def add(self, features: Tensor) -> None:
+        real, held, even = self._reals
+        few = features[: self.n_held]
+        self._rows.append(
+            (
+                fid.frechet_of(real, features),
+                fid.frechet_of(held, few),
+                fid.frechet_of(even, few),
+                fid.frechet_deviation(real, features) ** 2,
+            )
+        )
+
+    def read(self) -> dict[str, Any]:
+        centre, held, even, variance = np.mean(self._rows, axis=0).tolist()
+        half = math.sqrt(variance) * (1.645 + 1.96 / math.sqrt(len(self._rows)))
+        return {
+            "fid": centre,
+            "fid_low": max(0.0, centre - half),
+            "fid_high": centre + half,
+            "fid_held": held,
+            "fid_even": even,
+            "n_held": self.n_held,
+        }
 
 
-def frechet_deviation(real: RealFactor, features: Tensor) -> float:
-    """Standard deviation of the Frechet distance over draws of n samples, from one draw float (n,d).
-
-    By the influence function (the infinitesimal jackknife, Efron 1982): with m, S of the sample and T the
-    optimal transport from the sample to the reals, a sample x moves the distance by
-    (2 (m - m1)'(x - m) + (x - m)'(I - T)(x - m)) / n. Right to a few per cent where the distance is well
-    above 0, and up to twice too wide where the samples are the reals.
-    """
-    vectors = features.double().cpu()
-    n, mean = len(vectors), vectors.mean(0)
-    centred = vectors - mean
-    projected = centred @ real.root
-    values, axes = torch.linalg.eigh(projected.T @ projected / (n - 1))
-    kept = values > 1e-10 * values[-1]
-    kept[: -(n - 1)] = False  # n vectors span n - 1 directions, the others are rounding
-    transported = (projected @ axes[:, kept]).square() @ values[kept].rsqrt()
-    moved = 2 * centred @ (mean - real.mean) + centred.square().sum(1) - transported
-    return float(moved.std() / math.sqrt(n))
+def _kids(train: Tensor, held: Tensor, features: Tensor, seed: int) -> dict[str, Any]:
+    against = {"kid": train, "kid_held": held}
+    found = {name: fid.kid(reals, features, seed=seed) for name, reals in against.items()}
+    return {**{k: v.value for k, v in found.items()}, **{f"{k}_error": v.error for k, v in found.items()}}
 
 
 def _by_class(
@@ -259,115 +280,7 @@ def _by_class(
     return {names[mode]: distance for mode, distance in found.items()}
 
 
-# ---- memorisation
-
-
-def _copies(
-    images: Tensor, features: Tensor, dataset: Dataset, train: Tensor, held: Tensor
-) -> tuple[dict[str, Any], Tensor]:
-    """The memorisation fields, and the index of each sample's nearest training image by features.
-
-    What is compared is the distance to the nearest training image over that to the third nearest. The
-    plain distance would call every smooth generator a copier: blur brings an image closer to all others.
-    Copies are seen through noise and mild blur; shifted or turned copies are not.
-    """
-    few = _subset(len(held), LOOKED_AT, 0)
-    pixels = [_pixels(i) for i in (images, _images(dataset.held)[few], _images(dataset.train))]
-    shares, aucs, twins = [], [], torch.empty(0)
-    for samples, others, reals in (pixels, (features, held[few], train)):
-        near, places = fid.nearest_to(samples, reals, 3)
-        far, _ = fid.nearest_to(others, reals, 3)
-        closeness, usual = _ratio(near), _ratio(far)
-        shares.append(float((closeness < usual.quantile(0.01)).double().mean()))
-        aucs.append(_auc(closeness, usual))
-        twins = places[:, 0]
-    # A quantile of few held-out images is itself uncertain: of m, the lowest lies at about 1/m.
-    found = max(shares) > MAX_COPIED + 2 / len(few)
-    fields = {"memorisation_auc": aucs[0], "copied": max(shares), "memorisation": "copies" if found else "ok"}
-    return fields, twins
-
-
-def _ratio(nearest: Tensor) -> Tensor:
-    first, third = nearest[:, 0], nearest[:, -1]
-    return torch.where(third > 0, first / third.clamp(min=1e-300), 1.0)  # all three alike: no one's copy
-
-
-def _auc(low: Tensor, high: Tensor) -> float:
-    """P(a < b) + P(a = b)/2 of a from `low`, b from `high`."""
-    ordered = high.sort().values
-    below = torch.searchsorted(ordered, low.contiguous(), right=True)
-    at_most = torch.searchsorted(ordered, low.contiguous())
-    return 1 - float((below + at_most).double().mean()) / (2 * len(high))
-
-
-# ---- collapse
-
-
-@dataclass(frozen=True)
-class _Looks:
-    """One set as the search for a collapse sees it: shrunk pixels, features, mode of each image."""
-
-    pixels: Tensor
-    features: Tensor
-    modes: Tensor
-
-
-def _collapse(samples: _Looks, reals: _Looks, names: Sequence[str]) -> dict[str, Any]:
-    counts = torch.bincount(samples.modes, minlength=len(names))
-    usual = torch.bincount(reals.modes, minlength=len(names))
-    expected = usual.double() / len(reals.modes) * len(samples.modes)
-    covered = int(((counts >= 0.1 * expected) & (counts > 0)).sum())
-    diversity = _mean_distance(samples.features) / max(_mean_distance(reals.features), 1e-12)
-    # Half of a distance that one real in a hundred has to its nearest: closer than that is a twin.
-    twin = fid.nearest_within(reals.pixels, 1).quantile(0.01) / 2
-    duplicates = float((fid.nearest_within(samples.pixels, 1) <= twin).double().mean())
-    imbalance = float((counts - expected).abs().sum() / (2 * len(samples.modes)))
-    by_chance = math.sqrt(len(names) / (2 * math.pi * len(samples.modes)))  # of an honest draw this small
-    lopsided = imbalance > MAX_IMBALANCE + by_chance
-    collapsed = lopsided or duplicates > MAX_DUPLICATES or diversity < MIN_DIVERSITY
-    return {
-        "modes": covered,
-        "modes_total": len(names),
-        "imbalance": imbalance,
-        "diversity": diversity,
-        "duplicates": duplicates,
-        "class_counts": dict(zip(names, counts.tolist(), strict=True)),
-        "collapse": "collapsed" if collapsed else "ok",
-    }
-
-
-def _mean_distance(features: Tensor) -> float:
-    """Mean distance of pairs, each vector paired with eight others."""
-    vectors = features.double()
-    steps = [len(vectors) * i // 9 for i in range(1, 9)]
-    return float(np.mean([float((vectors - vectors.roll(s, 0)).norm(dim=1).mean()) for s in steps]))
-
-
-def _modes(dataset: Dataset, train: Tensor) -> tuple[Tensor, tuple[str, ...]]:
-    """The mode of every training image, int64 (N,), and the modes' names: classes, else clusters."""
-    if dataset.train_labels is not None:
-        return torch.from_numpy(dataset.train_labels), dataset.classes
-    count = max(2, min(CLUSTERS, len(train) // 10))
-    return _clusters(train.double().cpu(), count), tuple(f"cluster {i}" for i in range(count))
-
-
-def _clusters(points: Tensor, count: int, rounds: int = 20) -> Tensor:
-    """Cluster (N,d) by k-means (seeded k-means++ start, Arthur and Vassilvitskii 2007): int64 (N,)."""
-    rng = torch.Generator().manual_seed(0)
-    centres = points[:1]
-    for _ in range(count - 1):
-        weights = fid.nearest_to(points, centres, 1)[0][:, 0].square() + 1e-12
-        centres = torch.cat([centres, points[torch.multinomial(weights, 1, generator=rng)]])
-    nearest = torch.zeros(len(points), dtype=torch.int64)
-    for _ in range(rounds):
-        nearest = fid.nearest_to(points, centres, 1)[1][:, 0]
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        sizes = torch.bincount(nearest, minlength=count)[:, None]
-        centres = torch.where(sizes > 0, sums / sizes.clamp(min=1), centres)
-    return nearest
-
-
-# ---- images, features, seeds
+# ---- features, seeds
 
 
 def _batch(sample: Sample, evaluator: Evaluator, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -385,27 +298,8 @@ def _batch(sample: Sample, evaluator: Evaluator, n: int, seed: int) -> tuple[Ten
 
 
 def _extract(extractor: Extractor, images: np.ndarray) -> Tensor:
-    return torch.cat([extractor(block).cpu() for block in torch.split(_images(images), fid.BATCH)])
+    return torch.cat([extractor(block).cpu() for block in torch.split(as_tensor(images), BATCH)])
 
 
-def _images(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    """uint8 (N,H,W,C) as uint8 vectors, shrunk where neighbours would be dear to find."""
-    side = 32 if images.shape[3] == 1 else 16
-    if images.shape[1] <= side:
-        return images.flatten(1)
-    blocks = [block.permute(0, 3, 1, 2).float() for block in torch.split(images, fid.BATCH)]
-    return torch.cat([F.adaptive_avg_pool2d(b, side).round().to(torch.uint8).flatten(1) for b in blocks])
-
-
-def _subset(count: int, wanted: int, seed: int) -> Tensor:
-    """Sorted indices of at most `wanted` of `count`, drawn without replacement."""
-    rng = np.random.default_rng([seed, 1])
-    return torch.from_numpy(np.sort(rng.permutation(count)[:wanted]))
-
-
-def _more_seeds(seed: int) -> list[int]:
-    return [int(s) for s in np.random.SeedSequence(seed).generate_state(REPEATS - 1)]
+def _more_seeds(seed: int, repeats: int) -> list[int]:
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(repeats)][: repeats - 1]

@@ -1,7 +1,7 @@
 """Extractors: what a distance between sets of images looks at.
 
-Owns: the three extractors (`classifier`, `inception`, `pixels`), which of them suits a data set, their
-weights on disk and their hash. Refuses: distances and statistics (`pipeline.fid`).
+Owns: the extractors (`classifier`, `inception`, `pixels`, the user's own), which of them suits a data set,
+their weights on disk and their hash. Refuses: distances and statistics (`pipeline.fid`).
 
 Two distances compare only if their extractors agree to the bit, so `hash` covers the architecture's
 version and every weight. All arithmetic is float32 without TF32 or autocast, in blocks of a fixed size.
@@ -12,37 +12,34 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import os
+import re
 import shutil
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline import classifier
 from pipeline.data import Dataset, cache_root
 from pipeline.errors import EvaluatorError, nearest
+from pipeline.files import replacing
 
 NAMES = ("classifier", "inception", "pixels")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-
-# The classifier's recipe. Change a number, raise the version: old caches and hashes then stand apart.
-_CLASSIFIER_VERSION = "classifier-1"
-_WIDTHS = (32, 64, 96)
-_DIM = 64
-_STEPS, _BATCH, _LEARNING_RATE, _DROPOUT = 700, 64, 3e-3, 0.5
-_TOTAL_VARIANCE = 100.0
+OWN = "module:function"
 
 
 class Extractor(Protocol):
     """Images to features.
 
-    name: one of `NAMES`. hash: 16 hex over architecture and weights. dim: length of a feature vector.
+    name: one of `NAMES`, or `module:function`. hash: 16 hex over architecture and weights, or over the bytes
+    of the user's file and its weights. dim: length of a feature vector.
     """
 
     name: str
@@ -65,8 +62,16 @@ def resolve(name: str, dataset: Dataset) -> str:
     if name == "auto":
         small_grey = dataset.channels == 1 and dataset.size <= 32
         return "classifier" if dataset.labelled and small_grey else "inception"
+    if is_own(name):
+        return name
+    if name in ("clip", "dinov2"):
+        raise EvaluatorError(
+            "clip and dinov2 come as a function of yours, with your weights",  # neither loads without pickle
+            seen=name,
+            fix="write --extractor module:function, which returns that network",
+        )
     if name not in NAMES:
-        known = ("auto", *NAMES)
+        known = ("auto", *NAMES, OWN)
         raise EvaluatorError(f"extractor is one of {', '.join(known)}", seen=name, fix=nearest(name, known))
     if name == "classifier" and not dataset.labelled:
         raise EvaluatorError(
@@ -77,11 +82,17 @@ def resolve(name: str, dataset: Dataset) -> str:
     return name
 
 
+def is_own(name: str) -> bool:
+    """Whether an extractor is the user's own."""
+    return re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", name, re.ASCII) is not None
+
+
 def build(
     name: str,
     dataset: Dataset,
     *,
     weights: str = "",
+    code: Path | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Extractor:
@@ -89,10 +100,11 @@ def build(
 
     The classifier is trained on the training split at the first call (about 10 s on one core) and kept
     below `cache` (None: `data.cache_root()`); the same data gives the same weights on the same kind of
-    processor.
+    processor. code: the folder with the file of an extractor `module:function` (see `OwnExtractor`).
 
     Raises:
-        EvaluatorError: as `resolve`; or Inception's weights are missing, unreadable, of another network.
+        EvaluatorError: as `resolve`; or Inception's weights are missing, unreadable, of another network;
+            or the user's own extractor cannot be had.
     """
     chosen = resolve(name, dataset)
     if weights and chosen != "inception":
@@ -102,10 +114,13 @@ def build(
         )  # fmt: skip
     folder = (cache_root() if cache is None else cache) / "extractors"
     if chosen == "classifier":
-        return _NetExtractor("classifier", _classifier(dataset, folder, say), _CLASSIFIER_VERSION, _DIM)
+        net = classifier.load(dataset, folder, say)
+        return _NetExtractor("classifier", net, classifier.VERSION, classifier.DIM)
     if chosen == "inception":
         return _NetExtractor("inception", _inception(weights, folder, say), "inception-tf2015-2048-1", 2048)
-    return PixelExtractor(dataset.size, dataset.channels)
+    if chosen == "pixels":
+        return PixelExtractor(dataset.size, dataset.channels)
+    return OwnExtractor(chosen, _own_file(chosen, code), torch.from_numpy(dataset.train[:4]))
 
 
 class PixelExtractor:
@@ -157,37 +172,90 @@ class _NetExtractor:
         return moved
 
 
-class _DigitNet(nn.Module):
-    """A small strided CNN; its features are the activations before the class layer.
+class OwnExtractor:
+    """What `function(size, channels)` of the user's file makes: images uint8 (N,H,W,C) -> float (N,d).
 
-    No batch normalisation, so an image's features never depend on its neighbours. They are scaled to a
-    total variance of 100 over the training reals: 100 is then about the distance of a constant image.
+    A torch module or any callable, on whatever device the images are; an image's features must not depend
+    on its neighbours. To another machine it travels as the bytes of its file and its weights.
     """
 
-    scale: Tensor
+    def __init__(self, name: str, content: bytes, images: Tensor) -> None:
+        self.name, self._content, self._images = name, content, images
+        self._act = self._make()
+        self.hash = self._identity()
+        self.dim = self._try()
 
-    def __init__(self, size: int, channels: int, classes: int) -> None:
-        super().__init__()
-        halvings = max(0, (size - 1).bit_length() - 2)  # as many as bring the image to 4x4 or less
-        stages = max(len(_WIDTHS), halvings)
-        layers: list[nn.Module] = []
-        for stage in range(stages):
-            width = _WIDTHS[min(stage, len(_WIDTHS) - 1)]
-            kernel, stride = (5 if stage == 0 else 3), (2 if stage >= stages - halvings else 1)
-            layers += [nn.Conv2d(channels, width, kernel, stride, kernel // 2), nn.LeakyReLU(0.1)]
-            channels = width
-        self.stages = nn.Sequential(*layers)
-        side = -(-size // 2**halvings)
-        self.features = nn.Linear(channels * side * side, _DIM)
-        self.classes = nn.Linear(_DIM, classes)
-        self.register_buffer("scale", torch.ones(()))
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        with _exact(images.device):
+            return torch.cat([self._act(block).float() for block in torch.split(images, 250)])
 
-    def hidden(self, images: Tensor) -> Tensor:
-        """float32 (N,C,H,W) in [-1,1] to the unscaled features (N,64)."""
-        return F.leaky_relu(self.features(self.stages(images).flatten(1)), 0.1)
+    def to(self, device: torch.device | str) -> Self:
+        moved = copy.copy(self)
+        if isinstance(self._act, nn.Module):
+            moved._act = copy.deepcopy(self._act).to(device)
+        return moved
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.hidden(_nchw(images) / 127.5 - 1) * self.scale
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_act": self._weights()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._act = self._make()
+        if isinstance(self._act, nn.Module):
+            self._act.load_state_dict(state["_act"])
+        if self._identity() != self.hash:
+            raise EvaluatorError(
+                f"{self.name} is the same on every machine", seen="other weights", fix="give it one seed"
+            )
+
+    def _make(self) -> Any:
+        module, _, function = self.name.partition(":")
+        loaded = ModuleType(f"_gansweep_extractor_{module}")
+        size, channels = self._images.shape[2:]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            try:
+                exec(compile(self._content, f"{module}.py", "exec"), vars(loaded))
+                made = getattr(loaded, function)(size, channels)
+            except Exception as error:
+                raise _own_refused(self.name, f"{type(error).__name__}: {error}") from error
+        return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self._act.cpu().state_dict() if isinstance(self._act, nn.Module) else {}
+
+    def _identity(self) -> str:
+        digest = hashlib.sha256(self._content).hexdigest()
+        return _hash(f"own-1 {self.name} {digest} {tuple(self._images.shape[1:])}", self._weights())
+
+    def _try(self) -> int:
+        """The length of its feature vectors, if they are such."""
+        try:
+            found, one = self(self._images), self(self._images[:1])
+        except Exception as error:
+            raise _own_refused(self.name, f"{type(error).__name__}: {error}") from error
+        if found.ndim != 2 or len(found) != len(self._images):
+            raise _own_refused(self.name, f"shape {tuple(found.shape)} for {len(self._images)} images")
+        if not (found.isfinite().all() and torch.allclose(found[:1], one, rtol=1e-4, atol=1e-5)):
+            raise _own_refused(self.name, "other features for the same image, or ones that are not finite")
+        return int(found.shape[1])
+
+
+def _own_file(name: str, code: Path | None) -> bytes:
+    file = f"{name.partition(':')[0]}.py"
+    try:
+        return ((code or Path.cwd()) / file).read_bytes()
+    except OSError as error:
+        raise _own_refused(name, f"{error.filename}: {error.strerror}") from error
+
+
+def _own_refused(name: str, seen: str) -> EvaluatorError:
+    return EvaluatorError(
+        f"{name} is function(size, channels) -> (uint8 (N,H,W,C) -> float (N,d)), in a file beside the space",
+        seen=seen,
+        fix=f"correct {name.partition(':')[0]}.py",
+    )
 
 
 class _Inception(nn.Module):
@@ -201,74 +269,12 @@ class _Inception(nn.Module):
         clean = io.BytesIO()
         torch.save(state, clean)
         clean.seek(0)
-        self.net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=clean)
+        net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=clean)
+        self.net = net.to(memory_format=torch.channels_last)  # 1.6 times as fast on a CPU
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.net(images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1))[0]
         return features
-
-
-def _classifier(dataset: Dataset, folder: Path, say: Callable[[str], None]) -> nn.Module:
-    path = folder / f"{_CLASSIFIER_VERSION}-{dataset.fingerprint}.pt"
-    with torch.random.fork_rng(devices=[]):
-        net = _DigitNet(dataset.size, dataset.channels, len(dataset.classes))
-    with suppress(Exception):  # missing, damaged or of another shape: all are mended by training anew
-        net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-        return net.to(memory_format=torch.channels_last)
-    say(f"training the classifier that measures {dataset.source} (once)")
-    net = _train_classifier(dataset)
-    try:
-        with replacing(path) as temporary:
-            torch.save(net.state_dict(), temporary)
-    except OSError as error:  # a full or read-only disk costs the next start some seconds, nothing else
-        say(f"the classifier is not cached: {error}")
-    return net
-
-
-def _train_classifier(dataset: Dataset) -> _DigitNet:
-    """Train on the training split: one thread, one seed, on the CPU, whatever the caller has set."""
-    assert dataset.train_labels is not None
-    images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
-    rng = torch.Generator().manual_seed(0)
-    with _one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
-        net = _DigitNet(dataset.size, dataset.channels, len(dataset.classes))
-        net = net.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(net.parameters(), _LEARNING_RATE, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
-        for picked in _batches(len(images), rng):
-            hidden = net.hidden(_jitter(_nchw(images[picked]) / 127.5 - 1, rng))
-            loss = F.cross_entropy(net.classes(F.dropout(hidden, _DROPOUT)), labels[picked])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        with torch.inference_mode():
-            hidden = torch.cat([net(block) for block in torch.split(images[:10_000], 500)]).double()
-        net.scale.fill_((_TOTAL_VARIANCE / hidden.var(0).sum().clamp(min=1e-12)).sqrt())
-    return net
-
-
-def _batches(count: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """`_STEPS` batches of indices, without replacement within an epoch."""
-    queue = torch.empty(0, dtype=torch.int64)
-    for _ in range(_STEPS):
-        while len(queue) < _BATCH:
-            queue = torch.cat([queue, torch.randperm(count, generator=rng)])
-        picked, queue = queue[:_BATCH], queue[_BATCH:]
-        yield picked
-
-
-def _jitter(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Small rotations, scalings and shifts: features that generalise beyond the training images."""
-    count = len(images)
-    angle, zoom_x, zoom_y, shift_x, shift_y = torch.rand(5, count, generator=rng) * 2 - 1
-    angle, zoom_x, zoom_y = 0.2 * angle, 1 + 0.12 * zoom_x, 1 + 0.12 * zoom_y
-    row_x = [angle.cos() * zoom_x, -angle.sin(), 0.15 * shift_x]
-    row_y = [angle.sin(), angle.cos() * zoom_y, 0.15 * shift_y]
-    affine = torch.stack(row_x + row_y, 1).view(count, 2, 3)
-    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _inception(weights: str, folder: Path, say: Callable[[str], None]) -> nn.Module:
@@ -291,10 +297,16 @@ def _stored_inception(folder: Path, say: Callable[[str], None]) -> Path:
             return stored
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as url
 
+    stored = folder / INCEPTION_FILE
     say(f"downloading {INCEPTION_FILE} (90 MB, once)")
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer, replacing(stored) as temporary:
-            shutil.copyfileobj(answer, temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            replacing(stored) as temporary,
+            urllib.request.urlopen(url, timeout=20) as answer,
+            temporary.open("wb") as file,
+        ):
+            shutil.copyfileobj(answer, file)
     except OSError as error:
         raise EvaluatorError(
             "the inception extractor needs its weights", seen=f"no file, and no download ({error})",
@@ -302,30 +314,6 @@ def _stored_inception(folder: Path, say: Callable[[str], None]) -> Path:
             "or --extractor classifier where the images are labelled",
         ) from error  # fmt: skip
     return stored
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Any]:
-    """An open binary file that takes `path`'s place only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-        try:
-            yield temporary
-            temporary.close()
-            os.replace(temporary.name, path)
-        finally:
-            Path(temporary.name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums split over threads differ in their last bits; the weights' hash must not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

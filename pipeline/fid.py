@@ -1,8 +1,8 @@
 """Distances between sets of features, and the evaluator that gives a generator its fid.
 
-Owns: streamed float64 statistics, the Frechet distance with the reals' factor computed once, its
-extrapolation and per-class form, KID, precision/recall, density/coverage, the `Evaluator` and its cache
-on disk. Refuses: images (`pipeline.features`), verdicts (`pipeline.evaluation`).
+Owns: the Frechet distance with the reals' factor computed once, its extrapolation, deviation and per-class
+form, KID, the `Evaluator`. Refuses: images (`pipeline.features`), statistics and their cache
+(`pipeline.moments`), neighbours (`pipeline.neighbours`), verdicts (`pipeline.honesty`).
 
 NaN policy: features that are not finite make a distance NaN here, and None in `Evaluator.score`; no
 distance is ever guessed. Distances depend on the number of samples, so that number is in the hash.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,54 +23,8 @@ from torch import Tensor
 
 from pipeline.data import Dataset, cache_root
 from pipeline.errors import EvaluatorError
-from pipeline.features import Extractor, replacing
-
-BATCH = 500
-"""Most images in one batch of `Evaluator.score`; part of no result, it bounds memory."""
-_SPLIT = "train"
-_BLOCK = 2000  # rows and columns of a block of pairwise distances: 32 MB
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and unbiased covariance of n feature vectors: float64 (d,) and (d,d), on the CPU."""
-
-    n: int
-    mean: Tensor
-    cov: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor) -> Statistics:
-        """Statistics of float (n,d) features, n >= 2."""
-        moments = Moments()
-        moments.add(features)
-        return moments.statistics()
-
-
-class Moments:
-    """Accumulates `Statistics` batch by batch, by the pairwise update of Chan, Golub and LeVeque (1983)."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self._mean = self._scatter = torch.zeros(0)
-
-    def add(self, features: Tensor) -> None:
-        """Take in float (n,d) features, n >= 1, on any device."""
-        batch = features.double()
-        mean = batch.mean(0)
-        centred = batch - mean
-        scatter = centred.T @ centred
-        if self.n:
-            total, shift = self.n + len(batch), mean - self._mean
-            scatter += self._scatter + torch.outer(shift, shift) * (self.n * len(batch) / total)
-            mean = self._mean + shift * (len(batch) / total)
-        self.n, self._mean, self._scatter = self.n + len(batch), mean, scatter
-
-    def statistics(self) -> Statistics:
-        """What has been taken in so far; at least two vectors."""
-        if self.n < 2:
-            raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.n}")
-        return Statistics(self.n, self._mean.cpu(), (self._scatter / (self.n - 1)).cpu())
+from pipeline.features import Extractor
+from pipeline.moments import BATCH, SPLIT, Moments, Statistics, of_reals
 
 
 @dataclass(frozen=True)
@@ -153,6 +106,26 @@ def frechet_infinity(real: RealFactor, features: Tensor, *, points: int = 15, se
     return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
+def frechet_deviation(real: RealFactor, features: Tensor) -> float:
+    """Standard deviation of the Frechet distance over draws of n samples, from one draw float (n,d).
+
+    By the influence function (the infinitesimal jackknife, Efron 1982): with m, S of the sample and T the
+    optimal transport from the sample to the reals, a sample x moves the distance by
+    (2 (m - m1)'(x - m) + (x - m)'(I - T)(x - m)) / n. Right to a few per cent where the distance is well
+    above 0, and up to twice too wide where the samples are the reals.
+    """
+    vectors = features.double().cpu()
+    n, mean = len(vectors), vectors.mean(0)
+    centred = vectors - mean
+    projected = centred @ real.root
+    values, axes = torch.linalg.eigh(projected.T @ projected / (n - 1))
+    kept = values > 1e-10 * values[-1]
+    kept[: -(n - 1)] = False  # n vectors span n - 1 directions, the others are rounding
+    transported = (projected @ axes[:, kept]).square() @ values[kept].rsqrt()
+    moved = 2 * centred @ (mean - real.mean) + centred.square().sum(1) - transported
+    return float(moved.std() / math.sqrt(n))
+
+
 def frechet_by_class(
     real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
 ) -> dict[int, float]:
@@ -201,71 +174,6 @@ def _mmd(x: Tensor, y: Tensor) -> float:
     return float(within(kernel(x, x)) + within(kernel(y, y)) - 2 * kernel(x, y).mean())
 
 
-class Manifold(NamedTuple):
-    """Shares in [0,1] (density may pass 1) of how the two sets cover one another."""
-
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-
-
-def manifold(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> Manifold:
-    """Precision and recall (Kynkaanniemi et al. 2019, k=3), density and coverage (Naeem et al. 2020, k=5).
-
-    Balls reach to a point's k-th neighbour in its own set. Both sets should be of one size.
-    """
-    k, k_density = (min(wanted, len(real) - 1, len(fake) - 1) for wanted in (k, k_density))
-    real_own, fake_own = nearest_within(real, max(k, k_density)), nearest_within(fake, k)
-    covered = recalled = torch.zeros(len(real), dtype=torch.bool)
-    precise = inside = 0
-    for start in range(0, len(fake), _BLOCK):
-        block = _distances(fake[start : start + _BLOCK], real)
-        precise += int((block <= real_own[:, k - 1]).any(1).sum())
-        recalled = recalled | (block <= fake_own[start : start + _BLOCK, k - 1, None]).any(0)
-        near = block <= real_own[:, k_density - 1]
-        covered = covered | near.any(0)
-        inside += int(near.sum())
-    precision, density = precise / len(fake), inside / (k_density * len(fake))
-    return Manifold(precision, float(recalled.double().mean()), density, float(covered.double().mean()))
-
-
-def nearest_to(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Distances (n,k) float64, ascending, and indices (n,k) of each query's k nearest points.
-
-    Both are (n,d) and (m,d) of any number type; whatever n and m, memory stays bounded.
-    """
-    nearest = []
-    for query in torch.split(queries, _BLOCK):
-        found, places = torch.zeros(len(query), 0, dtype=torch.float64), torch.zeros(len(query), 0).long()
-        for start in range(0, len(points), _BLOCK):
-            block = _distances(query, points[start : start + _BLOCK])
-            best = block.topk(min(k, block.shape[1]), 1, largest=False)
-            found = torch.cat([found, best.values], 1)
-            places = torch.cat([places, best.indices + start], 1)
-            found, order = found.topk(min(k, found.shape[1]), 1, largest=False)
-            places = places.gather(1, order)
-        nearest.append((found, places))
-    return torch.cat([n[0] for n in nearest]), torch.cat([n[1] for n in nearest])
-
-
-def nearest_within(points: Tensor, k: int) -> Tensor:
-    """Distances (n,k) float64, ascending, of each point's k nearest others."""
-    distances, places = nearest_to(points, points, k + 1)
-    # Itself is usually the first, but a duplicate may come before it: put it last, wherever it is.
-    itself = places == torch.arange(len(points))[:, None]
-    return distances.masked_fill(itself, math.inf).sort(1).values[:, :k]
-
-
-def _distances(queries: Tensor, points: Tensor) -> Tensor:
-    """All Euclidean distances (n,m), float64 on the CPU."""
-    targets = points.double().cpu()
-    origin = targets[:1]  # far from 0, |a|^2 + |b|^2 - 2ab would cancel
-    targets, starts = targets - origin, queries.double().cpu() - origin
-    squares = starts.square().sum(1, keepdim=True) + targets.square().sum(1)
-    return torch.addmm(squares, starts, targets.T, alpha=-2).clamp_(min=0).sqrt_()
-
-
 @dataclass(frozen=True)
 class Evaluator:
     """An extractor, the reals' statistics and a number of samples: what gives a fid its meaning.
@@ -283,7 +191,7 @@ class Evaluator:
     @property
     def hash(self) -> str:
         """16 hex over extractor, data, split and samples; two fids compare only if it agrees."""
-        identity = f"evaluator-1 {self.extractor.hash} {self.data} {_SPLIT} {self.samples}"
+        identity = f"evaluator-1 {self.extractor.hash} {self.data} {SPLIT} {self.samples}"
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     @property
@@ -353,41 +261,9 @@ def build_evaluator(
     if samples < 2:
         raise EvaluatorError("a fid needs at least 2 samples", seen=samples, fix="the default is 2000")
     folder = (cache_root() if cache is None else cache) / "statistics"
-    path = folder / f"{dataset.fingerprint}-{extractor.hash}-{_SPLIT}.npz"
-    statistics = _read(path, len(dataset.train), extractor.dim)
-    if statistics is None:
-        statistics = _measure(extractor, dataset.train)
-        _write(path, statistics, say)
+    statistics = of_reals(dataset, extractor, folder, say)
     shape = (dataset.size, dataset.size, dataset.channels)
     evaluator = Evaluator(extractor, RealFactor.of(statistics), samples, shape, dataset.fingerprint)
     if evaluator.warning:
         say(evaluator.warning)
     return evaluator
-
-
-def _measure(extractor: Extractor, images: np.ndarray) -> Statistics:
-    moments = Moments()
-    for start in range(0, len(images), BATCH):
-        moments.add(extractor(torch.from_numpy(images[start : start + BATCH])))
-    return moments.statistics()
-
-
-def _read(path: Path, n: int, dim: int) -> Statistics | None:
-    """The cached statistics, or None where they are missing, damaged or of another size."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            count, mean, cov = int(stored["n"]), stored["mean"], stored["cov"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    sound = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
-    if not (sound and np.isfinite(mean).all() and np.isfinite(cov).all()):
-        return None
-    return Statistics(count, torch.from_numpy(mean), torch.from_numpy(cov))
-
-
-def _write(path: Path, statistics: Statistics, say: Callable[[str], None]) -> None:
-    try:
-        with replacing(path) as temporary:
-            np.savez(temporary, n=statistics.n, mean=statistics.mean.numpy(), cov=statistics.cov.numpy())
-    except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
-        say(f"the reals' statistics are not cached: {error}")

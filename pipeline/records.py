@@ -43,6 +43,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "grad_norm_d": ("-", "mean L2 norm of D's gradient over the tick"),
     "grad_norm_g": ("-", "mean L2 norm of G's gradient over the tick"),
     "diversity": ("-", "spread of the fakes over that of the reals: 1 = alike, 0 = one image"),
+    "augment_p": ("-", "probability with which the tick's last images were augmented"),
+    "control": ("-", "the balance controller in the tick: 0 = neutral, to 1 D was held back, to -1 G"),
     "images_per_sec": ("max", "real images shown to D per second of training in the tick"),
     "train_seconds": ("-", "seconds spent training so far"),
     "eval_seconds": ("-", "seconds spent measuring so far"),
@@ -79,6 +81,8 @@ class TrialRecord:
     grad_norm_d: float
     grad_norm_g: float
     diversity: float
+    augment_p: float
+    control: float
     images_per_sec: float
     train_seconds: float
     eval_seconds: float

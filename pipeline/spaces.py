@@ -10,7 +10,8 @@ Owns: the TOML format. Refuses: Optuna's and Ray's types (`pipeline.search` tran
     loss = { choice = ["hinge", "nonsaturating"] }
     gamma = { float = [0.1, 10.0], log = true, when = { penalty = ["r1", "gp"] } }
     [[enqueue]]                                # tried first, in this order; what is left out is drawn
-    lr_g = 2e-4
+    recipe = "sngan"                           # a published point; the space searches or fixes what it sets
+    lr_g = 2e-4                                # goes before the recipe's
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pipeline import recipes
 from pipeline.config import TrialConfig, check_value
 from pipeline.errors import ConfigError, SpaceError, nearest
 
@@ -50,6 +52,22 @@ class Distribution:
     def contains(self, value: Any) -> bool:
         """Whether the value could have been drawn."""
         return value in self.choices if self.choices else self.low <= value <= self.high
+
+    def widened(self, name: str, point: Mapping[str, Any]) -> Distribution:
+        """The same, grown as far as needed to have and to use the point's value for `name`."""
+        if name not in point:
+            return self
+        when = {o: (*v, point[o]) if point.get(o, v[0]) not in v else v for o, v in self.when.items()}
+        value = point[name]
+        if self.contains(value):
+            return dataclasses.replace(self, when=when)
+        if self.choices:
+            return dataclasses.replace(self, choices=(*self.choices, value), when=when)
+        if self.log and value <= 0:
+            raise SpaceError(
+                f"{name} is searched on a log scale", seen=value, fix=f"pass --set {name}={value}"
+            )
+        return dataclasses.replace(self, low=min(self.low, value), high=max(self.high, value), when=when)
 
 
 @dataclass(frozen=True)
@@ -84,8 +102,46 @@ class Space:
         search = _alive({n: d for n, d in self.search.items() if n not in values}, fixed)
         if not search:
             raise SpaceError("a space searches at least one parameter", seen="none", fix="leave out a --set")
-        points = ({n: v for n, v in point.items() if n in search} for point in self.enqueue)
+        points = ({n: v for n, v in p.items() if n in search or n == "recipe"} for p in self.enqueue)
         return Space(fixed=fixed, search=search, enqueue=tuple(points))
+
+    def on_images(self, size: int, labelled: bool) -> Space:
+        """The same space with numbers for what its enqueued recipes leave to the images.
+
+        Raises:
+            SpaceError: one of them lies outside of its range.
+        """
+        points = (self._settled(dict(point), size, labelled) for point in self.enqueue)
+        return dataclasses.replace(self, enqueue=tuple(points))
+
+    def start(self, recipe: str, size: int, labelled: bool, kept: Collection[str] = ()) -> Space:
+        """The same space, begun from a recipe: searched values are enqueued first, the others fixed.
+
+        Ranges grow to hold the recipe's values. kept: fixed parameters that the recipe leaves alone.
+
+        Raises:
+            SpaceError: there is no such recipe, or it leaves nothing to search.
+        """
+        known = {name: self.fixed[name] for name in kept}
+        said = recipes.load(recipe).at(size, labelled, known)
+        said = {name: value for name, value in said.items() if name not in kept}
+        search = {name: d.widened(name, said) for name, d in self.search.items()}
+        fixed = {**self.fixed, **{n: v for n, v in said.items() if n not in search}}
+        search = _alive(search, fixed)
+        if not search:
+            raise SpaceError("a space searches at least one parameter", seen="none", fix="widen the space")
+        points = ({n: v for n, v in point.items() if n in search} for point in (said, *self.enqueue))
+        return Space(fixed, _in_order(search, fixed, recipe), tuple(points))
+
+    def _settled(self, point: dict[str, Any], size: int, labelled: bool) -> dict[str, Any]:
+        recipe = point.pop("recipe", None)
+        if recipe is None:
+            return point
+        where = f"[[enqueue]] recipe = {recipe} at {size} px"
+        for name, value in recipes.load(recipe).at(size, labelled, {**self.fixed, **point}).items():
+            if name in self.search and name not in point:
+                point[name] = _check_drawable(name, value, self.search[name], where)
+        return point
 
     def to_toml(self, prefix: str = "") -> str:
         """TOML text that `parse` reads back to an equal space; prefix: the parent table with a dot."""
@@ -185,7 +241,7 @@ def from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
     if both:
         raise SpaceError(f"{name}: a parameter is fixed or searched", seen=both[0], fix="keep one of the two")
     ordered = _in_order(drawn, fixed, name)
-    points = tuple(_check_point(point, ordered, f"{name} [[enqueue]]") for point in points)
+    points = tuple(_check_point(point, ordered, fixed, f"{name} [[enqueue]]") for point in points)
     return Space(fixed=fixed, search=ordered, enqueue=points)
 
 
@@ -326,15 +382,50 @@ def _alive(search: dict[str, Distribution], fixed: Mapping[str, Any]) -> dict[st
     return alive if len(alive) == len(search) else _alive(alive, fixed)
 
 
-def _check_point(point: Mapping[str, Any], search: Mapping[str, Distribution], where: str) -> dict[str, Any]:
+def _check_point(
+    point: Mapping[str, Any], search: Mapping[str, Distribution], fixed: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     checked = {}
     for name, value in point.items():
+        if name == "recipe":
+            continue
         _field(name, where)
         if name not in search:
             raise SpaceError(
                 f"{where}: a point names searched parameters", seen=name, fix=nearest(name, search)
             )
-        checked[name] = _check(name, value, where)
-        if not search[name].contains(checked[name]):
-            raise SpaceError(f"{where}: {name} lies inside its own range", seen=value, fix="widen the range")
-    return checked
+        checked[name] = _check_drawable(name, _check(name, value, where), search[name], where)
+    return _with_recipe(point["recipe"], checked, search, fixed, where) if "recipe" in point else checked
+
+
+def _check_drawable(name: str, value: Any, distribution: Distribution, where: str) -> Any:
+    if not distribution.contains(value):
+        raise SpaceError(f"{where}: {name} lies inside its own range", seen=value, fix="widen the range")
+    return value
+
+
+def _with_recipe(
+    named: Any,
+    point: dict[str, Any],
+    search: Mapping[str, Distribution],
+    fixed: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    """The point with what its recipe says; `recipe` stays in it where images have a say (`on_images`)."""
+    if not isinstance(named, str):
+        raise SpaceError(f"{where}: a recipe is named", seen=named, fix="write recipe = 'sngan'")
+    recipe = recipes.load(named)
+    said = {name: value for name, value in recipe.values.items() if name not in point}
+    defaults = {name: field_.default for name, field_ in TrialConfig.fields().items()}
+    known = {**defaults, **fixed}
+    lacking = [f"{n} = {toml(v)}" for n, v in said.items() if n not in search and known[n] != v]
+    lacking += [f"{n} (by the images)" for n in recipe.auto if n not in search and n not in point]
+    if lacking:
+        raise SpaceError(
+            f"{where}: the space searches or fixes all that recipe {named} sets",
+            seen="no " + ", ".join(lacking),
+            fix="add these, or start the whole sweep from it with --recipe",
+        )
+    searched = {n: _check_drawable(n, v, search[n], where) for n, v in said.items() if n in search}
+    waits = [n for n in (*recipe.auto, *recipe.labelled) if n in search and n not in point]
+    return {**searched, **point, **({"recipe": named} if waits else {})}

@@ -3,8 +3,8 @@
 Owns: one long function, `Trainer.advance`, and the state it moves. Refuses: FID, files, Ray, MLflow.
 
 Progress counts real images shown to D (nimg). Randomness is drawn anew from (seed, purpose, nimg) at the
-start of every advance and the reals come from an index-restartable stream, so a trainer restored at a
-tick goes on exactly as one that was never interrupted.
+start of every advance, the reals come from an index-restartable stream and rates are a function of nimg,
+so a trainer restored at a tick goes on exactly as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.balance import Reading, Tally, as_played, read, spread_ratio
+from pipeline.augment import adapt, diffaugment
+from pipeline.balance import Reading, Tally, as_played, read, spread_ratio, steer
 from pipeline.config import TrialConfig
 from pipeline.data import Sampler, to_float
 from pipeline.losses import LOSSES, PENALTIES
 from pipeline.networks import Ema, ImageShape, build
+from pipeline.schedules import Pace, pace
 
 _PURPOSES = {"init": 0, "reals": 1, "game": 2, "reading": 3}
 _READ_IMAGES = 512  # of each kind, at each reading of the balance
@@ -54,6 +56,8 @@ class Trainer:
         self.tally = Tally(self.device)
         self.nimg = 0
         self.d_steps = 0
+        self.control = 0.0  # of the balance controller
+        self.ada_p = 0.0
         self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
         self._autocast = functools.partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
@@ -67,53 +71,74 @@ class Trainer:
         self.rng.manual_seed(derive_seed(config.seed, "game", self.nimg))
 
         while self.nimg < until_kimg * 1000 and not should_stop():
-            # Show D a batch of reals and fakes of the same classes: a pair, or a mix, has one label.
+            # Draw reals; fakes get their classes: a pair, or a mix, has one label.
+            now = self._set_pace()
             real, labels = self._reals(batch)
-            with torch.no_grad(), self._autocast():
-                fake = self.G(self._noise(batch, self.rng), labels)
-            fake = fake.float()
-            self.D.requires_grad_(True)
-            with self._autocast():
-                scores_real, scores_fake = self._judge(real, fake, labels)
-            loss_d = loss.d(scores_real.float(), scores_fake.float())
-            total = loss_d
+            real = diffaugment(real, now.augment_p, self.rng)
 
-            # Keep D smooth: every k-th step with k times the weight, the same gradient on average.
-            if penalty is not None and config.gamma > 0 and self.d_steps % config.penalty_interval == 0:
-                mix = torch.rand(real.shape, generator=self.rng, device=self.device)
-                slope = penalty(self._critic(labels), real, fake, mix)
-                total = loss_d + config.gamma * config.penalty_interval * slope
-                self.tally.add("penalty", slope)
+            # Leave D as it is where it is winning and held back; the clock goes on.
+            if not now.skip_d:
+                # Show D the reals and as many fakes.
+                with torch.no_grad(), self._autocast():
+                    fake = self.G(self._noise(batch, self.rng), labels)
+                fake = diffaugment(fake.float(), now.augment_p, self.rng)
+                self.D.requires_grad_(True)
+                with self._autocast():
+                    scores_real, scores_fake = self._judge(real, fake, labels)
+                loss_d = loss.d(scores_real.float(), scores_fake.float())
+                total = loss_d
 
-            # Update D.
-            self.opt_d.zero_grad(set_to_none=True)
-            torch.autograd.backward(total)
-            self.opt_d.step()
-            self.d_steps += 1
+                # Keep D smooth where it looks: every k-th step with k times the weight, the same on average.
+                if penalty is not None and now.gamma > 0 and self.d_steps % config.penalty_interval == 0:
+                    mix = torch.rand(real.shape, generator=self.rng, device=self.device)
+                    slope = penalty(self._critic(labels), real, fake, mix)
+                    total = loss_d + now.gamma * config.penalty_interval * slope
+                    self.tally.add("penalty", slope)
+
+                # Update D.
+                self.opt_d.zero_grad(set_to_none=True)
+                torch.autograd.backward(total)
+                self.opt_d.step()
+                self.d_steps += 1
+                self.tally.add("loss_d", loss_d)
+                self.tally.add("sign_real", scores_real.sign().mean())
+                self.tally.add("sign_fake", scores_fake.sign().mean())
+                self.tally.add("grad_norm_d", gradient_norm(self.D))
             self.nimg += batch
-            self.tally.add("loss_d", loss_d)
-            self.tally.add("sign_real", scores_real.sign().mean())
-            self.tally.add("sign_fake", scores_fake.sign().mean())
-            self.tally.add("grad_norm_d", gradient_norm(self.D))
 
             # Let D learn alone first, and n_critic times as often.
-            if self.nimg <= config.d_warmup_kimg * 1000 or self.d_steps % config.n_critic:
+            if self.nimg <= config.d_warmup_kimg * 1000 or self.nimg // batch % config.n_critic:
                 continue
 
-            # Update G through a D that stands still.
-            self.D.requires_grad_(False)
-            with self._autocast():
-                scores_fake = self.D(self.G(self._noise(batch, self.rng), labels), labels)
-                scores_real = self._judge_reals(real, labels) if loss.relative else scores_real
-            loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
-            self.opt_g.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss_g)
-            self.opt_g.step()
-            self.tally.add("loss_g", loss_g)
-            self.tally.add("grad_norm_g", gradient_norm(self.G))
+            # Update G through a D that stands still; leave G as it is where it is held back.
+            if not now.skip_g:
+                self.D.requires_grad_(False)
+                with self._autocast():
+                    fake = self.G(self._noise(batch, self.rng), labels)
+                    scores_fake = self.D(diffaugment(fake, now.augment_p, self.rng), labels)
+                    scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
+                loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
+                self.opt_g.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss_g)
+                self.opt_g.step()
+                self.tally.add("loss_g", loss_g)
+                self.tally.add("grad_norm_g", gradient_norm(self.G))
 
             # Average G.
             self.ema.update(batch * config.n_critic, self.nimg)
+
+    def react(self, reading: Reading) -> None:
+        """Answer a tick's reading for the next tick: steer the controller, move ADA's probability."""
+        config = self.config
+        if config.controller != "none" and self.nimg > config.d_warmup_kimg * 1000:
+            self.control = steer(self.control, reading.auc, config.auc_low, config.auc_high)
+        if config.augment == "ada":
+            step = config.tick_kimg / config.augment_kimg
+            self.ada_p = adapt(self.ada_p, reading.overfit, config.augment_target, step, config.augment_p)
+
+    def settings(self) -> dict[str, float]:
+        """What answers to readings, as it is now; the names are those of `TrialRecord`."""
+        return {"augment_p": self._pace().augment_p, "control": self.control}
 
     def read_balance(self, held: Tensor, held_labels: Tensor | None) -> Reading:
         """Measure D against the raw G: held-out reals uint8 (M,H,W,C), as many training reals and fakes."""
@@ -145,12 +170,15 @@ class Trainer:
         return {
             "nimg": self.nimg,
             "d_steps": self.d_steps,
+            "control": self.control,
+            "ada_p": self.ada_p,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.nimg, self.d_steps = state["nimg"], state["d_steps"]
+        self.control, self.ada_p = state.get("control", 0.0), state.get("ada_p", 0.0)  # older: without
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -162,6 +190,18 @@ class Trainer:
             "opt_g": self.opt_g,
             "opt_d": self.opt_d,
         }
+
+    def _pace(self) -> Pace:
+        return pace(self.config, self.nimg, self.control, self.ada_p)
+
+    def _set_pace(self) -> Pace:
+        """Set the optimizers and the average to the present pace; the rest of it is for the loop."""
+        now = self._pace()
+        for optimizer, lr in ((self.opt_g, now.lr_g), (self.opt_d, now.lr_d)):
+            for group in optimizer.param_groups:
+                group["lr"], group["betas"] = lr, (self.config.beta1, now.beta2)
+        self.ema.halflife_nimg = now.ema_halflife_nimg
+        return now
 
     def _noise(self, count: int, rng: torch.Generator) -> Tensor:
         return torch.randn(count, self.config.z_dim, generator=rng, device=self.device)

@@ -74,9 +74,10 @@ def run(
         trainer.advance(kimg, should_stop)
         if should_stop():
             return
-        means = trainer.tally.read()  # the one wait for the device in a tick
+        means = {**trainer.tally.read(), **trainer.settings()}  # the one wait for the device in a tick
         trained = time.perf_counter()
         reading = trainer.read_balance(held, held_labels)
+        trainer.react(reading)
         word = verdict(reading, list(means.values()))
         fid = None if word == "diverged" else evaluator.score(sampler(trainer.ema.generator, dataset))
         improved = fid is not None and (progress.best_fid is None or fid < progress.best_fid)

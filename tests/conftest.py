@@ -31,8 +31,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _own_process_settings() -> Iterator[None]:
+    """Each test begins as a fresh process does, whatever a trial in it has set."""
     torch.set_num_threads(1)  # sums split over threads differ in their last bits
+    yield
+    torch.set_flush_denormal(False)  # hypothesis wants its subnormal numbers
 
 
 def blobs(count: int, size: int, seed: int) -> tuple[data.Pixels, data.Labels]:

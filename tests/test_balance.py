@@ -15,16 +15,22 @@ from torch import Tensor, nn
 
 from pipeline.balance import (
     COLLAPSED,
+    CONTROL_WIDTH,
     ONE_SIDED,
     PATIENCE,
+    RATIO_MOST,
+    SKIP_MOST,
     Reading,
     Tally,
     as_played,
     auc,
+    brakes,
     from_auc,
     hopeless,
     read,
+    sits_out,
     spread_ratio,
+    steer,
     verdict,
 )
 from pipeline.losses import LOSSES
@@ -241,6 +247,83 @@ def test_nothing_is_hopeless_before_patience_ends() -> None:
         assert not hopeless(game(["d_wins"] * count, [9.0] * count))
 
 
+# ---- The controller
+
+
+def steered(aucs: list[float], control: float = 0.0) -> list[float]:
+    path = []
+    for value in aucs:
+        control = steer(control, value, low=0.6, high=0.9)
+        path.append(control)
+    return path
+
+
+@pytest.mark.parametrize(("value", "sign"), [(1.0, 1), (0.5, -1), (0.0, -1)])
+def test_a_winner_is_held_back_more_and_more_and_never_beyond_the_bound(value: float, sign: int) -> None:
+    path = [sign * control for control in steered([value] * 60)]
+    assert path[:3] == pytest.approx([0.5, 0.75, 0.875])
+    assert path == sorted(path)
+    assert path[-1] == pytest.approx(1)
+    assert max(path) <= 1
+
+
+@pytest.mark.parametrize("start", [1.0, 0.3, -0.7, -1.0])
+@pytest.mark.parametrize("value", [0.6, 0.75, 0.9])
+def test_inside_the_band_control_returns_to_neutral(value: float, start: float) -> None:
+    path = [abs(control) for control in steered([value] * 10, start)]
+    assert path == sorted(path, reverse=True)
+    assert path[-1] == 0.0
+
+
+@pytest.mark.parametrize(("outside", "settled"), [(0.2, 0.2), (0.5, 0.5), (1.0, 1.0), (1.9, 1.0)])
+def test_control_settles_in_proportion_to_what_is_outside(outside: float, settled: float) -> None:
+    distance = outside * CONTROL_WIDTH
+    assert steered([0.9 + distance] * 40)[-1] == pytest.approx(settled)
+    assert steered([0.6 - distance] * 40)[-1] == pytest.approx(-settled)
+
+
+def test_the_law_is_monotone_and_bounded() -> None:
+    values, controls = [i / 200 for i in range(201)], [i / 50 - 1 for i in range(101)]
+    table = torch.tensor([[steer(c, v, 0.6, 0.9) for v in values] for c in controls], dtype=torch.float64)
+    assert (table.diff(dim=0) >= 0).all()
+    assert (table.diff(dim=1) >= 0).all()
+    assert (table.min().item(), table.max().item()) == pytest.approx((-1, 1))
+    assert table.abs().max() <= 1
+
+
+def test_a_nan_steers_nothing() -> None:
+    assert len(set(steered([1.0, math.nan, math.nan]))) == 1
+
+
+def test_a_game_that_answers_is_brought_back_into_its_neighbourhood() -> None:
+    """D too strong by a margin m in logits: each unit of control takes 3 of them off again."""
+    control, seen = 0.0, []
+    for _ in range(60):
+        value = 1 / (1 + math.exp(-(4.5 - 3 * control)))
+        seen.append(value)
+        control = steer(control, value, 0.6, 0.9)
+    assert seen[0] > 0.98
+    assert all(0.9 < value < 0.96 for value in seen[-10:])
+    assert max(seen[-10:]) - min(seen[-10:]) < 0.02  # it rests
+
+
+@pytest.mark.parametrize("control", [0.0, 0.1, 1 / 3, 0.5, 0.9, 1.0])
+def test_turns_sat_out_are_the_share_evenly_spread(control: float) -> None:
+    skipped = [sits_out(control, turn) for turn in range(1000)]
+    for window in (1, 7, 100, 1000):
+        counts = [sum(skipped[i : i + window]) for i in range(1001 - window)]
+        assert all(abs(count - SKIP_MOST * control * window) < 1 + 1e-6 for count in counts)
+    assert not any(sits_out(-control, turn) for turn in range(100))
+
+
+@pytest.mark.parametrize("control", [-1.0, -0.2, 0.0, 0.5, 1.0])
+def test_brakes_are_bounded_and_touch_the_winner_only(control: float) -> None:
+    g, d = brakes(control)
+    assert max(g, d) == 1.0
+    assert d / g == pytest.approx(RATIO_MOST**-control)
+    assert 1 / RATIO_MOST <= d / g <= RATIO_MOST
+
+
 # ---- Tally
 
 
@@ -253,6 +336,8 @@ def test_tally_gives_means_and_starts_anew() -> None:
     assert tuple(means) == Tally.NAMES
     assert (means["loss_d"], means["penalty"], means["loss_g"]) == (3.0, 4.0, 0.0)
     assert set(tally.read().values()) == {0.0}
+    tally.add("loss_d", torch.tensor(5.0))
+    assert tally.read()["loss_d"] == 5.0
 
 
 def test_one_nan_makes_the_mean_nan_and_only_that_one() -> None:

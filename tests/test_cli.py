@@ -125,7 +125,20 @@ def test_settings_are_read_as_toml() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "resume", "report", "validate", "doctor", "register", "evaluate", "sample"]
+    "command",
+    [
+        "run",
+        "resume",
+        "report",
+        "validate",
+        "doctor",
+        "register",
+        "evaluate",
+        "sample",
+        "interpolate",
+        "export",
+        "serve",
+    ],
 )
 def test_help_teaches(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

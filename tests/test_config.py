@@ -48,8 +48,12 @@ def test_names_that_spaces_use_do_not_change() -> None:
     """A field of `TrialConfig` is a key of people's spaces and of old sweeps: rename none."""
     assert list(TrialConfig.fields()) == [
         "architecture", "width_g", "width_d", "depth_g", "depth_d", "z_dim", "conditional",
-        "norm_g", "norm_d", "loss", "penalty", "gamma", "penalty_interval", "n_critic", "d_warmup_kimg",
+        "condition_g", "norm_g", "norm_d", "loss", "penalty", "gamma", "penalty_interval", "n_critic",
+        "d_warmup_kimg",
         "batch_size", "lr_g", "lr_d", "beta1", "beta2", "ema_halflife_kimg",
+        "schedule", "burn_in_kimg", "lr_final", "beta2_final", "gamma_final", "ema_start",
+        "augment", "augment_p", "augment_start", "augment_target", "augment_kimg",
+        "controller", "auc_low", "auc_high",
         "kimg", "tick_kimg", "precision", "seed",
     ]  # fmt: skip
 
@@ -58,10 +62,14 @@ def test_choices_that_spaces_use_stay() -> None:
     """As for the names; new choices may be added."""
     frozen = {
         "architecture": {"mlp", "dcgan", "resnet"},
+        "condition_g": {"embed", "batchnorm"},
         "norm_g": {"none", "batch"},
         "norm_d": {"none", "batch", "layer", "spectral"},
         "loss": {"minimax", "nonsaturating", "hinge", "lsgan", "wasserstein", "relativistic"},
         "penalty": {"none", "r1", "r1r2", "gp", "dragan"},
+        "schedule": {"constant", "cosine"},
+        "augment": {"none", "diffaugment", "ada"},
+        "controller": {"none", "skip", "lr_ratio"},
         "precision": {"float32", "bfloat16"},
     }
     choices = {n: set(f.metadata.get("choices", ())) for n, f in TrialConfig.fields().items()}

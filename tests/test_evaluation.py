@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import evaluation, features, fid
-from pipeline.checkpoint import TrialFolder
-from pipeline.config import TrialConfig
+from pipeline import classifier, evaluation, features, fid
 from pipeline.data import Dataset, load
-from pipeline.errors import CheckpointError, EvaluatorError
-from pipeline.networks import ImageShape, build
+from pipeline.errors import EvaluatorError
+from pipeline.moments import Statistics
 
 N = 400
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    with features._one_thread():
+    with classifier.one_thread():
         yield
 
 
@@ -112,34 +110,6 @@ def test_a_blurred_generator_is_no_copier(evaluators, halves):
     blurred = torch.nn.functional.avg_pool2d(pool, 3, 1, 1).permute(0, 2, 3, 1).to(torch.uint8).numpy()
     found = measured(evaluators, "labelled", drawn(blurred))
     assert found.memorisation == "ok"
-
-
-def test_closeness_is_relative():
-    nearest = torch.tensor([[2.0, 3.0, 4.0], [0.0, 3.0, 4.0], [0.0, 0.0, 0.0]])
-    assert evaluation._ratio(nearest).tolist() == [0.5, 0.0, 1.0]  # thrice the same image: no one's copy
-
-
-def test_auc_counts_ties_by_half():
-    low, high = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])
-    assert evaluation._auc(low, high) == 0.875
-    assert evaluation._auc(high, low) == 0.125
-    assert evaluation._auc(high, high) == 0.5
-
-
-@pytest.mark.parametrize(("spread", "twins", "one_mode", "word"), [
-    (1.0, False, False, "ok"), (0.2, False, False, "collapsed"), (1.0, True, False, "collapsed"),
-    (1.0, False, True, "collapsed"),
-])  # fmt: skip
-def test_each_sign_of_a_collapse_is_enough(spread, twins, one_mode, word):
-    rng = np.random.default_rng(0)
-    pixels = torch.from_numpy(rng.integers(0, 256, (200, 64), dtype=np.uint8))
-    vectors, modes = torch.from_numpy(rng.normal(size=(200, 8))), torch.arange(200) % 4
-    reals = evaluation._Looks(pixels, vectors, modes)
-    other = torch.from_numpy(rng.integers(0, 256, (200, 64), dtype=np.uint8))
-    samples = evaluation._Looks(
-        other[torch.arange(200) // 2] if twins else other, vectors * spread, modes * 0 if one_mode else modes
-    )
-    assert evaluation._collapse(samples, reals, ("a", "b", "c", "d"))["collapse"] == word
 
 
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
@@ -238,65 +208,59 @@ def test_the_deviation_is_that_of_repeated_draws(n, d):
     rng = torch.Generator().manual_seed(0)
     mix = torch.randn(d, d, generator=rng).double() / math.sqrt(d)
     draw = lambda count: torch.randn(count, d, generator=rng).double() @ mix  # noqa: E731
-    real = fid.RealFactor.of(fid.Statistics.of(draw(3000) * 1.5 + 0.3))
+    real = fid.RealFactor.of(Statistics.of(draw(3000) * 1.5 + 0.3))
     batches = [draw(n) for _ in range(60)]
     truth = np.std([fid.frechet_of(real, batch) for batch in batches])
-    told = np.mean([evaluation.frechet_deviation(real, batch) for batch in batches])
+    told = np.mean([fid.frechet_deviation(real, batch) for batch in batches])
     assert told == pytest.approx(truth, rel=0.3)
 
 
-def test_clusters_find_what_is_there():
-    rng = torch.Generator().manual_seed(0)
-    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]]).double()
-    truth = torch.arange(90) % 3
-    found = evaluation._clusters(centres[truth] + torch.randn(90, 2, generator=rng).double(), 3)
-    pairs = {(int(a), int(b)) for a, b in zip(truth, found, strict=True)}
-    assert len(pairs) == 3
+# ---- beside held-out images, and out of a pool
 
 
-def test_large_images_are_shrunk_for_their_neighbours():
-    images = torch.arange(64 * 64, dtype=torch.float32).view(1, 64, 64, 1).div(16).to(torch.uint8)
-    assert evaluation._pixels(images).shape == (1, 32 * 32)
-    assert evaluation._pixels(images.expand(-1, -1, -1, 3)).shape == (1, 16 * 16 * 3)
-    assert evaluation._pixels(images[:, :8, :8]).dtype == torch.uint8
+def test_held_out_and_training_reals_are_compared_evenly(evaluators, halves):
+    data = halves[0]
+    honest, copier = (measured(evaluators, "plain", drawn(pool)) for pool in (halves[1], data.train))
+    assert honest.n_held == len(data.held)
+    assert honest.fid_held < 1.5 * honest.fid_even  # both are of as many images
+    assert copier.fid_held > 1.1 * copier.fid_even
+    assert honest.kid_held == pytest.approx(0, abs=4 * honest.kid_held_error)
+    assert any(f"{len(data.held)} images are held out" in note for note in honest.notes)
+    few = measured(evaluators, "plain", drawn(halves[1]), n=100)
+    assert few.n_held == 100
+    assert not any("held out" in note for note in few.notes)
+    assert any("samples and" in note for note in few.notes)  # few for 64 dimensions
 
 
-# ---- finalists
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 7, 500])
+@pytest.mark.parametrize("kind", ["labelled", "plain"])
+def test_a_fid_does_not_depend_on_batches_or_threads(evaluators, halves, monkeypatch, kind, batch, threads):
+    evaluator = dataclasses.replace(evaluators[kind][1], samples=100)
+    images = torch.from_numpy(halves[1][:100])
+    whole = fid.frechet_of(evaluator.real, evaluator.extractor(images))
+    parts = iter(images.split(batch))
+    monkeypatch.setattr(fid, "BATCH", batch)
+    torch.set_num_threads(threads)
+    assert evaluator.score(lambda n: next(parts)) == pytest.approx(whole, rel=1e-6)
 
 
-def test_finalists_are_measured_and_ranked(evaluators, tmp_path):
+def test_no_sample_of_a_pool_counts_twice(halves):
+    pool = halves[1][:50]
+    sample = evaluation.from_pool(pool, np.arange(50), 0)
+    batches = [sample(20, seed) for seed in (3, 3)]
+    seen = torch.cat([labels for _, labels in batches])
+    assert len(set(seen.tolist())) == 40
+    assert all(np.array_equal(images, pool[labels]) for images, labels in batches)
+    with pytest.raises(EvaluatorError, match="no sample counts twice; got 20 of 10"):
+        sample(20, 0)
+
+
+def test_a_pool_is_measured_in_as_many_batches_as_it_has(evaluators, halves):
     data, evaluator = evaluators["labelled"]
-    config = TrialConfig(architecture="mlp", width_g=8, width_d=8, z_dim=4, conditional=True)
-    shape = ImageShape(8, 1, 10)
-    folders = {}
-    for trial in (3, 5):
-        torch.manual_seed(trial)
-        generator, _ = build(config, shape)
-        folders[trial] = tmp_path / str(trial)
-        state = {"config": config.to_dict(), "shape": dataclasses.asdict(shape), "kimg": 1, "record": {}}
-        TrialFolder(folders[trial]).save_best(1, {**state, "ema": generator.state_dict()})
-    finals = evaluation.finalists(folders, data, dataclasses.replace(evaluator, samples=64), seed=1)
-    assert {final.trial for final in finals} == {3, 5}
-    assert not any(parameter.requires_grad for parameter in finals[0].generator.parameters())
-    keys = [(bool(final.measurement.verdicts), final.measurement.fid) for final in finals]
-    assert keys == sorted(keys)
-    assert finals[0].measurement.n == 64
-    assert finals[0].measurement.label_accuracy is not None
-    again = evaluation.sampler(finals[0].generator, data)(5, 9)
-    assert torch.equal(again[0], evaluation.sampler(finals[0].generator, data)(5, 9)[0])
-    assert again[0].shape == (5, 8, 8, 1)
-
-
-def test_a_finalist_with_a_verdict_comes_last(evaluators, halves, tmp_path, monkeypatch):
-    copier, honest = drawn(halves[0].train, 3.0), drawn(halves[1], 30.0)
-    monkeypatch.setattr(evaluation, "best_generator", lambda folder: (torch.nn.Linear(1, 1), {}))
-    monkeypatch.setattr(evaluation, "sampler", lambda g, data: pools.pop(0))
-    pools = [copier, honest]
-    finals = evaluation.finalists({1: tmp_path, 2: tmp_path}, *evaluators["labelled"])
-    assert [final.trial for final in finals] == [2, 1]
-    assert finals[1].measurement.fid < finals[0].measurement.fid
-
-
-def test_a_finalist_without_a_file_is_told(evaluators, tmp_path):
-    with pytest.raises(CheckpointError, match="no best generator"):
-        evaluation.finalists({0: tmp_path}, *evaluators["labelled"])
+    pool = halves[1][: 2 * 300]
+    sample = evaluation.from_pool(pool, None, 0)
+    found = evaluation.measure(sample, data, evaluator, n=300, seed=0, repeats=2)
+    assert (found.n, found.repeats) == (300, 2)
+    one = evaluation.measure(evaluation.from_pool(pool, None, 0), data, evaluator, n=300, seed=0, repeats=1)
+    assert one.fid_high - one.fid_low > found.fid_high - found.fid_low

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import features
+from pipeline import classifier, features
 from pipeline.data import Dataset, load
 from pipeline.errors import EvaluatorError
 
@@ -27,13 +27,13 @@ def images(n=80, size=8, channels=1, classes=2, seed=0) -> Dataset:
 @pytest.fixture(autouse=True)
 def one_thread():
     """Small images on busy cores: a second thread only waits."""
-    with features._one_thread():
+    with classifier.one_thread():
         yield
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(features, "_STEPS", 12)
+    monkeypatch.setattr(classifier, "_STEPS", 12)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_training_is_deterministic_and_leaves_the_process_alone(quick, tmp_path,
     torch.random.set_rng_state(state)
     torch.rand(1)
     assert torch.equal(torch.random.get_rng_state(), expected)
-    with features._one_thread():
-        net = features._train_classifier(images())
-    assert hashes == {features._hash(features._CLASSIFIER_VERSION, net.state_dict())}
+    with classifier.one_thread():
+        net = classifier.train(images())
+    assert hashes == {features._hash(classifier.VERSION, net.state_dict())}
 
 
 def test_other_images_give_another_hash(quick, tmp_path):
@@ -181,6 +181,75 @@ def test_a_pickle_in_place_of_weights_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+OWN = """
+import torch
+
+def net(size, channels):
+    return torch.nn.Sequential(Scale(), torch.nn.Flatten(), torch.nn.Linear(size * size * channels, 5))
+
+class Scale(torch.nn.Module):
+    def forward(self, images):
+        return images / 255
+
+def sums(size, channels):
+    return lambda images: images.float().sum((1, 2))
+
+def none(size, channels):
+    return lambda images: images.float()
+
+def broken(size, channels):
+    raise OSError("no weights")
+
+def neighbours(size, channels):
+    return lambda images: images.float().flatten(1) - images.float().flatten(1).mean(0)
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "dim"), [("mine:net", 5), ("mine:sums", 1)])
+def test_an_extractor_of_ones_own(own, name, dim):
+    data = images()
+    extractor = features.build(name, data, code=own)
+    pixels = torch.from_numpy(data.train)
+    found = extractor(pixels)
+    assert (extractor.name, extractor.dim, found.shape, found.dtype) == (name, dim, (80, dim), torch.float32)
+    (own / "mine.py").unlink()  # it travels without its file
+    shipped, moved = pickle.loads(pickle.dumps(extractor)), extractor.to("cpu")
+    assert torch.equal(shipped(pixels), found)
+    assert torch.equal(moved(pixels), found)
+    assert shipped.hash == moved.hash == extractor.hash
+
+
+def test_its_hash_covers_its_file(own):
+    first = features.build("mine:sums", images(), code=own).hash
+    assert features.build("mine:sums", images(), code=own).hash == first
+    assert features.build("mine:sums", images(channels=3, classes=0), code=own).hash != first
+    (own / "mine.py").write_text(OWN + "# changed")
+    assert features.build("mine:sums", images(), code=own).hash != first
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mine:none", r"shape \(4, 8, 8, 1\)"),
+        ("mine:broken", "OSError: no weights"),
+        ("mine:absent", "absent"),
+        ("absent:net", r"absent\.py: No such file"),
+        ("mine:neighbours", "other features for the same image"),
+        ("dinov2", "module:function, which returns that network"),
+        ("clip", "a function of yours"),
+    ],
+)
+def test_an_extractor_that_is_none_is_refused(own, name, told):
+    with pytest.raises(EvaluatorError, match=told):
+        features.build(name, images(), code=own)
+
+
 @pytest.mark.slow
 def test_inception_from_a_local_file(tmp_path, monkeypatch):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -190,14 +259,31 @@ def test_inception_from_a_local_file(tmp_path, monkeypatch):
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         empty = tmp_path / "empty.pth"
         random = FeatureExtractorInceptionV3("r", ["2048"], feature_extractor_weights_path=empty)
-    torch.save(random.state_dict(), tmp_path / "weights.pth")
     grey = images(size=8)
+    pixels = torch.from_numpy(grey.train[:4])
+    rgb = pixels.permute(0, 3, 1, 2).repeat(1, 3, 1, 1)
+    calibrate(random, rgb)
+    torch.save(random.state_dict(), tmp_path / "weights.pth")
     extractor = features.build("inception", grey, weights=str(tmp_path / "weights.pth"))
-    pixels = torch.from_numpy(grey.train[:2])
-    found = extractor(pixels)
-    assert found.shape == (2, 2048)
-    torch.testing.assert_close(found, random(pixels.permute(0, 3, 1, 2).repeat(1, 3, 1, 1))[0])
+    found, theirs = extractor(pixels), random(rgb)[0]
+    assert found.shape == (4, 2048)
+    assert theirs.std() > 0.01  # features that mean something
+    torch.testing.assert_close(found, theirs, rtol=1e-3, atol=1e-3)
     assert extractor.hash == extractor.to("cpu").hash
+
+
+@torch.no_grad()
+def calibrate(net, images):
+    """Random weights whose activations have a scale: the default ones give features near 1e-8."""
+    torch.manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+    net.train()(images)
+    net.eval()
 
 
 @pytest.mark.slow
@@ -209,7 +295,7 @@ def test_mnist_classifier_is_good_and_fast(tmp_path):
     held = extractor(torch.from_numpy(data.held)) / extractor.net.scale
     accuracy = (extractor.net.classes(held).argmax(1).numpy() == data.held_labels).mean()
     pixels = torch.from_numpy(data.train[:2000])
-    with features._one_thread():
+    with classifier.one_thread():
         extractor(pixels)
         started = time.process_time()
         found = extractor(pixels)
@@ -226,5 +312,5 @@ def test_hash_covers_every_weight(quick, tmp_path):
     state = extractor.net.state_dict()
     for name in state:
         nudged = dict(state) | {name: state[name] + 1e-3}
-        assert features._hash(features._CLASSIFIER_VERSION, nudged) != extractor.hash
+        assert features._hash(classifier.VERSION, nudged) != extractor.hash
     assert features._hash("classifier-2", state) != extractor.hash

@@ -14,7 +14,8 @@ import torch
 from pipeline import features, fid
 from pipeline.data import Dataset, load
 from pipeline.errors import EvaluatorError
-from pipeline.fid import RealFactor, Statistics
+from pipeline.fid import RealFactor
+from pipeline.moments import Statistics
 
 
 def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
@@ -30,24 +31,6 @@ def by_sqrtm(x, y):
     s1, s2 = np.cov(x.numpy().T), np.cov(y.numpy().T)
     root = scipy.linalg.sqrtm(s1 @ s2).real
     return float((x.mean(0) - y.mean(0)).square().sum()) + np.trace(s1 + s2 - 2 * root)
-
-
-def test_statistics_are_numpys():
-    x = gaussian(50, 7, shift=1000.0)
-    found = Statistics.of(x.float())
-    np.testing.assert_allclose(found.mean.numpy(), x.float().double().numpy().mean(0), rtol=1e-14)
-    np.testing.assert_allclose(found.cov.numpy(), np.cov(x.float().double().numpy().T), rtol=1e-10)
-
-
-@pytest.mark.parametrize("batch", [1, 7, 50, 1000])
-def test_moments_do_not_depend_on_the_batches(batch):
-    x, moments = gaussian(100, 5, shift=50.0), fid.Moments()
-    for part in x.split(batch):
-        moments.add(part)
-    whole, found = Statistics.of(x), moments.statistics()
-    assert found.n == 100
-    torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
-    torch.testing.assert_close(found.cov, whole.cov, rtol=1e-10, atol=1e-12)
 
 
 def test_one_vector_has_no_covariance():
@@ -144,58 +127,6 @@ def test_kid_needs_some_vectors():
         fid.kid(gaussian(9, 2), gaussian(3, 2))
 
 
-def test_manifold_of_constructed_sets():
-    line = torch.arange(10.0)[:, None]  # k-th neighbours at most k away
-    same = fid.manifold(line, line)
-    assert same[:2] == (1.0, 1.0)
-    assert same.coverage == 1.0
-    assert fid.manifold(line, line + 100) == (0.0, 0.0, 0.0, 0.0)
-    half = fid.manifold(torch.cat([line, line + 100]), torch.cat([line, line + 0.1]))
-    assert half.precision == 1.0
-    assert half.recall == half.coverage == 0.5
-    stray = fid.manifold(line, torch.cat([line[:5], line[:5] + 1000]))
-    assert stray.precision == 0.5
-
-
-def test_density_of_constructed_sets():
-    real = torch.tensor([[0.0], [1.0], [2.0], [50.0]])
-    # k=1: balls of radius 1, 1, 1 and 48; a sample at 1.0 lies in the first three (it is 49 from the last)
-    assert fid.manifold(real, torch.tensor([[1.0], [1.0]]), k=1, k_density=1).density == 3.0
-
-
-def test_manifold_by_the_definitions():
-    x, y = gaussian(40, 3), gaussian(30, 3, 1, scale=1.5, shift=0.7)
-
-    def radius(points, k):
-        return torch.cdist(points, points).sort(1).values[:, k]  # column 0 is the point itself
-
-    across = torch.cdist(y, x)
-    near = across <= radius(x, 5)
-    found = fid.manifold(x, y)
-    assert found.precision == pytest.approx(float((across <= radius(x, 3)).any(1).double().mean()))
-    assert found.recall == pytest.approx(float((across <= radius(y, 3)[:, None]).any(0).double().mean()))
-    assert found.density == pytest.approx(float(near.sum()) / (5 * 30))
-    assert found.coverage == pytest.approx(float(near.any(0).double().mean()))
-    assert 0 < found.recall < 1
-    assert 0 < found.precision < 1
-
-
-def test_blocks_change_nothing(monkeypatch):
-    x, y = gaussian(37, 4), gaussian(23, 4, 1)
-    whole = fid.manifold(x, y), fid.nearest_to(y, x, 3), fid.nearest_within(x, 2)
-    monkeypatch.setattr(fid, "_BLOCK", 5)
-    assert fid.manifold(x, y) == whole[0]
-    for found, expected in zip(fid.nearest_to(y, x, 3), whole[1], strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(fid.nearest_within(x, 2), whole[2], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(whole[1][0], torch.cdist(y, x).topk(3, largest=False).values)
-
-
-def test_nearest_within_finds_twins_but_not_itself():
-    points = torch.tensor([[7, 7], [7, 7], [7, 11]], dtype=torch.uint8)
-    assert fid.nearest_within(points, 1).flatten().tolist() == [0.0, 0.0, 4.0]
-
-
 # ---- the evaluator
 
 
@@ -288,49 +219,6 @@ def test_hash_says_what_a_fid_depends_on(evaluator, digits, tmp_path):
 def test_it_pickles_and_scores_the_same(evaluator, digits):
     shipped = pickle.loads(pickle.dumps(evaluator))
     assert shipped.score(stream(digits.train)) == evaluator.score(stream(digits.train))
-
-
-class Counting(features.PixelExtractor):
-    calls = 0
-
-    def __call__(self, images):
-        Counting.calls += 1
-        return super().__call__(images)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "pickle", "nan", "shape", "empty"])
-def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
-    extractor = Counting(8, 1)
-    first = fid.build_evaluator(digits, extractor, 300, tmp_path)
-    Counting.calls = 0
-    again = fid.build_evaluator(digits, extractor, 300, tmp_path)
-    assert Counting.calls == 0  # read from the cache
-    assert torch.equal(again.real.root, first.real.root)
-    (path,) = (tmp_path / "statistics").iterdir()
-    n, mean, cov = len(digits.train), first.real.mean.numpy(), np.eye(64)
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-500])
-    elif damage == "garbage":
-        path.write_bytes(b"\x00" * 4000)
-    elif damage == "pickle":
-        np.savez(path, n=n, mean=np.array([{}], dtype=object), cov=cov)
-    elif damage == "nan":
-        np.savez(path, n=n, mean=mean * math.nan, cov=cov)
-    elif damage == "shape":
-        np.savez(path, n=n, mean=mean[:-1], cov=cov)
-    else:
-        path.write_bytes(b"")
-    mended = fid.build_evaluator(digits, extractor, 300, tmp_path)
-    assert Counting.calls > 0
-    torch.testing.assert_close(mended.real.root, first.real.root)
-    assert [p.name for p in (tmp_path / "statistics").iterdir()] == [path.name]
-
-
-def test_cache_that_cannot_be_written_is_told(digits, tmp_path):
-    (tmp_path / "statistics").write_text("in the way")
-    said: list[str] = []
-    fid.build_evaluator(digits, features.build("pixels", digits), 300, tmp_path, say=said.append)
-    assert "not cached" in said[0]
 
 
 @pytest.mark.parametrize(("samples", "warned"), [(300, False), (200, True)])

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pipeline.data import to_float
 from pipeline.errors import ConfigError
-from pipeline.networks import Ema, Generator, ImageShape, build, parameters_of, to_uint8
+from pipeline.networks import (
+    Ema,
+    Generator,
+    ImageShape,
+    build,
+    check,
+    copy_code,
+    hashes,
+    parameters_of,
+    to_uint8,
+    use_code,
+)
+from pipeline.networks.parts import ClassNorm
 
 FAMILIES = ("mlp", "dcgan", "resnet")
 SIZES = [("mlp", 17), ("mlp", 9)] + [(family, size) for family in FAMILIES for size in (8, 16, 28, 32, 64)]
@@ -255,3 +273,243 @@ def test_ema_follows_weights_that_were_loaded() -> None:
     ema.generator.load_state_dict({"body.weight": torch.full((1, 1), 9.0)})
     ema.update(1, 1)
     assert ema.generator.body.weight.item() == 3.0
+
+
+# ---- conditional batch norm
+
+
+@pytest.mark.parametrize("family", ["mlp", "dcgan"])
+def test_each_class_has_its_own_gain_and_bias(tiny: Any, family: str) -> None:
+    """Class k's images are those of plain batch norm with k's rows as its gain and bias."""
+    config = tiny(architecture=family, conditional=True, condition_g="batchnorm")
+    generator, _ = build(config, ImageShape(8, 1, 3))
+    norms = [m for m in generator.modules() if isinstance(m, ClassNorm)]
+    for norm in norms:
+        nn.init.normal_(norm.gain.weight)
+        nn.init.normal_(norm.bias.weight)
+    z = torch.randn(16, 8)
+    for label in range(3):
+        x = z
+        for module in generator.body:
+            if isinstance(module, ClassNorm):
+                gain, bias = module.gain.weight[label], module.bias.weight[label]
+                x = nn.functional.batch_norm(x, None, None, gain, bias, training=True)
+            else:
+                x = module(x)
+        torch.testing.assert_close(generator(z, torch.full((16,), label)), torch.tanh(x))
+    assert norms
+    assert generator.embed is None
+
+
+def test_fresh_classes_are_alike_and_learn_apart(tiny: Any) -> None:
+    generator, _ = build(tiny(conditional=True, condition_g="batchnorm"), ImageShape(8, 1, 3))
+    labels = torch.tensor([0, 0, 2, 2])
+    torch.autograd.backward(generator(torch.randn(4, 8), labels).square().sum())
+    norm = next(m for m in generator.modules() if isinstance(m, ClassNorm))
+    assert torch.equal(norm.gain.weight, torch.ones_like(norm.gain.weight))
+    moved = norm.bias.weight.grad.abs().sum(1) > 0
+    assert moved.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"architecture": "resnet"}, {"norm_g": "none"}, {"condition_g": "embed"}]
+)
+def test_where_g_has_no_batch_norm_the_class_is_embedded(tiny: Any, changes: dict[str, str]) -> None:
+    config = tiny(**{"conditional": True, "condition_g": "batchnorm", **changes})
+    generator, _ = build(config, ImageShape(8, 1, 3))
+    assert generator.embed is not None
+    assert not any(isinstance(m, ClassNorm) for m in generator.modules())
+
+
+def test_condition_g_means_nothing_without_labels(tiny: Any) -> None:
+    torch.manual_seed(0)
+    plain, _ = build(tiny(), ImageShape(8, 1, 3))
+    torch.manual_seed(0)
+    asked, _ = build(tiny(condition_g="batchnorm"), ImageShape(8, 1, 3))
+    assert plain.state_dict().keys() == asked.state_dict().keys()
+    assert torch.equal(plain(torch.ones(2, 8)), asked(torch.ones(2, 8)))
+
+
+# ---- networks of the user's own
+
+README = Path(__file__).parent.parent / "README.md"
+LINEAR = """
+from torch import nn
+def build(config, shape):
+    pixels = shape.channels * shape.size ** 2
+    image = (shape.channels, shape.size, shape.size)
+    g = nn.Sequential(nn.Linear(config.z_dim, pixels), nn.Tanh(), nn.Unflatten(1, image))
+    return g, nn.Sequential(nn.Flatten(), nn.Linear(pixels, 1), nn.Flatten(0))
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """code(text) writes mine.py and lets this process run it; nothing is trusted afterwards."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "mine.py").write_text(text)
+        use_code(tmp_path)
+        return tmp_path
+
+    yield write
+    use_code(None)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_example_of_the_readme(tiny: Any, code: Any, channels: int, conditional: bool) -> None:
+    example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
+    example = example.partition("```")[0]
+    assert example.count("\n") < 40
+    code(example)
+    config = tiny(architecture="mine:build", conditional=conditional)
+    shape = ImageShape(28, channels, 10)
+    check(config, shape)
+    generator, discriminator = build(config, shape)
+    assert (generator.z_dim, generator.classes) == (8, 10 if conditional else 0)
+    labels = torch.tensor([0, 1, 2, 3]) if conditional else None
+    scores = discriminator(generator(torch.randn(4, 8), labels), labels)
+    assert scores.shape == (4,)
+    torch.autograd.backward(scores.sum())
+    assert all(p.grad is not None for p in generator.body.start.parameters())
+
+
+def test_two_plain_modules_train_and_average(make_trainer: Any, code: Any) -> None:
+    code(LINEAR)
+    trainer = make_trainer(architecture="mine:build", penalty="r1", norm_d="spectral")
+    assert any("parametrizations" in name for name, _ in trainer.D.named_parameters())
+    trainer.advance(1)
+    assert all(math.isfinite(mean) for mean in trainer.tally.read().values())
+    z = torch.randn(3, 8)
+    assert not torch.equal(trainer.ema.generator(z), trainer.G(z))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("def build(:", ["mine.py can be imported", "SyntaxError", "line 1"]),
+        ("import no_such_thing", ["mine.py can be imported", "no_such_thing", "line 1"]),
+        ("def biuld(config, shape): ...", ["has the function", "got build", "'biuld'"]),
+        ("x = 1", ["has the function", "add def build(config, shape)"]),
+        ("def build(config): ...", ["mine:build makes networks", "TypeError"]),
+        ("def build(config, shape):\n    y = 1\n    return 1 / 0", ["ZeroDivisionError", "(line 3)"]),
+        ("def build(config, shape): return 3", ["returns (G, D)", "got int"]),
+        ("def build(config, shape): return 'a', 'b'", ["returns (G, D)", "tuple of str, str"]),
+        (LINEAR.replace("nn.Tanh()", "nn.Identity()").replace("g = ", "import torch; g = ").replace(
+            "return g,", "nn.init.constant_(g[0].bias, 9.0); return g,"), ["lie in [-1, 1]", "nn.Tanh()"]),
+        (LINEAR.replace("return g,", "nn.init.constant_(g[0].bias, float('nan')); return g,"), ["nan"]),
+        (LINEAR.replace("nn.Unflatten(1, image)", "nn.Identity()"), ["G draws (2, 1, 8, 8)", "(2, 64)"]),
+        (LINEAR.replace("config.z_dim, pixels", "3, pixels"), ["G draws from z (2,8)", "RuntimeError"]),
+        (LINEAR.replace("nn.Flatten(0)", "nn.Identity()"), ["one logit per image", "float32 (2, 1)"]),
+        (LINEAR.replace("nn.Linear(pixels, 1)", "nn.Linear(3, 1)"), ["D judges", "RuntimeError"]),
+        (LINEAR.replace("nn.Linear(pixels, 1), nn.Flatten(0)", "nn.AvgPool1d(64), nn.Flatten(0)"),
+         ["D has weights to train", "got none"]),
+        (LINEAR.replace("return g, nn", "return nn.Sequential(g, nn.Flatten(), nn.Linear(64, 64), "
+         "nn.Tanh(), nn.Unflatten(1, (1, 8, 8))).half(), nn"), ["RuntimeError"]),
+    ],
+)  # fmt: skip
+def test_wrong_networks_are_told_in_a_line(tiny: Any, code: Any, text: str, parts: list[str]) -> None:
+    code(text)
+    with pytest.raises(ConfigError) as caught:
+        check(tiny(architecture="mine:build"), ImageShape(8, 1))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert all(part in line for part in parts), line
+
+
+def test_conditional_networks_are_given_labels(tiny: Any, code: Any) -> None:
+    code(LINEAR)  # two modules that take no labels
+    with pytest.raises(ConfigError, match="TypeError"):
+        check(tiny(architecture="mine:build", conditional=True), ImageShape(8, 1, 3))
+
+
+def test_code_runs_from_the_named_folder_only(tiny: Any, code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = code(LINEAR)
+    for module, fix in (("os", "beside a space of your own"), ("min", "'mine'")):
+        with pytest.raises(ConfigError, match="beside the space; got .*No such file") as caught:
+            build(tiny(architecture=f"{module}:getcwd"), ImageShape(8, 1))
+        assert fix in caught.value.fix or module == "os"
+    monkeypatch.chdir(folder)
+    use_code(None)
+    with pytest.raises(ConfigError, match="`run` and `resume` only; got mine.py"):
+        build(tiny(architecture="mine:build"), ImageShape(8, 1))
+
+
+def test_a_file_is_loaded_once_and_again_when_it_changes(tiny: Any, code: Any, tmp_path: Path) -> None:
+    count = "import pathlib; p = pathlib.Path(__file__).parent / 'count'\n"
+    count += "p.write_text(p.read_text() + 'x' if p.exists() else 'x')\n"
+    for text, loads in ((count + LINEAR, 1), (count + LINEAR, 1), (count + LINEAR + "# new\n", 2)):
+        code(text)
+        build(tiny(architecture="mine:build"), ImageShape(8, 1))
+        assert (tmp_path / "count").read_text() == "x" * loads
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["count", "mine.py"]  # no bytecode
+
+
+def test_code_travels_as_it_was_checked(code: Any, tmp_path: Path) -> None:
+    folder = code(LINEAR)
+    known = hashes(["dcgan", "mine:build", "mine:other"], folder)
+    assert list(known) == ["mine"]
+    copy_code(known, folder, tmp_path / "code")
+    assert hashes(["mine:build"], tmp_path / "code") == known
+    code(LINEAR + "# other\n")
+    with pytest.raises(ConfigError, match="as they were checked"):
+        copy_code(known, folder, tmp_path / "code")
+    assert hashes(["dcgan"], None) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"architecture": "mine:build"}, {"condition_g": "batchnorm"}])
+def test_new_generators_can_be_registered(tiny: Any, code: Any, tmp_path: Path, changes: Any) -> None:
+    from pipeline import registry
+
+    example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
+    code(example.partition("```")[0])
+    generator, _ = build(tiny(conditional=True, **changes), ImageShape(8, 1, 3))
+    packed = registry.from_packed(registry.pack(generator, tmp_path / "packed", {}))
+    images, labels = packed.sample(5, 0)
+    assert images.shape == (5, 8, 8, 1)
+    with torch.no_grad():
+        z = torch.from_numpy(np.random.default_rng([0, 0]).standard_normal((32, 8), dtype=np.float32))
+        labels_ = torch.zeros(32, dtype=torch.int64)
+        labels_[:5] = torch.from_numpy(labels)
+        expected = to_uint8(generator.eval()(z, labels_))[:5].numpy()
+    assert np.abs(expected.astype(int) - images).max() <= 1
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_sweep_with_networks_of_ones_own(tmp_path: Path) -> None:
+    """The file travels in the sweep's folder: a resume needs the original no more, a run refuses another."""
+    (tmp_path / "mine.py").write_text(LINEAR)
+    space = '[fixed]\narchitecture = "mine:build"\nkimg = 2\ntick_kimg = 1\n'
+    (tmp_path / "own.toml").write_text(space + "[search]\nlr_g = { float = [1e-4, 1e-2], log = true }\n")
+    run = [
+        "run",
+        "--space",
+        str(tmp_path / "own.toml"),
+        "--data",
+        "digits",
+        "--extractor",
+        "pixels",
+        "--quiet",
+    ]
+    run += ["--out", str(tmp_path / "runs"), "--concurrency", "1"]
+
+    def gansweep(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+        return done.returncode, done.stderr
+
+    assert gansweep(*run, "--trials", "1") == (0, "")
+    root = tmp_path / "runs" / "own"
+    assert (root / "code" / "mine.py").read_text() == LINEAR
+    (tmp_path / "mine.py").write_text(LINEAR + "# other\n")
+    code, line = gansweep(*run, "--trials", "2")
+    assert code == 2
+    assert "another code" in line
+    (tmp_path / "mine.py").unlink()
+    assert gansweep("resume", str(root), "--trials", "2", "--quiet")[0] == 0
+    assert json.loads((root / "trials/1/records.jsonl").read_text().splitlines()[0])["fid"] > 0

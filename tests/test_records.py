@@ -32,7 +32,8 @@ def test_names_that_charts_use_do_not_change() -> None:
     assert list(METRICS) == [
         "fid", "best_fid", "objective", "balance", "auc", "overfit", "score_real", "score_fake",
         "sign_real", "sign_fake", "accuracy_real", "accuracy_fake", "loss_d", "loss_g", "penalty",
-        "grad_norm_d", "grad_norm_g", "diversity", "images_per_sec", "train_seconds", "eval_seconds",
+        "grad_norm_d", "grad_norm_g", "diversity", "augment_p", "control", "images_per_sec",
+        "train_seconds", "eval_seconds",
     ]  # fmt: skip
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +18,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
-from test_tracker import Server
+from test_tracker import Server, free_port
 from torch import nn
 
+from pipeline import features
+from pipeline.data import Dataset, fingerprint
 from pipeline.errors import RegistryError
+from pipeline.fid import Evaluator, build_evaluator
 from pipeline.registered_model import BLOCK, Refused, vet
-from pipeline.registry import decide, from_packed, load, pack, register, set_alias
+from pipeline.registry import decide, entry, fetched, from_packed, load, pack, register, set_alias
+from pipeline.registry.entry import fid_of
 
 pytestmark = pytest.mark.mlflow
 
@@ -226,6 +233,9 @@ def test_an_archive_with_anything_else_in_it_stays_closed(
 # Promotion
 
 
+INTERVAL = {"evaluator": "e", "fid_low": "9.0", "fid_high": "11.0"}  # one to each side
+
+
 @pytest.mark.parametrize(
     ("facts", "champion", "alias"),
     [
@@ -237,8 +247,12 @@ def test_an_archive_with_anything_else_in_it_stays_closed(
         ({"fid": 9.0}, {"fid": "10.0"}, "candidate"),
         ({"fid": 9.0, "evaluator": "e"}, {"evaluator": "e"}, "champion"),
         ({"fid": 9.0, "evaluator": "e"}, {"fid": "NaN", "evaluator": "e"}, "champion"),
-        ({"fid": None, "evaluator": "e"}, None, "candidate"),
-        ({"fid": math.nan, "evaluator": "e"}, {"fid": "10.0", "evaluator": "e"}, "candidate"),
+        ({"fid": None, "evaluator": "e"}, None, None),
+        ({"fid": math.nan, "evaluator": "e"}, {"fid": "10.0", "evaluator": "e"}, None),
+        ({**INTERVAL, "fid": 8.5}, {"fid": "10.0", "evaluator": "e"}, "champion"),
+        ({**INTERVAL, "fid": 9.5}, {"fid": "10.0", "evaluator": "e"}, "candidate"),
+        ({"fid": 9.5, "evaluator": "e"}, {**INTERVAL, "fid": "10.0"}, "candidate"),
+        ({"fid": 8.5, "evaluator": "e"}, {**INTERVAL, "fid": "10.0"}, "champion"),
         ({"fid": 1.0, "evaluator": "e", "withhold": ["copies"]}, None, None),
     ],
 )
@@ -253,49 +267,200 @@ def test_who_becomes_champion(
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """An sqlite registry with two versions of 'gan': 1 verified (fid 40), 2 better (fid 30, champion)."""
+    """A real MLflow server over HTTP (sqlite) with two versions of 'gan': 1 verified by its fid, 2 better."""
 
     folder: Path
     uri: str
     packing: Callable[..., Path]
-    aliases: tuple[str | None, ...] = ()
+    first: Any = None
+    second: Any = None
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def add(self, seed: int, fid: float | None = None, name: str = "gan", **options: Any) -> Any:
         options.setdefault("verify", False)
-        facts = {**FACTS, "fid": fid, **options.pop("facts", {})}
+        facts = {**FACTS, **self.facts, "fid": fid, **options.pop("facts", {})}
         return register(self.packing(3, seed), tracking_uri=self.uri, name=name, facts=facts, **options)
 
     def load(self, model: str) -> Any:
         return load(model, tracking_uri=self.uri)
 
-    def version(self, number: int, name: str = "gan") -> Any:
+    def client(self) -> Any:
         from mlflow import MlflowClient
 
-        return MlflowClient(self.uri, self.uri).get_model_version(name, str(number))
+        return MlflowClient(self.uri, self.uri)
+
+    def version(self, number: int, name: str = "gan") -> Any:
+        return self.client().get_model_version(name, str(number))
+
+    def aliases(self, name: str) -> dict[str, int]:
+        return {key: int(value) for key, value in self.client().get_registered_model(name).aliases.items()}
+
+
+def judge() -> Evaluator:
+    """A fid by pixels of 100 samples against noise that looks like TinyGenerator's images."""
+    rng = np.random.default_rng(0)
+    train, held = (rng.integers(0, 255, (count, 8, 8, 2), np.uint8) for count in (120, 64))
+    noise = Dataset("noise", train, held, None, None, (), fingerprint(train, held, None, None))
+    return build_evaluator(noise, features.build("pixels", noise), 100)
+
+
+def measured(packed: Path) -> dict[str, Any]:
+    """The facts that this generator's own fid makes."""
+    fid = fid_of(judge(), from_packed(packed).sample(100, seed=1)[0])
+    return {"fid": fid, "fid_low": 0.8 * fid, "fid_high": 1.2 * fid, "evaluator": judge().hash}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, packing: Callable[..., Path]) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("registry")
-    before = Path.cwd()
-    os.chdir(folder)  # MLflow must leave nothing in the working directory
-    store = Store(folder, f"sqlite:///{folder}/out/mlflow.db", packing)
-    first = store.add(0, 40.0, verify=True)
-    second = store.add(1, 30.0)
-    yield dataclasses.replace(store, aliases=(first.alias, second.alias))
-    os.chdir(before)
+    server = Server(folder)
+    try:
+        server.start()
+        facts = measured(packing())
+        (packing() / "card").mkdir()
+        (packing() / "card" / "README.md").write_text("# a card\n")
+        store = Store(folder, server.uri, packing, facts={"evaluator": facts["evaluator"]})
+        run = store.client().create_run("0").info.run_id
+        first = store.add(0, facts["fid"], verify=True, facts=facts, evaluator=judge(), run_id=run)
+        second = store.add(1, facts["fid"] / 2)
+        yield dataclasses.replace(store, first=first, second=second)
+    finally:
+        server.kill()
 
 
-def test_first_and_better_versions_become_champion(store: Store) -> None:
-    assert store.aliases == ("champion", "champion")
-    assert store.version(2).aliases == ["champion"]
-    assert {path.name for path in store.folder.iterdir()} == {"out"}
-    assert {path.name for path in (store.folder / "out").iterdir()} == {"mlflow.db", "artifacts"}
+def test_a_version_is_verified_in_a_fresh_process_and_by_its_fid(store: Store) -> None:
+    assert (store.first.version, store.first.alias) == (1, "champion")
+    tags = store.version(1).tags
+    low, high = (float(tags[key]) for key in ("fid_low", "fid_high"))
+    found = re.fullmatch(
+        r"loaded fresh, draws the same images, fid ([\d.]+) in \[.*\]", tags["gansweep.verified"]
+    )
+    assert found is not None
+    assert low <= float(found[1]) <= high
+
+
+def test_its_card_lies_in_the_model_and_in_its_run(store: Store) -> None:
+    version = store.version(1)
+    assert [file.path for file in store.client().list_artifacts(version.run_id, "model_card")] == [
+        "model_card/README.md"
+    ]
+    with fetched("models:/gan/1", tracking_uri=store.uri) as folder:
+        assert (folder / "card" / "README.md").read_text() == "# a card\n"
+
+
+def test_what_has_another_fid_is_not_registered(store: Store) -> None:
+    facts = measured(store.packing(3, 1))
+    wrong = {"fid": 2 * facts["fid"], "fid_low": 1.9 * facts["fid"], "fid_high": 2.1 * facts["fid"]}
+    with pytest.raises(RegistryError, match=r"the fid it claims; got fid [\d.]+ and [\d.]+, not in \["):
+        store.add(1, name="wrong", verify=True, facts={**facts, **wrong}, evaluator=judge())
+    assert store.client().search_model_versions("name = 'wrong'") == []
+    with pytest.raises(RegistryError, match="have changed since its fid was measured"):
+        store.add(1, name="wrong", verify=True, facts={"evaluator": "another"}, evaluator=judge())
+
+
+def test_what_draws_other_images_or_nothing_is_not_registered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, _ = from_packed(store.packing(3, 1)).sample(5, entry.PROBE_SEED)
+    with monkeypatch.context() as patch:  # a machine on which the generator draws something else
+        patch.setattr(
+            entry.Verifier, "_probe", lambda self, model, folder, n: np.save(f"{folder}/few.npy", other)
+        )
+        with pytest.raises(RegistryError, match="draws the same images.*; got other images"):
+            store.add(0, name="unverified", verify=True)
+    monkeypatch.setattr(entry, "PROBE_SEC", 0.2)
+    with pytest.raises(RegistryError, match="no images after 0.2 s"):
+        store.add(0, name="unverified", verify=True)
+    assert store.client().search_model_versions("name = 'unverified'") == []
+
+
+def test_a_store_in_a_file_leaves_nothing_beside_it(
+    tmp_path: Path, packing: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/out/mlflow.db"
+    done = register(packing(), tracking_uri=uri, name="gan", facts=FACTS, verify=False)
+    assert done.alias == "champion"
+    assert len(load("models:/gan@champion", tracking_uri=uri).sample(3)[0]) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mlflow.db", "artifacts"}
+
+
+# The rule of promotion, over HTTP
+
+
+def test_a_better_version_becomes_champion(store: Store) -> None:
+    assert (store.second.version, store.second.alias) == (2, "champion")
+    assert "by more than the interval" in store.second.reason
+    assert store.aliases("gan")["champion"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "alias", "reason", "holds"),
+    [
+        ("better", {"fid": 30.0}, "champion", "beats the champion's 40", {"champion": 2}),
+        ("near", {"fid": 39.0, "fid_low": 37.0, "fid_high": 41.0}, "candidate", "within the interval",
+         {"champion": 1, "candidate": 2}),
+        ("worse", {"fid": 41.0}, "candidate", "does not beat", {"champion": 1, "candidate": 2}),
+        ("foreign", {"fid": 1.0, "evaluator": "other"}, "candidate", "another evaluator",
+         {"champion": 1, "candidate": 2}),
+        ("copier", {"fid": 1.0, "withhold": ["copies training images", "collapsed"]}, None,
+         "withheld: copies training images; collapsed", {"champion": 1}),
+        ("unmeasured", {"fid": None}, None, "its fid is missing", {"champion": 1}),
+    ],
+)  # fmt: skip
+def test_the_rule_of_promotion(
+    store: Store, name: str, facts: dict[str, Any], alias: str | None, reason: str, holds: dict[str, int]
+) -> None:
+    assert store.add(0, 40.0, name=name).alias == "champion"
+    done = store.add(1, name=name, facts=facts)
+    assert (done.version, done.alias) == (2, alias)
+    assert reason in done.reason
+    assert store.aliases(name) == holds
+
+
+def test_how_far_it_may_rise_can_be_bounded(store: Store) -> None:
+    never = store.add(0, 40.0, name="bounded", promote="never")
+    assert (never.alias, store.aliases("bounded")) == (None, {})
+    candidate = store.add(1, 30.0, name="bounded", promote="candidate")
+    assert (candidate.alias, store.aliases("bounded")) == ("candidate", {"candidate": 2})
+    assert "candidate at most" in candidate.reason
+    later = store.add(0, 40.0, name="bounded")  # not decided before, so now
+    assert (later.version, later.alias) == (1, "champion")
+    with pytest.raises(RegistryError, match="never, candidate or champion; got 'always'|got always"):
+        store.add(0, 40.0, name="bounded", promote="always")
+
+
+def test_the_same_source_makes_no_second_version(store: Store) -> None:
+    first = store.add(0, 40.0, name="twice")
+    again = store.add(0, 40.0, name="twice")
+    assert (again.version, again.alias, again.uri) == (1, "champion", first.uri)
+    assert "registered before" in again.reason
+    assert store.add(0, 40.0, name="twice", facts={"fingerprint": "other data"}).version == 2
+
+
+def test_an_alias_can_be_rolled_back_and_stays_so(store: Store) -> None:
+    store.add(0, 40.0, name="rolled")
+    store.add(1, 30.0, name="rolled")
+    done = set_alias("models:/rolled/1", "champion", tracking_uri=store.uri)
+    assert (done.version, done.alias) == (1, "champion")
+    assert store.aliases("rolled") == {"champion": 1}
+    assert store.add(1, 30.0, name="rolled").alias is None  # the same sweep again does not undo it
+    assert store.aliases("rolled") == {"champion": 1}
+
+
+def test_a_withheld_version_gets_an_alias_that_is_asked_for(store: Store) -> None:
+    done = store.add(2, 1.0, name="asked", facts={"withhold": ["collapsed"]}, alias="tried")
+    assert (done.alias, store.aliases("asked")) == ("tried", {"tried": 1})
+    assert np.array_equal(store.load("models:/asked@tried").sample(1)[0], store.load(done.uri).sample(1)[0])
+
+
+# What stands in the registry
 
 
 def test_a_version_tells_where_it_comes_from(store: Store) -> None:
     version = store.version(1)
-    assert version.tags["fid"] == "40.0"
+    assert float(version.tags["fid"]) == measured(store.packing())["fid"]
     assert version.tags["params.loss"] == "hinge"
     assert len(version.tags["note"]) == 5000
     assert "balance" not in version.tags
@@ -308,48 +473,6 @@ def test_loading_by_alias_and_by_version_gives_the_packed_bytes(store: Store) ->
         images, _ = store.load(model).sample(40, seed=9)
         assert np.array_equal(images, from_packed(store.packing(3, seed)).sample(40, seed=9)[0])
     assert store.load("models:/gan/1").facts["trial"] == 7
-
-
-def test_a_worse_version_becomes_candidate_and_the_champion_stays(store: Store) -> None:
-    done = store.add(2, 35.0)
-    assert (done.alias, done.reason) == ("candidate", "registered; fid 35 does not beat the champion's 30")
-    assert store.version(2).aliases == ["champion"]
-
-
-def test_the_same_source_makes_no_second_version(store: Store) -> None:
-    again = store.add(1, 30.0)
-    assert (again.version, again.alias, again.uri) == (2, "champion", "models:/gan/2")
-    assert "registered before" in again.reason
-    other = store.add(1, 30.0, facts={"fingerprint": "other data"})
-    assert other.version > 2
-
-
-def test_a_withheld_version_gets_no_alias_unless_asked_for(store: Store) -> None:
-    done = store.add(3, 1.0, facts={"withhold": ["copies training images", "collapsed"]})
-    assert done.alias is None
-    assert "withheld: copies training images; collapsed" in done.reason
-    assert store.version(done.version).aliases == []
-    assert store.add(3, 1.0, alias="tried").alias == "tried"
-    assert np.array_equal(store.load("models:/gan@tried").sample(1)[0], store.load(done.uri).sample(1)[0])
-
-
-def test_an_alias_can_be_rolled_back(store: Store) -> None:
-    store.add(0, 40.0, name="rolled")
-    store.add(1, 30.0, name="rolled")
-    done = set_alias("models:/rolled/1", "champion", tracking_uri=store.uri)
-    assert (done.version, done.alias) == (1, "champion")
-    assert store.version(1, "rolled").aliases == ["champion"]
-    assert store.version(2, "rolled").aliases == []
-
-
-def test_a_version_belongs_to_its_run(store: Store) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(store.uri, store.uri)
-    experiment = client.get_experiment_by_name("gansweep-models")
-    assert experiment is not None
-    run = client.create_run(experiment.experiment_id).info.run_id
-    assert store.version(store.add(0, name="with-run", run_id=run).version, "with-run").run_id == run
 
 
 @pytest.mark.parametrize(
@@ -368,13 +491,10 @@ def test_an_unknown_model_is_told_with_what_there_is(store: Store, model: str, m
 
 
 def test_a_model_of_another_maker_is_refused(store: Store) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(store.uri, store.uri)
-    client.create_registered_model("foreign")
-    client.create_model_version("foreign", source=str(store.folder / "out"))
+    store.add(0, name="foreign-made")
+    store.client().delete_model_version_tag("foreign-made", "1", "gansweep.files")
     with pytest.raises(RegistryError, match="gansweep registered"):
-        store.load("models:/foreign/1")
+        store.load("models:/foreign-made/1")
 
 
 @pytest.mark.parametrize("all_of_them", [False, True])
@@ -383,7 +503,7 @@ def test_files_altered_in_the_registry_are_refused(store: Store, all_of_them: bo
     name = f"altered-{all_of_them}"
     store.add(0, name=name)
     model = store.version(1, name).source.removeprefix("models:/")
-    (folder,) = (store.folder / "out" / "artifacts" / "models" / model).rglob("generator")
+    (folder,) = (store.folder / "artifacts").glob(f"*/models/{model}/**/generator")
     other = store.packing(3, 1)
     for path in other.iterdir() if all_of_them else [other / "generator.pt2"]:
         shutil.copy(path, folder)
@@ -402,34 +522,6 @@ def test_a_registry_that_is_away_is_told(tmp_path: Path, packing: Callable[..., 
 def test_an_impossible_name_is_refused(store: Store, name: str) -> None:
     with pytest.raises(RegistryError, match="a model's name"):
         store.add(0, name=name)
-
-
-def test_what_fails_its_verification_is_not_registered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow import MlflowClient
-
-    from pipeline.registry import registering
-
-    # A stand-in for a machine on which the generator draws something else.
-    monkeypatch.setattr(registering, "from_packed", lambda _: from_packed(store.packing(3, 1)))
-    with pytest.raises(RegistryError, match="draws the same images; got other images"):
-        store.add(0, name="unverified", verify=True)
-    client = MlflowClient(store.uri, store.uri)
-    assert client.search_model_versions("name = 'unverified'") == []
-
-
-@pytest.mark.slow
-def test_a_registry_behind_a_server(tmp_path: Path, packing: Callable[..., Path]) -> None:
-    server = Server(tmp_path)
-    try:
-        server.start()
-        done = register(packing(), tracking_uri=server.uri, name="gan", facts=FACTS)
-        assert (done.version, done.alias) == (1, "champion")
-        again = register(packing(), tracking_uri=server.uri, name="gan", facts=FACTS)
-        assert (again.version, again.alias) == (1, "champion")
-        images, _ = load(done.uri, tracking_uri=server.uri).sample(3)
-        assert np.array_equal(images, from_packed(packing()).sample(3)[0])
-    finally:
-        server.kill()
 
 
 BLOCKED = ("pipeline", "ray", "optuna", "torchvision", "safetensors", "torch_fidelity")
@@ -460,9 +552,6 @@ for params, told in (
         assert told in str(error), error
     else:
         raise AssertionError(params)
-from mlflow.pyfunc.scoring_server import predictions_to_json
-with open(sys.argv[3], "w") as file:
-    predictions_to_json(model.predict([0], params={{"n": 2, "label": 1}}), file)
 """
 
 
@@ -472,11 +561,51 @@ def test_it_loads_without_gansweep_and_without_pickle(store: Store, tmp_path: Pa
         "MLFLOW_TRACKING_URI": store.uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
-    arrays, answer = tmp_path / "images.npy", tmp_path / "answer.json"
-    command = [sys.executable, "-c", ALONE, "models:/gan@champion", str(arrays), str(answer)]
+    arrays = tmp_path / "images.npy"
+    command = [sys.executable, "-c", ALONE, "models:/gan@champion", str(arrays)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-2000:]
     generator = store.load("models:/gan@champion")
     assert np.array_equal(np.load(arrays, allow_pickle=False), generator.sample(40, seed=9)[0])
-    served = np.array(json.loads(answer.read_text())["predictions"], dtype=np.uint8)
-    assert np.array_equal(served, generator.sample(2, label=1)[0])
+
+
+def test_mlflow_serves_it_over_http(store: Store, tmp_path: Path) -> None:
+    """The real `mlflow models serve`, asked as curl asks it."""
+    port = free_port()
+    command = f"-m mlflow models serve -m models:/gan/2 --env-manager local -h 127.0.0.1 -p {port}".split()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it looks for uvicorn there
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store.uri, "PATH": path}
+    log = (tmp_path / "serve.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                requests.get(f"{address}/ping", timeout=5).raise_for_status()
+                break
+            except requests.RequestException:
+                alive = process.poll() is None and time.monotonic() < deadline
+                assert alive, (tmp_path / "serve.log").read_text()[-2000:]
+                time.sleep(0.2)
+        asked = {"inputs": [0], "params": {"n": 3, "seed": 5, "label": 1}}
+        answer = requests.post(f"{address}/invocations", json=asked, timeout=30)
+        images = np.array(answer.json()["predictions"], np.uint8)
+        assert np.array_equal(images, store.load("models:/gan/2").sample(3, seed=5, label=1)[0])
+        for params, told in (({"n": 10**9}, "n is at most 65536"), ({"label": 3}, "label lies in")):
+            refused = requests.post(
+                f"{address}/invocations", json={"inputs": [0], "params": params}, timeout=30
+            )
+            assert refused.status_code == 400
+            assert told in refused.text
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+        log.close()

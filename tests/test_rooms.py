@@ -11,18 +11,19 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 
 # A room imports from those before it; the order within a floor is the order here.
 ORDER = (
-    "errors config records files spaces "
-    "images data networks losses balance features fid "
-    "trainer checkpoint trial evaluation "
+    "errors config records files recipes spaces "
+    "images latent harvest samples data networks losses balance augment schedules "
+    "classifier features moments neighbours fid "
+    "trainer checkpoint trial honesty evaluation finals "
     "node search worker "
     "summary tracker registered_model registry "
-    "report view models jobs sweep doctor cli __main__"
+    "report view models serve jobs sweep doctor cli __main__"
 ).split()
 
 DOORS = {
     "torch": set(
-        "images data networks losses balance features fid trainer checkpoint trial evaluation node "
-        "registry registered_model".split()
+        "images data networks losses balance augment classifier features moments neighbours fid trainer "
+        "checkpoint trial honesty evaluation finals node registry registered_model".split()
     ),
     "ray": set("node search worker sweep jobs doctor".split()),
     "mlflow": set("tracker registry registered_model doctor".split()),

@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from pipeline import losses
-from pipeline.balance import verdict
+from pipeline import trainer as trainer_room
+from pipeline.balance import Reading, verdict
 from pipeline.data import Dataset, Sampler, to_float
-from pipeline.networks import Ema, ImageShape, build
+from pipeline.networks import Ema, ImageShape, build, to_uint8
+from pipeline.schedules import pace
 from pipeline.trainer import Trainer, derive_seed, gradient_norm
 
 Make = Callable[..., Trainer]
@@ -61,6 +63,12 @@ def weights(network: torch.nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
 
 
+def everything(trainer: Trainer) -> list[Any]:
+    """All that moves, asked from the parts themselves."""
+    parts = (trainer.G, trainer.D, trainer.ema.generator, trainer.opt_g, trainer.opt_d)
+    return [trainer.nimg, trainer.d_steps, *(part.state_dict() for part in parts)]
+
+
 def steps_of(optimizer: torch.optim.Optimizer) -> int:
     return int(next(iter(optimizer.state.values()))["step"]) if optimizer.state else 0
 
@@ -68,38 +76,50 @@ def steps_of(optimizer: torch.optim.Optimizer) -> int:
 # ---- Against plain loops
 
 
-@pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize("architecture", ["dcgan", "mlp"])
-def test_a_plain_loop_gives_the_same_bits(
-    make_trainer: Make, dataset: Dataset, architecture: str, conditional: bool
-) -> None:
+@pytest.mark.parametrize(
+    "game",
+    [
+        {},
+        {"architecture": "mlp", "conditional": True},
+        {"loss": "relativistic", "conditional": True},
+        {"n_critic": 2, "norm_d": "batch", "conditional": True},
+    ],
+    ids=str,
+)
+def test_a_plain_loop_gives_the_same_bits(make_trainer: Make, dataset: Dataset, game: dict[str, Any]) -> None:
     """63 steps of what anybody would write: the same weights to the last bit, and the same average."""
-    trainer = make_trainer(architecture=architecture, conditional=conditional, seed=5)
+    trainer = make_trainer(**game, seed=5)
     trainer.advance(2)
 
     config = trainer.config
+    relativistic, n_critic = config.loss == "relativistic", config.n_critic
     torch.manual_seed(derive_seed(5, "init"))
-    nets = build(config, ImageShape(8, 1, 3))
-    G, D = (net.to(memory_format=torch.channels_last) for net in nets)
+    G, D = (net.to(memory_format=torch.channels_last) for net in build(config, ImageShape(8, 1, 3)))
     ema = Ema(G, config.ema_halflife_kimg)
     opt_g, opt_d = (torch.optim.Adam(n.parameters(), 1e-3, betas=(0.5, 0.999), fused=True) for n in (G, D))
     order = Sampler(len(dataset.train), derive_seed(5, "reals"))
     rng = torch.Generator().manual_seed(derive_seed(5, "game", 0))
     images, every_label = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
-    for nimg in range(0, 2000, 32):
-        rows = torch.from_numpy(order.take(nimg, 32))
+    for step in range(63):
+        rows = torch.from_numpy(order.take(step * 32, 32))
         real, labels = to_float(images[rows]), every_label[rows]
         fake = G(torch.randn(32, 8, generator=rng), labels).detach()
-        scores = D(torch.cat([real, fake]), torch.cat([labels, labels]))
+        if config.norm_d == "batch":
+            r, f = D(real, labels), D(fake, labels)
+        else:
+            r, f = D(torch.cat([real, fake]), torch.cat([labels, labels])).split(32)
         opt_d.zero_grad()
-        (softplus(-scores[:32]).mean() + softplus(scores[32:]).mean()).backward()
+        (softplus(f - r).mean() if relativistic else softplus(-r).mean() + softplus(f).mean()).backward()
         opt_d.step()
+        if (step + 1) % n_critic:
+            continue
+        f = D(G(torch.randn(32, 8, generator=rng), labels), labels)
         opt_g.zero_grad()
-        softplus(-D(G(torch.randn(32, 8, generator=rng), labels), labels)).mean().backward()
+        (softplus(D(real, labels).detach() - f) if relativistic else softplus(-f)).mean().backward()
         opt_g.step()
-        ema.update(32, nimg + 32)
+        ema.update(32 * n_critic, step * 32 + 32)
 
-    assert steps_of(opt_d) == 63
+    assert (steps_of(opt_d), steps_of(opt_g)) == (63, 63 // n_critic)
     assert same(G.state_dict(), trainer.G.state_dict())
     assert same(D.state_dict(), trainer.D.state_dict())
     assert same(ema.generator.state_dict(), trainer.ema.generator.state_dict())
@@ -144,7 +164,7 @@ def test_resumed_equals_uninterrupted(make_trainer: Make, game: str) -> None:
     resumed.load_state_dict(snapshot(whole))
     for trainer in (whole, resumed):
         trainer.advance(2)
-    assert same(whole.state_dict(), resumed.state_dict())
+    assert same(everything(whole), everything(resumed))
     assert whole.tally.read() == resumed.tally.read()
     assert resumed.nimg >= 2000
     assert steps_of(resumed.opt_d) == resumed.d_steps
@@ -185,6 +205,15 @@ def test_n_critic(make_trainer: Make, n_critic: int, batch: int) -> None:
     d_steps = -(-2000 // batch)
     assert (trainer.d_steps, steps_of(trainer.opt_d), trainer.nimg) == (d_steps, d_steps, d_steps * batch)
     assert steps_of(trainer.opt_g) == d_steps // n_critic
+
+
+def test_g_learns_through_a_d_that_stands_still(make_trainer: Make) -> None:
+    """G's step computes no gradient of D's weights, which would cost a third of it."""
+    trainer = make_trainer()
+    calls: list[Tensor] = []
+    next(trainer.D.parameters()).register_post_accumulate_grad_hook(calls.append)
+    trainer.advance(1)
+    assert len(calls) == trainer.d_steps == steps_of(trainer.opt_g)
 
 
 def test_warm_up_leaves_g_alone(make_trainer: Make) -> None:
@@ -257,6 +286,17 @@ def test_fakes_have_the_classes_of_the_reals(make_trainer: Make) -> None:
     for name, labels in seen:
         assert torch.equal(labels.view(-1, 32)[0], reals), name
         assert torch.equal(labels.view(-1, 32)[-1], reals), name
+
+
+def test_every_tick_has_draws_of_its_own(make_trainer: Make) -> None:
+    """Though each begins with a seed, which is what makes it restartable."""
+    trainer = make_trainer()
+    seen: list[Tensor] = []
+    trainer.G.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    trainer.advance(1)
+    trainer.advance(2)
+    assert len(seen) == 2 * 63
+    assert len(torch.cat(seen).unique(dim=0)) == 32 * len(seen)
 
 
 def test_latents_follow_the_frequencies_of_the_data(make_trainer: Make, dataset: Dataset) -> None:
@@ -419,6 +459,21 @@ def test_reading_changes_nothing(make_trainer: Make, dataset: Dataset, game: str
     assert 0 <= readings[0].auc <= 1
 
 
+def test_a_reading_asks_d_with_the_labels_of_the_images(make_trainer: Make, dataset: Dataset) -> None:
+    trainer = make_trainer(conditional=True)
+    seen: list[tuple[Tensor, Tensor]] = []
+    trainer.D.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    trainer.read_balance(torch.from_numpy(dataset.held), torch.from_numpy(dataset.held_labels))
+    (held, held_labels), (train, train_labels), (fake, fake_labels) = seen
+    assert torch.equal(held, to_float(torch.from_numpy(dataset.held)))
+    assert held_labels.tolist() == dataset.held_labels.tolist()
+    label_of = {
+        image.tobytes(): label for image, label in zip(dataset.train, dataset.train_labels, strict=True)
+    }
+    assert [label_of[image.numpy().tobytes()] for image in to_uint8(train)] == train_labels.tolist()
+    assert len(held) == len(train) == len(fake) == len(fake_labels) == 40
+
+
 def test_a_d_that_has_won_reads_so(make_trainer: Make, dataset: Dataset) -> None:
     """G stands still: D learns to tell, and the AUC goes to 1; noise for reals tells the overfit apart."""
     trainer = make_trainer(lr_g=1e-7, lr_d=1e-2)
@@ -429,3 +484,169 @@ def test_a_d_that_has_won_reads_so(make_trainer: Make, dataset: Dataset) -> None
     assert reading.accuracy_real > 0.9
     assert reading.accuracy_fake > 0.9
     assert 0.35 < reading.overfit < 0.75
+
+
+# ---- Schedules, augmentation, controller
+
+SCHEDULED: dict[str, Any] = {
+    "schedule": "cosine", "burn_in_kimg": 2.5, "lr_final": 0.25, "beta2_final": 0.9,
+    "penalty": "r1r2", "gamma_final": 0.1, "ema_start": 0.0, "kimg": 4,
+}  # fmt: skip
+ANSWERING: dict[str, Any] = {"augment": "ada", "augment_kimg": 2.0, "augment_start": 0.5}
+
+
+def told(auc: float = 0.75, overfit: float = 0.5) -> Reading:
+    return Reading(0.5, auc, overfit, 0.0, 0.0, 0.5, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("controller", ["skip", "lr_ratio"])
+@pytest.mark.parametrize("game", [{}, {"loss": "relativistic", "n_critic": 2, "conditional": True}], ids=str)
+def test_resumed_equals_uninterrupted_with_all_that_answers(
+    make_trainer: Make, game: dict[str, Any], controller: str
+) -> None:
+    """Schedules, ADA and the controller: their state is in the checkpoint, all else follows from nimg."""
+    changes = {**SCHEDULED, **ANSWERING, **game, "controller": controller}
+    whole = make_trainer(**changes)
+    state = snapshot(whole)
+    for tick, reading in enumerate([told(1.0, 0.8), told(0.98, 0.9), told(0.2, 0.65)], start=1):
+        resumed = make_trainer(**changes)
+        resumed.load_state_dict(state)
+        for trainer in (whole, resumed):
+            trainer.advance(tick)
+            trainer.react(reading)
+        assert same(everything(whole), everything(resumed)), tick
+        assert whole.settings() == resumed.settings()
+        assert all(whole.settings().values())
+        state = snapshot(whole)
+
+
+def test_a_checkpoint_from_before_the_controller_can_be_read(make_trainer: Make) -> None:
+    trainer = make_trainer(controller="skip")
+    trainer.control = 0.5
+    state = {name: part for name, part in snapshot(trainer).items() if name not in ("control", "ada_p")}
+    trainer.load_state_dict(state)
+    assert trainer.settings() == {"augment_p": 0.0, "control": 0.0}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"augment": "ada"}, {"augment": "diffaugment", "augment_p": 0.0}], ids=str
+)
+def test_what_is_at_rest_changes_no_bit(make_trainer: Make, changes: dict[str, Any]) -> None:
+    plain, still = make_trainer(), make_trainer(**changes, schedule="cosine", controller="skip")
+    for trainer in (plain, still):
+        trainer.advance(1)
+    assert same(everything(plain), everything(still))
+
+
+def test_optimizers_and_average_follow_the_schedule(make_trainer: Make) -> None:
+    trainer = make_trainer(**SCHEDULED, beta1=0.1, controller="lr_ratio")
+    trainer.control = 0.5
+    trainer.advance(2)
+    now = pace(trainer.config, trainer.nimg - 32, 0.5, 0.0)
+    assert 0.25e-3 < now.lr_g < 0.5e-3
+    assert trainer.opt_g.param_groups[0]["lr"] == now.lr_g
+    assert trainer.opt_d.param_groups[0]["lr"] == now.lr_d == pytest.approx(now.lr_g / 8**0.5)
+    for optimizer in (trainer.opt_g, trainer.opt_d):
+        assert optimizer.param_groups[0]["betas"] == (0.1, now.beta2)
+    assert trainer.ema.halflife_nimg == now.ema_halflife_nimg
+
+
+def test_rates_and_penalty_that_end_at_zero_end(make_trainer: Make) -> None:
+    changes = {**SCHEDULED, "burn_in_kimg": 1.0, "lr_final": 0.0, "gamma_final": 0.0}
+    trainer = make_trainer(**changes, batch_size=40)
+    trainer.advance(1)
+    assert trainer.tally.read()["penalty"] > 0
+    before = weights(trainer.G), weights(trainer.D)
+    trainer.advance(2)
+    assert torch.equal(weights(trainer.G), before[0])
+    assert torch.equal(weights(trainer.D), before[1])
+    assert trainer.tally.read()["penalty"] == 0
+
+
+def test_d_sees_augmented_images_only(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reals and fakes, in both players' steps and in the penalty; each drawn for by itself."""
+    made: list[Tensor] = []
+    given: list[tuple[Tensor, float]] = []
+    seen: list[Tensor] = []
+
+    def negative(images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+        given.append((images.detach(), p))
+        return -images
+
+    monkeypatch.setattr(trainer_room, "diffaugment", negative)
+    trainer = make_trainer(loss="relativistic", penalty="r1r2", augment="diffaugment", augment_p=0.4)
+    trainer.G.register_forward_hook(lambda module, inputs, images: made.append(images.detach()))
+    trainer.D.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    real, _ = trainer._reals(32)
+    trainer.advance(1, should_stop=lambda: trainer.d_steps == 1)
+    for_d, for_g = made
+    assert [p for _, p in given] == [0.4] * 3
+    assert all(torch.equal(a, b) for (a, _), b in zip(given, (real, for_d, for_g), strict=True))
+    expected = [torch.cat([-real, -for_d]), -real, -for_d, -for_g, -real]
+    assert all(torch.equal(a, b) for a, b in zip(seen, expected, strict=True))
+
+
+def test_augmentation_reaches_g_and_is_repeatable(make_trainer: Make) -> None:
+    games = [make_trainer(augment="diffaugment", augment_p=p) for p in (0.0, 0.8, 0.8)]
+    for trainer in games:
+        trainer.advance(1)
+    assert same(everything(games[1]), everything(games[2]))
+    assert not torch.equal(weights(games[0].G), weights(games[1].G))
+    assert all(map(math.isfinite, games[1].tally.read().values()))
+
+
+def test_ada_follows_the_overfit_and_is_capped(make_trainer: Make) -> None:
+    trainer = make_trainer(augment="ada", augment_p=1.0, augment_kimg=5.0)
+    path = []
+    for overfit in [0.9] * 6 + [math.nan] + [0.5] * 6:
+        trainer.react(told(overfit=overfit))
+        path.append(trainer.settings()["augment_p"])
+    assert path[:7] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8])
+    assert path[7:] == pytest.approx([0.6, 0.4, 0.2, 0, 0, 0])
+    deaf = make_trainer(augment="diffaugment", augment_p=0.3)
+    deaf.react(told(overfit=0.9))
+    assert deaf.settings()["augment_p"] == 0.3
+
+
+@pytest.mark.parametrize("loss", ["nonsaturating", "relativistic"])
+@pytest.mark.parametrize(("control", "g", "d"), [(0.0, 25, 25), (1.0, 25, 7), (-1.0, 7, 25)])
+def test_skip_leaves_out_updates_of_the_winner(
+    make_trainer: Make, loss: str, control: float, g: int, d: int
+) -> None:
+    """25 turns, of which the winner leaves out 18; the clock goes on, the lazy penalty keeps D's own time."""
+    trainer = make_trainer(loss=loss, controller="skip", batch_size=40, penalty="r1", penalty_interval=4)
+    trainer.control = control
+    trainer.advance(1)
+    assert trainer.nimg == 1000
+    assert (steps_of(trainer.opt_g), steps_of(trainer.opt_d)) == (g, d)
+    assert trainer.d_steps == d
+    assert trainer.tally._counts["penalty"] == -(-d // 4)
+    assert all(map(math.isfinite, trainer.tally.read().values()))
+
+
+def test_the_controller_waits_for_the_warm_up(make_trainer: Make) -> None:
+    """While D trains alone it wins, and that is no fault of it."""
+    trainer = make_trainer(controller="skip", d_warmup_kimg=1.0, batch_size=50)
+    controls = []
+    for tick in (1, 2):
+        trainer.advance(tick)
+        trainer.react(told(auc=1.0))
+        controls.append(trainer.settings()["control"])
+    assert controls == pytest.approx([0.0, 0.5])
+
+
+@pytest.mark.parametrize("controller", ["skip", "lr_ratio"])
+def test_a_controller_narrows_the_gap(make_trainer: Make, dataset: Dataset, controller: str) -> None:
+    """D learns ten times as fast as G and wins; held back it wins by less."""
+    auc = {}
+    for name in ("none", controller):
+        trainer = make_trainer(controller=name, lr_g=3e-4, lr_d=3e-3, kimg=8)
+        readings = []
+        for tick in range(1, 9):
+            trainer.advance(tick)
+            readings.append(trainer.read_balance(torch.from_numpy(dataset.held), None))
+            trainer.react(readings[-1])
+        auc[name] = sum(reading.auc for reading in readings[-4:]) / 4
+        if name != "none":
+            assert trainer.settings()["control"] != 0
+    assert auc[controller] < auc["none"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import torch
 from PIL import Image
 
 from pipeline import trial
+from pipeline.augment import adapt
+from pipeline.balance import steer
 from pipeline.checkpoint import TrialFolder, best_generator, load_best
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
@@ -22,6 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.fid import Evaluator
 from pipeline.networks import ImageShape, build
 from pipeline.records import METRICS, PENALTY, VERDICTS, TrialRecord
+from pipeline.schedules import scheduled
 
 Start = Callable[..., Iterator[TrialRecord]]
 
@@ -58,6 +62,9 @@ def test_ticks_fall_on_whole_kimg_and_the_last_is_kimg(
     records = list(start(architecture="mlp", kimg=kimg, tick_kimg=tick))
     assert [record.kimg for record in records] == ticks
     assert {record.trial for record in records} == {7}
+    spent = np.diff([0.0, *(record.train_seconds for record in records)])
+    shown = [record.images_per_sec * seconds for record, seconds in zip(records, spent, strict=True)]
+    assert shown == pytest.approx(np.diff([0, *ticks]) * 1000)
 
 
 def test_records_on_disk_are_those_that_were_yielded(start: Start, tmp_path: Path) -> None:
@@ -203,6 +210,38 @@ def test_a_record_that_was_not_written_before_a_crash_is_put_back(start: Start, 
     path.write_bytes(path.read_bytes()[:-40])
     assert next(start(kimg=3)) == first[1]
     assert TrialFolder(tmp_path / "0").records() == first
+
+
+ANSWERING: dict[str, Any] = {
+    "controller": "skip", "auc_low": 0.7, "auc_high": 0.7, "augment": "ada", "augment_target": 0.5,
+    "augment_kimg": 4.0, "schedule": "cosine", "lr_final": 0.5, "augment_start": 0.2, "kimg": 5,
+}  # fmt: skip
+
+
+def test_every_action_of_the_controller_and_of_ada_is_recorded(
+    dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path: Path
+) -> None:
+    """The reading of a tick sets what the next one is played with, by the laws of their rooms."""
+    strange = dataclasses.replace(dataset, held=255 - dataset.held)  # as if D knew the training set by heart
+    records = list(trial.run(tiny(**ANSWERING), strange, evaluator, tmp_path))
+    assert (records[0].control, records[0].augment_p) == (0.0, 0.0)
+    p = 0.0
+    for before, after in itertools.pairwise(records):
+        assert after.control == steer(before.control, before.auc, 0.7, 0.7)
+        p = adapt(p, before.overfit, 0.5, 0.25, 0.8)
+        ceiling = 0.8 * scheduled(0.2, 1.0, min(1.0, after.kimg / 5))
+        assert after.augment_p == pytest.approx(min(p, ceiling), abs=0.01)  # a batch beyond the kimg
+    assert any(record.control for record in records)
+    assert any(record.augment_p for record in records)
+
+
+def test_what_answers_goes_on_after_an_interruption(start: Start) -> None:
+    whole = list(start("whole", **ANSWERING))
+    running = start("broken", **ANSWERING)
+    first = [next(running) for _ in range(2)]
+    running.close()
+    second = list(start("broken", **ANSWERING))
+    assert timeless(first + second[1:]) == timeless(whole)
 
 
 # ---- Failures

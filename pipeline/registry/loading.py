@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import registered_model
 from pipeline.errors import RegistryError, UserError
-from pipeline.registered_model import Images, Labels, PackedGenerator, Refused
+from pipeline.registered_model import Images, Labels, PackedGenerator, Refused, Vectors
 from pipeline.tracker import check_server, first_line, make_folder, redact
 
 FILES_TAG = "gansweep.files"
@@ -52,26 +52,71 @@ class LoadedGenerator:
             return self._packed.sample(n, seed, label, truncation)
 
     def stream(
-        self, n: int, seed: int = 0, label: int | None = None, batch: int = 256
+        self,
+        n: int,
+        seed: int = 0,
+        label: int | None = None,
+        batch: int = 256,
+        truncation: float = 1.0,
+        *,
+        start: int = 0,
+        balanced: bool = False,
     ) -> Iterator[tuple[Images, Labels | None]]:
-        """The images of `sample` in portions of `batch`. Raises as it does, before the first one."""
+        """Images `start` (a multiple of 512) to n of `sample`, in portions of `batch`.
+
+        balanced: label i is i modulo the classes. Raises as `sample` does, before the first image.
+        """
         with _translated():
-            return self._packed.stream(n, seed, label, batch)
+            return self._packed.stream(n, seed, label, batch, truncation, start=start, balanced=balanced)
+
+    def latents(
+        self, n: int, seed: int = 0, label: int | None = None, truncation: float = 1.0
+    ) -> tuple[Vectors, Labels | None]:
+        """What `sample` draws its images from: z float32 (n,Z), labels int64 (n,). Raises as it does."""
+        with _translated():
+            z, labels = self._packed.latents(n, seed, label, truncation)
+            return z, labels if self.classes else None
+
+    def render(self, z: Vectors, labels: Labels | None = None, mixed: Vectors | None = None) -> Images:
+        """The images uint8 (n,H,W,C) of latents; `mixed` (n,E), points between label vectors, for labels."""
+        return self._packed.render(z, labels, mixed)
+
+    def label_vectors(self) -> Vectors:
+        """What it makes of each label, float32 (K,E). Raises RegistryError: it knows none."""
+        with _translated():
+            return self._packed.label_vectors()
 
 
-def from_packed(folder: Path) -> LoadedGenerator:
+def from_packed(folder: Path, device: str = "cpu") -> LoadedGenerator:
     """Load what `pack` wrote. Raises RegistryError where a file is missing or altered."""
     with _translated():
-        return LoadedGenerator(PackedGenerator(folder))
+        return LoadedGenerator(PackedGenerator(folder, device))
 
 
-def load(model: str, *, tracking_uri: str) -> LoadedGenerator:
+def load(model: str, *, tracking_uri: str, device: str = "cpu") -> LoadedGenerator:
     """Load `models:/NAME@ALIAS` or `models:/NAME/VERSION`, without running any code that lies in it.
 
     Raises:
         RegistryError: no such model, alias or version; files other than those registered; registry away.
     """
-    with talking(tracking_uri), tempfile.TemporaryDirectory() as folder:
+    with fetched(model, tracking_uri=tracking_uri) as folder:
+        return from_packed(folder, device)
+
+
+@contextlib.contextmanager
+def fetched(model: str, *, tracking_uri: str) -> Iterator[Path]:
+    """The packed folder of a registered MODEL, its files as they were registered, for as long as it is held.
+
+    Raises:
+        RegistryError: as `load` does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        packed = _fetch(model, tracking_uri, folder)
+        yield packed
+
+
+def _fetch(model: str, tracking_uri: str, folder: str) -> Path:
+    with talking(tracking_uri):
         client = connect(tracking_uri, write=False)
         version = resolve(client, model)
         expected = version.tags.get(FILES_TAG)
@@ -86,7 +131,9 @@ def load(model: str, *, tracking_uri: str) -> LoadedGenerator:
                 seen=f"{model}: altered or missing files",
                 fix="do not use it; choose another version or register it again",
             )
-        return from_packed(lists[0].parent)
+        with _translated():
+            registered_model.check_files(lists[0].parent)
+        return lists[0].parent
 
 
 def resolve(client: MlflowClient, model: str) -> ModelVersion:

@@ -5,20 +5,22 @@ Owns: the writing of a packed folder (its reading: `pipeline.registered_model`).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from pipeline import registered_model
+from pipeline.data import Dataset
+from pipeline.errors import RegistryError
+from pipeline.files import replacing, write_text
 
 
 class _Exported(nn.Module):
@@ -51,7 +53,7 @@ def pack(generator: nn.Module, folder: Path, facts: Mapping[str, Any]) -> Path:
         _, channels, size, _ = _Exported(model)(*inputs).shape
     _export(model, inputs, folder / "generator.pt2")
     weights = {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}
-    with _replacing(folder / "generator.safetensors") as path:
+    with replacing(folder / "generator.safetensors") as path:
         save_file(weights, path)
     shape = {"z_dim": z_dim, "classes": classes, "size": size, "channels": channels}
     packed = {"format": registered_model.FORMAT, "generator": shape, "facts": finite(facts)}
@@ -66,22 +68,13 @@ def _export(model: nn.Module, inputs: list[torch.Tensor], target: Path) -> None:
     shapes = tuple({0: batch} for _ in inputs)
     program = torch.export.export(_Exported(model), tuple(inputs), dynamic_shapes=shapes)
     program._example_inputs = None  # they would be the only pickle in the archive
-    with _replacing(target) as path:
+    with replacing(target) as path:
         torch.export.save(program, path)
     registered_model.vet(target)
 
 
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target`, with its suffix, that takes its place at the end."""
-    temporary = target.with_name(f"new-{target.name}")
-    yield temporary
-    os.replace(temporary, target)
-
-
 def _write_json(target: Path, value: object) -> None:
-    with _replacing(target) as path:
-        path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
+    write_text(target, json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
 
 
 def finite(value: Any) -> Any:
@@ -91,3 +84,35 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def label_shares(dataset: Dataset) -> list[float] | None:
+    """How frequent each class is in the training images, K shares that sum to 1; None where unlabelled.
+
+    A fact of this name is what a conditional generator draws its labels by where none is asked for.
+    """
+    if dataset.train_labels is None:
+        return None
+    counts = np.bincount(dataset.train_labels, minlength=len(dataset.classes))
+    return [float(share) for share in counts / counts.sum()]
+
+
+def device_name() -> str:
+    """What a trial of this machine trains on: the name of its GPU, or `cpu`."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
+def pick_device(wanted: str, *, auto: str = "cpu") -> str:
+    """`cpu` or `cuda`; for wanted = "auto" it is `auto`, where this machine has that.
+
+    Raises:
+        RegistryError: another word, or there is no GPU.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise RegistryError("--device is auto, cpu or cuda", seen=wanted, fix="leave it out")
+    gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not gpu:
+        raise RegistryError(
+            "--device cuda needs a GPU that torch sees", seen="none", fix="write --device cpu"
+        )
+    return "cuda" if gpu and "cuda" in (wanted, auto if wanted == "auto" else "") else "cpu"

@@ -1,44 +1,33 @@
-"""A packed generator becomes a version: logged, verified in a fresh process, tagged, promoted.
+"""A packed generator becomes a version, and a version becomes candidate and champion.
 
-Owns: `register`, the rule of promotion, roll-back. Refuses: a version that fails its verification.
+Owns: `register`, the rule of promotion, roll-back. Refuses: how a version is logged and verified
+(`pipeline.registry.entry`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
-import json
 import math
-import os
 import re
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-from pipeline import registered_model
 from pipeline.errors import RegistryError
-from pipeline.registry.loading import FILES_TAG, LoadedGenerator, connect, from_packed, resolve, talking
-from pipeline.registry.packing import finite
-from pipeline.tracker import default_artifacts, ensure_experiment, redact
+from pipeline.fid import Evaluator
+from pipeline.registry import entry
+from pipeline.registry.loading import connect, from_packed, resolve, talking
 
 CHAMPION, CANDIDATE = "champion", "candidate"
-PROBE_SEED = 11
-PROBE_SEC = 300.0
+PROMOTE = ("never", CANDIDATE, CHAMPION)
+"""How far a new version may rise by itself."""
 
-_SOURCE, _REASON = "gansweep.source", "gansweep.alias_reason"
+_REASON = "gansweep.alias_reason"
 
 
 @dataclass(frozen=True)
@@ -60,229 +49,102 @@ def register(
     facts: Mapping[str, Any],
     run_id: str | None = None,
     alias: str | None = "auto",
+    promote: str = CHAMPION,
+    evaluator: Evaluator | None = None,
     verify: bool = True,
 ) -> Registered:
     """Make a packed generator a version of model `name`; the same weights and data make no second one.
 
     Args:
-        facts: become the version's tags (nested ones as a.b) and card. `fid` (None = unmeasured), `evaluator`
-            (hash) and `fingerprint` matter here; `withhold` lists reasons to give no alias.
-        run_id: the MLflow run that it comes from.
-        alias: "auto" = champion if it beats the present one by the same evaluator, else candidate; any other
-            alias is given as it is; None gives none.
+        facts: become the version's tags (nested ones as a.b) and description. `fid` (None = unmeasured),
+            `fid_low`, `fid_high`, `evaluator` (hash) and `fingerprint` matter here; `withhold` lists reasons
+            to give no alias.
+        run_id: the MLflow run that it comes from; a card in the packed folder is logged there too.
+        alias: "auto" = what `decide` says, `promote` at most; any other alias is given as it is; None = none.
+        promote: one of `PROMOTE`.
+        evaluator: of the fid in `facts`, which is measured again before an alias is given; None = it is not.
         verify: load it in a fresh process first, pickle forbidden, and compare its images.
 
     Raises:
         RegistryError: the packed folder is altered, the registry is away or refuses, the version does not
-            load or draws other images; nothing has been registered then.
+            load, draws other images or has another fid. Nothing has been registered then, nor promoted.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,199}", name):
-        raise RegistryError("a model's name is letters, digits, '.', '_', '-'", seen=name, fix="use --name")
+    _check(name, promote)
+    if promote == "never" and alias == "auto":
+        alias = None
+    verifier = entry.Verifier(tracking_uri, packed, facts, evaluator if alias else None) if verify else None
     with talking(tracking_uri):
-        expected = from_packed(packed)
-        source = _source(packed, facts)
+        from_packed(packed)  # raises where it was altered
         client = connect(tracking_uri)
         with contextlib.suppress(MlflowException):  # it is there already
             client.create_registered_model(name)
-        found = client.search_model_versions(f"name = '{name}' and tags.`{_SOURCE}` = '{source}'")
-        if found:
-            version, news = max(found, key=lambda one: int(one.version)), "registered before"
-        else:
-            tags = {
-                **_flatten(facts),
-                _SOURCE: source,
-                FILES_TAG: registered_model.digest(packed / "files.json"),
-            }
-            version = _add(client, tracking_uri, name, packed, expected, tags, run_id, verify)
-            news = "registered"
-        return _give_alias(client, version, facts, alias, news)
-
-
-def _source(packed: Path, facts: Mapping[str, Any]) -> str:
-    weights = registered_model.digest(packed / "generator.safetensors")
-    return hashlib.sha256(f"{weights} {facts.get('fingerprint', '')}".encode()).hexdigest()
-
-
-def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Tags: nested mappings as a.b, nothing for what is empty, values cut to what MLflow takes."""
-    tags: dict[str, str] = {}
-    for key, value in finite(facts).items():
-        if isinstance(value, Mapping):
-            tags |= _flatten(value, f"{prefix}{key}.")
-        elif value not in (None, "", []):
-            text = value if isinstance(value, str) else json.dumps(value)
-            tags[re.sub(r"[^\w ./-]", "_", prefix + key)[:250]] = text[:5000]
-    return tags
-
-
-def _add(
-    client: MlflowClient,
-    uri: str,
-    name: str,
-    packed: Path,
-    expected: LoadedGenerator,
-    tags: dict[str, str],
-    run_id: str | None,
-    verify: bool,
-) -> ModelVersion:
-    """Log, verify, and only then register: what fails never stands in the registry."""
-    model_id = _log(client, name, packed, expected, run_id, default_artifacts(uri))
-    try:
-        if verify:
-            _probe(f"models:/{model_id}", uri, expected)
-        with _as_default(uri):  # an sqlite registry looks the model up in the process's default store
-            return client.create_model_version(
-                name,
-                source=f"models:/{model_id}",
-                run_id=run_id,
-                model_id=model_id,
-                tags=tags,
-                description=_card(name, tags),
+        version = _found(client, name, entry.source_of(packed, facts))
+        if version is None:
+            version = entry.add(
+                client, tracking_uri, name, packed, facts, run_id=run_id, verified_by=verifier
             )
-    except Exception:
-        with contextlib.suppress(MlflowException, OSError):  # what went wrong first is what counts
-            client.delete_logged_model(model_id)
-        raise
+            return _give_alias(client, version, facts, alias, promote, "registered")
+        if alias == "auto" and _REASON in version.tags:  # decided then, and perhaps rolled back since
+            return _as_it_stands(client, version)
+        if alias and verifier is not None and "fid" not in version.tags.get(entry.VERIFIED, ""):
+            found = verifier(f"models:/{name}/{version.version}")
+            client.set_model_version_tag(name, str(version.version), entry.VERIFIED, found)
+        return _give_alias(client, version, facts, alias, promote, "registered before")
 
 
-@contextlib.contextmanager
-def _as_default(uri: str) -> Iterator[None]:
-    """Make `uri` MLflow's default store for a moment."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow mirrors its setting there
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
-
-
-def _log(
-    client: MlflowClient,
-    name: str,
-    packed: Path,
-    expected: LoadedGenerator,
-    run_id: str | None,
-    artifacts: str | None,
-) -> str:
-    """Write the MLflow model of a packed generator into the store; returns its id."""
-    if run_id:
-        experiment = client.get_run(run_id).info.experiment_id
-    else:
-        experiment = ensure_experiment(client, "gansweep-models", artifacts)
-    logged = client.create_logged_model(experiment, name, source_run_id=run_id, model_type="generator")
-    with tempfile.TemporaryDirectory() as folder:
-        mlflow.pyfunc.save_model(
-            f"{folder}/model",
-            python_model=str(Path(registered_model.__file__)),
-            artifacts={"generator": str(packed)},
-            signature=_signature(expected),
-            input_example=(np.zeros(1), {"n": 1, "seed": 0, "label": -1, "truncation": 1.0}),
-            pip_requirements=[f"{name}=={_release(name)}" for name in ("mlflow", "numpy", "pandas", "torch")],
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                run_id=run_id,
-                model_id=logged.model_id,
-                model_uuid=logged.model_id,
-            ),
+def _check(name: str, promote: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,199}", name):
+        raise RegistryError("a model's name is letters, digits, '.', '_', '-'", seen=name, fix="use --name")
+    if promote not in PROMOTE:
+        raise RegistryError(
+            "--promote is never, candidate or champion", seen=promote, fix="write --promote candidate"
         )
-        client.log_model_artifacts(logged.model_id, f"{folder}/model")
-    client.finalize_logged_model(logged.model_id, "READY")
-    return str(logged.model_id)
 
 
-def _release(package: str) -> str:
-    """Its version as an index knows it: torch 2.14.1+cpu is 2.14.1 there."""
-    return importlib.metadata.version(package).partition("+")[0]
-
-
-def _signature(generator: LoadedGenerator) -> ModelSignature:
-    shape = (-1, generator.size, generator.size, generator.channels)
-    params = [
-        ParamSpec("n", "long", 16),
-        ParamSpec("seed", "long", 0),
-        ParamSpec("label", "long", -1),
-        ParamSpec("truncation", "double", 1.0),
-    ]
-    outputs = Schema([TensorSpec(np.dtype("uint8"), shape)])
-    return ModelSignature(outputs=outputs, params=ParamSchema(params))
-
-
-_PROBE = f"""
-import sys
-sys.modules["pipeline"] = None  # it must stand without the package that made it
-import mlflow, numpy
-model = mlflow.pyfunc.load_model(sys.argv[1])
-images = model.predict([0], params={{"n": 5, "seed": {PROBE_SEED}}})
-numpy.save(sys.argv[2], images, allow_pickle=False)
-"""
-
-
-def _probe(model: str, uri: str, expected: LoadedGenerator) -> None:
-    """Raise RegistryError unless a fresh process loads `model`, pickle forbidden, and draws what we draw."""
-    allowed = {key: value for key, value in os.environ.items() if key != "MLFLOW_REGISTRY_URI"}
-    environment = {**allowed, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "images.npy"
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", _PROBE, model, str(output)],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=PROBE_SEC,
-            )
-        except subprocess.TimeoutExpired:
-            raise _unverified(f"no images after {PROBE_SEC:g} s") from None
-        if done.returncode != 0:
-            raise _unverified(redact((done.stderr.strip() or "no message").splitlines()[-1]))
-        images = np.load(output, allow_pickle=False)
-    wanted, _ = expected.sample(5, PROBE_SEED)
-    # One level of difference is what another number of threads may do to a rounding.
-    if images.shape != wanted.shape or np.abs(images.astype(int) - wanted).max() > 1:
-        raise _unverified("other images")
-
-
-def _unverified(seen: str) -> RegistryError:
-    rule = "a registered model loads in a fresh process without pickle and draws the same images"
-    return RegistryError(rule, seen=seen, fix="nothing was registered; see gansweep doctor")
-
-
-def _card(name: str, tags: Mapping[str, str]) -> str:
-    """The version's description, in Markdown; a registry takes 5,000 characters."""
-    rows = [f"| {key} | {value[:200].replace('|', '/')} |" for key, value in sorted(tags.items())]
-    use = f'mlflow.pyfunc.load_model("models:/{name}@{CHAMPION}").predict([0], params={{"n": 16, "seed": 0}})'
-    text = (
-        f"A GAN generator: uint8 images (n,H,W,C).\n\n```python\n{use}\n```\n\n| fact | value |\n|---|---|\n"
-    )
-    for row in rows:
-        if len(text) + len(row) < 5000:
-            text += row + "\n"
-    return text
+def _found(client: MlflowClient, name: str, source: str) -> ModelVersion | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.`{entry.SOURCE}` = '{source}'")
+    return max(found, key=lambda one: int(one.version), default=None)
 
 
 def decide(facts: Mapping[str, Any], champion: Mapping[str, str] | None) -> tuple[str | None, str]:
     """Which alias a new version earns, and why.
 
+    The champion falls only to a fid that is lower by more than the interval: by more than half the width
+    of the wider of the two, so that neither a lucky draw nor a loose measurement is enough.
+
     Args:
-        facts: of the new version: `fid`, `evaluator` (hash), `withhold` (reasons for no alias).
+        facts: of the new version: `fid`, `fid_low`, `fid_high`, `evaluator` (hash), `withhold` (reasons for
+            no alias).
         champion: the tags of the present champion, None where there is none.
 
-    NaN policy: a fid that is missing or not finite never wins, and loses to any that is there.
+    NaN policy: a fid that is missing or not finite earns nothing, and loses to any that is there.
     """
     withhold, fid = facts.get("withhold") or [], _number(facts.get("fid"))
     if withhold:
         return None, "withheld: " + "; ".join(map(str, withhold))
     if fid is None:
-        return CANDIDATE, "its fid is missing"
+        return None, "its fid is missing"
     if champion is None:
         return CHAMPION, "there was no champion"
     if not facts.get("evaluator") or facts["evaluator"] != champion.get("evaluator"):
         return CANDIDATE, "the champion's fid is of another evaluator"
     best = _number(champion.get("fid"))
-    if best is None or fid < best:
-        return CHAMPION, f"fid {fid:.4g} beats the champion's {best if best is None else format(best, '.4g')}"
+    if best is None:
+        return CHAMPION, "the champion has no fid"
+    margin = max(_half_width(facts), _half_width(champion))
+    if fid < best - margin:
+        return (
+            CHAMPION,
+            f"fid {fid:.4g} beats the champion's {best:.4g} by more than the interval ({margin:.2g})",
+        )
+    if fid < best:
+        return CANDIDATE, f"fid {fid:.4g} is within the interval ({margin:.2g}) of the champion's {best:.4g}"
     return CANDIDATE, f"fid {fid:.4g} does not beat the champion's {best:.4g}"
+
+
+def _half_width(facts: Mapping[str, Any]) -> float:
+    low, high = _number(facts.get("fid_low")), _number(facts.get("fid_high"))
+    return 0.0 if low is None or high is None else max(0.0, (high - low) / 2)
 
 
 def _number(value: object) -> float | None:
@@ -294,23 +156,44 @@ def _number(value: object) -> float | None:
 
 
 def _give_alias(
-    client: MlflowClient, version: ModelVersion, facts: Mapping[str, Any], alias: str | None, news: str
+    client: MlflowClient,
+    version: ModelVersion,
+    facts: Mapping[str, Any],
+    alias: str | None,
+    promote: str,
+    news: str,
 ) -> Registered:
-    """Set the alias that was asked for, or in "auto" the one it earns; a version keeps those it holds."""
+    """Set the alias that was asked for, or in "auto" the one it earns.
+
+    A champion is candidate first: whoever dies in between leaves a verified candidate.
+    """
     name, number = str(version.name), int(version.version)
     held: dict[str, str] = client.get_registered_model(name).aliases
-    own = [key for key, holder in held.items() if int(holder) == number]
-    if alias == "auto" and own:
-        alias, reason = CHAMPION if CHAMPION in own else own[0], "it holds this alias"
-    elif alias == "auto":
+    if alias == "auto":
         champion = client.get_model_version(name, held[CHAMPION]).tags if CHAMPION in held else None
         alias, reason = decide(facts, champion)
+        if alias:
+            client.set_registered_model_alias(name, CANDIDATE, str(number))
+        if alias == CHAMPION and promote == CANDIDATE:
+            alias, reason = CANDIDATE, f"candidate at most was asked for, though {reason}"
+        if alias == CHAMPION:
+            client.set_registered_model_alias(name, CHAMPION, str(number))
+            client.delete_registered_model_alias(name, CANDIDATE)
     else:
         reason = "as asked" if alias else "no alias was asked for"
-    if alias and alias not in own:
-        client.set_registered_model_alias(name, alias, str(number))
+        if alias and int(held.get(alias, 0)) != number:
+            client.set_registered_model_alias(name, alias, str(number))
+    if alias or facts.get("withhold"):
         client.set_model_version_tag(name, str(number), _REASON, reason[:5000])
     return Registered(name, number, alias, f"models:/{name}/{number}", f"{news}; {reason}")
+
+
+def _as_it_stands(client: MlflowClient, version: ModelVersion) -> Registered:
+    name, number = str(version.name), int(version.version)
+    aliases = client.get_registered_model(name).aliases
+    own = sorted((key for key, holder in aliases.items() if int(holder) == number), key=CHAMPION.__ne__)
+    reason = f"registered before; its alias was decided then: {version.tags[_REASON]}"
+    return Registered(name, number, own[0] if own else None, f"models:/{name}/{number}", reason)
 
 
 def set_alias(model: str, alias: str, *, tracking_uri: str) -> Registered:
@@ -318,4 +201,4 @@ def set_alias(model: str, alias: str, *, tracking_uri: str) -> Registered:
     with talking(tracking_uri):
         client = connect(tracking_uri, write=False)
         version = resolve(client, model)
-        return _give_alias(client, version, {}, alias, "present")
+        return _give_alias(client, version, {}, alias, CHAMPION, "present")

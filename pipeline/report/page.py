@@ -17,8 +17,20 @@ import plotly.offline
 
 from pipeline.checkpoint import grid_path
 from pipeline.config import SweepPaths
+from pipeline.evaluation import MEANINGS
 from pipeline.records import METRICS
 from pipeline.report.rows import COLUMNS, Row, cell_text, differing_params, finite, short
+
+_RUN = {
+    "trial": "and its configuration trained again with other seeds",
+    "kimg": "of its best tick",
+    "search fid": "the best of its ticks, as the search saw it",
+    "fresh fid": "mean of fids just like it, with fresh latents",
+    "luck": "fresh fid - search fid: above 0, the search saw it better than it is (the winner's curse)",
+    "final fid": "of more samples; the mean over a trial's seeds decides",
+    "interval": "95 % of measurements of this size lie in it",
+    "verdict": "why it may not be promoted",
+}
 
 
 def render(
@@ -98,15 +110,36 @@ def _finalists(summary: Mapping[str, Any]) -> str:
     numbers = [html.escape(str(best.get("trial", "?"))) for best, _ in measured]
     heads = "".join(f'<th scope="col">trial {number}</th>' for number in numbers)
     lines = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>'
+        f'<tr><th scope="row" title="{html.escape(MEANINGS.get(name, ""))}">{html.escape(name)}</th>'
         + "".join(f"<td>{_measured(values.get(name))}</td>" for _, values in measured)
         + "</tr>"
         for name in names
     )
     return (
-        '<section><h2>Finalists, measured again with fresh latents</h2><div class="scroll"><table>'
+        f"<section><h2>Finalists, measured again with fresh latents</h2>{_runs(finals)}"
+        '<div class="scroll"><table>'
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div></section>"
     )
+
+
+def _runs(finals: Sequence[Mapping[str, Any]]) -> str:
+    """Every training of the finalists: what the search saw, and what was left of it."""
+    heads = "".join(
+        f'<th scope="col" title="{html.escape(meaning)}">{name}</th>' for name, meaning in _RUN.items()
+    )
+    lines = ""
+    for final in finals:
+        for index, run in enumerate(final.get("runs") or []):
+            seen, fresh = finite(run.get("search_fid")), finite(run.get("fresh_fid"))
+            gap = None if seen is None or fresh is None else fresh - seen
+            low, high = _measured(run.get("fid_low")), _measured(run.get("fid_high"))
+            told = "; ".join([*run.get("verdicts", []), run.get("problem", "")]).strip("; ")
+            name = f"{final['best'].get('trial', '?')}" + (f", seed {index}" if index else "")
+            numbers = [_measured(value) for value in (run.get("kimg"), seen, fresh, gap, run.get("fid"))]
+            cells = [name, *numbers, f"[{low}, {high}]", told or "ok"]
+            lines += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="scroll">{table}</div>' if lines else ""
 
 
 def _measured(value: object) -> str:

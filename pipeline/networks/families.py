@@ -1,138 +1,33 @@
-"""Generators and discriminators, and the running average of a generator's weights.
+"""The families of networks that come with gansweep, and how fresh weights are drawn.
 
-Owns: the families `mlp`, `dcgan` (Radford et al. 2016), `resnet` (normalisation-free residual, after
-R3GAN, Huang et al. 2024), class conditioning (embedding in G, projection in D: Miyato & Koyama 2018),
-`Ema`, and the way from a generator's output to bytes. Refuses: losses, training.
-
-Shapes: N images, C channels, H = W = size, Z = z_dim, K classes (0 = unlabelled).
+Owns: `mlp`, `dcgan` (Radford et al. 2016), `resnet` (normalisation-free residual, after R3GAN, Huang et
+al. 2024), initialisation, spectral normalisation. Refuses: conditioning of D, losses, training.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
+from pipeline.networks.parts import ClassNorm, ImageShape, Stack
 
-EMBEDDING_DIM = 32
 _SLOPE = 0.2
 _MAX_WIDENING = 8  # channels double per halving of the resolution up to this factor
 
-
-@dataclass(frozen=True)
-class ImageShape:
-    """What a network must know of its images. classes: 0 = unlabelled."""
-
-    size: int
-    channels: int
-    classes: int = 0
+BodyG = Callable[[TrialConfig, ImageShape, int], nn.Module]
+"""(config, shape, length of the input) -> body of G."""
+BodyD = Callable[[TrialConfig, ImageShape], tuple[nn.Module, int]]
+"""(config, shape) -> body of D, number of features it gives."""
 
 
-class Generator(nn.Module):
-    """z (N,Z) float32 [and labels (N,) int64] -> images (N,C,H,W) in [-1, 1]."""
-
-    def __init__(self, body: nn.Module, *, z_dim: int, classes: int) -> None:
-        super().__init__()
-        self.z_dim, self.classes = z_dim, classes
-        self.embed = nn.Embedding(classes, EMBEDDING_DIM) if classes else None
-        self.body = body
-
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        if self.embed is not None and labels is not None:
-            z = torch.cat([z, self.embed(labels)], dim=1)
-        return torch.tanh(self.body(z))
-
-
-class Discriminator(nn.Module):
-    """images (N,C,H,W) in [-1, 1] [and labels (N,) int64] -> logits (N,)."""
-
-    def __init__(self, body: nn.Module, *, features: int, classes: int) -> None:
-        super().__init__()
-        self.body = body
-        self.head = nn.Linear(features, 1)
-        self.project = nn.Embedding(classes, features) if classes else None
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features: Tensor = self.body(images)
-        logits: Tensor = self.head(features).squeeze(1)
-        if self.project is not None and labels is not None:
-            # scaled like the head: an embedding drawn from N(0, 1) would drown it
-            scale = features.shape[1] ** -0.5
-            logits = logits + (self.project(labels) * features).sum(dim=1) * scale
-        return logits
-
-
-def build(config: TrialConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
-    """Make G and D for a trial, freshly initialised from torch's global random state.
-
-    Raises:
-        ConfigError: `conditional` on unlabelled images, or a size the family cannot draw.
-    """
-    classes = shape.classes if config.conditional else 0
-    if config.conditional and not shape.classes:
-        raise ConfigError(
-            "conditional = true needs labelled images",
-            seen="images without labels",
-            fix="set conditional = false, or give class sub-folders or labels",
-        )
-    z_in = config.z_dim + (EMBEDDING_DIM if classes else 0)
-    make_g, make_d = _FAMILIES[config.architecture]
-    body_d, features = make_d(config, shape)
-    generator = Generator(make_g(config, shape, z_in), z_dim=config.z_dim, classes=classes)
-    discriminator = Discriminator(body_d, features=features, classes=classes)
-    _initialise(generator)
-    spectral = config.norm_d == "spectral"
-    _initialise(discriminator, identity=not spectral)  # a weight of zeros has no largest singular value
-    if spectral:
-        _normalise_spectrally(discriminator)
-    return generator, discriminator
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """(N,C,H,W) in [-1, 1] -> uint8 (N,H,W,C), rounded as StyleGAN does before it measures FID."""
-    return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def parameters_of(module: nn.Module) -> int:
-    """Number of trained weights."""
-    return sum(p.numel() for p in module.parameters())
-
-
-class Ema:
-    """Exponential moving average of a generator's weights with its half-life in kimg.
-
-    The half-life grows with training (at most 5 % of the images shown so far), so that the random
-    start is forgotten early (StyleGAN2-ADA). Buffers (batch statistics) are averaged as well: those
-    of the live network belong to other weights. A half-life of 0 copies.
-    """
-
-    _RAMP = 0.05
-
-    def __init__(self, live: Generator, halflife_kimg: float) -> None:
-        self.halflife_nimg = halflife_kimg * 1000
-        self.generator = copy.deepcopy(live).eval().requires_grad_(False)
-        self._ours, self._live = _floats(self.generator), _floats(live)
-
-    @torch.no_grad()
-    def update(self, images: int, shown: int) -> None:
-        """Blend in the live weights after `images` more reals, `shown` in all."""
-        halflife = min(self.halflife_nimg, shown * self._RAMP)
-        keep = 0.5 ** (images / halflife) if halflife > 0 else 0.0
-        torch._foreach_lerp_(self._ours, self._live, 1.0 - keep)
-
-
-def _floats(module: nn.Module) -> list[Tensor]:
-    tensors = [p.data for p in module.parameters()]
-    return tensors + [b for b in module.buffers() if b.is_floating_point()]
-
-
-# ---- families: (config, shape, length of the input) -> body of G; (config, shape) -> body of D, features
+def normalises_by_class(config: TrialConfig) -> bool:
+    """Whether this G learns its class through batch norm; without batch norm it is by embedding."""
+    has_norm = config.norm_g == "batch" and config.architecture in ("mlp", "dcgan")
+    return config.conditional and config.condition_g == "batchnorm" and has_norm
 
 
 def _mlp_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
@@ -141,12 +36,12 @@ def _mlp_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
     for _ in range(config.depth_g):
         layers.append(nn.Linear(width, config.width_g))
         if config.norm_g == "batch":
-            layers.append(nn.BatchNorm1d(config.width_g))
+            layers.append(_norm_g(config, shape, nn.BatchNorm1d)(config.width_g))
         layers.append(nn.LeakyReLU(_SLOPE))
         width = config.width_g
     image = (shape.channels, shape.size, shape.size)
     pixels = shape.channels * shape.size**2
-    return nn.Sequential(*layers, nn.Linear(width, pixels), nn.Unflatten(1, image))
+    return Stack(*layers, nn.Linear(width, pixels), nn.Unflatten(1, image))
 
 
 def _mlp_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
@@ -165,7 +60,7 @@ def _mlp_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
 
 def _dcgan_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
     base, widths = _pyramid(shape.size, config.width_g, config.architecture)
-    norm = _norm2d(config.norm_g)
+    norm = _norm_g(config, shape, nn.BatchNorm2d)
     layers: list[nn.Module] = [
         nn.Linear(z_in, widths[0] * base * base),
         nn.Unflatten(1, (widths[0], base, base)),
@@ -176,12 +71,12 @@ def _dcgan_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
         layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1), norm(narrow), nn.ReLU()]
         for _ in range(config.depth_g - 1):
             layers += [nn.Conv2d(narrow, narrow, 3, 1, 1), norm(narrow), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], shape.channels, 4, 2, 1))
+    return Stack(*layers, nn.ConvTranspose2d(widths[-1], shape.channels, 4, 2, 1))
 
 
 def _dcgan_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
     base, widths = _pyramid(shape.size, config.width_d, config.architecture)
-    norm = _norm2d(config.norm_d)
+    norm = _norm_d(config.norm_d)
     widths = widths[::-1]
     layers: list[nn.Module] = [nn.Conv2d(shape.channels, widths[0], 4, 2, 1), nn.LeakyReLU(_SLOPE)]
     for narrow, wide in zip(widths, widths[1:], strict=False):
@@ -230,13 +125,11 @@ def _resnet_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), widths[-1] * base * base
 
 
-_FAMILIES: dict[
-    str,
-    tuple[
-        Callable[[TrialConfig, ImageShape, int], nn.Module],
-        Callable[[TrialConfig, ImageShape], tuple[nn.Module, int]],
-    ],
-] = {"mlp": (_mlp_g, _mlp_d), "dcgan": (_dcgan_g, _dcgan_d), "resnet": (_resnet_g, _resnet_d)}
+FAMILIES: dict[str, tuple[BodyG, BodyD]] = {
+    "mlp": (_mlp_g, _mlp_d),
+    "dcgan": (_dcgan_g, _dcgan_d),
+    "resnet": (_resnet_g, _resnet_d),
+}
 
 
 def _pyramid(size: int, width: int, family: str) -> tuple[int, list[int]]:
@@ -255,7 +148,17 @@ def _pyramid(size: int, width: int, family: str) -> tuple[int, list[int]]:
     return base, widths[::-1]
 
 
-def _norm2d(name: str) -> Callable[[int], nn.Module]:
+def _norm_g(
+    config: TrialConfig, shape: ImageShape, kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]
+) -> Callable[[int], nn.Module]:
+    if config.norm_g == "none":
+        return lambda width: nn.Identity()
+    if normalises_by_class(config):
+        return lambda width: ClassNorm(kind(width, affine=False), shape.classes)
+    return lambda width: kind(width)
+
+
+def _norm_d(name: str) -> Callable[[int], nn.Module]:
     table: dict[str, Callable[[int], nn.Module]] = {
         "none": lambda width: nn.Identity(),
         "spectral": lambda width: nn.Identity(),  # on the weights instead
@@ -265,7 +168,8 @@ def _norm2d(name: str) -> Callable[[int], nn.Module]:
     return table[name]
 
 
-def _initialise(network: nn.Module, identity: bool = True) -> None:
+def initialise(network: nn.Module, identity: bool = True) -> None:
+    """Draw fresh weights; identity: residual blocks begin as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             _scale_to_fan_in(module)
@@ -285,7 +189,8 @@ def _scale_to_fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None
         nn.init.zeros_(module.bias)
 
 
-def _normalise_spectrally(network: nn.Module) -> None:
+def normalise_spectrally(network: nn.Module) -> None:
+    """Divide every weight by its largest singular value from now on (Miyato et al. 2018)."""
     for module in list(network.modules()):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             spectral_norm(module)

@@ -1,0 +1,76 @@
+"""Does the interval of a fid hold when a stranger measures again? One measurement, then others beside it.
+
+    nice python benchmarks/coverage.py runs/mnist5k          # a sweep's champion, or any MODEL
+    nice python benchmarks/coverage.py --kimg 20             # a generator trained for it
+
+The measurement is the final one of a sweep: the mean of four batches of N, and an interval. Then 20 other
+seeds, N fresh samples each; at least 17 of their fids must lie in the interval. Repeated for several first
+seeds, for one interval covers many or few by luck.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from pipeline import data, evaluation, features, fid, models, spaces
+from pipeline.config import TrialConfig
+from pipeline.evaluation import Sample
+from pipeline.trainer import Trainer
+from pipeline.trial import prepare_process
+
+
+def trained(kimg: int, dataset: data.Dataset) -> Sample:
+    """The default space's first point, trained for a moment."""
+    space = spaces.load("mnist5k")
+    config = TrialConfig.from_dict({**space.fixed, **space.enqueue[0], "width_d": 16, "kimg": kimg})
+    labels = torch.from_numpy(dataset.train_labels)
+    trainer = Trainer(config, torch.from_numpy(dataset.train), labels, len(dataset.classes))
+    trainer.advance(kimg)
+    return evaluation.sampler(trainer.ema.generator, dataset)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("model", nargs="?", default="")
+    parser.add_argument("--data", default="mnist5k")
+    parser.add_argument("--kimg", type=int, default=20)
+    parser.add_argument("-n", type=int, default=5000)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--intervals", type=int, default=3)
+    parser.add_argument("--tracking-uri", default="")
+    arguments = parser.parse_args()
+    prepare_process(1)
+    dataset = data.load(arguments.data)
+    evaluator = fid.build_evaluator(dataset, features.build("auto", dataset), arguments.n)
+    if arguments.model:
+        generator = models.open_model(arguments.model, arguments.tracking_uri)
+        sample = evaluation.from_arrays(generator.sample)
+    else:
+        sample = trained(arguments.kimg, dataset)
+    others = np.array(
+        [
+            fid.frechet_of(evaluator.real, evaluator.extractor(sample(arguments.n, 1000 + s)[0]))
+            for s in range(arguments.seeds)
+        ]
+    )
+    print(
+        f"{arguments.model or 'trained'}: {arguments.seeds} fids of {arguments.n} samples: "
+        f"mean {others.mean():.3f}, standard deviation {others.std(ddof=1):.3f}, "
+        f"from {others.min():.3f} to {others.max():.3f}",
+        flush=True,
+    )
+    for seed in range(arguments.intervals):
+        found = evaluation.measure(sample, dataset, evaluator, n=arguments.n, seed=seed)
+        inside = int(((found.fid_low <= others) & (others <= found.fid_high)).sum())
+        print(
+            f"measured with seed {seed}: {found.fid:.3f} in [{found.fid_low:.3f}, {found.fid_high:.3f}], "
+            f"covers {inside} of {arguments.seeds}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Every shipped recipe on 5,000 digits for the same wall-clock, on one thread: fid, balance, kimg per second.
+
+The networks are as small for all of them as the default space has them (width 16 in G, 32 in D) and draw the
+classes; what a recipe says of the architecture (R3GAN's residual networks), norms, batch and game stays. Two
+rows for each: as published, and, since published rates are for days on GPUs, with lr 2e-3 for both. The time
+includes what a trial does while it trains, and not the fids. `tuned` is the default space's own first point.
+
+    python benchmarks/recipes.py                          # a minute for each row
+    python benchmarks/recipes.py --seconds 20 --only r1 tuned --published
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+
+from pipeline import data, features, fid, recipes, spaces
+from pipeline.config import TrialConfig
+from pipeline.trainer import Trainer
+from pipeline.trial import prepare_process, sampler
+
+NETWORKS = {"width_g": 16, "width_d": 32, "z_dim": 64, "conditional": True}
+RATES = {"lr_g": 2e-3, "lr_d": 2e-3}
+EXPECTED_KIMG = 60  # what schedules run over, where a recipe has them
+
+
+def main() -> None:
+    names = [*recipes.shipped(), "tuned"]
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="training time of each row")
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--published", action="store_true", help="leave out the rows with raised rates")
+    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--samples", type=int, default=2000, help="generated images per fid")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    prepare_process(1)
+    dataset = data.load("mnist5k")
+    evaluator = fid.build_evaluator(dataset, features.build("auto", dataset), args.samples)
+    fid_by = f"fid: {evaluator.extractor_name} {evaluator.hash}, N={args.samples}"
+    print(f"mnist5k, one thread, {args.seconds:g} s of training each, {args.precision}; {fid_by}")
+    print(f"{'recipe':<26}{'fid':>9}{'balance':>9}{'auc':>7}{'overfit':>9}{'kimg':>7}{'kimg/s':>8}")
+    for name in args.only:
+        for changes in ({},) if args.published or name == "tuned" else ({}, RATES):
+            row = play(settings(name, dataset, args) | changes, dataset, evaluator, args.seconds)
+            label = f"{name}, lr 2e-3" if changes else name
+            cells = f"{row['fid']:9.2f}{row['balance']:9.2f}{row['auc']:7.2f}{row['overfit']:9.2f}"
+            print(f"{label:<26}{cells}{row['kimg']:7.0f}{row['kimg'] / args.seconds:8.2f}", flush=True)
+
+
+def settings(name: str, dataset: data.Dataset, args: argparse.Namespace) -> dict[str, Any]:
+    """What the trial of one row differs by from the defaults."""
+    basic = {**NETWORKS, "precision": args.precision, "seed": args.seed, "kimg": EXPECTED_KIMG}
+    if name == "tuned":
+        space = spaces.load("mnist5k")
+        return {**space.fixed, **space.enqueue[0], **basic}
+    return {**basic, **recipes.load(name).at(dataset.size, dataset.labelled, {})}
+
+
+def play(
+    changes: dict[str, Any], dataset: data.Dataset, evaluator: fid.Evaluator, seconds: float
+) -> dict[str, float]:
+    """Train for `seconds` in ticks of a kimg, then measure once."""
+    labels = torch.from_numpy(dataset.train_labels)
+    trainer = Trainer(
+        TrialConfig.from_dict(changes), torch.from_numpy(dataset.train), labels, len(dataset.classes)
+    )
+    start = time.perf_counter()
+    while (left := start + seconds - time.perf_counter()) > 0:
+        deadline = time.perf_counter() + left
+        trainer.advance(trainer.nimg // 1000 + 1, lambda: time.perf_counter() > deadline)  # noqa: B023
+    held, held_labels = torch.from_numpy(dataset.held), torch.from_numpy(dataset.held_labels)
+    reading = trainer.read_balance(held, held_labels)
+    value = evaluator.score(sampler(trainer.ema.generator, dataset))
+    return {
+        "fid": float("nan") if value is None else value,
+        "balance": reading.balance,
+        "auc": reading.auc,
+        "overfit": reading.overfit,
+        "kimg": trainer.nimg / 1000,
+    }
+
+
+if __name__ == "__main__":
+    main()

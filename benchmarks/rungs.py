@@ -1,0 +1,120 @@
+"""Which metric ranks short runs best: what a rung of the search should look at.
+
+    nice python benchmarks/rungs.py [--configs 8] [--kimg 30]
+
+Configurations are drawn from the default space (narrow networks) and trained on 5,000 digits, one thread,
+without stopping any. At every tick each metric judges the EMA generator; at the end an independent judge,
+a classifier trained from another seed, measures 10,000 fresh samples. The table holds Spearman's rank
+correlation of a metric at a tick with that final distance, and what one look costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+
+from pipeline import classifier, data, features, fid, search, spaces
+from pipeline.config import TrialConfig
+from pipeline.fid import Evaluator
+from pipeline.trainer import Trainer
+from pipeline.trial import prepare_process, sampler
+
+Metric = Callable[[torch.Tensor], float]
+FINAL = 10_000
+
+
+def metrics(dataset: data.Dataset) -> dict[str, tuple[int, Metric]]:
+    """Name -> (samples it takes, what it makes of them)."""
+    by_net, by_pixels = (features.build(name, dataset) for name in ("classifier", "pixels"))
+    real = fid.build_evaluator(dataset, by_net, FINAL).real
+    real_pixels = fid.build_evaluator(dataset, by_pixels, FINAL).real
+    train = by_net(torch.from_numpy(dataset.train))
+    return {
+        "fid, N=2000": (2000, lambda x: fid.frechet_of(real, by_net(x))),
+        "fid, N=500": (500, lambda x: fid.frechet_of(real, by_net(x))),
+        "fid, N=200": (200, lambda x: fid.frechet_of(real, by_net(x))),
+        "kid, N=2000": (2000, lambda x: fid.kid(train, by_net(x)).value),
+        "kid, N=500": (500, lambda x: fid.kid(train, by_net(x)).value),
+        "kid, N=200": (200, lambda x: fid.kid(train, by_net(x)).value),
+        "pixel fid, N=2000": (2000, lambda x: fid.frechet_of(real_pixels, by_pixels(x))),
+        "pixel fid, N=500": (500, lambda x: fid.frechet_of(real_pixels, by_pixels(x))),
+    }
+
+
+def judge(dataset: data.Dataset) -> Evaluator:
+    """The independent one: same data, another classifier."""
+    own = features.build("classifier", dataset)
+    net = classifier.train(dataset, seed=1).to(memory_format=torch.channels_last)
+    other = type(own)("classifier", net, "judge", classifier.DIM)  # type: ignore[call-arg]
+    return fid.build_evaluator(dataset, other, FINAL)
+
+
+def configurations(count: int, kimg: int) -> list[TrialConfig]:
+    """The default space's own first point, then random draws; widths small enough for seconds."""
+    space = spaces.load("mnist5k")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=5))
+    drawn: list[dict[str, Any]] = [dict(space.enqueue[0])]
+    drawn += [search.draw(space, study.ask()) for _ in range(count - 1)]
+    fixed = {**space.fixed, "width_g": 8, "width_d": 16, "kimg": kimg}
+    return [TrialConfig.from_dict({**d, **fixed, "seed": i}) for i, d in enumerate(drawn)]
+
+
+def train(
+    config: TrialConfig, dataset: data.Dataset, looks: dict[str, tuple[int, Metric]], ticks: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, Trainer]:
+    """What every metric saw at every tick (metrics, ticks), its seconds, and the trained pair."""
+    labels = torch.from_numpy(dataset.train_labels)
+    trainer = Trainer(config, torch.from_numpy(dataset.train), labels, len(dataset.classes))
+    seen, seconds = np.zeros((len(looks), len(ticks))), np.zeros(len(looks))
+    for column, kimg in enumerate(ticks):
+        trainer.advance(kimg)
+        for row, (n, metric) in enumerate(looks.values()):
+            started = time.process_time()
+            images = sampler(trainer.ema.generator, dataset)(n)
+            seen[row, column] = metric(images)
+            seconds[row] += (time.process_time() - started) / len(ticks)
+    return seen, seconds, trainer
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    ranks = [np.argsort(np.argsort(np.nan_to_num(side, nan=np.inf))) for side in (a, b)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--configs", type=int, default=8)
+    parser.add_argument("--kimg", type=int, default=30)
+    arguments = parser.parse_args()
+    prepare_process(1)
+    dataset = data.load("mnist5k")
+    looks, evaluator = metrics(dataset), judge(dataset)
+    ticks = sorted({2, 5, 10, arguments.kimg // 2, arguments.kimg})
+    seen, finals, costs = [], [], []
+    for config in configurations(arguments.configs, arguments.kimg):
+        table, seconds, trainer = train(config, dataset, looks, ticks)
+        final = dataclasses.replace(evaluator, samples=FINAL).score(
+            sampler(trainer.ema.generator, dataset, seed=99)
+        )
+        finals.append(float("inf") if final is None else final)
+        seen.append(table)
+        costs.append(seconds)
+        print(f"configuration {len(finals)}: final distance {finals[-1]:.2f}", flush=True)
+    cube, truth = np.stack(seen), np.array(finals)
+    print(f"\nSpearman with the final distance at {arguments.kimg} kimg, {len(finals)} configurations")
+    print(f"{'metric':<20}" + "".join(f"{kimg:>5} kimg" for kimg in ticks) + "   seconds a look")
+    for row, name in enumerate(looks):
+        rhos = "".join(f"{spearman(cube[:, row, c], truth):10.2f}" for c in range(len(ticks)))
+        print(f"{name:<20}{rhos}   {np.mean(costs, axis=0)[row]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The whole run: from a request to a registered champion, and on again after an interruption.
+
+Owns: the order of things and the lock (request: what is asked; checks: what must hold; stored: sweep.toml;
+cluster: what runs on Ray; finale: what comes after). Refuses: the details of any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline import features, fid, networks, registry, spaces
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.data import Dataset, load
+from pipeline.errors import SweepError
+from pipeline.files import read_json, write_text
+from pipeline.search import Ledger, open_study
+from pipeline.summary import Summary
+from pipeline.sweep.checks import check_space, check_tracking, on_images, possible
+from pipeline.sweep.cluster import work
+from pipeline.sweep.finale import close, finish
+from pipeline.sweep.request import Outcome, Request
+from pipeline.sweep.stored import (
+    facts_of,
+    grown,
+    read_stored,
+    refuse_differences,
+    refuse_other_data,
+    sweep_toml,
+)
+from pipeline.tracker import Shipper, Spool, default_artifacts, default_uri, provenance, redact
+from pipeline.tracker.listener import Tracker
+
+__all__ = ["Outcome", "Request", "check_space", "resume", "run"]
+
+
+def run(request: Request) -> Outcome:
+    """Search, measure the finalists, register the best; or go on with the sweep that is there.
+
+    Raises:
+        UserError: before anything is written, where the request cannot be carried out.
+    """
+    paths, config, say = request.paths, request.config, request.say
+    stored = read_stored(paths)
+    if stored is not None:
+        seen = stored["data"]
+        refuse_differences(stored, on_images(request, seen["size"], bool(seen["classes"])))
+    uri = request.tracking_uri or default_uri(request.out)
+    check_tracking(uri, new=stored is None, say=say)
+    say(f"images: {config.data}")
+    dataset = load(config.data, image_size=config.image_size, say=say)
+    request = on_images(request, dataset.size, dataset.labelled)
+    space = request.space
+    own = networks.hashes([*possible(space, "architecture"), config.extractor], request.code)
+    networks.use_code(request.code)
+    check_space(space, dataset)
+    extractor = features.build(
+        config.extractor, dataset, weights=config.extractor_weights, code=request.code, say=say
+    )
+    evaluator = fid.build_evaluator(dataset, extractor, config.fid_samples, say=say)
+    facts = {**facts_of(dataset, evaluator), **({"code": own} if own else {})}
+    if stored is not None:
+        refuse_other_data(stored, facts)
+    plan = _plan(request, dataset, evaluator, uri)
+    if request.dry_run:
+        return Outcome("planned", paths.root, {}, uri, plan)
+    before = read_json(paths.summary)
+    if stored is not None and before.get("state") == "finished" and not grown(stored, config):
+        say("this sweep is finished; raise --trials or a budget to go on")
+        return Outcome("finished", paths.root, before, uri, plan)
+
+    paths.root.mkdir(parents=True, exist_ok=True)
+    with _locked(paths), contextlib.closing(Spool(paths.spool)) as spool:
+        write_text(paths.config, sweep_toml(request, facts, uri))
+        if own and request.code is not None:
+            networks.copy_code(own, request.code, paths.code)
+            networks.use_code(paths.code)
+        study = open_study(config.name, request.storage or paths.study, config, space)
+        summary = Summary(paths, config, facts["evaluator"])
+        shipper = _ship(request, spool, uri, facts)
+        listeners = (Tracker(spool, paths), summary)
+        ledger = Ledger(study, space, config, paths, listeners, float(before.get("wall_seconds", 0.0)))
+        summary.ledger = ledger
+        ledger.replay()
+        summary.write(force=True)
+        try:
+            found = work(request, ledger, dataset, evaluator)
+            if ledger.interrupted:
+                return close(summary, "interrupted", request, spool, shipper, uri)
+            finish(request, ledger, summary, dataset, evaluator, found, shipper, uri)
+            return close(summary, "finished", request, spool, shipper, uri)
+        except BaseException:
+            close(summary, "failed", request, spool, shipper, uri)
+            raise
+
+
+def resume(root: Path, changes: dict[str, Any], **more: Any) -> Outcome:
+    """Go on with the sweep in `root`; `changes` to its SweepConfig are limited to `MAY_GROW`.
+
+    Raises:
+        SweepError: there is no sweep in `root`.
+    """
+    stored = read_stored(SweepPaths(root))
+    if stored is None:
+        raise SweepError(
+            "a sweep's folder holds a sweep.toml", seen=str(root), fix="name the folder that `run` made"
+        )
+    config = SweepConfig.from_dict({**stored["sweep"], **changes})
+    kept = stored["registry"]
+    uri = more.pop("tracking_uri", "") or ("" if "***" in kept["tracking_uri"] else kept["tracking_uri"])
+    return run(
+        Request(
+            space=spaces.from_tables(stored["space"], "sweep.toml"),
+            config=config,
+            out=root.resolve().parent,
+            register=kept["name"] or None,
+            code=root / "code",
+            promote=kept.get("promote", registry.CHAMPION),
+            tracking_uri=uri,
+            **more,
+        )
+    )
+
+
+def _plan(
+    request: Request, dataset: Dataset, evaluator: fid.Evaluator, uri: str
+) -> tuple[tuple[str, str], ...]:
+    config, full = request.config, request.space.config({})
+    labels = f", {len(dataset.classes)} classes" if dataset.labelled else ""
+    budget = f"{config.trials} trials of at most {full.kimg} kimg"
+    budget += f", {config.time_budget_sec:g} s" if config.time_budget_sec else ""
+    size = f"{dataset.size}x{dataset.size}x{dataset.channels}"
+    return (
+        ("sweep", str(request.paths.root)),
+        ("images", f"{len(dataset.train)} + {len(dataset.held)} held out, {size}{labels}"),
+        ("space", f"{config.space} ({len(request.space.search)} searched, hash {request.space.hash})"),
+        ("search", f"{config.sampler} + {config.pruner}, {budget}"),
+        ("fid", f"{evaluator.extractor_name}, {evaluator.samples} samples, evaluator {evaluator.hash}"),
+        ("tracking", redact(uri)),
+        ("registers", request.register or "nothing"),
+    )
+
+
+def _ship(request: Request, spool: Spool, uri: str, facts: dict[str, dict[str, Any]]) -> Shipper:
+    tags = {
+        **provenance(),
+        **{f"{table}.{key}": str(value) for table, rows in facts.items() for key, value in rows.items()},
+        "space.hash": request.space.hash,
+    }
+    spool.artifact(None, request.paths.config)
+    return Shipper(
+        request.paths.root,
+        spool,
+        uri,
+        experiment=f"gansweep/{request.config.name}",
+        artifact_location=default_artifacts(uri),
+        parent_tags=tags,
+        parent_params=dataclasses.asdict(request.config),
+    )
+
+
+@contextlib.contextmanager
+def _locked(paths: SweepPaths) -> Iterator[None]:
+    """Hold the sweep's folder; a second process is told who does. The kernel lets go when a process dies."""
+    with paths.lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise SweepError(
+                "one process works on a sweep",
+                seen=f"{paths.root.name} held by {file.read().strip() or 'another'}",
+                fix="wait for it, or stop it",
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,115 @@
+"""sweep.toml: everything that was resolved, and what a later call may not change.
+
+Owns: the file's content and the comparison with it. Refuses: writing anything else.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from pipeline import fid, spaces
+from pipeline.config import SweepConfig, SweepPaths, check_names
+from pipeline.data import Dataset
+from pipeline.errors import SweepError
+from pipeline.spaces import toml
+from pipeline.sweep.request import Request
+from pipeline.tracker import (
+    redact,
+)
+
+MAY_GROW = (
+    "trials",
+    "time_budget_sec",
+    "gpu_hours",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "concurrency",
+    "address",
+)
+"""What a resume may change: how much is searched and with what, not what or how it is judged."""
+
+
+def facts_of(dataset: Dataset, evaluator: fid.Evaluator) -> dict[str, dict[str, Any]]:
+    return {
+        "data": {
+            "source": dataset.source,
+            "fingerprint": dataset.fingerprint,
+            "size": dataset.size,
+            "channels": dataset.channels,
+            "classes": list(dataset.classes),
+            "train": len(dataset.train),
+            "held_out": len(dataset.held),
+        },
+        "evaluator": {
+            "extractor": evaluator.extractor_name,
+            "hash": evaluator.hash,
+            "samples": evaluator.samples,
+        },
+    }
+
+
+def sweep_toml(request: Request, facts: dict[str, dict[str, Any]], uri: str) -> str:
+    kept = {"name": request.register or "", "promote": request.promote, "tracking_uri": redact(uri)}
+    tables = {"sweep": request.config.to_dict(), **facts, "registry": kept}
+    blocks = [
+        f"[{t}]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
+    ]
+    return "# Written by gansweep: one resolved sweep.\n\n" + "\n".join(
+        [*blocks, request.space.to_toml("space.")]
+    )
+
+
+def read_stored(paths: SweepPaths) -> dict[str, Any] | None:
+    """What sweep.toml says, or None for a new sweep."""
+    if not paths.config.is_file():
+        if paths.root.is_dir() and any(p for p in paths.root.iterdir() if p.name != "lock"):
+            raise SweepError(
+                "a new sweep's folder is empty", seen=str(paths.root), fix="choose another --name or --out"
+            )
+        return None
+    try:
+        stored = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+        check_names(stored["sweep"], SweepConfig.fields())
+        spaces.from_tables(stored["space"], "sweep.toml")
+        stored["data"]["fingerprint"], stored["evaluator"]["hash"], stored["registry"]["name"]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise SweepError(
+            "sweep.toml is as gansweep wrote it", seen=f"{paths.config}: {error}", fix="choose another --name"
+        ) from error
+    return stored
+
+
+def refuse_differences(stored: dict[str, Any], request: Request) -> None:
+    ours = {k: v for k, v in request.config.to_dict().items() if k not in MAY_GROW and k != "space"}
+    keys = [f"sweep.{key}" for key, value in ours.items() if stored["sweep"].get(key, value) != value]
+    keys += request.space.differences(spaces.from_tables(stored["space"], "sweep.toml"))
+    if keys:
+        raise SweepError(
+            f"a sweep goes on as it began ({request.paths.root.name} exists)",
+            seen="other values of " + ", ".join(keys),
+            fix="choose another --name, or give the same values",
+        )
+
+
+def refuse_other_data(stored: dict[str, Any], facts: dict[str, dict[str, Any]]) -> None:
+    pairs = (("data", "fingerprint"), ("evaluator", "hash"))
+    keys = [f"{table}.{key}" for table, key in pairs if stored[table][key] != facts[table][key]]
+    keys += ["code"] if stored.get("code") != facts.get("code") else []
+    if keys:
+        raise SweepError(
+            "a sweep goes on with the images, the evaluator and the networks it began with",
+            seen="another " + ", ".join(keys),
+            fix="choose another --name",
+        )
+
+
+def grown(stored: dict[str, Any], config: SweepConfig) -> bool:
+    """Whether more is asked for than when the sweep ended."""
+    was = stored["sweep"]
+    now = config.to_dict()
+    more = [now[k] > was[k] for k in ("trials",)]
+    more += [
+        now[k] != was[k] and (now[k] == 0 or now[k] > was[k] > 0) for k in ("time_budget_sec", "gpu_hours")
+    ]
+    return any(more)

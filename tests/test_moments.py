@@ -1,0 +1,116 @@
+"""Statistics of features: NumPy's, in any batches; kept on disk, and not used when they do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import features, fid
+from pipeline.data import Dataset, load
+from pipeline.errors import EvaluatorError
+from pipeline.moments import Moments, Statistics
+
+
+def gaussian(n, d, seed=0, *, shift=0.0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)).double() + shift
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def test_statistics_are_numpys():
+    x = gaussian(50, 7, shift=1000.0)
+    found = Statistics.of(x.float())
+    np.testing.assert_allclose(found.mean.numpy(), x.float().double().numpy().mean(0), rtol=1e-14)
+    np.testing.assert_allclose(found.cov.numpy(), np.cov(x.float().double().numpy().T), rtol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50, 1000])
+def test_moments_do_not_depend_on_the_batches(batch):
+    x, moments = gaussian(100, 5, shift=50.0), Moments()
+    for part in x.split(batch):
+        moments.add(part)
+    whole, found = Statistics.of(x), moments.statistics()
+    assert found.n == 100
+    torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.cov, whole.cov, rtol=1e-10, atol=1e-12)
+
+
+class Counting(features.PixelExtractor):
+    calls = 0
+
+    def __call__(self, images):
+        Counting.calls += 1
+        return super().__call__(images)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "pickle", "nan", "shape", "empty"])
+def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
+    extractor = Counting(8, 1)
+    first = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    Counting.calls = 0
+    again = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    assert Counting.calls == 0  # read from the cache
+    assert torch.equal(again.real.root, first.real.root)
+    (path,) = (tmp_path / "statistics").iterdir()
+    n, mean, cov = len(digits.train), first.real.mean.numpy(), np.eye(64)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-500])
+    elif damage == "garbage":
+        path.write_bytes(b"\x00" * 4000)
+    elif damage == "pickle":
+        np.savez(path, n=n, mean=np.array([{}], dtype=object), cov=cov)
+    elif damage == "nan":
+        np.savez(path, n=n, mean=mean * math.nan, cov=cov)
+    elif damage == "shape":
+        np.savez(path, n=n, mean=mean[:-1], cov=cov)
+    else:
+        path.write_bytes(b"")
+    mended = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    assert Counting.calls > 0
+    torch.testing.assert_close(mended.real.root, first.real.root)
+    assert [p.name for p in (tmp_path / "statistics").iterdir()] == [path.name]
+
+
+def test_cache_that_cannot_be_written_is_told(digits, tmp_path):
+    (tmp_path / "statistics").write_text("in the way")
+    said: list[str] = []
+    fid.build_evaluator(digits, features.build("pixels", digits), 300, tmp_path, say=said.append)
+    assert "not cached" in said[0]
+
+
+@pytest.mark.parametrize("stored", ["statistics-0", None])
+def test_statistics_of_another_version_are_not_used(digits, tmp_path, stored):
+    extractor = Counting(8, 1)
+    first = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    (path,) = (tmp_path / "statistics").iterdir()
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    name = str(kept.pop("identity")).partition(" ")[2]
+    wrong = {**kept, "mean": kept["mean"] + 1}
+    np.savez(path, **wrong, **({"identity": f"{stored} {name}"} if stored else {}))
+    Counting.calls = 0
+    said: list[str] = []
+    mended = fid.build_evaluator(digits, extractor, 300, tmp_path, say=said.append)
+    assert Counting.calls > 0
+    assert torch.equal(mended.real.mean, first.real.mean)
+    assert "cached statistics are not used" in said[0]
+    assert "statistics-1" in said[0]
+
+
+@pytest.mark.parametrize(("value", "told"), [(7, "the same features"), (255, "not finite")])
+def test_images_that_cannot_be_told_apart_are_refused(digits, tmp_path, value, told):
+    class Odd(features.PixelExtractor):
+        def __call__(self, images):
+            return torch.where(images.flatten(1) == 255, math.nan, super().__call__(images))
+
+    same = dataclasses.replace(digits, train=np.full_like(digits.train, value), fingerprint=f"same{value}")
+    with pytest.raises(EvaluatorError, match=f"can be told apart; got .*{told}"):
+        fid.build_evaluator(same, Odd(8, 1), 300, tmp_path)
+    assert not (tmp_path / "statistics").exists()

@@ -1,0 +1,67 @@
+"""Planted generators from measurement to registry: a copier and a collapsed one get a version, no alias."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline import evaluation, features, fid
+from pipeline.data import load
+from pipeline.registry import Registered, from_packed, pack, register
+
+pytestmark = [pytest.mark.mlflow, pytest.mark.slow]
+N = 400
+
+
+class Planted(nn.Module):
+    """Draws one of its images, with noise; both from z."""
+
+    pool: torch.Tensor
+
+    def __init__(self, pool: np.ndarray, noise: float) -> None:
+        super().__init__()
+        self.z_dim, self.classes, self.noise = 65, 0, noise
+        self.register_buffer("pool", torch.from_numpy(pool).permute(0, 3, 1, 2).float() / 127.5 - 1)
+
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        uniform = (1 + torch.erf(z[:, 0] / 2**0.5)) / 2
+        picked = self.pool[(uniform * len(self.pool)).long().clamp(0, len(self.pool) - 1)]
+        return (picked + self.noise / 127.5 * z[:, 1:].view(-1, 1, 8, 8)).clamp(-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "noise", "reason"),
+    [
+        ("memoriser", 6.0, "copies: "),
+        ("one class", 40.0, "collapsed: "),
+        ("honest", 40.0, ""),
+    ],
+)
+def test_what_copies_or_collapses_gets_no_alias(tmp_path: Path, kind: str, noise: float, reason: str) -> None:
+    whole = load("digits")
+    assert whole.train_labels is not None
+    labels = whole.train_labels[:900]
+    data = dataclasses.replace(whole, train=whole.train[:900], train_labels=labels, fingerprint="first 900")
+    pools = {"memoriser": data.train, "one class": data.train[labels == 3], "honest": whole.train[900:]}
+    evaluator = fid.build_evaluator(data, features.build("pixels", data), N)
+    packed = pack(Planted(pools[kind], noise), tmp_path / "packed", {})
+    sample = evaluation.from_arrays(from_packed(packed).sample)
+    found = evaluation.measure(sample, data, evaluator, n=N, seed=0)
+    done: Registered = register(
+        packed,
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        name="planted",
+        facts={**found.to_dict(), "withhold": list(found.verdicts), "fingerprint": data.fingerprint},
+        evaluator=dataclasses.replace(evaluator, samples=N),
+    )
+    assert done.version == 1
+    assert done.alias == (None if reason else "champion")
+    assert reason in done.reason
+    assert ("withheld" in done.reason) == bool(reason)
+    if kind == "memoriser":
+        assert found.fid < 1.0  # the best fid of all would not have helped it

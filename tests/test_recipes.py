@@ -1,0 +1,254 @@
+"""Recipes: what is published stands in them, a space takes them strictly, `--recipe` starts from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import recipes, spaces, sweep
+from pipeline.config import SweepConfig, TrialConfig
+from pipeline.errors import ConfigError, SpaceError, UserError
+from pipeline.trainer import Trainer
+
+NAMES = ["dcgan", "r1", "r3gan", "sngan", "wgan-gp"]
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "dcgan": {"lr_g": 2e-4, "beta1": 0.5, "batch_size": 128, "norm_d": "batch", "penalty": "none"},
+    "sngan": {"loss": "hinge", "norm_d": "spectral", "n_critic": 5, "beta1": 0.0, "beta2": 0.9},
+    "wgan-gp": {"loss": "wasserstein", "penalty": "gp", "gamma": 10.0, "n_critic": 5, "norm_d": "none"},
+    "r1": {"loss": "nonsaturating", "penalty": "r1", "penalty_interval": 16, "beta1": 0.0, "lr_g": 2.5e-3},
+    "r3gan": {
+        "loss": "relativistic",
+        "penalty": "r1r2",
+        "architecture": "resnet",
+        "beta1": 0.0,
+        "beta2": 0.9,
+    },
+}
+
+WIDE = """
+[search]
+lr_g = { float = [1e-5, 1e-2], log = true }
+lr_d = { float = [1e-5, 1e-2], log = true }
+loss = { choice = ["nonsaturating", "hinge"] }
+penalty = { choice = ["none", "r1"] }
+gamma = { float = [1e-3, 10.0], log = true, when = { penalty = ["r1"] } }
+penalty_interval = { choice = [1, 16], when = { penalty = ["r1"] } }
+batch_size = { choice = [32, 64] }
+ema_halflife_kimg = { float = [1.0, 50.0], log = true }
+n_critic = { choice = [1, 5] }
+norm_d = { choice = ["none", "spectral"] }
+beta1 = { choice = [0.0, 0.5] }
+beta2 = { choice = [0.9, 0.99] }
+"""
+
+
+def with_point(*lines: str, space: str = WIDE) -> spaces.Space:
+    return spaces.parse(space + "\n[[enqueue]]\n" + "\n".join(lines))
+
+
+def refused(act: Callable[[], object]) -> UserError:
+    with pytest.raises(UserError) as caught:
+        act()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+# ---- the files
+
+
+def test_the_names_that_people_use_stay() -> None:
+    assert list(recipes.shipped()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_holds_what_was_published(name: str) -> None:
+    said = recipes.load(name).at(32, True, {})
+    assert {key: said[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+    assert TrialConfig.from_dict(said)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(28, 32), (256, 16), (1024, 4)])
+def test_r1_follows_the_images_as_stylegan2_ada_does(size: int, batch: int) -> None:
+    said = recipes.load("r1").at(size, False, {"batch_size": batch})
+    assert said["gamma"] == pytest.approx(0.0002 * size**2 / batch)
+    assert said["ema_halflife_kimg"] == pytest.approx(10 * batch / 32)
+    assert "batch_size" not in said or said["batch_size"] == 32  # the caller's goes before it
+
+
+def test_labels_decide_what_is_conditional() -> None:
+    sngan = recipes.load("sngan")
+    assert sngan.at(32, True, {})["conditional"] is True
+    assert sngan.at(32, True, {})["condition_g"] == "batchnorm"
+    assert not {"conditional", "condition_g"} & sngan.at(32, False, {}).keys()
+
+
+def test_r3gan_moves_on_cosines() -> None:
+    said = recipes.load("r3gan").at(32, False, {})
+    assert said["schedule"] == "cosine"
+    assert said["lr_g"] * said["lr_final"] == pytest.approx(5e-5)
+    assert said["gamma"] * said["gamma_final"] == pytest.approx(0.005)
+    assert (said["beta2"], said["beta2_final"]) == (0.9, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("loss = ", ["recipe mine is valid TOML"]),
+        ("los = 'hinge'", ["recipe mine", "got los", "'loss'"]),
+        ("loss = 'hing'", ["recipe mine: loss is one of", "'hinge'"]),
+        ("lr_g = 3.0", ["lr_g lies in", "got 3.0"]),
+        ("[labelled]\nconditionl = true", ["got conditionl", "'conditional'"]),
+        ("[auto]\ngamma = 1.0", ["a factor and powers", "got 1.0"]),
+        ("[auto]\ngamma = { size = 2 }", ["a factor and powers"]),
+        ("[auto]\ngamma = { factor = 1.0, sise = 2 }", ["a factor and powers", "sise"]),
+        ("[auto]\ngama = { factor = 1.0 }", ["got gama", "'gamma'"]),
+    ],
+)
+def test_a_wrong_recipe_is_told_in_a_line(text: str, parts: list[str]) -> None:
+    line = str(refused(lambda: recipes.parse(text, "mine")))
+    assert all(part in line for part in parts), line
+
+
+def test_an_automatic_value_keeps_to_its_bounds() -> None:
+    mine = recipes.parse("[auto]\ngamma = { factor = 1.0, size = 9 }", "mine")
+    with pytest.raises(ConfigError, match="gamma lies in"):
+        mine.at(64, False, {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_trains(make_trainer: Callable[..., Trainer], name: str) -> None:
+    said = recipes.load(name).at(8, True, {})
+    trainer = make_trainer(**said, kimg=1)
+    before = [p.detach().clone() for p in trainer.G.parameters()]
+    trainer.advance(1)
+    assert all(math.isfinite(mean) for mean in trainer.tally.read().values())
+    assert any((p != b).any() for p, b in zip(trainer.G.parameters(), before, strict=True))
+
+
+# ---- in a space
+
+
+def test_an_enqueued_recipe_is_its_searched_values() -> None:
+    (point,) = with_point('recipe = "sngan"', "lr_g = 1e-3").enqueue
+    assert point == {
+        "lr_g": 1e-3,  # the point's own goes first
+        "lr_d": 2e-4, "loss": "hinge", "penalty": "none", "batch_size": 64, "n_critic": 5,
+        "norm_d": "spectral", "beta1": 0.0, "beta2": 0.9,
+    }  # fmt: skip
+
+
+def test_what_images_decide_is_filled_in_when_they_are_known() -> None:
+    space = with_point('recipe = "r1"')
+    assert spaces.parse(space.to_toml()) == space
+    (point,) = space.on_images(64, False).enqueue
+    assert point["gamma"] == pytest.approx(0.0002 * 64**2 / 32)
+    assert point["ema_halflife_kimg"] == 10.0
+    assert "recipe" not in point
+    assert space.config(point).penalty_interval == 16
+
+
+def test_the_batch_size_of_the_point_counts() -> None:
+    (point,) = with_point('recipe = "r1"', "batch_size = 64").on_images(64, False).enqueue
+    assert point["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
+    fixed = WIDE.replace("batch_size = { choice = [32, 64] }", "")
+    error = refused(lambda: with_point('recipe = "r1"', space=f"[fixed]\nbatch_size = 64\n{fixed}"))
+    assert "no batch_size = 32" in str(error)
+
+
+def test_an_automatic_value_outside_of_its_range() -> None:
+    error = refused(lambda: with_point('recipe = "r1"').on_images(8, False))
+    assert "recipe = r1 at 8 px: gamma lies inside its own range" in str(error)
+
+
+def test_a_fixed_or_default_value_that_agrees_will_do() -> None:
+    """norm_g = batch is the default, n_critic is fixed to the recipe's."""
+    space = WIDE.replace("n_critic = { choice = [1, 5] }", "")
+    assert with_point('recipe = "sngan"', space="[fixed]\nn_critic = 5\n" + space).enqueue[0]["lr_g"] == 2e-4
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        (['recipe = "r3gan"'], ['architecture = "resnet"', 'schedule = "cosine"', "--recipe"]),
+        (['recipe = "wgan-gp"'], ["loss lies inside its own range", "got wasserstein"]),
+        (['recipe = "sngn"'], ["a recipe is a shipped name", "'sngan'"]),
+        (["recipe = 3"], ["a recipe is named", "got 3"]),
+        (['recipe = "sngan"', "width_g = 16"], ["searched parameters", "got width_g"]),
+    ],
+)
+def test_a_space_that_does_not_fit_a_recipe(lines: list[str], parts: list[str]) -> None:
+    line = str(refused(lambda: with_point(*lines)))
+    assert all(part in line for part in parts), line
+
+
+def test_a_parameter_fixed_by_set_leaves_the_recipe() -> None:
+    space = with_point('recipe = "r1"').override({"gamma": 3.0})
+    (point,) = space.on_images(64, False).enqueue
+    assert "gamma" not in point
+    assert point["ema_halflife_kimg"] == 10.0
+    assert space.config(point).gamma == 3.0
+
+
+# ---- --recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("space", sorted(spaces.shipped_spaces()))
+def test_every_space_starts_from_every_recipe(space: str, name: str) -> None:
+    begun = spaces.load(space).start(name, 28, True)
+    said = recipes.load(name).at(28, True, {})
+    config = begun.config(begun.enqueue[0]).to_dict()
+    assert {key: config[key] for key in said} == said
+    drawable = [n for n in begun.enqueue[0] if not begun.search[n].contains(begun.enqueue[0][n])]
+    assert not drawable
+    assert all(begun.active(n, begun.enqueue[0]) for n in said if n in begun.search)
+    assert spaces.parse(begun.to_toml()) == begun
+
+
+def test_searched_values_are_enqueued_before_others_and_the_rest_is_fixed() -> None:
+    begun = with_point("lr_g = 1e-3").start("wgan-gp", 28, False)
+    assert begun.enqueue[1] == {"lr_g": 1e-3}
+    assert begun.enqueue[0]["loss"] == "wasserstein"
+    assert begun.search["loss"].choices == ("nonsaturating", "hinge", "wasserstein")
+    assert begun.search["gamma"].when["penalty"] == ("r1", "gp")
+    assert begun.fixed["norm_g"] == "batch"
+
+
+def test_a_range_grows_to_the_value_and_no_further() -> None:
+    space = spaces.parse("[search]\nlr_g = { float = [1e-3, 1e-2], log = true }\nn_critic = { int = [6, 9] }")
+    begun = space.start("sngan", 28, False)
+    assert (begun.search["lr_g"].low, begun.search["lr_g"].high) == (2e-4, 1e-2)
+    assert (begun.search["n_critic"].low, begun.search["n_critic"].high) == (5, 9)
+
+
+def test_what_set_fixed_is_left_alone_and_counts_for_the_rest() -> None:
+    space = spaces.parse(WIDE).override({"batch_size": 64, "loss": "hinge"})
+    begun = space.start("r1", 64, False, kept={"batch_size", "loss"})
+    assert (begun.fixed["batch_size"], begun.fixed["loss"]) == (64, "hinge")
+    assert begun.enqueue[0]["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
+
+
+def test_zero_has_no_place_on_a_log_scale() -> None:
+    space = spaces.parse("[search]\nbeta1 = { float = [0.1, 0.9], log = true }")
+    error = refused(lambda: space.start("r1", 28, False))
+    assert isinstance(error, SpaceError)
+    assert "--set beta1=0.0" in error.fix
+
+
+@pytest.mark.parametrize("name", ["r1", "r3gan"])
+def test_a_run_resolves_its_recipe(tmp_path: Path, name: str) -> None:
+    plan = SweepConfig(name="x", data="digits", space="smoke", extractor="pixels", fid_samples=50)
+    request = sweep.Request(
+        space=spaces.load("smoke"), config=plan, out=tmp_path, register=None, recipe=name, dry_run=True,
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", say=lambda line: None,
+    )  # fmt: skip
+    outcome = sweep.run(request)
+    assert outcome.state == "planned"
+    resolved = sweep.on_images(request, 8, True).space
+    assert resolved.hash in dict(outcome.plan)["space"]
+    assert resolved.config(resolved.enqueue[0]).penalty == recipes.load(name).values["penalty"]

@@ -1,0 +1,120 @@
+"""Samples of other tools: read exactly as they are, or refused in one line."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import samples
+from pipeline.errors import DataError
+
+
+def noise(n=20, size=8, channels=1, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, channels), dtype=np.uint8)
+
+
+def folder(root: Path, images: np.ndarray, mode: str = "") -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        (picture.convert(mode) if mode else picture).save(root / f"{i:05}.png")
+    return root
+
+
+def npz(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pngs_are_read_as_they_are(tmp_path: Path, channels: int) -> None:
+    images = noise(channels=channels)
+    found, labels = samples.read(folder(tmp_path / "a", images), 8, channels)
+    assert np.array_equal(found, images)
+    assert labels is None
+
+
+def test_sub_folders_count(tmp_path: Path) -> None:
+    images = noise()
+    folder(tmp_path / "a" / "x", images[:10])
+    folder(tmp_path / "a" / "y", images[10:])
+    assert np.array_equal(samples.read(tmp_path / "a", 8, 1)[0], images)
+
+
+@pytest.mark.parametrize("key", ["images", "arr_0"])
+def test_an_npz_is_read(tmp_path: Path, key: str) -> None:
+    images, labels = noise(), np.arange(20) % 3
+    found, own = samples.read(npz(tmp_path / "a.npz", **{key: images, "labels": labels}), 8, 1)
+    assert np.array_equal(found, images)
+    assert own is not None
+    assert np.array_equal(own, labels)
+    flat, none = samples.read(npz(tmp_path / "b.npz", images=images[..., 0]), 8, 1)
+    assert np.array_equal(flat, images)
+    assert none is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"images": noise(size=9)}, r"8x8.*got uint8 \(20, 9, 9, 1\)"),
+        ({"images": noise(channels=3)}, "grey.*3"),
+        ({"images": noise().astype(np.float32)}, "float32"),
+        ({"images": np.full((20, 8, 8, 1), np.nan)}, "float64"),
+        ({"pictures": noise()}, "array `images`.*pictures"),
+        ({"images": np.full((20, 8, 8, 1), 7, np.uint8)}, "differ from one another.*20 times the same"),
+        ({"images": noise(), "labels": np.zeros(3, int)}, r"`labels` is integer \(20,\)"),
+        ({"images": np.array([{}] * 3, object)}, "object"),
+        ({"images": noise(0)}, "0 times the same"),
+    ],
+)
+def test_another_npz_is_refused(tmp_path: Path, arrays: dict[str, object], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        samples.read(npz(tmp_path / "a.npz", **arrays), 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "mode", "told"),
+    [
+        (noise(size=9), "", "8x8.*got 9x9 L"),
+        (noise(channels=3), "", "grey.*got 8x8 RGB"),
+        (noise(), "LA", "got 8x8 LA"),
+        (noise(), "P", "got 8x8 P"),
+        (noise(1).repeat(5, 0), "", "5 times the same image"),
+    ],
+)
+def test_other_pngs_are_refused(tmp_path: Path, images: np.ndarray, mode: str, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        samples.read(folder(tmp_path / "a", images, mode), 8, 1)
+
+
+def test_what_is_no_sample_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="folder of PNGs or an npz.*nowhere"):
+        samples.read(tmp_path / "nowhere", 8, 1)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="holds PNGs; got no file"):
+        samples.read(tmp_path / "a", 8, 1)
+    (tmp_path / "a" / "x.jpg").touch()
+    with pytest.raises(DataError, match=r"got \.jpg.*losses"):
+        samples.read(tmp_path / "a", 8, 1)
+    (tmp_path / "a" / "x.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"every sample can be read.*x\.png"):
+        samples.read(tmp_path / "a", 8, 1)
+    (tmp_path / "b.npz").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="readable npz"):
+        samples.read(tmp_path / "b.npz", 8, 1)
+
+
+def test_a_small_file_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (10**11, 8, 8, 1)}
+    )
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(DataError, match="at most 16 GiB"):
+        samples.read(tmp_path / "a.npz", 8, 1)

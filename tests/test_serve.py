@@ -1,0 +1,118 @@
+"""The page of a generator, through the real server on loopback."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import uvicorn
+from PIL import Image
+from test_models import generator_of
+
+from pipeline import latent, serve
+from pipeline.errors import ConfigError
+from pipeline.registry import LoadedGenerator, from_packed, pack
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
+    facts = {"fid": 3.0, "class_names": ["cat", "<b>dog</b>", "cow"]}
+    return from_packed(pack(generator_of(), tmp_path_factory.mktemp("packed"), facts))
+
+
+@pytest.fixture(scope="module")
+def address(generator: LoadedGenerator) -> Iterator[str]:
+    app = serve.application(generator, "models:/pets@champion")
+    server = uvicorn.Server(uvicorn.Config(app, host=serve.HOST, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://{serve.HOST}:{port}"
+    server.should_exit = True
+    thread.join(timeout=10)
+
+
+def grid(address: str, **asked: Any) -> np.ndarray:
+    answer = requests.get(f"{address}/grid.png", params=asked, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return np.asarray(Image.open(io.BytesIO(answer.content)))
+
+
+def test_the_page_is_self_contained_and_escapes_what_it_shows(address: str) -> None:
+    text = requests.get(address, timeout=30).text
+    assert "models:/pets@champion" in text
+    assert "&lt;b&gt;dog&lt;/b&gt;" in text
+    assert "<b>dog" not in text
+    assert "http" not in text  # no font, script or picture of another machine
+    assert "@" not in text.replace("pets@champion", "")  # nothing left to fill in
+
+
+def test_a_seed_fixes_the_bytes_and_a_label_the_class(address: str, generator: LoadedGenerator) -> None:
+    wanted, _ = generator.sample(4, seed=7)
+    assert np.array_equal(grid(address, n=4, seed=7)[:8, :8], wanted[0, :, :, 0])
+    wanted, _ = generator.sample(4, seed=7, label=2, truncation=0.5)
+    assert np.array_equal(grid(address, n=4, seed=7, label=2, truncation=0.5)[8:, 8:], wanted[3, :, :, 0])
+    answer = requests.get(f"{address}/samples.npz", params={"n": 4, "seed": 7}, timeout=30)
+    with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["images"], generator.sample(4, seed=7)[0])
+
+
+def test_the_slider_walks_to_the_other_seed(address: str, generator: LoadedGenerator) -> None:
+    ends = [generator.latents(1, seed, 1)[0] for seed in (3, 4)]
+    for at in (0.0, 0.25, 1.0):
+        z = latent.slerp(ends[0], ends[1], at) if at else ends[0]
+        wanted = generator.render(z, np.array([1]))[0, :, :, 0]
+        assert np.array_equal(grid(address, n=1, seed=3, to=4, at=at, label=1), wanted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"n": 0}, "n: "),
+        ({"n": -1}, "n: "),
+        ({"n": 10**9}, "n: "),
+        ({"n": "many"}, "n: "),
+        ({"seed": -1}, "seed: "),
+        ({"label": 3}, "a label lies in [0, 2]"),
+        ({"truncation": 0}, "truncation: "),
+        ({"truncation": "nan"}, "truncation: "),
+        ({"at": 1.5}, "at: "),
+    ],
+)
+def test_impossible_requests_are_told_in_a_line(address: str, asked: dict[str, Any], told: str) -> None:
+    answer = requests.get(f"{address}/grid.png", params=asked, timeout=30)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(told)
+
+
+def test_large_images_come_in_small_numbers(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_BYTES", 640)  # ten images of 8x8
+    assert requests.get(f"{address}/grid.png", params={"n": 11}, timeout=30).status_code == 400
+    assert requests.get(f"{address}/grid.png", params={"n": 10}, timeout=30).status_code == 200
+
+
+def test_another_host_name_is_not_answered(address: str) -> None:
+    """A web page that resolves its own name to loopback cannot read anything."""
+    answer = requests.get(address, headers={"Host": "evil.example"}, timeout=30)
+    assert answer.status_code == 400
+    facts = requests.get(f"{address}/facts", timeout=30).json()
+    assert (facts["size"], facts["labels"][0], facts["facts"]["fid"]) == (8, "cat", 3.0)
+
+
+def test_a_taken_port_is_told(generator: LoadedGenerator, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind((serve.HOST, 0))
+        other.listen()
+        with pytest.raises(ConfigError, match="the port is free"):
+            serve.serve(generator, "gan", other.getsockname()[1])
