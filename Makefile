@@ -9,7 +9,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,onnx]'
 	touch $(READY)
 
 sweep: $(READY)  ## the default search: ten minutes on two cores, to a registered champion
@@ -23,11 +23,13 @@ check: $(READY)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## the published numbers
+bench: $(READY)  ## the published numbers; an idle machine and an hour
+	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/fid.py
 	$(BIN)/python benchmarks/coverage.py
-	$(BIN)/python benchmarks/rungs.py
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/peer_ray_dcgan.py
 
 clean:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import scipy.stats
 import torch
 
 from pipeline import classifier, data, features, fid, search, spaces
@@ -56,11 +57,11 @@ def judge(dataset: data.Dataset) -> Evaluator:
     return fid.build_evaluator(dataset, other, FINAL)
 
 
-def configurations(count: int, kimg: int) -> list[TrialConfig]:
+def configurations(count: int, kimg: int, seed: int) -> list[TrialConfig]:
     """The default space's own first point, then random draws; widths small enough for seconds."""
     space = spaces.load("mnist5k")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=5))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     drawn: list[dict[str, Any]] = [dict(space.enqueue[0])]
     drawn += [search.draw(space, study.ask()) for _ in range(count - 1)]
     fixed = {**space.fixed, "width_g": 8, "width_d": 16, "kimg": kimg}
@@ -85,21 +86,29 @@ def train(
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(np.nan_to_num(side, nan=np.inf))) for side in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    """Rank correlation, ties by their mean rank; what is not finite ranks last."""
+    return float(scipy.stats.spearmanr(*(np.nan_to_num(side, nan=1e300) for side in (a, b)))[0])
+
+
+def doubt(a: np.ndarray, b: np.ndarray, draws: int = 500) -> float:
+    """Standard error of the correlation, by drawing configurations anew."""
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, len(a), (draws, len(a)))
+    return float(np.std([spearman(a[p], b[p]) for p in picks if len(set(p)) > 3]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--configs", type=int, default=8)
     parser.add_argument("--kimg", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=5, help="of the draws")
     arguments = parser.parse_args()
     prepare_process(1)
     dataset = data.load("mnist5k")
     looks, evaluator = metrics(dataset), judge(dataset)
     ticks = sorted({2, 5, 10, arguments.kimg // 2, arguments.kimg})
     seen, finals, costs = [], [], []
-    for config in configurations(arguments.configs, arguments.kimg):
+    for config in configurations(arguments.configs, arguments.kimg, arguments.seed):
         table, seconds, trainer = train(config, dataset, looks, ticks)
         final = dataclasses.replace(evaluator, samples=FINAL).score(
             sampler(trainer.ema.generator, dataset, seed=99)
@@ -110,9 +119,10 @@ def main() -> None:
         print(f"configuration {len(finals)}: final distance {finals[-1]:.2f}", flush=True)
     cube, truth = np.stack(seen), np.array(finals)
     print(f"\nSpearman with the final distance at {arguments.kimg} kimg, {len(finals)} configurations")
-    print(f"{'metric':<20}" + "".join(f"{kimg:>5} kimg" for kimg in ticks) + "   seconds a look")
+    print(f"{'metric':<20}" + "".join(f"{kimg:>12} kimg" for kimg in ticks) + "   seconds a look")
     for row, name in enumerate(looks):
-        rhos = "".join(f"{spearman(cube[:, row, c], truth):10.2f}" for c in range(len(ticks)))
+        pairs = [(cube[:, row, column], truth) for column in range(len(ticks))]
+        rhos = "".join(f"{spearman(*pair):10.2f} +- {doubt(*pair):.2f}"[-17:].rjust(17) for pair in pairs)
         print(f"{name:<20}{rhos}   {np.mean(costs, axis=0)[row]:.2f}")
 
 

@@ -232,27 +232,28 @@ class _Fids:
     much less whenever the mean happens to lie off; this one covers it in 95 of 100 such cases.
 
     The distance to the held-out reals is biased upwards, for they are few. So it has a twin, equally
-    biased: the same samples against as many training reals.
+    biased: the same samples against as many training reals, others for every batch.
     """
 
     def __init__(self, real: RealFactor, train: Tensor, held: Tensor, n: int) -> None:
         self.n_held = min(n, len(held))
-        even = train[subset(len(train), self.n_held, 0)]
-        some = held[subset(len(held), self.n_held, 0)]
-        self._reals = [real, *(RealFactor.of(Statistics.of(side)) for side in (some, even))]
+        self._real, self._train = real, train
+        self._held = self._factor(held, 0)
         self._rows: list[tuple[float, ...]] = []
 
     def add(self, features: Tensor) -> None:
-        real, held, even = self._reals
         few = features[: self.n_held]
         self._rows.append(
             (
-                fid.frechet_of(real, features),
-                fid.frechet_of(held, few),
-                fid.frechet_of(even, few),
-                fid.frechet_deviation(real, features) ** 2,
+                fid.frechet_of(self._real, features),
+                fid.frechet_of(self._held, few),
+                fid.frechet_of(self._factor(self._train, len(self._rows)), few),
+                fid.frechet_deviation(self._real, features) ** 2,
             )
         )
+
+    def _factor(self, reals: Tensor, seed: int) -> RealFactor:
+        return RealFactor.of(Statistics.of(reals[subset(len(reals), self.n_held, seed)]))
 
     def read(self) -> dict[str, Any]:
         centre, held, even, variance = np.mean(self._rows, axis=0).tolist()
