@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline import cli
+from pipeline.cli import arguments
 from pipeline.errors import ConfigError
 
 
@@ -91,10 +92,10 @@ def wrong_runs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 def test_wrong_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for case, (arguments, expected) in wrong_runs(tmp_path).items():
+    for case, (flags, expected) in wrong_runs(tmp_path).items():
         out = tmp_path / "runs"
-        space = [] if "--space" in arguments else ["--space", "smoke"]
-        code, said = gansweep(capsys, monkeypatch, "run", *space, "--out", str(out), *arguments)
+        space = [] if "--space" in flags else ["--space", "smoke"]
+        code, said = gansweep(capsys, monkeypatch, "run", *space, "--out", str(out), *flags)
         last = said.strip().splitlines()[-1]
         assert code == 2, (case, said)
         assert expected in last, (case, said)
@@ -106,17 +107,17 @@ def test_wrong_runs(
     ("text", "seconds"), [("", 0), ("90s", 90), ("10m", 600), ("8h", 28800), ("2d", 172800), ("5", 5)]
 )
 def test_time_budgets(text: str, seconds: float) -> None:
-    assert cli._seconds(text) == seconds
+    assert arguments.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["soon", "-3m", "0m", "1w"])
 def test_wrong_time_budgets(text: str) -> None:
     with pytest.raises(ConfigError, match="10m"):
-        cli._seconds(text)
+        arguments.seconds(text)
 
 
 def test_settings_are_read_as_toml() -> None:
-    assert cli._settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
+    assert arguments.settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
         "lr_g": 1e-4,
         "loss": "hinge",
         "conditional": True,

@@ -1,0 +1,52 @@
+"""The command line: arguments in, one call each, words and an exit code out.
+
+Owns: the command `gansweep` and its exit codes (0 done, 1 failed, 2 the user's mistake, 130 interrupted);
+searching, using: the commands; arguments: what they take; terminal: what they print.
+Refuses: everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from pipeline.cli import searching, using
+from pipeline.cli.terminal import err_console, fail
+from pipeline.errors import UserError
+
+app = typer.Typer(
+    name="gansweep",
+    help="Search hyper-parameters of GANs on your images; register the best generator in MLflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(searching.run, searching.resume, searching.report, searching.validate, searching.doctor),
+    *(using.register, using.evaluate, using.sample, using.interpolate, using.export, using.serve),
+)
+for _command in _COMMANDS:
+    app.command()(_command)
+
+
+def main() -> None:
+    """The entry point of the `gansweep` command."""
+    try:
+        sys.exit(app(standalone_mode=False))  # a command that raised typer.Exit returns its code here
+    except UserError as error:
+        fail(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own errors: an unknown flag, a value of another type
+            fail(error.format_message())
+        if os.environ.get("GANSWEEP_TRACEBACK"):
+            raise
+        err_console.print(f"failed: {type(error).__name__}: {error}", style="red", markup=False)
+        err_console.print("set GANSWEEP_TRACEBACK=1 to see where", markup=False)
+        sys.exit(1)
