@@ -67,6 +67,7 @@ class Summary:
             "kimg_total": sum(e.records[-1].kimg for e in entries if e.records),
             "trials": {state: sum(e.state == state for e in entries) for state in reversed(STATES)},
             "trials_asked": self.config.trials,
+            "time_budget_sec": self.config.time_budget_sec,
             "best": finalists[0]["best"] if finalists else _best(ranked),
             "running": [_running(e) for e in entries if e.state == "running"],
             "images_per_sec": round(sum(_speed(e) for e in entries if e.state == "running"), 1),

@@ -71,9 +71,19 @@ def line(summary: dict[str, Any]) -> str:
         else "no fid yet",
         f"{summary['kimg_total']} kimg",
         f"{summary['images_per_sec'] / 1000:.1f} kimg/s",
-        clock(summary["wall_seconds"]),
+        clock(summary["wall_seconds"]) + left(summary),
     ]
     return " | ".join(parts)
+
+
+def left(summary: dict[str, Any]) -> str:
+    """How long the search may still take: the time budget's rest, or the pace of the trials so far."""
+    spent, budget, trials = summary["wall_seconds"], summary["time_budget_sec"], summary["trials"]
+    over = trials["complete"] + trials["pruned"] + trials["failed"]
+    rests = [budget - spent] if budget else []
+    if over:
+        rests.append(spent / over * max(summary["trials_asked"] - over, 0))
+    return f", about {clock(max(min(rests), 0))} left" if rests else ""
 
 
 def block(summary: dict[str, Any], elapsed: float) -> Group:

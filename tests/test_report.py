@@ -159,7 +159,7 @@ def test_the_figures_hold_the_sweeps_numbers(page: str) -> None:
 
 
 def test_finalists_and_facts_are_told(page: str) -> None:
-    assert '>fid_held</th><td>13.25</td>' in page
+    assert ">fid_held</th><td>13.25</td>" in page
     assert "1:02:03" in page
     assert "models:/tiny@champion" in page
 

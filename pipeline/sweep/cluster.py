@@ -166,6 +166,8 @@ def _resources(config: SweepConfig, cluster: dict[str, float]) -> _Share:
     cpus, gpus = config.cpus_per_trial, config.gpus_per_trial
     if gpus < 0:
         gpus = 1.0 if cluster.get("GPU", 0) else 0.0
+    if config.address != "local" and config.concurrency:
+        return cpus, gpus, config.concurrency  # waiting trials are what makes an autoscaler start workers
     fits = [cluster.get("CPU", 0.0) // cpus, *([cluster.get("GPU", 0.0) // gpus] if gpus else [])]
     most = int(min(fits))
     if most < 1:
