@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -84,7 +85,7 @@ def _luck(final: dict[str, Any]) -> str:
 
 
 def _next_steps(outcome: Any) -> None:
-    from pipeline.tracker import redact
+    from pipeline.tracker import default_uri, redact
 
     done, root = outcome.summary.get("registered"), shlex.quote(os.path.relpath(outcome.root))
     uri = shlex.quote(redact(outcome.tracking_uri))
@@ -96,7 +97,8 @@ def _next_steps(outcome: Any) -> None:
     if done:
         model = f"models:/{done['name']}@{done['alias']}" if done["alias"] else done["uri"]
         out_console.print(f"\n{model} is version {done['version']}: {done['reason']}", markup=False)
-        lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png --tracking-uri {uri}")
+        store = "" if outcome.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
+        lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png{store}")
     out_console.print("\n".join(lines), markup=False)
 
 
