@@ -48,7 +48,7 @@ def study_of(root: Path) -> optuna.Study:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep of four trials with its champion."""
     out = tmp_path_factory.mktemp("runs")
-    gansweep(*smoke(out, "--trials", "4"))
+    gansweep(*smoke(out, "--trials", "4", "--final-seeds", "1"))
     return out / "smoke"
 
 
@@ -63,6 +63,26 @@ def test_the_summary_keeps_its_contract(finished: Path) -> None:
     assert summary["registered"]["alias"] == "champion"
     assert summary["registered"]["uri"] == "models:/smoke/1"
     assert summary["kimg_total"] == sum(rows_of(finished, n)[-1]["kimg"] for n in range(4))
+
+
+def test_the_champion_is_chosen_by_its_finals(finished: Path) -> None:
+    summary = summary_of(finished)
+    finals = summary["finalists"]
+    assert summary["best"] == finals[0]["best"]
+    assert summary["evaluator"]["samples"] == 2000
+    keys = []
+    for final in finals:
+        own, other = final["runs"]
+        trial, numbers = final["best"]["trial"], final["measurement"]
+        assert own["search_fid"] == min(row["fid"] for row in rows_of(finished, trial))
+        assert own["seed"] != other["seed"]
+        assert (finished / f"finals/{trial}-1/records.jsonl").is_file()
+        assert numbers["n"] == 5000
+        assert numbers["evaluator"] != summary["evaluator"]["hash"]
+        assert final["best"]["gap"] == pytest.approx(final["best"]["fresh_fid"] - final["best"]["search_fid"])
+        assert final["best"]["fid_mean"] == pytest.approx((own["fid"] + other["fid"]) / 2)
+        keys.append((bool(numbers["verdicts"]), final["best"]["fid_mean"]))
+    assert keys == sorted(keys)
 
 
 def test_every_trial_is_told_once_with_what_it_recorded(finished: Path) -> None:
@@ -110,7 +130,7 @@ def test_samples_are_the_same_bytes_for_the_same_seed(finished: Path, tmp_path: 
 
 def test_the_same_command_on_a_finished_sweep_does_nothing(finished: Path) -> None:
     before = summary_of(finished)
-    gansweep(*smoke(finished.parent, "--trials", "4"))
+    gansweep(*smoke(finished.parent, "--trials", "4", "--final-seeds", "1"))
     assert summary_of(finished) == before
 
 
