@@ -17,12 +17,12 @@ from pipeline.files import read_json, write_text
 from pipeline.records import TrialRecord
 from pipeline.search import STATES, Entry, Ledger, rank
 
-_PERIOD_SEC = 0.5
+_PERIOD_SEC = 2.0
 _LEADERS = 100
 
 
 class Summary:
-    """Keeps summary.json of a running search; a `Listener` that rewrites at most twice a second."""
+    """Keeps summary.json of a running search; a `Listener` that rewrites at most every two seconds."""
 
     def __init__(self, paths: SweepPaths, config: SweepConfig, evaluator: dict[str, Any]) -> None:
         self.paths, self.config = paths, config

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,15 +45,14 @@ class View:
             self._live.stop()
 
     def _watch(self) -> None:
-        started, said = time.monotonic(), ""
+        said = ""
         period = _REFRESH_SEC if self._live else _LINE_SEC
         while not self._done.wait(period):
             summary = read_json(self._paths.summary)
             if not summary:
                 continue
-            elapsed = time.monotonic() - started
             if self._live:
-                self._live.update(block(summary, elapsed), refresh=True)
+                self._live.update(block(summary), refresh=True)
             elif (text := line(summary)) != said:
                 self._say(text)
                 said = text
@@ -86,7 +84,7 @@ def left(summary: dict[str, Any]) -> str:
     return f", about {clock(max(min(rests), 0))} left" if rests else ""
 
 
-def block(summary: dict[str, Any], elapsed: float) -> Group:
+def block(summary: dict[str, Any]) -> Group:
     """The state of a sweep as a few lines and a row per running trial."""
     rows = Table(box=None, padding=(0, 2), show_edge=False)
     for heading in ("trial", "kimg", "fid", "balance", "verdict"):
@@ -94,8 +92,7 @@ def block(summary: dict[str, Any], elapsed: float) -> Group:
     for row in summary["running"][:12]:
         fid, balance = _number(row["fid"]), _number(row["balance"])
         rows.add_row(str(row["trial"]), str(row["last_kimg"]), fid, balance, row["verdict"])
-    head = Text.assemble((f"{summary['name']}  ", "bold"), (clock(elapsed), "cyan"))
-    return Group(head, Text(line(summary)), rows)
+    return Group(Text(summary["name"], style="bold"), Text(line(summary)), rows)
 
 
 def clock(seconds: float) -> str:

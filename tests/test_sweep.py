@@ -85,6 +85,12 @@ def test_the_champion_is_chosen_by_its_finals(finished: Path) -> None:
     assert keys == sorted(keys)
 
 
+def test_a_trial_that_is_over_keeps_its_best_and_no_optimizers(finished: Path) -> None:
+    for number in range(4):
+        kept = {path.name.split("-")[0] for path in (finished / f"trials/{number}").glob("*.pt")}
+        assert kept == {"best"}
+
+
 def test_every_trial_is_told_once_with_what_it_recorded(finished: Path) -> None:
     for trial in study_of(finished).trials:
         rows = rows_of(finished, trial.number)

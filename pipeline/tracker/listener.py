@@ -1,11 +1,11 @@
 """From the search to the spool: which of its events MLflow is to know.
 
-Owns: names of runs, true final states, which files are worth an upload. Refuses: MLflow itself.
+Owns: names of runs, true final states, which files are worth an upload and which to keep. Refuses: MLflow.
 """
 
 from __future__ import annotations
 
-from pipeline.checkpoint import grid_path
+from pipeline.checkpoint import TrialFolder, grid_path
 from pipeline.config import SweepPaths
 from pipeline.records import TrialRecord
 from pipeline.search import Entry
@@ -30,3 +30,4 @@ class Tracker:
 
     def on_end(self, entry: Entry) -> None:
         self._spool.end(entry.number, _STATUS[entry.state], entry.cause)
+        TrialFolder(self._paths.trial(entry.number)).drop_states()  # nobody goes on from a trial that is over
