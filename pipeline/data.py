@@ -7,7 +7,6 @@ sees it (`pipeline.images`); augmentation, devices, batches of tensors beyond `t
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import importlib
@@ -15,7 +14,6 @@ import importlib.resources
 import io
 import json
 import os
-import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.errors import DataError, nearest
+from pipeline.files import replacing
 from pipeline.images import (
     MAX_SIDE,
     MIN_IMAGES,
@@ -350,13 +349,9 @@ def _write_cache(file: Path, dataset: Dataset, say: Say) -> None:
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     if dataset.train_labels is not None and dataset.held_labels is not None:
         arrays |= {"train_labels": dataset.train_labels, "held_labels": dataset.held_labels}
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
+        with replacing(file) as temporary, temporary.open("xb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, file)
     except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
         say(f"the prepared images are not cached: {error}")
-        with contextlib.suppress(OSError):
-            temporary.unlink()

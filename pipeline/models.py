@@ -25,6 +25,7 @@ from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data import load
 from pipeline.errors import CheckpointError, ConfigError, DataError, RegistryError, SweepError
 from pipeline.files import read_json, replacing
+from pipeline.registry.packing import finite
 from pipeline.tracker import default_uri
 
 MOST = 1_000_000
@@ -264,7 +265,8 @@ def evaluate(
     chosen = features.build(extractor, dataset, weights=weights, say=say)
     evaluator = fid.build_evaluator(dataset, chosen, n or N_MEASURED, say=say)
     measured = evaluation.measure(source, dataset, evaluator, n=n or N_MEASURED, seed=seed, repeats=repeats)
-    return {key: _plain(value) for key, value in measured.to_dict().items()}
+    plain: dict[str, Any] = finite(measured.to_dict())
+    return plain
 
 
 def _of_pool(n: int, there: int) -> tuple[int, int]:
@@ -322,7 +324,3 @@ def _evaluator_of(root: Path, facts: dict[str, Any], say: Callable[[str], None])
     dataset = load(config.data, image_size=config.image_size, say=say)
     extractor = features.build(config.extractor, dataset, weights=config.extractor_weights, say=say)
     return fid.build_evaluator(dataset, extractor, int(facts["n"]), say=say)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.files import write_text
 from pipeline.records import TrialRecord
 from pipeline.tracker.spool import Event, Spool, read_events
 from pipeline.tracker.store import ensure_experiment, first_line, make_folder, redact
@@ -67,9 +67,7 @@ class _Progress:
         return cls(sweep, store)
 
     def write(self, path: Path) -> None:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(vars(self)), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(vars(self)))
 
 
 class Shipper:
