@@ -21,7 +21,6 @@ def gansweep(
 ) -> tuple[int, str]:
     """Run the command in this process; returns its exit code and what it said on stderr."""
     monkeypatch.setattr(sys, "argv", ["gansweep", *arguments])
-    monkeypatch.setattr(cli.err_console, "file", None)
     try:
         cli.main()
     except SystemExit as done:
