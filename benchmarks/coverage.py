@@ -19,7 +19,7 @@ from pipeline import data, evaluation, features, fid, models, spaces
 from pipeline.config import TrialConfig
 from pipeline.evaluation import Sample
 from pipeline.trainer import Trainer
-from pipeline.trial import prepare_process
+from pipeline.process import prepare_process
 
 
 def trained(kimg: int, dataset: data.Dataset) -> Sample:

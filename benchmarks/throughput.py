@@ -5,9 +5,10 @@ The networks are those of `ray.tune.examples.pbt_dcgan_mnist` (32 px, width 32, 
   counted) and with its Inception Score of every batch left out;
 - plain: the same steps as one writes them by hand: float32, Adam as it comes, no number read in the loop;
 - ours: `pipeline.trainer.Trainer`, to which the networks come as anybody's do, by `module:function`.
-The rest are ours with one thing changed. All take turns for a few seconds each, round after round, since the
-machine may be shared; the medians are printed, in real images per second, with ratios. On a machine that is
-busy with other things, `--clock cpu` divides by the seconds that the thread ran instead of those that passed.
+The rest are ours with one thing changed. Each has a process of its own, in which ours is set up as a trial's
+is; they take turns for a few seconds each, round after round, since the machine may be shared; medians are
+printed, in real images per second, with ratios. On a machine that is busy with other things, `--clock cpu`
+divides by the seconds that the thread ran instead of those that passed.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --only theirs plain ours --rounds 9 --seconds 4
@@ -16,9 +17,12 @@ busy with other things, `--clock cpu` divides by the seconds that the thread ran
 from __future__ import annotations
 
 import argparse
+import contextlib
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from torch.nn import functional
 from pipeline import data
 from pipeline.config import TrialConfig
 from pipeline.networks import ImageShape, use_code
+from pipeline.process import prepare_process
 from pipeline.trainer import Trainer
 
 SIZE, BATCH, NOISE, RATE = 32, 64, 100, 2e-4
@@ -54,20 +59,43 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--only", nargs="+", choices=("theirs", "plain", *OURS), help="some of the rows")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    images = digits()
-    makers: dict[str, Callable[[Tensor], Side]] = {"theirs": theirs, "plain": plain}
-    makers |= {name: lambda x, c=changes: ours(x, c) for name, changes in OURS.items()}  # type: ignore[misc]
-    sides = {name: make(images) for name, make in makers.items() if not args.only or name in args.only}
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(args.rounds + 1):
-        for name, side in sides.items():
-            torch.set_flush_denormal(name.startswith("ours"))  # as `pipeline.trial` sets it; theirs does not
-            clock = time.perf_counter if args.clock == "wall" else time.thread_time
-            speed = turn(side, args.seconds if round_ else 1.0, clock)
-            if round_:  # the first is for warming up
-                speeds[name].append(speed)
+    names = [name for name in ("theirs", "plain", *OURS) if not args.only or name in args.only]
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        sides = {name: stack.enter_context(beside(name, args.clock)) for name in names}
+        for round_ in range(args.rounds + 1):
+            for name, side in sides.items():
+                side.send(args.seconds if round_ else 1.0)
+                speed = side.recv()
+                if round_:  # the first is for warming up
+                    speeds[name].append(speed)
     print_table({name: statistics.median(values) for name, values in speeds.items()}, args.clock)
+
+
+@contextlib.contextmanager
+def beside(name: str, clock: str) -> Iterator[Connection]:
+    """A process that trains for as long as it is told, and answers with real images per second."""
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=train, args=(name, clock, its), daemon=True)
+    process.start()
+    its.close()
+    try:
+        yield ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+def train(name: str, clock: str, pipe: Connection) -> None:
+    """The life of such a process."""
+    torch.set_num_threads(1)
+    if name in OURS:
+        prepare_process(1)
+    images = digits()
+    side = {"theirs": theirs, "plain": plain}[name](images) if name not in OURS else ours(images, OURS[name])
+    while True:
+        pipe.send(turn(side, pipe.recv(), time.perf_counter if clock == "wall" else time.thread_time))
 
 
 def turn(side: Side, seconds: float, clock: Callable[[], float]) -> float:

@@ -8,7 +8,7 @@ Notation: r = D(real) (N,), f = D(G(z)) (N,), sp = softplus. Every function retu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,16 +63,20 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
-    """Mean over the batch of ||dD/dx||^2, differentiable a second time. images: a leaf with gradient."""
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().flatten(1).sum(1).mean()
+def judged_slope(logits: Tensor, images: Sequence[Tensor]) -> Tensor:
+    """0.5 E||dD/dx||^2 summed over kinds of images, from the logits that D has given them already.
+
+    logits: of all the images, any shape, in a graph from them; images: leaves (N,C,H,W) with gradient.
+    """
+    gradients = torch.autograd.grad(logits.sum(), list(images), create_graph=True)
+    squares = [gradient.square().flatten(1).sum(1).mean() for gradient in gradients]
+    return 0.5 * torch.stack(squares).sum()
 
 
 def r1(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """0.5 E||grad D(real)||^2 (Mescheder et al. 2018)."""
     real = real.detach().requires_grad_(True)
-    return 0.5 * squared_gradient(critic(real), real)
+    return judged_slope(critic(real), [real])
 
 
 def r1r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
@@ -108,3 +112,6 @@ Penalty = Callable[[Critic, Tensor, Tensor, Tensor], Tensor]
 
 PENALTIES: dict[str, Penalty] = {"r1": r1, "r1r2": r1r2, "gp": gp, "dragan": dragan}
 """name -> penalty(critic, real, fake, mix); `none` is the absence of a penalty."""
+
+JUDGED: dict[str, tuple[bool, bool]] = {"r1": (True, False), "r1r2": (True, True)}
+"""The penalties at (reals, fakes) themselves: `judged_slope` takes them from the loss's own pass of D."""

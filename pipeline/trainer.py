@@ -21,7 +21,7 @@ from pipeline.augment import adapt, diffaugment
 from pipeline.balance import Reading, Tally, as_played, read, spread_ratio, steer
 from pipeline.config import TrialConfig
 from pipeline.data import Sampler, to_float
-from pipeline.losses import LOSSES, PENALTIES
+from pipeline.losses import JUDGED, LOSSES, PENALTIES, judged_slope
 from pipeline.networks import Ema, ImageShape, build
 from pipeline.schedules import Pace, pace
 
@@ -58,6 +58,7 @@ class Trainer:
         self.d_steps = 0
         self.control = 0.0  # of the balance controller
         self.ada_p = 0.0
+        self.pieces = 1  # in which a batch goes through the networks: more where memory is short
         self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
         self._autocast = functools.partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
@@ -66,62 +67,66 @@ class Trainer:
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train until D has seen `until_kimg` thousand reals, or until told to stop."""
         config, loss = self.config, LOSSES[self.config.loss]
-        penalty = PENALTIES.get(config.penalty)
         batch = config.batch_size
         self.rng.manual_seed(derive_seed(config.seed, "game", self.nimg))
 
         while self.nimg < until_kimg * 1000 and not should_stop():
             # Draw reals; fakes get their classes: a pair, or a mix, has one label.
             now = self._set_pace()
-            real, labels = self._reals(batch)
-            real = diffaugment(real, now.augment_p, self.rng)
+            shown = self._shown(now.augment_p)
+            self.nimg += batch
+            g_plays = self._is_turn_of_g() and not now.skip_g
 
             # Leave D as it is where it is winning and held back; the clock goes on.
             if not now.skip_d:
-                # Show D the reals and as many fakes.
-                with torch.no_grad(), self._autocast():
-                    fake = self.G(self._noise(batch, self.rng), labels)
-                fake = diffaugment(fake.float(), now.augment_p, self.rng)
                 self.D.requires_grad_(True)
-                with self._autocast():
-                    scores_real, scores_fake = self._judge(real, fake, labels)
-                loss_d = loss.d(scores_real.float(), scores_fake.float())
-                total = loss_d
+                self.opt_d.zero_grad(set_to_none=True)
+                due = now.gamma > 0 and self.d_steps % config.penalty_interval == 0
+                at_real, at_fake = JUDGED.get(config.penalty, (False, False)) if due else (False, False)
+                for real, labels in shown:
+                    # Show D the reals and as many fakes; G, if it plays next, learns from the same ones.
+                    with torch.set_grad_enabled(g_plays and self.pieces == 1), self._autocast():
+                        drawn = self.G(self._noise(len(real), self.rng), labels)
+                    fake = diffaugment(drawn.detach().float(), now.augment_p, self.rng)
+                    real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
+                    with self._autocast():
+                        scores_real, scores_fake = self._judge(real, fake, labels)
+                    loss_d = loss.d(scores_real.float(), scores_fake.float())
+                    total = loss_d
 
-                # Keep D smooth where it looks: every k-th step with k times the weight, the same on average.
-                if penalty is not None and now.gamma > 0 and self.d_steps % config.penalty_interval == 0:
-                    mix = torch.rand(real.shape, generator=self.rng, device=self.device)
-                    slope = penalty(self._critic(labels), real, fake, mix)
-                    total = loss_d + now.gamma * config.penalty_interval * slope
-                    self.tally.add("penalty", slope)
+                    # Keep D smooth where it looks: every k-th step with k times the weight.
+                    if due and config.penalty != "none":
+                        slope = self._slope(real, fake, labels, torch.cat([scores_real, scores_fake]))
+                        total = loss_d + now.gamma * config.penalty_interval * slope
+                        self.tally.add("penalty", slope)
+                    torch.autograd.backward(total / len(shown))
+                    self.tally.add("loss_d", loss_d)
+                    self.tally.add("sign_real", scores_real.sign().mean())
+                    self.tally.add("sign_fake", scores_fake.sign().mean())
 
                 # Update D.
-                self.opt_d.zero_grad(set_to_none=True)
-                torch.autograd.backward(total)
                 self.opt_d.step()
                 self.d_steps += 1
-                self.tally.add("loss_d", loss_d)
-                self.tally.add("sign_real", scores_real.sign().mean())
-                self.tally.add("sign_fake", scores_fake.sign().mean())
                 self.tally.add("grad_norm_d", gradient_norm(self.D))
-            self.nimg += batch
 
             # Let D learn alone first, and n_critic times as often.
-            if self.nimg <= config.d_warmup_kimg * 1000 or self.nimg // batch % config.n_critic:
+            if not self._is_turn_of_g():
                 continue
 
             # Update G through a D that stands still; leave G as it is where it is held back.
             if not now.skip_g:
                 self.D.requires_grad_(False)
-                with self._autocast():
-                    fake = self.G(self._noise(batch, self.rng), labels)
-                    scores_fake = self.D(diffaugment(fake, now.augment_p, self.rng), labels)
-                    scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
-                loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
                 self.opt_g.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss_g)
+                for real, labels in shown:
+                    with self._autocast():
+                        if now.skip_d or self.pieces > 1:
+                            drawn = self.G(self._noise(len(real), self.rng), labels)
+                        scores_fake = self.D(diffaugment(drawn, now.augment_p, self.rng), labels)
+                        scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
+                    loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
+                    torch.autograd.backward(loss_g / len(shown))
+                    self.tally.add("loss_g", loss_g)
                 self.opt_g.step()
-                self.tally.add("loss_g", loss_g)
                 self.tally.add("grad_norm_g", gradient_norm(self.G))
 
             # Average G.
@@ -172,6 +177,7 @@ class Trainer:
             "d_steps": self.d_steps,
             "control": self.control,
             "ada_p": self.ada_p,
+            "pieces": self.pieces,
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
@@ -179,6 +185,7 @@ class Trainer:
         """Take over what `state_dict` gave."""
         self.nimg, self.d_steps = state["nimg"], state["d_steps"]
         self.control, self.ada_p = state.get("control", 0.0), state.get("ada_p", 0.0)  # older: without
+        self.pieces = state.get("pieces", 1)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -210,8 +217,25 @@ class Trainer:
         rows = torch.from_numpy(self.sampler.take(self.nimg, count)).to(self.device, non_blocking=True)
         return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
 
+    def _shown(self, augment_p: float) -> list[tuple[Tensor, Tensor | None]]:
+        """The next batch of reals as D sees them, with their labels, in `pieces` parts."""
+        real, labels = self._reals(self.config.batch_size)
+        real = diffaugment(real, augment_p, self.rng)
+        if self.pieces == 1:
+            return [(real, labels)]
+        parts = real.chunk(self.pieces)
+        return list(
+            zip(parts, [None] * len(parts) if labels is None else labels.chunk(self.pieces), strict=True)
+        )
+
+    def _is_turn_of_g(self) -> bool:
+        config = self.config
+        warm = self.nimg > config.d_warmup_kimg * 1000
+        return warm and self.nimg // config.batch_size % config.n_critic == 0
+
     def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not self._together:
+        # In one pass, unless each has batch statistics of its own, or a slope is wanted of one kind only.
+        if not self._together or real.requires_grad != fake.requires_grad:
             return self.D(real, labels), self.D(fake, labels)
         both = None if labels is None else torch.cat([labels, labels])
         scores = self.D(torch.cat([real, fake]), both)
@@ -222,8 +246,14 @@ class Trainer:
             scores: Tensor = self.D(real, labels)
             return scores
 
-    def _critic(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
-        return lambda images: self.D(images, labels)
+    def _slope(self, real: Tensor, fake: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
+        """The penalty: from D's own pass where it is taken at what D has judged, else from another pass."""
+        judged = [images for images in (real, fake) if images.requires_grad]
+        if judged:
+            return judged_slope(scores, judged)
+        mix = torch.rand(real.shape, generator=self.rng, device=self.device)
+        with self._autocast():
+            return PENALTIES[self.config.penalty](lambda images: self.D(images, labels), real, fake, mix)
 
 
 def derive_seed(seed: int, purpose: str, position: int = 0) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from pipeline.losses import LOSSES, PENALTIES, squared_gradient
+from pipeline.losses import JUDGED, LOSSES, PENALTIES, judged_slope
 
 SHAPE = (5, 2, 3, 3)
 
@@ -204,9 +204,31 @@ def test_gp_lies_between_real_and_fake() -> None:
     torch.testing.assert_close(share, mix[:, 0, 0, 0, None].expand_as(share))
 
 
-def test_squared_gradient_does_not_depend_on_the_batch_size() -> None:
+def test_a_slope_does_not_depend_on_the_batch_size() -> None:
     """A mean over images, as E says: a batch of copies has the same penalty as one image."""
     critic = smooth_critic()
     image = torch.randn(1, *SHAPE[1:], dtype=torch.float64)
     one, many = (image.repeat(n, 1, 1, 1).requires_grad_(True) for n in (1, 6))
-    torch.testing.assert_close(squared_gradient(critic(one), one), squared_gradient(critic(many), many))
+    torch.testing.assert_close(judged_slope(critic(one), [one]), judged_slope(critic(many), [many]))
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_the_slope_of_the_losses_own_pass_is_the_penalty(name: str) -> None:
+    """The same value and the same gradient for every weight of D, from one pass over both kinds."""
+    critic = smooth_critic()
+    real, fake, mix = batch()
+    kinds = [
+        x.detach().requires_grad_(True)
+        for x, judged in zip((real, fake), JUDGED[name], strict=True)
+        if judged
+    ]
+    logits = critic(torch.cat([*kinds, fake.detach()]))
+    ours, theirs = judged_slope(logits, kinds), PENALTIES[name](critic, real, fake, mix)
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(
+        *(torch.autograd.grad(x, [*critic.parameters()], allow_unused=True) for x in (ours, theirs)),
+        strict=True,
+    ):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)

@@ -1,0 +1,88 @@
+"""Does what makes training fast change what comes out? fid after a fixed budget, with and without, seed by seed.
+
+- fast: as a trial trains where bf16 wins: bfloat16 autocast, channels_last, fused Adam, reals and fakes in one
+  pass of D, R1 from that same pass;
+- plain: float32, contiguous memory, Adam parameter by parameter, a pass of D for every purpose.
+Both are gansweep's trainer on the default space's own first point, with R1 at every 4th step. The difference of
+the means is to lie within the spread from seed to seed.
+
+    python benchmarks/equal_fid.py
+    python benchmarks/equal_fid.py --kimg 40 --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from pipeline import data, features, fid, losses, spaces
+from pipeline.config import TrialConfig
+from pipeline.process import prepare_process
+from pipeline.trainer import Trainer
+from pipeline.trial import sampler
+
+R1 = {"penalty": "r1", "penalty_interval": 4, "loss": "nonsaturating"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--kimg", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    prepare_process(1)
+    dataset = data.load("mnist5k")
+    evaluator = fid.build_evaluator(dataset, features.build("auto", dataset), 2000)
+    print(f"mnist5k, {args.kimg} kimg, one thread; fid: {evaluator.extractor_name} {evaluator.hash}, N=2000")
+    print(f"{'seed':<8}{'fast':>9}{'plain':>9}{'fast, img/s':>14}{'plain, img/s':>14}", flush=True)
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(args.seeds):
+        speeds = {}
+        for fast in (True, False):
+            value, speeds[fast] = play(dataset, evaluator, args.kimg, seed, fast)
+            found[fast].append(value)
+        cells = f"{found[True][-1]:9.2f}{found[False][-1]:9.2f}{speeds[True]:14.0f}{speeds[False]:14.0f}"
+        print(f"{seed:<8}{cells}", flush=True)
+    means = {fast: statistics.mean(values) for fast, values in found.items()}
+    print(f"{'mean':<8}{means[True]:9.2f}{means[False]:9.2f}")
+    if args.seeds > 1:
+        spread = {fast: statistics.stdev(values) for fast, values in found.items()}
+        print(f"{'spread':<8}{spread[True]:9.2f}{spread[False]:9.2f}   (standard deviation over seeds)")
+
+
+def play(
+    dataset: data.Dataset, evaluator: fid.Evaluator, kimg: int, seed: int, fast: bool
+) -> tuple[float, float]:
+    """fid of one run, NaN where it has none, and its real images per second of CPU time."""
+    space = spaces.load("mnist5k")
+    values = {**space.fixed, **space.enqueue[0], **R1, "kimg": kimg, "seed": seed}
+    config = TrialConfig.from_dict({**values, "precision": "bfloat16" if fast else "float32"})
+    labels = torch.from_numpy(dataset.train_labels) if config.conditional else None
+    trainer = Trainer(config, torch.from_numpy(dataset.train), labels, len(dataset.classes))
+    judged = dict(losses.JUDGED)
+    if not fast:
+        unhurried(trainer)
+    began = time.thread_time()
+    trainer.advance(kimg)
+    seconds = time.thread_time() - began
+    losses.JUDGED.update(judged)
+    score = evaluator.score(sampler(trainer.ema.generator, dataset))
+    return float("nan") if score is None else score, trainer.nimg / seconds
+
+
+def unhurried(trainer: Trainer) -> None:
+    """Take from a fresh trainer what makes it fast."""
+    config = trainer.config
+    trainer.G.to(memory_format=torch.contiguous_format)
+    trainer.D.to(memory_format=torch.contiguous_format)
+    options = {"betas": (config.beta1, config.beta2), "fused": False, "foreach": False}
+    trainer.opt_g = torch.optim.Adam(trainer.G.parameters(), lr=config.lr_g, **options)
+    trainer.opt_d = torch.optim.Adam(trainer.D.parameters(), lr=config.lr_d, **options)
+    trainer._together = False
+    losses.JUDGED.clear()
+
+
+if __name__ == "__main__":
+    main()
