@@ -7,6 +7,7 @@ inside every registered model and is run there alone.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -315,6 +316,9 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-def
         """Read the packed folder that MLflow has fetched, onto MLFLOW_DEFAULT_PREDICTION_DEVICE (cpu)."""
         device = os.environ.get("MLFLOW_DEFAULT_PREDICTION_DEVICE") or "cpu"
         self.generator = PackedGenerator(Path(context.artifacts["generator"]), device)
+        # An answer in JSON is tens of thousands of small lists, for every few hundred of which the collector
+        # walks over all that torch and mlflow have loaded. That stays loaded: it need not look there.
+        gc.freeze()
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Images:
         """n images, uint8 (n,H,W,C). Params: n=16, seed=0, label=-1 (any), truncation=1.0."""
