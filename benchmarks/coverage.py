@@ -18,8 +18,8 @@ import torch
 from pipeline import data, evaluation, features, fid, models, spaces
 from pipeline.config import TrialConfig
 from pipeline.evaluation import Sample
-from pipeline.trainer import Trainer
 from pipeline.process import prepare_process
+from pipeline.trainer import Trainer
 
 
 def trained(kimg: int, dataset: data.Dataset) -> Sample:

@@ -1,10 +1,10 @@
-"""Does what makes training fast change what comes out? fid after a fixed budget, with and without, seed by seed.
+"""Does what makes training fast change what comes out? fid after a fixed budget, with and without it.
 
-- fast: as a trial trains where bf16 wins: bfloat16 autocast, channels_last, fused Adam, reals and fakes in one
-  pass of D, R1 from that same pass;
+- fast: as a trial trains where bf16 wins: bfloat16 autocast, channels_last, fused Adam, reals and fakes in
+  one pass of D, R1 from the loss's own pass;
 - plain: float32, contiguous memory, Adam parameter by parameter, a pass of D for every purpose.
-Both are gansweep's trainer on the default space's own first point, with R1 at every 4th step. The difference of
-the means is to lie within the spread from seed to seed.
+Both are gansweep's trainer on the default space's own first point, with R1 at every 4th step. The difference
+of the means is to lie within the spread from seed to seed.
 
     python benchmarks/equal_fid.py
     python benchmarks/equal_fid.py --kimg 40 --seeds 3
@@ -20,6 +20,7 @@ import torch
 
 from pipeline import data, features, fid, losses, spaces
 from pipeline.config import TrialConfig
+from pipeline.networks import Ema
 from pipeline.process import prepare_process
 from pipeline.trainer import Trainer
 from pipeline.trial import sampler
@@ -77,6 +78,7 @@ def unhurried(trainer: Trainer) -> None:
     config = trainer.config
     trainer.G.to(memory_format=torch.contiguous_format)
     trainer.D.to(memory_format=torch.contiguous_format)
+    trainer.ema = Ema(trainer.G, config.ema_halflife_kimg)
     options = {"betas": (config.beta1, config.beta2), "fused": False, "foreach": False}
     trainer.opt_g = torch.optim.Adam(trainer.G.parameters(), lr=config.lr_g, **options)
     trainer.opt_d = torch.optim.Adam(trainer.D.parameters(), lr=config.lr_d, **options)

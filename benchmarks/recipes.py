@@ -19,8 +19,8 @@ import torch
 
 from pipeline import data, features, fid, recipes, spaces
 from pipeline.config import TrialConfig
-from pipeline.trainer import Trainer
 from pipeline.process import prepare_process
+from pipeline.trainer import Trainer
 from pipeline.trial import sampler
 
 NETWORKS = {"width_g": 16, "width_d": 32, "z_dim": 64, "conditional": True}

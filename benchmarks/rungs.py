@@ -24,8 +24,8 @@ import torch
 from pipeline import classifier, data, features, fid, search, spaces
 from pipeline.config import TrialConfig
 from pipeline.fid import Evaluator
-from pipeline.trainer import Trainer
 from pipeline.process import prepare_process
+from pipeline.trainer import Trainer
 from pipeline.trial import sampler
 
 Metric = Callable[[torch.Tensor], float]

@@ -1,11 +1,13 @@
 """Every byte that a trial leaves on disk, and every file name.
 
 Owns: `TrialFolder`: `records.jsonl`, two checkpoints `state-<kimg>-<sha>.pt`, the best generator
-`best-<kimg>-<sha>.pt`, sample grids `samples/<kimg>.png`. Refuses: deciding when.
+`best-<kimg>-<sha>.pt`, sample grids `samples/<kimg>.png`; `failures.jsonl`. Refuses: deciding when.
 
 A file is written under a temporary name and renamed, and carries the start of its own SHA-256 in its
 name: a truncated or altered one is recognised, named and left out. Loaded with weights_only, so a file
 from elsewhere can hold wrong numbers but run nothing.
+
+A full disk stops no trial: its saves pause, and what they left out is written when there is space again.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.errors import CheckpointError
-from pipeline.files import write_bytes
+from pipeline.files import Space, append_bytes, write_bytes
 from pipeline.networks import Generator, ImageShape, build
 from pipeline.records import TrialRecord
 
@@ -35,12 +39,36 @@ _KEPT = 2
 _NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
 
 
-class TrialFolder:
-    """The folder of one trial. `damaged` names the files that were found damaged and left out."""
+FAILURES = ("exception", "out of memory", "worker killed", "hang", "disk full", "damaged checkpoint")
+"""Kinds of what may go wrong with a trial; none of them ends a sweep, and the last two end no trial."""
 
-    def __init__(self, root: Path) -> None:
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that went wrong with a trial. index: counts them. kimg: of the last record before."""
+
+    index: int
+    kind: str
+    text: str
+    kimg: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} after {self.kimg} kimg: {self.text}"
+
+
+class TrialFolder:
+    """The folder of one trial; `say` is told which files are damaged and left out, and of a full disk.
+
+    `damaged` names those files.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None] = lambda text: None) -> None:
         self.root = root
         self.damaged: list[str] = []
+        self._say = say
+        self._space = Space("nothing is saved, training goes on", say)
+        self._best: tuple[Path, bytes] | None = None  # waits for space
+        self._unwritten = ""  # rows that wait as well
         (root / "samples").mkdir(parents=True, exist_ok=True)
 
     def save(self, kimg: int, state: dict[str, Any]) -> None:
@@ -48,11 +76,14 @@ class TrialFolder:
 
         Another one of the same kimg or of a later one is what a resumed trial could not use.
         """
-        kept = self._write("state", kimg, state)
-        older = [path for path in self._newest("state") if path.name < f"state-{kimg:09d}"]
-        for path in self._newest("state"):
-            if path != kept and path not in older[: _KEPT - 1]:
-                path.unlink(missing_ok=True)
+        kept, data = self._pack("state", kimg, state)
+        with self._space.awaited():
+            self._write_best()
+            write_bytes(kept, data)
+            older = [path for path in self._newest("state") if path.name < f"state-{kimg:09d}"]
+            for path in self._newest("state"):
+                if path != kept and path not in older[: _KEPT - 1]:
+                    path.unlink(missing_ok=True)
 
     def restore(self) -> dict[str, Any] | None:
         """The state of the newest whole checkpoint, or None where there is none."""
@@ -61,14 +92,14 @@ class TrialFolder:
                 return read_checked(path)
             except CheckpointError as error:
                 self.damaged.append(str(error))
+                self._say(f"{error}; the checkpoint before it is used")
         return None
 
     def save_best(self, kimg: int, state: dict[str, Any]) -> None:
         """Write the best generator so far in place of the one before."""
-        kept = self._write("best", kimg, state)
-        for path in self._newest("best"):
-            if path != kept:
-                path.unlink(missing_ok=True)
+        self._best = self._pack("best", kimg, state)
+        with self._space.awaited(small=True):
+            self._write_best()
 
     def drop_states(self) -> None:
         """Delete the checkpoints of a trial that is over; records and best generator stay."""
@@ -77,8 +108,10 @@ class TrialFolder:
 
     def append(self, record: TrialRecord) -> None:
         """Add one row to records.jsonl."""
-        with (self.root / "records.jsonl").open("a", encoding="utf-8") as file:
-            file.write(record.to_json() + "\n")
+        self._unwritten += record.to_json() + "\n"
+        with self._space.awaited(small=True):
+            append_bytes(self.root / "records.jsonl", self._unwritten.encode())
+            self._unwritten = ""
 
     def rewrite(self, records: Iterable[TrialRecord]) -> None:
         """Replace records.jsonl, atomically."""
@@ -94,16 +127,25 @@ class TrialFolder:
         path = grid_path(self.root, kimg)
         buffer = io.BytesIO()
         grid_image(images.cpu().numpy(), columns).save(buffer, format="PNG")
-        write_bytes(path, buffer.getvalue())
+        with self._space.awaited(small=True):
+            write_bytes(path, buffer.getvalue())
         return path
 
-    def _write(self, kind: str, kimg: int, state: dict[str, Any]) -> Path:
+    def _pack(self, kind: str, kimg: int, state: dict[str, Any]) -> tuple[Path, bytes]:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         data = buffer.getvalue()
-        path = self.root / f"{kind}-{kimg:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
-        write_bytes(path, data)
-        return path
+        return self.root / f"{kind}-{kimg:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt", data
+
+    def _write_best(self) -> None:
+        if self._best is None:
+            return
+        kept, data = self._best
+        write_bytes(kept, data)
+        self._best = None
+        for path in self._newest("best"):
+            if path != kept:
+                path.unlink(missing_ok=True)
 
     def _newest(self, kind: str) -> list[Path]:
         return sorted((p for p in self.root.glob(f"{kind}-*.pt") if _NAME.fullmatch(p.name)), reverse=True)
@@ -157,6 +199,23 @@ def read_checked(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path.name} was written by another version of gansweep")
     return state
+
+
+def append_failure(root: Path, failure: Failure) -> None:
+    """Add one line to failures.jsonl; where the disk is full the line is left out."""
+    with suppress(OSError):
+        root.mkdir(parents=True, exist_ok=True)
+        append_bytes(root / "failures.jsonl", (json.dumps(asdict(failure)) + "\n").encode())
+
+
+def read_failures(root: Path) -> list[Failure]:
+    """What went wrong with the trial in `root`, oldest first; lines that are not whole are left out."""
+    failures = []
+    with suppress(OSError):
+        for line in (root / "failures.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, TypeError):
+                failures.append(Failure(**json.loads(line)))
+    return failures
 
 
 def read_records(root: Path) -> list[TrialRecord]:

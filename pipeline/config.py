@@ -77,7 +77,9 @@ class TrialConfig(_Checked):
         "embed", ("embed", "batchnorm"), "how G is told: beside z, or by batch norm where G has it"
     )
     norm_g: str = _choice("batch", ("none", "batch"), "normalisation in G (resnet has none)")
-    norm_d: str = _choice("none", ("none", "batch", "layer", "spectral"), "normalisation in D")
+    norm_d: str = _choice(
+        "none", ("none", "batch", "layer", "spectral"), "normalisation in D (resnet has none but spectral)"
+    )
 
     # The game
     loss: str = _choice(
@@ -121,14 +123,14 @@ class TrialConfig(_Checked):
 
     # Budget and numerics
     kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg")
-    tick_kimg: int = _number(5, 1, 100_000, "interval between two reports", "kimg")
+    tick_kimg: int = _number(5, 1, 100_000, "interval between two reports; at least one turn of G", "kimg")
     precision: str = _choice("float32", ("float32", "bfloat16"), "arithmetic of the forward passes")
     seed: int = _number(0, 0, 2**63 - 1, "seed of everything random in the trial")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tick_kimg > self.kimg:
-            object.__setattr__(self, "tick_kimg", self.kimg)
+        turn = -(-self.batch_size * self.n_critic // 1000)  # kimg until G has played: no tick is shorter
+        object.__setattr__(self, "tick_kimg", min(max(self.tick_kimg, turn), self.kimg))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,15 @@ class SweepConfig(_Checked):
     trials: int = _number(40, 1, 1_000_000, "trials to ask for")
     time_budget_sec: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "seconds")
     gpu_hours: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "GPU hours")
+    cost_budget: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "as price")
+    price: str = _text("", "what an hour of a core or a GPU costs: gpu=2.5,cpu=0.05")
+    max_failures: int = _number(0, 0, 1_000_000, "stop searching at this many failed trials; 0 = no bound")
+    target_fid: float = _number(0.0, 0.0, 1e9, "stop searching at a fid this low; 0 = no target")
     seed: int = _number(0, 0, 2**31 - 1, "seed of the search and of every trial")
+    hang_after_sec: float = _number(
+        0.0, 0.0, 1e9, "a silent worker is ended after this; 0 = 20 of its longest ticks, ten minutes at least",
+        "seconds",
+    )  # fmt: skip
     sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
     pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how losers stop early")
     extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")
@@ -159,6 +169,7 @@ class SweepConfig(_Checked):
     )
     cpus_per_trial: float = _number(1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores")
     gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPU share of one trial; -1 = auto", "GPUs")
+    require: str = _text("", "what a trial's machine must have: accelerator=L4, or RESOURCE=AMOUNT")
     concurrency: int = _number(0, 0, 100_000, "trials at a time; 0 = what the resources allow")
     address: str = _text("local", "Ray cluster: local, auto, or HOST:PORT")
 
@@ -218,6 +229,11 @@ class SweepPaths:
     @property
     def packed(self) -> Path:
         return self.root / "champion"
+
+    @property
+    def gallery(self) -> Path:
+        """Sample grids as artifacts of the study."""
+        return self.root / "gallery"
 
     @property
     def code(self) -> Path:

@@ -1,16 +1,17 @@
 """How a file is written and read here: whole or not at all.
 
-Owns: writing under a temporary name in the same folder and renaming; reading JSON that may be torn.
-Refuses: knowing any file's name or meaning.
+Owns: writing under a temporary name in the same folder and renaming; reading JSON that may be torn; what a
+full disk is, and that it is told once. Refuses: knowing any file's name or meaning.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add `data` to the end of the file at `path`, all of it or nothing; one writer at a time."""
+    with open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            written = file.write(data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none or it cannot be read."""
     try:
@@ -47,3 +61,59 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    if path.is_file():
+        total = path.stat().st_size
+    return total
+
+
+def readable(count: float) -> str:
+    """A number of bytes for people: `1.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, or the user's share of it, has no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class Space:
+    """A writer's patience with a full disk: `full` while it is, told once when it begins and when it ends.
+
+    what: what happens meanwhile, as the end of a sentence.
+    """
+
+    def __init__(self, what: str, say: Callable[[str], None]) -> None:
+        self.full = False
+        self._what, self._say = what, say
+
+    @contextmanager
+    def awaited(self, *, small: bool = False) -> Iterator[None]:
+        """Inside, a full disk raises nothing: the writer looks at `full` and tries again later.
+
+        A `small` write that found room proves nothing for the others: it never says that there is space.
+        """
+        try:
+            yield
+        except OSError as error:
+            if not is_full(error):
+                raise
+            if not self.full:
+                self.full = True
+                self._say(f"warning: the disk is full: {self._what}")
+        else:
+            if self.full and not small:
+                self.full = False
+                self._say(f"the disk has space again; while it was full: {self._what}")

@@ -34,14 +34,22 @@ class Trainer:
 
     Args:
         config: the trial's hyper-parameters.
-        images: uint8 (N,H,W,C), the training split, on the device to train on.
-        labels: int64 (N,) on the same device, or None.
+        images: uint8 (N,H,W,C), the training split; on the host where the device has no room for it.
+        labels: int64 (N,) on the device, or None.
         classes: number of classes, 0 = unlabelled.
+        device: to train on; None = where the images are.
     """
 
-    def __init__(self, config: TrialConfig, images: Tensor, labels: Tensor | None, classes: int) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        images: Tensor,
+        labels: Tensor | None,
+        classes: int,
+        device: torch.device | None = None,
+    ) -> None:
         self.config, self.images, self.labels = config, images, labels
-        self.device = images.device
+        self.device = device or images.device
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
         generator, discriminator = build(config, self.shape)
@@ -157,7 +165,7 @@ class Trainer:
             fake, real = self.G(z, fake_labels), to_float(held)
             return read(
                 self.D(real, held_labels),
-                self.D(to_float(self.images[rows]), train_labels),
+                self.D(self._pick(rows), train_labels),
                 self.D(fake, fake_labels),
                 spread_ratio(fake, real),
             )
@@ -214,8 +222,17 @@ class Trainer:
         return torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
 
     def _reals(self, count: int) -> tuple[Tensor, Tensor | None]:
-        rows = torch.from_numpy(self.sampler.take(self.nimg, count)).to(self.device, non_blocking=True)
-        return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
+        rows = torch.from_numpy(self.sampler.take(self.nimg, count))
+        return self._pick(rows), None if self.labels is None else self.labels[self._here(rows)]
+
+    def _pick(self, rows: Tensor) -> Tensor:
+        """The training images of these rows, on the device: float32 (n,C,H,W)."""
+        if self.images.device == self.device:
+            return to_float(self.images[self._here(rows)])
+        return to_float(self._here(self.images[rows.cpu()].pin_memory()))
+
+    def _here(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=True)
 
     def _shown(self, augment_p: float) -> list[tuple[Tensor, Tensor | None]]:
         """The next batch of reals as D sees them, with their labels, in `pieces` parts."""

@@ -19,8 +19,10 @@ from pipeline.balance import Reading, verdict
 from pipeline.checkpoint import TrialFolder
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
+from pipeline.errors import TrialError
 from pipeline.fid import Evaluator
 from pipeline.networks import Generator, to_uint8
+from pipeline.process import prepare_process
 from pipeline.records import TrialRecord, objective_of
 from pipeline.trainer import Trainer
 
@@ -29,6 +31,7 @@ EVALUATION_SEED = 20_151_205
 
 _GRID = 50
 _CHUNK = 250
+_PIECES = 2  # of a batch, where memory is short
 
 
 @dataclass
@@ -51,17 +54,21 @@ def run(
     device: str = "cpu",
     threads: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TrialRecord]:
     """Train and measure one trial, yielding a record per tick; resumes what `folder` holds.
+
+    say: told of damaged checkpoints, of a full disk, of batches that had to be parted.
 
     A trial that was interrupted first yields its last record again, so that whoever listens can catch
     up. A diverged tick is the last one: the trial ends with that verdict, without an exception.
 
     Raises:
         ConfigError: the configuration does not fit the images.
+        TrialError: the device's memory is too small even for parts of a batch.
     """
     prepare_process(threads)
-    files = TrialFolder(folder)
+    files = TrialFolder(folder, say)
     trainer, progress, last = _begin(config, dataset, files, torch.device(device))
     held = torch.from_numpy(dataset.held).to(trainer.device)
     held_labels = _on(dataset.held_labels, trainer.device)
@@ -71,7 +78,11 @@ def run(
         if last is not None and last.verdict == "diverged":
             return
         started = time.perf_counter()
-        trainer.advance(kimg, should_stop)
+        if not _advance(trainer, kimg, should_stop):
+            say(f"trial {number}: out of memory; from its last tick on, each batch in {_PIECES} parts")
+            del trainer
+            trainer, progress, last = _begin(config, dataset, files, torch.device(device), _PIECES)
+            _advance(trainer, kimg, should_stop)
         if should_stop():
             return
         means = {**trainer.tally.read(), **trainer.settings()}  # the one wait for the device in a tick
@@ -88,6 +99,11 @@ def run(
         progress.train_seconds, progress.eval_seconds = last.train_seconds, last.eval_seconds
         _store(files, trainer, progress, last, dataset, improved)
         yield last
+
+
+def seed_of(sweep_seed: int, number: int) -> int:
+    """The seed of trial `number` of a sweep."""
+    return sweep_seed * 1_000_000 + number
 
 
 def sampler(generator: Generator, dataset: Dataset, seed: int = EVALUATION_SEED) -> Callable[[int], Tensor]:
@@ -118,24 +134,50 @@ def draw(
     return torch.cat(parts), labels
 
 
-def prepare_process(threads: int) -> None:
-    """Set what a trial wants of its process: its threads, no denormals, repeatable kernels."""
-    torch.set_num_threads(max(1, threads))
-    torch.set_flush_denormal(True)
-    torch.backends.cudnn.benchmark = True
+def _advance(trainer: Trainer, kimg: int, should_stop: Callable[[], bool]) -> bool:
+    """Train a tick; False where memory was too small for whole batches."""
+    try:
+        trainer.advance(kimg, should_stop)
+    except torch.OutOfMemoryError as error:
+        if trainer.pieces == 1:
+            return False
+        config = trainer.config
+        widths = f"width_g {config.width_g}, width_d {config.width_d}{_peak(trainer.device)}"
+        raise TrialError(
+            f"a trial fits its device, or {trainer.pieces} parts of a batch do; got batch_size "
+            f"{config.batch_size}, {widths}; lower these, or give a trial more of a GPU"
+        ) from error
+    return True
+
+
+def _has_room(size: int, device: torch.device) -> bool:
+    """Whether the images may lie on the device: they leave half of its free memory to training."""
+    return device.type != "cuda" or 2 * size <= torch.cuda.mem_get_info(device)[0]
+
+
+def _peak(device: torch.device) -> str:
+    if device.type != "cuda":
+        return ""
+    return f" and a peak of {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
 
 
 def _begin(
-    config: TrialConfig, dataset: Dataset, files: TrialFolder, device: torch.device
+    config: TrialConfig, dataset: Dataset, files: TrialFolder, device: torch.device, pieces: int = 1
 ) -> tuple[Trainer, _Progress, TrialRecord | None]:
-    images = torch.from_numpy(dataset.train).to(device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what an earlier trial of this process left
+    images = torch.from_numpy(dataset.train)
+    if _has_room(images.nbytes, device):
+        images = images.to(device)
     labels = _on(dataset.train_labels, device) if config.conditional else None
-    trainer = Trainer(config, images, labels, len(dataset.classes))
+    trainer = Trainer(config, images, labels, len(dataset.classes), device)
+    trainer.pieces = pieces
     state = files.restore()
     if state is None:
         files.rewrite([])
         return trainer, _Progress(), None
     trainer.load_state_dict(state["trainer"])
+    trainer.pieces = max(pieces, trainer.pieces)
     last = TrialRecord.from_dict(state["record"])
     files.rewrite([*(r for r in files.records() if r.kimg < last.kimg), last])
     return trainer, _Progress(**state["progress"]), last

@@ -169,6 +169,8 @@ def test_a_config_is_frozen_and_goes_through_json() -> None:
 def test_a_tick_is_no_longer_than_the_trial() -> None:
     assert TrialConfig(kimg=3, tick_kimg=5).tick_kimg == 3
     assert TrialConfig(kimg=7, tick_kimg=5).tick_kimg == 5
+    assert TrialConfig(kimg=7, tick_kimg=1, batch_size=500, n_critic=5).tick_kimg == 3  # 2.5: G plays in each
+    assert TrialConfig(kimg=1, tick_kimg=1, batch_size=4096).tick_kimg == 1
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 100])

@@ -661,3 +661,13 @@ def test_a_controller_narrows_the_gap(make_trainer: Make, dataset: Dataset, cont
         if name != "none":
             assert trainer.settings()["control"] != 0
     assert auc[controller] < auc["none"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_images_of_the_host_train_as_those_of_the_device(dataset: Dataset, tiny: Any) -> None:
+    device, images = torch.device("cuda"), torch.from_numpy(dataset.train)
+    near, far = (Trainer(tiny(), x, None, 3, device) for x in (images.to(device), images))
+    for trainer in (near, far):
+        trainer.advance(1)
+    assert same(everything(near), everything(far))

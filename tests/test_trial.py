@@ -21,9 +21,9 @@ from pipeline.balance import steer
 from pipeline.checkpoint import TrialFolder, best_generator, load_best
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TrialError
 from pipeline.fid import Evaluator
-from pipeline.networks import ImageShape, build
+from pipeline.networks import ImageShape, build, use_code
 from pipeline.records import METRICS, PENALTY, VERDICTS, TrialRecord
 from pipeline.schedules import scheduled
 
@@ -314,3 +314,64 @@ def test_draw_gives_labels_as_frequent_as_in_the_data(dataset: Dataset, tiny: An
     assert np.allclose(np.bincount(labels.numpy(), minlength=3) / 2000, [0.25, 0, 0.75], atol=0.03)
     unconditional = build(tiny(), ImageShape(8, 1))[0].eval()
     assert trial.draw(unconditional, 2, rng, data_labels)[1] is None
+
+
+HUNGRY = """
+import torch
+from torch import nn
+
+class D(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, images):
+        if torch.is_grad_enabled() and len(images) > {most}:
+            raise torch.OutOfMemoryError("no room for %d images" % len(images))
+        return self.out(images.flatten(1)).squeeze(1)
+
+def make(config, shape):
+    return nn.Sequential(nn.Linear(config.z_dim, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8))), D()
+"""
+
+
+@pytest.fixture
+def hungry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], str]]:
+    """hungry(most): networks whose D cannot learn from more than `most` images at once."""
+
+    def write(most: int) -> str:
+        (tmp_path / "hungry.py").write_text(HUNGRY.format(most=most))
+        use_code(tmp_path)
+        return "hungry:make"
+
+    yield write
+    use_code(None)
+
+
+def test_batches_go_through_in_parts_where_memory_is_short(
+    start: Start,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    tiny: Any,
+    tmp_path: Path,
+    hungry: Callable[[int], str],
+) -> None:
+    said: list[str] = []
+    config = tiny(architecture=hungry(40), batch_size=32)  # reals and fakes: 64 at once, 32 in two parts
+    whole = list(trial.run(config, dataset, evaluator, tmp_path / "0", say=said.append))
+    assert said == ["trial 0: out of memory; from its last tick on, each batch in 2 parts"]
+    assert [record.kimg for record in whole] == [1, 2]
+    assert all(record.fid is not None for record in whole)
+    half = trial.run(config, dataset, evaluator, tmp_path / "1", say=said.append)
+    next(half)
+    half.close()
+    resumed = list(trial.run(config, dataset, evaluator, tmp_path / "1", say=said.append))
+    assert timeless(resumed) == timeless(whole)
+    assert len(said) == 2  # its checkpoint remembers
+
+
+def test_a_trial_that_does_not_fit_in_parts_says_what_to_lower(
+    start: Start, hungry: Callable[[int], str]
+) -> None:
+    with pytest.raises(TrialError, match=r"2 parts of a batch do; got batch_size 32.*lower these"):
+        list(start(architecture=hungry(20), batch_size=32))
