@@ -153,14 +153,18 @@ def retrain(
     Goes on where it was interrupted. A cosine schedule keeps the length that the trial was given.
     """
     config = TrialConfig.from_dict(load_best(original)["config"])
-    seed = int(np.random.SeedSequence((config.seed, run.index)).generate_state(1)[0])
     ticks = trial.run(
-        replace(config, seed=seed), dataset, evaluator, run.folder,
+        replace(config, seed=other_seed(config.seed, run.index)), dataset, evaluator, run.folder,
         number=run.trial, device=device, threads=threads, should_stop=should_stop,
     )  # fmt: skip
     for record in ticks:
         if record.kimg >= kimg:
             return
+
+
+def other_seed(seed: int, index: int) -> int:
+    """The `index`-th other seed (from 1) of a configuration that was trained with `seed`."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
 
 
 def measure(run: Run, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, device: str) -> Run:

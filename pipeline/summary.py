@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
+from pipeline.checkpoint import Failure
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.files import read_json, write_text
+from pipeline.files import Space, read_json, write_text
 from pipeline.records import TrialRecord
 from pipeline.search import STATES, Entry, Ledger, rank
 
@@ -24,7 +26,13 @@ _LEADERS = 100
 class Summary:
     """Keeps summary.json of a running search; a `Listener` that rewrites at most every two seconds."""
 
-    def __init__(self, paths: SweepPaths, config: SweepConfig, evaluator: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        paths: SweepPaths,
+        config: SweepConfig,
+        evaluator: dict[str, Any],
+        say: Callable[[str], None] = print,
+    ) -> None:
         self.paths, self.config = paths, config
         before = read_json(paths.summary)
         self.extra: dict[str, Any] = {
@@ -35,11 +43,15 @@ class Summary:
         self.state = "running"
         self.ledger: Ledger | None = None
         self._written = 0.0
+        self._space = Space("summary.json stands still", say)
 
     def on_start(self, entry: Entry) -> None:
         self.write()
 
     def on_record(self, entry: Entry, record: TrialRecord) -> None:
+        self.write()
+
+    def on_failure(self, entry: Entry, failure: Failure) -> None:
         self.write()
 
     def on_end(self, entry: Entry) -> None:
@@ -51,7 +63,8 @@ class Summary:
         if self.ledger is None or (not force and now - self._written < _PERIOD_SEC):
             return
         self._written = now
-        write_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
+        with self._space.awaited():
+            write_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
 
     def content(self) -> dict[str, Any]:
         """The whole summary as plain values."""
@@ -63,14 +76,18 @@ class Summary:
             "name": self.config.name,
             "state": self.state,
             "reason": self.ledger.reason,
+            "stopped_by": self.ledger.stopped_by or None,
             "wall_seconds": round(self.ledger.seconds, 2),
             "kimg_total": sum(e.records[-1].kimg for e in entries if e.records),
             "trials": {state: sum(e.state == state for e in entries) for state in reversed(STATES)},
             "trials_asked": self.config.trials,
             "time_budget_sec": self.config.time_budget_sec,
+            "gpu_hours": round(self.ledger.gpu_hours, 4),
+            "cost": round(self.ledger.cost, 4) if self.config.price else None,
             "best": finalists[0]["best"] if finalists else _best(ranked),
             "running": [_running(e) for e in entries if e.state == "running"],
             "images_per_sec": round(sum(_speed(e) for e in entries if e.state == "running"), 1),
+            "failures": [{"trial": e.number, **vars(failure)} for e in entries for failure in e.failures],
             "leaderboard": [leader(entry) for entry in ranked[:_LEADERS]],
             **self.extra,
         }

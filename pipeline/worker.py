@@ -19,8 +19,10 @@ from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.errors import GansweepError
 from pipeline.networks import use_code
 from pipeline.node import Lent, borrow, device
+from pipeline.process import prepare_process
 from pipeline.records import PENALTY
-from pipeline.trial import prepare_process, run
+from pipeline.resources import Share
+from pipeline.trial import run, seed_of
 
 
 def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: int, lent: Lent) -> None:
@@ -30,11 +32,11 @@ def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: i
     """
     # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    number = asked["number"]
+    number, said = asked["number"], list[str]()
     try:
         dataset, evaluator = borrow(lent)
         config = TrialConfig.from_dict(
-            {**fixed, **asked["params"], "seed": fixed["seed"] * 1_000_000 + number}
+            {**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)}
         )
         paths = SweepPaths(Path(root))
         use_code(paths.code)
@@ -47,9 +49,11 @@ def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: i
             device=device(),
             threads=threads,
             should_stop=paths.stop.exists,
+            say=said.append,
         )
         for record in trial:
-            tune.report({"objective": record.objective, "record": record})
+            tune.report({"objective": record.objective, "record": record, "said": said.copy()})
+            said.clear()
     except GansweepError as error:
         tune.report({"objective": PENALTY, "failure": str(error)})
 
@@ -59,20 +63,19 @@ def finalists(
     paths: SweepPaths,
     config: SweepConfig,
     lent: Lent,
-    cpus: float,
-    gpus: float,
-    concurrency: int,
+    share: Share,
     *,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> list[finals.Run]:
-    """Carry out each run (and its kimg) as a Ray task, `concurrency` at a time; none of them if stopped."""
-    task = ray.remote(_finalist).options(num_cpus=cpus, num_gpus=gpus)
-    known = {"paths": paths, "config": config, "threads": max(1, int(cpus)), "lent": lent}
+    """Carry out each run (and its kimg) as a Ray task, a share each; none of them if stopped."""
+    asks = {"num_cpus": share.cpus, "num_gpus": share.gpus, "resources": dict(share.extra)}
+    task = ray.remote(_finalist).options(**asks)
+    known = {"paths": paths, "config": config, "threads": max(1, int(share.cpus)), "lent": lent}
     waiting, runs = list(asked), []
     running: dict[Any, finals.Run] = {}
     while waiting or running:
-        while waiting and len(running) < concurrency:
+        while waiting and len(running) < share.concurrency:
             run, kimg = waiting.pop(0)
             running[task.remote(run, kimg, **known)] = run
         for work in ray.wait(list(running), timeout=0.5)[0]:

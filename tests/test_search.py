@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from pathlib import Path
 
 import optuna
@@ -10,10 +12,13 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline import spaces
-from pipeline.checkpoint import TrialFolder
+from pipeline.checkpoint import Failure, TrialFolder
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import METRICS, PENALTY, TrialRecord
 from pipeline.search import Entry, Ledger, make_pruner, open_study, rank
+from pipeline.search.journal import mend
+from pipeline.search.on_ray import cause_of
+from pipeline.search.watch import Watch, bound_sec
 
 SPACE = spaces.parse(
     """
@@ -43,6 +48,9 @@ class Heard:
 
     def on_record(self, entry: Entry, record: TrialRecord) -> None:
         self.events.append((f"record {record.kimg}", entry.number))
+
+    def on_failure(self, entry: Entry, failure: Failure) -> None:
+        self.events.append((failure.kind, entry.number))
 
     def on_end(self, entry: Entry) -> None:
         self.events.append((entry.state, entry.number))
@@ -274,3 +282,137 @@ def test_balance_is_the_samplers_constraint(tmp_path: Path) -> None:
     feasible, infeasible = (trial.constraints for trial in frozen(tmp_path))
     assert all(value <= 0 for value in feasible.values())
     assert all(value > 0 for value in infeasible.values())
+
+
+# The journal
+
+
+def test_a_torn_line_and_a_dead_ones_lock_are_mended(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.ask()
+    path = tmp_path / "study.journal"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 6, "trial')
+    os.symlink(path, f"{path}.lock")  # of a process that was killed while it wrote
+    begun = time.monotonic()
+    again = ledger(tmp_path)
+    again.ask()
+    again.report(record(0, 1, 9.0))
+    assert time.monotonic() - begun < 5
+    assert frozen(tmp_path)[0].intermediate_values == {1: 9.0}
+
+
+@pytest.mark.parametrize("damage", [b"x" * 200_000, b"", b"\n"])
+def test_mending_cuts_the_torn_line_only(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "study.journal"
+    path.write_bytes(b'{"a":1}\n{"b":2}\n' + damage)
+    mend(path)
+    assert path.read_bytes() == b'{"a":1}\n{"b":2}\n' + (b"\n" if damage == b"\n" else b"")
+    path.write_bytes(b"no line at all")
+    mend(path)
+    assert path.read_bytes() == b""
+
+
+def test_a_draw_that_a_kill_cut_short_is_finished(tmp_path: Path) -> None:
+    whole = ledger(tmp_path / "whole", sampler="random", seed=5)
+    drawn = [entry.params for entry in (whole.ask(), whole.ask()) if entry]
+    broken = ledger(tmp_path / "broken", sampler="random", seed=5)
+    broken.ask()
+    broken.study.ask()  # and dies before its parameters
+    again = ledger(tmp_path / "broken", sampler="random", seed=5)
+    assert [entry.params for entry in (again.ask(), again.ask()) if entry] == drawn
+
+
+# Failures and hangs
+
+
+def test_failures_stay_with_their_trial(tmp_path: Path) -> None:
+    heard = Heard()
+    book = ledger(tmp_path, heard)
+    book.ask()
+    book.report(record(0, 3, 9.0))
+    book.stumble(0, "exception", "ValueError:\n  bad")
+    book.suspect(0, "no report in 700 s")
+    book.stumble(0, "worker killed", "its process is gone")
+    again = ledger(tmp_path, heard)
+    assert [str(failure) for failure in again.entries[0].failures] == [
+        "exception after 3 kimg: ValueError: bad",
+        "hang after 3 kimg: no report in 700 s",
+    ]
+    again.replay()
+    assert heard.events.count(("hang", 0)) == 2
+    book.finish(0, str(book.entries[0].failures[-1]))
+    assert frozen(tmp_path)[0].user_attrs["cause"] == "hang after 3 kimg: no report in 700 s"
+
+
+def test_a_hang_is_a_silence_longer_than_its_bound(tmp_path: Path) -> None:
+    now = 0.0
+    book = ledger(tmp_path)
+    watch = Watch(book, lambda: now)
+    book.ask()
+    assert watch.silent([0]) == []
+    now = 3599.0  # the first tick of all: nothing is known of their length
+    assert watch.silent([0]) == []
+    book.report(record(0, 1, 9.0, train_seconds=50.0, eval_seconds=10.0))
+    assert watch.silent([0]) == []
+    now += 1199.0
+    assert watch.silent([0]) == []
+    now += 2.0  # 20 ticks of 60 s
+    assert watch.silent([0]) == [0]
+    assert "bound is 1200 s" in book.entries[0].suspicion
+    assert watch.silent([0]) == []  # its worker is being ended: a new one gets the same time
+
+
+def test_what_waits_for_a_machine_does_not_hang(tmp_path: Path) -> None:
+    now = 0.0
+    book = ledger(tmp_path, hang_after_sec=60.0)
+    watch = Watch(book, lambda: now)
+    book.ask()
+    watch.silent([0])
+    now = 50.0
+    assert watch.silent([]) == []
+    now = 100.0
+    assert watch.silent([0]) == []
+    now = 161.0
+    assert watch.silent([0]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bound"), [((), 3600.0), ((1.0, 2.0), 600.0), ((40.0, 10.0, 50.0), 1000.0)]
+)
+def test_the_bound_follows_the_longest_tick(tmp_path: Path, seconds: tuple[float, ...], bound: float) -> None:
+    book = ledger(tmp_path)
+    book.ask()
+    book.ask()
+    for kimg in range(1, len(seconds) + 1):
+        book.report(record(0, kimg, 9.0, train_seconds=sum(seconds[:kimg]), eval_seconds=0.0))
+    assert bound_sec(book.entries, 0) == bound_sec(book.entries, 1) == bound
+    assert bound_sec(book.entries, 0, given=7.0) == 7.0
+
+
+RAYS_TEXT = """Failure # 1 (occurred at 2026-11-22)
+ValueError: the first one
+
+Failure # 2 (occurred at 2026-11-22)
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "cause"),
+    [
+        ("Traceback ...\n  File x\nValueError: too wide", "exception", "ValueError: too wide"),
+        ("torch.OutOfMemoryError: CUDA out of memory.\n more", "out of memory", "torch.OutOfMemoryError"),
+        ("The actor died unexpectedly.\n Worker exit detail: End of file. Some common causes include: (1) "
+         "the process was killed by the OOM killer", "worker killed", "End of file."),
+        ("The actor died\n Task was killed, the node running low on memory.", "out of memory", "Task was"),
+        ("", "worker killed", "its process is gone"),
+    ],
+)  # fmt: skip
+def test_the_cause_is_read_from_what_ray_wrote(tmp_path: Path, text: str, kind: str, cause: str) -> None:
+    file = tmp_path / "error.txt"
+    file.write_text(RAYS_TEXT.format(text))
+    found = cause_of(str(file))
+    assert found[0] == kind
+    assert found[1].startswith(cause)
+    assert cause_of(None) == ("worker killed", "its process is gone")

@@ -1,8 +1,8 @@
 """The command line: arguments in, one call each, words and an exit code out.
 
 Owns: the command `gansweep` and its exit codes (0 done, 1 failed, 2 the user's mistake, 130 interrupted);
-searching, using: the commands; arguments: what they take; terminal: what they print.
-Refuses: everything else.
+searching, watching, keeping, clusters, using: the commands; arguments, asking: what they take; terminal: what
+they print. Refuses: everything else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline.cli import searching, using
+from pipeline.cli import clusters, keeping, searching, using, watching
 from pipeline.cli.terminal import err_console, fail
 from pipeline.errors import UserError
 
@@ -28,9 +28,14 @@ app = typer.Typer(
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(searching.run, searching.resume, searching.report, searching.validate, searching.doctor),
+    *(watching.watch, watching.explain),
+    *(keeping.rm, keeping.sync, keeping.rerun),
     *(using.register, using.evaluate, using.sample, using.interpolate, using.export, using.serve),
 )
 for _command in _COMMANDS:
+    app.command()(_command)
+app.command(context_settings=clusters.SUBMIT, options_metavar="[OPTIONS] [OPTIONS OF run]")(clusters.submit)
+for _command in (clusters.status, clusters.stop):
     app.command()(_command)
 
 

@@ -39,11 +39,40 @@ TimeBudget = Annotated[str, typer.Option(help="Stop searching after e.g. 90s, 10
 GpuHours = Annotated[float | None, typer.Option(min=0.0, help="Stop searching after this many GPU hours.")]
 
 
+CostBudget = Annotated[float | None, typer.Option(min=0.0, help="Stop searching at this cost, by --price.")]
+
+
+Price = Annotated[
+    str, typer.Option(metavar="KIND=X,...", help="What an hour of a core or a GPU costs: gpu=2.5,cpu=0.05.")
+]
+
+
+MaxFailures = Annotated[int | None, typer.Option(min=0, help="Stop searching at this many failed trials.")]
+
+
+TargetFid = Annotated[float | None, typer.Option(min=0.0, help="Stop searching at a fid this low.")]
+
+
 Concurrency = Annotated[int | None, typer.Option(min=0, help="Trials at a time (what the machine allows).")]
+
+
+HangAfter = Annotated[
+    str, typer.Option(help="End a worker silent for e.g. 30m (20 of its longest ticks, 10m at least).")
+]
 
 
 Promote = Annotated[
     str, typer.Option(help="How far a new version may rise by itself: never, candidate or champion.")
+]
+
+
+Notify = Annotated[
+    str,
+    typer.Option(
+        envvar="GANSWEEP_NOTIFY",
+        metavar="URL",
+        help="Post a JSON line there when another trial leads and when the sweep is over.",
+    ),
 ]
 
 

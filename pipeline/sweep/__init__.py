@@ -1,17 +1,12 @@
 """The whole run: from a request to a registered champion, and on again after an interruption.
 
-Owns: the order of things and the lock (request: what is asked; checks: what must hold; stored: sweep.toml;
+Owns: the order of things (request: what is asked; checks: what must hold; stored: sweep.toml; lock, shipping;
 cluster: what runs on Ray; finale: what comes after). Refuses: the details of any of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import fcntl
-import os
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +15,25 @@ from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data import Dataset, load
 from pipeline.errors import SweepError
 from pipeline.files import read_json, write_text
+from pipeline.gallery import Gallery
+from pipeline.notify import Notifier
 from pipeline.search import Ledger, open_study
 from pipeline.summary import Summary
-from pipeline.sweep.checks import check_space, check_tracking, on_images, possible
+from pipeline.sweep.checks import (
+    check_cluster,
+    check_request,
+    check_space,
+    check_storage,
+    check_tracking,
+    on_images,
+    possible,
+)
 from pipeline.sweep.cluster import work
+from pipeline.sweep.connect import connected
 from pipeline.sweep.finale import close, finish
+from pipeline.sweep.lock import held
 from pipeline.sweep.request import Outcome, Request
+from pipeline.sweep.shipping import ship
 from pipeline.sweep.stored import (
     facts_of,
     grown,
@@ -34,7 +42,7 @@ from pipeline.sweep.stored import (
     refuse_other_data,
     sweep_toml,
 )
-from pipeline.tracker import Shipper, Spool, default_artifacts, default_uri, provenance, redact
+from pipeline.tracker import Spool, default_uri, redact
 from pipeline.tracker.listener import Tracker
 
 __all__ = ["Outcome", "Request", "check_space", "resume", "run"]
@@ -46,6 +54,14 @@ def run(request: Request) -> Outcome:
     Raises:
         UserError: before anything is written, where the request cannot be carried out.
     """
+    check_request(request)
+    with connected(request.config.address):
+        check_cluster(request)
+        return _run(request)
+
+
+def _run(request: Request) -> Outcome:
+    """The whole run, once this machine and the cluster can carry it."""
     paths, config, say = request.paths, request.config, request.say
     stored = read_stored(paths)
     if stored is not None:
@@ -53,6 +69,7 @@ def run(request: Request) -> Outcome:
         refuse_differences(stored, on_images(request, seen["size"], bool(seen["classes"])))
     uri = request.tracking_uri or default_uri(request.out)
     check_tracking(uri, new=stored is None, say=say)
+    check_storage(request.storage, config.name, new=stored is None)
     say(f"images: {config.data}")
     dataset = load(config.data, image_size=config.image_size, say=say)
     request = on_images(request, dataset.size, dataset.labelled)
@@ -76,28 +93,33 @@ def run(request: Request) -> Outcome:
         return Outcome("finished", paths.root, before, uri, plan)
 
     paths.root.mkdir(parents=True, exist_ok=True)
-    with _locked(paths), contextlib.closing(Spool(paths.spool)) as spool:
+    with held(paths), contextlib.closing(Spool(paths.spool, say)) as spool:
         write_text(paths.config, sweep_toml(request, facts, uri))
         if own and request.code is not None:
             networks.copy_code(own, request.code, paths.code)
             networks.use_code(paths.code)
-        study = open_study(config.name, request.storage or paths.study, config, space)
-        summary = Summary(paths, config, facts["evaluator"])
-        shipper = _ship(request, spool, uri, facts)
+        study = open_study(config.name, request.storage or paths.study, config, space, say)
+        summary = Summary(paths, config, facts["evaluator"], say)
+        spool.artifact(None, paths.config)
+        shipper = ship(paths, config, spool, uri, facts, space.hash)
         listeners = (Tracker(spool, paths), summary)
-        ledger = Ledger(study, space, config, paths, listeners, float(before.get("wall_seconds", 0.0)))
+        spent = float(before.get("wall_seconds", 0.0))
+        ledger = Ledger(study, space, config, paths, listeners, spent, say)
         summary.ledger = ledger
         ledger.replay()
         summary.write(force=True)
-        try:
-            found = work(request, ledger, dataset, evaluator)
-            if ledger.interrupted:
-                return close(summary, "interrupted", request, spool, shipper, uri)
-            finish(request, ledger, summary, dataset, evaluator, found, shipper, uri)
-            return close(summary, "finished", request, spool, shipper, uri)
-        except BaseException:
-            close(summary, "failed", request, spool, shipper, uri)
-            raise
+        with Notifier(request.notify, config.name, say, summary.content) as notifier:
+            ledger.listeners = (*listeners, notifier)
+            ledger.before_end = Gallery(paths).hang
+            try:
+                found = work(request, ledger, dataset, evaluator)
+                if ledger.interrupted:
+                    return close(summary, "interrupted", request, spool, shipper, uri)
+                finish(request, ledger, summary, dataset, evaluator, found, shipper, uri)
+                return close(summary, "finished", request, spool, shipper, uri)
+            except BaseException:
+                close(summary, "failed", request, spool, shipper, uri)
+                raise
 
 
 def resume(root: Path, changes: dict[str, Any], **more: Any) -> Outcome:
@@ -113,7 +135,9 @@ def resume(root: Path, changes: dict[str, Any], **more: Any) -> Outcome:
         )
     config = SweepConfig.from_dict({**stored["sweep"], **changes})
     kept = stored["registry"]
-    uri = more.pop("tracking_uri", "") or ("" if "***" in kept["tracking_uri"] else kept["tracking_uri"])
+    for address in ("tracking_uri", "storage"):
+        known = kept.get(address, "")
+        more[address] = more.get(address) or ("" if "***" in known else known)
     return run(
         Request(
             space=spaces.from_tables(stored["space"], "sweep.toml"),
@@ -122,7 +146,6 @@ def resume(root: Path, changes: dict[str, Any], **more: Any) -> Outcome:
             register=kept["name"] or None,
             code=root / "code",
             promote=kept.get("promote", registry.CHAMPION),
-            tracking_uri=uri,
             **more,
         )
     )
@@ -145,40 +168,3 @@ def _plan(
         ("tracking", redact(uri)),
         ("registers", request.register or "nothing"),
     )
-
-
-def _ship(request: Request, spool: Spool, uri: str, facts: dict[str, dict[str, Any]]) -> Shipper:
-    tags = {
-        **provenance(),
-        **{f"{table}.{key}": str(value) for table, rows in facts.items() for key, value in rows.items()},
-        "space.hash": request.space.hash,
-    }
-    spool.artifact(None, request.paths.config)
-    return Shipper(
-        request.paths.root,
-        spool,
-        uri,
-        experiment=f"gansweep/{request.config.name}",
-        artifact_location=default_artifacts(uri),
-        parent_tags=tags,
-        parent_params=dataclasses.asdict(request.config),
-    )
-
-
-@contextlib.contextmanager
-def _locked(paths: SweepPaths) -> Iterator[None]:
-    """Hold the sweep's folder; a second process is told who does. The kernel lets go when a process dies."""
-    with paths.lock.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise SweepError(
-                "one process works on a sweep",
-                seen=f"{paths.root.name} held by {file.read().strip() or 'another'}",
-                fix="wait for it, or stop it",
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield

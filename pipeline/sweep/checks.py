@@ -1,4 +1,5 @@
-"""What must hold before a sweep begins: the space fits the images, the tracking store answers.
+"""What must hold before a sweep begins: bounds, folder and study can be used, the space fits the images, the
+tracking store answers.
 
 Owns: these checks. Refuses: writing anything.
 """
@@ -6,21 +7,106 @@ Owns: these checks. Refuses: writing anything.
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline import networks, registry
+from pipeline import budgets, networks, node, registry
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
-from pipeline.errors import ConfigError, RegistryError
+from pipeline.errors import ConfigError, RegistryError, SweepError
 from pipeline.networks import ImageShape
+from pipeline.resources import Cluster, share_of
 from pipeline.spaces import Space
+from pipeline.sweep.connect import LOCAL, check_nodes, look, unwritable
 from pipeline.sweep.request import Request
-from pipeline.tracker import (
-    check_server,
-)
+from pipeline.tracker import check_server, first_line, redact
+
+
+def check_request(request: Request) -> None:
+    """What this machine alone can tell: bounds, the folder, a GPU that is asked of a machine without one.
+
+    Raises:
+        UserError: one of them cannot be.
+    """
+    config = request.config
+    budgets.check(config)
+    check_out(request.out)
+    if config.address == LOCAL and not config.require:
+        share_of(config, Cluster([{"CPU": 1e9, "GPU": node.gpus()}]))
+
+
+def check_cluster(request: Request) -> None:
+    """What a connected cluster can tell: it holds a trial, and its nodes see the folder.
+
+    Raises:
+        UserError: it does not.
+    """
+    if request.config.address == LOCAL:
+        return
+    cluster = look()
+    share = share_of(request.config, cluster)
+    request.say(f"cluster: {cluster}; {share.concurrency} trials at a time, each {share}")
+    if not cluster.holds(share.bundle):
+        request.say("no node holds a trial yet: waiting for the autoscaler to add one")
+    check_nodes(request.paths.root.parent, request.say)
+
+
+def check_out(out: Path) -> None:
+    """Raise SweepError where sweeps cannot be kept in `out`."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(out))
+    if scheme:
+        raise SweepError(
+            "--out is a folder: records are appended to, which object stores cannot",
+            seen=f"{scheme[1]}://{scheme[2]}",
+            fix="name a shared folder, or mount the bucket (mountpoint-s3, gcsfuse) for copies of it",
+        )
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise unwritable(out, NotADirectoryError(20, "not a folder"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(out, PermissionError(13, "permission denied"))
+
+
+def check_storage(url: str, name: str, *, new: bool) -> None:
+    """Look whether the study's database answers, and for a new sweep that it holds no study of its name.
+
+    Raises:
+        SweepError: it does not, in one line without the password.
+    """
+    if not url:
+        return
+    import optuna
+
+    shown = redact(url)
+    if "://" not in url:
+        raise SweepError("--storage is a database URL", seen=shown, fix="write postgresql://HOST/DATABASE")
+    try:
+        names = _study_names(optuna, url)
+    except Exception as error:  # SQLAlchemy's, the driver's, Optuna's own
+        raise SweepError(
+            "the study's database answers",
+            seen=f"{shown} ({redact(first_line(error))})",
+            fix="start it, correct --storage, or export PGUSER and PGPASSWORD",
+        ) from error
+    if new and name in names:
+        raise SweepError(
+            "a new sweep's study is new",
+            seen=f"{name} exists in {shown}",
+            fix="choose another --name, or go on in the --out that it began in",
+        )
+
+
+def _study_names(optuna: Any, url: str) -> list[str]:
+    timeout = {"connect_timeout": 10} if url.startswith(("postgresql", "mysql")) else {}
+    store = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": timeout})
+    try:
+        return list(optuna.study.get_all_study_names(store))
+    finally:
+        store.engine.dispose()
 
 
 def check_space(space: Space, dataset: Dataset) -> None:

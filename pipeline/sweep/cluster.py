@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import fid, finals
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.config import SweepPaths
 from pipeline.data import Dataset
-from pipeline.errors import ConfigError
-from pipeline.search import Ledger, StudyScheduler, StudySearcher, StudyStopper, rank
+from pipeline.resources import Share, share_of
+from pipeline.search import Ledger, StudyCallback, StudyScheduler, StudySearcher, StudyStopper, rank
+from pipeline.sweep.connect import LOCAL, look
+from pipeline.sweep.elastic import Elastic, limited
 from pipeline.sweep.request import Request
 from pipeline.view import View
 
@@ -38,22 +40,17 @@ _QUIET = {
 }
 
 
-_Share = tuple[float, float, int]
-"""CPUs and GPUs of one trial, and how many run at a time."""
-
-
 def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Evaluator) -> list[finals.Final]:
     """All that Ray does: the search, then its finalists; the best of them first."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-    import ray
-
     from pipeline import node
 
     paths, config = request.paths, request.config
     paths.stop.unlink(missing_ok=True)
-    with _signals(ledger, paths, request.say), _ray(config.address):
-        share = _resources(config, ray.cluster_resources())
-        ledger.gpus_per_trial = share[1]
+    with _signals(ledger, paths, request.say) as armed, _ray(config.address):
+        armed()
+        share = share_of(config, look())
+        ledger.gpus_per_trial = share.gpus
         lent = node.lend(dataset, evaluator)
         with View(paths, live=request.live, say=request.say):
             _search(request, ledger, lent, share)
@@ -63,36 +60,36 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
     return finals.decide(runs)
 
 
-def _search(request: Request, ledger: Ledger, lent: Any, share: _Share) -> None:
+def _search(request: Request, ledger: Ledger, lent: Any, share: Share) -> None:
     """Let Ray run trials until the ledger asks for no more."""
     from ray import tune
 
     from pipeline import worker
 
     paths, config = request.paths, request.config
-    cpus, gpus, concurrency = share
+    searcher = limited(StudySearcher(ledger), share.concurrency)
     trainable = tune.with_parameters(
         worker.train,
         fixed={**request.space.fixed, "seed": config.seed},
         root=str(paths.root),
-        threads=max(1, int(cpus)),
+        threads=max(1, int(share.cpus)),
         lent=lent,
     )
     tune.Tuner(
-        tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
+        tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle])),
         tune_config=tune.TuneConfig(
             metric="objective",
             mode="min",
-            search_alg=StudySearcher(ledger),
+            search_alg=searcher,
             scheduler=StudyScheduler(ledger),
             num_samples=-1,
-            max_concurrent_trials=concurrency,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="ray",
             storage_path=str(paths.root),
             stop=StudyStopper(ledger),
+            callbacks=[StudyCallback(ledger), Elastic(searcher, config, share, request.say)],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
@@ -100,7 +97,7 @@ def _search(request: Request, ledger: Ledger, lent: Any, share: _Share) -> None:
     ledger.close()
 
 
-def _finalists(request: Request, ledger: Ledger, lent: Any, share: _Share) -> list[finals.Run]:
+def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share) -> list[finals.Run]:
     """Measure the best trials again, and train them with other seeds where there is time."""
     from pipeline import worker
 
@@ -119,7 +116,7 @@ def _finalists(request: Request, ledger: Ledger, lent: Any, share: _Share) -> li
         paths,
         config,
         lent,
-        *share,
+        share,
         should_stop=lambda: ledger.interrupted,
         say=request.say,
     )
@@ -127,11 +124,13 @@ def _finalists(request: Request, ledger: Ledger, lent: Any, share: _Share) -> li
 
 @contextlib.contextmanager
 def _ray(address: str) -> Iterator[None]:
-    """Ray for the length of the search: one of our own, or the cluster at `address`; ends what it began."""
+    """Ray for the length of the search: one of our own, or the cluster that is connected already."""
     import ray
 
-    local = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+    if address != LOCAL:
+        yield
+        return
+    ray.init(address=LOCAL, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     try:
         yield
     finally:
@@ -139,41 +138,28 @@ def _ray(address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals(ledger: Ledger, paths: SweepPaths, say: Callable[[str], None]) -> Iterator[None]:
-    """SIGINT or SIGTERM once: trials leave at their next step and stay resumable; twice: at once."""
+def _signals(ledger: Ledger, paths: SweepPaths, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """SIGINT or SIGTERM once: trials leave at their next step and stay resumable; twice: at once.
+
+    Gives a function that arms them again: Ray takes SIGTERM for itself when it starts, and dies of it.
+    """
 
     def stop(number: int, frame: object) -> None:
         if ledger.interrupted:
             os._exit(130)
         ledger.interrupted, ledger.reason = True, "interrupted"
-        paths.stop.touch()
+        with contextlib.suppress(OSError):  # a full disk; then Ray stops them alone
+            paths.stop.touch()
         say("stopping: trials leave at their last tick (again to leave at once)")
 
-    kept = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
+    def arm() -> None:
+        for sign in kept:
+            signal.signal(sign, stop)
+
+    kept = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    arm()
     try:
-        yield
+        yield arm
     finally:
         for sign, handler in kept.items():
             signal.signal(sign, handler)
-
-
-def _resources(config: SweepConfig, cluster: dict[str, float]) -> _Share:
-    """CPUs and GPUs of one trial, and how many run at a time.
-
-    Raises:
-        ConfigError: the cluster can never run one such trial.
-    """
-    cpus, gpus = config.cpus_per_trial, config.gpus_per_trial
-    if gpus < 0:
-        gpus = 1.0 if cluster.get("GPU", 0) else 0.0
-    if config.address != "local" and config.concurrency:
-        return cpus, gpus, config.concurrency  # waiting trials are what makes an autoscaler start workers
-    fits = [cluster.get("CPU", 0.0) // cpus, *([cluster.get("GPU", 0.0) // gpus] if gpus else [])]
-    most = int(min(fits))
-    if most < 1:
-        raise ConfigError(
-            f"one trial ({cpus:g} CPU, {gpus:g} GPU) fits into the cluster",
-            seen=f"{cluster.get('CPU', 0):g} CPU, {cluster.get('GPU', 0):g} GPU",
-            fix="lower --cpus-per-trial or --gpus-per-trial",
-        )
-    return cpus, gpus, min(config.concurrency or most, most)

@@ -6,7 +6,7 @@ Owns: `Request`, `Outcome`. Refuses: doing anything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Request:
 
     register: a model's name, or None. promote: how far its version may rise by itself. recipe: the point to
     begin from, which leaves the fixed parameters `kept` alone. code: where networks of the user's own stand.
-    say: told each step in a line.
+    notify: an address to tell news to, written to no file. say: told each step in a line.
     """
 
     space: Space
@@ -36,6 +36,7 @@ class Request:
     dry_run: bool = False
     live: bool = False
     promote: str = registry.CHAMPION
+    notify: str = field(default="", repr=False)
     say: Callable[[str], None] = print
 
     @property

@@ -22,8 +22,14 @@ MAY_GROW = (
     "trials",
     "time_budget_sec",
     "gpu_hours",
+    "cost_budget",
+    "price",
+    "max_failures",
+    "target_fid",
+    "hang_after_sec",
     "cpus_per_trial",
     "gpus_per_trial",
+    "require",
     "concurrency",
     "address",
 )
@@ -51,6 +57,7 @@ def facts_of(dataset: Dataset, evaluator: fid.Evaluator) -> dict[str, dict[str, 
 
 def sweep_toml(request: Request, facts: dict[str, dict[str, Any]], uri: str) -> str:
     kept = {"name": request.register or "", "promote": request.promote, "tracking_uri": redact(uri)}
+    kept["storage"] = redact(request.storage)
     tables = {"sweep": request.config.to_dict(), **facts, "registry": kept}
     blocks = [
         f"[{t}]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
@@ -84,6 +91,13 @@ def refuse_differences(stored: dict[str, Any], request: Request) -> None:
     ours = {k: v for k, v in request.config.to_dict().items() if k not in MAY_GROW and k != "space"}
     keys = [f"sweep.{key}" for key, value in ours.items() if stored["sweep"].get(key, value) != value]
     keys += request.space.differences(spaces.from_tables(stored["space"], "sweep.toml"))
+    kept = stored["registry"].get("storage", "")
+    if bool(kept) != bool(request.storage):
+        raise SweepError(
+            "a sweep goes on with the study it began with",
+            seen=request.storage and redact(request.storage) or "no --storage",
+            fix=f"give --storage {kept} (or GANSWEEP_STORAGE) again" if kept else "leave out --storage",
+        )
     if keys:
         raise SweepError(
             f"a sweep goes on as it began ({request.paths.root.name} exists)",
@@ -108,8 +122,7 @@ def grown(stored: dict[str, Any], config: SweepConfig) -> bool:
     """Whether more is asked for than when the sweep ended."""
     was = stored["sweep"]
     now = config.to_dict()
-    more = [now[k] > was[k] for k in ("trials",)]
-    more += [
-        now[k] != was[k] and (now[k] == 0 or now[k] > was[k] > 0) for k in ("time_budget_sec", "gpu_hours")
-    ]
-    return any(more)
+    bounds = ("time_budget_sec", "gpu_hours", "cost_budget", "max_failures")
+    more = [now[k] != was.get(k, 0) and (now[k] == 0 or now[k] > was.get(k, 0) > 0) for k in bounds]
+    target, met = now["target_fid"], was.get("target_fid", 0)
+    return now["trials"] > was["trials"] or any(more) or target < met

@@ -5,7 +5,7 @@ Owns: names of runs, true final states, which files are worth an upload and whic
 
 from __future__ import annotations
 
-from pipeline.checkpoint import TrialFolder, grid_path
+from pipeline.checkpoint import Failure, TrialFolder, grid_path
 from pipeline.config import SweepPaths
 from pipeline.records import TrialRecord
 from pipeline.search import Entry
@@ -27,6 +27,9 @@ class Tracker:
         grid = grid_path(self._paths.trial(entry.number), record.kimg)
         if self._spool.record(record) and grid.exists():
             self._spool.artifact(entry.number, grid, "samples")
+
+    def on_failure(self, entry: Entry, failure: Failure) -> None:
+        self._spool.failure(entry.number, failure.index, str(failure))
 
     def on_end(self, entry: Entry) -> None:
         self._spool.end(entry.number, _STATUS[entry.state], entry.cause)

@@ -11,6 +11,7 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,14 @@ class _Progress:
 
     def write(self, path: Path) -> None:
         write_text(path, json.dumps(vars(self)))
+
+
+def unshipped(root: Path, spool: Spool, tracking_uri: str) -> Counter[str]:
+    """How many events of each kind in the spool of the sweep in `root` the store has not got yet."""
+    saved = _Progress.read(root / "shipped.json", spool.id, redact(tracking_uri), spool.path.stat().st_size)
+    kinds = Counter(event["event"] for _, event in read_events(spool.path, saved.offset) if event is not None)
+    kinds["artifact"] += len(saved.artifacts)
+    return +kinds
 
 
 class Shipper:
@@ -193,6 +202,7 @@ class Shipper:
         kinds: dict[str, Callable[[Event], None]] = {
             "start": self._ship_start,
             "record": self._ship_record,
+            "failure": self._ship_failure,
             "end": self._ship_end,
             "finish": self._ship_finish,
         }
@@ -227,6 +237,9 @@ class Shipper:
             time_ms=event["time_ms"],
             step=record.kimg,
         )
+
+    def _ship_failure(self, event: Event) -> None:
+        self._log(self._trial_run(event), tags={f"gansweep.failure.{event['index']}": event["text"]})
 
     def _ship_end(self, event: Event) -> None:
         run = self._trial_run(event)

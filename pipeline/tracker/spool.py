@@ -1,6 +1,7 @@
 """The log on disk from which MLflow is fed: the truth of a sweep where MLflow is away.
 
-Owns: the file's format, its recovery after a kill, which event is a repetition. Refuses: knowing MLflow.
+Owns: the file's format, its recovery after a kill, which event is a repetition; lines that a full disk
+refuses wait in memory. Refuses: knowing MLflow.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import Space, append_bytes
 from pipeline.records import TrialRecord
 
 Event = dict[str, Any]
@@ -25,31 +27,36 @@ class Spool:
     """Append-only JSON lines, one event a line; survives SIGKILL, and never holds a row twice.
 
     A line torn by a kill is cut off when the file is opened again: its trial reports it once more.
-    `id` names the sweep for ever (it is the first line); `count` is the number of lines.
+    `id` names the sweep for ever (it is the first line); `count` is the number of lines. `say` is told of
+    a full disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda text: None) -> None:
         self.path = path
         self.id = ""
         self.count = 0
         self._seen: set[tuple[object, ...]] = set()
         self._status: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._torn = False
+        self._space = Space("what MLflow is to know waits in memory", say)
+        self._held: list[bytes] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the spool)
         if not self.id:
             stem = re.sub(r"[^A-Za-z0-9._-]", "_", path.resolve().parent.name)
             self._append({"event": "open", "id": f"{stem}-{secrets.token_hex(4)}"})
 
     def start(self, trial: int, name: str, params: Mapping[str, object]) -> bool:
-        """A trial begins. Returns False where it stands already (so do the three below)."""
+        """A trial begins. Returns False where it stands already (so do those below)."""
         return self._append({"event": "start", "trial": trial, "name": name, "params": dict(params)})
 
     def record(self, record: TrialRecord) -> bool:
         """A trial reports a tick."""
         return self._append({"event": "record", "trial": record.trial, "record": record.to_dict()})
+
+    def failure(self, trial: int, index: int, text: str) -> bool:
+        """Something went wrong with a trial; `index` counts what did."""
+        return self._append({"event": "failure", "trial": trial, "index": index, "text": text})
 
     def end(self, trial: int, status: str, cause: str = "") -> bool:
         """A trial is over: status is FINISHED, KILLED or FAILED."""
@@ -71,25 +78,30 @@ class Spool:
         )
 
     def close(self) -> None:
-        """Bring the log to the disk and close it."""
-        with self._lock, contextlib.suppress(ValueError):  # closed already
-            os.fsync(self._file.fileno())
-            self._file.close()
+        """Write what waits, where there is space, and bring the log to the disk."""
+        with self._lock, contextlib.suppress(OSError):
+            self._write_held()
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _append(self, event: Event) -> bool:
         with self._lock:
             if self._known(event):
                 return False
             line = json.dumps({**event, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n"
-            # After a write that failed half way (a full disk) the remains get a line of their own.
-            data = (("\n" if self._torn else "") + line).encode()
-            self._torn = True
-            if self._file.write(data) != len(data):
-                raise OSError(f"{self.path}: the disk took only part of a line")
-            self._torn = False
-            self.count += len(data.splitlines())
+            self._held.append(line.encode())
             self._remember(event)
+            self._write_held()
             return True
+
+    def _write_held(self) -> None:
+        with self._space.awaited():
+            append_bytes(self.path, b"".join(self._held))
+            self.count += len(self._held)
+            self._held = []
 
     def _recover(self) -> None:
         if not self.path.exists():
@@ -112,13 +124,13 @@ class Spool:
             self.id = self.id or event["id"]
         elif event["event"] == "end":
             self._status[event["trial"]] = event["status"]
-        elif event["event"] in ("start", "record"):
+        elif event["event"] in ("start", "record", "failure"):
             self._seen.add(_key(event))
 
 
 def _key(event: Event) -> tuple[object, ...]:
     record = event.get("record")
-    return (event["event"], event.get("trial"), record["kimg"] if record else None)
+    return (event["event"], event.get("trial"), record["kimg"] if record else event.get("index"))
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event | None]]:

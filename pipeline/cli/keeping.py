@@ -1,0 +1,103 @@
+"""The commands that look after sweeps: rm, sync, rerun.
+
+Owns: their flags and tables. Refuses: everything but one call each.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.arguments import Tracking
+from pipeline.cli.terminal import err_console, out_console, sayer
+
+if TYPE_CHECKING:
+    from pipeline.rerun import Again, Row
+
+SweepDir = Annotated[Path, typer.Argument(help="The folder that `run` made.")]
+
+
+def rm(
+    sweep_dir: SweepDir,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Keep summary, report, records and best generators.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
+) -> None:
+    """Delete a sweep, or what of it nobody needs who keeps its result.
+
+    Its MLflow runs and registered models stay, and so does what in the folder is not gansweep's.
+    """
+    from pipeline import keep
+    from pipeline.files import readable
+
+    plan = keep.plan_removal(sweep_dir, keep_best=keep_best)
+    what = "checkpoints, sample grids and reruns" if keep_best else "everything"
+    lost = f"; {plan.unfinished} unfinished begin anew" if plan.unfinished and keep_best else ""
+    text = f"{sweep_dir}: {what} of {plan.trials} trials, {readable(plan.bytes)}{lost}"
+    err_console.print(text, markup=False)
+    if dry_run:
+        return
+    if sys.stdin.isatty() and not yes:
+        typer.confirm("delete?", abort=True)
+    done = keep.remove(sweep_dir, keep_best=keep_best)
+    out_console.print(f"deleted {readable(done.bytes)}", markup=False)
+    if done.strangers:
+        out_console.print(f"not gansweep's, so still there: {', '.join(done.strangers)}", markup=False)
+
+
+def sync(sweep_dir: SweepDir, tracking_uri: Tracking = "") -> None:
+    """Send to MLflow what it missed of a sweep while it was away; each record once, in order."""
+    from pipeline import keep
+
+    sent = keep.sync(sweep_dir, tracking_uri, sayer(False))
+    parts = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(sent.items())]
+    out_console.print(f"sent {', '.join(parts) or 'nothing'}: MLflow has everything", markup=False)
+
+
+def rerun(
+    sweep_dir: SweepDir,
+    trial: Annotated[int, typer.Argument(min=0, help="Its number.")],
+    kimg: Annotated[int, typer.Option(min=0, help="How far (as far as the trial came).")] = 0,
+    seeds: Annotated[int, typer.Option(min=0, max=100, help="Also train it with so many other seeds.")] = 0,
+) -> None:
+    """Train one trial again in this process, and compare its records with the stored ones.
+
+    No Ray: breakpoints and `python -m pdb -m pipeline rerun ...` work. Exit code 1 where a record differs.
+    """
+    from pipeline import rerun as reruns
+
+    runs = reruns.rerun(sweep_dir, trial, kimg=kimg, seeds=seeds, say=sayer(False), on_row=_print_row)
+    for run in runs:
+        out_console.print(_verdict(trial, run), markup=False)
+    if any(run.agreed < run.compared for run in runs):
+        raise typer.Exit(1)
+
+
+def _print_row(index: int, row: Row) -> None:
+    record, stored = row.record, row.stored
+    if stored is None:
+        word = "not stored"
+    elif row.differs:
+        pairs = [f"{name} {_short(here)} (stored {_short(was)})" for name, (here, was) in row.differs.items()]
+        word = "differs: " + ", ".join(pairs)
+    else:
+        word = "agrees"
+    mark = f"seed {index}  " if index else ""
+    out_console.print(f"{mark}{record.kimg:>7} kimg  fid {_short(record.fid):<9}  {word}", markup=False)
+
+
+def _verdict(trial: int, run: Again) -> str:
+    name = f"trial {trial}" + (f", other seed {run.index}" if run.index else "")
+    told = "nothing is stored to compare with"
+    if run.compared:
+        told = f"{run.agreed} of {run.compared} stored records agree"
+    return f"{name}: {told}; best fid {_short(run.best_fid)} in {len(run.rows)} ticks ({run.folder})"
+
+
+def _short(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else "-" if value is None else str(value)

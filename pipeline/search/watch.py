@@ -1,0 +1,74 @@
+"""Which running trials have been silent for so long that their worker must hang.
+
+Owns: the bound. Refuses: ending a worker (Ray's door does).
+
+A trial may take `PATIENCE` times as long to its next report as its longest tick so far, and ten minutes at
+least; before its first tick the longest of any trial counts, and an hour before there is any. The bound can
+be given instead (`hang_after_sec`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+
+from pipeline.records import TrialRecord
+from pipeline.search.ledger import Entry, Ledger
+
+PATIENCE = 20.0
+LEAST_SEC = 600.0
+FIRST_SEC = 3600.0
+_PERIOD_SEC = 1.0
+
+
+class Watch:
+    """Looks at the trials of a ledger; `clock` gives seconds."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger, self._clock = ledger, clock
+        self._since: dict[int, tuple[int, float]] = {}  # trial: its reports, and when there was news
+        self._looked = clock()
+
+    def due(self) -> bool:
+        """Whether a look is worth it: once a second."""
+        now = self._clock()
+        if now - self._looked < _PERIOD_SEC:
+            return False
+        self._looked = now
+        return True
+
+    def silent(self, at_work: Iterable[int]) -> list[int]:
+        """Those of the trials at work whose worker is to be ended; the ledger is told why.
+
+        One that waits for a machine is not at work: its time begins anew when it is.
+        """
+        now, found = self._clock(), []
+        before, self._since = self._since, {}
+        for number in at_work:
+            reports = self._ledger.entries[number].heard
+            known, since = before.get(number, (-1, now))
+            since = since if known == reports else now
+            bound = bound_sec(self._ledger.entries, number, self._ledger.plan.hang_after_sec)
+            if now - since > bound:
+                text = f"no report in {now - since:.0f} s (its bound is {bound:.0f} s)"
+                self._ledger.suspect(number, text)
+                found.append(number)
+                since = now
+            self._since[number] = (reports, since)
+        return found
+
+
+def bound_sec(entries: dict[int, Entry], number: int, given: float = 0.0) -> float:
+    """How long trial `number` may be silent, in seconds."""
+    if given:
+        return given
+    own = longest(entries[number].records)
+    longest_sec = own or max((longest(entry.records) for entry in entries.values()), default=0.0)
+    return max(LEAST_SEC, PATIENCE * longest_sec) if longest_sec else FIRST_SEC
+
+
+def longest(records: list[TrialRecord]) -> float:
+    """Seconds of the longest tick, training and measuring; 0 where there is none."""
+    ends = [0.0, *(record.train_seconds + record.eval_seconds for record in records)]
+    return max((after - before for before, after in itertools.pairwise(ends)), default=0.0)

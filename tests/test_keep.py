@@ -1,0 +1,146 @@
+"""Cleaning up sweeps, and sending MLflow what it missed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import keep, spaces
+from pipeline.checkpoint import read_records
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import RegistryError, SweepError
+from pipeline.files import size_of
+from pipeline.records import METRICS, TrialRecord
+from pipeline.spaces import toml
+from pipeline.sweep.lock import held
+from pipeline.tracker import Spool, default_uri
+
+SPACE = spaces.parse("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n")
+
+
+def record(trial: int, kimg: int) -> TrialRecord:
+    return TrialRecord.from_dict(
+        {**dict.fromkeys(METRICS, 0.5), "trial": trial, "kimg": kimg, "verdict": "healthy"}
+    )
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepPaths:
+    """The folder of a sweep of two trials, as `run` leaves it, with MLflow away all the time."""
+    paths = SweepPaths(tmp_path / "runs" / "s")
+    paths.root.mkdir(parents=True)
+    tables = {
+        "sweep": SweepConfig(name="s").to_dict(),
+        "data": {"fingerprint": "f"},
+        "evaluator": {"hash": "h"},
+        "registry": {"name": "s", "tracking_uri": default_uri(tmp_path / "runs")},
+    }
+    blocks = [
+        f"[{t}]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
+    ]
+    head = "# Written by gansweep: one resolved sweep.\n\n"
+    paths.config.write_text(head + "\n".join([*blocks, SPACE.to_toml("space.")]))
+    paths.summary.write_text(json.dumps({"trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 1}}))
+    spool = Spool(paths.spool)
+    for number in range(2):
+        folder = paths.trial(number)
+        (folder / "samples").mkdir(parents=True)
+        (folder / "samples" / "000001.png").write_bytes(b"p" * 500)
+        (folder / "best-000000001-0123456789abcdef.pt").write_bytes(b"b" * 1000)
+        (folder / "state-000000001-0123456789abcdef.pt").write_bytes(b"s" * 4000)
+        spool.start(number, f"trial-{number:04d}", {"lr_g": 1e-3})
+        rows = [record(number, kimg) for kimg in (1, 2, 3)]
+        (folder / "records.jsonl").write_text("".join(row.to_json() + "\n" for row in rows))
+        for row in rows:
+            spool.record(row)
+    spool.close()
+    (paths.root / ".12-0123abcd-summary.json").write_text("left by a kill")
+    return paths
+
+
+def test_all_of_a_sweep_goes_and_nothing_else(sweep: SweepPaths) -> None:
+    (sweep.root.parent / "other").mkdir()
+    size = size_of(sweep.root)
+    assert keep.plan_removal(sweep.root, keep_best=False).bytes == size
+    done = keep.remove(sweep.root, keep_best=False)
+    assert done.trials == 2
+    assert not sweep.root.exists()
+    assert (sweep.root.parent / "other").is_dir()
+
+
+def test_what_no_sweep_wrote_stays(sweep: SweepPaths) -> None:
+    (sweep.root / "notes.txt").write_text("mine")
+    assert keep.remove(sweep.root, keep_best=False).strangers == ("notes.txt",)
+    assert [path.name for path in sweep.root.iterdir()] == ["notes.txt"]
+
+
+def test_keep_best_keeps_records_and_generators(sweep: SweepPaths) -> None:
+    kept_by_name = {sweep.summary, sweep.config, sweep.spool}
+    plan = keep.plan_removal(sweep.root, keep_best=True)
+    assert (plan.unfinished, plan.bytes) == (1, 2 * 4500 + len("left by a kill"))
+    keep.remove(sweep.root, keep_best=True)
+    assert all(path.exists() for path in kept_by_name)
+    for number in range(2):
+        assert sorted(path.name.split("-")[0] for path in sweep.trial(number).iterdir()) == [
+            "best",
+            "records.jsonl",
+        ]
+        assert len(read_records(sweep.trial(number))) == 3
+    assert keep.plan_removal(sweep.root, keep_best=True).paths == ()
+
+
+@pytest.mark.parametrize("what", ["nothing", "an empty folder", "somebody's sweep.toml"])
+def test_what_is_no_sweep_is_refused(what: str, tmp_path: Path) -> None:
+    root = tmp_path / "x"
+    if what != "nothing":
+        root.mkdir()
+    if what.endswith("toml"):
+        (root / "sweep.toml").write_text("[search]\n")
+    for act in (lambda: keep.remove(root, keep_best=False), lambda: keep.sync(root)):
+        with pytest.raises(SweepError, match="holds a sweep.toml"):
+            act()
+    assert root.exists() == (what != "nothing")
+
+
+def test_a_running_sweep_is_left_alone(sweep: SweepPaths) -> None:
+    before = size_of(sweep.root)
+    acts: list[Callable[[], object]] = [
+        lambda: keep.remove(sweep.root, keep_best=False),
+        lambda: keep.sync(sweep.root),
+    ]
+    with held(sweep):
+        for act in acts:
+            with pytest.raises(SweepError, match="held by process"):
+                act()
+    assert size_of(sweep.root) == before + sweep.lock.stat().st_size
+
+
+@pytest.mark.mlflow
+def test_sync_sends_each_record_once_and_in_order(sweep: SweepPaths) -> None:
+    from mlflow import MlflowClient
+
+    uri = default_uri(sweep.root.parent)
+    assert keep.sync(sweep.root, say=lambda text: None) == {"open": 1, "start": 2, "record": 6}
+    assert not keep.sync(sweep.root, say=lambda text: None)
+    client = MlflowClient(uri, uri)
+    experiment = client.get_experiment_by_name("gansweep/s")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == 2
+    for run in children:
+        rows = client.get_metric_history(run.info.run_id, "fid")
+        assert [row.step for row in sorted(rows, key=lambda row: row.timestamp)] == [1, 2, 3]
+
+
+def test_sync_says_in_a_line_that_the_server_is_away(sweep: SweepPaths) -> None:
+    with pytest.raises(RegistryError, match="answers") as caught:
+        keep.sync(sweep.root, "http://127.0.0.1:9", say=lambda text: None)
+    assert "\n" not in str(caught.value)
+    text = sweep.config.read_text().replace(default_uri(sweep.root.parent), "postgresql://***@host/db")
+    sweep.config.write_text(text)
+    with pytest.raises(RegistryError, match="--tracking-uri"):
+        keep.sync(sweep.root)
