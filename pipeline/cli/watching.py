@@ -1,0 +1,74 @@
+"""The commands that look at a sweep: watch, explain.
+
+Owns: their flags. Refuses: everything but one call each.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.terminal import err_console, out_console
+from pipeline.config import SweepPaths
+from pipeline.errors import SweepError
+from pipeline.files import write_text
+
+
+def watch(
+    sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")],
+    once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and leave.")] = False,
+) -> None:
+    """Watch a sweep from another terminal or machine; ends when the sweep ends.
+
+    Reads the sweep's files only, so it can be started and left (Ctrl+C) at any time. Where the output is no
+    terminal, a line is printed every 15 seconds. Exit code 1 if the sweep failed or its process is gone.
+    """
+    from pipeline import view
+
+    state = view.follow(SweepPaths(sweep_dir), once=once, console=out_console)
+    if state == view.DEAD:
+        again = shlex.quote(str(sweep_dir))
+        err_console.print(f"its process is gone; go on with: gansweep resume {again}", markup=False)
+    if state in (view.DEAD, "failed"):
+        raise typer.Exit(1)
+
+
+def explain(
+    sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")],
+    trial: Annotated[int | None, typer.Argument(help="A trial's number: why it lost, or won.")] = None,
+    next_: Annotated[
+        Path | None,
+        typer.Option("--next", metavar="FILE.toml", help="Write the space to search next: the best region."),
+    ] = None,
+) -> None:
+    """Say in plain words what won and by how much, why trials lost, and what to search next.
+
+    Of a running sweep too. With --next the region of the best trials becomes a space of its own, with bounds
+    moved outwards where the best trials lean on one; the three best are tried first.
+    """
+    from pipeline import explain as explaining
+    from pipeline import history
+
+    if next_ is not None and (next_.exists() or not next_.parent.is_dir()):
+        raise SweepError("--next writes a new file", seen=str(next_), fix="name one that is not there")
+    told = history.read(sweep_dir)
+    if trial is None:
+        sections = explaining.sweep(told)
+    else:
+        found = told.find(trial)
+        if found is None:
+            numbers = sorted(one.number for one in told.trials)
+            last = f"0 to {numbers[-1]}" if numbers else "none yet"
+            raise SweepError("a trial of this sweep is named", seen=trial, fix=f"its trials are {last}")
+        sections = explaining.trial(told, found)
+    text = explaining.next_file(told) if next_ is not None else ""
+    for heading, lines in sections:
+        out_console.print(f"[bold]{heading}[/]")
+        for line in lines:
+            out_console.print(f"  - {line}", markup=False)
+    if next_ is not None:
+        write_text(next_, text)
+        out_console.print(f"next: gansweep run --space {next_}", markup=False)
