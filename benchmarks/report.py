@@ -1,0 +1,114 @@
+"""How long the report of 200 trials takes on one core, and how big it is.
+
+The records are made up (24 ticks each, grids of 50 images of 32 x 32 in colour as noisy as photographs);
+reading, drawing, encoding and writing are the real thing.
+
+    python benchmarks/report.py [--trials 200] [--keep DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline import report, spaces
+from pipeline.config import SweepPaths
+from pipeline.explain.region import value_at
+from pipeline.records import METRICS, TrialRecord
+
+TICKS, FULL, SIDE = 24, 240, 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--keep", type=Path, help="keep the sweep and its report there")
+    asked = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory() as scratch:
+        root = (asked.keep or Path(scratch)) / "sweep"
+        make_sweep(root, asked.trials, np.random.default_rng(0))
+        begun, worked = time.perf_counter(), time.process_time()
+        path = report.build(root)
+        wall, cpu = time.perf_counter() - begun, time.process_time() - worked
+        size = path.stat().st_size / 1e6
+        print(f"{asked.trials} trials: {wall:.1f} s ({cpu:.1f} s of one core), {size:.2f} MB")
+
+
+def make_sweep(root: Path, count: int, rng: np.random.Generator) -> None:
+    """A finished sweep over the default space, as its files lie on disk."""
+    space = spaces.load("mnist5k")
+    paths = SweepPaths(root)
+    root.mkdir(parents=True)
+    told = [make_trial(paths, number, space, rng) for number in range(count)]
+    paths.config.write_text(space.to_toml("space."))
+    paths.spool.write_text("".join(json.dumps(event) + "\n" for events, _ in told for event in events))
+    rows = sorted((row for _, row in told), key=lambda row: row["fid"])
+    best = {key: rows[0][key] for key in ("trial", "fid", "balance", "kimg", "params")}
+    states = [row["state"] for row in rows]
+    summary = {
+        "name": "sweep", "state": "finished", "wall_seconds": 1.0, "best": best, "leaderboard": rows[:100],
+        "kimg_total": sum(row["last_kimg"] for row in rows), "trials_asked": count,
+        "trials": {state: states.count(state) for state in ("complete", "pruned", "failed", "running")},
+    }  # fmt: skip
+    paths.summary.write_text(json.dumps(summary))
+
+
+def make_trial(
+    paths: SweepPaths, number: int, space: spaces.Space, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Records and grids of one trial; its events of the spool and its row of the leaderboard."""
+    params: dict[str, Any] = {}
+    for name, d in space.search.items():
+        value = d.choices[rng.integers(len(d.choices))] if d.choices else value_at(d, rng.random())
+        params[name] = round(value) if d.whole else value
+    samples = paths.trial(number) / "samples"
+    samples.mkdir(parents=True)
+    ticks = TICKS if rng.random() < 0.4 else int(rng.integers(2, 12))
+    start = 100 * (1 + abs(np.log10(params["lr_g"]) + 2.7)) * rng.uniform(0.8, 1.2)
+    records = [record(number, i, start / (i + 1), rng) for i in range(ticks)]
+    text = "".join(one.to_json() + "\n" for one in records)
+    (paths.trial(number) / "records.jsonl").write_text(text)
+    for one in records:
+        draw_grid(rng).save(samples / f"{one.kimg:06d}.png")
+    best, state = records[-1], "complete" if ticks == TICKS else "pruned"
+    row = {
+        "trial": number, "state": state, "fid": best.fid, "balance": best.balance, "auc": best.auc,
+        "kimg": best.kimg, "last_kimg": best.kimg, "verdict": "healthy", "stability": 1.0, "params": params,
+        "cause": "" if state == "complete" else f"pruned by asha at {best.kimg} kimg",
+    }  # fmt: skip
+    status = "FINISHED" if state == "complete" else "KILLED"
+    events = [
+        {"event": "start", "trial": number, "params": params},
+        *({"event": "record", "trial": number, "record": one.to_dict()} for one in records),
+        {"event": "end", "trial": number, "status": status, "cause": row["cause"]},
+    ]
+    return events, row
+
+
+def record(trial: int, tick: int, fid: float, rng: np.random.Generator) -> TrialRecord:
+    numbers = {name: float(rng.random()) for name in METRICS}
+    kimg = (tick + 1) * FULL // TICKS
+    said = {"fid": fid, "best_fid": fid, "objective": fid, "train_seconds": 2.0 * kimg}
+    return TrialRecord(trial=trial, kimg=kimg, verdict="healthy", best_kimg=kimg, **{**numbers, **said})
+
+
+def draw_grid(rng: np.random.Generator) -> Image.Image:
+    """Ten by five pictures with soft shapes and grain, which compress as photographs do."""
+    coarse = rng.integers(0, 256, (5 * 4, 10 * 4, 3), np.uint8)
+    soft = Image.fromarray(coarse).resize((10 * SIDE, 5 * SIDE), Image.Resampling.BICUBIC)
+    grain = rng.normal(0, 8, (5 * SIDE, 10 * SIDE, 3))
+    return Image.fromarray(np.clip(np.asarray(soft) + grain, 0, 255).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()
