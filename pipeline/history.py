@@ -18,8 +18,8 @@ from typing import Any
 
 from pipeline import spaces
 from pipeline.config import SweepPaths, TrialConfig
+from pipeline.contract import read_summary
 from pipeline.errors import SweepError, UserError
-from pipeline.files import read_json
 from pipeline.records import TrialRecord
 from pipeline.spaces import Space
 from pipeline.tracker import read_events
@@ -126,7 +126,7 @@ def read(root: Path) -> History:
         SweepError: `root` is no sweep's folder.
     """
     paths = SweepPaths(root)
-    summary, records = read_json(paths.summary), _all_records(root)
+    summary, records = read_summary(paths.summary), _all_records(root)
     if not summary and not records:
         raise SweepError(
             "a sweep's folder holds summary.json", seen=str(root), fix="pass DIR/NAME of `gansweep run`"

@@ -1,19 +1,27 @@
-"""The live view from a summary alone."""
+"""The live view from the sweep's files alone, in its own terminal and in another one."""
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from pipeline import view
+from pipeline.cli import app
 from pipeline.config import SweepPaths
+from pipeline.errors import SweepError
 from pipeline.files import write_text
-from pipeline.view import View, block, clock, left, line
+from pipeline.view import DEAD, View, clock, follow, left, line, sparkline
+from pipeline.view.pulse import Pulse
 
 
 def summary(**changes: Any) -> dict[str, Any]:
@@ -58,12 +66,128 @@ def test_a_line_says_all() -> None:
     assert "no fid yet" in line(summary(best=None))
 
 
-def test_a_block_has_a_row_per_running_trial() -> None:
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(block(summary()))
-    text = console.export_text()
-    assert "digits\n2 done" in text
-    assert text.splitlines()[-1].split() == ["5", "10", "-", "0.25", "healthy"]
+def events(trial: int, *ticks: tuple[int, float, float], end: str = "") -> list[dict[str, Any]]:
+    """What the spool has of a trial: (kimg, fid, balance) per tick."""
+    found: list[dict[str, Any]] = [{"event": "start", "trial": trial, "params": {}}]
+    for kimg, fid, balance in ticks:
+        record = {"kimg": kimg, "fid": fid, "balance": balance, "auc": 0.99, "verdict": "healthy"}
+        record |= {"train_seconds": 60.0, "eval_seconds": 3.0}
+        found.append({"event": "record", "trial": trial, "record": record})
+    return [*found, {"event": "end", "trial": trial, "status": end, "cause": "by asha"}] if end else found
+
+
+def spool(path: Path, *lines: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in lines)
+
+
+def drawn(paths: SweepPaths, width: int = 100, encoding: str = "utf-8") -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(width=width, file=file)
+    follow(paths, once=True, console=console)
+    file.seek(0)
+    return file.read()
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepPaths:
+    paths = SweepPaths(tmp_path)
+    write_text(paths.summary, json.dumps(summary(state="running")))
+    write_text(paths.config, "[space.fixed]\nkimg = 40\n[space.search]\nlr_g = { float = [0.1, 0.2] }\n")
+    spool(
+        paths.spool, *events(0, (10, 80.0, 0.5), (20, 40.0, 0.5), end="KILLED"), *events(5, (10, 10.0, 0.01))
+    )
+    return paths
+
+
+def test_a_block_tells_the_course_who_runs_who_ended_and_the_cost(sweep: SweepPaths) -> None:
+    lines = drawn(sweep).splitlines()
+    assert lines[0] == "digits: running"
+    assert lines[1].startswith("2 done, 3 pruned")
+    assert lines[2] == "best fid 80 \u2588\u2586\u2581 10"
+    assert lines[4].split()[0] == "5"
+    assert lines[4].split()[2:] == ["10/40", "10.00", "0.01", "D", "ahead", "healthy"]
+    assert lines[5] == "trial 0 pruned with fid 40, healthy: by asha"
+    assert lines[6] == "cost so far: 30 kimg, 2:06 of trial time"
+
+
+@pytest.mark.parametrize("width", [20, 40, 79])
+def test_a_block_never_wraps(sweep: SweepPaths, width: int) -> None:
+    lines = drawn(sweep, width).splitlines()
+    assert len(lines) == 7
+    assert max(map(len, lines)) <= width
+
+
+def test_a_terminal_without_unicode_gets_plain_letters(sweep: SweepPaths) -> None:
+    text = drawn(sweep, encoding="ascii")
+    assert text.isascii()
+    assert "best fid 80 @*_ 10" in text
+    assert "##........" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1.0], "_"),
+        ([5.0, 5.0], "__"),
+        ([100.0, 10.0, 1.0], "@+_"),
+        ([3.0, 0.0], "@_"),
+        ([2.0] * 99, "_" * 32),
+    ],
+)
+def test_sparklines(values: list[float], text: str) -> None:
+    assert sparkline(values, plain=True) == text
+
+
+def test_a_sparkline_ends_where_the_values_end() -> None:
+    assert sparkline([float(n) for n in range(100, 0, -1)], 10, plain=True)[-1] == "_"
+
+
+def test_what_is_appended_is_read_on_and_a_torn_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "spool.jsonl"
+    pulse = Pulse(path)
+    pulse.look()
+    spool(path, *events(1, (10, 9.0, 0.5)))
+    with path.open("a") as file:
+        file.write('{"event": "rec')
+    pulse.look()
+    assert (pulse.bests, [beat.trial for beat in pulse.running]) == ([9.0], [1])
+    with path.open("a") as file:
+        file.write('ord", "trial": 1, "record": {"kimg": 20, "fid": 7.0}}\n')
+    spool(path, {"event": "end", "trial": 1, "status": "FINISHED"})
+    pulse.look()
+    assert (pulse.bests, pulse.running, pulse.last[0].ended, pulse.kimg) == ([9.0, 7.0], [], "complete", 20)
+
+
+def test_watching_ends_when_the_sweep_ends(sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    monkeypatch.setattr("pipeline.view._LINE_SEC", 0.0)
+    console = Console(width=150, file=io.StringIO())
+    threading.Timer(0.2, lambda: write_text(sweep.summary, json.dumps(summary(state="finished")))).start()
+    assert follow(sweep, once=False, console=console) == "finished"
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.startswith("2 done")
+    assert "digits: finished" in text
+
+
+def test_a_sweep_whose_process_is_gone_is_not_watched_for_ever(
+    sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    for path in (sweep.summary, sweep.spool):
+        os.utime(path, (1, 1))
+    with sweep.lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not view._abandoned(sweep), "silent for long, but somebody works on it"
+    assert follow(sweep, once=False, console=Console(file=io.StringIO())) == DEAD
+
+
+def test_the_command(sweep: SweepPaths, tmp_path: Path) -> None:
+    invoke = CliRunner().invoke
+    assert "best fid 80" in invoke(app, ["watch", "--once", str(sweep.root)]).stdout
+    assert isinstance(invoke(app, ["watch", str(tmp_path / "nothing")]).exception, SweepError)
+    write_text(sweep.summary, json.dumps(summary(state="failed")))
+    assert invoke(app, ["watch", str(sweep.root)]).exit_code == 1
 
 
 def test_a_view_says_each_state_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,28 +1,25 @@
-"""The figures of a report: the sweep's own, and Optuna's on a copy of its study.
+"""The sweep's own figures: the champion's life, fid against balance, progress, savings, the space.
 
-Owns: what is drawn and in which colours. Refuses: writing to a study (it reads a copy of the journal,
-so a running sweep is not disturbed).
+Owns: what is drawn and in which colours. Refuses: Optuna's figures (`studies`), markup.
 """
 
 from __future__ import annotations
 
 import html
 import math
-import shutil
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import optuna
 import plotly.graph_objects as go
-from optuna.storages.journal import JournalFileBackend
+from plotly.subplots import make_subplots
 
-from pipeline.records import PENALTY, TrialRecord
-from pipeline.report.rows import Row
+from pipeline.explain import Region
+from pipeline.explain.region import place
+from pipeline.history import History, Told, short
+from pipeline.records import TrialRecord
+from pipeline.report.savings import Savings
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; a symbol each besides.
-_LOOK = {
+LOOK = {
     "healthy": ("#009E73", "circle"),
     "d_wins": ("#0072B2", "triangle-up"),
     "g_wins": ("#E69F00", "triangle-down"),
@@ -30,148 +27,160 @@ _LOOK = {
     "diverged": ("#CC79A7", "cross"),
 }
 _PLAIN = ("#888888", "circle-open")
-_STATES = {"complete": "#0072B2", "running": "#009E73", "pruned": "#999999", "failed": "#D55E00"}
+_ORANGE, _BLUE, _SKY, _GREY = "#D55E00", "#0072B2", "#56B4E9", "#888888"
 
 
-def draw_all(
-    rows: Sequence[Row],
-    records: Mapping[int, Sequence[TrialRecord]],
-    summary: Mapping[str, Any],
-    study: optuna.Study | None,
-) -> dict[str, go.Figure]:
-    """By title. Those without a single point are left out."""
-    best = (summary.get("best") or {}).get("trial", rows[0]["trial"] if rows else None)
-    figures = {
-        "fid over kimg": _curves(rows, records, best),
-        "fid against balance": _scatter(rows),
-        "The search so far": _history(rows),
-        **(_study_figures(study) if study is not None else {}),
-    }
-    return {title: figure for title, figure in figures.items() if figure.data}
-
-
-def _curves(rows: Sequence[Row], records: Mapping[int, Sequence[TrialRecord]], best: object) -> go.Figure:
-    """One trace per state, trials parted by gaps: hundreds of trials stay quick to draw."""
-    figure = go.Figure()
-    for state, colour in [*_STATES.items(), ("", "#888888"), ("champion", "#E69F00")]:
-        numbers = [row["trial"] for row in rows if row["trial"] != best and row["state"] == state]
-        numbers = [best] if state == "champion" else numbers
-        points = [point for number in numbers for point in _points(number, records.get(number, ()))]
-        if points:
-            kimg, fids, trials = zip(*points, strict=True)
-            width = 3 if state == "champion" else 1
-            figure.add_scatter(
-                x=kimg, y=fids, customdata=trials, name=state or "unknown", mode="lines+markers",
-                line={"color": colour, "width": width}, marker={"size": width + 2},
-                hovertemplate="trial %{customdata}<br>%{x} kimg<br>fid %{y:.4g}",
-            )  # fmt: skip
-    return figure.update_layout(xaxis_title="kimg", yaxis_title="fid", yaxis_type="log")
-
-
-def _points(number: int, records: Iterable[TrialRecord]) -> list[tuple[Any, Any, int]]:
-    points: list[tuple[Any, Any, int]] = [(r.kimg, r.fid, number) for r in records if r.fid is not None]
-    return [*points, (None, None, number)] if points else []
-
-
-def _scatter(rows: Sequence[Row]) -> go.Figure:
-    figure = go.Figure()
-    shown = [row for row in rows if row["fid"] is not None and row["balance"] is not None]
-    for verdict in sorted({row["verdict"] for row in shown}):
-        colour, symbol = _LOOK.get(verdict, _PLAIN)
-        mine = [row for row in shown if row["verdict"] == verdict]
+def life(history: History, records: Sequence[TrialRecord]) -> go.Figure:
+    """fid and balance of the champion over kimg; the other trials' fids behind it."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
+    others = [told for told in history.trials if told != history.winner]
+    points = [point for told in others for point in _parted(told)]
+    if points:
+        kimg, fids, numbers = zip(*points, strict=True)
         figure.add_scatter(
-            x=[row["balance"] for row in mine], y=[row["fid"] for row in mine],
-            customdata=[row["trial"] for row in mine], name=html.escape(verdict) or "unknown", mode="markers",
-            marker={"color": colour, "symbol": symbol, "size": 9},
+            x=kimg, y=fids, customdata=numbers, name="other trials", mode="lines", row=1, col=1,
+            line={"color": _GREY, "width": 1}, opacity=0.45,
+            hovertemplate="trial %{customdata}<br>%{x} kimg, fid %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    measured = [record for record in records if record.fid is not None]
+    figure.add_scatter(
+        x=[r.kimg for r in measured], y=[r.fid for r in measured], name="champion", mode="lines+markers",
+        line={"color": _ORANGE, "width": 3}, row=1, col=1,
+        hovertemplate="%{x} kimg, fid %{y:.4g}<extra>champion</extra>",
+    )  # fmt: skip
+    played = [record for record in records if math.isfinite(record.balance)]
+    figure.add_scatter(
+        x=[r.kimg for r in played], y=[r.balance for r in played], name="balance", mode="lines+markers",
+        line={"color": _BLUE, "width": 2}, row=2, col=1,
+        hovertemplate="%{x} kimg, balance %{y:.2f}<extra>champion</extra>",
+    )  # fmt: skip
+    # A shape is left out where its panel has no trace yet.
+    figure.add_hrect(y0=0.2, y1=0.8, fillcolor="#009E73", opacity=0.15, line_width=0, row=2, col=1)
+    figure.update_yaxes(title_text="fid", type="log", row=1, col=1)
+    figure.update_yaxes(title_text="balance", range=[-0.02, 1.02], row=2, col=1)
+    return figure.update_xaxes(title_text="kimg", row=2, col=1)
+
+
+def _parted(told: Told) -> list[tuple[float | None, float | None, int]]:
+    """The points of a trial and a gap: hundreds of trials are one trace, quick to draw."""
+    points: list[tuple[float | None, float | None, int]] = [
+        (record.kimg, record.fid, told.number) for record in told.records if record.fid is not None
+    ]
+    return [*points, (None, None, told.number)] if points else []
+
+
+def balance(history: History) -> go.Figure:
+    """Best fid against the balance at that tick, by the verdict of the last tick; the champion ringed."""
+    figure = go.Figure()
+    shown = [told for told in history.measured if told.balance is not None]
+    for verdict in sorted({told.verdict for told in shown}):
+        colour, symbol = LOOK.get(verdict, _PLAIN)
+        mine = [told for told in shown if told.verdict == verdict]
+        figure.add_scatter(
+            x=[told.balance for told in mine], y=[told.fid for told in mine],
+            customdata=[told.number for told in mine], name=html.escape(verdict) or "unknown", mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 10},
             hovertemplate="trial %{customdata}<br>balance %{x:.2f}<br>fid %{y:.4g}",
         )  # fmt: skip
+    won = history.winner
+    if won in shown and won is not None:
+        ring = {"color": "rgba(0,0,0,0)", "size": 18, "line": {"color": _ORANGE, "width": 3}}
+        figure.add_scatter(
+            x=[won.balance], y=[won.fid], name="champion", mode="markers", marker=ring, hoverinfo="skip"
+        )
     figure.update_layout(xaxis_title="balance at the best fid", yaxis_title="best fid", yaxis_type="log")
     return figure.update_layout(xaxis_range=[-0.02, 1.02])
 
 
-def _history(rows: Sequence[Row]) -> go.Figure:
+def progress(history: History) -> go.Figure:
+    """The best fid so far, trial by trial, against the same trials in a random order."""
     figure = go.Figure()
-    shown = sorted((row for row in rows if row["fid"] is not None), key=lambda row: int(row["trial"]))
-    if not shown:
+    shown = sorted(history.measured, key=lambda told: told.number)
+    fids = [told.fid for told in shown if told.fid is not None]
+    if not fids:
         return figure
-    numbers, fids = [row["trial"] for row in shown], [row["fid"] for row in shown]
+    numbers = [told.number for told in shown]
     lowest = [min(fids[: i + 1]) for i in range(len(fids))]
-    figure.add_scatter(x=numbers, y=fids, name="a trial", mode="markers", marker={"color": "#56B4E9"})
+    hover = "trial %{x}<br>fid %{y:.4g}<extra></extra>"
     figure.add_scatter(
-        x=numbers, y=lowest, name="best so far", mode="lines", line={"color": "#E69F00", "shape": "hv"}
+        x=numbers, y=fids, name="a trial", mode="markers", marker={"color": _SKY}, hovertemplate=hover
     )
+    figure.add_scatter(
+        x=numbers,
+        y=lowest,
+        name="best so far",
+        mode="lines",
+        line={"color": _ORANGE, "shape": "hv", "width": 3},
+    )
+    figure.add_scatter(
+        x=numbers, y=shuffled(fids), name="same trials, random order", mode="lines",
+        line={"color": _GREY, "dash": "dash"},
+    )  # fmt: skip
     return figure.update_layout(xaxis_title="trial", yaxis_title="best fid", yaxis_type="log")
 
 
-def read_study(journal: Path, scratch: Path) -> optuna.Study | None:
-    """The study, read from a copy: opening a journal makes lock files beside it."""
-    if not journal.is_file():
-        return None
-    copied = scratch / "study.journal"
-    shutil.copyfile(journal, copied)
-    whole = copied.read_bytes()
-    copied.write_bytes(whole[: whole.rfind(b"\n") + 1])  # the last line may be half written
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(copied)))
-        names = optuna.get_all_study_names(storage)
-        return optuna.load_study(study_name=names[0], storage=storage) if names else None
-    except Exception:  # a damaged journal raises whatever its replay trips over
-        return None
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+def shuffled(fids: Sequence[float]) -> list[float]:
+    """The expected lowest of n of these numbers drawn without replacement, for n = 1 to all.
+
+    P(the i-th smallest of N is the lowest of n) = C(N-i, n-1) / C(N, n), i from 1.
+    """
+    ordered, count = sorted(fids), len(fids)
+    expected = []
+    for n in range(1, count + 1):
+        total, share = 0.0, n / count  # of the smallest: C(N-1, n-1) / C(N, n)
+        for i, fid in enumerate(ordered[: count - n + 1], start=1):
+            total += share * fid
+            share *= (count - i - n + 1) / (count - i) if count > i else 0.0
+        expected.append(total)
+    return expected
 
 
-def _finished(study: optuna.Study) -> optuna.Study:
-    """The completed trials that have a fid, as a study in memory: all at the same budget, no penalty."""
-    copy = optuna.create_study(direction="minimize")
-    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    copy.add_trials([trial for trial in done if trial.value is not None and 0 < trial.value < PENALTY])
-    return copy
+def savings(saved: Savings) -> go.Figure:
+    """All kimg that could have been trained, in the parts that they were spent or saved in."""
+    parts = (
+        ("up to each trial's best", saved.useful, "#009E73"),
+        ("after its best", saved.after_best, "#E69F00"),
+        ("saved by stopping early", saved.saved, "#BBBBBB"),
+    )
+    figure = go.Figure()
+    for name, kimg, colour in parts:
+        figure.add_bar(
+            x=[kimg], y=["kimg"], name=name, orientation="h", marker_color=colour,
+            text=[f"{kimg:g}" if kimg else ""], hovertemplate=f"{name}: %{{x}} kimg<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", xaxis_title="kimg")
+    return figure.update_yaxes(visible=False)
 
 
-def _study_figures(study: optuna.Study) -> dict[str, go.Figure]:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        done = _finished(study)
-        drawn = {
-            "What mattered": lambda: _importances(done),
-            "Parallel coordinates": lambda: _coordinates(done),
-        }
-        return {title: figure for title, draw in drawn.items() if (figure := _try(draw)) is not None}
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def _try(draw: Callable[[], go.Figure]) -> go.Figure | None:
-    """A figure, or None where Optuna has too few or too uniform trials for it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return draw()
-    except (ValueError, RuntimeError, ZeroDivisionError, ImportError):
-        return None
-
-
-def _log_fid(trial: optuna.trial.FrozenTrial) -> float:
-    # fids of a sweep span decades; on a linear scale the worst trial hides all others.
-    return math.log10(trial.value) if trial.value else math.nan
-
-
-def _importances(study: optuna.Study) -> go.Figure:
-    if len(study.trials) < 4:
-        raise ValueError("an importance from fewer than four trials is noise")
-    shares = optuna.importance.get_param_importances(study, target=_log_fid)
-    names = list(reversed(shares))
-    bars = go.Bar(x=[shares[name] for name in names], y=names, orientation="h", marker_color="#0072B2")
-    figure = go.Figure(bars)
-    return figure.update_layout(xaxis_title="share of the variance of log10 fid", yaxis_automargin=True)
-
-
-def _coordinates(study: optuna.Study) -> go.Figure:
-    if len(study.trials) < 2:
-        raise ValueError("one line is no comparison")
-    figure = optuna.visualization.plot_parallel_coordinate(study, target=_log_fid, target_name="log10 fid")
-    return figure.update_layout(title=None)
+def space(found: Sequence[Region]) -> go.Figure:
+    """Per searched number: its range, the part where the best trials lie, the champion."""
+    figure = go.Figure()
+    numbers = [region for region in reversed(found) if not region.counts]
+    if not numbers:
+        return figure
+    names = [region.name for region in numbers]
+    spans = [
+        (place(region.distribution, region.low), place(region.distribution, region.high))
+        for region in numbers
+    ]
+    hints = [
+        f"searched {short(r.distribution.low)} to {short(r.distribution.high)}<br>"
+        f"best trials {short(r.low)} to {short(r.high)}<br>champion {short(r.at)}"
+        for r in numbers
+    ]
+    hover = {"customdata": hints, "hovertemplate": "%{y}<br>%{customdata}<extra></extra>"}
+    figure.add_bar(
+        x=[1.0] * len(names), y=names, orientation="h", name="searched", marker_color="#BBBBBB", width=0.25,
+        opacity=0.6, **hover,
+    )  # fmt: skip
+    figure.add_bar(
+        x=[max(high - low, 0.01) for low, high in spans], base=[low for low, _ in spans], y=names,
+        orientation="h", name="the best trials", marker_color=_BLUE, width=0.5, **hover,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[place(region.distribution, region.at) for region in numbers], y=names, name="champion",
+        mode="markers", marker={"color": _ORANGE, "symbol": "diamond", "size": 12}, **hover,
+    )  # fmt: skip
+    figure.update_layout(barmode="overlay", yaxis_automargin=True)
+    ticks = {"tickvals": [0, 1], "ticktext": ["low bound", "high bound"], "range": [-0.04, 1.04]}
+    return figure.update_xaxes(**ticks)

@@ -1,0 +1,277 @@
+"""The report in a real browser: asks for nothing, sorts, filters, opens; plots have data, all can read it.
+
+One Chromium for the whole module, driven by playwright. Screenshots go to GANSWEEP_SHOTS where that is set.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import report
+from pipeline.records import TrialRecord
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+TRIALS = 24
+VERDICTS = ("healthy", "healthy", "d_wins", "g_wins", "collapsed")
+SPACE = """
+[data]
+source = "folder:photos"
+train = 4500
+size = 8
+[space.fixed]
+kimg = 40
+[space.search]
+lr_g = { float = [1e-4, 1e-2], log = true }
+lr_d = { float = [1e-4, 1e-2], log = true }
+width_g = { int = [8, 64], log = true }
+loss = { choice = ["hinge", "nonsaturating", "relativistic"] }
+"""
+
+
+def write_sweep(root: Path, make_record: Any, rng: np.random.Generator) -> None:
+    """A finished sweep of two dozen trials, as its files lie on disk."""
+    rows = [write_trial(root, number, make_record, rng) for number in range(TRIALS)]
+    rows.sort(key=lambda row: (row["fid"] is None, row["fid"]))
+    best = {key: rows[0][key] for key in ("trial", "fid", "balance", "kimg", "params")}
+    measurement = {"n": 5000, "fid": best["fid"] + 0.25, "fid_low": 1.5, "fid_high": 2.5, "verdicts": []}
+    run = {"seed": 0, "kimg": 40, "search_fid": best["fid"], "fresh_fid": 2.125, "fid": measurement["fid"]}
+    states = [row["state"] for row in rows]
+    summary = {
+        "name": "photos", "state": "finished", "wall_seconds": 600.5, "kimg_total": 480, "best": best,
+        "trials": {state: states.count(state) for state in ("complete", "pruned", "failed", "running")},
+        "leaderboard": rows, "evaluator": {"extractor": "classifier", "hash": "0" * 16, "samples": 2000},
+        "finalists": [{"best": best, "runs": [run], "measurement": measurement}],
+        "registered": {"name": "photos", "version": "1", "alias": "champion", "uri": "models:/photos/1"},
+    }  # fmt: skip
+    (root / "summary.json").write_text(json.dumps(summary))
+    (root / "sweep.toml").write_text(SPACE)
+    card = root / "champion" / "card"
+    card.mkdir(parents=True)
+    for name in ("real_and_generated", "neighbours"):
+        Image.fromarray(rng.integers(0, 256, (64, 160), np.uint8)).save(card / f"{name}.png")
+
+
+def write_trial(root: Path, number: int, make_record: Any, rng: np.random.Generator) -> dict[str, Any]:
+    samples = root / "trials" / str(number) / "samples"
+    samples.mkdir(parents=True)
+    params = {
+        "lr_g": float(10 ** rng.uniform(-4, -2)), "lr_d": float(10 ** rng.uniform(-4, -2)),
+        "width_g": int(rng.integers(8, 65)), "loss": ["hinge", "nonsaturating", "relativistic"][number % 3],
+    }  # fmt: skip
+    verdict, ticks = VERDICTS[number % len(VERDICTS)], 4 if number % 2 else 2
+    fids = [float(100 / (i + 1) * (1 + abs(math.log10(params["lr_g"]) + 3))) for i in range(ticks)]
+    records: list[TrialRecord] = [
+        make_record(10 * (i + 1), fid, trial=number, balance=float(rng.random()), verdict=verdict)
+        for i, fid in enumerate(fids)
+    ]
+    text = "".join(record.to_json() + "\n" for record in records)
+    (root / "trials" / str(number) / "records.jsonl").write_text(text)
+    for record in records:
+        Image.fromarray(rng.integers(0, 256, (40, 80), np.uint8)).save(samples / f"{record.kimg:06d}.png")
+    failed = number == 5
+    return {
+        "trial": number, "state": "failed" if failed else "complete" if ticks == 4 else "pruned",
+        "fid": None if failed else fids[-1], "balance": records[-1].balance, "auc": 0.5, "kimg": 10 * ticks,
+        "last_kimg": 10 * ticks, "stability": 1.0, "verdict": verdict, "params": params,
+        "cause": "out of memory" if failed else "pruned by asha" if ticks == 2 else "",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, make_record: Any) -> Path:
+    root = tmp_path_factory.mktemp("browser") / "photos"
+    write_sweep(root, make_record, np.random.default_rng(7))
+    report.build(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+class Seen:
+    """A page, what it asked of the network, and what it complained of."""
+
+    def __init__(self, browser: Any, sweep: Path, **more: Any) -> None:
+        self.page = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **more}).new_page()
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self._hear(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto((sweep / "report.html").as_uri())
+        self.page.wait_for_selector(".plot .main-svg")
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(text)
+
+    def numbers(self) -> list[int]:
+        """The trials whose rows are shown, from top to bottom."""
+        shown = "rows => rows.filter(row => !row.hidden).map(row => +row.dataset.trial)"
+        return self.page.eval_on_selector_all("#trials tbody tr", shown)  # type: ignore[no-any-return]
+
+    def shot(self, name: str) -> None:
+        folder = os.environ.get("GANSWEEP_SHOTS")
+        if folder:
+            self.page.screenshot(path=Path(folder) / f"report-{name}.png", full_page=True)
+
+
+@pytest.fixture(scope="module")
+def seen(chromium: Any, sweep: Path) -> Seen:
+    return Seen(chromium, sweep)
+
+
+def test_it_asks_for_nothing_and_complains_of_nothing(seen: Seen, sweep: Path) -> None:
+    own = (sweep / "report.html").as_uri()
+    assert [url for url in seen.asked if url != own and not url.startswith(("data:", "blob:"))] == []
+    assert seen.complaints == []
+    seen.shot("light")
+
+
+def test_every_plot_has_data(seen: Seen) -> None:
+    drawn = seen.page.eval_on_selector_all(
+        ".plot", "all => all.filter(one => one.data).map(one => [one.id, one.data.length])"
+    )
+    names = "life balance coordinates importances slices savings progress space".split()
+    assert [name for name, _ in drawn] == [f"plot-{name}" for name in names]
+    assert all(count > 0 for _, count in drawn)
+    marks = seen.page.eval_on_selector_all("#plot-balance .point", "points => points.length")
+    assert marks >= TRIALS - 1
+
+
+def test_every_figure_equals_the_one_in_the_summary(seen: Seen, sweep: Path) -> None:
+    summary = json.loads((sweep / "summary.json").read_text())
+    said = seen.page.eval_on_selector_all(
+        "[data-key]", "all => all.map(one => [one.dataset.key, one.dataset.value, one.textContent])"
+    )
+    assert len(said) > 15
+    for key, value, text in said:
+        assert float(value) == looked_up(summary, key), key
+        if key not in ("wall_seconds", "finalists.0.measurement.fid_low"):  # a clock, an interval
+            assert float(text) == pytest.approx(float(value), rel=1e-2), key
+    for row in summary["leaderboard"]:
+        cells = seen.page.eval_on_selector_all(
+            f"#trials tr[data-trial='{row['trial']}'] td[data-value]",
+            "cells => cells.map(cell => [cell.className, +cell.dataset.value])",
+        )
+        told = {"last-kimg": "last_kimg"}
+        assert dict(cells) == {name: row[told.get(name, name)] for name, _ in cells}
+        assert {"trial", "kimg", "balance"} <= dict(cells).keys()
+
+
+def looked_up(summary: Any, key: str) -> Any:
+    for step in key.split("."):
+        summary = summary[int(step)] if step.isdigit() else summary[step]
+    return summary
+
+
+def test_the_table_sorts_by_number_with_blanks_last(seen: Seen, sweep: Path) -> None:
+    rows = json.loads((sweep / "summary.json").read_text())["leaderboard"]
+    assert seen.numbers() == [row["trial"] for row in rows], "best first"
+    head = seen.page.locator("#trials th button", has_text="balance")
+    head.click()
+    assert seen.numbers() == [row["trial"] for row in sorted(rows, key=lambda row: row["balance"])]
+    seen.page.locator("#trials th button", has_text="fid").first.click()
+    assert seen.numbers() == [row["trial"] for row in rows]
+    seen.page.keyboard.press("Enter")
+    assert seen.numbers() == [*reversed([row["trial"] for row in rows[:-1]]), 5], "blank last both ways"
+    assert seen.page.locator("th[aria-sort=descending]").inner_text().startswith("fid")
+
+
+def test_the_table_filters(seen: Seen) -> None:
+    page = seen.page
+    page.fill("#filter", "hinge")
+    assert sorted(seen.numbers()) == list(range(0, TRIALS, 3))
+    page.fill("#filter", "out of memory")
+    assert seen.numbers() == [5]
+    assert page.locator("#count").inner_text() == f"1 of {TRIALS} trials"
+    page.fill("#filter", "")
+    page.select_option("#only-state", "pruned")
+    page.select_option("#only-verdict", "d_wins")
+    assert sorted(seen.numbers()) == [2, 12, 22]
+    page.select_option("#only-state", "")
+    page.select_option("#only-verdict", "")
+    assert len(seen.numbers()) == TRIALS
+
+
+def test_a_trial_opens_with_the_keyboard_and_closes(seen: Seen) -> None:
+    page = seen.page
+    page.locator("#trials tr[data-trial='2'] button").focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog#one")
+    assert dialog.is_visible()
+    text = dialog.inner_text()
+    assert "trial 2" in text
+    assert "D won at 10 kimg" in text
+    assert "pruned by asha" in text
+    assert "relativistic" in text
+    assert page.eval_on_selector("#one-curves", "plot => plot.data.map(line => line.y.length)") == [2, 2]
+    assert page.eval_on_selector("#one-grid", "image => image.naturalWidth") == 80
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_axe_finds_nothing_serious(seen: Seen) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    found = axe.Axe().run(seen.page).response["violations"]
+    heavy = [
+        (violation["id"], [node["html"][:120] for node in violation["nodes"][:3]])
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert heavy == []
+
+
+def test_a_telephone_scrolls_down_only(chromium: Any, sweep: Path) -> None:
+    phone = Seen(
+        chromium,
+        sweep,
+        viewport={"width": 390, "height": 844},
+        color_scheme="dark",
+        is_mobile=True,
+        has_touch=True,
+    )
+    width = "() => document.documentElement.scrollWidth"
+    assert phone.page.evaluate(width) == 390
+    phone.page.locator("#trials tr[data-trial='3'] button").tap()
+    box = phone.page.locator("dialog#one").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    assert phone.page.eval_on_selector("dialog#one", "one => one.scrollWidth <= one.clientWidth")
+    phone.page.keyboard.press("Escape")
+    phone.shot("phone")
+    assert phone.complaints == []
+
+
+def test_dark_is_dark_to_the_last_plot(chromium: Any, sweep: Path) -> None:
+    dark = Seen(chromium, sweep, color_scheme="dark")
+    paper = dark.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(13, 17, 23)"
+    inks = dark.page.eval_on_selector_all(
+        ".xtick text", "texts => [...new Set(texts.map(text => getComputedStyle(text).fill))]"
+    )
+    assert inks == ["rgb(230, 237, 243)"]
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    found = axe.Axe().run(dark.page).response["violations"]
+    assert [violation["id"] for violation in found if violation["impact"] in ("serious", "critical")] == []
+    dark.shot("dark")
