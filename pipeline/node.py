@@ -41,6 +41,11 @@ def borrow(lent: Lent) -> tuple[Dataset, Evaluator]:
     return _BORROWED[key]
 
 
+def gpus() -> int:
+    """How many GPUs this machine lends."""
+    return torch.cuda.device_count()
+
+
 def device() -> str:
     """Where this worker's trials train: the GPU that Ray gave it, else the CPU."""
     return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from pipeline import data, features, fid
 from pipeline.config import TrialConfig
+from pipeline.records import TrialRecord
 from pipeline.trainer import Trainer
 
 Make = Callable[..., Any]
@@ -72,6 +74,18 @@ def make_trainer(dataset: data.Dataset, tiny: Callable[..., TrialConfig]) -> Cal
         config = tiny(**changes)
         images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
         return Trainer(config, images, labels if config.conditional else None, len(dataset.classes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., TrialRecord]:
+    """make_record(kimg, fid, **changes): a healthy tick."""
+
+    def make(kimg: int, fid: float | None, **changes: Any) -> TrialRecord:
+        numbers: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
+        numbers.update(trial=0, kimg=kimg, verdict="healthy", fid=fid, best_fid=fid, best_kimg=kimg)
+        return TrialRecord(**{**numbers, **changes})
 
     return make
 

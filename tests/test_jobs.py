@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from pipeline import jobs
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UserError
+from pipeline.jobs.client import exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -191,3 +194,106 @@ def test_a_rayjobs_replicas_lie_in_order(tmp_path: Path) -> None:
     job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] = 9
     with pytest.raises(ConfigError, match=r"minReplicas <= replicas <= maxReplicas; got 0, 9, 4"):
         jobs.check_kuberay(write(tmp_path, job))
+
+
+def packed(*typed: str, folder: Path | None = None) -> Any:
+    from pipeline.cli.submitting import package_of
+
+    return package_of(typed, folder or ROOT)[0]
+
+
+SHARED = ("--space", "smoke", "--data", "digits", "--out", "/shared/runs")
+
+
+def test_a_jobs_command_is_runs_own() -> None:
+    typed = (*SHARED, "--set", "lr_g=1e-3", "--name", "a b; rm -rf /", "--trials", "3")
+    with pytest.raises(ConfigError, match="a sweep's name"):
+        packed(*typed)
+    command = packed(*SHARED, "--set", "loss='hinge'", "--trials", "3").command
+    assert command == (
+        "gansweep run --space smoke --data digits --out /shared/runs --set 'loss='\"'\"'hinge'\"'\"'' "
+        "--trials 3 --address auto"
+    )
+    assert shlex.split(command)[1:-2] == ["run", *SHARED, "--set", "loss='hinge'", "--trials", "3"]
+
+
+def test_the_same_arguments_make_the_same_job() -> None:
+    assert packed(*SHARED) == packed(*SHARED)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            ("--space", "smoke"),
+            r"--out is a folder .* got runs, a path of this machine; write --out /shared/runs",
+        ),
+        (
+            (*SHARED, "--data", "folder:photos"),
+            r"sees the images; got --data folder:photos.*folder:/shared/photos",
+        ),
+        ((*SHARED, "--data", "npz:a/b.npz"), r"npz:/shared/b.npz"),
+        ((*SHARED, "--tracking-uri", "sqlite:///x.db"), r"reaches the tracking store; got sqlite:///x.db"),
+        (
+            (*SHARED, "--storage", "postgresql://u:pw@h/d"),
+            r"no password travels .* got one in --storage or its",
+        ),
+        ((*SHARED, "--tracking-uri", "https://u:pw@h"), r"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"),
+        ((*SHARED, "--out", "s3://b/runs"), r"--out is a folder: records .* got s3://b/runs; .*mount"),
+        ((*SHARED, "--space", "nowhere"), r"a space is a TOML file"),
+        ((*SHARED, "--space", "../mine.toml"), r"a space is a TOML file"),
+        ((*SHARED, "--cpus-per-trial", "-1"), r"cpus_per_trial lies in"),
+    ],
+)
+def test_what_the_cluster_cannot_see_is_refused(typed: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        packed(*typed)
+    assert "pw" not in str(caught.value).replace("password", "")
+
+
+def test_the_environments_addresses_travel_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("GANSWEEP_STORAGE", "postgresql://gansweep@db/study")
+    command = packed(*SHARED).command
+    assert "--tracking-uri http://mlflow:5000" in command
+    assert "--storage postgresql://gansweep@db/study" in command
+    monkeypatch.setenv("GANSWEEP_STORAGE", "postgresql://gansweep:pw@db/study")
+    with pytest.raises(ConfigError, match="no password travels"):
+        packed(*SHARED)
+
+
+def test_a_home_folder_is_not_sent() -> None:
+    with pytest.raises(ConfigError, match="submit sends the folder that it is called in"):
+        packed(*SHARED, folder=Path.home())
+
+
+def test_a_space_beside_the_sent_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
+    with pytest.raises(ConfigError, match=r"the space lies in the folder that is sent.*--space mine.toml"):
+        packed(*SHARED, "--space", str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("10.0.0.1:8265", "http://10.0.0.1:8265"), ("https://ray.example.com/", "https://ray.example.com")],
+)
+def test_an_address_gets_its_scheme(text: str, address: str) -> None:
+    assert jobs.address_of(text) == address
+
+
+@pytest.mark.parametrize("text", ["ray://h:10001", "http://", "http://u:pw@h:1"])
+def test_another_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--address is the dashboard's address") as caught:
+        jobs.address_of(text)
+    assert "pw" not in str(caught.value)
+
+
+def test_how_a_job_ended_is_an_exit_code() -> None:
+    def job(state: str, code: int | None) -> Any:
+        return SimpleNamespace(status=SimpleNamespace(value=state), driver_exit_code=code)
+
+    codes = [
+        exit_code(job(*ended))
+        for ended in (("SUCCEEDED", 0), ("FAILED", 2), ("FAILED", None), ("STOPPED", 0))
+    ]
+    assert codes == [0, 2, 1, 130]

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 
 # A room imports from those before it; the order within a floor is the order here.
 ORDER = (
-    "errors config budgets resources records files recipes spaces "
+    "errors config contract budgets resources records files recipes spaces "
     "images latent harvest samples data networks losses balance augment schedules "
     "classifier features moments neighbours fid "
-    "process trainer checkpoint trial honesty evaluation finals "
+    "process trainer checkpoint trial calibration honesty evaluation finals "
     "node search worker "
     "summary gallery tracker registered_model registry "
     "history explain report view notify models serve jobs sweep keep rerun doctor cli __main__"
@@ -22,8 +22,9 @@ ORDER = (
 
 DOORS = {
     "torch": set(
-        "images data networks losses balance augment classifier features moments neighbours fid process trainer "
-        "checkpoint trial honesty evaluation finals node registry registered_model".split()
+        "images data networks losses balance augment classifier features moments neighbours fid process "
+        "trainer checkpoint trial calibration honesty evaluation finals node registry "
+        "registered_model".split()
     ),
     "ray": set("node search worker sweep jobs doctor".split()),
     "mlflow": set("tracker registry registered_model doctor".split()),

@@ -5,8 +5,9 @@ Owns: their flags. Refuses: everything but one call each.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -14,21 +15,25 @@ from rich.table import Table
 
 from pipeline.cli.arguments import (
     DEFAULTS,
-    UNLIMITED,
     Concurrency,
+    CostBudget,
     GpuHours,
+    HangAfter,
+    MaxFailures,
+    Notify,
+    Price,
     Promote,
     Quiet,
+    TargetFid,
     TimeBudget,
     Tracking,
     Trials,
-    seconds,
-    settings,
-    share,
 )
+from pipeline.cli.asking import changes_of, request_of
 from pipeline.cli.terminal import conclude, leaderboard, live, out_console, sayer
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
+from pipeline.notify import check as check_url
 
 
 def run(
@@ -47,15 +52,23 @@ def run(
     ] = None,
     time_budget: TimeBudget = "",
     gpu_hours: GpuHours = None,
+    cost_budget: CostBudget = None,
+    price: Price = "",
+    max_failures: MaxFailures = None,
+    target_fid: TargetFid = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of every trial.")] = 0,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Fix a hyper-parameter; repeatable."),
     ] = None,
+    hang_after: HangAfter = "",
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = DEFAULTS.sampler,
     pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = DEFAULTS.pruner,
     cpus_per_trial: Annotated[float, typer.Option(help="CPU cores (and threads) of one trial.")] = 1.0,
-    gpus_per_trial: Annotated[str, typer.Option(help="GPU share of one trial, or auto.")] = "auto",
+    gpus_per_trial: Annotated[str, typer.Option(help="GPU share of one trial, or auto (measured).")] = "auto",
+    require: Annotated[
+        str, typer.Option(metavar="KIND=X,...", help="Only machines with it: accelerator=L4, or RESOURCE=1.")
+    ] = "",
     concurrency: Concurrency = None,
     address: Annotated[str, typer.Option(help="Ray cluster: local, auto or HOST:PORT.")] = "local",
     storage: Annotated[
@@ -78,57 +91,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, stop.")
     ] = False,
+    notify: Notify = "",
     quiet: Quiet = False,
 ) -> None:
     """Search. Repeated with the same arguments, it goes on with the sweep that is there."""
-    from pipeline import spaces, sweep
+    from pipeline import sweep
 
-    chosen = spaces.load(space)
-    fixed = settings(set_ or [])
-    if kimg is not None:
-        fixed["kimg"] = kimg
-    if fixed:
-        chosen = chosen.override(fixed)
-    budget = seconds(time_budget)
-    config = SweepConfig(
-        name=name or Path(space).stem,
-        data=data,
-        space=space,
-        image_size=image_size,
-        trials=trials or (UNLIMITED if budget or gpu_hours else DEFAULTS.trials),
-        time_budget_sec=budget,
-        gpu_hours=gpu_hours or 0.0,
-        seed=seed,
-        sampler=sampler,
-        pruner=pruner,
-        extractor=extractor,
-        extractor_weights=extractor_weights,
-        fid_samples=fid_samples,
-        final_samples=final_samples,
-        final_seeds=-1 if final_seeds is None else final_seeds,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=share(gpus_per_trial),
-        concurrency=concurrency or 0,
-        address=address,
-    )
-    outcome = sweep.run(
-        sweep.Request(
-            space=chosen,
-            config=config,
-            out=out,
-            register=None if no_register else register or config.name,
-            promote=promote,
-            recipe=recipe,
-            kept=frozenset(fixed),
-            code=spaces.find(space).absolute().parent,
-            tracking_uri=tracking_uri,
-            storage=storage,
-            dry_run=dry_run,
-            live=live(quiet),
-            say=sayer(quiet),
-        )
-    )
-    conclude(outcome)
+    conclude(sweep.run(request_of(locals())))
 
 
 def resume(
@@ -136,22 +105,26 @@ def resume(
     trials: Trials = None,
     time_budget: TimeBudget = "",
     gpu_hours: GpuHours = None,
+    cost_budget: CostBudget = None,
+    price: Price = "",
+    max_failures: MaxFailures = None,
+    target_fid: TargetFid = None,
+    hang_after: HangAfter = "",
     concurrency: Concurrency = None,
     tracking_uri: Tracking = "",
     storage: Annotated[str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL.")] = "",
+    notify: Notify = "",
     quiet: Quiet = False,
 ) -> None:
     """Go on with an interrupted sweep; trials and budgets may grow."""
     from pipeline import sweep
 
-    changes: dict[str, Any] = {"trials": trials, "gpu_hours": gpu_hours, "concurrency": concurrency}
-    if time_budget:
-        changes["time_budget_sec"] = seconds(time_budget)
     outcome = sweep.resume(
         sweep_dir,
-        {key: value for key, value in changes.items() if value is not None},
+        changes_of(locals()),
         tracking_uri=tracking_uri,
         storage=storage,
+        notify=check_url(notify),
         live=live(quiet),
         say=sayer(quiet),
     )
@@ -161,9 +134,9 @@ def resume(
 def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")]) -> None:
     """Print the leaderboard of a sweep, running or finished, and write its report.html."""
     from pipeline import report as reports
-    from pipeline.files import read_json
+    from pipeline.contract import read_summary
 
-    summary = read_json(SweepPaths(sweep_dir).summary)
+    summary = read_summary(SweepPaths(sweep_dir).summary)
     if not summary:
         raise SweepError(
             "a sweep's folder holds a summary.json",
@@ -171,6 +144,8 @@ def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep
             fix="name the folder that `run` made",
         )
     leaderboard(summary)
+    if summary["state"] == "running":
+        os.nice(10)  # its trials come first
     out_console.print(f"report: {reports.build(sweep_dir)}")
 
 

@@ -46,6 +46,8 @@ def conclude(outcome: Any) -> None:
         )
         raise typer.Exit(130)
     leaderboard(outcome.summary)
+    if outcome.summary.get("stopped_by"):
+        out_console.print(f"stopped: {outcome.summary['reason']}", markup=False)
     _next_steps(outcome)
     if not outcome.summary.get("best"):
         err_console.print("no trial has a fid; the causes stand in the leaderboard")
@@ -92,7 +94,8 @@ def _next_steps(outcome: Any) -> None:
     lines = [
         f"report   {root}/report.html",
         f"MLflow   mlflow ui --backend-store-uri {uri}",
-        f"Optuna   optuna-dashboard {root}/study.journal",
+        f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery",
+        f"explain  gansweep explain {root}",
     ]
     if done:
         model = f"models:/{done['name']}@{done['alias']}" if done["alias"] else done["uri"]

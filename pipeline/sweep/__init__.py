@@ -12,9 +12,10 @@ from typing import Any
 
 from pipeline import features, fid, networks, registry, spaces
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.contract import read_summary
 from pipeline.data import Dataset, load
-from pipeline.errors import SweepError
-from pipeline.files import read_json, write_text
+from pipeline.errors import GansweepError, SweepError
+from pipeline.files import no_space, write_text
 from pipeline.gallery import Gallery
 from pipeline.notify import Notifier
 from pipeline.search import Ledger, open_study
@@ -28,7 +29,7 @@ from pipeline.sweep.checks import (
     on_images,
     possible,
 )
-from pipeline.sweep.cluster import work
+from pipeline.sweep.cluster import estimate, work
 from pipeline.sweep.connect import connected
 from pipeline.sweep.finale import close, finish
 from pipeline.sweep.lock import held
@@ -86,9 +87,11 @@ def _run(request: Request) -> Outcome:
         refuse_other_data(stored, facts)
     plan = _plan(request, dataset, evaluator, uri)
     if request.dry_run:
+        plan += estimate(request, dataset, evaluator) if request.measure else ()
         return Outcome("planned", paths.root, {}, uri, plan)
-    before = read_json(paths.summary)
-    if stored is not None and before.get("state") == "finished" and not grown(stored, config):
+    before = read_summary(paths.summary)
+    over = before.get("state") == "finished" and not _unregistered(before, request)
+    if stored is not None and over and not grown(stored, config):
         say("this sweep is finished; raise --trials or a budget to go on")
         return Outcome("finished", paths.root, before, uri, plan)
 
@@ -117,8 +120,11 @@ def _run(request: Request) -> Outcome:
                     return close(summary, "interrupted", request, spool, shipper, uri)
                 finish(request, ledger, summary, dataset, evaluator, found, shipper, uri)
                 return close(summary, "finished", request, spool, shipper, uri)
-            except BaseException:
+            except BaseException as error:
                 close(summary, "failed", request, spool, shipper, uri)
+                if no_space(error, paths.root):
+                    again = f"free some, then: gansweep resume {paths.root}"
+                    raise GansweepError(f"the disk is full: {again}") from error
                 raise
 
 
@@ -149,6 +155,11 @@ def resume(root: Path, changes: dict[str, Any], **more: Any) -> Outcome:
             **more,
         )
     )
+
+
+def _unregistered(summary: dict[str, Any], request: Request) -> bool:
+    """Whether a sweep is over but for its champion, which a registry or a disk did not take."""
+    return bool(request.register and summary.get("best") and not summary.get("registered"))
 
 
 def _plan(

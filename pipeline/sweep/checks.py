@@ -55,8 +55,8 @@ def check_cluster(request: Request) -> None:
     check_nodes(request.paths.root.parent, request.say)
 
 
-def check_out(out: Path) -> None:
-    """Raise SweepError where sweeps cannot be kept in `out`."""
+def check_scheme(out: Path) -> None:
+    """Raise SweepError where `out` is an address and no folder."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(out))
     if scheme:
         raise SweepError(
@@ -64,6 +64,11 @@ def check_out(out: Path) -> None:
             seen=f"{scheme[1]}://{scheme[2]}",
             fix="name a shared folder, or mount the bucket (mountpoint-s3, gcsfuse) for copies of it",
         )
+
+
+def check_out(out: Path) -> None:
+    """Raise SweepError where sweeps cannot be kept in `out`."""
+    check_scheme(out)
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise unwritable(out, NotADirectoryError(20, "not a folder"))

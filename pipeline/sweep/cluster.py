@@ -15,10 +15,11 @@ from typing import Any
 from pipeline import fid, finals
 from pipeline.config import SweepPaths
 from pipeline.data import Dataset
-from pipeline.resources import Share, share_of
+from pipeline.resources import Share
 from pipeline.search import Ledger, StudyCallback, StudyScheduler, StudySearcher, StudyStopper, rank
 from pipeline.sweep.connect import LOCAL, look
-from pipeline.sweep.elastic import Elastic, limited
+from pipeline.sweep.elastic import Elastic, Pardon, limited
+from pipeline.sweep.estimate import packed, rows
 from pipeline.sweep.request import Request
 from pipeline.view import View
 
@@ -26,7 +27,7 @@ RETRIES = 2
 """A trial whose worker died or raised is taken up again from its checkpoint this many times."""
 
 
-_QUIET = {
+QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -40,41 +41,54 @@ _QUIET = {
 }
 
 
+def estimate(request: Request, dataset: Dataset, evaluator: fid.Evaluator) -> tuple[tuple[str, str], ...]:
+    """What a dry run tells after measuring the largest trial; nothing is kept."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    with _ray(request.config.address):
+        return tuple(rows(request, dataset, evaluator, look()))
+
+
 def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Evaluator) -> list[finals.Final]:
     """All that Ray does: the search, then its finalists; the best of them first."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     from pipeline import node
 
     paths, config = request.paths, request.config
     paths.stop.unlink(missing_ok=True)
     with _signals(ledger, paths, request.say) as armed, _ray(config.address):
         armed()
-        share = share_of(config, look())
-        ledger.gpus_per_trial = share.gpus
         lent = node.lend(dataset, evaluator)
+        share = packed(request, look(), lent)
+        ledger.gpus_per_trial = share.gpus
         with View(paths, live=request.live, say=request.say):
-            _search(request, ledger, lent, share)
+            search(request, ledger, _trainable(request, lent, share), share)
         runs = [] if ledger.interrupted else _finalists(request, ledger, lent, share)
     paths.stop.unlink(missing_ok=True)
     shutil.rmtree(paths.ray, ignore_errors=True)
     return finals.decide(runs)
 
 
-def _search(request: Request, ledger: Ledger, lent: Any, share: Share) -> None:
-    """Let Ray run trials until the ledger asks for no more."""
+def _trainable(request: Request, lent: Any, share: Share) -> Any:
+    """One trial as Tune runs it: everything of it but its number and parameters is fixed here."""
     from ray import tune
 
     from pipeline import worker
 
-    paths, config = request.paths, request.config
-    searcher = limited(StudySearcher(ledger), share.concurrency)
-    trainable = tune.with_parameters(
+    return tune.with_parameters(
         worker.train,
-        fixed={**request.space.fixed, "seed": config.seed},
-        root=str(paths.root),
+        fixed={**request.space.fixed, "seed": request.config.seed},
+        root=str(request.paths.root),
         threads=max(1, int(share.cpus)),
         lent=lent,
     )
+
+
+def search(request: Request, ledger: Ledger, trainable: Any, share: Share) -> None:
+    """Let Ray run trials of `trainable` until the ledger asks for no more."""
+    from ray import tune
+
+    paths, config = request.paths, request.config
+    searcher = limited(StudySearcher(ledger), share.concurrency)
     tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle])),
         tune_config=tune.TuneConfig(
@@ -89,7 +103,11 @@ def _search(request: Request, ledger: Ledger, lent: Any, share: Share) -> None:
             name="ray",
             storage_path=str(paths.root),
             stop=StudyStopper(ledger),
-            callbacks=[StudyCallback(ledger), Elastic(searcher, config, share, request.say)],
+            callbacks=[
+                StudyCallback(ledger),
+                Pardon(request.say),
+                Elastic(searcher, config, share, request.say),
+            ],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),

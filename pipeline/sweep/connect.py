@@ -13,6 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,15 +70,24 @@ def probe(address: str) -> None:
             seen=address,
             fix="start it (ray up, ray start --head), or correct HOST:PORT (Ray's own is 6379)",
         )
-    command = [sys.executable, "-c", _ASK_RAY, address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            said, _ = process.communicate(timeout=PROBE_SEC)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            said, _ = process.communicate()
-    if "reached" not in said.splitlines():
+    said = _try(address)
+    if "reached" not in said:
         raise _refusal(address, said)
+
+
+def _try(address: str) -> list[str]:
+    """What Ray says when it connects, up to the line that decides, for at most `PROBE_SEC`."""
+    command, said = [sys.executable, "-c", _ASK_RAY, address], list[str]()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        clock = threading.Timer(PROBE_SEC, process.kill)
+        clock.start()
+        for line in process.stdout or ():
+            said.append(line.strip())
+            if said[-1] == "reached" or "InvalidAuthToken" in line:
+                break
+        process.kill()
+        clock.cancel()
+    return said
 
 
 def _connects(host: str, port: int) -> bool:
@@ -86,15 +96,15 @@ def _connects(host: str, port: int) -> bool:
     return False
 
 
-def _refusal(address: str, said: str) -> ConfigError:
+def _refusal(address: str, said: list[str]) -> ConfigError:
     """One line for what Ray wrote in many."""
-    if "InvalidAuthToken" in said or "Unauthenticated" in said:
+    if any("InvalidAuthToken" in line for line in said):
         return ConfigError(
             "the cluster takes this machine's token",
             seen=f"another one, or none, for {address}",
             fix="export RAY_AUTH_MODE=token, with the cluster's token in ~/.ray/auth_token or RAY_AUTH_TOKEN",
         )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line for line in said if line]
     if any("Version mismatch" in line for line in lines):
         versions = [line for line in lines if line.startswith(("Ray:", "Python:"))]
         return ConfigError(

@@ -1,6 +1,7 @@
-"""As many trials at a time as the cluster holds just now.
+"""Nodes come and go: as many trials at a time as the cluster holds, none the worse for a node that is lost.
 
-Owns: the limit on Ray's searcher, and its change as nodes come and go. Refuses: starting or ending nodes.
+Owns: the limit on Ray's searcher, and the pardon of trials whose node went away. Refuses: starting or ending
+nodes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pipeline.config import SweepConfig
 from pipeline.resources import Share, concurrency
 from pipeline.sweep.connect import LOCAL, look
 
-_PERIOD_SEC = 10.0
+_PERIOD_SEC = 5.0
+_NOTICED_SEC = 120.0  # Ray takes up to half a minute to declare a silent node dead
 
 
 def limited(searcher: Searcher, trials: int) -> ConcurrencyLimiter:
@@ -25,7 +27,7 @@ def limited(searcher: Searcher, trials: int) -> ConcurrencyLimiter:
 
 
 class Elastic(Callback):  # type: ignore[misc]
-    """Sets the limit anew every ten seconds, by the nodes that are alive then; a machine alone never changes.
+    """Sets the limit anew every few seconds, by the nodes that are alive then; a machine alone never changes.
 
     Trials of a node that is gone wait for another one; no new ones are asked for as long as they do.
     """
@@ -48,3 +50,44 @@ class Elastic(Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its configuration to disk
+
+
+class Pardon(Callback):  # type: ignore[misc]
+    """A trial that failed because its node was lost goes on elsewhere, and may fail as often as before.
+
+    Ray counts each such loss as a failure of the trial unless the node had announced it. The worker fails
+    first and its node is declared dead later, so a failure is kept in mind until then.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._suspects: list[tuple[Any, str, float]] = []
+        self._pardoned: set[tuple[str, str]] = set()
+        self._looked = 0.0
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        node = (trial.last_result or {}).get("node", "")
+        if node and (trial.trial_id, node) not in self._pardoned:
+            self._suspects.append((trial, node, time.monotonic() + _NOTICED_SEC))
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        if not self._suspects or now - self._looked < _PERIOD_SEC:
+            return
+        self._looked, lost = now, lost_nodes()
+        for trial, node, _ in self._suspects:
+            if node in lost:
+                trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
+                self._pardoned.add((trial.trial_id, node))
+                self._say(f"trial {trial.config['number']} lost its node and goes on elsewhere")
+        self._suspects = [s for s in self._suspects if s[1] not in lost and now < s[2]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def lost_nodes() -> set[str]:
+    """The ids of nodes that were part of the cluster and are not any more."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}

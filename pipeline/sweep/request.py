@@ -21,7 +21,8 @@ class Request:
 
     register: a model's name, or None. promote: how far its version may rise by itself. recipe: the point to
     begin from, which leaves the fixed parameters `kept` alone. code: where networks of the user's own stand.
-    notify: an address to tell news to, written to no file. say: told each step in a line.
+    measure: whether a dry run tries the largest trial. notify: an address to tell news to, written to no
+    file. say: told each step in a line.
     """
 
     space: Space
@@ -34,6 +35,7 @@ class Request:
     tracking_uri: str = ""
     storage: str = ""
     dry_run: bool = False
+    measure: bool = False
     live: bool = False
     promote: str = registry.CHAMPION
     notify: str = field(default="", repr=False)

@@ -1,0 +1,269 @@
+"""What a search costs beside its training, at 2,000 trials whose training is nearly free.
+
+    python benchmarks/scale.py                    # 2,000 trials of ours, 60 of stock Tune
+    python benchmarks/scale.py --trials 300
+
+Both run on one Ray with the same number of trials at a time, the same TPE, ASHA and reports, and log every
+report to MLflow in sqlite: ours through ledger, spool and shipper, the peer by Ray's OptunaSearch,
+ASHAScheduler and MLflowLoggerCallback. TPE's sampling is timed inside Optuna and counted apart for both.
+
+own overhead = (wall time of the search - sampling) / trials, Ray's own share included. The shipping to MLflow
+goes on beside ours; what is left of it after the last trial is shown, and counted in `with MLflow`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import math
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import ray
+from ray import tune
+
+from pipeline import spaces
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.records import METRICS, TrialRecord
+from pipeline.resources import Share
+from pipeline.search import Ledger, make_sampler, open_study
+from pipeline.summary import Summary
+from pipeline.sweep import cluster
+from pipeline.sweep.request import Request
+from pipeline.tracker import Shipper, Spool
+from pipeline.tracker.listener import Tracker
+
+TICKS = 5
+AT_A_TIME = 2
+SPACE = """
+[fixed]
+kimg = 5
+tick_kimg = 1
+[search]
+lr_g = { float = [1e-5, 1e-2], log = true }
+lr_d = { float = [1e-5, 1e-2], log = true }
+width_g = { int = [16, 256], log = true }
+loss = { choice = ["nonsaturating", "hinge", "wasserstein"] }
+"""
+
+
+@dataclass
+class Sampling:
+    """Seconds that Optuna's TPE took in this process; the outermost of its methods counts."""
+
+    seconds: float = 0.0
+    _depth: int = field(default=0, repr=False)
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        names = ("infer_relative_search_space", "sample_relative", "sample_independent", "after_trial")
+        kept = {name: getattr(optuna.samplers.TPESampler, name) for name in names}
+        for name, method in kept.items():
+            setattr(optuna.samplers.TPESampler, name, self._timed(method))
+        try:
+            yield
+        finally:
+            for name, method in kept.items():
+                setattr(optuna.samplers.TPESampler, name, method)
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **more: Any) -> Any:
+            started, self._depth = time.perf_counter(), self._depth + 1
+            try:
+                return method(*args, **more)
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a search of `trials` came to, in seconds; marks: (trials over, seconds without sampling)."""
+
+    trials: int
+    wall: float
+    sampling: float
+    left: float
+    cpu: float
+    marks: list[tuple[int, float]]
+
+    @property
+    def own(self) -> float:
+        return (self.wall - self.sampling) / self.trials
+
+    @property
+    def all(self) -> float:
+        return (self.wall - self.sampling + self.left) / self.trials
+
+    def exponent(self) -> float:
+        """The slope of log(seconds) over log(trials): 1 is linear growth."""
+        late = [(n, s) for n, s in self.marks if n >= max(20, self.trials // 20)]
+        return float(np.polyfit(*np.log(np.array(late, float)).T, 1)[0])
+
+
+def score(params: dict[str, Any], kimg: int) -> float:
+    """A smooth stand-in for fid: the same for both."""
+    return (
+        10 + 30 * abs(math.log10(params["lr_g"]) + 3) + 20 * abs(math.log10(params["lr_d"]) + 3) + 50 / kimg
+    )
+
+
+def rows(number: int, params: dict[str, Any]) -> Iterator[TrialRecord]:
+    numbers = dict.fromkeys(METRICS, 0.5)
+    for kimg in range(1, TICKS + 1):
+        fid = score(params, kimg)
+        best = {"fid": fid, "best_fid": fid, "best_kimg": kimg, "objective": fid}
+        yield TrialRecord.from_dict({**numbers, "trial": number, "kimg": kimg, "verdict": "healthy", **best})
+
+
+def free(asked: dict[str, Any], root: str) -> None:
+    """A trial that trains nothing: its folder and its reports are those of a real one."""
+    folder = SweepPaths(Path(root)).trial(asked["number"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in rows(asked["number"], asked["params"]):
+        with (folder / "records.jsonl").open("a", encoding="utf-8") as file:
+            file.write(record.to_json() + "\n")
+        tune.report({"objective": record.objective, "record": record})
+
+
+class Marks:
+    """A listener that notes when trials end."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling, self._begun = sampling, time.perf_counter()
+        self.marks: list[tuple[int, float]] = []
+
+    def on_start(self, entry: Any) -> None: ...
+    def on_record(self, entry: Any, record: Any) -> None: ...
+    def on_failure(self, entry: Any, failure: Any) -> None: ...
+
+    def on_end(self, entry: Any) -> None:
+        spent = time.perf_counter() - self._begun - self._sampling.seconds
+        self.marks.append((len(self.marks) + 1, spent))
+
+
+def ours(trials: int, out: Path) -> Cost:
+    """The search of gansweep, whole but for the training."""
+    space = spaces.parse(SPACE)
+    config = SweepConfig(name="scale", trials=trials, final_seeds=0)
+    request = Request(space=space, config=config, out=out, register=None, say=lambda text: None)
+    paths = request.paths
+    paths.root.mkdir(parents=True)
+    sampling, spool = Sampling(), Spool(paths.spool)
+    shipper = Shipper(paths.root, spool, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
+    shipper.flush(120)  # the tables of an empty store are made once, and take seconds
+    summary, marks = Summary(paths, config, {"extractor": "none", "hash": "", "samples": 0}), Marks(sampling)
+    study = open_study("scale", paths.study, config, space)
+    ledger = Ledger(study, space, config, paths, [Tracker(spool, paths), summary, marks], say=print)
+    summary.ledger = ledger
+    begun, cpu = time.perf_counter(), time.process_time()
+    with sampling.measured():
+        cluster.search(
+            request, ledger, tune.with_parameters(free, root=str(paths.root)), Share(1, 0, AT_A_TIME)
+        )
+    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    shipper.flush(3600)
+    left = time.perf_counter() - begun - wall
+    assert shipper.close(10)
+    assert sum(summary.content()["trials"].values()) == len(marks.marks) == trials
+    return Cost(trials, wall, sampling.seconds, left, cpu, marks.marks)
+
+
+def plain(config: dict[str, Any]) -> None:
+    """The same work as stock Tune wants it: numbers only."""
+    for record in rows(0, config):
+        tune.report({**record.metrics(), "objective": record.objective, "kimg": record.kimg})
+
+
+def proposed(trial: optuna.Trial) -> None:
+    """SPACE in the words of OptunaSearch."""
+    trial.suggest_float("lr_g", 1e-5, 1e-2, log=True)
+    trial.suggest_float("lr_d", 1e-5, 1e-2, log=True)
+    trial.suggest_int("width_g", 16, 256, log=True)
+    trial.suggest_categorical("loss", ["nonsaturating", "hinge", "wasserstein"])
+
+
+def stock(trials: int, out: Path) -> Cost:
+    """Ray's OptunaSearch, ASHAScheduler and MLflowLoggerCallback on the same work."""
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    sampling = Sampling()
+    tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{out}/stock.db", experiment_name="scale")
+    tracking.setup()  # the tables of an empty store are made once, and take seconds
+    tuner = tune.Tuner(
+        tune.with_resources(plain, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode="min",
+            search_alg=OptunaSearch(
+                proposed, metric="objective", mode="min", sampler=make_sampler("tpe", 0, 0)
+            ),
+            scheduler=ASHAScheduler(time_attr="kimg", max_t=TICKS, grace_period=1, reduction_factor=3),
+            num_samples=trials,
+            max_concurrent_trials=AT_A_TIME,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name="stock", storage_path=str(out), verbose=0, callbacks=[tracking]),
+    )
+    begun, cpu = time.perf_counter(), time.process_time()
+    with sampling.measured():
+        tuner.fit()
+    wall = time.perf_counter() - begun
+    return Cost(trials, wall, sampling.seconds, 0.0, time.process_time() - cpu, [])
+
+
+def show(name: str, cost: Cost) -> None:
+    print(
+        f"{name:6} {cost.trials:6} {cost.wall:9.1f} {cost.sampling:10.1f} {1000 * cost.own:16.1f} "
+        f"{1000 * cost.all:14.1f} {1000 * cost.cpu / cost.trials:18.1f}"
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--trials", type=int, default=2000)
+    options.add_argument("--peer-trials", type=int, default=60)
+    asked = options.parse_args()
+    os.environ |= {name: os.environ.get(name, value) for name, value in cluster.QUIET.items()}
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        num_cpus=AT_A_TIME,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        ours(10, Path(folder) / "warm")  # workers are started, modules imported
+        mine = ours(asked.trials, Path(folder) / "ours")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peer = stock(asked.peer_trials, Path(folder)) if asked.peer_trials else None
+    ray.shutdown()
+    print(f"{AT_A_TIME} trials at a time, {TICKS} reports each")
+    print("       trials    wall s  sampling s  own ms per trial  with MLflow ms  driver CPU ms per trial")
+    show("ours", mine)
+    if peer:
+        show("stock", peer)
+        print(f"stock / ours: {peer.own / mine.own:.1f} (with MLflow {peer.own / mine.all:.1f})")
+    print(f"growth: seconds without sampling ~ trials ^ {mine.exponent():.2f}")
+    step = max(1, len(mine.marks) // 8)
+    print("  " + "  ".join(f"{n}: {s:.0f} s" for n, s in mine.marks[step - 1 :: step]))
+    print(f"driver memory: {peak:.2f} GB at its peak")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The commands around a cluster: submit, status, stop.
+
+Owns: their flags. Refuses: everything but one call each.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pipeline.cli.terminal import err_console, out_console
+from pipeline.jobs.head import DEFAULT
+
+Address = Annotated[
+    str,
+    typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The dashboard of the cluster (ray dashboard FILE)."),
+]
+Job = Annotated[str, typer.Argument(help="The id that submit printed.")]
+
+SUBMIT = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def submit(
+    context: typer.Context,
+    address: Address = DEFAULT,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the job's id and leave it to itself.")
+    ] = False,
+) -> None:
+    """Run a sweep as a Ray job: `gansweep submit` takes all that `gansweep run` takes.
+
+    The folder it is called in goes along (without what .gitignore and .rayignore name). --out, --data folder:
+    and npz: are paths that all nodes of the cluster see. The same submit again goes on with the sweep.
+    Passwords (PGUSER, PGPASSWORD, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) are taken from the
+    environment in which the head was started.
+    """
+    from pipeline import jobs
+    from pipeline.cli.submitting import package_of
+
+    there = jobs.address_of(address)
+    package, request = package_of(context.args)
+    jobs.check_head(there, request.config)
+    job = jobs.submit(there, package, request.config.name)
+    out_console.print(job, markup=False)
+    if no_wait:
+        return
+    sys.exit(_follow(there, job))
+
+
+def _follow(address: str, job: str) -> int:
+    from pipeline import jobs
+
+    def write(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    try:
+        code = jobs.follow(address, job, write)
+    except KeyboardInterrupt:
+        err_console.print(f"\nthe job goes on: gansweep status {job}; gansweep stop {job}", markup=False)
+        return 130
+    err_console.print(f"job {job} is over (exit code {code})", markup=False)
+    if code == 127:
+        err_console.print("the cluster has no `gansweep` on its PATH: install it there", markup=False)
+    return code
+
+
+def status(
+    job: Annotated[str, typer.Argument(help="The id that submit printed (all jobs).")] = "",
+    address: Address = DEFAULT,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Write its log until it is over.")] = False,
+) -> None:
+    """Say how a job stands, or list all jobs of gansweep on a cluster."""
+    from pipeline import jobs
+
+    there = jobs.address_of(address)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in jobs.described(there, job).items() if job else jobs.listed(there):
+        table.add_row(*row)
+    out_console.print(table)
+    if job and follow:
+        sys.exit(_follow(there, job))
+
+
+def stop(job: Job, address: Address = DEFAULT) -> None:
+    """End a job: its trials leave at their next step, and the same submit goes on from there."""
+    from pipeline import jobs
+
+    state = jobs.stop(jobs.address_of(address), job)
+    out_console.print(f"{job}: {state.lower()}", markup=False)
+    if state not in jobs.OVER:
+        raise typer.Exit(1)

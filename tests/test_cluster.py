@@ -1,0 +1,200 @@
+"""A sweep on real machines' programs: a Ray cluster of three nodes, PostgreSQL, an MLflow server on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import machines
+import optuna
+import pytest
+
+from pipeline import jobs
+from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError, SweepError
+from pipeline.jobs import head
+from pipeline.sweep import checks, connect
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that a cluster's operator has set up; `out` is the folder that its nodes share."""
+
+    cluster: machines.RayCluster
+    store: machines.Postgres
+    tracking: str
+    out: Path
+
+    def gansweep(self, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        surroundings = {**self.cluster.client, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            command, cwd=folder or self.out, env=surroundings, capture_output=True, text=True, timeout=350
+        )
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    # Sockets of Ray have names of at most 107 characters, which pytest's folders use up.
+    with tempfile.TemporaryDirectory(prefix="gs", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "out").mkdir()
+        with (
+            machines.postgres(folder / "pg") as store,
+            machines.mlflow_server(folder / "ml", store) as uri,
+            machines.ray_cluster(folder / "r", {"PGPASSWORD": store.password}) as cluster,
+        ):
+            yield Site(cluster, store, uri, folder / "out")
+
+
+@pytest.fixture
+def client(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """This process as a client of the cluster."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", site.cluster.token)
+    return site
+
+
+@pytest.fixture(scope="module")
+def submitted(site: Site, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """The smoke sweep, with a space of the user's own, study in PostgreSQL, runs in the MLflow server."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
+    machines.wait_for(lambda: machines.answers(f"{site.tracking}/health"), 60, "the MLflow server")
+    machines.wait_for(lambda: _workers(site) == 2, 60, "both workers")
+    return site.gansweep(
+        *("submit", "--space", "mine.toml", "--data", "digits", "--trials", "3", "--kimg", "5"),
+        *("--out", str(site.out), "--storage", site.store.url("study"), "--tracking-uri", site.tracking),
+        *("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500"),
+        folder=folder,
+    )
+
+
+def _workers(site: Site) -> int:
+    os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"] = site.cluster.token, "token"
+    try:
+        return sum(node.get("CPU", 0) > 0 for node in head.look(site.cluster.address).nodes)
+    finally:
+        del os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"]
+
+
+def _summary(site: Site) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((site.out / "mine/summary.json").read_text())
+    return content
+
+
+def test_a_submitted_sweep_ends_with_a_registered_version(
+    site: Site, submitted: subprocess.CompletedProcess[str]
+) -> None:
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert submitted.stdout.startswith("mine-")
+    assert "2 trials at a time" in submitted.stderr
+    summary = _summary(site)
+    assert summary["state"] == "finished"
+    assert summary["trials"] == {"complete": summary["trials"]["complete"], "failed": 0, "running": 0} | {
+        "pruned": 3 - summary["trials"]["complete"]
+    }
+    from mlflow import MlflowClient
+
+    remembered = MlflowClient(site.tracking, site.tracking)
+    assert remembered.get_model_version("mine", summary["registered"]["version"]).status == "READY"
+    experiment = remembered.get_experiment_by_name("gansweep/mine")
+    assert experiment is not None
+    assert len(remembered.search_runs([experiment.experiment_id])) == 4
+
+
+def test_the_study_lives_in_the_database(
+    site: Site, submitted: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", site.store.password)
+    study = optuna.load_study(study_name="mine", storage=site.store.url("study"))
+    assert len(study.trials) == 3
+    assert all(trial.state.is_finished() for trial in study.trials)
+    assert not (site.out / "mine/study.journal").exists()
+    checks.check_storage(site.store.url("study"), "mine", new=False)
+    with pytest.raises(SweepError, match="a new sweep's study is new; got mine exists in postgresql://"):
+        checks.check_storage(site.store.url("study"), "mine", new=True)
+
+
+def test_trials_ran_on_both_workers(client: Site, submitted: subprocess.CompletedProcess[str]) -> None:
+    rows = head.ask(client.cluster.address, "/api/v0/actors?detail=1")["data"]["result"]["result"]
+    trainers = [row for row in rows if row["class_name"] == "ImplicitFunc"]
+    assert len({row["node_id"] for row in trainers}) == 2
+
+
+def test_no_password_is_written_down(client: Site, submitted: subprocess.CompletedProcess[str]) -> None:
+    secret = client.store.password.encode()
+    written = [path for path in client.out.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    assert written == []
+    assert client.store.password not in submitted.stdout + submitted.stderr
+    about = jobs.described(client.cluster.address, submitted.stdout.split()[0])
+    assert about["state"] == "SUCCEEDED"
+    assert about["command"].endswith("--address auto")
+    assert client.store.password not in json.dumps(about)
+
+
+def test_what_the_cluster_cannot_give_is_said_at_once(client: Site) -> None:
+    started, address = time.monotonic(), client.cluster.address
+    with pytest.raises(
+        ConfigError, match=r"\(1 CPU, 1 GPU\) fits .* got 3 nodes: 1 CPU, 0 GPU; 1 CPU, 0 GPU"
+    ):
+        jobs.check_head(address, SweepConfig(gpus_per_trial=1))
+    with pytest.raises(ConfigError, match=r"1 CPU, 0 GPU, L4\) fits .*; correct --require"):
+        jobs.check_head(address, SweepConfig(require="accelerator=L4"))
+    with pytest.raises(ConfigError, match="the cluster knows the job; got none-such"):
+        jobs.described(address, "none-such")
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("token", "said"), [("0" * 64, "refuses it; put the cluster's token"), ("", "there is none")]
+)
+def test_a_wrong_token(client: Site, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/none")
+    with pytest.raises(ConfigError, match=said):
+        jobs.check_head(client.cluster.address, SweepConfig())
+
+
+def test_a_wrong_token_of_a_driver(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="takes this machine's token"):
+        connect.probe(f"127.0.0.1:{site.cluster.port}")
+    assert time.monotonic() - started < 30
+
+
+def test_a_dead_head() -> None:
+    port = machines.free_port()
+    with pytest.raises(ConfigError, match=r"dashboard answers at --address; got .*refused"):
+        jobs.check_head(f"http://127.0.0.1:{port}", SweepConfig())
+    with pytest.raises(ConfigError, match="a Ray cluster answers at --address; got 127"):
+        connect.probe(f"127.0.0.1:{port}")
+
+
+def test_rays_own_port_is_not_the_dashboards(client: Site) -> None:
+    with pytest.raises(ConfigError, match=r"speaks no HTTP.*the dashboard's port is 8265"):
+        jobs.check_head(f"http://127.0.0.1:{client.cluster.port}", SweepConfig())
+
+
+def test_other_versions(client: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        ("head.version_of", "ray", "2.59.0"),
+        ("head.platform.python_version", "", "3.12.1"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pipeline.jobs.{module}", lambda *_, value=value: value)
+            with pytest.raises(ConfigError, match=rf"same ray and python; got ray 2.*{name} {value}"):
+                head.check(client.cluster.address)

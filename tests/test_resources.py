@@ -1,0 +1,116 @@
+"""Trials into nodes, and trials into a GPU, as plain arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline import resources
+from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError
+from pipeline.resources import Cluster
+
+GIB = 2**30
+CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
+GPU2 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:L4": 1.0}
+HEAD = {"memory": 1e9, "node:__internal_head__": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "node", "fits"),
+    [
+        ({"CPU": 1.0}, CPU4, 4),
+        ({"CPU": 1.5}, CPU4, 2),
+        ({"CPU": 0.1}, {"CPU": 0.3}, 3),
+        ({"CPU": 1.0}, HEAD, 0),
+        ({"CPU": 1.0, "GPU": 1.0}, GPU2, 2),
+        ({"CPU": 1.0, "GPU": 0.4}, GPU2, 4),  # two on each GPU: none lies across both
+        ({"CPU": 1.0, "GPU": 0.25}, GPU2, 8),
+        ({"CPU": 1.0, "GPU": 0.3333}, GPU2, 6),
+        ({"CPU": 1.0, "GPU": 2.0}, GPU2, 1),
+        ({"CPU": 1.0, "GPU": 0.5, "accelerator_type:L4": 0.001}, GPU2, 4),
+        ({"CPU": 1.0, "GPU": 0.5, "accelerator_type:A10G": 0.001}, GPU2, 0),
+    ],
+)
+def test_slots_of_a_node(bundle: dict[str, float], node: dict[str, float], fits: int) -> None:
+    assert resources.slots(node, bundle) == fits
+
+
+def test_concurrency_counts_nodes_one_by_one() -> None:
+    share = resources.share_of(SweepConfig(cpus_per_trial=3.0), Cluster([HEAD, CPU4, CPU4]))
+    assert (share.cpus, share.gpus, share.concurrency) == (3.0, 0.0, 2)
+    assert resources.share_of(SweepConfig(concurrency=5), Cluster([CPU4])).concurrency == 4
+    assert resources.share_of(SweepConfig(concurrency=3), Cluster([CPU4])).concurrency == 3
+
+
+def test_a_gpu_is_taken_where_there_is_one() -> None:
+    assert resources.share_of(SweepConfig(), Cluster([HEAD, GPU2, CPU4])).gpus == 1.0
+    assert resources.share_of(SweepConfig(gpus_per_trial=0), Cluster([GPU2])).gpus == 0.0
+    assert resources.share_of(SweepConfig(gpus_per_trial=0.5), Cluster([GPU2])).concurrency == 4
+
+
+def test_waiting_trials_make_an_autoscaler_start_machines() -> None:
+    share = resources.share_of(SweepConfig(gpus_per_trial=0.5), Cluster([HEAD], [(GPU2, 3)]))
+    assert share.concurrency == 12
+    assert (
+        resources.share_of(
+            SweepConfig(gpus_per_trial=1, concurrency=4), Cluster([HEAD], [(GPU2, 3)])
+        ).concurrency
+        == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"gpus_per_trial": 1}, r"one trial \(1 CPU, 1 GPU\) fits .*; got 2 nodes: 4 CPU, 0 GPU; lower"),
+        ({"cpus_per_trial": 5}, r"one trial \(5 CPU, 0 GPU\) .* lower --cpus-per-trial$"),
+        ({"require": "accelerator=A10G"}, r"\(1 CPU, 0 GPU, A10G\) .*; correct --require"),
+        ({"require": "disk=2"}, r"\(1 CPU, 0 GPU, 2 disk\)"),
+    ],
+)
+def test_what_no_node_can_give_is_said_with_what_there_is(plan: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resources.share_of(SweepConfig(**plan), Cluster([HEAD, CPU4]))  # type: ignore[arg-type]
+
+
+def test_two_gpus_on_two_nodes_are_no_machine_with_two() -> None:
+    with pytest.raises(ConfigError, match="fits on a node"):
+        resources.share_of(SweepConfig(gpus_per_trial=2), Cluster([{"CPU": 8.0, "GPU": 1.0}] * 2))
+
+
+def test_requirements_become_resources() -> None:
+    assert resources.required("accelerator=L4, fast_disk=1") == {
+        "accelerator_type:L4": 0.001,
+        "fast_disk": 1.0,
+    }
+    assert resources.share_of(SweepConfig(require="accelerator=L4"), Cluster([GPU2])).bundle == {
+        "CPU": 1.0, "GPU": 1.0, "accelerator_type:L4": 0.001,
+    }  # fmt: skip
+    for text in ("accelerator=", "fast", "fast=x"):
+        with pytest.raises(ConfigError, match="--require"):
+            resources.required(text)
+
+
+def test_the_inventory_names_kinds_and_what_may_come() -> None:
+    said = str(Cluster([HEAD, GPU2], [(CPU4, 2)]))
+    assert said == "2 nodes: 8 CPU, 2 GPU L4; to add: 2 times 4 CPU, 0 GPU"
+    assert str(Cluster([HEAD])) == "1 node: no CPU"
+
+
+@pytest.mark.parametrize(
+    ("peak", "gpu", "cores", "trials"),
+    [
+        (1 * GIB, 24 * GIB, 16, 8),  # many would fit: more than eight only take turns
+        (4 * GIB, 24 * GIB, 16, 4),
+        (4 * GIB, 24 * GIB, 3, 3),  # a core each
+        (20 * GIB, 24 * GIB, 16, 1),
+        (40 * GIB, 24 * GIB, 16, 1),  # one at least: whether it runs, torch will say
+        (0, 80 * GIB, 0.5, 1),
+    ],
+)
+def test_trials_per_gpu_follow_measured_bytes(peak: int, gpu: int, cores: float, trials: int) -> None:
+    assert resources.trials_per_gpu(peak, gpu, cores, cpus=1.0) == trials
+    share = resources.gpu_share(trials)
+    assert int(1 / share) == trials
+    if trials > 1:
+        assert trials * (peak + resources.CONTEXT_BYTES) <= gpu * resources.RESERVE
