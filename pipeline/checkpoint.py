@@ -101,6 +101,18 @@ class TrialFolder:
         with self._space.awaited(small=True):
             self._write_best()
 
+    def flush(self) -> None:
+        """Write what waits for space, if there is any by now."""
+        with self._space.awaited(small=True):
+            self._write_best()
+            self._write_rows()
+
+    def complete(self, records: list[TrialRecord]) -> None:
+        """Write all records of a trial that is over where a full disk kept its worker from it."""
+        if len(self.records()) < len(records):
+            with self._space.awaited(small=True):
+                self.rewrite(records)
+
     def drop_states(self) -> None:
         """Delete the checkpoints of a trial that is over; records and best generator stay."""
         for path in self._newest("state"):
@@ -110,8 +122,7 @@ class TrialFolder:
         """Add one row to records.jsonl."""
         self._unwritten += record.to_json() + "\n"
         with self._space.awaited(small=True):
-            append_bytes(self.root / "records.jsonl", self._unwritten.encode())
-            self._unwritten = ""
+            self._write_rows()
 
     def rewrite(self, records: Iterable[TrialRecord]) -> None:
         """Replace records.jsonl, atomically."""
@@ -146,6 +157,11 @@ class TrialFolder:
         for path in self._newest("best"):
             if path != kept:
                 path.unlink(missing_ok=True)
+
+    def _write_rows(self) -> None:
+        if self._unwritten:
+            append_bytes(self.root / "records.jsonl", self._unwritten.encode())
+            self._unwritten = ""
 
     def _newest(self, kind: str) -> list[Path]:
         return sorted((p for p in self.root.glob(f"{kind}-*.pt") if _NAME.fullmatch(p.name)), reverse=True)
@@ -213,7 +229,7 @@ def read_failures(root: Path) -> list[Failure]:
     failures = []
     with suppress(OSError):
         for line in (root / "failures.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, TypeError):
+            with suppress(ValueError, TypeError, RecursionError):
                 failures.append(Failure(**json.loads(line)))
     return failures
 
@@ -226,8 +242,10 @@ def read_records(root: Path) -> list[TrialRecord]:
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(TrialRecord.from_dict(json.loads(line)))
-        except (ValueError, AttributeError):
+            row = json.loads(line)
+            if isinstance(row.get("kimg"), int) and isinstance(row.get("verdict"), str):
+                records.append(TrialRecord.from_dict(row))
+        except (ValueError, AttributeError, RecursionError):
             continue
     return records
 

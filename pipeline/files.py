@@ -10,10 +10,14 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_LEAST = 1_000_000
+"""A disk with fewer bytes than these is full: no champion fits."""
 
 
 @contextmanager
@@ -87,6 +91,11 @@ def readable(count: float) -> str:
 def is_full(error: BaseException) -> bool:
     """Whether the disk, or the user's share of it, has no space left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_space(error: BaseException, folder: Path) -> bool:
+    """Whether `error` comes of a full disk; libraries have words of their own for it."""
+    return is_full(error) or (isinstance(error, Exception) and shutil.disk_usage(folder).free < _LEAST)
 
 
 class Space:

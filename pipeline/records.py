@@ -102,10 +102,16 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrialRecord:
-        """The inverse of `to_dict`; a missing number reads as NaN, unknown keys are left out."""
+        """The inverse of `to_dict`; a missing number reads as NaN, unknown keys are left out.
+
+        Raises:
+            ValueError: a value is of another kind.
+        """
         row: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             value = values.get(field.name)
+            if value is not None and not _fits(value, str(field.type)):
+                raise ValueError(f"{field.name} is no {field.type}")
             row[field.name] = math.nan if value is None and field.name not in _OPTIONAL else value
         return cls(**row)
 
@@ -113,6 +119,12 @@ class TrialRecord:
 def objective_of(best_fid: float | None) -> float:
     """What the search minimises: the best fid so far, or `PENALTY` where there is none."""
     return PENALTY if best_fid is None or not math.isfinite(best_fid) else best_fid
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "str":
+        return isinstance(value, str)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

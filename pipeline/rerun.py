@@ -2,8 +2,9 @@
 
 Owns: what a trial of a sweep was made of, and the comparison of two of its runs. Refuses: changing the sweep.
 
-On the same kind of machine a CPU trial repeats every number exactly; on another one, or on a GPU, sums are
-rounded otherwise and the difference grows with the length of the game.
+On the same machine a CPU trial repeats every number exactly. Another number of cores rounds the evaluator's
+sums otherwise, in the tenth digit or so (`TOLERANCE` allows that); another kind of machine, or a GPU, rounds
+the game itself otherwise, and the difference grows with its length.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pipeline.sweep.lock import held
 from pipeline.sweep.stored import facts_of, read_stored, refuse_other_data
 from pipeline.tracker import read_events
 
+TOLERANCE = 1e-6
+"""Two numbers agree that differ by no more than this share of the larger one."""
 _TIMES = ("images_per_sec", "train_seconds", "eval_seconds")
 
 
@@ -57,7 +60,7 @@ class Again:
 
     @property
     def agreed(self) -> int:
-        """Ticks all of whose numbers but the times are the same."""
+        """Ticks all of whose numbers but the times agree."""
         return sum(row.stored is not None and not row.differs for row in self.rows)
 
     @property
@@ -146,8 +149,9 @@ def compare(record: TrialRecord, stored: TrialRecord | None) -> Row:
 
 
 def _same(a: Any, b: Any) -> bool:
-    both_nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
-    return both_nan or bool(a == b)
+    if isinstance(a, float) and isinstance(b, float):
+        return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=TOLERANCE)
+    return bool(a == b)
 
 
 def _until(kimg: int, records: Iterable[TrialRecord]) -> Iterator[TrialRecord]:

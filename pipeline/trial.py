@@ -99,6 +99,7 @@ def run(
         progress.train_seconds, progress.eval_seconds = last.train_seconds, last.eval_seconds
         _store(files, trainer, progress, last, dataset, improved)
         yield last
+    files.flush()
 
 
 def seed_of(sweep_seed: int, number: int) -> int:

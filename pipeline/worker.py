@@ -32,7 +32,7 @@ def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: i
     """
     # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    number, said = asked["number"], list[str]()
+    number, said, here = asked["number"], list[str](), ray.get_runtime_context().get_node_id()
     try:
         dataset, evaluator = borrow(lent)
         config = TrialConfig.from_dict(
@@ -52,7 +52,8 @@ def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: i
             say=said.append,
         )
         for record in trial:
-            tune.report({"objective": record.objective, "record": record, "said": said.copy()})
+            news = {"record": record, "said": said.copy(), "node": here}
+            tune.report({"objective": record.objective, **news})
             said.clear()
     except GansweepError as error:
         tune.report({"objective": PENALTY, "failure": str(error)})

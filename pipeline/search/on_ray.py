@@ -132,6 +132,6 @@ def cause_of(error_file: str | None) -> tuple[str, str]:
     if any(mark in text for mark in _MEMORY):
         return "out of memory", next(line for line in lines if any(mark in line for mark in _MEMORY))
     _, died, detail = lines[-1].partition("Worker exit detail: ")
-    if died or any("actor died" in line for line in lines):
+    if died or any("actor died" in line or "is unavailable" in line for line in lines):
         return "worker killed", detail.partition(" Some common causes")[0] or lines[-1]
     return "exception", lines[-1]

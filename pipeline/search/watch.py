@@ -4,7 +4,7 @@ Owns: the bound. Refuses: ending a worker (Ray's door does).
 
 A trial may take `PATIENCE` times as long to its next report as its longest tick so far, and ten minutes at
 least; before its first tick the longest of any trial counts, and an hour before there is any. The bound can
-be given instead (`hang_after_sec`).
+be given instead (`hang_after_sec`); a worker has two minutes to begin with in any case.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pipeline.search.ledger import Entry, Ledger
 PATIENCE = 20.0
 LEAST_SEC = 600.0
 FIRST_SEC = 3600.0
+STARTING_SEC = 120.0
+"""For the start of a process, its imports and its images; a loaded machine takes its time."""
 _PERIOD_SEC = 1.0
 
 
@@ -27,7 +29,8 @@ class Watch:
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger, self._clock = ledger, clock
-        self._since: dict[int, tuple[int, float]] = {}  # trial: its reports, and when there was news
+        # By trial: its reports when its worker began, its reports since, and when there was news.
+        self._since: dict[int, tuple[int, int, float]] = {}
         self._looked = clock()
 
     def due(self) -> bool:
@@ -47,15 +50,16 @@ class Watch:
         before, self._since = self._since, {}
         for number in at_work:
             reports = self._ledger.entries[number].heard
-            known, since = before.get(number, (-1, now))
+            first, known, since = before.get(number, (reports, reports, now))
             since = since if known == reports else now
             bound = bound_sec(self._ledger.entries, number, self._ledger.plan.hang_after_sec)
+            bound = max(bound, STARTING_SEC) if reports == first else bound
             if now - since > bound:
                 text = f"no report in {now - since:.0f} s (its bound is {bound:.0f} s)"
                 self._ledger.suspect(number, text)
                 found.append(number)
-                since = now
-            self._since[number] = (reports, since)
+                first, since = reports, now
+            self._since[number] = (first, reports, since)
         return found
 
 

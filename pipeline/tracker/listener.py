@@ -33,4 +33,6 @@ class Tracker:
 
     def on_end(self, entry: Entry) -> None:
         self._spool.end(entry.number, _STATUS[entry.state], entry.cause)
-        TrialFolder(self._paths.trial(entry.number)).drop_states()  # nobody goes on from a trial that is over
+        folder = TrialFolder(self._paths.trial(entry.number))
+        folder.drop_states()  # nobody goes on from a trial that is over
+        folder.complete(entry.records)

@@ -21,6 +21,16 @@ from pipeline.files import Space, append_bytes
 from pipeline.records import TrialRecord
 
 Event = dict[str, Any]
+_FIELDS: dict[str, dict[str, Any]] = {
+    "open": {"id": str},
+    "start": {"trial": int, "params": dict},
+    "record": {"trial": int, "record": dict},
+    "failure": {"trial": int, "index": int, "text": str},
+    "end": {"trial": int, "status": str},
+    "artifact": {"trial": int | None, "path": str},
+    "finish": {"status": str},
+}
+"""What each event must have to be one."""
 
 
 class Spool:
@@ -129,8 +139,8 @@ class Spool:
 
 
 def _key(event: Event) -> tuple[object, ...]:
-    record = event.get("record")
-    return (event["event"], event.get("trial"), record["kimg"] if record else event.get("index"))
+    step = event["record"].get("kimg") if event["event"] == "record" else event.get("index")
+    return (event["event"], event.get("trial"), step if isinstance(step, int) else None)
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event | None]]:
@@ -141,8 +151,16 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event | None
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            yield offset, event if isinstance(event, dict) and "event" in event else None
+            yield offset, _event(line)
+
+
+def _event(line: bytes) -> Event | None:
+    """What a line says; None where it is not as `Spool` writes it."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    wanted = _FIELDS.get(event["event"], {})
+    return event if all(isinstance(event.get(name), kinds) for name, kinds in wanted.items()) else None

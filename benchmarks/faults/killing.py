@@ -1,0 +1,192 @@
+"""SIGKILL of the driver, of workers, of a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from faults.result import Result, wait_for
+from faults.sweeps import START_SEC, Sweep, champion, check_memory
+
+_SLOW_EXTRACTOR = '''"""Pixels, slowly, and telling so: a file stands while a measurement is under way."""
+
+import pathlib
+import time
+
+import numpy as np
+
+
+def build(size, channels):
+    marker = pathlib.Path({marker!r})
+
+    def features(images):
+        marker.touch()
+        time.sleep(0.1)
+        marker.unlink(missing_ok=True)
+        return np.asarray(images, np.float32).reshape(len(images), -1)[:, ::4]
+
+    return features
+'''
+_SPACE = """
+[fixed]
+architecture = "mlp"
+width_g = 512
+width_d = 512
+kimg = 60
+tick_kimg = 2
+[search]
+lr_g = { float = [1e-4, 1e-3] }
+"""
+
+
+def driver(folder: Path, times: int, rng: random.Random) -> Result:
+    """One sequential sweep, its driver killed at random moments and run again; another one undisturbed."""
+    result = Result("SIGKILL of the driver, then the same command")
+    trials = 3 + times // 4
+    flags = ("--trials", str(trials), "--kimg", "150", "--concurrency", "1", "--final-seeds", "0")
+    calm, hurt = Sweep(folder / "calm", *flags), Sweep(folder / "hurt", *flags)
+    calm.start()
+    result.expect(calm.end() == 0, "the undisturbed sweep failed")
+    while result.planted < times:
+        hurt.start()
+        if rng.random() < 0.2:  # before or while Ray starts
+            time.sleep(rng.uniform(0.5, 8.0))
+        else:
+            before = hurt.heard() + 1  # a resume notes sweep.toml first
+            seconds = wait_for(lambda: hurt.over or hurt.heard() > before, START_SEC, "recovery")
+            result.times += [seconds] if result.planted else []
+            hurt.wait_for_records(rng.randrange(8))
+            time.sleep(rng.uniform(0.0, 0.3))
+        if hurt.over:
+            result.notes.append(f"over after {result.planted} kills")
+            break
+        hurt.kill()
+        result.planted += 1
+    hurt.start()
+    result.expect(hurt.end() == 0, "the last resume failed")
+    check_memory(result, hurt, trials)
+    result.expect(hurt.timeless() == calm.timeless(), "other records than undisturbed")
+    result.expect(champion(hurt) == champion(calm), "another champion than undisturbed")
+    return result
+
+
+def worker(folder: Path, times: int, rng: random.Random) -> Result:
+    """Workers killed mid-step, mid-checkpoint and mid-evaluation; two a trial, as many as are forgiven."""
+    result = Result("SIGKILL of a worker: step, checkpoint, evaluation")
+    trials, marker = -(-times // 2), folder / "measuring"
+    (folder / "space.toml").write_text(_SPACE)
+    (folder / "slow.py").write_text(_SLOW_EXTRACTOR.format(marker=str(marker)))
+    flags = ("--trials", str(trials), "--pruner", "none", "--concurrency", "1", "--extractor", "slow:build")
+    sweep = Sweep(folder / "out", *flags, space=str(folder / "space.toml"), name="w")
+    sweep.start()
+    torn = 0
+    for index in range(times):
+        number = index // 2
+        _until(sweep, number, 2 + 3 * (index % 2))
+        pid = sweep.worker()
+        _await_moment(sweep, number, ("step", "checkpoint", "evaluation")[index % 3], marker, rng)
+        before = len(sweep.records(number))
+        if pid is None or sweep.over:
+            result.broken.append(f"no worker is left: {sweep.said[-300:]}")
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        marker.unlink(missing_ok=True)
+        result.planted += 1
+        time.sleep(0.05)
+        torn += any(path.name.startswith(".") for path in sweep.paths.trial(number).iterdir())
+        result.times.append(_until(sweep, number, before + 1))
+    result.notes.append(f"{torn} left a file half written")
+    result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
+    check_memory(result, sweep, trials)
+    result.expect(sweep.summary["trials"]["complete"] == trials, "a trial did not end normally")
+    for number in range(trials):
+        ticks = [record.kimg for record in sweep.records(number)]
+        result.expect(ticks == list(range(2, 61, 2)), f"trial {number} has other ticks")
+    return result
+
+
+def _until(sweep: Sweep, number: int, count: int) -> float:
+    """Wait until a trial has more than `count` records, or its sweep is over; returns the seconds."""
+    return wait_for(lambda: sweep.over or len(sweep.records(number)) > count, START_SEC, f"trial {number}")
+
+
+def _await_moment(sweep: Sweep, number: int, moment: str, marker: Path, rng: random.Random) -> None:
+    """Return in the middle of a checkpoint or of a measurement, or at a random moment of a tick."""
+    deadline = time.monotonic() + 20.0
+    folder = sweep.paths.trial(number)
+    while time.monotonic() < deadline and not sweep.over:
+        if moment == "step":
+            time.sleep(rng.uniform(0.0, 0.2))
+            if not marker.exists():
+                return
+        elif moment == "checkpoint":
+            if any("state" in path.name and path.name.startswith(".") for path in folder.iterdir()):
+                return
+        elif marker.exists():
+            return
+
+
+_CLUSTER = """
+import sys, time
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line.startswith("kill"):
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+        print("killed", flush=True)
+    else:
+        break
+cluster.shutdown()
+"""
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[subprocess.Popen[str]]:
+    """A head without cores and two machines with one each, on this one; a line `kill` takes one away."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
+            process.communicate("end\n", timeout=60)
+        process.kill()
+
+
+def node(folder: Path, times: int, rng: random.Random) -> Result:
+    """A cluster of two machines with one trial each; one machine dies, its trial goes on on the other."""
+    result = Result("a machine of a Ray cluster dies")
+    for index in range(times):
+        with _cluster() as cluster:
+            assert cluster.stdin is not None
+            assert cluster.stdout is not None
+            address = cluster.stdout.readline().strip()
+            flags = ("--trials", "3", "--kimg", "100", "--pruner", "none", "--concurrency", "2")
+            sweep = Sweep(folder / str(index), *flags, "--address", address)
+            sweep.start()
+            _until(sweep, 0, 1)
+            _until(sweep, 1, 1)
+            time.sleep(rng.uniform(0.0, 1.0))
+            before = {number: len(sweep.records(number)) for number in (0, 1)}
+            cluster.stdin.write("kill\n")
+            cluster.stdin.flush()
+            result.planted += 1
+            result.times.append(sum(_until(sweep, number, count + 1) for number, count in before.items()))
+            result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
+        check_memory(result, sweep, 3)
+        result.expect(sweep.summary["trials"]["complete"] == 3, "a trial did not end normally")
+        moved = sum("worker killed" in sweep.failures(number) for number in (0, 1))
+        result.expect(moved >= 1, "no trial noted that its machine died")
+    return result

@@ -1,0 +1,123 @@
+"""Numbers that are not finite, and checkpoints that were cut."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from faults.result import Result
+from faults.sweeps import Sweep, check_memory
+from pipeline import data, features, fid, trial
+from pipeline.config import TrialConfig
+
+PLANTED = '''"""Networks whose D goes wrong after a while: depth_d says how (1 data, 2 loss, 3 gradients, 4
+never), z_dim after how many calls; an odd width_g plants inf, an even one NaN."""
+
+import torch
+from torch import nn
+
+
+class G(nn.Module):
+    def __init__(self, config, shape):
+        super().__init__()
+        self.size, self.channels = shape.size, shape.channels
+        self.body = nn.Linear(config.z_dim, shape.channels * shape.size**2)
+
+    def forward(self, z):
+        return torch.tanh(self.body(z)).unflatten(1, (self.channels, self.size, self.size))
+
+
+class D(nn.Module):
+    def __init__(self, config, shape):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(shape.channels * shape.size**2, 16), nn.ReLU())
+        self.score = nn.Linear(16, 1)
+        self.kind, self.left = config.depth_d, config.z_dim
+        self.bad = float("inf") if config.width_g % 2 else float("nan")
+
+    def forward(self, images):
+        if self.training:
+            self.left -= 1
+        wrong = self.training and self.left == 0
+        if wrong and self.kind == 1:
+            images = images * self.bad
+        scores = self.score(self.body(images)).squeeze(1)
+        if wrong and self.kind == 2:
+            scores = scores * self.bad
+        if wrong and self.kind == 3 and scores.requires_grad:
+            scores.register_hook(lambda gradient: gradient * self.bad)
+        return scores
+
+
+def build(config, shape):
+    return G(config, shape), D(config, shape)
+'''
+KINDS = {1: "data", 2: "loss", 3: "gradients"}
+
+
+def not_finite(folder: Path, times: int, rng: random.Random) -> Result:
+    """`times` trials of each kind and a healthy one behind each, in one sweep: told within one tick."""
+    result = Result("NaN or inf in data, loss, gradients (each)")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "planted.py").write_text(PLANTED)
+    points = []
+    for kind in KINDS:
+        for index in range(times):
+            # One kimg is 15 steps of 64 images with some three calls of D each: within the first three ticks.
+            calls = 2 * rng.randrange(3, 60)
+            points += [{"depth_d": kind, "z_dim": calls, "width_g": 8 + index % 2}]
+    points.append({"depth_d": 4, "z_dim": 64, "width_g": 8})
+    enqueued = "".join(
+        "[[enqueue]]\n" + "".join(f"{k} = {v}\n" for k, v in point.items()) for point in points
+    )
+    (folder / "space.toml").write_text(
+        "[fixed]\narchitecture = 'planted:build'\nkimg = 8\ntick_kimg = 1\n"
+        "[search]\ndepth_d = { int = [1, 4] }\nz_dim = { int = [2, 200] }\nwidth_g = { int = [2, 16] }\n"
+        + enqueued
+    )
+    flags = ("--trials", str(len(points)), "--pruner", "none", "--concurrency", "1", "--extractor", "pixels")
+    sweep = Sweep(folder / "out", *flags, space=str(folder / "space.toml"), name="n")
+    sweep.start()
+    result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
+    check_memory(result, sweep, len(points))
+    board = {row["trial"]: row for row in sweep.summary["leaderboard"]}
+    for number, point in enumerate(points[:-1]):
+        rows = sweep.records(number)
+        result.planted += 1
+        named = f"{KINDS[point['depth_d']]}, trial {number}"
+        result.expect(board[number]["state"] == "pruned", f"{named}: {board[number]['state']}")
+        result.expect(
+            [r.verdict for r in rows].count("diverged") == 1, f"{named}: {[r.verdict for r in rows]}"
+        )
+        result.expect(rows[-1].verdict == "diverged", f"{named}: went on")
+        result.times.append(rows[-1].train_seconds - (rows[-2].train_seconds if len(rows) > 1 else 0.0))
+    result.expect(board[len(points) - 1]["state"] == "complete", "the healthy trial did not end normally")
+    return result
+
+
+def cut_checkpoints(folder: Path, times: int, rng: random.Random) -> Result:
+    """A trial's newest checkpoint is cut at a random byte: told, the one before is used, the same records."""
+    result = Result("checkpoint truncated at a random byte")
+    dataset = data.load("digits")
+    evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+    config = TrialConfig(architecture="mlp", width_g=16, width_d=16, kimg=4, tick_kimg=1)
+    whole = [record.fid for record in trial.run(config, dataset, evaluator, folder / "whole")]
+    for index in range(times):
+        place = folder / str(index)
+        running = trial.run(config, dataset, evaluator, place)
+        for _ in range(3):
+            next(running)
+        running.close()
+        newest = max(place.glob("state-*.pt"))
+        with newest.open("rb+") as file:
+            file.truncate(rng.randrange(newest.stat().st_size))
+        result.planted += 1
+        said: list[str] = []
+        again = list(trial.run(config, dataset, evaluator, place, say=said.append))
+        result.expect(any(newest.name in text for text in said), "the damaged file was not named")
+        result.expect([record.kimg for record in again] == [2, 3, 4], "the checkpoint before was not used")
+        result.expect(bool(np.allclose([r.fid for r in again], whole[1:], rtol=1e-6)), "other records")
+        result.times.append(again[1].train_seconds - again[0].train_seconds)
+    return result

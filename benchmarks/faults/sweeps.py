@@ -1,0 +1,169 @@
+"""A real sweep in a process of its own, to be hurt: started, watched through its files, killed, resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from faults.result import Result, wait_for
+from pipeline.checkpoint import read_failures, read_records
+from pipeline.config import SweepPaths
+from pipeline.files import read_json
+from pipeline.records import TrialRecord
+from pipeline.tracker import default_uri, read_events
+
+COMMAND = [sys.executable, "-m", "pipeline"]
+START_SEC = 180.0
+"""How long a sweep may take to its first record; most of it is Ray's start."""
+
+
+class Sweep:
+    """A sweep of the space `smoke` (or a file) on the digits, in the folder `out`."""
+
+    def __init__(self, out: Path, *flags: str, space: str = "smoke", name: str = "smoke") -> None:
+        self.paths = SweepPaths(out / name)
+        base = ["run", "--space", space, "--data", "digits", "--out", str(out), "--name", name]
+        self._flags = [*base, "--cpus-per-trial", "1", *flags]
+        self.process: subprocess.Popen[str] | None = None
+        self.said = ""
+
+    def start(self) -> None:
+        """Run it, or go on with it: the same command does both, as job systems do."""
+        self.process = subprocess.Popen(
+            [*COMMAND, *self._flags],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def end(self, seconds: float = 600.0) -> int:
+        """Wait for its end; returns the exit code."""
+        assert self.process is not None
+        self.said = self.process.communicate(timeout=seconds)[1]
+        return self.process.returncode
+
+    def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
+        """Send the driver a signal; after a SIGKILL what it leaves behind goes too, as on a dead machine."""
+        assert self.process is not None
+        os.kill(self.process.pid, sign)
+        if sign == signal.SIGKILL:
+            self.process.communicate(timeout=60)
+
+    @property
+    def over(self) -> bool:
+        """Whether its process has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+    def records(self, number: int) -> list[TrialRecord]:
+        """What a trial has stored."""
+        return read_records(self.paths.trial(number))
+
+    def numbers(self) -> list[int]:
+        """The trials that have a folder."""
+        folders = (self.paths.root / "trials").glob("*")
+        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+
+    def count(self) -> int:
+        """How many records there are."""
+        return sum(len(self.records(number)) for number in self.numbers())
+
+    def heard(self) -> int:
+        """How many lines the spool has: what the driver has heard of."""
+        return sum(1 for _ in self.paths.spool.open("rb")) if self.paths.spool.exists() else 0
+
+    def wait_for_records(self, more: int, seconds: float = START_SEC) -> float:
+        """Wait for `more` records than now; returns the seconds that it took."""
+        before = self.count()
+        return wait_for(lambda: self.over or self.count() >= before + more, seconds, "new records")
+
+    def worker(self) -> int | None:
+        """The process id of a worker with a trial."""
+        assert self.process is not None
+        return next((pid for pid in descendants(self.process.pid) if "ImplicitFunc" in title(pid)), None)
+
+    def timeless(self) -> dict[int, list[TrialRecord]]:
+        """All records, without what differs between two runs of the same."""
+        still = {"images_per_sec": 0.0, "train_seconds": 0.0, "eval_seconds": 0.0}
+        return {n: [dataclasses.replace(r, **still) for r in self.records(n)] for n in self.numbers()}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return read_json(self.paths.summary)
+
+    def failures(self, number: int) -> list[str]:
+        """Kinds of what went wrong with a trial."""
+        return [failure.kind for failure in read_failures(self.paths.trial(number))]
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(folder.name))
+    found, waiting = [], [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def title(pid: int) -> str:
+    """A process's command line; Ray puts there what its workers do."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def check_memory(result: Result, sweep: Sweep, trials: int, uri: str = "") -> None:
+    """Every record once in folder, spool, study and MLflow; nothing orphaned, doubled or left running."""
+    from mlflow import MlflowClient
+
+    name = sweep.paths.root.name
+    backend = JournalFileBackend(str(sweep.paths.study))
+    study = optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
+    result.expect(len(study.trials) == trials, f"{len(study.trials)} trials in Optuna, not {trials}")
+    result.expect(all(t.state.is_finished() for t in study.trials), "an orphan trial in Optuna")
+    spool = [event for _, event in read_events(sweep.paths.spool) if event]
+    rows = [(e["trial"], e["record"]["kimg"]) for e in spool if e["event"] == "record"]
+    stored = [(n, record.kimg) for n in sweep.numbers() for record in sweep.records(n)]
+    result.expect(len(stored) == len(set(stored)), "a record stands twice in a trial's folder")
+    result.expect(sorted(rows) == sorted(stored), "the spool has other records than the trials")
+    uri = uri or default_uri(sweep.paths.root.parent)
+    client = MlflowClient(uri, uri)
+    experiment = client.get_experiment_by_name(f"gansweep/{name}")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    result.expect(len(runs) == trials + 1, f"{len(runs)} runs in MLflow, not {trials + 1}")
+    result.expect(all(run.info.status != "RUNNING" for run in runs), "a run is RUNNING in MLflow")
+    for run in runs:
+        number = run.data.tags["gansweep.trial"]
+        if number == "none":
+            continue
+        steps = [row.step for row in client.get_metric_history(run.info.run_id, "objective")]
+        wanted = [record.kimg for record in sweep.records(int(number))]
+        result.expect(
+            sorted(steps) == wanted, f"trial {number}: {len(steps)} of {len(wanted)} metrics in MLflow"
+        )
+    for trial in study.trials:
+        known = sorted(trial.intermediate_values)
+        result.expect(known == [r.kimg for r in sweep.records(trial.number)], "Optuna knows other ticks")
+
+
+def champion(sweep: Sweep) -> Any:
+    """Who won, by what: json of trial, kimg and final fid."""
+    best = sweep.summary.get("best") or {}
+    return json.dumps({key: best.get(key) for key in ("trial", "kimg", "fid", "params")}, sort_keys=True)

@@ -1,0 +1,130 @@
+"""One trial again: its records agree with those that a sweep stored, and where they do not it is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import data, features, fid, rerun, spaces, trial
+from pipeline.checkpoint import read_records
+from pipeline.config import SweepConfig, SweepPaths, TrialConfig
+from pipeline.errors import SweepError
+from pipeline.spaces import toml
+from pipeline.sweep.stored import facts_of
+from pipeline.tracker import Spool
+
+SPACE = spaces.parse(
+    """
+    [fixed]
+    architecture = "mlp"
+    width_g = 8
+    width_d = 8
+    kimg = 4
+    tick_kimg = 1
+    [search]
+    lr_g = { float = [1e-4, 1e-2], log = true }
+    """
+)
+PARAMS = {"lr_g": 0.00123}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
+    """A sweep's folder with one trial that was stopped after three of its four kimg."""
+    paths = SweepPaths(tmp_path_factory.mktemp("runs") / "s")
+    paths.root.mkdir()
+    config = SweepConfig(name="s", data="digits", extractor="pixels", fid_samples=100, seed=3)
+    dataset = data.load("digits")
+    evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+    tables = {"sweep": config.to_dict(), **facts_of(dataset, evaluator), "registry": {"name": "s"}}
+    blocks = [
+        f"[{t}]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
+    ]
+    paths.config.write_text("# Written by gansweep.\n" + "\n".join([*blocks, SPACE.to_toml("space.")]))
+    spool = Spool(paths.spool)
+    spool.start(5, "trial-0005", PARAMS)
+    spool.close()
+    asked = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": trial.seed_of(3, 5)})
+    running = trial.run(asked, dataset, evaluator, paths.trial(5), number=5)
+    for _ in range(3):
+        next(running)
+    running.close()
+    return paths
+
+
+def again(sweep: SweepPaths, **asked: Any) -> list[rerun.Again]:
+    return rerun.rerun(sweep.root, 5, say=lambda text: None, **asked)
+
+
+def test_a_trial_repeats_its_records(sweep: SweepPaths) -> None:
+    before = read_records(sweep.trial(5))
+    (run,) = again(sweep)
+    assert [row.record.kimg for row in run.rows] == [1, 2, 3]
+    assert (run.compared, run.agreed) == (3, 3)
+    assert read_records(sweep.trial(5)) == before
+    (run,) = again(sweep)  # once more, from the start
+    assert run.agreed == 3
+
+
+def test_a_trial_is_extended_and_trained_with_other_seeds(sweep: SweepPaths) -> None:
+    own, other = again(sweep, kimg=6, seeds=1)
+    assert [row.record.kimg for row in own.rows] == [1, 2, 3, 4, 5, 6]
+    assert (own.compared, own.agreed) == (3, 3)
+    assert other.seed != own.seed
+    assert other.compared == 0
+    assert len(other.rows) == 6
+
+
+def test_an_interrupted_rerun_goes_on(sweep: SweepPaths) -> None:
+    def leave(index: int, row: rerun.Row) -> None:
+        if row.record.kimg == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again(sweep, on_row=leave)
+    states = {path.name for path in (sweep.root / "reruns" / "5").glob("state-000000002-*")}
+    (run,) = again(sweep)
+    assert states
+    assert (run.compared, run.agreed, len(run.rows)) == (3, 3, 3)
+
+
+def test_a_record_that_differs_is_named(sweep: SweepPaths) -> None:
+    path = sweep.trial(5) / "records.jsonl"
+    text = path.read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    rows[0]["fid"] *= 1 + 1e-9  # another number of cores
+    rows[1]["fid"] *= 1 + 1e-5
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        (run,) = again(sweep)
+    finally:
+        path.write_text(text)
+    assert (run.compared, run.agreed) == (3, 2)
+    assert [set(row.differs) for row in run.rows] == [set(), {"fid"}, set()]
+
+
+def test_what_cannot_be_repeated_is_refused(sweep: SweepPaths, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="this sweep has 5"):
+        rerun.rerun(sweep.root, 4)
+    with pytest.raises(SweepError, match=r"holds a sweep\.toml"):
+        rerun.rerun(tmp_path, 0)
+    text = sweep.config.read_text()
+    fingerprint = next(line for line in text.splitlines() if line.startswith("fingerprint"))
+    sweep.config.write_text(text.replace(fingerprint, 'fingerprint = "0123456789abcdef"'))
+    try:
+        with pytest.raises(SweepError, match=r"another data\.fingerprint"):
+            again(sweep)
+    finally:
+        sweep.config.write_text(text)
+
+
+def test_a_longer_cosine_keeps_its_length() -> None:
+    short = TrialConfig(kimg=10, schedule="cosine")
+    assert rerun.lengthened(short, 5) == short
+    long = rerun.lengthened(short, 30)
+    assert (long.kimg, long.burn_in_kimg) == (30, 10)
+    assert rerun.lengthened(TrialConfig(kimg=10), 30).burn_in_kimg == 0
