@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup sweep test check bench clean
+.PHONY: setup sweep test check bench chaos clean
 
 setup: $(READY)
 
@@ -31,6 +31,9 @@ bench: $(READY)  ## the published numbers; an idle machine and an hour
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/peer_ray_dcgan.py
+
+chaos: $(READY)  ## faults planted in real sweeps, and what holds: forty minutes on two idle cores
+	$(BIN)/python benchmarks/chaos.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

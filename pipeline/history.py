@@ -103,6 +103,12 @@ class History:
     def find(self, number: object) -> Told | None:
         return next((told for told in self.trials if told.number == number), None)
 
+    def failures(self, told: Told) -> list[str]:
+        """What went wrong with a trial on its way, oldest first; it may have gone on after that."""
+        rows = [row for row in self.summary.get("failures") or [] if isinstance(row, dict)]
+        mine = [row for row in rows if row.get("trial") == told.number]
+        return [f"{row.get('kind')} after {row.get('kimg')} kimg: {row.get('text')}" for row in mine]
+
     def value(self, told: Told, name: str) -> Any:
         """What `told` had for a hyper-parameter: drawn, fixed by the space, or the default."""
         fixed = self.space.fixed if self.space else {}

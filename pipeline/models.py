@@ -22,9 +22,10 @@ import numpy as np
 from pipeline import evaluation, features, fid, harvest, latent, registry, samples
 from pipeline.checkpoint import best_generator, grid_image
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.contract import read_summary
 from pipeline.data import load
 from pipeline.errors import CheckpointError, ConfigError, DataError, RegistryError, SweepError
-from pipeline.files import read_json, replacing
+from pipeline.files import replacing
 from pipeline.registry.packing import finite
 from pipeline.tracker import default_uri
 
@@ -89,7 +90,7 @@ def packed(root: Path, spare: Path) -> Path:
     paths = SweepPaths(root)
     if (paths.packed / "files.json").is_file():
         return paths.packed
-    best = read_json(paths.summary).get("best")
+    best = read_summary(paths.summary).get("best")
     if not best:
         raise SweepError(
             "a MODEL is models:/NAME@ALIAS, models:/NAME/VERSION or a sweep with a measured trial",
@@ -305,7 +306,7 @@ def register(
         return registry.register(
             where,
             tracking_uri=uri,
-            name=name or read_json(SweepPaths(root).summary)["name"],
+            name=name or read_summary(SweepPaths(root).summary)["name"],
             facts=facts,
             alias=alias,
             promote=promote,

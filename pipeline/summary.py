@@ -15,7 +15,8 @@ from typing import Any
 
 from pipeline.checkpoint import Failure
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.files import Space, read_json, write_text
+from pipeline.contract import read_summary
+from pipeline.files import Space, write_text
 from pipeline.records import TrialRecord
 from pipeline.search import STATES, Entry, Ledger, rank
 
@@ -34,7 +35,7 @@ class Summary:
         say: Callable[[str], None] = print,
     ) -> None:
         self.paths, self.config = paths, config
-        before = read_json(paths.summary)
+        before = read_summary(paths.summary)
         self.extra: dict[str, Any] = {
             "registered": before.get("registered"),
             "evaluator": evaluator,

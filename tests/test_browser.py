@@ -47,13 +47,20 @@ def write_sweep(root: Path, make_record: Any, rng: np.random.Generator) -> None:
     rows.sort(key=lambda row: (row["fid"] is None, row["fid"]))
     best = {key: rows[0][key] for key in ("trial", "fid", "balance", "kimg", "params")}
     measurement = {"n": 5000, "fid": best["fid"] + 0.25, "fid_low": 1.5, "fid_high": 2.5, "verdicts": []}
-    run = {"seed": 0, "kimg": 40, "search_fid": best["fid"], "fresh_fid": 2.125, "fid": measurement["fid"]}
+    run = {
+        "seed": 0,
+        "verdicts": [],
+        "kimg": 40,
+        "search_fid": best["fid"],
+        "fresh_fid": 2.125,
+        "fid": measurement["fid"],
+    }
     states = [row["state"] for row in rows]
     summary = {
         "name": "photos", "state": "finished", "wall_seconds": 600.5, "kimg_total": 480, "best": best,
         "trials": {state: states.count(state) for state in ("complete", "pruned", "failed", "running")},
         "leaderboard": rows, "evaluator": {"extractor": "classifier", "hash": "0" * 16, "samples": 2000},
-        "finalists": [{"best": best, "runs": [run], "measurement": measurement}],
+        "finalists": [{"best": {**best, "search_fid": 1.5}, "runs": [run], "measurement": measurement}],
         "registered": {"name": "photos", "version": "1", "alias": "champion", "uri": "models:/photos/1"},
     }  # fmt: skip
     (root / "summary.json").write_text(json.dumps(summary))

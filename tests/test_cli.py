@@ -161,8 +161,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr
     assert "tpe + asha" in done.stdout
+    assert "per trial at most, on cores" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -133,6 +133,49 @@ def test_trials_ran_on_both_workers(client: Site, submitted: subprocess.Complete
     assert len({row["node_id"] for row in trainers}) == 2
 
 
+COUNT = """
+import json, sys, time
+import numpy as np, ray
+from ray._private.internal_api import node_stats
+from pipeline import data, features, fid, node
+
+def created(worker):
+    found = node_stats(worker["NodeManagerAddress"], worker["NodeManagerPort"], include_memory_info=False)
+    return found.store_stats.cumulative_created_bytes
+
+@ray.remote(num_cpus=1, max_retries=0)
+def trial(lent):
+    dataset, evaluator = node.borrow(lent)
+    time.sleep(0.2)
+    return ray.get_runtime_context().get_node_id(), len(dataset.train)
+
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+images = np.random.default_rng(0).integers(0, 256, (4000, 32, 32, 3), np.uint8)
+dataset = data.Dataset("noise", images[:3600], images[3600:], None, None, (), "f")
+evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+workers = [worker for worker in ray.nodes() if worker["Resources"].get("CPU")]
+before = [created(worker) for worker in workers]
+lent = node.lend(dataset, evaluator)
+answers = ray.get([trial.remote(lent) for _ in range(16)])
+trials = [sum(answer == (worker["NodeID"], 3600) for answer in answers) for worker in workers]
+sent = [created(worker) - was for worker, was in zip(workers, before)]
+print(json.dumps({"trials": trials, "sent": sent, "size": images.nbytes}))
+"""
+
+
+def test_images_go_to_each_node_once(site: Site, submitted: subprocess.CompletedProcess[str]) -> None:
+    """Counted in the nodes' object stores: as many bytes as the images have, however many trials."""
+    command = [sys.executable, "-c", COUNT, f"127.0.0.1:{site.cluster.port}"]
+    surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert sum(counted["trials"]) == 16
+    assert min(counted["trials"]) >= 2
+    for sent in counted["sent"]:
+        assert counted["size"] <= sent < 1.2 * counted["size"]
+
+
 def test_no_password_is_written_down(client: Site, submitted: subprocess.CompletedProcess[str]) -> None:
     secret = client.store.password.encode()
     written = [path for path in client.out.rglob("*") if path.is_file() and secret in path.read_bytes()]

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline import doctor
 from pipeline.doctor import Finding
+from pipeline.doctor.ports import listening, ray_ports
 
 
 @pytest.fixture
@@ -201,3 +202,37 @@ def test_a_clusters_nodes_are_listed() -> None:
         assert ray.is_initialized()
     finally:
         ray.shutdown()
+
+
+_LISTEN = """
+import socket, sys
+sockets = [socket.create_server((host, 0)) for host in ("0.0.0.0", "127.0.0.1")]
+print(*(s.getsockname()[1] for s in sockets), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_open_ports_of_ray_are_named() -> None:
+    """A process that is called as Ray's workers are, with one port for everybody and one for this machine."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LISTEN, "ray::Worker"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        everybody, loopback = map(int, process.stdout.readline().split())
+        found = {port.number: port.open for port in listening()}
+        assert found[everybody]
+        assert not found[loopback]
+        told = ray_ports()
+        assert told.level == "warn"
+        assert "all interfaces" in told.text
+        assert "workers" in told.text
+    finally:
+        process.communicate()
+
+
+def test_without_ray_it_is_said_what_a_sweep_opens(tmp_path: Path) -> None:
+    told = ray_ports(tmp_path)
+    assert told.level == "ok"
+    assert "all interfaces" in told.text

@@ -120,6 +120,14 @@ def test_a_trial_is_explained_by_what_its_records_show(loser: Told, said: list[s
     assert all(part in text for part in said), text
 
 
+def test_what_went_wrong_on_its_way_is_told() -> None:
+    row = {"trial": 1, "kind": "out of memory", "kimg": 5, "text": "CUDA", "index": 0}
+    loser = told(1, [50.0, 49.9])
+    history = sweep(loser, failures=[row, {**row, "trial": 2}])
+    said = dict(explain.trial(history, loser))["What went wrong on its way"]
+    assert said == ["out of memory after 5 kimg: CUDA"]
+
+
 def test_values_away_from_the_best_trials_are_named() -> None:
     near = [told(n, [21.0 + n, 20.5 + n], params={**POINT, "lr_g": 1e-3 + n * 1e-4}) for n in (1, 2)]
     far = told(9, [90.0, 80.0], params={**POINT, "lr_g": 9e-3, "loss": "minimax"})
@@ -143,6 +151,11 @@ def test_the_winner_is_told_with_its_margin() -> None:
         " kimg.",
         "Trial 1 comes next with 20.9; their intervals overlap: call it a tie.",
     ]
+    seeds = {"runs": [{"fid": 20.4}, {"fid": 21.4}, {"fid": None}]}
+    finals[0] |= seeds | {"best": {"trial": 0, "fid": 20.4, "fid_mean": 20.9, "search_fid": 19.5}}
+    seen = "its best run 20.4 in [20, 20.8] of 5000 samples (the search saw 19.5)"
+    first = dict(explain.sweep(history))["What won"][0]
+    assert first.startswith(f"Trial 0 won: fid 20.9 on average of 2 seeds, {seen}")
     assert "hinge (3 of 3)" in " ".join(dict(explain.trial(history, history.trials[0]))["Why it won"])
     running = dataclasses.replace(history, summary={"state": "running"})
     assert dict(explain.sweep(running))["What won"] == [

@@ -369,12 +369,20 @@ def test_what_waits_for_a_machine_does_not_hang(tmp_path: Path) -> None:
     watch = Watch(book, lambda: now)
     book.ask()
     watch.silent([0])
-    now = 50.0
-    assert watch.silent([]) == []
     now = 100.0
+    assert watch.silent([]) == []
+    now = 200.0
     assert watch.silent([0]) == []
-    now = 161.0
+    now = 319.0  # its worker is starting
+    assert watch.silent([0]) == []
+    book.report(record(0, 1, 9.0))
+    watch.silent([0])
+    now = 378.0
+    assert watch.silent([0]) == []
+    now = 380.0
     assert watch.silent([0]) == [0]
+    now = 499.0  # the next one starts
+    assert watch.silent([0]) == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,31 @@ def test_mlflow_has_every_record_once_with_true_states(finished: Path) -> None:
     names = {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert parent.info.status == "FINISHED"
     assert {"sweep.toml", "report.html"} <= names
+
+
+def test_report_mlflow_and_study_tell_the_summarys_numbers(finished: Path) -> None:
+    from mlflow import MlflowClient
+    from optuna.artifacts import get_all_artifact_meta
+
+    summary, client = summary_of(finished), MlflowClient(f"sqlite:///{finished.parent / 'mlflow.db'}")
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    said = dict(re.findall(r'data-key="([^"]+)" data-value="([^"]+)"', page))
+    assert float(said["best.fid"]) == summary["best"]["fid"]
+    assert float(said["kimg_total"]) == summary["kimg_total"]
+    assert (
+        float(said["finalists.0.measurement.fid_held"]) == summary["finalists"][0]["measurement"]["fid_held"]
+    )
+    experiment = client.get_experiment_by_name("gansweep/smoke")
+    runs = client.search_runs([experiment.experiment_id] if experiment else [])
+    numbers = {run.data.tags.get("gansweep.trial"): run.data.metrics for run in runs}
+    assert numbers[None]["best_fid"] == summary["best"]["fid"]
+    study = study_of(finished)
+    for row in summary["leaderboard"]:
+        shown = re.search(rf'<tr data-trial="{row["trial"]}".*?class="fid" data-value="([^"]+)"', page)
+        assert shown is not None
+        assert float(shown[1]) == row["fid"] == numbers[str(row["trial"])]["best_fid"]
+        hung = get_all_artifact_meta(study.trials[row["trial"]], storage=study._storage)
+        assert [one.filename for one in hung] == [f"{row['kimg']:06d}.png"]
 
 
 def test_samples_are_the_same_bytes_for_the_same_seed(finished: Path, tmp_path: Path) -> None:

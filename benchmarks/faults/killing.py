@@ -59,8 +59,7 @@ def driver(folder: Path, times: int, rng: random.Random) -> Result:
         if rng.random() < 0.2:  # before or while Ray starts
             time.sleep(rng.uniform(0.5, 8.0))
         else:
-            before = hurt.heard() + 1  # a resume notes sweep.toml first
-            seconds = wait_for(lambda: hurt.over or hurt.heard() > before, START_SEC, "recovery")
+            seconds = _until_heard(hurt)
             result.times += [seconds] if result.planted else []
             hurt.wait_for_records(rng.randrange(8))
             time.sleep(rng.uniform(0.0, 0.3))
@@ -75,6 +74,12 @@ def driver(folder: Path, times: int, rng: random.Random) -> Result:
     result.expect(hurt.timeless() == calm.timeless(), "other records than undisturbed")
     result.expect(champion(hurt) == champion(calm), "another champion than undisturbed")
     return result
+
+
+def _until_heard(sweep: Sweep) -> float:
+    """Wait for a record that the driver has heard of; a resume notes sweep.toml before."""
+    before = sweep.heard() + 1
+    return wait_for(lambda: sweep.over or sweep.heard() > before, START_SEC, "recovery")
 
 
 def worker(folder: Path, times: int, rng: random.Random) -> Result:

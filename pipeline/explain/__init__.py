@@ -49,7 +49,9 @@ def trial(history: History, told: Told) -> list[Section]:
     if told == history.winner and told.fid is not None:
         return [("Why it won", [*_won(history), *shared(history)]), _advice_of(seen)]
     heading = "How it goes" if told.state == "running" else "Why it lost"
-    return [(heading, [_sentence(reason.text) for reason in seen]), _advice_of(seen)]
+    failures = history.failures(told)
+    wrong = [("What went wrong on its way", failures)] if failures else []
+    return [(heading, [_sentence(reason.text) for reason in seen]), *wrong, _advice_of(seen)]
 
 
 def advice(history: History) -> list[str]:
@@ -82,43 +84,57 @@ def _won(history: History) -> list[str]:
     if won is None or won.fid is None:
         return ["No trial has a fid yet."]
     verb = "won" if history.summary.get("state") == "finished" else "leads so far"
-    lines = [f"Trial {won.number} {verb}: {_fid_of(history, won)}, {_game(history, won)}."]
-    return [*lines, *_margin(history, won)]
+    final = _final(history, won.number)
+    return [
+        f"Trial {won.number} {verb}: {_fid_of(won, final)}, {_game(history, won)}.",
+        *_margin(history, won),
+    ]
 
 
-def _fid_of(history: History, won: Told) -> str:
+def _final(history: History, number: int) -> Mapping[str, Any]:
+    """The finals' row of a trial; empty where it was none of the finalists."""
+    rows = (row for row in history.finals if (row.get("best") or {}).get("trial") == number)
+    return next(rows, {})
+
+
+def _fid_of(won: Told, final: Mapping[str, Any]) -> str:
     """`fid 25.09 in [24.46, 25.71] of 5000 samples (the search saw 24.61)`."""
-    measured = _measurement(history, won.number)
-    fid, n = finite(measured.get("fid")), measured.get("n")
+    measured, best = final.get("measurement") or {}, final.get("best") or {}
+    fid, low, high = (finite(measured.get(key)) for key in ("fid", "fid_low", "fid_high"))
     if fid is None:
         return f"fid {won.fid:.4g} as the search saw it"
-    low, high = finite(measured.get("fid_low")), finite(measured.get("fid_high"))
     bounds = "" if low is None or high is None else f" in [{low:.4g}, {high:.4g}]"
-    return f"fid {fid:.4g}{bounds} of {n} samples (the search saw {won.fid:.4g})"
+    saw = finite(best.get("search_fid")) or won.fid
+    text = f"{fid:.4g}{bounds} of {measured.get('n')} samples (the search saw {saw:.4g})"
+    mean = _mean(final)
+    return f"fid {mean}, its best run {text}" if mean else f"fid {text}"
+
+
+def _mean(final: Mapping[str, Any]) -> str:
+    """What decided where a finalist was trained with several seeds: `0.77 on average of 3 seeds`."""
+    known = [run for run in final.get("runs") or [] if finite(run.get("fid")) is not None]
+    mean = finite((final.get("best") or {}).get("fid_mean"))
+    return f"{mean:.4g} on average of {len(known)} seeds" if mean is not None and len(known) > 1 else ""
 
 
 def _game(history: History, won: Told) -> str:
-    balance = "unknown" if won.balance is None else f"{won.balance:.2f}"
-    return f"balance {balance} at {short(won.kimg)} of {history.full_kimg or '?'} kimg"
-
-
-def _measurement(history: History, number: int) -> Mapping[str, Any]:
-    for row in history.finals:
-        if (row.get("best") or {}).get("trial") == number:
-            return row.get("measurement") or {}
-    return {}
+    best = history.summary.get("best") or {}
+    balance, kimg = finite(best.get("balance", won.balance)), best.get("kimg", won.kimg)
+    shown = "unknown" if balance is None else f"{balance:.2f}"
+    return f"balance {shown} at {short(kimg)} of {history.full_kimg or '?'} kimg"
 
 
 def _margin(history: History, won: Told) -> list[str]:
     """By how much: against the second of the finals, else of the search."""
     second = next((row for row in history.finals[1:] if (row.get("best") or {}).get("fid")), None)
-    ours = _measurement(history, won.number)
-    if second is not None and finite(ours.get("fid")):
+    ours = _final(history, won.number).get("measurement") or {}
+    if second is not None and finite(ours.get("fid")) is not None:
         theirs, measured = second["best"], second.get("measurement") or {}
         high, low = finite(ours.get("fid_high")), finite(measured.get("fid_low"))
         overlap = high is not None and low is not None and low <= high
         told = "their intervals overlap: call it a tie" if overlap else "their intervals are apart"
-        return [f"Trial {theirs['trial']} comes next with {theirs['fid']:.4g}; {told}."]
+        fid = _mean(second) or format(theirs["fid"], ".4g")
+        return [f"Trial {theirs['trial']} comes next with {fid}; {told}."]
     others = [told for told in history.measured if told != won]
     if not others or not won.fid:
         return []

@@ -195,13 +195,19 @@ def _merit(case: _Case) -> Reason | None:
     if told.fid is None or won is None or won == told or won.fid is None or told.state == "running":
         return None
     if told.fid >= won.fid:
-        text = f"its best fid is {told.fid:.4g}, {told.fid / won.fid:.2g} times that of trial {won.number}"
+        text = (
+            f"its best fid is {told.fid:.4g}, {_times(told.fid / won.fid)} times that of trial {won.number}"
+        )
     else:
         text = (
             f"its fid of {told.fid:.4g} was the lowest of the search, but trial {won.number} won the finals"
         )
     outside = _outside(case)
     return Reason("merit", text, "move " + ", ".join(outside[:3]) if outside else "")
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
 
 
 def _outside(case: _Case) -> list[str]:

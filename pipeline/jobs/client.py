@@ -111,7 +111,7 @@ def _client(address: str) -> Any:
     head.check(address)  # in a line, where the SDK would wait or raise pages
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+    for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return JobSubmissionClient(address, headers=head.headers())
 

@@ -5,6 +5,7 @@ Owns: what each of them shows. Refuses: measuring, drawing samples (the trial an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.checkpoint import read_records
 from pipeline.config import SweepPaths
 from pipeline.evaluation import MEANINGS
 from pipeline.history import History, Told, finite, short
-from pipeline.records import METRICS
+from pipeline.records import METRICS, TrialRecord
 from pipeline.report import figures, pictures
 from pipeline.report.markup import (
     Fact,
@@ -50,14 +51,15 @@ def champion(history: History) -> str:
         return section("champion", "Champion", note("No trial has a fid yet."))
     best, path = history.summary.get("best") or {}, "finalists.0.measurement."
     final = (history.finals[0].get("measurement") or {}) if history.finals else {}
+    auc, stability, verdict = _of_run(history, won)
     shown = [
         measured("fid", best.get("fid", won.fid), "best.fid", _of_samples(final)),
         _interval(final, path),
         measured("balance", best.get("balance", won.balance), "best.balance", COLUMNS["balance"], ".2f"),
-        Fact("auc", number(won.auc, ".2f"), hint=COLUMNS["auc"]),
+        Fact("auc", number(auc, ".2f"), hint=COLUMNS["auc"]),
         measured("kimg", best.get("kimg", won.kimg), "best.kimg", COLUMNS["kimg"], "g"),
-        Fact("stability", number(won.stability, ".2f"), hint=COLUMNS["stability"]),
-        Fact("verdict", won.verdict, hint=COLUMNS["verdict"]),
+        Fact("stability", number(stability, ".2f"), hint=COLUMNS["stability"]),
+        Fact("verdict", verdict, hint=COLUMNS["verdict"]),
         Fact("honesty", "; ".join(final.get("verdicts") or ["no copies, no collapse"]) if final else ""),
     ]
     settings = [Fact(str(name), short(value)) for name, value in won.params.items()]
@@ -70,6 +72,22 @@ def champion(history: History) -> str:
         _loading(history),
         _finalists(history),
     )
+
+
+def _of_run(history: History, won: Told) -> tuple[object, object, str]:
+    """auc, stability and verdict of the champion's run: the finals may choose another seed."""
+    records = _records(history, won)
+    known = [record for record in records if record.fid is not None]
+    if not known or records[-1].fid is None:
+        return won.auc, won.stability, won.verdict
+    best = min(known, key=lambda record: record.fid or 0.0)
+    return best.auc, records[-1].fid / (best.fid or math.nan), records[-1].verdict
+
+
+def _records(history: History, won: Told) -> Sequence[TrialRecord]:
+    folder = history.run_folder(won)
+    same = folder == SweepPaths(history.root).trial(won.number)
+    return won.records if same else read_records(folder)
 
 
 def _of_samples(final: Mapping[str, Any]) -> str:
@@ -184,8 +202,7 @@ def life(history: History) -> str:
     won = history.winner
     if won is None or won.fid is None:
         return section("life", "Its life", note("No trial has a fid yet."))
-    folder = history.run_folder(won)
-    records = won.records if folder == SweepPaths(history.root).trial(won.number) else read_records(folder)
+    folder, records = history.run_folder(won), _records(history, won)
     drawn = plot(
         "life", "fid and balance of the champion over kimg", figures.life(history, records), height=460
     )

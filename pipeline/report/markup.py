@@ -109,7 +109,9 @@ def plot(name: str, label: str, figure: go.Figure | None, *, height: int = 380, 
     style = f"height:{height}px" + (f";min-width:{width}px" if width else "")
     # "<" cannot end the script element early once it is written as an escape.
     content = figure.to_json().replace("<", "\\u003c")
-    place = f'<div class="plot" id="plot-{name}" role="figure" aria-label="{esc(label)}" style="{style}"></div>'
+    place = (
+        f'<div class="plot" id="plot-{name}" role="figure" aria-label="{esc(label)}" style="{style}"></div>'
+    )
     return (
         scroll(label, place) + f'<script type="application/json" data-plot="plot-{name}">{content}</script>'
     )

@@ -49,7 +49,7 @@ def overview(history: History) -> str:
         Fact("search time", _clock(summary.get("wall_seconds")), "wall_seconds", summary.get("wall_seconds")),
         Fact("images", images),
         Fact("evaluator", judge if evaluator else "", hint=f"{_COMPARE}: {evaluator.get('hash')}"),
-        Fact("stopped by", str(summary.get("stopped_by") or summary.get("reason") or "")),
+        Fact("stopped by", str(summary.get("reason") or summary.get("stopped_by") or "")),
     ]
     blocks = "".join(
         f"<div><h3>{esc(heading)}</h3>{sentences(lines)}</div>" for heading, lines in explain.sweep(history)
@@ -109,6 +109,7 @@ def saved(history: History) -> str:
         Fact("trained", f"{found.trained:g} kimg", hint=meanings["trained"]),
         Fact("trial time", _clock(3600 * found.hours), hint=meanings["trial time"]),
         Fact("GPU hours", number(gpus) if gpus else "", "gpu_hours", gpus, "by the trials' shares of a GPU"),
+        measured("cost", history.summary.get("cost"), "cost", "by --price and the trials' shares", ".2f"),
         Fact("after the best", f"{found.after_best:g} kimg", hint=meanings["after the best"]),
         Fact("saved", f"{found.saved:g} kimg", hint=meanings["saved"]),
         Fact("saved time", _clock(3600 * found.saved_hours), hint=meanings["saved time"]),

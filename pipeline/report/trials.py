@@ -14,7 +14,7 @@ from pipeline.history import History, Told, differing_params, finite, short
 from pipeline.report.markup import Fact, esc, facts, hinted, scroll, section
 from pipeline.report.rows import COLUMNS, cell_text, value_of
 
-_CURVES = ("kimg", "fid", "balance", "auc", "loss_d", "loss_g")
+_CURVES = ("kimg", "fid", "balance")
 
 
 def table(history: History, thumbnails: Mapping[int, str]) -> str:

@@ -18,6 +18,7 @@ from pipeline.view.pulse import Beat, Pulse
 
 _SHOWN = 12
 _WIDTH = 32
+_BAR = 16
 _BARS = "".join(map(chr, range(0x2581, 0x2589)))  # one eighth of a block to a whole one
 _PLAIN_BARS = "_.-=+*#@"
 _COLOURS = {
@@ -32,50 +33,58 @@ _AHEAD = 0.4  # below this balance one says who is ahead
 
 def line(summary: Mapping[str, Any]) -> str:
     """The state of a sweep in one line."""
-    trials, best = summary["trials"], summary["best"]
-    parts = [
-        f"{trials['complete']} done, {trials['pruned']} pruned, {trials['failed']} failed,"
-        f" {trials['running']} running",
-        f"best fid {best['fid']:.2f} (balance {best['balance']:.2f}, trial {best['trial']})"
-        if best
-        else "no fid yet",
-        f"{summary['kimg_total']} kimg",
-        f"{summary['images_per_sec'] / 1000:.1f} kimg/s" if trials["running"] else "",
-        clock(summary["wall_seconds"]) + left(summary),
-    ]
-    return " | ".join(part for part in parts if part)
+    passed = clock(summary["wall_seconds"]) + left(summary)
+    return " | ".join([*_counts(summary), _best(summary), passed])
+
+
+def _counts(summary: Mapping[str, Any]) -> list[str]:
+    trials = summary["trials"]
+    ended = f"{trials['complete']} done, {trials['pruned']} pruned, {trials['failed']} failed"
+    speed = [f"{summary.get('images_per_sec', 0) / 1000:.1f} kimg/s"] if trials["running"] else []
+    return [f"{ended}, {trials['running']} running", f"{summary['kimg_total']} kimg", *speed]
+
+
+def _best(summary: Mapping[str, Any]) -> str:
+    best = summary["best"]
+    if not best:
+        return "no fid yet"
+    return f"best fid {best['fid']:.2f} (balance {_number(best['balance'])}, trial {best['trial']})"
 
 
 def left(summary: Mapping[str, Any]) -> str:
     """How long the search may still take: the time budget's rest, or the pace of the trials so far."""
     if summary.get("state", "running") != "running":
         return ""
-    spent, budget, trials = summary["wall_seconds"], summary["time_budget_sec"], summary["trials"]
+    spent, budget, trials = summary["wall_seconds"], summary.get("time_budget_sec"), summary["trials"]
     over = trials["complete"] + trials["pruned"] + trials["failed"]
     rests = [budget - spent] if budget else []
     if over:
-        rests.append(spent / over * max(summary["trials_asked"] - over, 0))
+        rests.append(spent / over * max(summary.get("trials_asked", over) - over, 0))
     return f", about {clock(max(min(rests), 0))} left" if rests else ""
 
 
 def block(
     summary: Mapping[str, Any], pulse: Pulse, full_kimg: int | None = None, *, plain: bool = False
 ) -> Group:
-    """The state of a sweep: a line, the fid's course, a row per running trial, the last ends, the cost.
+    """The state of a sweep: numbers, the fid's course, a row per running trial, the last ends, the cost.
 
     full_kimg: length of a full trial, for the bars. plain: ASCII only.
     """
-    title = Text(f"{summary['name']}: {summary.get('state', 'running')}", style="bold")
-    parts: list[RenderableType] = [title, _cut(line(summary))]
+    passed = clock(summary["wall_seconds"]) + left(summary)
+    title = f"{summary['name']}: {summary.get('state', 'running')}, {passed}"
+    parts: list[RenderableType] = [_cut(title, "bold"), _cut(" | ".join(_counts(summary)))]
+    parts.append(_cut(_best(summary)))
     if pulse.bests:
         drawn = sparkline(pulse.bests, plain=plain)
-        parts.append(_cut(f"best fid {pulse.bests[0]:.4g} {drawn} {pulse.bests[-1]:.4g}"))
+        parts.append(_cut(f"its course {pulse.bests[0]:.4g} {drawn} {pulse.bests[-1]:.4g}"))
     if pulse.running:
         parts.append(_table(pulse.running, full_kimg, plain))
     parts += [_cut(_ended(beat), _COLOURS.get(beat.verdict, "")) for beat in reversed(pulse.last)]
     gpus = summary.get("gpu_hours")
     cost = f"cost so far: {pulse.kimg} kimg, {clock(pulse.seconds)} of trial time"
-    parts.append(_cut(cost + (f", {gpus:.2f} GPU-hours" if gpus else ""), "dim"))
+    cost += f", {gpus:.2f} GPU-hours" if gpus else ""
+    price = summary.get("cost")
+    parts.append(_cut(cost + (f", {price:.2f} to pay" if price else ""), "dim"))
     return Group(*parts)
 
 
@@ -102,8 +111,12 @@ def clock(seconds: float) -> str:
 def _table(running: Iterable[Beat], full_kimg: int | None, plain: bool) -> Table:
     table = Table(box=None, padding=(0, 1), show_edge=False, pad_edge=False)
     for heading in ("trial", "progress", "kimg", "best fid", "balance", "", "verdict"):
-        left_side = heading in ("progress", "", "verdict")
-        table.add_column(heading, justify="left" if left_side else "right", no_wrap=True, overflow="crop")
+        # The bar alone may shrink: rich narrows the columns that may wrap before all others.
+        shrinks = heading == "progress"
+        side: Any = "left" if heading in ("progress", "", "verdict") else "right"
+        table.add_column(
+            heading, justify=side, no_wrap=not shrinks, overflow="crop", max_width=_BAR if shrinks else None
+        )
     beats = list(running)
     for beat in beats[:_SHOWN]:
         verdict = Text(beat.verdict, style=_COLOURS.get(beat.verdict, ""))
@@ -123,7 +136,7 @@ def _bar(kimg: int, full_kimg: int | None, plain: bool) -> RenderableType:
     if plain:
         done = min(10, round(10 * kimg / full_kimg))
         return "#" * done + "." * (10 - done)
-    return ProgressBar(total=full_kimg, completed=min(kimg, full_kimg), width=16)
+    return ProgressBar(total=full_kimg, completed=min(kimg, full_kimg))
 
 
 def _ahead(beat: Beat) -> str:

@@ -14,22 +14,18 @@ import os
 import platform
 import re
 import shutil
-import socket
-import sqlite3
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from pipeline.doctor.finding import Finding, Level
+from pipeline.doctor.knocking import connects, tracking_answers
+from pipeline.doctor.ports import ray_ports
 from pipeline.jobs import version_of
 
-Level = Literal["ok", "warn", "bad"]
 _GIB = 2**30
 _PINNED = ("torch", "torchvision", "ray", "optuna", "mlflow")
 _INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -47,18 +43,6 @@ except Exception as error:
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus,
                   "vision": vision, "why": why}))
 """
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the diagnosis.
-
-    level: ok; warn = a sweep runs, but read this; bad = a sweep fails until it is mended.
-    """
-
-    name: str
-    level: Level
-    text: str
 
 
 def diagnose(out: Path, tracking_uri: str | None = None, address: str | None = None) -> list[Finding]:
@@ -80,7 +64,7 @@ def diagnose(out: Path, tracking_uri: str | None = None, address: str | None = N
         ("versions", _versions),
         ("data", lambda: [_digits(), _inception()]),
         ("tracking", lambda: [tracking_answers(uri)]),
-        ("ray", lambda: [_auth(), *_cluster(address)]),
+        ("ray", lambda: [_auth(), ray_ports(), *_cluster(address)]),
     ]
     with ThreadPoolExecutor(max_workers=4) as pool:
         found = list(pool.map(lambda check: _guarded(*check), checks))
@@ -91,25 +75,6 @@ def worst(findings: list[Finding]) -> Level:
     """The gravest level among `findings`; "ok" where there are none."""
     levels: tuple[Level, ...] = ("bad", "warn")
     return next((level for level in levels if any(f.level == level for f in findings)), "ok")
-
-
-def tracking_answers(uri: str, *, timeout_sec: float = 2.0) -> Finding:
-    """Knock at an MLflow tracking store without opening it: file, HTTP or database port."""
-    parts = urllib.parse.urlsplit(uri)
-    if parts.scheme == "sqlite":
-        return _sqlite_answers(uri)
-    if parts.scheme in {"http", "https"}:
-        return _http_answers(uri, timeout_sec)
-    if parts.scheme in {"", "file"}:
-        text = f"{uri}: MLflow 3 has no file store any more; use sqlite:///{parts.path.rstrip('/')}/mlflow.db"
-        return Finding("tracking", "bad", text)
-    if parts.hostname is None:
-        return Finding("tracking", "warn", f"{parts.scheme}: cannot be checked from here")
-    port = parts.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0], 0)
-    name = f"{parts.scheme}://{parts.hostname}:{port}"  # never the user and password of the URI
-    if _connects(parts.hostname, port, timeout_sec):
-        return Finding("tracking", "ok", f"{name} accepts connections")
-    return Finding("tracking", "bad", f"{name} does not answer")
 
 
 def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
@@ -244,7 +209,7 @@ def _cpu_flags() -> Iterator[str]:
 
 
 def _versions() -> list[Finding]:
-    pins = read_pins(Path(__file__).resolve().parents[1] / "constraints.txt")
+    pins = read_pins(Path(__file__).resolve().parents[2] / "constraints.txt")
     return [_version(name, pins.get(name)) for name in _PINNED]
 
 
@@ -286,39 +251,6 @@ def _inception() -> Finding:
     return Finding("inception", "ok", f"weights not here (wanted for colour images only): put them at {path}")
 
 
-def _sqlite_answers(uri: str) -> Finding:
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not path.exists():
-        return Finding("tracking", "ok", f"{path} will be made by the first sweep")
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store:
-            runs = store.execute("select count(*) from runs").fetchone()[0]
-    except sqlite3.Error as error:
-        return Finding("tracking", "bad", f"{path} is no MLflow store: {error}")
-    return Finding("tracking", "ok", f"{path}: {runs} runs")
-
-
-def _http_answers(uri: str, timeout_sec: float) -> Finding:
-    parts = urllib.parse.urlsplit(uri)
-    name = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-    try:
-        # The full URI is asked; only its host is shown.
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout_sec) as answer:
-            return Finding("tracking", "ok", f"{name} answers ({answer.status})")
-    except urllib.error.HTTPError as error:
-        level: Level = "warn" if error.code in {401, 403} else "bad"
-        return Finding("tracking", level, f"{name} answers {error.code} {error.reason}")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return Finding("tracking", "bad", f"{name} does not answer: {reason}")
-
-
-def _connects(host: str, port: int, timeout_sec: float) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=timeout_sec):
-        return True
-    return False
-
-
 def _auth() -> Finding:
     mode = os.environ.get("RAY_AUTH_MODE", "")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
@@ -342,7 +274,7 @@ def _cluster(address: str | None) -> list[Finding]:
         return []
     assert address is not None
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address != "auto" and not (port.isdigit() and _connects(host or "127.0.0.1", int(port), 2.0)):
+    if address != "auto" and not (port.isdigit() and connects(host or "127.0.0.1", int(port), 2.0)):
         return [Finding("cluster", "bad", f"nothing answers at {address} (expected HOST:PORT, or auto)")]
     import ray
 

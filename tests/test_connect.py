@@ -1,0 +1,197 @@
+"""What a sweep asks of a machine and a cluster before it begins; real clusters stand in test_cluster.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray._private.utils import check_version_info
+
+from pipeline import spaces, sweep
+from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError, SweepError
+from pipeline.resources import Share, share_of
+from pipeline.sweep import checks, connect, elastic
+
+
+def test_another_ray_or_python_is_told_in_a_line() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        check_version_info({"ray_version": "2.59.0", "python_version": "3.12.1"}, "process 7")
+    error = connect._refusal("10.0.0.1:6379", [line.strip() for line in str(caught.value).splitlines()])
+    assert str(error).startswith("the cluster and this machine have the same ray and python; got cluster and")
+    assert "Ray: 2.59.0, Python: 3.12.1, Ray: 2.6" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["W x gcs_client.cc: RPC error: InvalidAuthToken: missing"], "takes this machine's token"),
+        (["ConnectionError: Could not find any running Ray instance."], r"got auto \(ConnectionError: Could"),
+        ([], r"got auto \(silent for 25 s\)"),
+    ],
+)
+def test_what_ray_says_in_many_lines_becomes_one(said: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        raise connect._refusal("auto", said)
+
+
+ANSWER = {"node": "10.0.0.2", "seen": True, "writes": True, "version": "0.1.0", "clock": 50.0, "began": 49.0}
+
+
+def judged(**change: Any) -> list[str]:
+    said: list[str] = []
+    connect._judge(
+        {**ANSWER, "version": connect.pipeline.__version__, "ended": 51.0, **change}, Path("/s"), said.append
+    )
+    return said
+
+
+def test_a_good_node_is_silent() -> None:
+    assert judged() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"seen": False, "writes": False},
+            r"every node shares; got /s: node 10.0.0.2 does not see it; name a",
+        ),
+        ({"writes": False}, "node 10.0.0.2 sees it but may not write it"),
+        ({"version": "0.0.9"}, r"every node has this gansweep; got 0.0.9 on 10.0.0.2"),
+        ({"problem": "ModuleNotFoundError: No module named 'pipeline'"}, "got none on 10.0.0.2"),
+    ],
+)
+def test_a_node_that_cannot_take_part_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SweepError, match=message):
+        judged(**change)
+
+
+@pytest.mark.parametrize(("clock", "off"), [(43.0, "-8 s off"), (57.0, "+6 s off")])
+def test_a_wrong_clock_is_told(clock: float, off: str) -> None:
+    (said,) = judged(clock=clock)
+    assert off in said
+
+
+def test_a_launchers_file_says_what_may_be_added(tmp_path: Path) -> None:
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    assert connect._launcher_kinds(path) == []
+    path.write_text(
+        "max_workers: 3\nhead_node_type: head\navailable_node_types:\n"
+        "  head: {resources: {CPU: 0}}\n  gpu: {max_workers: 5, resources: {CPU: 8, GPU: 1}}\n"
+        "  big: {max_workers: 1, resources: {CPU: 8, GPU: 4}}\n"
+    )
+    assert connect._launcher_kinds(path) == [({"CPU": 8, "GPU": 1}, 3), ({"CPU": 8, "GPU": 4}, 1)]
+    path.write_text("- no\n- mapping\n")
+    assert connect._launcher_kinds(path) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (
+            Path("s3://bucket/runs"),
+            r"--out is a folder: .* got s3://bucket/runs; name a shared folder, or mount",
+        ),
+        (Path("gs://b"), "got gs://b;"),
+        (Path(__file__) / "runs", "not a folder"),
+    ],
+)
+def test_an_out_that_cannot_be_is_refused(out: Path, message: str) -> None:
+    with pytest.raises(SweepError, match=message):
+        checks.check_out(out)
+
+
+def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
+    checks.check_out(tmp_path / "a/b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_is_not_asked_of_a_machine_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.node.gpus", lambda: 0)
+    plan = SweepConfig(name="x", space="smoke", gpus_per_trial=0.5)
+    request = sweep.Request(spaces.load("smoke"), plan, tmp_path / "runs", None, say=lambda text: None)
+    with pytest.raises(
+        ConfigError, match=r"0.5 GPU\) fits on a node.*--gpus-per-trial \(0 trains on cores\)"
+    ):
+        sweep.run(request)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("study.db", r"--storage is a database URL; got study.db"),
+        (
+            "postgresql://u:hush@127.0.0.1:1/x",
+            r"database answers; got postgresql://\*\*\*@127.0.0.1:1/x \(Op",
+        ),
+        ("oracle9://h/x", r"database answers; got oracle9://h/x \(NoSuchModule"),
+    ],
+)
+def test_a_database_that_cannot_be_is_refused_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(SweepError, match=message) as caught:
+        checks.check_storage(url, "x", new=True)
+    assert "hush" not in str(caught.value)
+
+
+def trial(node: str, failures: int = 1) -> Any:
+    return SimpleNamespace(
+        trial_id="t1", config={"number": 4}, last_result={"node": node},
+        run_metadata=SimpleNamespace(num_failures=failures),
+    )  # fmt: skip
+
+
+def test_the_trial_of_a_lost_node_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: set[str] = set()
+    said: list[str] = []
+    monkeypatch.setattr(elastic, "lost_nodes", lambda: lost)
+    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
+    pardon, one = elastic.Pardon(said.append), trial("n1")
+    pardon.on_trial_recover(0, [], one)
+    pardon.on_step_begin(1, [])
+    assert one.run_metadata.num_failures == 1, "its node is not known to be lost yet"
+    lost.add("n1")
+    pardon.on_step_begin(2, [])
+    pardon.on_step_begin(3, [])
+    assert one.run_metadata.num_failures == 0
+    assert said == ["trial 4 lost its node and goes on elsewhere"]
+    pardon.on_trial_recover(4, [], one)  # elsewhere it fails by itself, before it reports
+    pardon.on_step_begin(5, [])
+    assert len(said) == 1
+
+
+def test_a_worker_that_dies_on_a_living_node_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic, "lost_nodes", lambda: {"n2"})
+    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
+    pardon, one = elastic.Pardon(print), trial("n1", failures=2)
+    pardon.on_trial_recover(0, [], one)
+    pardon.on_step_begin(1, [])
+    assert one.run_metadata.num_failures == 2
+
+
+def test_trials_at_a_time_follow_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.resources import Cluster
+
+    nodes, said = [{"CPU": 2.0}], list[str]()
+    monkeypatch.setattr(elastic, "look", lambda: Cluster(nodes))
+    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
+    plan = SweepConfig(address="auto", concurrency=5)
+    searcher = SimpleNamespace(max_concurrent=2)
+    follow = elastic.Elastic(searcher, plan, share_of(plan, Cluster(nodes)), said.append)  # type: ignore[arg-type]
+    follow.on_step_begin(0, [])
+    assert said == []
+    for count, limit in ((2, 4), (4, 5), (1, 2), (0, 1)):
+        nodes[:] = [{"CPU": 2.0}] * count
+        follow.on_step_begin(1, [])
+        assert searcher.max_concurrent == limit
+    assert said[0] == "4 trials at a time instead of 2 (2 nodes: 2 CPU, 0 GPU; 2 CPU, 0 GPU)"
+
+
+def test_a_machine_alone_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic, "look", lambda: pytest.fail("looked"))
+    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
+    follow = elastic.Elastic(SimpleNamespace(max_concurrent=2), SweepConfig(), Share(), print)  # type: ignore[arg-type]
+    follow.on_step_begin(0, [])
