@@ -25,6 +25,7 @@ check: $(READY)  ## lint and types
 
 bench: $(READY)  ## the published numbers; an idle machine and an hour
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/fid.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/serve.py

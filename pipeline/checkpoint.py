@@ -30,7 +30,7 @@ from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.errors import CheckpointError
-from pipeline.files import Space, append_bytes, write_bytes
+from pipeline.files import DiskSpace, append_bytes, write_bytes
 from pipeline.networks import Generator, ImageShape, build
 from pipeline.records import TrialRecord
 
@@ -66,7 +66,7 @@ class TrialFolder:
         self.root = root
         self.damaged: list[str] = []
         self._say = say
-        self._space = Space("nothing is saved, training goes on", say)
+        self._space = DiskSpace("nothing is saved, training goes on", say)
         self._best: tuple[Path, bytes] | None = None  # waits for space
         self._unwritten = ""  # rows that wait as well
         (root / "samples").mkdir(parents=True, exist_ok=True)
@@ -215,6 +215,14 @@ def read_checked(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path.name} was written by another version of gansweep")
     return state
+
+
+def sizes(config: TrialConfig, shape: ImageShape) -> tuple[int, int]:
+    """Bytes of a checkpoint and of a best generator, about; builds nothing real."""
+    with torch.device("meta"):
+        pair = build(config, shape)
+    g, d = (sum(t.numel() * t.element_size() for t in net.state_dict().values()) for net in pair)
+    return 4 * g + 3 * d, g  # G and its average, D, and two moments of each
 
 
 def append_failure(root: Path, failure: Failure) -> None:

@@ -150,9 +150,8 @@ class SweepConfig(_Checked):
     target_fid: float = _number(0.0, 0.0, 1e9, "stop searching at a fid this low; 0 = no target")
     seed: int = _number(0, 0, 2**31 - 1, "seed of the search and of every trial")
     hang_after_sec: float = _number(
-        0.0, 0.0, 1e9, "a silent worker is ended after this; 0 = 20 of its longest ticks, ten minutes at least",
-        "seconds",
-    )  # fmt: skip
+        0.0, 0.0, 1e9, "end a worker silent for so long; 0 = 20 of its longest ticks, at least 600", "seconds"
+    )
     sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
     pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how losers stop early")
     extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")

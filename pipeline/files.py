@@ -98,7 +98,7 @@ def no_space(error: BaseException, folder: Path) -> bool:
     return is_full(error) or (isinstance(error, Exception) and shutil.disk_usage(folder).free < _LEAST)
 
 
-class Space:
+class DiskSpace:
     """A writer's patience with a full disk: `full` while it is, told once when it begins and when it ends.
 
     what: what happens meanwhile, as the end of a sentence.

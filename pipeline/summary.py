@@ -16,11 +16,12 @@ from typing import Any
 from pipeline.checkpoint import Failure
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.contract import read_summary
-from pipeline.files import Space, write_text
+from pipeline.files import DiskSpace, size_of, write_text
 from pipeline.records import TrialRecord
 from pipeline.search import STATES, Entry, Ledger, rank
 
 _PERIOD_SEC = 2.0
+_SIZING_SEC = 60.0
 _LEADERS = 100
 
 
@@ -44,7 +45,8 @@ class Summary:
         self.state = "running"
         self.ledger: Ledger | None = None
         self._written = 0.0
-        self._space = Space("summary.json stands still", say)
+        self._sized = (-_SIZING_SEC, 0)  # when, and how much
+        self._space = DiskSpace("summary.json stands still", say)
 
     def on_start(self, entry: Entry) -> None:
         self.write()
@@ -67,6 +69,12 @@ class Summary:
         with self._space.awaited():
             write_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
 
+    def _disk(self) -> int:
+        """Size of the sweep's folder; looked at once a minute, for it may be many files on a slow disk."""
+        if time.monotonic() - self._sized[0] > _SIZING_SEC or self.state != "running":
+            self._sized = time.monotonic(), size_of(self.paths.root)
+        return self._sized[1]
+
     def content(self) -> dict[str, Any]:
         """The whole summary as plain values."""
         assert self.ledger is not None
@@ -87,6 +95,7 @@ class Summary:
             "cost": round(self.ledger.cost, 4) if self.config.price else None,
             "best": finalists[0]["best"] if finalists else _best(ranked),
             "running": [_running(e) for e in entries if e.state == "running"],
+            "disk_bytes": self._disk(),
             "images_per_sec": round(sum(_speed(e) for e in entries if e.state == "running"), 1),
             "failures": [{"trial": e.number, **vars(failure)} for e in entries for failure in e.failures],
             "leaderboard": [leader(entry) for entry in ranked[:_LEADERS]],

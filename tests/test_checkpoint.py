@@ -19,9 +19,11 @@ from PIL import Image
 
 from pipeline import checkpoint
 from pipeline.checkpoint import TrialFolder, load_best, read_checked
+from pipeline.config import TrialConfig
 from pipeline.errors import CheckpointError
 from pipeline.networks import ImageShape, build
 from pipeline.records import TrialRecord
+from pipeline.trainer import Trainer
 
 
 @pytest.fixture
@@ -267,3 +269,23 @@ def test_grid(folder: TrialFolder, count: int, channels: int, columns: int) -> N
     for i in range(rows * columns):
         cell = pixels[i // columns, :, i % columns]
         assert np.array_equal(cell, images[i].numpy() if i < count else np.zeros_like(cell))
+
+
+def test_sizes_are_foretold(folder: TrialFolder) -> None:
+    """A checkpoint and a best generator are as large as was said, to a fifth."""
+    config, shape = TrialConfig(width_g=24, width_d=24), ImageShape(16, 3)
+    trainer = Trainer(config, torch.zeros(64, 16, 16, 3, dtype=torch.uint8), None, 0)
+    trainer.advance(1)
+    folder.save(1, {"trainer": trainer.state_dict()})
+    folder.save_best(1, {"ema": trainer.ema.generator.state_dict()})
+    state_bytes, best_bytes = checkpoint.sizes(config, shape)
+    assert newest(folder).stat().st_size == pytest.approx(state_bytes, rel=0.2)
+    assert next(folder.root.glob("best-*")).stat().st_size == pytest.approx(best_bytes, rel=0.2)
+
+
+def test_a_full_trial_is_completed_by_who_has_its_records(folder: TrialFolder) -> None:
+    folder.append(record(1))
+    folder.complete([record(1), record(2), record(3)])
+    assert folder.records() == [record(1), record(2), record(3)]
+    folder.complete([record(1)])
+    assert len(folder.records()) == 3

@@ -138,6 +138,9 @@ def test_settings_are_read_as_toml() -> None:
         "interpolate",
         "export",
         "serve",
+        "rm",
+        "sync",
+        "rerun",
     ],
 )
 def test_help_teaches(

@@ -112,6 +112,7 @@ def why(loser: Told) -> str:
         (told(1, [50.0, 40.0]), ["still falling when it ended (50 to 40", "rain longer (--kimg 40)"]),
         (told(1, [50.0, 49.9]), ["Its best fid is 49.9, 2.5 times that of trial 0"]),
         (told(1, [50.0], "running"), ["It has trained 10 of 40 kimg"]),
+        (told(1, [500.0, 499.0]), ["25 times that of trial 0"]),
         (Told(1), ["do not tell what became of it"]),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline import jobs
 from pipeline.errors import ConfigError, UserError
-from pipeline.jobs.client import exit_code
+from pipeline.jobs.client import Log, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -180,6 +180,8 @@ def test_the_shipped_rayjob_passes() -> None:
         ("spec.rayClusterSpec.workerGroupSpec", [], r"did you mean 'workerGroupSpecs'\?"),
         ("apiVersion", "ray.io/v1alpha1", r"apiVersion is ray.io/v1; got ray.io/v1alpha1"),
         ("spec", "text", r"gansweep.spec is a mapping of keys; got text"),
+        ("spec.backoffLimit", -1, r"gansweep.spec.backoffLimit is a whole number from 0; got -1"),
+        ("spec.rayClusterSpec.headGroupSpec.raystartParams", {}, r"head has only .*'rayStartParams'\?"),
     ],
 )
 def test_a_rayjobs_mistake_is_named(tmp_path: Path, path: str, value: object, message: str) -> None:
@@ -193,6 +195,27 @@ def test_a_rayjobs_replicas_lie_in_order(tmp_path: Path) -> None:
     job = rayjob()
     job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] = 9
     with pytest.raises(ConfigError, match=r"minReplicas <= replicas <= maxReplicas; got 0, 9, 4"):
+        jobs.check_kuberay(write(tmp_path, job))
+
+
+HALF_A_GPU = {"spec": {"containers": [{"name": "w", "resources": {"limits": {"nvidia.com/gpu": 0.5}}}]}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("maxReplica", 3, r"worker group has only keys .* got maxReplica; did you mean 'maxReplicas'\?"),
+        (
+            "template",
+            HALF_A_GPU,
+            r"gpu of w is a whole number from 0; got 0.5; share a GPU with --gpus-per-t",
+        ),
+    ],
+)
+def test_a_worker_groups_mistake_is_named(tmp_path: Path, key: str, value: object, message: str) -> None:
+    job = rayjob()
+    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0][key] = value
+    with pytest.raises(ConfigError, match=message):
         jobs.check_kuberay(write(tmp_path, job))
 
 
@@ -297,3 +320,13 @@ def test_how_a_job_ended_is_an_exit_code() -> None:
         for ended in (("SUCCEEDED", 0), ("FAILED", 2), ("FAILED", None), ("STOPPED", 0))
     ]
     assert codes == [0, 2, 1, 130]
+
+
+def test_a_log_heard_again_is_written_once() -> None:
+    written: list[str] = []
+    log = Log(written.append)
+    for pieces in (("ab", "cd"), ("a", "bcde", "f"), ("abcdef",), ("abcdefg", "h")):
+        log.begin()
+        for piece in pieces:
+            log.add(piece)
+    assert "".join(written) == "abcdefgh"

@@ -125,3 +125,11 @@ def test_the_objective_is_the_best_fid_or_the_penalty(best: float | None, object
 def test_any_real_fid_beats_the_penalty() -> None:
     assert math.isfinite(PENALTY)
     assert objective_of(99_999.0) < objective_of(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fid", "3"), ("kimg", [1]), ("auc", True), ("verdict", 3), ("best_fid", {})]
+)
+def test_a_value_of_another_kind_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        TrialRecord.from_dict({"trial": 0, "kimg": 1, "verdict": "healthy", name: value})

@@ -98,6 +98,28 @@ def test_an_unreadable_line_in_the_middle_is_stepped_over(tmp_path: Path) -> Non
     assert spool.count == 4
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "end", "trial": 0}',
+        b'{"event": "record", "trial": 0}',
+        b'{"event": "record", "trial": 0, "record": [1]}',
+        b'{"event": "start", "trial": "0", "params": {}}',
+        b'{"event": "failure", "trial": 0, "text": "x"}',
+        b'{"event": ["open"]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_event_is_stepped_over(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "spool.jsonl"
+    Spool(path).close()
+    with open(path, "ab") as file:
+        file.write(line + b"\n")
+    spool = Spool(path)
+    assert [event["event"] for event in lines(spool)] == ["open"]
+    assert spool.count == 2
+
+
 def test_a_killed_writer_leaves_a_spool_that_goes_on(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal; from pathlib import Path; from pipeline.tracker import Spool\n"

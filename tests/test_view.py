@@ -180,6 +180,36 @@ def test_watching_ends_when_the_sweep_ends(sweep: SweepPaths, monkeypatch: pytes
     assert "digits: finished" in text
 
 
+def test_a_terminal_is_redrawn_as_a_whole_and_keeps_the_last_picture(
+    sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True)
+    threading.Timer(0.2, lambda: write_text(sweep.summary, json.dumps(summary(state="finished")))).start()
+    assert follow(sweep, once=False, console=console) == "finished"
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    inside, after = text.split("\x1b[?1049l")  # the second screen of a terminal, and the first one again
+    assert "\x1b[?1049h" in inside
+    assert "digits: running" in inside
+    assert "digits: finished" in after
+
+
+def test_the_view_of_a_run_redraws_in_place_and_vanishes(
+    sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with View(sweep, live=True, say=lambda text: pytest.fail(text)) as shown:
+        drawn_ = shown._console.file
+        deadline = time.monotonic() + 20
+        while drawn_.getvalue().count("digits: running") < 3 and time.monotonic() < deadline:  # type: ignore[attr-defined]
+            time.sleep(0.02)
+    text = drawn_.getvalue()  # type: ignore[attr-defined]
+    assert text.count("digits: running") >= 3
+    assert "\x1b[1A\x1b[2K" in text, "each picture takes the place of the one before"
+
+
 def test_a_sweep_whose_process_is_gone_is_not_watched_for_ever(
     sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

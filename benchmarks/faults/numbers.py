@@ -64,10 +64,12 @@ def not_finite(folder: Path, times: int, rng: random.Random) -> Result:
     (folder / "planted.py").write_text(PLANTED)
     points = []
     for kind in KINDS:
-        for index in range(times):
-            # One kimg is 15 steps of 64 images with some three calls of D each: within the first three ticks.
-            calls = 2 * rng.randrange(3, 60)
-            points += [{"depth_d": kind, "z_dim": calls, "width_g": 8 + index % 2}]
+        # One kimg is 15 steps of 64 images with two or three calls of D each: within the first four ticks.
+        # No two alike: Optuna leaves out what is enqueued already.
+        moments = rng.sample(range(6, 120), times)
+        points += [
+            {"depth_d": kind, "z_dim": calls, "width_g": 8 + index % 2} for index, calls in enumerate(moments)
+        ]
     points.append({"depth_d": 4, "z_dim": 64, "width_g": 8})
     enqueued = "".join(
         "[[enqueue]]\n" + "".join(f"{k} = {v}\n" for k, v in point.items()) for point in points

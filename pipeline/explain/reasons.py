@@ -194,14 +194,13 @@ def _merit(case: _Case) -> Reason | None:
     told, won = case.told, case.won
     if told.fid is None or won is None or won == told or won.fid is None or told.state == "running":
         return None
-    if told.fid >= won.fid:
+    text = f"its best fid is {told.fid:.4g}, that of trial {won.number} {won.fid:.4g}"
+    if told.fid >= won.fid > 0:
         text = (
             f"its best fid is {told.fid:.4g}, {_times(told.fid / won.fid)} times that of trial {won.number}"
         )
-    else:
-        text = (
-            f"its fid of {told.fid:.4g} was the lowest of the search, but trial {won.number} won the finals"
-        )
+    elif told.fid < won.fid:
+        text = f"its fid of {told.fid:.4g} was the lowest, but trial {won.number} won the finals"
     outside = _outside(case)
     return Reason("merit", text, "move " + ", ".join(outside[:3]) if outside else "")
 

@@ -50,17 +50,36 @@ def follow(address: str, job: str, write: Callable[[str], None]) -> int:
 
     A connection that breaks (a tunnel) is made again; nothing is written twice.
     """
-    client, written = _client(address), 0
+    client, log = _client(address), Log(write)
     while True:
         with contextlib.suppress(Exception):  # whatever broke: the job's state decides whether to go on
-            written = asyncio.run(_tail(client, job, written, write))
+            asyncio.run(_tail(client, job, log))
         found = _patiently(lambda: client.get_job_info(job))
         if found.status.value in OVER:
             break
         time.sleep(1.0)
-    text = _patiently(lambda: client.get_job_logs(job))
-    write(text[written:])
+    log.begin()
+    log.add(_patiently(lambda: client.get_job_logs(job)))
     return exit_code(found)
+
+
+class Log:
+    """A text that is heard from its beginning again and again, and written once."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write, self._written, self._heard = write, 0, 0
+
+    def begin(self) -> None:
+        """What comes now is the text from its beginning."""
+        self._heard = 0
+
+    def add(self, text: str) -> None:
+        """The next piece of it; what was written before is left out."""
+        new = text[max(0, self._written - self._heard) :]
+        self._heard += len(text)
+        if new:
+            self._write(new)
+            self._written = self._heard
 
 
 def exit_code(job: Any) -> int:
@@ -125,16 +144,10 @@ def _found(client: Any, job: str) -> Any:
         ) from error
 
 
-async def _tail(client: Any, job: str, written: int, write: Callable[[str], None]) -> int:
-    """Write what comes after the first `written` characters; returns how many there are then."""
-    heard = 0
+async def _tail(client: Any, job: str, log: Log) -> None:
+    log.begin()
     async for text in client.tail_job_logs(job):
-        new = text[max(0, written - heard) :]
-        heard += len(text)
-        if new:
-            write(new)
-            written = max(written, heard)
-    return written
+        log.add(text)
 
 
 def _patiently(ask: Callable[[], Any], tries: int = 30) -> Any:

@@ -24,6 +24,13 @@ _RAYCLUSTER_KEYS = frozenset(
     | {"headGroupSpec", "headServiceAnnotations", "historyServerOptions", "managedBy", "networkPolicy"}
     | {"rayVersion", "suspend", "tlsOptions", "upgradeStrategy", "workerGroupSpecs"}
 )
+_GROUP_KEYS = frozenset({"labels", "rayStartParams", "resources", "template"})
+_HEAD_KEYS = _GROUP_KEYS | {"enableIngress", "headService", "serviceType"}
+_WORKER_KEYS = _GROUP_KEYS | {
+    *("groupName", "idleTimeoutSeconds", "maxReplicas", "minReplicas", "numOfHosts", "replicas"),
+    *("scaleStrategy", "suspend"),
+}
+_COUNTS = ("activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
 _SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 
 
@@ -60,6 +67,8 @@ def _check_rayjob(job: Mapping[str, Any]) -> list[str]:
             seen=mode,
             fix=nearest(str(mode), _SUBMISSION_MODES),
         )
+    for key in _COUNTS:
+        _whole(f"{name}.spec.{key}", spec.get(key, 0))
     if not spec.get("entrypoint") and mode != "InteractiveMode":
         raise ConfigError(f"{name}.spec has an entrypoint", seen="none", fix="entrypoint: gansweep run ...")
     notes = [f"rayjob {name}: keys and {mode} known to KubeRay v1.6"]
@@ -68,7 +77,9 @@ def _check_rayjob(job: Mapping[str, Any]) -> list[str]:
 
 def _check_raycluster(name: str, cluster: object) -> list[str]:
     spec = _keys(f"{name}.spec.rayClusterSpec", cluster, _RAYCLUSTER_KEYS)
+    _check_group(f"{name}: head", spec.get("headGroupSpec"), _HEAD_KEYS)
     for group in spec.get("workerGroupSpecs") or []:
+        _check_group(f"{name}: worker group", group, _WORKER_KEYS)
         low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
         if not 0 <= low <= group.get("replicas", low) <= high:
             raise ConfigError(
@@ -79,6 +90,27 @@ def _check_raycluster(name: str, cluster: object) -> list[str]:
     if (spec.get("authOptions") or {}).get("mode") != "token":
         return [f"warning: {name}: no authOptions.mode token: any pod that reaches Ray can run code"]
     return [f"auth: {name} starts with authOptions.mode token"]
+
+
+def _check_group(where: str, group: object, known: Iterable[str]) -> None:
+    """Keys of a group, and its GPUs: Kubernetes lends whole ones, and asks for as many as the limit says."""
+    spec = _keys(where, group, known)
+    pod = (spec.get("template") or {}).get("spec") or {}
+    for container in pod.get("containers") or []:
+        for amounts in (container.get("resources") or {}).values():
+            for resource, amount in (amounts if isinstance(amounts, dict) else {}).items():
+                if resource.endswith("/gpu"):
+                    _whole(f"{where}: {resource} of {container.get('name')}", amount)
+
+
+def _whole(what: str, value: object) -> None:
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal():
+        raise ConfigError(
+            f"{what} is a whole number from 0",
+            seen=value,
+            fix="share a GPU with --gpus-per-trial" if "/gpu" in what else "correct it",
+        )
 
 
 def _keys(where: str, value: object, known: Iterable[str]) -> dict[str, Any]:

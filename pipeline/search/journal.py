@@ -16,7 +16,7 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline.files import Space
+from pipeline.files import DiskSpace
 
 _LOCK = ".lock"
 _BLOCK = 65_536
@@ -30,7 +30,7 @@ class Journal(JournalFileBackend):
         mend(path)
         super().__init__(str(path))
         self._path = path
-        self._space = Space("the search is remembered in memory", say)
+        self._space = DiskSpace("the search is remembered in memory", say)
         self._held: list[dict[str, Any]] = []
         self._written = 0
 

@@ -29,8 +29,9 @@ from pipeline.sweep.checks import (
     on_images,
     possible,
 )
-from pipeline.sweep.cluster import estimate, work
+from pipeline.sweep.cluster import try_largest, work
 from pipeline.sweep.connect import connected
+from pipeline.sweep.disk import disk_needed
 from pipeline.sweep.finale import close, finish
 from pipeline.sweep.lock import held
 from pipeline.sweep.request import Outcome, Request
@@ -87,7 +88,7 @@ def _run(request: Request) -> Outcome:
         refuse_other_data(stored, facts)
     plan = _plan(request, dataset, evaluator, uri)
     if request.dry_run:
-        plan += estimate(request, dataset, evaluator) if request.measure else ()
+        plan += try_largest(request, dataset, evaluator) if request.measure else ()
         return Outcome("planned", paths.root, {}, uri, plan)
     before = read_summary(paths.summary)
     over = before.get("state") == "finished" and not _unregistered(before, request)
@@ -170,12 +171,14 @@ def _plan(
     budget = f"{config.trials} trials of at most {full.kimg} kimg"
     budget += f", {config.time_budget_sec:g} s" if config.time_budget_sec else ""
     size = f"{dataset.size}x{dataset.size}x{dataset.channels}"
+    shape = networks.ImageShape(dataset.size, dataset.channels, len(dataset.classes))
     return (
         ("sweep", str(request.paths.root)),
         ("images", f"{len(dataset.train)} + {len(dataset.held)} held out, {size}{labels}"),
         ("space", f"{config.space} ({len(request.space.search)} searched, hash {request.space.hash})"),
         ("search", f"{config.sampler} + {config.pruner}, {budget}"),
         ("fid", f"{evaluator.extractor_name}, {evaluator.samples} samples, evaluator {evaluator.hash}"),
+        ("disk", disk_needed(request.space, config, shape)),
         ("tracking", redact(uri)),
         ("registers", request.register or "nothing"),
     )

@@ -41,7 +41,7 @@ QUIET = {
 }
 
 
-def estimate(request: Request, dataset: Dataset, evaluator: fid.Evaluator) -> tuple[tuple[str, str], ...]:
+def try_largest(request: Request, dataset: Dataset, evaluator: fid.Evaluator) -> tuple[tuple[str, str], ...]:
     """What a dry run tells after measuring the largest trial; nothing is kept."""
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     with _ray(request.config.address):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 import time
 from collections import Counter
@@ -184,6 +185,8 @@ class Shipper:
         """Connect, and make sure of the sweep's own run; a store that lost it gets everything again."""
         from mlflow import MlflowClient
 
+        # It prints the traceback of what it raises (an sqlite store on a full disk); we have the error.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         make_folder(self._uri)
         self._client = MlflowClient(self._uri, self._uri)
         self._experiment_id = ensure_experiment(self._client, self._experiment, self._artifact_location)

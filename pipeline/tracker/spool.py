@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import Space, append_bytes
+from pipeline.files import DiskSpace, append_bytes
 from pipeline.records import TrialRecord
 
 Event = dict[str, Any]
@@ -48,7 +48,7 @@ class Spool:
         self._seen: set[tuple[object, ...]] = set()
         self._status: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._space = Space("what MLflow is to know waits in memory", say)
+        self._space = DiskSpace("what MLflow is to know waits in memory", say)
         self._held: list[bytes] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
