@@ -53,12 +53,15 @@ SCHEMA = _object(
     name=_TEXT,
     state={"enum": ["running", "finished", "interrupted", "failed"]},
     reason=_TEXT,
-    **dict.fromkeys(("wall_seconds", "kimg_total", "time_budget_sec", "images_per_sec"), _NUMBER),
+    **dict.fromkeys(
+        ("wall_seconds", "kimg_total", "time_budget_sec", "images_per_sec", "disk_bytes"), _NUMBER
+    ),
     trials_asked=_COUNT,
     trials=_object(" ".join(_STATES), **dict.fromkeys(_STATES, _COUNT)),
     best={"anyOf": [_BEST, {"type": "null"}]},
     leaderboard=_list(_LEADER),
     running=_list(_RUNNING),
+    failures=_list(_object("trial kind text", trial=_COUNT, kind=_TEXT, text=_TEXT, kimg=_COUNT)),
     finalists=_list(_FINALIST),
     evaluator=_object("", extractor=_TEXT, hash=_TEXT, samples=_COUNT),
     registered={"anyOf": [_REGISTERED, {"type": "null"}]},

@@ -35,9 +35,7 @@ def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: i
     number, said, here = asked["number"], list[str](), ray.get_runtime_context().get_node_id()
     try:
         dataset, evaluator = borrow(lent)
-        config = TrialConfig.from_dict(
-            {**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)}
-        )
+        config = TrialConfig.from_dict({**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)})
         paths = SweepPaths(Path(root))
         use_code(paths.code)
         trial = run(

@@ -99,7 +99,7 @@ def test_a_submitted_sweep_ends_with_a_registered_version(
 ) -> None:
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert submitted.stdout.startswith("mine-")
-    assert "2 trials at a time" in submitted.stderr
+    assert "trials at a time: 2" in submitted.stderr
     summary = _summary(site)
     assert summary["state"] == "finished"
     assert summary["trials"] == {"complete": summary["trials"]["complete"], "failed": 0, "running": 0} | {

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 Config = type[TrialConfig] | type[SweepConfig]
 Field = dataclasses.Field[Any]
 
-FREE_TEXT = {"name", "data", "space", "extractor", "extractor_weights", "address"}
+FREE_TEXT = {"name", "data", "space", "extractor", "extractor_weights", "address", "price", "require"}
 
 
 def knobs(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:

@@ -187,7 +187,7 @@ def test_trials_at_a_time_follow_the_nodes(monkeypatch: pytest.MonkeyPatch) -> N
         nodes[:] = [{"CPU": 2.0}] * count
         follow.on_step_begin(1, [])
         assert searcher.max_concurrent == limit
-    assert said[0] == "4 trials at a time instead of 2 (2 nodes: 2 CPU, 0 GPU; 2 CPU, 0 GPU)"
+    assert said[0] == "trials at a time: 4 instead of 2 (2 nodes: 2 CPU, 0 GPU; 2 CPU, 0 GPU)"
 
 
 def test_a_machine_alone_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

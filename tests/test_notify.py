@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.submitting import package_of
 from pipeline.errors import ConfigError
 from pipeline.notify import Notifier, check
 from pipeline.search import Entry
@@ -103,6 +104,13 @@ def test_an_address_that_fails_is_one_warning_without_the_token(
 def test_other_addresses_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(ConfigError, match="--notify is an http or https address") as caught:
         check(url)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("typed", [["--notify", "https://host/" + TOKEN], ["--notify=https://host/" + TOKEN]])
+def test_an_address_does_not_travel_with_a_job(typed: list[str]) -> None:
+    with pytest.raises(ConfigError, match="no address to notify travels with a job") as caught:
+        package_of(typed)
     assert TOKEN not in str(caught.value)
 
 

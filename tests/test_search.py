@@ -351,7 +351,7 @@ def test_a_hang_is_a_silence_longer_than_its_bound(tmp_path: Path) -> None:
     watch = Watch(book, lambda: now)
     book.ask()
     assert watch.silent([0]) == []
-    now = 3599.0  # the first tick of all: nothing is known of their length
+    now = 7199.0  # the first tick of all: nothing is known of their length
     assert watch.silent([0]) == []
     book.report(record(0, 1, 9.0, train_seconds=50.0, eval_seconds=10.0))
     assert watch.silent([0]) == []
@@ -386,7 +386,7 @@ def test_what_waits_for_a_machine_does_not_hang(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "bound"), [((), 3600.0), ((1.0, 2.0), 600.0), ((40.0, 10.0, 50.0), 1000.0)]
+    ("seconds", "bound"), [((), 7200.0), ((1.0, 2.0), 600.0), ((40.0, 10.0, 50.0), 1000.0)]
 )
 def test_the_bound_follows_the_longest_tick(tmp_path: Path, seconds: tuple[float, ...], bound: float) -> None:
     book = ledger(tmp_path)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults.result import Result, wait_for
-from faults.sweeps import START_SEC, Sweep, check_memory
+from faults.sweeps import COMMAND, START_SEC, Sweep, check_memory
 from pipeline.files import read_json
 
 AWAY_SEC = 60.0
@@ -82,6 +82,10 @@ def tracker(folder: Path, times: int, rng: random.Random, away_sec: float = AWAY
                 wait_for(lambda b=back: _shipped(sweep) >= b or sweep.over, 120.0, "MLflow caught up")
             )
         result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
+        command = [*COMMAND, "sync", str(sweep.paths.root), "--tracking-uri", server.uri]
+        synced = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        result.expect(synced.returncode == 0, f"sync: {synced.stderr[-300:]}")
+        result.notes.append(synced.stdout.strip())
         check_memory(result, sweep, 1, server.uri)
     finally:
         server.kill()

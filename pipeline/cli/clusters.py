@@ -9,6 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.terminal import err_console, out_console
@@ -79,8 +80,8 @@ def status(
     there = jobs.address_of(address)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for row in jobs.described(there, job).items() if job else jobs.listed(there):
-        table.add_row(*row)
-    out_console.print(table)
+        table.add_row(*map(escape, row))
+    out_console.print(table if table.rows else "no jobs yet: gansweep submit starts one")
     if job and follow:
         sys.exit(_follow(there, job))
 

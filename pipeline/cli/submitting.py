@@ -43,6 +43,12 @@ def package_of(typed: Sequence[str], folder: Path | None = None) -> tuple[Packag
                 seen=f"one in {flag} or its variable",
                 fix=f"give the address without it, and {variables} to the shell that starts Ray on the head",
             )
+    if any(part.split("=")[0] == "--notify" for part in typed):
+        raise ConfigError(
+            "no address to notify travels with a job, whose command Ray shows and keeps",
+            seen="--notify",
+            fix="export GANSWEEP_NOTIFY in the shell that starts Ray on the head",
+        )
     request = request_of({**given, "address": "auto"})
     check_scheme(request.out)
     space = spaces.find(given["space"])

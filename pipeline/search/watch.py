@@ -3,7 +3,7 @@
 Owns: the bound. Refuses: ending a worker (Ray's door does).
 
 A trial may take `PATIENCE` times as long to its next report as its longest tick so far, and ten minutes at
-least; before its first tick the longest of any trial counts, and an hour before there is any. The bound can
+least; before its first tick the longest of any trial counts, and two hours before there is any. The bound can
 be given instead (`hang_after_sec`); a worker has two minutes to begin with in any case.
 """
 
@@ -18,7 +18,7 @@ from pipeline.search.ledger import Entry, Ledger
 
 PATIENCE = 20.0
 LEAST_SEC = 600.0
-FIRST_SEC = 3600.0
+FIRST_SEC = 7200.0
 STARTING_SEC = 120.0
 """For the start of a process, its imports and its images; a loaded machine takes its time."""
 _PERIOD_SEC = 1.0

@@ -49,7 +49,7 @@ def check_cluster(request: Request) -> None:
         return
     cluster = look()
     share = share_of(request.config, cluster)
-    request.say(f"cluster: {cluster}; {share.concurrency} trials at a time, each {share}")
+    request.say(f"cluster: {cluster}; trials at a time: {share.concurrency}, each {share}")
     if not cluster.holds(share.bundle):
         request.say("no node holds a trial yet: waiting for the autoscaler to add one")
     check_nodes(request.paths.root.parent, request.say)

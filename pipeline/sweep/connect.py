@@ -175,8 +175,11 @@ def unwritable(folder: Path, error: OSError) -> SweepError:
 def _ask_nodes(mark: Path) -> list[dict[str, Any]]:
     """The answers of all nodes but those that take longer than `PROBE_SEC` (a machine still starting)."""
     import ray
+    from ray import cloudpickle
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    # The function itself is sent: by its name, each node would import all that a sweep needs, torch first.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     here, task, began = str(Path(pipeline.__file__).resolve().parents[1]), ray.remote(_answer), time.time()
     asked = [
         task.options(
@@ -187,6 +190,7 @@ def _ask_nodes(mark: Path) -> list[dict[str, Any]]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_SEC)
     return [{**_got(ray, work), "began": began, "ended": time.time()} for work in done]
 

@@ -45,7 +45,7 @@ class Elastic(Callback):  # type: ignore[misc]
         cluster = look()
         fits = concurrency(self._plan, self._share, cluster)
         if fits != self._searcher.max_concurrent:
-            self._say(f"{fits} trials at a time instead of {self._searcher.max_concurrent} ({cluster})")
+            self._say(f"trials at a time: {fits} instead of {self._searcher.max_concurrent} ({cluster})")
             self._searcher.max_concurrent = fits
 
     def __getstate__(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def rows(
     share = packed(request, cluster, lent)
     full = largest(request.space)
     found = measured(request, lent, share)
-    told = [("resources", f"{share.concurrency} trials at a time, each {share}; {cluster}")]
+    told = [("resources", f"trials at a time: {share.concurrency}, each {share}; {cluster}")]
     if found is None:
         return [*told, ("measured", f"nothing: no machine was free for a trial within {WAIT_SEC:g} s")]
     one = found.trial_seconds(full) / 3600

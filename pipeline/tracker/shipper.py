@@ -163,9 +163,17 @@ class Shipper:
             self._hurry.clear()
 
     def _pump(self) -> None:
-        """Ship all that stands in the spool: events first, then the files, which may be slow."""
+        """Ship all that stands in the spool: events first, and again after each file, which may be slow."""
         if not self._ready:
             self._open()
+        self._ship_events()
+        while self._progress.artifacts and not self._stop.is_set():
+            self._upload(self._progress.artifacts[0])
+            del self._progress.artifacts[0]
+            self._progress.write(self._saved)
+            self._ship_events()
+
+    def _ship_events(self) -> None:
         begin = self._progress.offset
         for end, event in read_events(self._spool.path, begin):
             if self._stop.is_set():
@@ -173,12 +181,6 @@ class Shipper:
             self._ship(event, begin)
             self._progress.offset, begin = end, end
             self._progress.events += 1
-            self._progress.write(self._saved)
-        for offset in list(self._progress.artifacts):
-            if self._stop.is_set():
-                return
-            self._upload(offset)
-            self._progress.artifacts.remove(offset)
             self._progress.write(self._saved)
 
     def _open(self) -> None:
