@@ -4,25 +4,32 @@ The records are made up (24 ticks each, grids of 50 images of 32 x 32 in colour 
 reading, drawing, encoding and writing are the real thing.
 
     python benchmarks/report.py [--trials 200] [--keep DIR]
+    python benchmarks/report.py --beside     # what it costs trials that train on all cores meanwhile
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from pipeline import report, spaces
-from pipeline.config import SweepPaths
+from pipeline import data, report, spaces
+from pipeline.config import SweepPaths, TrialConfig
 from pipeline.explain.region import value_at
+from pipeline.process import prepare_process
 from pipeline.records import METRICS, TrialRecord
+from pipeline.trainer import Trainer
 
 TICKS, FULL, SIDE = 24, 240, 32
 
@@ -31,7 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--keep", type=Path, help="keep the sweep and its report there")
+    parser.add_argument("--beside", action="store_true", help="training speed with a report and without")
     asked = parser.parse_args()
+    if asked.beside:
+        beside(asked.trials)
+        return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as scratch:
@@ -42,6 +53,55 @@ def main() -> None:
         wall, cpu = time.perf_counter() - begun, time.process_time() - worked
         size = path.stat().st_size / 1e6
         print(f"{asked.trials} trials: {wall:.1f} s ({cpu:.1f} s of one core), {size:.2f} MB")
+
+
+def beside(trials: int, seconds: float = 15.0, rounds: int = 4) -> None:
+    """A trial's training on every core, in turns alone and beside `gansweep report` of a running sweep."""
+    cores = multiprocessing.cpu_count()
+    context = multiprocessing.get_context("spawn")
+    shown = [context.Value("q", 0) for _ in range(cores)]
+    workers = [context.Process(target=train, args=(count,), daemon=True) for count in shown]
+    images = {False: 0, True: 0}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "sweep"
+        make_sweep(root, trials, np.random.default_rng(0))
+        summary = SweepPaths(root).summary
+        summary.write_text(summary.read_text().replace('"finished"', '"running"', 1))
+        for worker in workers:
+            worker.start()
+        while not all(count.value for count in shown):
+            time.sleep(0.1)
+        for turn in range(2 * rounds):
+            report_runs = bool(turn % 2)
+            process = None
+            before, end = sum(count.value for count in shown), time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                if report_runs and (process is None or process.poll() is not None):
+                    command = [sys.executable, "-m", "pipeline", "report", str(root)]
+                    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+                time.sleep(0.05)
+            images[report_runs] += sum(count.value for count in shown) - before
+            if process is not None:
+                process.kill()
+                process.wait()
+        for worker in workers:
+            worker.terminate()
+    alone, with_report = (images[key] / seconds / rounds for key in (False, True))
+    print(
+        f"{cores} cores training: {alone:.0f} images/s alone, {with_report:.0f} beside a report being written"
+    )
+    print(f"ratio {with_report / alone:.3f} (at least 0.97)")
+
+
+def train(count: Any) -> None:
+    """Train for ever on one thread, counting images."""
+    prepare_process(1)
+    dataset = data.load("digits")
+    config = TrialConfig(width_g=32, width_d=32, kimg=10**6)
+    trainer = Trainer(config, torch.from_numpy(dataset.train), None, 0)
+    while True:
+        trainer.advance(trainer.nimg // 1000 + 1)
+        count.value = trainer.nimg
 
 
 def make_sweep(root: Path, count: int, rng: np.random.Generator) -> None:

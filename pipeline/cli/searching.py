@@ -145,7 +145,7 @@ def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep
         )
     leaderboard(summary)
     if summary["state"] == "running":
-        os.nice(10)  # its trials come first
+        os.nice(15)  # its trials come first
     out_console.print(f"report: {reports.build(sweep_dir)}")
 
 
