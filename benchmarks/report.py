@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,8 +56,8 @@ def main() -> None:
         print(f"{asked.trials} trials: {wall:.1f} s ({cpu:.1f} s of one core), {size:.2f} MB")
 
 
-def beside(trials: int, seconds: float = 15.0, rounds: int = 4) -> None:
-    """A trial's training on every core, in turns alone and beside `gansweep report` of a running sweep."""
+def beside(trials: int, seconds: float = 8.0, rounds: int = 8) -> None:
+    """A trial trains on every core, in turns alone (the report is halted) and beside `gansweep report`."""
     cores = multiprocessing.cpu_count()
     context = multiprocessing.get_context("spawn")
     shown = [context.Value("q", 0) for _ in range(cores)]
@@ -71,19 +72,17 @@ def beside(trials: int, seconds: float = 15.0, rounds: int = 4) -> None:
             worker.start()
         while not all(count.value for count in shown):
             time.sleep(0.1)
+        command = [sys.executable, "-m", "pipeline", "report", str(root)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         for turn in range(2 * rounds):
             report_runs = bool(turn % 2)
-            process = None
-            before, end = sum(count.value for count in shown), time.perf_counter() + seconds
-            while time.perf_counter() < end:
-                if report_runs and (process is None or process.poll() is not None):
-                    command = [sys.executable, "-m", "pipeline", "report", str(root)]
-                    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-                time.sleep(0.05)
+            if process.poll() is not None:
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            process.send_signal(signal.SIGCONT if report_runs else signal.SIGSTOP)
+            before = sum(count.value for count in shown)
+            time.sleep(seconds)
             images[report_runs] += sum(count.value for count in shown) - before
-            if process is not None:
-                process.kill()
-                process.wait()
+        process.kill()
         for worker in workers:
             worker.terminate()
     alone, with_report = (images[key] / seconds / rounds for key in (False, True))

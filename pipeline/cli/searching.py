@@ -133,6 +133,7 @@ def resume(
 
 def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")]) -> None:
     """Print the leaderboard of a sweep, running or finished, and write its report.html."""
+    os.nice(19)  # trials that run come first
     from pipeline import report as reports
     from pipeline.contract import read_summary
 
@@ -144,8 +145,6 @@ def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep
             fix="name the folder that `run` made",
         )
     leaderboard(summary)
-    if summary["state"] == "running":
-        os.nice(15)  # its trials come first
     out_console.print(f"report: {reports.build(sweep_dir)}")
 
 
