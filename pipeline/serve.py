@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -45,7 +45,14 @@ def application(generator: LoadedGenerator, name: str) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     lock = threading.Lock()  # a slider asks faster than a CPU draws: one at a time, in order
 
-    def drawn(n: int, seed: int, label: int, truncation: float, to: int, at: float) -> Images:
+    def drawn(
+        n: Count = 64,
+        seed: Seed = 0,
+        label: Label = -1,
+        truncation: Scale = 1.0,
+        to: Seed = 1,
+        at: Share = 0.0,
+    ) -> Images:
         most = min(MAX_IMAGES, MAX_BYTES // (generator.size**2 * generator.channels))
         if n > most:
             raise RegistryError(f"n is at most {most} here", seen=n, fix="use gansweep sample for more")
@@ -56,6 +63,8 @@ def application(generator: LoadedGenerator, name: str) -> FastAPI:
                 z = latent.slerp(z, generator.latents(n, to, chosen, truncation)[0], at)
             return generator.render(z, labels)
 
+    asked_for = Depends(drawn)  # the images of a request, by its query
+
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
         return _page(generator, name)
@@ -65,30 +74,15 @@ def application(generator: LoadedGenerator, name: str) -> FastAPI:
         return {"model": name, **_shape(generator), "facts": generator.facts}
 
     @app.get("/grid.png")
-    def grid(
-        n: Count = 64,
-        seed: Seed = 0,
-        label: Label = -1,
-        truncation: Scale = 1.0,
-        to: Seed = 1,
-        at: Share = 0.0,
-    ) -> Response:
+    def grid(images: Any = asked_for) -> Response:
         buffer = io.BytesIO()
-        images = drawn(n, seed, label, truncation, to, at)
-        grid_image(images, math.ceil(math.sqrt(n))).save(buffer, format="PNG", compress_level=1)
+        grid_image(images, math.ceil(math.sqrt(len(images)))).save(buffer, format="PNG", compress_level=1)
         return Response(buffer.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @app.get("/samples.npz")
-    def samples(
-        n: Count = 64,
-        seed: Seed = 0,
-        label: Label = -1,
-        truncation: Scale = 1.0,
-        to: Seed = 1,
-        at: Share = 0.0,
-    ) -> Response:
+    def samples(images: Any = asked_for) -> Response:
         buffer = io.BytesIO()
-        np.savez(buffer, images=drawn(n, seed, label, truncation, to, at))
+        np.savez(buffer, images=images)
         return Response(buffer.getvalue(), media_type="application/octet-stream")
 
     @app.exception_handler(RegistryError)

@@ -89,7 +89,8 @@ class Trainer:
             if not now.skip_d:
                 self.D.requires_grad_(True)
                 self.opt_d.zero_grad(set_to_none=True)
-                due = now.gamma > 0 and self.d_steps % config.penalty_interval == 0
+                penalised = config.penalty != "none" and now.gamma > 0
+                due = penalised and self.d_steps % config.penalty_interval == 0
                 at_real, at_fake = JUDGED.get(config.penalty, (False, False)) if due else (False, False)
                 for real, labels in shown:
                     # Show D the reals and as many fakes; G, if it plays next, learns from the same ones.
@@ -103,7 +104,7 @@ class Trainer:
                     total = loss_d
 
                     # Keep D smooth where it looks: every k-th step with k times the weight.
-                    if due and config.penalty != "none":
+                    if due:
                         slope = self._slope(real, fake, labels, torch.cat([scores_real, scores_fake]))
                         total = loss_d + now.gamma * config.penalty_interval * slope
                         self.tally.add("penalty", slope)

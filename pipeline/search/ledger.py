@@ -112,6 +112,7 @@ class Ledger:
         self.gpus_per_trial = 0.0  # set once the cluster is known
         self.before_end: Callable[[Trial, Entry], None] = lambda trial, entry: None  # the last that it takes
         self._tally = _Tally()
+        self._full_kimg = space.config({}).kimg
         self._rates = budgets.prices(plan.price)
         self._trials: dict[int, Trial] = {}
         self._readopted: list[int] = []
@@ -172,7 +173,7 @@ class Ledger:
             return self._end(entry, "pruned", "diverged: a loss or a score is not finite")
         if self.plan.pruner != "none" and hopeless(entry.records):
             return self._end(entry, "pruned", f"hopeless: {record.verdict} and the fid stands still")
-        if record.kimg < self.space.config({}).kimg and trial.should_prune():
+        if record.kimg < self._full_kimg and trial.should_prune():
             return self._end(entry, "pruned", f"pruned by {self.plan.pruner} at {record.kimg} kimg")
         return False
 
