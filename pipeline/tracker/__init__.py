@@ -22,7 +22,8 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 from pipeline.tracker.origin import provenance  # noqa: E402
-from pipeline.tracker.shipper import Shipper, Status, unshipped  # noqa: E402
+from pipeline.tracker.progress import unshipped  # noqa: E402
+from pipeline.tracker.shipper import Shipper, Status  # noqa: E402
 from pipeline.tracker.spool import Spool, read_events  # noqa: E402
 from pipeline.tracker.store import (  # noqa: E402
     check_server,

@@ -1,4 +1,4 @@
-"""The thread that carries the spool to MLflow: one run per sweep, one per trial, one batch per record.
+"""The thread that carries the spool to MLflow: one run per sweep, one per trial, few calls for many records.
 
 Owns: run ids and their look-up, progress, retries. Refuses: letting an outage reach the search.
 
@@ -8,18 +8,18 @@ MLflow is imported inside functions: it takes two seconds, which the thread spen
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
+import itertools
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import write_text
-from pipeline.records import TrialRecord
+from pipeline.tracker.bundle import Bundle, bundle
+from pipeline.tracker.progress import Progress
 from pipeline.tracker.spool import Event, Spool, read_events
 from pipeline.tracker.store import ensure_experiment, first_line, make_folder, redact
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 POLL_SEC = 0.5
 BACKOFF_SEC = (1.0, 30.0)
+CHUNK = 200
+"""Events between two looks at `close`, and between two writings of the progress."""
+_TOLD = ("start", "record", "failure", "end", "finish")
 
 
 @dataclass(frozen=True)
@@ -42,42 +45,6 @@ class Status:
         text = "up to date" if self.behind == 0 else f"{self.behind} events behind"
         text += f", {self.refused} refused" if self.refused else ""
         return text + (f" ({self.error})" if self.error else "")
-
-
-@dataclass
-class _Progress:
-    """What has been shipped; lives in shipped.json and may lag behind, for shipping twice changes nothing."""
-
-    sweep: str
-    store: str
-    offset: int = 0
-    events: int = 0
-    refused: int = 0
-    parent: str = ""
-    described: bool = False
-    runs: dict[str, str] = field(default_factory=dict)
-    ended: list[str] = field(default_factory=list)
-    artifacts: list[int] = field(default_factory=list)  # where the lines begin, still to upload
-
-    @classmethod
-    def read(cls, path: Path, sweep: str, store: str, size: int) -> _Progress:
-        """The saved progress; a fresh one if it is of another sweep or store, damaged or absent."""
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            saved = cls(**json.loads(path.read_text(encoding="utf-8")))
-            if (saved.sweep, saved.store) == (sweep, store) and saved.offset <= size:
-                return saved
-        return cls(sweep, store)
-
-    def write(self, path: Path) -> None:
-        write_text(path, json.dumps(vars(self)))
-
-
-def unshipped(root: Path, spool: Spool, tracking_uri: str) -> Counter[str]:
-    """How many events of each kind in the spool of the sweep in `root` the store has not got yet."""
-    saved = _Progress.read(root / "shipped.json", spool.id, redact(tracking_uri), spool.path.stat().st_size)
-    kinds = Counter(event["event"] for _, event in read_events(spool.path, saved.offset) if event is not None)
-    kinds["artifact"] += len(saved.artifacts)
-    return +kinds
 
 
 class Shipper:
@@ -103,11 +70,10 @@ class Shipper:
         self._experiment, self._artifact_location = experiment, artifact_location
         self._tags, self._params = dict(parent_tags), dict(parent_params)
         self._saved = sweep_root / "shipped.json"
-        self._progress = _Progress.read(
-            self._saved, spool.id, redact(tracking_uri), spool.path.stat().st_size
-        )
+        self._progress = Progress.read(self._saved, spool.id, redact(tracking_uri), spool.path.stat().st_size)
         self._client: MlflowClient | None = None
         self._experiment_id = ""
+        self._tried = spool.path.stat().st_size  # what stands before may have been sent already
         self._ready, self._error = False, ""
         self._hurry, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-shipper", daemon=True)
@@ -156,6 +122,8 @@ class Shipper:
                 self._pump()
             except Exception as error:  # an outage has many types, and none may end the thread
                 self._error, self._client, self._ready = redact(first_line(error)), None, False
+                with contextlib.suppress(OSError):
+                    self._tried = self._spool.path.stat().st_size
                 delay = min(max(BACKOFF_SEC[0], 2 * delay), BACKOFF_SEC[1])
             else:
                 self._error, delay = "", 0.0
@@ -174,13 +142,15 @@ class Shipper:
             self._ship_events()
 
     def _ship_events(self) -> None:
-        begin = self._progress.offset
-        for end, event in read_events(self._spool.path, begin):
-            if self._stop.is_set():
+        while not self._stop.is_set():
+            begin = self._progress.offset
+            chunk = list(itertools.islice(read_events(self._spool.path, begin), CHUNK))
+            if not chunk:
                 return
-            self._ship(event, begin)
-            self._progress.offset, begin = end, end
-            self._progress.events += 1
+            ends = [end for end, _ in chunk]
+            self._ship(list(zip([begin, *ends[:-1]], (event for _, event in chunk), strict=True)))
+            self._progress.offset = ends[-1]
+            self._progress.events += len(chunk)
             self._progress.write(self._saved)
 
     def _open(self) -> None:
@@ -193,72 +163,62 @@ class Shipper:
         self._client = MlflowClient(self._uri, self._uri)
         self._experiment_id = ensure_experiment(self._client, self._experiment, self._artifact_location)
         if self._progress.parent and not self._exists(self._progress.parent):
-            self._progress = _Progress(self._progress.sweep, self._progress.store)
+            self._progress = Progress(self._progress.sweep, self._progress.store)
         if not self._progress.parent:
             self._progress.parent = self._find_or_create("", self._root.resolve().name, None)
         if not self._progress.described:
-            self._log(self._progress.parent, params=self._params)
-        self._log(self._progress.parent, tags=self._tags)
+            self._log(self._progress.parent, Bundle().add(params=self._params))
+        self._log(self._progress.parent, Bundle().add(tags=self._tags))
         self._progress.described = True
         self._progress.write(self._saved)
         self._ready = True
 
-    def _ship(self, event: Event | None, begin: int) -> None:
-        kinds: dict[str, Callable[[Event], None]] = {
-            "start": self._ship_start,
-            "record": self._ship_record,
-            "failure": self._ship_failure,
-            "end": self._ship_end,
-            "finish": self._ship_finish,
-        }
-        if event is None or event["event"] == "open":
-            return
-        if event["event"] == "artifact":
-            self._progress.artifacts.append(begin)
-        elif event["event"] in kinds:
-            self._or_refused(lambda: kinds[event["event"]](event))
+    def _ship(self, chunk: list[tuple[int, Event | None]]) -> None:
+        """Ship events and where each begins: those of one run in as few calls as may be.
 
-    def _or_refused(self, act: Callable[[], None]) -> None:
-        """Do it; what the store will never take is counted and left out, so that it blocks nothing."""
+        An error leaves all of them for another time: shipping twice changes nothing.
+        """
+        refused, files, waiting = 0, [], dict[str, list[Event]]()
+        for begin, event in chunk:
+            if event is None or event["event"] not in _TOLD:
+                files += [begin] if event is not None and event["event"] == "artifact" else []
+                continue
+            run = self._run_of(event, begin)
+            if run is None:
+                refused += 1
+                continue
+            waiting.setdefault(run, []).append(event)
+            if event["event"] in ("end", "finish"):
+                refused += self._tell(run, waiting.pop(run))
+                refused += not self._taken(self._terminate, run, event)
+        refused += sum(self._tell(run, events) for run, events in waiting.items())
+        self._progress.refused += refused
+        self._progress.artifacts += files
+
+    def _tell(self, run: str, events: list[Event]) -> int:
+        """Tell a run of these events; returns how many the store will never take."""
+        told: Bundle | None = None
+        with contextlib.suppress(ValueError):  # one of them is none of ours
+            told = bundle(events)
+        if told is not None and self._taken(self._log, run, told):
+            return 0
+        return 1 if len(events) == 1 else sum(self._tell(run, [event]) for event in events)
+
+    def _log(self, run: str, told: Bundle) -> None:
+        for call in told.calls():
+            self._mlflow.log_batch(run, **call)
+
+    def _taken(self, act: Callable[..., object], *given: object) -> bool:
+        """Do it; False for what the store will never take, so that it blocks nothing."""
         from mlflow.exceptions import MlflowException
 
         try:
-            act()
+            act(*given)
         except MlflowException as error:
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
                 raise
-            self._progress.refused += 1
-
-    def _ship_start(self, event: Event) -> None:
-        run = self._trial_run(event)
-        self._log(run, params=event.get("params", {}))
-
-    def _ship_record(self, event: Event) -> None:
-        record = TrialRecord.from_dict(event["record"])
-        self._log(
-            self._trial_run(event),
-            metrics=record.metrics(),
-            tags={"gansweep.verdict": record.verdict},
-            time_ms=event["time_ms"],
-            step=record.kimg,
-        )
-
-    def _ship_failure(self, event: Event) -> None:
-        self._log(self._trial_run(event), tags={f"gansweep.failure.{event['index']}": event["text"]})
-
-    def _ship_end(self, event: Event) -> None:
-        run = self._trial_run(event)
-        self._log(run, tags={"gansweep.cause": event["cause"]} if event.get("cause") else {})
-        self._terminate(run, event)
-
-    def _ship_finish(self, event: Event) -> None:
-        self._log(
-            self._progress.parent,
-            metrics=event.get("metrics", {}),
-            tags=event.get("tags", {}),
-            time_ms=event["time_ms"],
-        )
-        self._terminate(self._progress.parent, event)
+            return False
+        return True
 
     def _upload(self, offset: int) -> None:
         _, event = next(read_events(self._spool.path, offset))
@@ -266,9 +226,10 @@ class Shipper:
         if event is None or not path.exists():  # deleted meanwhile: nothing will bring it back
             self._progress.refused += 1
             return
-        run = self._progress.parent if event["trial"] is None else self._trial_run(event)
+        run = self._progress.parent if event["trial"] is None else self._run_of(event)
         send = self._mlflow.log_artifacts if path.is_dir() else self._mlflow.log_artifact
-        self._or_refused(lambda: send(run, str(path), event.get("artifact_dir") or None))
+        if run is not None:
+            self._taken(send, run, str(path), event.get("artifact_dir") or None)
 
     # Runs
 
@@ -289,25 +250,37 @@ class Shipper:
             return False
         return True
 
-    def _trial_run(self, event: Event) -> str:
-        """The run of the event's trial, made where there is none, opened again where it had ended."""
+    def _run_of(self, event: Event, begin: int = 0) -> str | None:
+        """The run that an event is of, None where the store will never have it.
+
+        One that had ended is opened again. begin: where the event stands in the spool.
+        """
+        progress = self._progress
+        if event["event"] == "finish":
+            return progress.parent
         number = str(event["trial"])
-        if number not in self._progress.runs:
+        if number not in progress.runs:
             name = event.get("name") or f"trial-{int(number):04d}"
-            self._progress.runs[number] = self._find_or_create(number, name, event["time_ms"])
-            self._progress.write(self._saved)
-        run = self._progress.runs[number]
+            made = functools.partial(
+                self._find_or_create, number, name, event["time_ms"], begin < self._tried
+            )
+            if not self._taken(lambda: progress.runs.update({number: made()})):
+                return None
+        run = progress.runs[number]
         if event["event"] in ("start", "record"):
-            for again in {run, self._progress.parent} & set(self._progress.ended):
-                self._mlflow.update_run(again, status="RUNNING")
-                self._progress.ended.remove(again)
+            for again in (run, progress.parent):
+                if again in progress.ended and self._taken(self._reopen, again):
+                    del progress.ended[again]
         return run
 
-    def _find_or_create(self, trial: str, name: str, time_ms: int | None) -> str:
+    def _reopen(self, run: str) -> None:
+        self._mlflow.update_run(run, status="RUNNING")
+
+    def _find_or_create(self, trial: str, name: str, time_ms: int | None, look: bool = True) -> str:
         """Look before creating: a request that timed out, or a kill before shipped.json, may have made it."""
         tags = {"gansweep.sweep": self._spool.id, "gansweep.trial": trial or "none"}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._mlflow.search_runs([self._experiment_id], query, max_results=1)
+        found = self._mlflow.search_runs([self._experiment_id], query, max_results=1) if look else []
         if found:
             return str(found[0].info.run_id)
         if trial:
@@ -315,28 +288,6 @@ class Shipper:
         run = self._mlflow.create_run(self._experiment_id, start_time=time_ms, tags=tags, run_name=name)
         return str(run.info.run_id)
 
-    def _log(
-        self,
-        run: str,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, str] | None = None,
-        time_ms: int = 0,
-        step: int = 0,
-    ) -> None:
-        """One `log_batch` (100 params are its limit). The event's time makes a repetition harmless."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        rows = [Metric(key, float(value), time_ms, step) for key, value in (metrics or {}).items()]
-        marks = [RunTag(key, str(value)[:5000]) for key, value in (tags or {}).items()]
-        given = [Param(key, str(value)[:6000]) for key, value in (params or {}).items()]
-        if rows or marks:
-            self._mlflow.log_batch(run, metrics=rows, tags=marks)
-        for first in range(0, len(given), 100):
-            self._mlflow.log_batch(run, params=given[first : first + 100])
-
     def _terminate(self, run: str, event: Event) -> None:
         self._mlflow.set_terminated(run, event["status"], event["time_ms"])
-        if run not in self._progress.ended:
-            self._progress.ended.append(run)
+        self._progress.ended[run] = event["status"]
