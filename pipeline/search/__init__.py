@@ -13,10 +13,18 @@ NaN policy: an objective is always finite (`pipeline.records`), so none is lost 
 """
 
 from pipeline.search.ledger import STATES, Entry, Ledger, Listener, rank
-from pipeline.search.on_ray import StudyCallback, StudyScheduler, StudySearcher, StudyStopper
+from pipeline.search.on_ray import (
+    GONE,
+    StudyCallback,
+    StudyScheduler,
+    StudySearcher,
+    StudyStopper,
+    cause_of,
+)
 from pipeline.search.study import draw, make_pruner, make_sampler, open_study
 
 __all__ = [
+    "GONE",
     "STATES",
     "Entry",
     "Ledger",
@@ -25,6 +33,7 @@ __all__ = [
     "StudyScheduler",
     "StudySearcher",
     "StudyStopper",
+    "cause_of",
     "draw",
     "make_pruner",
     "make_sampler",

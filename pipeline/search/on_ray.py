@@ -13,11 +13,15 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.notice import LEAVING
 from pipeline.search.ledger import Ledger
 from pipeline.search.watch import Watch
 
 _MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "running low on memory")
 """What torch, Python and Ray's memory monitor write where there was too little of it."""
+
+GONE = "machine gone"
+"""The kind of an end that is no failure: the trial left a machine that is about to be taken away."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -73,13 +77,15 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         if "record" not in result:  # Ray repeats the last result when a trial returns
             return TrialScheduler.CONTINUE  # type: ignore[no-any-return]
         for text in result.get("said", ()):
-            self._ledger.note(number, "disk full" if "disk" in text else "damaged checkpoint", text)
+            self._ledger.note(number, _kind(text), text)
         stop = self._ledger.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Ray calls this at every failure, not only at the last: the searcher hears of that one."""
-        self._ledger.stumble(trial.config["number"], *cause_of(trial.error_file))
+        kind, text = cause_of(trial.error_file)
+        if kind != GONE:
+            self._ledger.stumble(trial.config["number"], kind, text)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -129,9 +135,18 @@ def cause_of(error_file: str | None) -> tuple[str, str]:
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     if not lines:
         return "worker killed", "its process is gone"
+    if LEAVING in lines[-1]:
+        return GONE, LEAVING
     if any(mark in text for mark in _MEMORY):
         return "out of memory", next(line for line in lines if any(mark in line for mark in _MEMORY))
     _, died, detail = lines[-1].partition("Worker exit detail: ")
     if died or any("actor died" in line or "is unavailable" in line for line in lines):
         return "worker killed", detail.partition(" Some common causes")[0] or lines[-1]
     return "exception", lines[-1]
+
+
+def _kind(said: str) -> str:
+    """What a trial that goes on tells of."""
+    if "://" in said:
+        return "store away"
+    return "disk full" if "disk" in said else "damaged checkpoint"
