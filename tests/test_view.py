@@ -37,6 +37,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "kimg_total": 120,
         "images_per_sec": 2500.0,
         "wall_seconds": 100.0,
+        "disk_bytes": 4_200_000,
     }
     return {**content, **changes}
 
@@ -117,7 +118,7 @@ def test_a_block_tells_the_course_who_runs_who_ended_and_the_cost(sweep: SweepPa
     assert lines[5].split()[0] == "5"
     assert lines[5].split()[2:] == ["10/40", "10.00", "0.01", "D", "ahead", "healthy"]
     assert lines[6] == "trial 0 pruned with fid 40, healthy: by asha"
-    assert lines[7] == "cost so far: 30 kimg, 2:06 of trial time"
+    assert lines[7] == "cost so far: 30 kimg, 2:06 of trial time, 4.2 MB on disk"
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])

@@ -20,6 +20,8 @@ from faults.sweeps import COMMAND, START_SEC, Sweep, check_memory
 from pipeline.files import read_json
 
 AWAY_SEC = 60.0
+SLOWER = 0.05
+"""By how much training may slow down while the server is away; holds on an idle machine."""
 
 
 class Server:
@@ -92,6 +94,7 @@ def tracker(folder: Path, times: int, rng: random.Random, away_sec: float = AWAY
     if up and down:
         ratio = statistics.median(down) / statistics.median(up)
         result.notes.append(f"images/s while away: {ratio:.2f} of before ({len(down)} ticks)")
+        result.expect(ratio >= 1 - SLOWER, f"training slowed down to {ratio:.2f}")
     return result
 
 

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.files import readable
 from pipeline.view.pulse import Beat, Pulse
 
 _SHOWN = 12
@@ -83,8 +84,9 @@ def block(
     gpus = summary.get("gpu_hours")
     cost = f"cost so far: {pulse.kimg} kimg, {clock(pulse.seconds)} of trial time"
     cost += f", {gpus:.2f} GPU-hours" if gpus else ""
-    price = summary.get("cost")
-    parts.append(_cut(cost + (f", {price:.2f} to pay" if price else ""), "dim"))
+    price, disk = summary.get("cost"), summary.get("disk_bytes")
+    cost += f", {price:.2f} to pay" if price else ""
+    parts.append(_cut(cost + (f", {readable(disk)} on disk" if disk else ""), "dim"))
     return Group(*parts)
 
 
