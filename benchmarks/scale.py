@@ -1,15 +1,16 @@
 """What a search costs beside its training, at 2,000 trials whose training is nearly free.
 
-    python benchmarks/scale.py                    # 2,000 trials of ours, 60 of stock Tune
+    python benchmarks/scale.py                    # 2,000 trials of ours, 300 of each peer
     python benchmarks/scale.py --trials 300
 
-Both run on one Ray with the same number of trials at a time, the same TPE, ASHA and reports, and log every
-report to MLflow in sqlite: ours through ledger, spool and shipper, the peer by Ray's OptunaSearch,
-ASHAScheduler and MLflowLoggerCallback. TPE's sampling is timed inside Optuna and counted apart for both.
+All run on one Ray with the same number of trials at a time and the same reports. Ours and stock have the same
+TPE and ASHA and log every report to MLflow in sqlite: ours through ledger, spool and shipper, stock Tune by
+Ray's OptunaSearch, ASHAScheduler and MLflowLoggerCallback. TPE's sampling is timed inside Optuna and counted
+apart for both. Bare Tune draws at random, stops nothing early, and remembers nothing.
 
-own overhead = (wall time of the search - sampling) / trials, Ray's own share included; own CPU is that of the
+ms per trial = (wall time of the search - sampling) / trials, Ray's own share included; CPU is that of the
 driver's process, all its threads, without sampling. Shipping to MLflow goes on beside ours; what is left
-of it after the last trial is counted in `with MLflow`.
+of it after the last trial is counted in `with MLflow`. What a search adds to Ray is its ms less bare's.
 """
 
 from __future__ import annotations
@@ -232,6 +233,27 @@ def stock(trials: int, out: Path) -> Cost:
     return Cost(trials, wall, sampling.seconds, 0.0, time.process_time() - cpu - sampling.cpu, [])
 
 
+def bare(trials: int, out: Path) -> Cost:
+    """Ray's own share: the same trials, all of them to their end, with nothing that searches or remembers."""
+    uniform = {"lr_g": tune.loguniform(1e-5, 1e-2), "lr_d": tune.loguniform(1e-5, 1e-2)}
+    tuner = tune.Tuner(
+        tune.with_resources(plain, {"cpu": 1}),
+        param_space=uniform,
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode="min",
+            num_samples=trials,
+            max_concurrent_trials=AT_A_TIME,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name="bare", storage_path=str(out), verbose=0),
+    )
+    begun, cpu = time.perf_counter(), time.process_time()
+    tuner.fit()
+    wall = time.perf_counter() - begun
+    return Cost(trials, wall, 0.0, 0.0, time.process_time() - cpu, [])
+
+
 def show(name: str, cost: Cost) -> None:
     print(
         f"{name:6} {cost.trials:6} {cost.wall:9.1f} {cost.sampling:10.1f} {1000 * cost.own:16.1f} "
@@ -242,7 +264,7 @@ def show(name: str, cost: Cost) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--trials", type=int, default=2000)
-    options.add_argument("--peer-trials", type=int, default=60)
+    options.add_argument("--peer-trials", type=int, default=300)
     asked = options.parse_args()
     os.environ |= {name: os.environ.get(name, value) for name, value in cluster.QUIET.items()}
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -257,14 +279,21 @@ def main() -> None:
         ours(10, Path(folder) / "warm")  # workers are started, modules imported
         mine = ours(asked.trials, Path(folder) / "ours")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        peer = stock(asked.peer_trials, Path(folder)) if asked.peer_trials else None
+        peers = [peer(asked.peer_trials, Path(folder)) for peer in (stock, bare)] if asked.peer_trials else []
     ray.shutdown()
     print(f"{AT_A_TIME} trials at a time, {TICKS} reports each")
-    print("       trials    wall s  sampling s  own ms per trial  with MLflow ms  own CPU ms per trial")
+    print("       trials    wall s  sampling s      ms per trial  with MLflow ms      CPU ms per trial")
     show("ours", mine)
-    if peer:
-        show("stock", peer)
-        print(f"stock / ours: {peer.own / mine.own:.1f} (with MLflow {peer.own / mine.all:.1f})")
+    if peers:
+        theirs, floor = peers
+        show("stock", theirs)
+        show("bare", floor)
+        print(f"stock / ours: {theirs.own / mine.own:.1f} (with MLflow {theirs.own / mine.all:.1f})")
+        added = mine.all - floor.own
+        print(
+            f"beyond bare Ray, with MLflow: {1000 * added:.1f} ms a trial, stock "
+            f"{1000 * (theirs.own - floor.own):.1f}: ratio {(theirs.own - floor.own) / added:.1f}"
+        )
     print(f"growth: seconds without sampling ~ trials ^ {mine.exponent():.2f}")
     step = max(1, len(mine.marks) // 8)
     print("  " + "  ".join(f"{n}: {s:.0f} s" for n, s in mine.marks[step - 1 :: step]))
