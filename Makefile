@@ -2,8 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Tests of these marks have the machine to themselves.
-REAL := ray or mlflow or browser
 
 .PHONY: setup sweep test check bench chaos clean
 
@@ -18,8 +16,8 @@ sweep: $(READY)  ## the default search: ten minutes on two cores, to a registere
 	$(BIN)/gansweep run --time-budget 10m
 
 test: $(READY)  ## every test that needs no GPU
-	$(BIN)/python -m pytest --numprocesses 2 -m "not ($(REAL))"
-	$(BIN)/python -m pytest -m "$(REAL)"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ray"
+	$(BIN)/python -m pytest -m ray  # these have the machine to themselves
 
 check: $(READY)  ## lint and types
 	$(BIN)/ruff check .
