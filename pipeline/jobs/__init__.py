@@ -1,8 +1,8 @@
 """Clusters, from the outside: files that start one are checked offline, sweeps run on one as a job.
 
-Owns: the checks of a Ray cluster launcher file and of a KubeRay RayJob (`reading`, `launcher`, `kuberay`);
-asking a cluster's head (`head`), packing a sweep as a job (`package`), its life (`client`). Refuses:
-starting machines (`ray up`, `kubectl apply` do).
+Owns: the checks of a Ray cluster launcher file and of a KubeRay RayJob (`reading`, `schema`, `launcher`,
+`kuberay`); asking a cluster's head (`head`), packing a sweep as a job (`package`), its life (`client`).
+Refuses: starting machines (`ray up`, `kubectl apply` do).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.jobs.reading import documents, placeholder_notes, read
+from pipeline.jobs.schema import refuse_mistakes
 
 
 def check_cluster(path: Path) -> list[str]:
@@ -29,7 +30,7 @@ def check_cluster(path: Path) -> list[str]:
     """
     text = read(path)
     config = documents(path, text)[0]
-    _check_schema(config)
+    refuse_mistakes(config, _ray_schema(), "Ray")
     types = _check_names(config)
     _check_counts(config, types)
     notes = [
@@ -51,35 +52,6 @@ def _ray_schema() -> dict[str, Any]:
         )
     path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-
-
-def _check_schema(config: dict[str, Any]) -> None:
-    import jsonschema
-
-    validator = jsonschema.Draft7Validator(_ray_schema())
-    errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.path])
-    if errors:
-        raise _schema_error(errors[0])
-
-
-def _schema_error(error: Any) -> ConfigError:
-    """Turn a jsonschema error, which quotes half the file, into our one line."""
-    where = ".".join(str(part) for part in error.absolute_path) or "the top level"
-    if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = sorted(set(error.instance) - set(known))[0]
-        return ConfigError(f"{where} has only keys that Ray knows", seen=unknown, fix=nearest(unknown, known))
-    if error.validator == "required":
-        missing = error.message.split("'")[1]
-        return ConfigError(f"{where} has the key {missing}", seen="none", fix=f"add {missing}:")
-    if "resources" in error.absolute_path and error.validator == "type":
-        return ConfigError(
-            f"{where}: a node's resources are whole numbers",
-            seen=error.instance,
-            fix="give the whole machine here and share it with --gpus-per-trial",
-        )
-    rule = f"{error.validator} {error.validator_value}"
-    return ConfigError(f"{where} fits Ray's schema", seen=error.instance, fix=f"the schema wants {rule}")
 
 
 def _check_names(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
