@@ -25,14 +25,15 @@ _SHIFT = 0.125  # of the side, each way
 _CUT = 0.5  # side of the square that is cut out, of the image's side
 
 
-def diffaugment(images: Tensor, p: float, rng: torch.Generator) -> Tensor:
+def diffaugment(images: Tensor, p: float | Tensor, rng: torch.Generator) -> Tensor:
     """Change each image with probability p, each in its own way, and leave the others bit for bit.
 
-    images: (N,C,H,W) in [-1, 1]. rng: on the images' device. Returns (N,C,H,W) float32 in channels_last
+    images: (N,C,H,W) in [-1, 1]. p: a number, or a scalar on the images' device, which is not looked at
+    beforehand. rng: on the images' device. Returns (N,C,H,W) float32 in channels_last
     memory, differentiable by the images and not confined to [-1, 1]; the images themselves where p is 0.
     One draw, no wait for the device.
     """
-    if p <= 0:
+    if not isinstance(p, Tensor) and p <= 0:
         return images
     draws = torch.rand(len(images), 8, generator=rng, device=images.device)
     images = images.float()

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +171,31 @@ class Tally:
         """Add one scalar to the mean called `name`."""
         self._sums[name] += value.detach()
         self._counts[name] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, for a tick that is interrupted."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for name in self.NAMES:
+            self._sums[name].copy_(state["sums"][name])
+            self._counts[name] = state["counts"][name]
+
+    @property
+    def sums(self) -> list[Tensor]:
+        """The sums themselves: tensors that stay where they are, in the order of `NAMES`."""
+        return list(self._sums.values())
+
+    @property
+    def counts(self) -> list[int]:
+        """How often each was added to, in the order of `NAMES`."""
+        return list(self._counts.values())
+
+    def gain(self, counts: list[int]) -> None:
+        """Count what was added to the sums in another way than by `add`."""
+        for name, count in zip(self.NAMES, counts, strict=True):
+            self._counts[name] += count
 
     def read(self) -> dict[str, float]:
         """The means since the last read, and start anew. A mean of nothing is 0."""

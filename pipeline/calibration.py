@@ -7,6 +7,7 @@ Run it in a process of its own: on a CPU the memory it tells is that of the whol
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.fid import Evaluator
+from pipeline.graphs import WARM_UP
 from pipeline.process import prepare_process
 from pipeline.spaces import Space
 from pipeline.trainer import Trainer
@@ -118,21 +120,31 @@ def _steps(config: TrialConfig) -> int:
     return max(8, 2 * config.n_critic, config.penalty_interval if config.penalty != "none" else 0)
 
 
+def _warm_steps(trainer: Trainer) -> int:
+    """Until every kind of step was recorded, on a GPU: the rarest is both G's turn and the penalty's."""
+    if trainer.device.type != "cuda":
+        return WARM_STEPS
+    config = trainer.config
+    interval = config.penalty_interval if config.penalty != "none" else 1
+    return max(WARM_STEPS, (WARM_UP + 2) * math.lcm(config.n_critic, interval))
+
+
 class _Clock:
     """Asked before every step whether to stop; begins to count after the warm ones."""
 
     def __init__(self, trainer: Trainer, steps: int, seconds: float) -> None:
         self._trainer, self._steps, self._seconds = trainer, steps, seconds
+        self._warm = _warm_steps(trainer)
         self._asked, self._begun, self._seen = 0, time.perf_counter(), 0
         self.seconds_per_kimg = 0.0
 
     def __call__(self) -> bool:
         self._asked += 1
         late = time.perf_counter() - self._begun > self._seconds
-        if self._asked == WARM_STEPS + 1:
+        if self._asked == self._warm + 1:
             self._wait()
             self._begun, self._seen = time.perf_counter(), self._trainer.nimg
-        if self._asked <= WARM_STEPS + 1 or (self._asked <= WARM_STEPS + self._steps and not late):
+        if self._asked <= self._warm + 1 or (self._asked <= self._warm + self._steps and not late):
             return False
         self._wait()
         seen = (self._trainer.nimg - self._seen) / 1000

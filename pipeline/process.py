@@ -1,11 +1,17 @@
 """What a trial wants of the process that it runs in.
 
-Owns: threads, denormals, cuDNN's choice, and the allocator's memory. Refuses: anything about one trial.
+Owns: threads, denormals, cuDNN's choice, the allocators' memory, its end where it hangs. Refuses: anything
+about one trial.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import faulthandler
+import gc
+import os
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -19,6 +25,32 @@ def prepare_process(threads: int) -> None:
     torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True
     keep_freed_memory()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what nobody holds any more of a GPU, to this process' next trial or to its neighbours."""
+    if device.type == "cuda":
+        gc.collect()  # a trainer and its graphs know each other
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def ending_silence(bound_sec: float) -> Iterator[Callable[[], None]]:
+    """Inside, `bound_sec` without a call of what this gives end the process, whatever it hangs in.
+
+    Where it hung stands in its log. For work that nobody watches from outside.
+    """
+    log = os.dup(2)  # sys.stderr may be anything
+
+    def alive() -> None:
+        faulthandler.dump_traceback_later(bound_sec, exit=True, file=log)
+
+    alive()
+    try:
+        yield alive
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        os.close(log)
 
 
 def keep_freed_memory() -> bool:

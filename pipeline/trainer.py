@@ -1,15 +1,21 @@
 """The alternating game of G and D.
 
-Owns: one long function, `Trainer.advance`, and the state it moves. Refuses: FID, files, Ray, MLflow.
+Owns: the loop, `Trainer.advance`, its step, and the state they move. Refuses: FID, files, Ray, MLflow.
 
 Progress counts real images shown to D (nimg). Randomness is drawn anew from (seed, purpose, nimg) at the
 start of every advance, the reals come from an index-restartable stream and rates are a function of nimg,
-so a trainer restored at a tick goes on exactly as one that was never interrupted.
+so a trainer restored at a tick goes on exactly as one that was never interrupted; within one it takes its
+dice along.
+
+On a GPU a step becomes a CUDA graph after a few turns (`pipeline.graphs`; GANSWEEP_CUDA_GRAPHS=0 forbids
+it): the same mathematics to rounding, and states that either way of training can take over. float32 stays
+torch's: TF32 in convolutions, as cuDNN has it by default, and not in other products of matrices.
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +27,18 @@ from pipeline.augment import adapt, diffaugment
 from pipeline.balance import Reading, Tally, as_played, read, spread_ratio, steer
 from pipeline.config import TrialConfig
 from pipeline.data import Sampler, to_float
+from pipeline.feed import Feed
+from pipeline.graphs import recorder_for
 from pipeline.losses import JUDGED, LOSSES, PENALTIES, judged_slope
 from pipeline.networks import Ema, ImageShape, build
+from pipeline.recorded import Rates, Recorded, Recording, Turn
 from pipeline.schedules import Pace, pace
 
 _PURPOSES = {"init": 0, "reals": 1, "game": 2, "reading": 3}
 _READ_IMAGES = 512  # of each kind, at each reading of the balance
+
+Shown = list[tuple[Tensor, Tensor | None]]
+"""What D sees of the reals in a step, with their labels: the batch, or pieces of it."""
 
 
 class Trainer:
@@ -38,6 +50,8 @@ class Trainer:
         labels: int64 (N,) on the device, or None.
         classes: number of classes, 0 = unlabelled.
         device: to train on; None = where the images are.
+        recording: makes what records steps; by default CUDA graphs on a GPU, and nothing on a CPU.
+        say: told, once, why steps are not recorded.
     """
 
     def __init__(
@@ -47,9 +61,11 @@ class Trainer:
         labels: Tensor | None,
         classes: int,
         device: torch.device | None = None,
+        recording: Recording = recorder_for,
+        say: Callable[[str], object] = warnings.warn,
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
-        self.device = device or images.device
+        self.device = torch.empty(0, device=device or images.device).device  # "cuda" is "cuda:0" from here on
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
         generator, discriminator = build(config, self.shape)
@@ -67,79 +83,118 @@ class Trainer:
         self.control = 0.0  # of the balance controller
         self.ada_p = 0.0
         self.pieces = 1  # in which a batch goes through the networks: more where memory is short
+        self._midway = False  # the next advance goes on within a tick
         self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
         self._autocast = functools.partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
         )
+        recorder = recording(self.device, lambda: self.rng)
+        self._feed: Feed | None = None  # a CPU fetches its images when it wants them
+        if self.device.type == "cuda" or recorder is not None:
+            self._feed = Feed(images, labels, self.sampler, config.batch_size, self.device)
+        self._recorded: Recorded | None = None
+        if self._feed is not None and recorder is not None:
+            self._recorded = Recorded(self, self._feed, recorder, say)
 
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train until D has seen `until_kimg` thousand reals, or until told to stop."""
-        config, loss = self.config, LOSSES[self.config.loss]
-        batch = config.batch_size
-        self.rng.manual_seed(derive_seed(config.seed, "game", self.nimg))
+        batch = self.config.batch_size
+        if not self._midway:
+            self.rng.manual_seed(derive_seed(self.config.seed, "game", self.nimg))
+        self._midway = False
+
+        if self._recorded is not None:
+            self._recorded.start()
 
         while self.nimg < until_kimg * 1000 and not should_stop():
-            # Draw reals; fakes get their classes: a pair, or a mix, has one label.
-            now = self._set_pace()
-            shown = self._shown(now.augment_p)
+            # The clock goes on whoever plays.
+            now, position = self._set_pace(), self.nimg
             self.nimg += batch
-            g_plays = self._is_turn_of_g() and not now.skip_g
-
-            # Leave D as it is where it is winning and held back; the clock goes on.
-            if not now.skip_d:
-                self.D.requires_grad_(True)
-                self.opt_d.zero_grad(set_to_none=True)
-                penalised = config.penalty != "none" and now.gamma > 0
-                due = penalised and self.d_steps % config.penalty_interval == 0
-                at_real, at_fake = JUDGED.get(config.penalty, (False, False)) if due else (False, False)
-                for real, labels in shown:
-                    # Show D the reals and as many fakes; G, if it plays next, learns from the same ones.
-                    with torch.set_grad_enabled(g_plays and self.pieces == 1), self._autocast():
-                        drawn = self.G(self._noise(len(real), self.rng), labels)
-                    fake = diffaugment(drawn.detach().float(), now.augment_p, self.rng)
-                    real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
-                    with self._autocast():
-                        scores_real, scores_fake = self._judge(real, fake, labels)
-                    loss_d = loss.d(scores_real.float(), scores_fake.float())
-                    total = loss_d
-
-                    # Keep D smooth where it looks: every k-th step with k times the weight.
-                    if due:
-                        slope = self._slope(real, fake, labels, torch.cat([scores_real, scores_fake]))
-                        total = loss_d + now.gamma * config.penalty_interval * slope
-                        self.tally.add("penalty", slope)
-                    torch.autograd.backward(total / len(shown))
-                    self.tally.add("loss_d", loss_d)
-                    self.tally.add("sign_real", scores_real.sign().mean())
-                    self.tally.add("sign_fake", scores_fake.sign().mean())
-
-                # Update D.
-                self.opt_d.step()
-                self.d_steps += 1
-                self.tally.add("grad_norm_d", gradient_norm(self.D))
-
-            # Let D learn alone first, and n_critic times as often.
-            if not self._is_turn_of_g():
-                continue
-
-            # Update G through a D that stands still; leave G as it is where it is held back.
-            if not now.skip_g:
-                self.D.requires_grad_(False)
-                self.opt_g.zero_grad(set_to_none=True)
-                for real, labels in shown:
-                    with self._autocast():
-                        if now.skip_d or self.pieces > 1:
-                            drawn = self.G(self._noise(len(real), self.rng), labels)
-                        scores_fake = self.D(diffaugment(drawn, now.augment_p, self.rng), labels)
-                        scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
-                    loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
-                    torch.autograd.backward(loss_g / len(shown))
-                    self.tally.add("loss_g", loss_g)
-                self.opt_g.step()
-                self.tally.add("grad_norm_g", gradient_norm(self.G))
+            turn, rates = self._turn(now), self._rates(now)
+            if self._recorded is not None:
+                self._recorded.take(turn, rates, self._play, position)
+            else:
+                self._play(turn, rates, *self._reals(position))
+            self.d_steps += turn.d_plays
 
             # Average G.
-            self.ema.update(batch * config.n_critic, self.nimg)
+            if turn.g_is_due:
+                self.ema.update(batch * self.config.n_critic, self.nimg)
+
+    def _turn(self, now: Pace) -> Turn:
+        """The kind of the step that ends at `nimg`: D trains alone first, then more often than G."""
+        config = self.config
+        warm = self.nimg > config.d_warmup_kimg * 1000
+        g_is_due = warm and self.nimg // config.batch_size % config.n_critic == 0
+        penalised = config.penalty != "none" and now.gamma > 0 and not now.skip_d
+        due = penalised and self.d_steps % config.penalty_interval == 0
+        return Turn(
+            d_plays=not now.skip_d,
+            g_plays=g_is_due and not now.skip_g,
+            g_is_due=g_is_due,
+            due=due,
+            augmented=now.augment_p > 0,
+            pieces=self.pieces,
+        )
+
+    def _rates(self, now: Pace) -> Rates:
+        config = self.config
+        beta2 = now.beta2 if config.schedule == "cosine" and config.beta2_final else None
+        return Rates(now.lr_g, now.lr_d, now.gamma * config.penalty_interval, now.augment_p, beta2)
+
+    def _play(self, turn: Turn, rates: Rates, real: Tensor, labels: Tensor | None) -> None:
+        """One step of the game on reals (N,C,H,W): D's update, then G's; either may sit out."""
+        shown = self._shown(real, labels, rates)
+        drawn = self._update_d(turn, rates, shown) if turn.d_plays else None
+        if turn.g_plays:
+            self._update_g(rates, shown, drawn)
+
+    def _update_d(self, turn: Turn, rates: Rates, shown: Shown) -> Tensor | None:
+        """D learns to tell. Returns the fakes that it was shown, if G is to learn from the same ones."""
+        config, loss = self.config, LOSSES[self.config.loss]
+        together = turn.g_plays and self.pieces == 1
+        at_real, at_fake = JUDGED.get(config.penalty, (False, False)) if turn.due else (False, False)
+        self.D.requires_grad_(True)
+        self.opt_d.zero_grad(set_to_none=True)
+        for real, labels in shown:
+            # Show D the reals and as many fakes: a pair, or a mix, has one label.
+            with torch.set_grad_enabled(together), self._autocast():
+                drawn = self.G(self._noise(len(real), self.rng), labels)
+            fake = diffaugment(drawn.detach().float(), rates.augment_p, self.rng)
+            real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
+            with self._autocast():
+                scores_real, scores_fake = self._judge(real, fake, labels)
+            loss_d = loss.d(scores_real.float(), scores_fake.float())
+            total = loss_d
+
+            # Keep D smooth where it looks: every k-th step with k times the weight.
+            if turn.due:
+                slope = self._slope(real, fake, labels, torch.cat([scores_real, scores_fake]))
+                total = loss_d + rates.penalty * slope
+                self.tally.add("penalty", slope)
+            torch.autograd.backward(total / len(shown))
+            self.tally.add("loss_d", loss_d)
+            self.tally.add("sign_real", scores_real.sign().mean())
+            self.tally.add("sign_fake", scores_fake.sign().mean())
+        rates.step(self.opt_d, rates.lr_d)
+        self.tally.add("grad_norm_d", gradient_norm(self.D))
+        return drawn if together else None
+
+    def _update_g(self, rates: Rates, shown: Shown, drawn: Tensor | None) -> None:
+        """G learns through a D that stands still, from the fakes `drawn` or, without them, from its own."""
+        loss = LOSSES[self.config.loss]
+        self.D.requires_grad_(False)
+        self.opt_g.zero_grad(set_to_none=True)
+        for real, labels in shown:
+            with self._autocast():
+                fake = self.G(self._noise(len(real), self.rng), labels) if drawn is None else drawn
+                scores_fake = self.D(diffaugment(fake, rates.augment_p, self.rng), labels)
+                scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
+            loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
+            torch.autograd.backward(loss_g / len(shown))
+            self.tally.add("loss_g", loss_g)
+        rates.step(self.opt_g, rates.lr_g)
+        self.tally.add("grad_norm_g", gradient_norm(self.G))
 
     def react(self, reading: Reading) -> None:
         """Answer a tick's reading for the next tick: steer the controller, move ADA's probability."""
@@ -160,13 +215,14 @@ class Trainer:
         rng = torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, "reading", self.nimg))
         z, fake_labels = self.latents(count, rng)
         rows = torch.randint(len(self.images), (count,), generator=rng, device=self.device)
+        train = self.images[rows.to(self.images.device)]
         train_labels = None if self.labels is None else self.labels[rows]
         held, held_labels = held[:count], None if held_labels is None else held_labels[:count]
         with as_played(self.G, self.D):
             fake, real = self.G(z, fake_labels), to_float(held)
             return read(
                 self.D(real, held_labels),
-                self.D(self._pick(rows), train_labels),
+                self.D(to_float(train.to(self.device)), train_labels),
                 self.D(fake, fake_labels),
                 spread_ratio(fake, real),
             )
@@ -179,9 +235,14 @@ class Trainer:
         rows = torch.randint(len(self.labels), (count,), generator=rng, device=self.device)
         return z, self.labels[rows]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a later `load_state_dict` needs to go on as if nothing had happened."""
+    def state_dict(self, midway: bool = False) -> dict[str, Any]:
+        """Everything that a later `load_state_dict` needs to go on as if nothing had happened.
+
+        midway: within a tick, whose dice go on to fall where they would have, and whose means have begun.
+        """
+        begun = {"rng": self.rng.get_state(), "tally": self.tally.state_dict()} if midway else {}
         return {
+            **begun,
             "nimg": self.nimg,
             "d_steps": self.d_steps,
             "control": self.control,
@@ -197,6 +258,18 @@ class Trainer:
         self.pieces = state.get("pieces", 1)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        self.release()
+        if "tally" in state:
+            self.tally.load_state_dict(state["tally"])
+            # The dice of another kind of device are of no use here.
+            self._midway = len(state["rng"]) == len(self.rng.get_state())
+            if self._midway:
+                self.rng.set_state(state["rng"])
+
+    def release(self) -> None:
+        """Drop the recorded steps, which hold most of a GPU's memory; a later step is recorded anew."""
+        if self._recorded is not None:
+            self._recorded.replays.forget()
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -222,34 +295,23 @@ class Trainer:
     def _noise(self, count: int, rng: torch.Generator) -> Tensor:
         return torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
 
-    def _reals(self, count: int) -> tuple[Tensor, Tensor | None]:
-        rows = torch.from_numpy(self.sampler.take(self.nimg, count))
-        return self._pick(rows), None if self.labels is None else self.labels[self._here(rows)]
+    def _reals(self, position: int) -> tuple[Tensor, Tensor | None]:
+        """The batch at `position` of the stream, float32 (N,C,H,W), and its labels."""
+        if self._feed is not None:
+            self._feed.load(position)
+            return to_float(self._feed.pixels), self._feed.labels
+        rows = torch.from_numpy(self.sampler.take(position, self.config.batch_size))
+        return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
 
-    def _pick(self, rows: Tensor) -> Tensor:
-        """The training images of these rows, on the device: float32 (n,C,H,W)."""
-        if self.images.device == self.device:
-            return to_float(self.images[self._here(rows)])
-        return to_float(self._here(self.images[rows.cpu()].pin_memory()))
-
-    def _here(self, values: Tensor) -> Tensor:
-        return values.to(self.device, non_blocking=True)
-
-    def _shown(self, augment_p: float) -> list[tuple[Tensor, Tensor | None]]:
-        """The next batch of reals as D sees them, with their labels, in `pieces` parts."""
-        real, labels = self._reals(self.config.batch_size)
-        real = diffaugment(real, augment_p, self.rng)
+    def _shown(self, real: Tensor, labels: Tensor | None, rates: Rates) -> Shown:
+        """The reals as D sees them, with their labels, in `pieces` parts."""
+        real = diffaugment(real, rates.augment_p, self.rng)
         if self.pieces == 1:
             return [(real, labels)]
         parts = real.chunk(self.pieces)
         return list(
             zip(parts, [None] * len(parts) if labels is None else labels.chunk(self.pieces), strict=True)
         )
-
-    def _is_turn_of_g(self) -> bool:
-        config = self.config
-        warm = self.nimg > config.d_warmup_kimg * 1000
-        return warm and self.nimg // config.batch_size % config.n_critic == 0
 
     def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         # In one pass, unless each has batch statistics of its own, or a slope is wanted of one kind only.

@@ -22,7 +22,7 @@ from pipeline.data import Dataset
 from pipeline.errors import TrialError
 from pipeline.fid import Evaluator
 from pipeline.networks import Generator, to_uint8
-from pipeline.process import prepare_process
+from pipeline.process import prepare_process, release_memory
 from pipeline.records import TrialRecord, objective_of
 from pipeline.trainer import Trainer
 
@@ -42,6 +42,7 @@ class _Progress:
     eval_seconds: float = 0.0
     best_fid: float | None = None
     best_kimg: int | None = None
+    tick_seconds: float = 0.0  # of a tick that was interrupted
 
 
 def run(
@@ -58,18 +59,36 @@ def run(
 ) -> Iterator[TrialRecord]:
     """Train and measure one trial, yielding a record per tick; resumes what `folder` holds.
 
-    say: told of damaged checkpoints, of a full disk, of batches that had to be parted.
+    say: told of damaged checkpoints, of a full disk, of batches that had to be parted, of graphs that a
+    GPU could not have.
 
-    A trial that was interrupted first yields its last record again, so that whoever listens can catch
-    up. A diverged tick is the last one: the trial ends with that verdict, without an exception.
+    A trial that is told to stop keeps its tick as far as it has come. One that was interrupted first yields
+    its last record again, so that whoever listens can catch up. A diverged tick is the last one: the trial
+    ends with that verdict, without an exception.
 
     Raises:
         ConfigError: the configuration does not fit the images.
         TrialError: the device's memory is too small even for parts of a batch.
     """
     prepare_process(threads)
-    files = TrialFolder(folder, say)
-    trainer, progress, last = _begin(config, dataset, files, torch.device(device))
+    on = torch.device(device)
+    try:
+        yield from _run(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
+    finally:
+        release_memory(on)
+
+
+def _run(
+    config: TrialConfig,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    files: TrialFolder,
+    number: int,
+    on: torch.device,
+    should_stop: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Iterator[TrialRecord]:
+    trainer, progress, last = _begin(config, dataset, files, on, say)
     held = torch.from_numpy(dataset.held).to(trainer.device)
     held_labels = _on(dataset.held_labels, trainer.device)
     if last is not None:
@@ -77,13 +96,16 @@ def run(
     for kimg in _ticks(config, after=0 if last is None else last.kimg):
         if last is not None and last.verdict == "diverged":
             return
-        started = time.perf_counter()
+        started, begun = time.perf_counter() - progress.tick_seconds, trainer.nimg
+        progress.tick_seconds = 0.0
         if not _advance(trainer, kimg, should_stop):
             say(f"trial {number}: out of memory; from its last tick on, each batch in {_PIECES} parts")
             del trainer
-            trainer, progress, last = _begin(config, dataset, files, torch.device(device), _PIECES)
+            trainer, progress, last = _begin(config, dataset, files, on, say, _PIECES)
             _advance(trainer, kimg, should_stop)
         if should_stop():
+            if trainer.nimg > begun:
+                _store_midway(files, trainer, progress, last, started)
             return
         means = {**trainer.tally.read(), **trainer.settings()}  # the one wait for the device in a tick
         trained = time.perf_counter()
@@ -163,15 +185,19 @@ def _peak(device: torch.device) -> str:
 
 
 def _begin(
-    config: TrialConfig, dataset: Dataset, files: TrialFolder, device: torch.device, pieces: int = 1
+    config: TrialConfig,
+    dataset: Dataset,
+    files: TrialFolder,
+    device: torch.device,
+    say: Callable[[str], None],
+    pieces: int = 1,
 ) -> tuple[Trainer, _Progress, TrialRecord | None]:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # what an earlier trial of this process left
+    release_memory(device)  # what an earlier trial of this process left
     images = torch.from_numpy(dataset.train)
     if _has_room(images.nbytes, device):
         images = images.to(device)
     labels = _on(dataset.train_labels, device) if config.conditional else None
-    trainer = Trainer(config, images, labels, len(dataset.classes), device)
+    trainer = Trainer(config, images, labels, len(dataset.classes), device, say=say)
     trainer.pieces = pieces
     state = files.restore()
     if state is None:
@@ -179,9 +205,13 @@ def _begin(
         return trainer, _Progress(), None
     trainer.load_state_dict(state["trainer"])
     trainer.pieces = max(pieces, trainer.pieces)
+    progress = _Progress(**state["progress"])
+    if state["record"] is None:  # interrupted before its first record
+        files.rewrite([])
+        return trainer, progress, None
     last = TrialRecord.from_dict(state["record"])
     files.rewrite([*(r for r in files.records() if r.kimg < last.kimg), last])
-    return trainer, _Progress(**state["progress"]), last
+    return trainer, progress, last
 
 
 def _store(
@@ -206,6 +236,16 @@ def _store(
         {"trainer": trainer.state_dict(), "progress": vars(progress), "record": record.to_dict()},
     )
     files.append(record)
+
+
+def _store_midway(
+    files: TrialFolder, trainer: Trainer, progress: _Progress, last: TrialRecord | None, started: float
+) -> None:
+    """A checkpoint within a tick that `started` then, beside the one of its beginning."""
+    so_far = replace(progress, tick_seconds=time.perf_counter() - started)
+    record = None if last is None else last.to_dict()
+    state = {"trainer": trainer.state_dict(midway=True), "progress": vars(so_far), "record": record}
+    files.save(trainer.nimg // 1000, state)
 
 
 @torch.inference_mode()

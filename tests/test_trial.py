@@ -155,20 +155,39 @@ def test_an_interrupted_trial_goes_on_as_if_it_had_not_been(
     assert all(torch.equal(ours["ema"][name], theirs["ema"][name]) for name in theirs["ema"])
 
 
-def test_stopped_within_a_tick(start: Start, tmp_path: Path) -> None:
-    """The tick under way is lost and done again; nothing of it is on disk."""
-    whole = list(start("whole", kimg=3))
-    asked = 0
+@pytest.mark.parametrize(
+    "game", [{"norm_d": "batch", "conditional": True}, {"penalty": "r1", "n_critic": 2, "augment_p": 0.5}]
+)
+@pytest.mark.parametrize("stops", [[5], [50], [33, 33], [7, 3, 40]])
+def test_stopped_within_a_tick(
+    start: Start, tmp_path: Path, stops: list[int], game: dict[str, Any]
+) -> None:
+    """What the tick under way had done is kept: no step is taken twice, and all goes on bit for bit.
 
-    def should_stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 50  # a tick asks 33 times
+    A tick of 32 steps asks 33 times: before its first record, at a step, when all is trained and nothing is
+    measured yet, and again within the very same tick.
+    """
+    asked: list[int] = []
 
-    first = list(start("broken", should_stop, kimg=3))
-    assert [record.kimg for record in first] == [1]
-    second = list(start("broken", kimg=3))
-    assert timeless(first + second[1:]) == timeless(whole)
+    def stopped_at(stop: int) -> Callable[[], bool]:
+        asked.append(0)
+
+        def should_stop() -> bool:
+            asked[-1] += 1
+            return asked[-1] >= stop
+
+        return should_stop
+
+    whole = list(start("whole", stopped_at(1000), kimg=3, **game))
+    told: dict[int, TrialRecord] = {}
+    for stop in [*stops, 1000]:
+        told |= {record.kimg: record for record in start("broken", stopped_at(stop), kimg=3, **game)}
+    assert timeless(list(told.values())) == timeless(whole)
+    assert asked[0] < sum(asked[1:]) <= asked[0] + 2 * len(stops), "a step was taken again"
+    ours, theirs = (load_best(tmp_path / name) for name in ("broken", "whole"))
+    assert all(torch.equal(ours["ema"][name], theirs["ema"][name]) for name in theirs["ema"])
+    seconds = [record.train_seconds for record in told.values()]
+    assert seconds == sorted(seconds)
 
 
 def test_a_finished_trial_yields_its_last_record_only(start: Start) -> None:

@@ -1,0 +1,77 @@
+"""One step of Adam whose rates lie in tensors, for a step that is recorded once and replayed often.
+
+Owns: `prepare` and `step_by_tensors`, on torch's own optimizer and its state. Refuses: choosing rates.
+
+A recorded kernel keeps the numbers it was called with, but reads tensors anew. torch's fused kernel takes a
+learning rate of either kind, beta2 as a number only; where beta2 moves, the formula is written out here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def prepare(optimizer: torch.optim.Adam) -> None:
+    """Make the state of all parameters that have none yet, as the first step would."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if not optimizer.state[p]:
+                optimizer.state[p] = {
+                    "step": torch.zeros((), device=p.device),
+                    "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
+                }
+
+
+def step_by_tensors(optimizer: torch.optim.Adam, lr: Tensor, beta2: Tensor | None) -> None:
+    """A step that never waits for the device.
+
+    lr, beta2: float32 scalars on the parameters' device. beta2 None: the number that the group has, by the
+    fused kernel. The groups are left with the numbers they had.
+    """
+    for group in optimizer.param_groups:
+        if beta2 is not None:
+            _by_formula(optimizer, group, lr, beta2)
+    if beta2 is None:
+        _by_kernel(optimizer, lr)
+
+
+def _by_kernel(optimizer: torch.optim.Adam, lr: Tensor) -> None:
+    """torch's own step; `capturable` is asked for only while a graph is recorded."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group in optimizer.param_groups:
+            group["lr"], group["capturable"] = lr, lr.is_cuda and torch.cuda.is_current_stream_capturing()
+        optimizer.step()
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"], group["capturable"] = rate, False
+
+
+@torch.no_grad()
+def _by_formula(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor, beta2: Tensor) -> None:
+    """Kingma & Ba 2015, algorithm 1, as torch writes it: without weight decay and AMSGrad."""
+    moved = [p for p in group["params"] if p.grad is not None]
+    if not moved:
+        return
+    beta1, eps = group["betas"][0], group["eps"]
+    slopes: list[Tensor] = [p.grad for p in moved]
+    steps, means, squares = (
+        [optimizer.state[p][name] for p in moved] for name in ("step", "exp_avg", "exp_avg_sq")
+    )
+    torch._foreach_add_(steps, 1)
+    torch._foreach_lerp_(means, slopes, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    slopes_squared = torch._foreach_mul(slopes, slopes)
+    torch._foreach_mul_(slopes_squared, 1 - beta2)
+    torch._foreach_add_(squares, slopes_squared)
+    # All have made as many steps: one correction each for all of them.
+    roots = torch._foreach_sqrt(squares)
+    torch._foreach_div_(roots, (1 - beta2 ** steps[0]).sqrt())
+    torch._foreach_add_(roots, eps)
+    changes = torch._foreach_div(means, roots)
+    torch._foreach_mul_(changes, -lr / (1 - beta1 ** steps[0]))
+    torch._foreach_add_(moved, changes)

@@ -1,0 +1,278 @@
+"""A step that is recorded as a CUDA graph after a few turns, and replayed then.
+
+Owns: `Replays` (when a step is rehearsed, recorded, proved and replayed, and when all that is given up) and
+`CudaRecorder` (how). Refuses: knowing what the step does.
+
+On a GPU the small kernels of a GAN end sooner than Python launches the next ones; a graph launches them all
+at once. It repeats the very kernels at the very addresses, so each *kind* of step has a graph of its own, and
+all that changes from step to step lies in tensors that stay where they are. The graphs of one step share
+their memory: none leaves anything there that another reads.
+
+A graph has to prove itself: right after it was recorded, one replay is compared with the same step taken
+without it from the same state. If they differ, if a step waits for the device (networks that look at their
+data), or if memory is short, the state is put right, a warning says why, and the steps go on without graphs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+SWITCH = "GANSWEEP_CUDA_GRAPHS"
+"""Environment variable: 0 = train without graphs. Otherwise a GPU has them; a CPU never has."""
+
+WARM_UP = 3
+"""Turns of each kind before it is recorded: libraries load, choose algorithms and take their workspaces."""
+
+_ROUNDING = 1e-7  # of the size of what moves: half a bit or so in each number
+
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors that a step moves in place.
+
+    tolerance: of ||replayed - taken|| / ||taken||, both being what one step changed in all of them. Not 0:
+    atomic sums round differently each time. More for weights: where a gradient is 0 but for rounding (a
+    bias before a batch norm), Adam makes a whole step of it.
+    """
+
+    tensors: Sequence[Tensor]
+    tolerance: float
+
+
+class Stage(Protocol):
+    """What a step moves."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """On the device, by name."""
+
+    def on_host(self) -> Any:
+        """What else it moves: states of generators, counters."""
+
+    def set_host(self, state: Any, fresh: bool) -> None:
+        """Put that back (into fresh generators) and forget all gradients."""
+
+    def counts(self) -> list[int]:
+        """What Python counts in a step, and a replay would not."""
+
+    def gain(self, counts: list[int]) -> None:
+        """Count that much more."""
+
+
+class Recorder(Protocol):
+    """How a step is rehearsed and recorded; tests have one that needs no GPU."""
+
+    def rehearse(self, step: Step, strict: bool) -> None:
+        """Take the step where it will be recorded; strict: raise where it waits for the device."""
+
+    def record(self, step: Step) -> Step:
+        """Return what replays the step; nothing on the device moves by recording."""
+
+    def release(self) -> None:
+        """Give the memory of dropped graphs back."""
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    held: dict[str, list[Tensor]]
+    host: Any
+
+
+class Replays:
+    """Takes a step, by replay where it can. All steps of a kind must have the same kernels and shapes."""
+
+    def __init__(self, recorder: Recorder, stage: Stage, say: Callable[[str], object]) -> None:
+        self._recorder, self._stage, self._say = recorder, stage, say
+        self._turns: dict[Hashable, int] = {}
+        self._replays: dict[Hashable, tuple[Step, list[int]]] = {}
+        self.given_up = False
+
+    @property
+    def kinds(self) -> int:
+        """How many kinds of step are replayed by now."""
+        return len(self._replays)
+
+    def take(self, kind: Hashable, recorded: Step, plain: Step) -> None:
+        """Take one step. recorded: from static tensors, to be replayed. plain: the same as it comes."""
+        turn = self._turns[kind] = self._turns.get(kind, 0) + 1
+        if self.given_up:
+            plain()
+        elif kind in self._replays:
+            replay, gained = self._replays[kind]
+            replay()
+            self._stage.gain(gained)
+        elif turn <= WARM_UP:
+            self._rehearse(turn, recorded, plain)
+        else:
+            self._record(kind, recorded, plain)
+
+    def forget(self) -> None:
+        """Drop all graphs, since the tensors that they point to are no more. They are recorded anew."""
+        self._turns.clear()
+        self._replays.clear()
+
+    def _rehearse(self, turn: int, recorded: Step, plain: Step) -> None:
+        if turn == 1:  # what libraries do once may wait for the device
+            self._recorder.rehearse(recorded, strict=False)
+            return
+        before, why = self._snapshot(), ""
+        try:
+            self._recorder.rehearse(recorded, strict=True)
+        except Exception as error:  # the user's networks may raise anything; so will `plain`, if it is theirs
+            why = _first_line(error)
+        if why:  # outside of the handler, which would keep the failed step's memory alive
+            self._restore(before)
+            self._give_up(why, before)
+            plain()
+
+    def _record(self, kind: Hashable, recorded: Step, plain: Step) -> None:
+        before = self._snapshot()
+        plain()
+        after, why = self._snapshot(), ""
+        try:
+            self._restore(before)
+            counts = self._stage.counts()
+            replay = self._recorder.record(recorded)
+            gained = [now - then for now, then in zip(self._stage.counts(), counts, strict=True)]
+            self._restore(before)
+            replay()
+            self._stage.gain(gained)
+            why = self._difference(before, after)
+        except Exception as error:
+            why = _first_line(error)
+        if why:
+            self._restore(after)
+            self._give_up(why, after)
+        else:
+            self._replays[kind] = replay, gained
+
+    def _give_up(self, why: str, state: _Snapshot) -> None:
+        self.given_up = True
+        self.forget()
+        self._recorder.release()
+        self._stage.set_host(state.host, fresh=True)
+        self._say(f"training without CUDA graphs: {why}")
+
+    def _snapshot(self) -> _Snapshot:
+        parts = self._stage.parts()
+        held = {name: [tensor.clone() for tensor in part.tensors] for name, part in parts.items()}
+        return _Snapshot(held, self._stage.on_host())
+
+    def _restore(self, state: _Snapshot) -> None:
+        for name, part in self._stage.parts().items():
+            for tensor, value in zip(part.tensors, state.held[name], strict=True):
+                tensor.copy_(value)
+        self._stage.set_host(state.host, fresh=False)
+
+    def _difference(self, before: _Snapshot, after: _Snapshot) -> str:
+        """In what the replay that was just done differs from the step `before` to `after`; "" = nothing."""
+        for name, part in self._stage.parts().items():
+            taken = _distance(after.held[name], before.held[name])
+            off = _distance(part.tensors, after.held[name])
+            rounding = _ROUNDING * _distance(part.tensors, None)
+            if not off <= part.tolerance * taken + rounding:
+                return (
+                    f"a replayed step moved the {name} by {off / max(taken, 1e-30):.2g} of a step elsewhere"
+                )
+        return ""
+
+
+class CudaRecorder:
+    """CUDA graphs, recorded on a stream beside the present one, in a memory pool of their own.
+
+    Args:
+        device: a GPU.
+        generator: gives the generator that the step draws from. It may be seeded between replays.
+    """
+
+    def __init__(self, device: torch.device, generator: Callable[[], torch.Generator]) -> None:
+        self._device, self._generator = device, generator
+        self._stream = _stream_on(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def rehearse(self, step: Step, strict: bool) -> None:
+        """Take the step on the stream of the graphs."""
+        mode = torch.cuda.get_sync_debug_mode()
+        present = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(present)
+        try:
+            torch.cuda.set_sync_debug_mode("error" if strict else mode)
+            with torch.cuda.stream(self._stream):
+                step()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+            present.wait_stream(self._stream)
+
+    def record(self, step: Step) -> Step:
+        """Capture the step. Other threads may go on using the device meanwhile."""
+        torch.cuda.synchronize(self._device)
+        self.release()
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._generator())
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                step()
+                graph.capture_end()
+            except BaseException:
+                self._abandon(graph)
+                raise
+        return graph.replay
+
+    def release(self) -> None:
+        """Drop what nobody holds any more and give the cache's free memory back."""
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
+        """End a capture that failed, so that allocator and generators can be used again."""
+        try:
+            graph.capture_end()
+        except RuntimeError:  # an invalid capture ends by this, but leaves the allocator recording
+            with contextlib.suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
+                torch._C._cuda_releasePool(self._stream.device_index, self._pool)
+            with contextlib.suppress(RuntimeError):  # and torch's own generator; a whole capture frees it
+                mend = torch.cuda.CUDAGraph()
+                mend.capture_begin(capture_error_mode="thread_local")
+                torch.zeros(1, device=self._device)
+                mend.capture_end()
+
+
+def recorder_for(device: torch.device, generator: Callable[[], torch.Generator]) -> Recorder | None:
+    """The recorder of a trial on this device: None on a CPU, and where `SWITCH` is 0."""
+    if device.type != "cuda" or os.environ.get(SWITCH, "1") == "0":
+        return None
+    return CudaRecorder(device, generator)
+
+
+@functools.cache
+def _stream_on(device: torch.device) -> torch.cuda.Stream:
+    """One for all trials of a process: libraries keep workspaces for every stream that they have met."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _distance(ours: Sequence[Tensor], theirs: Sequence[Tensor] | None) -> float:
+    """||ours - theirs|| over all tensors; a NaN is as far as 0, so that equal wrecks are equal."""
+    total = torch.zeros((), dtype=torch.float64)
+    for place, tensor in enumerate(ours):
+        change = tensor.double().nan_to_num()
+        if theirs is not None:
+            change = change - theirs[place].double().nan_to_num()
+        total += change.square().sum().cpu()
+    return float(total.sqrt())
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,318 @@
+"""What only a GPU can show; each test says what it needs. Run them with `benchmarks/gpu_check.py`, or
+
+pytest -m gpu tests/test_gpu.py
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline import data, features, fid, recipes, trial
+from pipeline.calibration import calibrate
+from pipeline.config import TrialConfig
+from pipeline.data import Dataset
+from pipeline.graphs import SWITCH
+from pipeline.networks import use_code
+from pipeline.trainer import Trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+GAMES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "lazy r1, two critics": {"n_critic": 2, "penalty": "r1", "penalty_interval": 3, "batch_size": 40},
+    "relativistic, conditional": {"loss": "relativistic", "penalty": "r1r2", "conditional": True},
+    "batch norm, conditional": {"norm_d": "batch", "conditional": True, "norm_g": "batch"},
+    "spectral norm": {"norm_d": "spectral", "loss": "hinge"},
+    "gp, warm-up": {"loss": "wasserstein", "penalty": "gp", "n_critic": 3, "d_warmup_kimg": 1.2},
+    "resnet, dragan": {"architecture": "resnet", "penalty": "dragan"},
+    "mlp": {"architecture": "mlp"},
+    "bfloat16": {"precision": "bfloat16", "penalty": "r1"},
+    "bfloat16, resnet, r1r2": {"precision": "bfloat16", "penalty": "r1r2", "architecture": "resnet"},
+    "augmented": {"augment": "diffaugment", "augment_p": 0.4, "penalty": "r1"},
+    "scheduled": {"schedule": "cosine", "lr_final": 0.1, "beta2_final": 0.9, "penalty": "r1", "kimg": 6},
+    "held back": {"controller": "skip", "penalty": "r1", "penalty_interval": 2, "batch_size": 40},
+}
+
+OWN = """
+import torch
+from torch import nn
+
+class D(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(shape.channels * shape.size**2, 1), nn.Flatten(0))
+
+    def forward(self, images):
+        {line}
+        return self.body(images)
+
+def build(config, shape):
+    pixels = (shape.channels, shape.size, shape.size)
+    flat = shape.channels * shape.size**2
+    return nn.Sequential(nn.Linear(config.z_dim, flat), nn.Unflatten(1, pixels), nn.Tanh()), D(shape)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+
+
+@pytest.fixture
+def make(dataset: Dataset, tiny: Callable[..., TrialConfig], monkeypatch: Any) -> Callable[..., Trainer]:
+    """make(graphs=..., said=[], **changes): a trainer on the GPU."""
+
+    def made(graphs: bool = True, said: list[str] | None = None, **changes: Any) -> Trainer:
+        monkeypatch.setenv(SWITCH, str(int(graphs)))
+        config, device = tiny(**changes), torch.device("cuda")
+        images, labels = (torch.from_numpy(x).to(device) for x in (dataset.train, dataset.train_labels))
+        say = (said if said is not None else []).append
+        return Trainer(config, images, labels if config.conditional else None, 3, device, say=say)
+
+    return made
+
+
+def play(trainer: Trainer, steps: int) -> dict[str, float]:
+    trainer.control = 0.6 if trainer.config.controller == "skip" else 0.0
+    end = trainer.nimg + steps * trainer.config.batch_size
+    trainer.advance(10**6, should_stop=lambda: trainer.nimg >= end)
+    return trainer.tally.read()
+
+
+def weights(network: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()]).double()
+
+
+def apart(a: nn.Module, b: nn.Module) -> float:
+    return float((weights(a) - weights(b)).norm() / weights(b).norm())
+
+
+def replayed(trainer: Trainer) -> int:
+    assert trainer._recorded is not None
+    assert not trainer._recorded.replays.given_up
+    return trainer._recorded.replays.kinds
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """Convolutions add in the same order each time: what is left is little, and else the graph's doing."""
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    yield
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, False
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_every_kind_of_step_is_replayed(make: Any, game: str) -> None:
+    """No game falls back, and no replay waits for the device or gives what is not finite."""
+    said: list[str] = []
+    trainer = make(said=said, **GAMES[game])
+    play(trainer, 60)
+    assert not said
+    assert replayed(trainer) >= 1
+    before = {"G": weights(trainer.G), "D": weights(trainer.D)}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.advance(10**6, should_stop=lambda end=trainer.nimg + 2000: trainer.nimg >= end)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(map(math.isfinite, trainer.tally.read().values()))
+    convolutions = [p for p in trainer.D.parameters() if p.ndim == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in convolutions)
+    assert not torch.equal(weights(trainer.G), before["G"])
+    assert not torch.equal(weights(trainer.D), before["D"])
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("game", GAMES)
+def test_200_steps_by_graph_are_200_steps(make: Any, game: str) -> None:
+    """As far apart as rounding grows to in 200 steps of a game; the losses are the same."""
+    graph, eager = make(**GAMES[game]), make(graphs=False, **GAMES[game])
+    ours, theirs = play(graph, 200), play(eager, 200)
+    assert replayed(graph) >= 1
+    assert (graph.nimg, graph.d_steps) == (eager.nimg, eager.d_steps)
+    assert torch.equal(graph.rng.get_state(), eager.rng.get_state())
+    for name in ("loss_d", "loss_g", "grad_norm_d", "penalty"):
+        assert ours[name] == pytest.approx(theirs[name], rel=0.1, abs=0.02), name
+    assert apart(graph.G, eager.G) < 0.1
+    assert apart(graph.D, eager.D) < 0.1
+    assert apart(graph.ema.generator, eager.ema.generator) < 0.1
+
+
+@pytest.mark.parametrize("recipe", sorted(recipes.shipped()))
+def test_every_recipe_is_replayed(make: Any, recipe: str) -> None:
+    said: list[str] = []
+    changes = recipes.load(recipe).at(8, True, {"batch_size": 32}) | {"width_g": 8, "width_d": 8, "z_dim": 16}
+    trainer = make(said=said, **{**changes, "batch_size": 32, "precision": "bfloat16"})
+    play(trainer, 120)
+    assert not said
+    assert replayed(trainer) >= 1
+    assert all(map(math.isfinite, trainer.tally.read().values()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "images = images if images.mean().item() > -2 else -images",
+        "images = images[(images.flatten(1).sum(1) > -1e9).nonzero().flatten()]",
+    ],
+)
+def test_networks_that_look_at_their_data_train_without(make: Any, tmp_path: Path, line: str) -> None:
+    said: list[str] = []
+    (tmp_path / "own.py").write_text(OWN.format(line=line))
+    use_code(tmp_path)
+    trainer = make(said=said, architecture="own:build")
+    means = play(trainer, 60)
+    assert len(said) == 1
+    assert said[0].startswith("training without CUDA graphs: ")
+    assert trainer._recorded.replays.given_up
+    assert all(map(math.isfinite, means.values()))
+    assert trainer.d_steps == 60
+
+
+def test_states_pass_between_graphs_eager_and_cpu(make: Any, make_trainer: Any) -> None:
+    game = GAMES["lazy r1, two critics"]
+    by_graph, eager, on_cpu = make(**game), make(graphs=False, **game), make_trainer(**game)
+    play(by_graph, 60)
+    for target in (eager, on_cpu, by_graph):
+        buffer = io.BytesIO()
+        torch.save(by_graph.state_dict(), buffer)
+        buffer.seek(0)
+        target.load_state_dict(torch.load(buffer, weights_only=True, map_location="cpu"))
+        assert target.opt_d.param_groups[0]["capturable"] is False
+        assert type(target.opt_d.state_dict()["param_groups"][0]["lr"]) is float
+        assert int(next(iter(target.opt_d.state.values()))["step"]) == target.d_steps
+    for trainer in (by_graph, eager, on_cpu):
+        play(trainer, 30)
+    assert replayed(by_graph) >= 1
+    assert apart(eager.D, by_graph.D) < 0.1
+    assert apart(on_cpu.D.to("cuda"), by_graph.D) < 0.5  # other dice
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("graphs", [True, False])
+def test_images_of_the_host_train_as_those_of_the_device(
+    make: Any, dataset: Dataset, tiny: Any, graphs: bool
+) -> None:
+    near = make(graphs=graphs)
+    far = Trainer(tiny(), torch.from_numpy(dataset.train), None, 3, torch.device("cuda"))
+    ours, theirs = play(far, 150), play(near, 150)
+    assert ours["loss_d"] == pytest.approx(theirs["loss_d"], rel=0.05)
+    assert apart(far.D, near.D) < 0.05
+
+
+@pytest.fixture(scope="module")
+def judge(dataset: Dataset, tmp_path_factory: Any) -> fid.Evaluator:
+    cache = tmp_path_factory.mktemp("statistics")
+    return fid.build_evaluator(dataset, features.build("pixels", dataset), 100, cache).to("cuda")
+
+
+def test_a_trial_trains_and_resumes_on_a_gpu(
+    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    config = tiny(kimg=3, penalty="r1", conditional=True)
+    records = []
+    for record in trial.run(config, dataset, judge, tmp_path, device="cuda", say=said.append):
+        records.append(record)
+        if record.kimg == 2:
+            break
+    rest = list(trial.run(config, dataset, judge, tmp_path, device="cuda", say=said.append))
+    assert [record.kimg for record in rest] == [2, 3]
+    assert all(math.isfinite(record.objective) for record in (*records, *rest))
+    assert not said
+
+
+def test_50_trials_of_one_process_leave_nothing_behind(
+    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path, record_property: Any
+) -> None:
+    """Of every size and kind in turn; what is allocated and reserved after each is what it was."""
+    kinds = [{}, {"width_g": 32, "width_d": 32}, {"architecture": "resnet", "penalty": "r1"}]
+    allocated, reserved = [], []
+    for number in range(50):
+        config = tiny(kimg=2, seed=number, **kinds[number % 3])
+        for record in trial.run(config, dataset, judge, tmp_path / str(number), device="cuda"):
+            assert record.verdict != "diverged"
+        allocated.append(torch.cuda.memory_allocated())
+        reserved.append(torch.cuda.memory_reserved())
+    record_property("allocated_mib", [round(value / 2**20, 2) for value in (allocated[5], allocated[-1])])
+    record_property("reserved_mib", [round(value / 2**20, 2) for value in (reserved[5], reserved[-1])])
+    assert max(allocated[5:]) <= min(allocated[5:]) + 2**20
+    assert max(reserved[5:]) <= min(reserved[5:]) + 24 * 2**20
+
+
+def test_calibration_measures_replayed_steps(dataset: Dataset, tiny: Any, judge: fid.Evaluator) -> None:
+    found = calibrate(tiny(penalty="r1", penalty_interval=4, n_critic=2), dataset, judge, "cuda", 1, 20.0)
+    assert 0 < found.seconds_per_kimg < 5
+    assert 0 < found.memory_bytes < found.device_bytes
+
+
+def test_a_batch_too_large_for_the_memory_goes_in_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    """The limit lies between what the whole and the halved batch need, as measured."""
+    size, count = 64, 600
+    pixels = np.random.default_rng(0).integers(0, 255, (count, size, size, 1), np.uint8)
+    parts = (pixels[:512], pixels[512:], None, None)
+    large = Dataset("noise", *parts, (), data.fingerprint(*parts))
+    evaluator = fid.build_evaluator(large, features.build("pixels", large), 100, tmp_path / "cache").to(
+        "cuda"
+    )
+    config = TrialConfig(width_g=32, width_d=64, batch_size=512, kimg=2, tick_kimg=1, norm_d="none")
+    monkeypatch.setenv(SWITCH, "0")
+    peaks = {}
+    for pieces in (1, 2):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        trainer = Trainer(config, torch.from_numpy(large.train).cuda(), None, 0)
+        trainer.pieces = pieces
+        trainer.advance(2)
+        peaks[pieces] = torch.cuda.max_memory_reserved()
+        del trainer
+        gc.collect()
+    record_property("peaks_mib", {k: round(v / 2**20) for k, v in peaks.items()})
+    assert peaks[2] < 0.8 * peaks[1]
+    monkeypatch.delenv(SWITCH)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    said: list[str] = []
+    torch.cuda.set_per_process_memory_fraction((peaks[1] + peaks[2]) / 2 / total)
+    try:
+        ticks = list(trial.run(config, large, evaluator, tmp_path / "t", device="cuda", say=said.append))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    record_property("said", said)
+    assert [record.kimg for record in ticks] == [1, 2]
+    assert any("each batch in 2 parts" in line for line in said)
+
+
+def test_a_capture_that_fails_for_real_leaves_a_process_that_trains(make: Any, tmp_path: Path) -> None:
+    """The last test: a wait for the device that only the capture meets, and that ends it."""
+    said: list[str] = []
+    line = "torch.cuda.is_current_stream_capturing() and torch.cuda.current_stream().synchronize()"
+    (tmp_path / "own.py").write_text(OWN.format(line=line))
+    use_code(tmp_path)
+    trainer = make(said=said, architecture="own:build")
+    means = play(trainer, 40)
+    assert len(said) == 1
+    assert all(map(math.isfinite, means.values()))
+    after = make(said=said)
+    play(after, 40)
+    assert len(said) == 1
+    assert replayed(after) >= 1
