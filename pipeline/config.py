@@ -152,6 +152,9 @@ class SweepConfig(_Checked):
     hang_after_sec: float = _number(
         0.0, 0.0, 1e9, "end a worker silent for so long; 0 = 20 of its longest ticks, at least 600", "seconds"
     )
+    wait_sec: float = _number(
+        1800.0, 0.0, 1e9, "wait so long for an autoscaler's machine for a trial; 0 = for ever", "seconds"
+    )
     sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
     pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how losers stop early")
     extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")

@@ -98,10 +98,13 @@ class Cluster:
     kinds: Sequence[tuple[Node, int]] = ()
     grows: bool = False
 
+    def now(self, bundle: Mapping[str, float]) -> int:
+        """How many trials fit at a time on what is there."""
+        return sum(slots(node, bundle) for node in self.nodes)
+
     def holds(self, bundle: Mapping[str, float]) -> int:
         """How many trials fit at a time, on what is there or on what may be added."""
-        added = sum(slots(node, bundle) * count for node, count in self.kinds)
-        return max(sum(slots(node, bundle) for node in self.nodes), added)
+        return max(self.now(bundle), sum(slots(node, bundle) * count for node, count in self.kinds))
 
     def __str__(self) -> str:
         """`2 nodes: 1 CPU, 0 GPU; 8 CPU, 1 GPU L4`, and what may be added."""

@@ -162,6 +162,9 @@ def mlflow_server(folder: Path, store: Postgres) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+_START = (str(BIN / "ray"), "start", "--block", "--object-store-memory=100000000")
+
+
 @dataclass
 class RayCluster:
     """A head without cores and two workers with one each; token authentication is on."""
@@ -169,6 +172,7 @@ class RayCluster:
     port: int
     dashboard: int
     token: str
+    surroundings: dict[str, str] = field(default_factory=dict)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -194,9 +198,9 @@ def ray_cluster(folder: Path, extra: Mapping[str, str]) -> Iterator[RayCluster]:
         **plain, **extra, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token,
         "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{BIN}:{os.environ['PATH']}",
     }  # fmt: skip
-    common = [str(BIN / "ray"), "start", "--block", "--object-store-memory=100000000"]
+    cluster.surroundings = surroundings
     head = [
-        *common,
+        *_START,
         "--head",
         f"--port={cluster.port}",
         f"--dashboard-port={cluster.dashboard}",
@@ -205,16 +209,22 @@ def ray_cluster(folder: Path, extra: Mapping[str, str]) -> Iterator[RayCluster]:
     head += ["--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={free_port()}"]
     with contextlib.ExitStack() as nodes:
         folder.mkdir(parents=True)
-
-        def start(command: list[str], name: str) -> subprocess.Popen[bytes]:
-            command = [*command, f"--temp-dir={folder / name}"]
-            log = folder / f"{name}.log"
-            return nodes.enter_context(process(*command, log=log, env=surroundings, start_new_session=True))
-
-        boss = start(head, "h")
+        command = [*head, f"--temp-dir={folder / 'h'}"]
+        more = {"env": surroundings, "start_new_session": True}
+        boss = nodes.enter_context(process(*command, log=folder / "h.log", **more))
         guarded = {"Authorization": f"Bearer {cluster.token}"}
         wait_for(lambda: answers(f"{cluster.address}/api/version", guarded), 60, "the head's dashboard")
-        worker = [*common, f"--address=127.0.0.1:{cluster.port}", "--num-cpus=1"]
-        cluster.workers = [start(worker, name) for name in ("w1", "w2")]
+        for name in ("w1", "w2"):
+            worker = nodes.enter_context(ray_node(cluster, folder / name, "--num-cpus=1"))
+            cluster.workers.append(worker)
         yield cluster
         end(boss, *cluster.workers)
+
+
+@contextlib.contextmanager
+def ray_node(cluster: RayCluster, folder: Path, *has: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One more machine of a cluster; `has`: what `ray start` is told of it."""
+    command = [*_START, f"--address=127.0.0.1:{cluster.port}", f"--temp-dir={folder}", *has]
+    log = folder.with_suffix(".log")
+    with process(*command, log=log, env=cluster.surroundings, start_new_session=True) as node:
+        yield node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,10 @@ from typing import Any
 import machines
 import optuna
 import pytest
+import torch
 
 from pipeline import jobs
+from pipeline.checkpoint import read_records
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, SweepError
 from pipeline.jobs import head
@@ -25,6 +28,10 @@ from pipeline.sweep import checks, connect
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+V2 = {"RAY_enable_autoscaler_v2": "1"}
+"""The autoscaler of Kubernetes, which says what it can never add; with nothing to add it only says that."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def site() -> Iterator[Site]:
         with (
             machines.postgres(folder / "pg") as store,
             machines.mlflow_server(folder / "ml", store) as uri,
-            machines.ray_cluster(folder / "r", {"PGPASSWORD": store.password}) as cluster,
+            machines.ray_cluster(folder / "r", {"PGPASSWORD": store.password, **V2}) as cluster,
         ):
             yield Site(cluster, store, uri, folder / "out")
 
@@ -241,3 +248,69 @@ def test_other_versions(client: Site, monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(f"pipeline.jobs.{module}", lambda *_, value=value: value)
             with pytest.raises(ConfigError, match=rf"same ray and python; got ray 2.*{name} {value}"):
                 head.check(client.cluster.address)
+
+
+WAIT = """
+import sys, ray
+from pipeline.errors import ConfigError
+from pipeline.resources import Share
+from pipeline.sweep.waiting import wait_for_machine
+
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+share, say = Share(1.0, 0.5), lambda text: print(text, flush=True)
+for bound, sure in ((2, 1000), (60, 2), (60, 1000)):
+    try:
+        wait_for_machine(share, bound, say, sure_sec=sure, told_sec=1.5)
+    except ConfigError as error:
+        say(error)
+"""
+
+
+def test_the_wait_for_a_machine_has_an_end(site: Site, tmp_path: Path) -> None:
+    """None comes in time; the autoscaler says that it has none; one comes."""
+    log = tmp_path / "wait.log"
+    command = [sys.executable, "-c", WAIT, f"127.0.0.1:{site.cluster.port}"]
+    surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
+    with machines.process(*command, log=log, env=surroundings) as waiting:
+        machines.wait_for(lambda: "has no such machine" in log.read_text(), 40, "the autoscaler's word")
+        with machines.ray_node(site.cluster, site.out.parent / "g", "--num-gpus=1", "--num-cpus=1"):
+            assert waiting.wait(40) == 0, log.read_text()
+    said = log.read_text().splitlines()
+    assert (
+        said[0]
+        == "no machine holds a trial (1 CPU, 0.5 GPU): waiting for the autoscaler to add one, at most 2 s"
+    )
+    refusal = (
+        r"a machine of the cluster holds one trial \(1 CPU, 0.5 GPU\); got {}; now there is \d nodes: 1 CPU"
+    )
+    assert any(re.match(refusal.format("none came in 2 s"), line) for line in said)
+    assert any(re.match(refusal.format("its autoscaler has no such machine to add"), line) for line in said)
+    assert any(line.startswith("still waiting for a machine with 1 CPU, 0.5 GPU: ") for line in said)
+    assert re.match(r"a machine is there after \d+ s: .*1 CPU, 1 GPU", said[-1])
+
+
+def test_trials_of_a_machine_that_is_to_go_keep_their_steps(site: Site) -> None:
+    """The last test: it takes a worker away, as Kubernetes takes a pod."""
+    run = ("run", "--address", f"127.0.0.1:{site.cluster.port}", "--space", "smoke", "--data", "digits")
+    size = ("--trials", "2", "--kimg", "120", "--set", "tick_kimg=20", "--no-register", "--name", "spot")
+    measure = ("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500", "--pruner", "none")
+    command = [sys.executable, "-m", "pipeline", *run, *size, *measure, "--out", str(site.out)]
+    surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
+    log, trials = site.out.parent / "spot.log", site.out / "spot" / "trials"
+    with machines.process(*command, log=log, env=surroundings, cwd=site.out) as driver:
+        machines.wait_for(lambda: len({p.parent for p in trials.glob("*/state-*.pt")}) == 2, 60, "a tick")
+        node, asked = site.cluster.workers[1], time.monotonic()
+        node.terminate()
+        node.wait(20)
+        assert time.monotonic() - asked < 10, "a trial that has left lets its machine go"
+        states = {path.parent.name: torch.load(path) for path in sorted(trials.glob("*/state-*.pt"))}
+        assert driver.wait(60) == 0, log.read_text()
+    told = re.findall(r"trial (\d): its machine is being taken away; it goes on elsewhere", log.read_text())
+    assert len(told) == 1
+    kept = states[told[0]]
+    assert "tally" in kept["trainer"] or kept["trainer"]["nimg"] < 1000 * kept["record"]["kimg"] + 64
+    assert json.loads((site.out / "spot/summary.json").read_text())["trials"]["complete"] == 2
+    assert [[r.kimg for r in read_records(folder)] for folder in trials.iterdir()] == [
+        [*range(20, 121, 20)]
+    ] * 2
+    assert [*trials.glob("*/failures.jsonl")] == []

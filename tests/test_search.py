@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from pipeline import spaces
 from pipeline.checkpoint import Failure, TrialFolder
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.notice import LEAVING
 from pipeline.records import METRICS, PENALTY, TrialRecord
 from pipeline.search import Entry, Ledger, make_pruner, open_study, rank
 from pipeline.search.journal import mend
@@ -414,6 +415,7 @@ Failure # 2 (occurred at 2026-11-22)
         ("The actor died unexpectedly.\n Worker exit detail: End of file. Some common causes include: (1) "
          "the process was killed by the OOM killer", "worker killed", "End of file."),
         ("The actor died\n Task was killed, the node running low on memory.", "out of memory", "Task was"),
+        ("File y\nray.exceptions.RayActorError: its machine is being taken away", "machine gone", LEAVING),
         ("", "worker killed", "its process is gone"),
     ],
 )  # fmt: skip

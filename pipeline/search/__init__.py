@@ -22,6 +22,7 @@ from pipeline.search.on_ray import (
     cause_of,
 )
 from pipeline.search.study import draw, make_pruner, make_sampler, open_study
+from pipeline.search.watch import bound_sec
 
 __all__ = [
     "GONE",
@@ -33,6 +34,7 @@ __all__ = [
     "StudyScheduler",
     "StudySearcher",
     "StudyStopper",
+    "bound_sec",
     "cause_of",
     "draw",
     "make_pruner",

@@ -14,10 +14,13 @@ from ray.tune import Callback
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from pipeline.config import SweepConfig
-from pipeline.resources import Share, concurrency
+from pipeline.notice import LEAVING
+from pipeline.resources import Cluster, Share, concurrency
+from pipeline.search import GONE, cause_of
 from pipeline.sweep.connect import LOCAL, look
 
 _PERIOD_SEC = 5.0
+_TOLD_SEC = 60.0
 _NOTICED_SEC = 120.0  # Ray takes up to half a minute to declare a silent node dead
 
 
@@ -37,6 +40,7 @@ class Elastic(Callback):  # type: ignore[misc]
     ) -> None:
         self._searcher, self._plan, self._share, self._say = searcher, plan, share, say
         self._looked = time.monotonic()
+        self._alone: tuple[float, float] | None = None  # since no machine holds a trial; when that was told
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._plan.address == LOCAL or time.monotonic() - self._looked < _PERIOD_SEC:
@@ -47,6 +51,21 @@ class Elastic(Callback):  # type: ignore[misc]
         if fits != self._searcher.max_concurrent:
             self._say(f"trials at a time: {fits} instead of {self._searcher.max_concurrent} ({cluster})")
             self._searcher.max_concurrent = fits
+        self._tell_of_waiting(cluster)
+
+    def _tell_of_waiting(self, cluster: Cluster) -> None:
+        """Once a minute, as long as no machine holds a trial."""
+        now = self._looked
+        if cluster.now(self._share.bundle):
+            self._alone = None
+            return
+        since, told = self._alone or (now, -_TOLD_SEC + now)
+        if now - told >= _TOLD_SEC:
+            told = now
+            self._say(
+                f"no machine holds a trial ({self._share}): waiting for one, {now - since:.0f} s so far"
+            )
+        self._alone = since, told
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its configuration to disk
@@ -55,8 +74,8 @@ class Elastic(Callback):  # type: ignore[misc]
 class Pardon(Callback):  # type: ignore[misc]
     """A trial that failed because its node was lost goes on elsewhere, and may fail as often as before.
 
-    Ray counts each such loss as a failure of the trial unless the node had announced it. The worker fails
-    first and its node is declared dead later, so a failure is kept in mind until then.
+    Ray counts each such loss as a failure of the trial, unless the trial had notice and left. The worker
+    fails first and its node is declared dead later, so a failure is kept in mind until then.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -67,7 +86,9 @@ class Pardon(Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         node = (trial.last_result or {}).get("node", "")
-        if node and (trial.trial_id, node) not in self._pardoned:
+        if cause_of(trial.error_file)[0] == GONE:
+            self._say(f"trial {trial.config['number']}: {LEAVING}; it goes on elsewhere from where it was")
+        elif node and (trial.trial_id, node) not in self._pardoned:
             self._suspects.append((trial, node, time.monotonic() + _NOTICED_SEC))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
