@@ -39,8 +39,11 @@ _KEPT = 2
 _NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
 
 
-FAILURES = ("exception", "out of memory", "worker killed", "hang", "disk full", "damaged checkpoint")
-"""Kinds of what may go wrong with a trial; none of them ends a sweep, and the last two end no trial."""
+FAILURES = (
+    *("exception", "out of memory", "worker killed", "hang"),
+    *("disk full", "store away", "damaged checkpoint"),
+)
+"""Kinds of what may go wrong with a trial; none of them ends a sweep, and the last three end no trial."""
 
 
 @dataclass(frozen=True)

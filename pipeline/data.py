@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.errors import DataError, nearest
-from pipeline.files import replacing
+from pipeline.files import cache_root, replacing
 from pipeline.images import (
     MAX_SIDE,
     MIN_IMAGES,
@@ -143,11 +143,6 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 (N,H,W,C) in 0..255 -> float32 (N,C,H,W) in [-1, 1], in channels_last memory."""
     # The permuted NHWC tensor already is channels_last; the conversion keeps its strides.
     return images.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0)
-
-
-def cache_root() -> Path:
-    """Where prepared data and downloads are kept: $GANSWEEP_CACHE, else ~/.cache/gansweep."""
-    return Path(os.environ.get("GANSWEEP_CACHE") or "~/.cache/gansweep").expanduser()
 
 
 def load(

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline import classifier
-from pipeline.data import Dataset, cache_root
+from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError, nearest
-from pipeline.files import replacing
+from pipeline.files import cache_root, replacing
 
 NAMES = ("classifier", "inception", "pixels")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -99,7 +99,7 @@ def build(
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
     The classifier is trained on the training split at the first call (about 10 s on one core) and kept
-    below `cache` (None: `data.cache_root()`); the same data gives the same weights on the same kind of
+    below `cache` (None: `files.cache_root()`); the same data gives the same weights on the same kind of
     processor. code: the folder with the file of an extractor `module:function` (see `OwnExtractor`).
 
     Raises:

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data import Dataset, cache_root
+from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.features import Extractor
+from pipeline.files import cache_root
 from pipeline.moments import BATCH, SPLIT, Moments, Statistics, of_reals
 
 
@@ -255,7 +256,7 @@ def build_evaluator(
 
     Args:
         samples: generated images per fid, at least 2.
-        cache: None means `data.cache_root()`. A damaged file there is made anew.
+        cache: None means `files.cache_root()`. A damaged file there is made anew.
         say: told the evaluator's `warning`, if it has one.
     """
     if samples < 2:

@@ -1,7 +1,7 @@
 """How a file is written and read here: whole or not at all.
 
 Owns: writing under a temporary name in the same folder and renaming; reading JSON that may be torn; what a
-full disk is, and that it is told once. Refuses: knowing any file's name or meaning.
+full disk is, and that it is told once; where the cache lies. Refuses: knowing any file's name or meaning.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from typing import Any
 
 _LEAST = 1_000_000
 """A disk with fewer bytes than these is full: no champion fits."""
+
+
+def cache_root() -> Path:
+    """Where what can be made or fetched again is kept: $GANSWEEP_CACHE, else ~/.cache/gansweep."""
+    return Path(os.environ.get("GANSWEEP_CACHE") or "~/.cache/gansweep").expanduser()
 
 
 @contextmanager

@@ -147,10 +147,12 @@ def retrain(
     device: str,
     threads: int,
     should_stop: Callable[[], bool],
+    each: Callable[[], object] = lambda: None,
 ) -> None:
     """Train the configuration of the trial in `original` with another seed for `kimg`, into `run.folder`.
 
-    Goes on where it was interrupted. A cosine schedule keeps the length that the trial was given.
+    each: called after every tick. Goes on where it was interrupted. A cosine schedule keeps the length that
+    the trial was given.
     """
     config = TrialConfig.from_dict(load_best(original)["config"])
     ticks = trial.run(
@@ -158,6 +160,7 @@ def retrain(
         number=run.trial, device=device, threads=threads, should_stop=should_stop,
     )  # fmt: skip
     for record in ticks:
+        each()
         if record.kimg >= kimg:
             return
 

@@ -1,6 +1,6 @@
 """What one does with a MODEL: open, sample, walk, export, measure, register it.
 
-A MODEL is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or the folder of a sweep (its best).
+A MODEL is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or the folder or address of a sweep (its best).
 Owns: that address, and what each command makes of it. Refuses: how a generator is stored, and file formats.
 """
 
@@ -27,6 +27,7 @@ from pipeline.data import load
 from pipeline.errors import CheckpointError, ConfigError, DataError, RegistryError, SweepError
 from pipeline.files import replacing
 from pipeline.registry.packing import finite
+from pipeline.stores import fetched
 from pipeline.tracker import default_uri
 
 MOST = 1_000_000
@@ -81,8 +82,8 @@ def unpacked(model: str, tracking_uri: str = "") -> Iterator[Path]:
         with registry.fetched(model, tracking_uri=tracking(tracking_uri)) as folder:
             yield folder
         return
-    with tempfile.TemporaryDirectory() as spare:
-        yield packed(Path(model), Path(spare))
+    with fetched(model) as root, tempfile.TemporaryDirectory() as spare:
+        yield packed(root, Path(spare))
 
 
 def packed(root: Path, spare: Path) -> Path:
@@ -299,8 +300,7 @@ def register(
                 "a version gets an alias that is named", seen="no --alias", fix="add --alias champion"
             )
         return registry.set_alias(model, alias, tracking_uri=uri)
-    root = Path(model)
-    with tempfile.TemporaryDirectory() as folder:
+    with fetched(model) as root, tempfile.TemporaryDirectory() as folder:
         where = packed(root, Path(folder))
         facts = registry.from_packed(where).facts
         return registry.register(

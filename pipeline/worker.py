@@ -6,9 +6,8 @@ Owns: the report dictionary. Refuses: any decision on training.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,16 +18,21 @@ from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.errors import GansweepError
 from pipeline.networks import use_code
 from pipeline.node import Lent, borrow, device
-from pipeline.process import prepare_process
+from pipeline.notice import Notice, leave
+from pipeline.process import ending_silence, prepare_process
 from pipeline.records import PENALTY
 from pipeline.resources import Share
+from pipeline.stores import workplace
 from pipeline.trial import run, seed_of
 
 
-def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: int, lent: Lent) -> None:
+def train(
+    asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: int, lent: Lent, store: str = ""
+) -> None:
     """Run the trial that was asked for, reporting each record; the folder of a number is its memory.
 
     asked: {"number", "params"} from the searcher. fixed: the space's fixed values and the sweep's seed.
+    store: the address of a sweep that lives in one; its trials give it each record before they report it.
     """
     # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -36,23 +40,35 @@ def train(asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: i
     try:
         dataset, evaluator = borrow(lent)
         config = TrialConfig.from_dict({**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)})
-        paths = SweepPaths(Path(root))
+        place = workplace(root, store)
+        paths = SweepPaths(place.root)
+        folder = paths.trial(number)
+        place.take(paths.code)
+        place.take(folder)
         use_code(paths.code)
-        trial = run(
-            config,
-            dataset,
-            evaluator,
-            paths.trial(number),
-            number=number,
-            device=device(),
-            threads=threads,
-            should_stop=paths.stop.exists,
-            say=said.append,
-        )
-        for record in trial:
-            news = {"record": record, "said": said.copy(), "node": here}
-            tune.report({"objective": record.objective, **news})
-            said.clear()
+        with Notice(here) as notice:
+            trial = run(
+                config,
+                dataset,
+                evaluator,
+                folder,
+                number=number,
+                device=device(),
+                threads=threads,
+                should_stop=lambda: notice.given() or place.stopped(),
+                say=said.append,
+            )
+            over = False
+            for record in trial:
+                place.give(folder, said.append)
+                news = {"record": record, "said": said.copy(), "node": here}
+                tune.report({"objective": record.objective, **news})
+                said.clear()
+                over = record.kimg == config.kimg or record.verdict == "diverged"
+            if not over:
+                place.give(folder, said.append)  # the tick that it was told to stop in
+            if not over and notice.given():
+                leave()
     except GansweepError as error:
         tune.report({"objective": PENALTY, "failure": str(error)})
 
@@ -64,19 +80,25 @@ def finalists(
     lent: Lent,
     share: Share,
     *,
+    bounds: Mapping[int, float],
+    store: str = "",
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> list[finals.Run]:
-    """Carry out each run (and its kimg) as a Ray task, a share each; none of them if stopped."""
+    """Carry out each run (and its kimg) as a Ray task, a share each; none of them if stopped.
+
+    bounds: by trial, for how many seconds its run may show no progress before its worker ends.
+    """
     asks = {"num_cpus": share.cpus, "num_gpus": share.gpus, "resources": dict(share.extra)}
     task = ray.remote(_finalist).options(**asks)
-    known = {"paths": paths, "config": config, "threads": max(1, int(share.cpus)), "lent": lent}
+    known = {"root": str(paths.root), "store": store, "config": config, "lent": lent}
+    known["threads"] = max(1, int(share.cpus))
     waiting, runs = list(asked), []
     running: dict[Any, finals.Run] = {}
     while waiting or running:
         while waiting and len(running) < share.concurrency:
             run, kimg = waiting.pop(0)
-            running[task.remote(run, kimg, **known)] = run
+            running[task.remote(run, kimg, bound_sec=bounds[run.trial], **known)] = run
         for work in ray.wait(list(running), timeout=0.5)[0]:
             runs.append(_result(work, running.pop(work)))
             say(_line(runs[-1]))
@@ -102,20 +124,41 @@ def _line(run: finals.Run) -> str:
 
 
 def _finalist(
-    asked: finals.Run, kimg: int, *, paths: SweepPaths, config: SweepConfig, threads: int, lent: Lent
+    asked: finals.Run,
+    kimg: int,
+    *,
+    bound_sec: float,
+    root: str,
+    store: str,
+    config: SweepConfig,
+    threads: int,
+    lent: Lent,
 ) -> finals.Run:
     """Train the run where it is another seed of its trial, and measure it."""
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     prepare_process(threads)
-    try:
-        dataset, evaluator = borrow(lent)
-        use_code(paths.code)
-        if asked.index:
-            finals.retrain(
-                paths.trial(asked.trial), asked, kimg, dataset, evaluator,
-                device=device(), threads=threads, should_stop=paths.stop.exists,
-            )  # fmt: skip
-    except GansweepError as error:
-        return replace(asked, problem=str(error))
-    n = finals.samples_of(evaluator, config.final_samples)
-    return finals.measure(asked, dataset, evaluator, n=n, seed=config.seed, device=device())
+    place = workplace(root, store)
+    paths = SweepPaths(place.root)
+    run = replace(asked, folder=paths.rerun(asked.trial, asked.index))
+    with ending_silence(bound_sec) as alive:
+
+        def ticked() -> None:
+            alive()
+            place.give(run.folder)
+
+        try:
+            dataset, evaluator = borrow(lent)
+            for folder in (paths.code, paths.trial(run.trial), run.folder):
+                place.take(folder)
+            use_code(paths.code)
+            if run.index:
+                finals.retrain(
+                    paths.trial(run.trial), run, kimg, dataset, evaluator,
+                    device=device(), threads=threads, should_stop=place.stopped, each=ticked,
+                )  # fmt: skip
+        except GansweepError as error:
+            return replace(asked, problem=str(error))
+        alive()
+        n = finals.samples_of(evaluator, config.final_samples)
+        found = finals.measure(run, dataset, evaluator, n=n, seed=config.seed, device=device())
+    return replace(found, folder=asked.folder)

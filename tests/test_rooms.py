@@ -11,22 +11,22 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 
 # A room imports from those before it; the order within a floor is the order here.
 ORDER = (
-    "errors config contract budgets resources records files recipes spaces "
+    "errors config contract budgets resources records files stores recipes spaces "
     "images latent harvest samples data networks losses balance augment schedules "
     "classifier features moments neighbours fid "
-    "process trainer checkpoint trial calibration honesty evaluation finals "
-    "node search worker "
+    "feed adam graphs recorded process trainer checkpoint trial calibration honesty evaluation finals "
+    "node notice search worker "
     "summary gallery tracker registered_model registry "
     "history explain report view notify models serve jobs sweep keep rerun doctor cli __main__"
 ).split()
 
 DOORS = {
     "torch": set(
-        "images data networks losses balance augment classifier features moments neighbours fid process "
-        "trainer checkpoint trial calibration honesty evaluation finals node registry "
-        "registered_model".split()
+        "images data networks losses balance augment classifier features moments neighbours fid "
+        "feed adam graphs recorded process trainer checkpoint trial calibration honesty evaluation finals "
+        "node registry registered_model".split()
     ),
-    "ray": set("node search worker sweep jobs doctor".split()),
+    "ray": set("node notice search worker sweep jobs doctor".split()),
     "mlflow": set("tracker registry registered_model doctor".split()),
 }
 

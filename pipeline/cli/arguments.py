@@ -21,7 +21,15 @@ UNLIMITED = 100_000
 
 
 Model = Annotated[
-    str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, or a sweep's folder (its best).")
+    str,
+    typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, or a sweep's folder or address (its best)."
+    ),
+]
+
+
+SweepDir = Annotated[
+    str, typer.Argument(help="The folder that `run` made, or its address (s3://BUCKET/PREFIX/NAME).")
 ]
 
 
@@ -58,6 +66,11 @@ Concurrency = Annotated[int | None, typer.Option(min=0, help="Trials at a time (
 
 HangAfter = Annotated[
     str, typer.Option(help="End a worker silent for e.g. 30m (20 of its longest ticks, 10m at least).")
+]
+
+
+Wait = Annotated[
+    str, typer.Option(help="Wait so long for an autoscaler's machine that holds a trial; 0 = for ever.")
 ]
 
 

@@ -34,9 +34,10 @@ def request_of(given: Mapping[str, Any]) -> Request:
     Raises:
         UserError: an option or the space is wrong.
     """
-    from pipeline import spaces
+    from pipeline import spaces, stores
     from pipeline.sweep import Request
 
+    store = stores.checked(given["out"]) if stores.is_url(given["out"]) else ""
     space, fixed = spaces.load(given["space"]), settings(given["set_"] or [])
     if given["kimg"] is not None:
         fixed["kimg"] = given["kimg"]
@@ -45,7 +46,8 @@ def request_of(given: Mapping[str, Any]) -> Request:
     return Request(
         space=space.override(fixed) if fixed else space,
         config=config,
-        out=Path(given["out"]),
+        out=stores.scratch(store) if store else Path(given["out"]),
+        store=store,
         register=None if given["no_register"] else given["register"] or config.name,
         promote=given["promote"],
         recipe=given["recipe"],
@@ -70,6 +72,7 @@ def config_of(given: Mapping[str, Any]) -> SweepConfig:
         name=given["name"] or Path(given["space"]).stem,
         trials=given["trials"] or (UNLIMITED if unlimited else DEFAULTS.trials),
         hang_after_sec=seconds(given["hang_after"]),
+        wait_sec=patience(given["wait"]),
         final_seeds=-1 if given["final_seeds"] is None else given["final_seeds"],
         gpus_per_trial=share(given["gpus_per_trial"]),
         concurrency=given["concurrency"] or 0,
@@ -83,7 +86,13 @@ def changes_of(given: Mapping[str, Any]) -> dict[str, Any]:
     changes = {name: given[name] for name in ("trials", "concurrency", "price", *_BOUNDS)}
     for flag, name in (("time_budget", "time_budget_sec"), ("hang_after", "hang_after_sec")):
         changes[name] = seconds(given[flag]) or None
+    changes["wait_sec"] = patience(given["wait"]) if given["wait"] else None
     return {name: value for name, value in changes.items() if value not in (None, "")}
+
+
+def patience(text: str) -> float:
+    """`--wait` in seconds; 0 is for ever."""
+    return 0.0 if text.strip() == "0" else seconds(text)
 
 
 def guard_secret(flag: str, uri: str, variable: str) -> None:

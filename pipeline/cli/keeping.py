@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.arguments import Tracking
+from pipeline.cli.arguments import SweepDir, Tracking
 from pipeline.cli.terminal import err_console, out_console, sayer
+from pipeline.errors import SweepError
 
 if TYPE_CHECKING:
     from pipeline.rerun import Again, Row
 
-SweepDir = Annotated[Path, typer.Argument(help="The folder that `run` made.")]
+Folder = Annotated[str, typer.Argument(help="The folder that `run` made.")]
 
 
 def rm(
-    sweep_dir: SweepDir,
+    sweep_dir: Folder,
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Keep summary, report, records and best generators.")
     ] = False,
@@ -35,7 +36,8 @@ def rm(
     from pipeline import keep
     from pipeline.files import readable
 
-    plan = keep.plan_removal(sweep_dir, keep_best=keep_best)
+    folder = _here(sweep_dir, "delete it with your store's own tool, and drop its study")
+    plan = keep.plan_removal(folder, keep_best=keep_best)
     what = "checkpoints, sample grids and reruns" if keep_best else "everything"
     lost = f"; {plan.unfinished} unfinished begin anew" if plan.unfinished and keep_best else ""
     text = f"{sweep_dir}: {what} of {plan.trials} trials, {readable(plan.bytes)}{lost}"
@@ -44,17 +46,18 @@ def rm(
         return
     if sys.stdin.isatty() and not yes:
         typer.confirm("delete?", abort=True)
-    done = keep.remove(sweep_dir, keep_best=keep_best)
+    done = keep.remove(folder, keep_best=keep_best)
     out_console.print(f"deleted {readable(done.bytes)}", markup=False)
     if done.strangers:
         out_console.print(f"not gansweep's, so still there: {', '.join(done.strangers)}", markup=False)
 
 
-def sync(sweep_dir: SweepDir, tracking_uri: Tracking = "") -> None:
+def sync(sweep_dir: Folder, tracking_uri: Tracking = "") -> None:
     """Send to MLflow what it missed of a sweep while it was away; each record once, in order."""
     from pipeline import keep
 
-    sent = keep.sync(sweep_dir, tracking_uri, sayer(False))
+    folder = _here(sweep_dir, f"gansweep resume {sweep_dir} sends it")
+    sent = keep.sync(folder, tracking_uri, sayer(False))
     parts = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(sent.items())]
     out_console.print(f"sent {', '.join(parts) or 'nothing'}: MLflow has everything", markup=False)
 
@@ -70,12 +73,23 @@ def rerun(
     No Ray: breakpoints and `python -m pdb -m pipeline rerun ...` work. Exit code 1 where a record differs.
     """
     from pipeline import rerun as reruns
+    from pipeline import stores
 
-    runs = reruns.rerun(sweep_dir, trial, kimg=kimg, seeds=seeds, say=sayer(False), on_row=_print_row)
+    with stores.visited(sweep_dir) as root:
+        runs = reruns.rerun(root, trial, kimg=kimg, seeds=seeds, say=sayer(False), on_row=_print_row)
     for run in runs:
         out_console.print(_verdict(trial, run), markup=False)
     if any(run.agreed < run.compared for run in runs):
         raise typer.Exit(1)
+
+
+def _here(sweep: str, fix: str) -> Path:
+    """The folder of a sweep that has one; a sweep in a store is refused with what does it there."""
+    from pipeline import stores
+
+    if stores.is_url(sweep):
+        raise SweepError("rm and sync take the folder of a sweep", seen=sweep, fix=fix)
+    return Path(sweep)
 
 
 def _print_row(index: int, row: Row) -> None:

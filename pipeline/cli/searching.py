@@ -24,10 +24,12 @@ from pipeline.cli.arguments import (
     Price,
     Promote,
     Quiet,
+    SweepDir,
     TargetFid,
     TimeBudget,
     Tracking,
     Trials,
+    Wait,
 )
 from pipeline.cli.asking import changes_of, request_of
 from pipeline.cli.terminal import conclude, leaderboard, live, out_console, sayer
@@ -45,7 +47,9 @@ def run(
         str, typer.Option(help="Begin from a published point: dcgan, sngan, wgan-gp, r1 or r3gan.")
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the sweep and its folder (the space's).")] = "",
-    out: Annotated[Path, typer.Option(help="Where sweeps live.")] = Path("runs"),
+    out: Annotated[
+        str, typer.Option(metavar="DIR|URL", help="Where sweeps live: a folder, s3://BUCKET/PREFIX, gs://...")
+    ] = "runs",
     trials: Trials = None,
     kimg: Annotated[
         int | None, typer.Option(min=1, help="Length of a full trial in kimg (the space's).")
@@ -62,6 +66,7 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Fix a hyper-parameter; repeatable."),
     ] = None,
     hang_after: HangAfter = "",
+    wait: Wait = "30m",
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = DEFAULTS.sampler,
     pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = DEFAULTS.pruner,
     cpus_per_trial: Annotated[float, typer.Option(help="CPU cores (and threads) of one trial.")] = 1.0,
@@ -101,7 +106,7 @@ def run(
 
 
 def resume(
-    sweep_dir: Annotated[Path, typer.Argument(help="The folder that `run` made.")],
+    sweep_dir: SweepDir,
     trials: Trials = None,
     time_budget: TimeBudget = "",
     gpu_hours: GpuHours = None,
@@ -110,6 +115,7 @@ def resume(
     max_failures: MaxFailures = None,
     target_fid: TargetFid = None,
     hang_after: HangAfter = "",
+    wait: Wait = "",
     concurrency: Concurrency = None,
     tracking_uri: Tracking = "",
     storage: Annotated[str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL.")] = "",
@@ -131,21 +137,23 @@ def resume(
     conclude(outcome)
 
 
-def report(sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")]) -> None:
+def report(sweep_dir: SweepDir) -> None:
     """Print the leaderboard of a sweep, running or finished, and write its report.html."""
     os.nice(19)  # trials that run come first
     from pipeline import report as reports
+    from pipeline import stores
     from pipeline.contract import read_summary
 
-    summary = read_summary(SweepPaths(sweep_dir).summary)
-    if not summary:
-        raise SweepError(
-            "a sweep's folder holds a summary.json",
-            seen=str(sweep_dir),
-            fix="name the folder that `run` made",
-        )
-    leaderboard(summary)
-    out_console.print(f"report: {reports.build(sweep_dir)}")
+    with stores.visited(sweep_dir, "report.html") as root:
+        summary = read_summary(SweepPaths(root).summary)
+        if not summary:
+            raise SweepError(
+                "a sweep's folder holds a summary.json",
+                seen=sweep_dir,
+                fix="name the folder that `run` made",
+            )
+        leaderboard(summary)
+        out_console.print(f"report: {reports.build(root)}")
 
 
 def validate(
@@ -164,7 +172,7 @@ def validate(
 
 
 def doctor(
-    out: Annotated[Path, typer.Option(help="Where sweeps would live.")] = Path("runs"),
+    out: Annotated[str, typer.Option(metavar="DIR|URL", help="Where sweeps would live.")] = "runs",
     tracking_uri: Tracking = "",
     address: Annotated[str, typer.Option(help="Also look into this Ray cluster.")] = "",
 ) -> None:

@@ -33,7 +33,6 @@ def package_of(typed: Sequence[str], folder: Path | None = None) -> tuple[Packag
         UserError: one of them is wrong, or lies on this machine alone.
     """
     from pipeline import spaces
-    from pipeline.sweep.checks import check_scheme
 
     given = _read(typed)
     for name, flag, variables in _SECRETS:
@@ -50,7 +49,6 @@ def package_of(typed: Sequence[str], folder: Path | None = None) -> tuple[Packag
             fix="export GANSWEEP_NOTIFY in the shell that starts Ray on the head",
         )
     request = request_of({**given, "address": "auto"})
-    check_scheme(request.out)
     space = spaces.find(given["space"])
     return pack(
         _forwarded(typed, given),
@@ -61,6 +59,8 @@ def package_of(typed: Sequence[str], folder: Path | None = None) -> tuple[Packag
         out=request.out,
         tracking_uri=given["tracking_uri"],
         typed_tracking=any(part.split("=")[0] == "--tracking-uri" for part in typed),
+        storage=given["storage"],
+        weights=given["extractor_weights"],
     ), request
 
 

@@ -6,7 +6,6 @@ Owns: the two consoles; results go to stdout, all else to stderr. Refuses: compu
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from pipeline.stores import is_url
 
 _WIDTH = None if sys.stdout.isatty() else 160  # a log or a pipe wraps nothing
 
@@ -42,7 +43,7 @@ def conclude(outcome: Any) -> None:
         return
     if outcome.state == "interrupted":
         err_console.print(
-            f"interrupted; go on with: gansweep resume {shlex.quote(str(outcome.root))}", markup=False
+            f"interrupted; go on with: gansweep resume {shlex.quote(outcome.place)}", markup=False
         )
         raise typer.Exit(130)
     leaderboard(outcome.summary)
@@ -89,14 +90,15 @@ def _luck(final: dict[str, Any]) -> str:
 def _next_steps(outcome: Any) -> None:
     from pipeline.tracker import default_uri, redact
 
-    done, root = outcome.summary.get("registered"), shlex.quote(os.path.relpath(outcome.root))
+    done, root = outcome.summary.get("registered"), shlex.quote(outcome.place)
     uri = shlex.quote(redact(outcome.tracking_uri))
     lines = [
         f"report   {root}/report.html",
         f"MLflow   mlflow ui --backend-store-uri {uri}",
-        f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery",
         f"explain  gansweep explain {root}",
     ]
+    if not is_url(root):
+        lines.insert(2, f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery")
     if done:
         model = f"models:/{done['name']}@{done['alias']}" if done["alias"] else done["uri"]
         out_console.print(f"\n{model} is version {done['version']}: {done['reason']}", markup=False)

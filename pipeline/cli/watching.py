@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.arguments import SweepDir
 from pipeline.cli.terminal import err_console, out_console
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
@@ -18,7 +19,7 @@ from pipeline.files import write_text
 
 
 def watch(
-    sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")],
+    sweep_dir: SweepDir,
     once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and leave.")] = False,
 ) -> None:
     """Watch a sweep from another terminal or machine; ends when the sweep ends.
@@ -26,18 +27,19 @@ def watch(
     Reads the sweep's files only, so it can be started and left (Ctrl+C) at any time. Where the output is no
     terminal, a line is printed every 15 seconds. Exit code 1 if the sweep failed or its process is gone.
     """
-    from pipeline import view
+    from pipeline import stores, view
 
-    state = view.follow(SweepPaths(sweep_dir), once=once, console=out_console)
+    with stores.watched(sweep_dir) as root:
+        state = view.follow(SweepPaths(root), once=once, console=out_console)
     if state == view.DEAD:
-        again = shlex.quote(str(sweep_dir))
+        again = shlex.quote(sweep_dir)
         err_console.print(f"its process is gone; go on with: gansweep resume {again}", markup=False)
     if state in (view.DEAD, "failed"):
         raise typer.Exit(1)
 
 
 def explain(
-    sweep_dir: Annotated[Path, typer.Argument(help="The folder of a sweep.")],
+    sweep_dir: SweepDir,
     trial: Annotated[int | None, typer.Argument(help="A trial's number: why it lost, or won.")] = None,
     next_: Annotated[
         Path | None,
@@ -50,11 +52,12 @@ def explain(
     moved outwards where the best trials lean on one; the three best are tried first.
     """
     from pipeline import explain as explaining
-    from pipeline import history
+    from pipeline import history, stores
 
     if next_ is not None and (next_.exists() or not next_.parent.is_dir()):
         raise SweepError("--next writes a new file", seen=str(next_), fix="name one that is not there")
-    told = history.read(sweep_dir)
+    with stores.visited(sweep_dir) as root:
+        told = history.read(root)
     if trial is None:
         sections = explaining.sweep(told)
     else:

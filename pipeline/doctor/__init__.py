@@ -24,7 +24,9 @@ from typing import Any
 from pipeline.doctor.finding import Finding, Level
 from pipeline.doctor.knocking import connects, tracking_answers
 from pipeline.doctor.ports import ray_ports
+from pipeline.errors import SweepError
 from pipeline.jobs import version_of
+from pipeline.stores import Store, is_url
 
 _GIB = 2**30
 _PINNED = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -45,20 +47,20 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpu
 """
 
 
-def diagnose(out: Path, tracking_uri: str | None = None, address: str | None = None) -> list[Finding]:
+def diagnose(out: Path | str, tracking_uri: str | None = None, address: str | None = None) -> list[Finding]:
     """Look at everything a sweep stands on; takes about as long as importing torch once.
 
     Args:
-        out: the folder that sweeps are written below; need not exist.
+        out: the folder that sweeps are written below, which need not exist; or an address of an object store.
         tracking_uri: the MLflow store to knock at; None = the one `gansweep run` would make in `out`.
         address: a Ray cluster to connect to and list; None or "local" connects to none.
     """
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}"
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(out) / 'mlflow.db'}"
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("python", lambda: [_python()]),
         ("cores", lambda: [_cores()]),
         ("memory", lambda: [_memory(), _shared_memory()]),
-        ("disk", lambda: [_disk(out)]),
+        ("disk", lambda: [_store(str(out)) if is_url(str(out)) else _disk(Path(out))]),
         ("torch", _torch),
         ("bf16", lambda: [_bfloat16()]),
         ("versions", _versions),
@@ -131,6 +133,14 @@ def _shared_memory() -> Finding:
     if usage.total < _GIB:
         return Finding("shm", "warn", f"{text}: Ray falls back to disk; give the container --shm-size=4g")
     return Finding("shm", "ok", text)
+
+
+def _store(url: str) -> Finding:
+    try:
+        Store(url).check()
+    except (OSError, SweepError) as error:
+        return Finding("store", "bad", str(getattr(error, "seen", error)))
+    return Finding("store", "ok", f"{url} answers, and can be written")
 
 
 def _disk(out: Path) -> Finding:

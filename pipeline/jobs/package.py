@@ -40,11 +40,14 @@ def pack(
     out: Path,
     tracking_uri: str,
     typed_tracking: bool,
+    storage: str = "",
+    weights: str = "",
 ) -> Package:
     """The job of `gansweep run` with the arguments as they were `typed`, sent from `folder`.
 
     space: the space's file; `shipped` where it is one of gansweep's own. typed_tracking: False where the
-    tracking store comes from this machine's environment; the job is then given it.
+    tracking store comes from this machine's environment; the job is then given it. storage: of the study.
+    weights: of the extractor.
 
     Raises:
         ConfigError: a path is one that the cluster cannot see.
@@ -55,7 +58,7 @@ def pack(
             seen=str(folder),
             fix="call it in a folder that holds the space and little else",
         )
-    check_seen(data=data, out=out, tracking_uri=tracking_uri)
+    check_seen(data=data, out=out, tracking_uri=tracking_uri, storage=storage, weights=weights)
     if not shipped and (space.is_absolute() or ".." in space.parts):
         raise ConfigError(
             "the space lies in the folder that is sent, and is named from there",
@@ -68,7 +71,7 @@ def pack(
     return Package(f"gansweep run {shlex.join(arguments)}", folder, tuple(LEFT_BEHIND))
 
 
-def check_seen(*, data: str, out: Path, tracking_uri: str) -> None:
+def check_seen(*, data: str, out: Path, tracking_uri: str, storage: str = "", weights: str = "") -> None:
     """Refuse what lies on this machine alone.
 
     Raises:
@@ -87,12 +90,28 @@ def check_seen(*, data: str, out: Path, tracking_uri: str) -> None:
             seen=f"{out}, a path of this machine",
             fix="write --out /shared/runs, with the folder that is mounted on every node",
         )
-    if re.match(r"sqlite(\+\w+)?:", tracking_uri):
+    if weights and not Path(weights).is_absolute():
+        raise ConfigError(
+            "the cluster sees the extractor's weights",
+            seen=f"--extractor-weights {weights}, a path of this machine",
+            fix=f"copy them to storage that its nodes share: /shared/{Path(weights).name}",
+        )
+    if storage.startswith("sqlite") or (storage and "://" not in storage):
+        raise ConfigError(
+            "the cluster reaches the study",
+            seen=f"--storage {storage}, a file of this machine",
+            fix="name a database (postgresql://HOST/DATABASE), or leave it out for a file below --out",
+        )
+    if re.match(r"(sqlite(\+\w+)?|file):", tracking_uri) or _is_path(tracking_uri):
         raise ConfigError(
             "the cluster reaches the tracking store",
             seen=f"{tracking_uri}, a file of this machine",
             fix="name a server (http://HOST:5000), or leave it out for a file below --out",
         )
+
+
+def _is_path(uri: str) -> bool:
+    return uri not in ("", "databricks") and ":" not in uri
 
 
 def runtime_env(package: Package) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The whole run: from a request to a registered champion, and on again after an interruption.
 
 Owns: the order of things (request: what is asked; checks: what must hold; stored: sweep.toml; lock, shipping;
-cluster: what runs on Ray; finale: what comes after). Refuses: the details of any of them.
+remote: a sweep in an object store; cluster: what runs on Ray; finale: what comes after). Refuses: the details
+of any of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from pipeline import features, fid, networks, registry, spaces
+from pipeline import features, fid, networks, registry, spaces, stores
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.contract import read_summary
 from pipeline.data import Dataset, load
@@ -34,6 +35,7 @@ from pipeline.sweep.connect import connected
 from pipeline.sweep.disk import disk_needed
 from pipeline.sweep.finale import close, finish
 from pipeline.sweep.lock import held
+from pipeline.sweep.remote import Bringer, carried
 from pipeline.sweep.request import Outcome, Request
 from pipeline.sweep.shipping import ship
 from pipeline.sweep.stored import (
@@ -59,7 +61,8 @@ def run(request: Request) -> Outcome:
     check_request(request)
     with connected(request.config.address):
         check_cluster(request)
-        return _run(request)
+        with carried(request) as request:
+            return _run(request)
 
 
 def _run(request: Request) -> Outcome:
@@ -89,12 +92,12 @@ def _run(request: Request) -> Outcome:
     plan = _plan(request, dataset, evaluator, uri)
     if request.dry_run:
         plan += try_largest(request, dataset, evaluator) if request.measure else ()
-        return Outcome("planned", paths.root, {}, uri, plan)
+        return Outcome("planned", paths.root, {}, uri, request.place, plan)
     before = read_summary(paths.summary)
     over = before.get("state") == "finished" and not _unregistered(before, request)
     if stored is not None and over and not grown(stored, config):
         say("this sweep is finished; raise --trials or a budget to go on")
-        return Outcome("finished", paths.root, before, uri, plan)
+        return Outcome("finished", paths.root, before, uri, request.place, plan)
 
     paths.root.mkdir(parents=True, exist_ok=True)
     with held(paths), contextlib.closing(Spool(paths.spool, say)) as spool:
@@ -105,6 +108,9 @@ def _run(request: Request) -> Outcome:
         study = open_study(config.name, request.storage or paths.study, config, space, say)
         summary = Summary(paths, config, facts["evaluator"], say)
         spool.artifact(None, paths.config)
+        if request.courier:
+            spool.settled = request.courier.sealed
+            request.courier.carry()  # the sweep's id is known before MLflow hears of it
         shipper = ship(paths, config, spool, uri, facts, space.hash)
         listeners = (Tracker(spool, paths), summary)
         spent = float(before.get("wall_seconds", 0.0))
@@ -113,7 +119,8 @@ def _run(request: Request) -> Outcome:
         ledger.replay()
         summary.write(force=True)
         with Notifier(request.notify, config.name, say, summary.content) as notifier:
-            ledger.listeners = (*listeners, notifier)
+            first = (Bringer(request.courier, paths),) if request.courier else ()
+            ledger.listeners = (*first, *listeners, notifier)
             ledger.before_end = Gallery(paths).hang
             try:
                 found = work(request, ledger, dataset, evaluator)
@@ -124,17 +131,22 @@ def _run(request: Request) -> Outcome:
             except BaseException as error:
                 close(summary, "failed", request, spool, shipper, uri)
                 if no_space(error, paths.root):
-                    again = f"free some, then: gansweep resume {paths.root}"
+                    again = f"free some, then: gansweep resume {request.place}"
                     raise GansweepError(f"the disk is full: {again}") from error
                 raise
 
 
-def resume(root: Path, changes: dict[str, Any], **more: Any) -> Outcome:
-    """Go on with the sweep in `root`; `changes` to its SweepConfig are limited to `MAY_GROW`.
+def resume(place: Path | str, changes: dict[str, Any], **more: Any) -> Outcome:
+    """Go on with the sweep in a folder or a store; `changes` to its SweepConfig are limited to `MAY_GROW`.
 
     Raises:
-        SweepError: there is no sweep in `root`.
+        SweepError: there is no sweep.
     """
+    if stores.is_url(str(place)):
+        more["store"], _ = stores.parent(str(place))
+        root = stores.sweep_toml(str(place)).resolve()
+    else:
+        root = Path(place)
     stored = read_stored(SweepPaths(root))
     if stored is None:
         raise SweepError(
@@ -173,7 +185,7 @@ def _plan(
     size = f"{dataset.size}x{dataset.size}x{dataset.channels}"
     shape = networks.ImageShape(dataset.size, dataset.channels, len(dataset.classes))
     return (
-        ("sweep", str(request.paths.root)),
+        ("sweep", request.url or str(request.paths.root)),
         ("images", f"{len(dataset.train)} + {len(dataset.held)} held out, {size}{labels}"),
         ("space", f"{config.space} ({len(request.space.search)} searched, hash {request.space.hash})"),
         ("search", f"{config.sampler} + {config.pruner}, {budget}"),

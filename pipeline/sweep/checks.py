@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,9 @@ from pipeline.networks import ImageShape
 from pipeline.resources import Cluster, share_of
 from pipeline.spaces import Space
 from pipeline.sweep.connect import LOCAL, check_nodes, look, unwritable
+from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
+from pipeline.sweep.waiting import wait_for_machine
 from pipeline.tracker import check_server, first_line, redact
 
 
@@ -34,7 +35,10 @@ def check_request(request: Request) -> None:
     """
     config = request.config
     budgets.check(config)
-    check_out(request.out)
+    if request.store:
+        check_remote(request)
+    else:
+        check_out(request.out)
     if config.address == LOCAL and not config.require:
         share_of(config, Cluster([{"CPU": 1e9, "GPU": node.gpus()}]))
 
@@ -50,25 +54,13 @@ def check_cluster(request: Request) -> None:
     cluster = look()
     share = share_of(request.config, cluster)
     request.say(f"cluster: {cluster}; trials at a time: {share.concurrency}, each {share}")
-    if not cluster.holds(share.bundle):
-        request.say("no node holds a trial yet: waiting for the autoscaler to add one")
-    check_nodes(request.paths.root.parent, request.say)
-
-
-def check_scheme(out: Path) -> None:
-    """Raise SweepError where `out` is an address and no folder."""
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(out))
-    if scheme:
-        raise SweepError(
-            "--out is a folder: records are appended to, which object stores cannot",
-            seen=f"{scheme[1]}://{scheme[2]}",
-            fix="name a shared folder, or mount the bucket (mountpoint-s3, gcsfuse) for copies of it",
-        )
+    if request.measure or not request.dry_run:
+        wait_for_machine(share, request.config.wait_sec, request.say)
+    check_nodes(request.url or request.paths.root.parent, request.say)
 
 
 def check_out(out: Path) -> None:
     """Raise SweepError where sweeps cannot be kept in `out`."""
-    check_scheme(out)
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise unwritable(out, NotADirectoryError(20, "not a folder"))

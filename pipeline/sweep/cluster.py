@@ -16,7 +16,15 @@ from pipeline import fid, finals
 from pipeline.config import SweepPaths
 from pipeline.data import Dataset
 from pipeline.resources import Share
-from pipeline.search import Ledger, StudyCallback, StudyScheduler, StudySearcher, StudyStopper, rank
+from pipeline.search import (
+    Ledger,
+    StudyCallback,
+    StudyScheduler,
+    StudySearcher,
+    StudyStopper,
+    bound_sec,
+    rank,
+)
 from pipeline.sweep.connect import LOCAL, look
 from pipeline.sweep.elastic import Elastic, Pardon, limited
 from pipeline.sweep.estimate import packed, rows
@@ -78,6 +86,7 @@ def _trainable(request: Request, lent: Any, share: Share) -> Any:
         worker.train,
         fixed={**request.space.fixed, "seed": request.config.seed},
         root=str(request.paths.root),
+        store=request.url,
         threads=max(1, int(share.cpus)),
         lent=lent,
     )
@@ -112,6 +121,10 @@ def search(request: Request, ledger: Ledger, trainable: Any, share: Share) -> No
             failure_config=tune.FailureConfig(max_failures=RETRIES),
         ),
     ).fit()
+    if request.courier and not ledger.interrupted:
+        for entry in ledger.entries.values():
+            if entry.state == "running":
+                request.courier.bring_folder(paths.trial(entry.number))
     ledger.close()
 
 
@@ -135,6 +148,8 @@ def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share) -> lis
         config,
         lent,
         share,
+        bounds={e.number: max(bound_sec(ledger.entries, e.number), config.hang_after_sec) for e in leaders},
+        store=request.url,
         should_stop=lambda: ledger.interrupted,
         say=request.say,
     )

@@ -23,6 +23,7 @@ import yaml
 
 import pipeline
 from pipeline.errors import ConfigError, SweepError
+from pipeline.notice import draining
 from pipeline.resources import Cluster, Node
 
 LOCAL = "local"
@@ -120,10 +121,12 @@ def _refusal(address: str, said: list[str]) -> ConfigError:
 
 
 def look() -> Cluster:
-    """What the cluster that this process is connected to has, and may add."""
+    """What the cluster that this process is connected to has, without nodes that are to go, and may add."""
     import ray
 
-    nodes: list[Node] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    going = draining()
+    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
+    nodes: list[Node] = [node["Resources"] for node in alive]
     kinds = _launcher_kinds(_BOOTSTRAP.expanduser())
     return Cluster(nodes, kinds, grows=not kinds and "KUBERNETES_SERVICE_HOST" in os.environ)
 
@@ -143,19 +146,27 @@ def _launcher_kinds(path: Path) -> list[tuple[Node, int]]:
         return []
 
 
-def check_nodes(folder: Path, say: Callable[[str], None]) -> None:
-    """Ask every node whether it sees and may write `folder`, and which gansweep it has.
+def check_nodes(place: Path | str, say: Callable[[str], None]) -> None:
+    """Ask every node whether it sees and may write a folder or a store's address, and which gansweep it has.
 
     Raises:
         SweepError: one does not; nothing is left behind.
     """
+    if isinstance(place, str):
+        for answer in _ask_nodes(place):
+            _judge(answer, place, say)
+    else:
+        _check_folder(place, say)
+
+
+def _check_folder(folder: Path, say: Callable[[str], None]) -> None:
     mark = folder / f".seen-{secrets.token_hex(8)}"
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        for answer in _ask_nodes(mark):
-            _judge(answer, folder, say)
+        for answer in _ask_nodes(str(mark)):
+            _judge(answer, str(folder), say)
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
@@ -172,7 +183,7 @@ def unwritable(folder: Path, error: OSError) -> SweepError:
     )
 
 
-def _ask_nodes(mark: Path) -> list[dict[str, Any]]:
+def _ask_nodes(mark: str) -> list[dict[str, Any]]:
     """The answers of all nodes but those that take longer than `PROBE_SEC` (a machine still starting)."""
     import ray
     from ray import cloudpickle
@@ -186,7 +197,7 @@ def _ask_nodes(mark: Path) -> list[dict[str, Any]]:
             num_cpus=0,
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(str(mark), node["NodeManagerAddress"], here)
+        ).remote(mark, node["NodeManagerAddress"], here)
         for node in ray.nodes()
         if node["Alive"]
     ]
@@ -210,21 +221,34 @@ def _answer(mark: str, node: str, here: str) -> str:
         version = importlib.metadata.version("gansweep")
     except importlib.metadata.PackageNotFoundError:
         version = pipeline.__version__ if os.path.isdir(os.path.join(here, "pipeline")) else ""
+    answer = {"node": node, "version": version, "clock": time.time()}
+    if "://" in mark:
+        from pipeline.stores import Store
+
+        try:
+            Store(mark).check()
+        except Exception as error:  # OSError, SweepError: the node has other credentials, or no way there
+            answer["lacks"] = str(getattr(error, "seen", error))
+        return json.dumps(answer)
     seen = os.path.exists(mark)
     writes = seen and os.access(os.path.dirname(mark), os.W_OK | os.X_OK)
-    return json.dumps(
-        {"node": node, "seen": seen, "writes": writes, "version": version, "clock": time.time()}
-    )
+    return json.dumps({**answer, "seen": seen, "writes": writes})
 
 
-def _judge(answer: dict[str, Any], folder: Path, say: Callable[[str], None]) -> None:
+def _judge(answer: dict[str, Any], folder: str, say: Callable[[str], None]) -> None:
     node = answer["node"]
     if "No module named 'pipeline" in answer.get("problem", ""):
         answer = {**answer, "writes": True, "version": ""}
     elif "problem" in answer:
         say(f"warning: {node} did not answer: {answer['problem']}")
         return
-    if not answer["writes"]:
+    if "lacks" in answer:
+        raise SweepError(
+            "every node reaches --out",
+            seen=f"node {node}: {answer['lacks']}",
+            fix="give all nodes its credentials, in the shell that starts Ray or by their machine's role",
+        )
+    if not answer.get("writes", True):
         what = "sees it but may not write it" if answer["seen"] else "does not see it"
         raise SweepError(
             "--out is a folder that every node shares",

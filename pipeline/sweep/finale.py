@@ -6,7 +6,6 @@ Owns: what is known of a winner. Refuses: choosing it (`pipeline.finals`).
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from typing import Any
 
@@ -45,6 +44,8 @@ def finish(
     summary.write(force=True)
     run = found[0].chosen
     assert run.measurement is not None
+    if request.courier:
+        request.courier.bring_folder(run.folder)
     facts = {
         **rows[0]["best"],
         **rows[0]["measurement"],
@@ -94,6 +95,8 @@ def _register(
     evaluator: fid.Evaluator,
 ) -> dict[str, Any] | None:
     """Register the packed winner; a registry that is away costs the sweep nothing but this step."""
+    if request.courier:
+        request.courier.carry()
     shipper.flush(timeout=60.0)
     run = shipper.trial_run_id(trial)
     try:
@@ -107,7 +110,7 @@ def _register(
             evaluator=evaluator,
         )
     except RegistryError as error:
-        again = shlex.quote(os.path.relpath(request.paths.root))
+        again = shlex.quote(request.place)
         request.say(f"warning: not registered: {error}; later: gansweep register {again}")
         return None
     request.say(f"registered {done.uri}: {done.reason}")
@@ -129,6 +132,10 @@ def close(
         report.build(request.paths.root)
         spool.artifact(None, request.paths.report)
     spool.finish(status, numbers, {"gansweep.state": state})
+    if request.courier:
+        request.courier.carry()
     if not shipper.close(timeout=30.0):
         request.say(f"MLflow is {shipper.status}; the spool keeps the rest for the next run or resume")
-    return Outcome(state, request.paths.root, summary.content(), uri)
+    if state == "finished" and request.courier:
+        request.courier.over(request.paths.root / "trials")
+    return Outcome(state, request.paths.root, summary.content(), uri, request.place)

@@ -5,6 +5,7 @@ Owns: `Request`, `Outcome`. Refuses: doing anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from pipeline import registry
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.spaces import Space
+from pipeline.stores import Courier, join, scratch
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Request:
     register: a model's name, or None. promote: how far its version may rise by itself. recipe: the point to
     begin from, which leaves the fixed parameters `kept` alone. code: where networks of the user's own stand.
     measure: whether a dry run tries the largest trial. notify: an address to tell news to, written to no
-    file. say: told each step in a line.
+    file. store: the address that `out` stands for, where sweeps live in an object store; courier: carries
+    this one there. say: told each step in a line.
     """
 
     space: Space
@@ -34,6 +37,8 @@ class Request:
     code: Path | None = None
     tracking_uri: str = ""
     storage: str = ""
+    store: str = ""
+    courier: Courier | None = field(default=None, repr=False)
     dry_run: bool = False
     measure: bool = False
     live: bool = False
@@ -43,15 +48,27 @@ class Request:
 
     @property
     def paths(self) -> SweepPaths:
-        return SweepPaths((self.out / self.config.name).resolve())
+        return SweepPaths(scratch(self.url) if self.store else (self.out / self.config.name).resolve())
+
+    @property
+    def url(self) -> str:
+        """The address of the sweep; empty where it lives in a folder."""
+        return join(self.store, self.config.name) if self.store else ""
+
+    @property
+    def place(self) -> str:
+        """What a later call names the sweep by."""
+        near = os.path.relpath(self.paths.root)
+        return self.url or (str(self.paths.root) if near.startswith("..") else near)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. state: `finished`, `interrupted`, `failed` or `planned` (a dry run)."""
+    """What came of it. state: finished, interrupted, failed or planned (a dry run). place: the request's."""
 
     state: str
     root: Path
     summary: dict[str, Any]
     tracking_uri: str
+    place: str = ""
     plan: tuple[tuple[str, str], ...] = ()

@@ -27,6 +27,7 @@ MAY_GROW = (
     "max_failures",
     "target_fid",
     "hang_after_sec",
+    "wait_sec",
     "cpus_per_trial",
     "gpus_per_trial",
     "require",

@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +144,7 @@ class Shipper:
     def _ship_events(self) -> None:
         while not self._stop.is_set():
             begin = self._progress.offset
-            chunk = list(itertools.islice(read_events(self._spool.path, begin), CHUNK))
+            chunk = list(itertools.islice(self._settled_events(begin), CHUNK))
             if not chunk:
                 return
             ends = [end for end, _ in chunk]
@@ -152,6 +152,13 @@ class Shipper:
             self._progress.offset = ends[-1]
             self._progress.events += len(chunk)
             self._progress.write(self._saved)
+
+    def _settled_events(self, begin: int) -> Iterator[tuple[int, Event | None]]:
+        settled = self._spool.settled()
+        for end, event in read_events(self._spool.path, begin):
+            if end > settled:
+                return
+            yield end, event
 
     def _open(self) -> None:
         """Connect, and make sure of the sweep's own run; a store that lost it gets everything again."""

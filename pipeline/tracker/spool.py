@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import secrets
@@ -38,7 +39,7 @@ class Spool:
 
     A line torn by a kill is cut off when the file is opened again: its trial reports it once more.
     `id` names the sweep for ever (it is the first line); `count` is the number of lines. `say` is told of
-    a full disk.
+    a full disk. `settled` gives the bytes that no lost machine takes back: MLflow is to know no more.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None] = lambda text: None) -> None:
@@ -50,6 +51,7 @@ class Spool:
         self._lock = threading.Lock()
         self._space = DiskSpace("what MLflow is to know waits in memory", say)
         self._held: list[bytes] = []
+        self.settled: Callable[[], float] = lambda: math.inf
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
         if not self.id:
