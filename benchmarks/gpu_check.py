@@ -10,12 +10,13 @@
 - fid (with --images, an npz as `--data npz:` takes it): `equal_fid.py`, 5 seeds with and without all speed.
 
 Each part is a process with a time limit of its own: one that fails or hangs costs the others nothing. After
-each, `results/gpu_check.json` is written anew; the output of each lies beside it. Ends with a table.
+each, `results/gpu_check.json` is written anew, and its output added to `gpu_check.log`. Ends with a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +86,7 @@ def main() -> None:
         args.maths.write_text(json.dumps(maths(args.device), indent=1))
         return
     args.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no part outlives this
     end = time.perf_counter() + LIMIT
     results: dict[str, Any] = {"machine": machine(), "parts": {}}
     for part in parts(args.device, args.images):
@@ -101,33 +104,40 @@ def run(part: Part, out: Path, seconds: float) -> dict[str, Any]:
     """Do one part; whatever happens, say how it went."""
     if seconds < 5:
         return {"state": "no time left"}
-    found, log = out.resolve() / f"{part.name}.found", out.resolve() / f"{part.name}.log"
-    found.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gpu_check") as folder:
+        result, text = attempt(part, Path(folder) / "found", Path(folder) / "log", seconds)
+    print(text[-3000:], flush=True)
+    with (out / "gpu_check.log").open("a") as stream:
+        stream.write(f"--- {part.name}\n{text}\n")
+    return result
+
+
+def attempt(part: Part, found: Path, log: Path, seconds: float) -> tuple[dict[str, Any], str]:
+    """The part in a process of its own: its result and its output."""
     command = [sys.executable, *(str(found) if a == "FOUND" else a for a in part.arguments)]
     paths = [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
     began = time.perf_counter()
     with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-            )
             code = process.wait(seconds)
             state = "done" if code == 0 else f"exit {code}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own processes too
-            process.wait()
             state = f"over its {seconds:.0f} s"
-        except OSError as error:
-            state = str(error)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+            process.wait()
     text = log.read_text(errors="replace")
-    print(text[-3000:], flush=True)
-    result = {"state": state, "seconds": round(time.perf_counter() - began, 1)}
+    result: dict[str, Any] = {"state": state, "seconds": round(time.perf_counter() - began, 1)}
     try:
         result["found"] = outcomes(found) if part.name == "tests" else json.loads(found.read_text())
     except (OSError, ValueError, ElementTree.ParseError):
         result["said"] = text[-3000:]
-    return result
+    return result, text
 
 
 def outcomes(report: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from pipeline.process import release_memory
 
 SWITCH = "GANSWEEP_CUDA_GRAPHS"
 """Environment variable: 0 = train without graphs. Otherwise a GPU has them; a CPU never has."""
@@ -79,7 +80,7 @@ class Recorder(Protocol):
         """Return what replays the step; nothing on the device moves by recording."""
 
     def release(self) -> None:
-        """Give the memory of dropped graphs back."""
+        """All graphs were dropped: give their memory back."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Replays:
         """Drop all graphs, since the tensors that they point to are no more. They are recorded anew."""
         self._turns.clear()
         self._replays.clear()
+        self._recorder.release()
 
     def _rehearse(self, turn: int, recorded: Step, plain: Step) -> None:
         if turn == 1:  # what libraries do once may wait for the device
@@ -159,7 +161,6 @@ class Replays:
     def _give_up(self, why: str, state: _Snapshot) -> None:
         self.given_up = True
         self.forget()
-        self._recorder.release()
         self._stage.set_host(state.host, fresh=True)
         self._say(f"training without CUDA graphs: {why}")
 
@@ -216,7 +217,7 @@ class CudaRecorder:
     def record(self, step: Step) -> Step:
         """Capture the step. Other threads may go on using the device meanwhile."""
         torch.cuda.synchronize(self._device)
-        self.release()
+        release_memory(self._device)  # what eager steps have cached, the graph will need
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator())
         with torch.cuda.stream(self._stream):
@@ -230,9 +231,9 @@ class CudaRecorder:
         return graph.replay
 
     def release(self) -> None:
-        """Drop what nobody holds any more and give the cache's free memory back."""
-        gc.collect()
-        torch.cuda.empty_cache()
+        """Free the graphs' memory; a pool whose last graph is gone cannot be recorded into again."""
+        self._pool = torch.cuda.graph_pool_handle()
+        release_memory(self._device)
 
     def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
         """End a capture that failed, so that allocator and generators can be used again."""

@@ -151,7 +151,7 @@ def train(trainer: Trainer, kimg: int, steps: int = 10**6) -> dict[str, float]:
 @pytest.mark.parametrize("game", GAMES)
 def test_recorded_steps_play_the_same_game(pair: Any, game: str) -> None:
     """Bit for bit: weights, optimizers, average, tallies, dice."""
-    steps = 200 if game in ("plain", "lazy r1, two critics") else 80
+    steps = 200 if game == "plain" else 60
     plain, recorded, stand = pair(**GAMES[game])
     assert train(plain, 9, steps) == train(recorded, 9, steps)
     assert same(state(plain), state(recorded))
@@ -171,8 +171,8 @@ def test_every_recipe_can_be_recorded(pair: Any, tiny: Any, recipe: str) -> None
     changes = recipes.load(recipe).at(8, True, {**known, "batch_size": 32})
     changes |= {"width_g": 4, "width_d": 4, "kimg": 4, "batch_size": 32, "z_dim": 8}
     plain, recorded, stand = pair(**changes)
-    means = [train(trainer, 3, 60) for trainer in (plain, recorded)]
-    assert stand.replayed > 20
+    means = [train(trainer, 3, 40) for trainer in (plain, recorded)]
+    assert stand.replayed > 10
     if recorded._rates(recorded._pace()).beta2 is None:
         assert same(state(plain), state(recorded))
     else:
@@ -260,7 +260,7 @@ class Dicey(Stand):
         (Dicey, "a replayed step moved the"),
     ],
 )
-@pytest.mark.parametrize("game", ["plain", "lazy r1, two critics", "batch norm, conditional"])
+@pytest.mark.parametrize("game", ["lazy r1, two critics", "batch norm, conditional"])
 @pytest.mark.usefixtures("as_float32")
 def test_what_cannot_be_recorded_trains_on_without(
     pair: Any, recorder: type[Stand], why: str, game: str
@@ -269,7 +269,7 @@ def test_what_cannot_be_recorded_trains_on_without(
     said: list[str] = []
     plain, recorded, stand = pair(recorder, said, **GAMES[game])
     dice = recorded.rng
-    assert train(plain, 2) == train(recorded, 2)
+    assert train(plain, 2, 32) == train(recorded, 2, 32)
     assert same(state(plain), state(recorded))
     assert len(said) == 1
     assert said[0].startswith(f"training without CUDA graphs: {why}")
