@@ -14,7 +14,7 @@ ORDER = (
     "errors config contract budgets resources records files stores recipes spaces "
     "images latent harvest samples data networks losses balance augment schedules "
     "classifier features moments neighbours fid "
-    "feed adam graphs recorded process trainer checkpoint trial calibration honesty evaluation finals "
+    "process feed adam graphs recorded trainer checkpoint trial calibration honesty evaluation finals "
     "node notice search worker "
     "summary gallery tracker registered_model registry "
     "history explain report view notify models serve jobs sweep keep rerun doctor cli __main__"

@@ -20,7 +20,7 @@ import pipeline
 from pipeline import stores
 from pipeline.checkpoint import TrialFolder
 from pipeline.cli.submitting import package_of
-from pipeline.errors import ConfigError, SweepError
+from pipeline.errors import ConfigError, GansweepError, SweepError
 from pipeline.stores import Courier, Mirror, Store, needless
 from pipeline.stores.place import workplace
 from pipeline.stores.segments import Segment, put_together
@@ -459,9 +459,18 @@ def test_submit_sends_the_address_as_it_was_typed(server: str) -> None:
     assert request.paths.root == stores.scratch(request.url)
 
 
+def _lose_the_store(request: Request, store: Store) -> None:
+    """A sweep whose store is away when it ends."""
+    with remote.carried(request) as held:
+        assert held.courier is not None
+        held.courier._mirror.store = Away(store)  # type: ignore[assignment]
+        (held.paths.root / "stop").touch()
+
+
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_sweep_lives_in_a_store(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real trials, study and lock in PostgreSQL; then again from an empty scratch folder, and looked at."""
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "one"))
@@ -498,6 +507,10 @@ def test_a_sweep_lives_in_a_store(server: str, tmp_path: Path, monkeypatch: pyte
             spool = held.paths.spool.read_bytes()
             assert spool == b"".join(data for _, data in store.get_all(sorted(store.listing("spool.jsonl"))))
             assert spool.count(b'"event": "record"') == 2
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.sweep.remote._CARRY_SEC", 0.1)
+            with pytest.raises(GansweepError, match="has not got the last changes .*gansweep resume s3://"):
+                _lose_the_store(request, store)
         assert run(request).state == "finished"
     with stores.fetched(request.url) as root:
         assert (root / "champion/generator.safetensors").is_file()

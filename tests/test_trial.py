@@ -159,9 +159,7 @@ def test_an_interrupted_trial_goes_on_as_if_it_had_not_been(
     "game", [{"norm_d": "batch", "conditional": True}, {"penalty": "r1", "n_critic": 2, "augment_p": 0.5}]
 )
 @pytest.mark.parametrize("stops", [[5], [50], [33, 33], [7, 3, 40]])
-def test_stopped_within_a_tick(
-    start: Start, tmp_path: Path, stops: list[int], game: dict[str, Any]
-) -> None:
+def test_stopped_within_a_tick(start: Start, tmp_path: Path, stops: list[int], game: dict[str, Any]) -> None:
     """What the tick under way had done is kept: no step is taken twice, and all goes on bit for bit.
 
     A tick of 32 steps asks 33 times: before its first record, at a step, when all is trained and nothing is

@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.stores import is_url
-
 _WIDTH = None if sys.stdout.isatty() else 160  # a log or a pipe wraps nothing
 
 
@@ -97,7 +95,7 @@ def _next_steps(outcome: Any) -> None:
         f"MLflow   mlflow ui --backend-store-uri {uri}",
         f"explain  gansweep explain {root}",
     ]
-    if not is_url(root):
+    if (Path(outcome.place) / "study.journal").exists():  # else it lives in a database
         lines.insert(2, f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery")
     if done:
         model = f"models:/{done['name']}@{done['alias']}" if done["alias"] else done["uri"]

@@ -172,7 +172,7 @@ def _ray(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(ledger: Ledger, paths: SweepPaths, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """SIGINT or SIGTERM once: trials leave at their next step and stay resumable; twice: at once.
+    """SIGINT or SIGTERM once: trials checkpoint at their next step and leave; twice: at once.
 
     Gives a function that arms them again: Ray takes SIGTERM for itself when it starts, and dies of it.
     """
@@ -183,7 +183,7 @@ def _signals(ledger: Ledger, paths: SweepPaths, say: Callable[[str], None]) -> I
         ledger.interrupted, ledger.reason = True, "interrupted"
         with contextlib.suppress(OSError):  # a full disk; then Ray stops them alone
             paths.stop.touch()
-        say("stopping: trials leave at their last tick (again to leave at once)")
+        say("stopping: trials checkpoint and leave (again to leave at once)")
 
     def arm() -> None:
         for sign in kept:
