@@ -48,12 +48,20 @@ FAILURES = (
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that went wrong with a trial. index: counts them. kimg: of the last record before."""
+    """One thing that went wrong with a trial. index: counts them. kimg: of the last record before.
+
+    Raises:
+        ValueError: the kind is none of `FAILURES`.
+    """
 
     index: int
     kind: str
     text: str
     kimg: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in FAILURES:
+            raise ValueError(f"no kind of failure: {self.kind}")
 
     def __str__(self) -> str:
         return f"{self.kind} after {self.kimg} kimg: {self.text}"

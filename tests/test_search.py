@@ -342,6 +342,8 @@ def test_failures_stay_with_their_trial(tmp_path: Path) -> None:
     ]
     again.replay()
     assert heard.events.count(("hang", 0)) == 2
+    with pytest.raises(ValueError, match="no kind of failure: bad luck"):
+        again.note(0, "bad luck", "it rained")
     book.finish(0, str(book.entries[0].failures[-1]))
     assert frozen(tmp_path)[0].user_attrs["cause"] == "hang after 3 kimg: no report in 700 s"
 
