@@ -6,7 +6,7 @@
 All run on one Ray with the same number of trials at a time and the same reports. Ours and stock have the same
 TPE and ASHA and log every report to MLflow in sqlite: ours through ledger, spool and shipper, stock Tune by
 Ray's OptunaSearch, ASHAScheduler and MLflowLoggerCallback. TPE's sampling is timed inside Optuna and counted
-apart for both. Bare Tune draws at random, stops nothing early, and remembers nothing.
+apart for both. Bare Tune draws at random, has Ray's ASHA, and remembers nothing.
 
 ms per trial = (wall time of the search - sampling) / trials, Ray's own share included; CPU is that of the
 driver's process, all its threads, without sampling. Shipping to MLflow goes on beside ours; what is left
@@ -32,6 +32,7 @@ import numpy as np
 import optuna
 import ray
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 
 from pipeline import spaces
 from pipeline.config import SweepConfig, SweepPaths
@@ -202,10 +203,14 @@ def proposed(trial: optuna.Trial) -> None:
     trial.suggest_categorical("loss", ["nonsaturating", "hinge", "wasserstein"])
 
 
+def asha() -> ASHAScheduler:
+    """Ray's, with our rungs."""
+    return ASHAScheduler(time_attr="kimg", max_t=TICKS, grace_period=1, reduction_factor=3)
+
+
 def stock(trials: int, out: Path) -> Cost:
     """Ray's OptunaSearch, ASHAScheduler and MLflowLoggerCallback on the same work."""
     from ray.air.integrations.mlflow import MLflowLoggerCallback
-    from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
     sampling = Sampling()
@@ -219,7 +224,7 @@ def stock(trials: int, out: Path) -> Cost:
             search_alg=OptunaSearch(
                 proposed, metric="objective", mode="min", sampler=make_sampler("tpe", 0, 0)
             ),
-            scheduler=ASHAScheduler(time_attr="kimg", max_t=TICKS, grace_period=1, reduction_factor=3),
+            scheduler=asha(),
             num_samples=trials,
             max_concurrent_trials=AT_A_TIME,
             reuse_actors=True,
@@ -234,7 +239,7 @@ def stock(trials: int, out: Path) -> Cost:
 
 
 def bare(trials: int, out: Path) -> Cost:
-    """Ray's own share: the same trials, all of them to their end, with nothing that searches or remembers."""
+    """Ray's own share: the same work with nothing that searches or remembers."""
     uniform = {"lr_g": tune.loguniform(1e-5, 1e-2), "lr_d": tune.loguniform(1e-5, 1e-2)}
     tuner = tune.Tuner(
         tune.with_resources(plain, {"cpu": 1}),
@@ -242,6 +247,7 @@ def bare(trials: int, out: Path) -> Cost:
         tune_config=tune.TuneConfig(
             metric="objective",
             mode="min",
+            scheduler=asha(),
             num_samples=trials,
             max_concurrent_trials=AT_A_TIME,
             reuse_actors=True,
