@@ -121,6 +121,17 @@ def _until(sweep: Sweep, number: int, count: int) -> float:
     return wait_for(lambda: sweep.over or len(sweep.records(number)) > count, START_SEC, f"trial {number}")
 
 
+def _until_moved(sweep: Sweep) -> float:
+    """Wait until the trial whose machine died goes on; it waits for a place on the other one."""
+
+    def lost() -> int | None:
+        return next((number for number in (0, 1) if "worker killed" in sweep.failures(number)), None)
+
+    seconds = wait_for(lambda: sweep.over or lost() is not None, START_SEC, "the loss is noted")
+    number = lost()
+    return seconds if number is None else seconds + _until(sweep, number, len(sweep.records(number)))
+
+
 def _await_moment(sweep: Sweep, number: int, moment: str, marker: Path, rng: random.Random) -> None:
     """Return in the middle of a checkpoint or of a measurement, or at a random moment of a tick."""
     deadline = time.monotonic() + 20.0
@@ -182,11 +193,10 @@ def node(folder: Path, times: int, rng: random.Random) -> Result:
             _until(sweep, 0, 1)
             _until(sweep, 1, 1)
             time.sleep(rng.uniform(0.0, 1.0))
-            before = {number: len(sweep.records(number)) for number in (0, 1)}
             cluster.stdin.write("kill\n")
             cluster.stdin.flush()
             result.planted += 1
-            result.times.append(sum(_until(sweep, number, count + 1) for number, count in before.items()))
+            result.times.append(_until_moved(sweep))
             result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
         check_memory(result, sweep, 3)
         result.expect(sweep.summary["trials"]["complete"] == 3, "a trial did not end normally")
