@@ -225,10 +225,6 @@ class SweepPaths:
         return self.root / "stop"
 
     @property
-    def ray(self) -> Path:
-        return self.root / "ray"
-
-    @property
     def packed(self) -> Path:
         return self.root / "champion"
 

@@ -24,7 +24,7 @@ MOST = 200
 
 _NEVER_ALTERED = re.compile(r"(.*/)?((state|best)-\d{9}-[0-9a-f]{16}\.pt|samples/\d+\.png|gallery/[^/]+)")
 _OF_A_TRIAL = re.compile(r"(trials|finals)/[^/]+/(state|best)-[^/]+")
-_HERE_ONLY = re.compile(r"(lock|(ray|reruns)/.*|study\.journal.*|(.*/)?\.[^/]*)")
+_HERE_ONLY = re.compile(r"(lock|reruns/.*|study\.journal.*|(.*/)?\.[^/]*)")
 _RANKS = ("samples/", "best-", "state-", "records.jsonl", "spool.jsonl", "shipped.json", "summary.json")
 """What is told of comes before what tells of it."""
 

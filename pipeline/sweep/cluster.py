@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -72,7 +72,6 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
             search(request, ledger, _trainable(request, lent, share), share)
         runs = [] if ledger.interrupted else _finalists(request, ledger, lent, share)
     paths.stop.unlink(missing_ok=True)
-    shutil.rmtree(paths.ray, ignore_errors=True)
     return finals.decide(runs)
 
 
@@ -98,29 +97,27 @@ def search(request: Request, ledger: Ledger, trainable: Any, share: Share) -> No
 
     paths, config = request.paths, request.config
     searcher = limited(StudySearcher(ledger), share.concurrency)
-    tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle])),
-        tune_config=tune.TuneConfig(
-            metric="objective",
-            mode="min",
-            search_alg=searcher,
-            scheduler=StudyScheduler(ledger),
-            num_samples=-1,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="ray",
-            storage_path=str(paths.root),
-            stop=StudyStopper(ledger),
-            callbacks=[
-                StudyCallback(ledger),
-                Pardon(request.say),
-                Elastic(searcher, config, share, request.say),
-            ],
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-        ),
-    ).fit()
+    callbacks = [StudyCallback(ledger), Pardon(request.say), Elastic(searcher, config, share, request.say)]
+    with tempfile.TemporaryDirectory(prefix="gansweep-", ignore_cleanup_errors=True) as nobodys:
+        tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle])),
+            tune_config=tune.TuneConfig(
+                metric="objective",
+                mode="min",
+                search_alg=searcher,
+                scheduler=StudyScheduler(ledger),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=nobodys,  # Ray's own snapshots: on a full disk they end the driver
+                stop=StudyStopper(ledger),
+                callbacks=callbacks,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        ).fit()
     if request.courier and not ledger.interrupted:
         for entry in ledger.entries.values():
             if entry.state == "running":
