@@ -192,7 +192,7 @@ def test_a_folder_goes_to_the_store_and_comes_back(store: Store, tmp_path: Path)
     here, there = tmp_path / "here", tmp_path / "there"
     _write(here, sweep_DOT_toml="a", summary_DOT_json="{}", trials__0__records_DOT_jsonl="r")
     _write(here, spool_DOT_jsonl="1\n2\nto")
-    _write(here, lock="me", study_DOT_journal="x", ray__a="x", reruns__a="x", _DOT_12_tmp="x")
+    _write(here, lock="me", study_DOT_journal="x", reruns__a="x", _DOT_12_tmp="x")
     mirror = _mirror(store, here)
     assert mirror.push() == 4
     assert mirror.push() == 0
