@@ -207,7 +207,7 @@ def test_a_folder_goes_to_the_store_and_comes_back(store: Store, tmp_path: Path)
     assert _contents(there) == {**expected, "summary.json": b"{1}", "spool.jsonl": b"1\n2\ntorn no more\n"}
     segments = [Segment.of(0, b"1\n2\n"), Segment.of(4, b"torn no more\n")]
     assert store.listing("spool.jsonl").keys() == {f"spool.jsonl/{segment.name}" for segment in segments}
-    assert len(_contents(here)) == 3 + 5
+    assert len(_contents(here)) == 3 + 4
 
 
 def test_a_push_that_is_cut_anywhere_is_done_again(store: Store, tmp_path: Path) -> None:
