@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
 import os
+import pty
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -242,3 +246,32 @@ def test_a_view_says_each_state_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 time.sleep(0.02)
         time.sleep(0.1)  # what is said twice would be said now
     assert [text.split(" | ")[1] for text in said] == ["1 kimg", "2 kimg"]
+
+
+BENEATH = """
+import sys, time
+from pathlib import Path
+from pipeline.cli.clusters import live
+from pipeline.config import SweepPaths
+with live(SweepPaths(Path(sys.argv[1]))):
+    time.sleep(1.5)
+    sys.stderr.write("a line of the job's log\\n")
+    time.sleep(1.2)
+"""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_jobs_log_has_the_live_view_beneath_it_on_a_terminal(sweep: SweepPaths, terminal: bool) -> None:
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    command = [sys.executable, "-c", BENEATH, str(sweep.root)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # a terminal whose other end is closed
+            while some := os.read(ours, 65_536):
+                said += some
+    os.close(ours)
+    assert process.returncode == 0
+    assert said.count(b"a line of the job's log") == 1
+    assert (b"digits: running" in said) is terminal

@@ -5,7 +5,10 @@ Owns: their flags. Refuses: everything but one call each.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -13,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.terminal import err_console, out_console
+from pipeline.config import SweepPaths
 from pipeline.jobs.head import DEFAULT
 
 Address = Annotated[
@@ -35,6 +39,7 @@ def submit(
 
     The folder it is called in goes along (without what .gitignore and .rayignore name). --out, --data folder:
     and npz: are paths that all nodes of the cluster see. The same submit again goes on with the sweep.
+    Its log is followed; on a terminal the live view stands beneath it where this machine sees --out as well.
     Passwords (PGUSER, PGPASSWORD, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) are taken from the
     environment in which the head was started.
     """
@@ -48,10 +53,22 @@ def submit(
     out_console.print(job, markup=False)
     if no_wait:
         return
-    sys.exit(_follow(there, job))
+    sys.exit(_follow(there, job, live(request.paths)))
 
 
-def _follow(address: str, job: str) -> int:
+@contextlib.contextmanager
+def live(paths: SweepPaths) -> Iterator[None]:
+    """The live view of a sweep beneath what is written meanwhile: on a terminal, where its folder is seen."""
+    from pipeline.view import View
+
+    if not sys.stderr.isatty() or not paths.root.parent.is_dir():
+        yield
+        return
+    with View(paths, live=True, say=lambda text: None):
+        yield
+
+
+def _follow(address: str, job: str, beneath: AbstractContextManager[None] | None = None) -> int:
     from pipeline import jobs
 
     def write(text: str) -> None:
@@ -59,7 +76,8 @@ def _follow(address: str, job: str) -> int:
         sys.stderr.flush()
 
     try:
-        code = jobs.follow(address, job, write)
+        with beneath or contextlib.nullcontext():
+            code = jobs.follow(address, job, write)
     except KeyboardInterrupt:
         err_console.print(f"\nthe job goes on: gansweep status {job}; gansweep stop {job}", markup=False)
         return 130
