@@ -187,15 +187,17 @@ class Shipper:
         """
         refused, files, waiting = 0, [], dict[str, list[Event]]()
         for begin, event in chunk:
-            if event is None or event["event"] not in _TOLD:
-                files += [begin] if event is not None and event["event"] == "artifact" else []
+            kind = event["event"] if event else ""
+            if kind == "artifact":
+                files.append(begin)
+            if event is None or kind not in _TOLD:
                 continue
             run = self._run_of(event, begin)
             if run is None:
                 refused += 1
                 continue
             waiting.setdefault(run, []).append(event)
-            if event["event"] in ("end", "finish"):
+            if kind in ("end", "finish"):
                 refused += self._tell(run, waiting.pop(run))
                 refused += not self._taken(self._terminate, run, event)
         refused += sum(self._tell(run, events) for run, events in waiting.items())
@@ -235,8 +237,8 @@ class Shipper:
             return
         run = self._progress.parent if event["trial"] is None else self._run_of(event)
         send = self._mlflow.log_artifacts if path.is_dir() else self._mlflow.log_artifact
-        if run is not None:
-            self._taken(send, run, str(path), event.get("artifact_dir") or None)
+        if run is None or not self._taken(send, run, str(path), event.get("artifact_dir") or None):
+            self._progress.refused += 1
 
     # Runs
 
