@@ -19,10 +19,8 @@ from pipeline.data import to_float
 from pipeline.feed import Feed
 from pipeline.graphs import Part, Recorder, Replays
 
-_TIGHT, _NOISY = (
-    0.1,
-    0.5,
-)  # tolerances: of what is linear in gradients; of what Adam has divided by their size
+_TIGHT, _NOISY = 0.1, 0.5
+"""Tolerances: of what is linear in gradients; of what Adam has divided by their size."""
 
 
 @dataclass(frozen=True)

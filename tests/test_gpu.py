@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import games
 import numpy as np
 import pytest
 import torch
@@ -30,20 +31,11 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-GAMES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "lazy r1, two critics": {"n_critic": 2, "penalty": "r1", "penalty_interval": 3, "batch_size": 40},
-    "relativistic, conditional": {"loss": "relativistic", "penalty": "r1r2", "conditional": True},
-    "batch norm, conditional": {"norm_d": "batch", "conditional": True, "norm_g": "batch"},
-    "spectral norm": {"norm_d": "spectral", "loss": "hinge"},
-    "gp, warm-up": {"loss": "wasserstein", "penalty": "gp", "n_critic": 3, "d_warmup_kimg": 1.2},
-    "resnet, dragan": {"architecture": "resnet", "penalty": "dragan"},
+GAMES = {
+    **games.GAMES,
     "mlp": {"architecture": "mlp"},
-    "bfloat16": {"precision": "bfloat16", "penalty": "r1"},
     "bfloat16, resnet, r1r2": {"precision": "bfloat16", "penalty": "r1r2", "architecture": "resnet"},
-    "augmented": {"augment": "diffaugment", "augment_p": 0.4, "penalty": "r1"},
     "scheduled": {"schedule": "cosine", "lr_final": 0.1, "beta2_final": 0.9, "penalty": "r1", "kimg": 6},
-    "held back": {"controller": "skip", "penalty": "r1", "penalty_interval": 2, "batch_size": 40},
 }
 
 OWN = """

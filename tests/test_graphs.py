@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import games
 import numpy as np
 import pytest
 import torch
@@ -31,18 +32,9 @@ from pipeline.trainer import Trainer
 
 Make = Callable[..., Trainer]
 
-GAMES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "lazy r1, two critics": {"n_critic": 2, "penalty": "r1", "penalty_interval": 3, "batch_size": 40},
-    "relativistic, conditional": {"loss": "relativistic", "penalty": "r1r2", "conditional": True},
-    "batch norm, conditional": {"norm_d": "batch", "conditional": True, "norm_g": "batch"},
-    "spectral norm": {"norm_d": "spectral", "loss": "hinge"},
-    "gp, warm-up": {"loss": "wasserstein", "penalty": "gp", "n_critic": 3, "d_warmup_kimg": 1.2},
-    "resnet, dragan": {"architecture": "resnet", "penalty": "dragan"},
-    "bfloat16": {"precision": "bfloat16", "penalty": "r1"},
-    "augmented": {"augment": "diffaugment", "augment_p": 0.4, "penalty": "r1"},
+GAMES = {
+    **games.GAMES,
     "scheduled": {"schedule": "cosine", "lr_final": 0.1, "penalty": "r1", "gamma_final": 0.1, "kimg": 6},
-    "held back": {"controller": "skip", "penalty": "r1", "penalty_interval": 2, "batch_size": 40},
 }
 
 

@@ -49,9 +49,8 @@ def _check_rayjob(job: Table) -> list[str]:
     _check_end(f"{name}.spec", spec)
     notes = [f"schema: {name} fits {schema['title']}, submitted by {mode}"]
     newer = sorted(set(_since(job, schema, schema)))
-    notes += [f"note: {name} needs KubeRay v1.7 for {', '.join(newer)}: v1.6 drops them silently"] * bool(
-        newer
-    )
+    if newer:
+        notes.append(f"note: {name} needs KubeRay v1.7 for {', '.join(newer)}: v1.6 drops them silently")
     return notes + (_check_cluster(name, spec) if "rayClusterSpec" in spec else [])
 
 

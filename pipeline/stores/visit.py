@@ -74,8 +74,8 @@ def watched(sweep: str) -> Iterator[Path]:
         yield Path(sweep)
         return
     left = threading.Event()
-    with _told(sweep), tempfile.TemporaryDirectory() as folder:
-        mirror = Mirror(Store(sweep), Path(folder), lambda key: key in _NEWS)
+    with tempfile.TemporaryDirectory() as folder:
+        mirror = Mirror(_opened(sweep), Path(folder), lambda key: key in _NEWS)
         _pull(mirror, lambda key: key in _NEWS)
 
         def refresh() -> None:
@@ -108,14 +108,18 @@ def sweep_toml(url: str) -> Path:
 @contextlib.contextmanager
 def _copy(sweep: str) -> Iterator[Mirror]:
     """The copy, for one visitor at a time."""
-    with _told(sweep):
-        store = Store(sweep)
+    store = _opened(sweep)
     root = scratch(store.url, "copy")
     root.mkdir(parents=True, exist_ok=True)
     mirror = Mirror(store, root)
     with (root / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield mirror
+
+
+def _opened(sweep: str) -> Store:
+    with _told(sweep):
+        return Store(sweep)
 
 
 def _pull(mirror: Mirror, wanted: Wanted) -> None:
