@@ -18,7 +18,7 @@ from pipeline.notice import LEAVING
 from pipeline.records import METRICS, PENALTY, TrialRecord
 from pipeline.search import Entry, Ledger, make_pruner, open_study, rank
 from pipeline.search.journal import mend
-from pipeline.search.on_ray import cause_of
+from pipeline.search.on_ray import cause_of, kind_of
 from pipeline.search.watch import Watch, bound_sec
 
 SPACE = spaces.parse(
@@ -428,3 +428,15 @@ def test_the_cause_is_read_from_what_ray_wrote(tmp_path: Path, text: str, kind: 
     assert found[0] == kind
     assert found[1].startswith(cause)
     assert cause_of(None) == ("worker killed", "its process is gone")
+
+
+def test_what_a_living_trial_says_is_a_failure_of_its_kind_or_none(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = TrialFolder(tmp_path, said.append)
+    (tmp_path / "state-000000001-0123456789abcdef.pt").write_bytes(b"cut")
+    assert folder.restore() is None
+    assert [kind_of(text) for text in said] == ["damaged checkpoint"]
+    assert kind_of("trial 3: out of memory; from its last tick on, each batch in 2 parts") == "out of memory"
+    assert kind_of("the disk has space again; while it was full: nothing is saved") == "disk full"
+    assert kind_of("s3://bucket/team/far is away, the trial goes on on its node alone: x") == "store away"
+    assert kind_of("training without CUDA graphs: operation not permitted") == ""

@@ -104,7 +104,7 @@ class Ledger:
         say: Callable[[str], None] = print,
     ) -> None:
         self.study, self.space, self.plan = study, space, plan
-        self.listeners, self._paths, self._say = listeners, paths, say
+        self.listeners, self._paths, self.say = listeners, paths, say
         self.entries: dict[int, Entry] = {}
         self.reason = ""  # why the search ends before its last trial
         self.stopped_by = ""  # the bound that was met: a field of SweepConfig
@@ -187,7 +187,7 @@ class Ledger:
         failure = Failure(len(entry.failures), kind, " ".join(text.split())[:500], kimg)
         entry.failures.append(failure)
         append_failure(self._paths.trial(number), failure)
-        self._say(f"trial {number}: {failure}")
+        self.say(f"trial {number}: {failure}")
         self._tell_all("on_failure", entry, failure)
 
     def suspect(self, number: int, text: str) -> None:

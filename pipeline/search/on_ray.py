@@ -20,6 +20,14 @@ from pipeline.search.watch import Watch
 _MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "running low on memory")
 """What torch, Python and Ray's memory monitor write where there was too little of it."""
 
+_SAID = {
+    "://": "store away",
+    "the disk": "disk full",
+    "out of memory": "out of memory",
+    "the checkpoint before it": "damaged checkpoint",
+}
+"""What trials say of failures that they outlive, by its mark."""
+
 GONE = "machine gone"
 """The kind of an end that is no failure: the trial left a machine that is about to be taken away."""
 
@@ -77,7 +85,10 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         if "record" not in result:  # Ray repeats the last result when a trial returns
             return TrialScheduler.CONTINUE  # type: ignore[no-any-return]
         for text in result.get("said", ()):
-            self._ledger.note(number, _kind(text), text)
+            if kind := kind_of(text):
+                self._ledger.note(number, kind, text)
+            else:
+                self._ledger.say(f"trial {number}: {text}")
         stop = self._ledger.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 
@@ -145,8 +156,6 @@ def cause_of(error_file: str | None) -> tuple[str, str]:
     return "exception", lines[-1]
 
 
-def _kind(said: str) -> str:
-    """What a trial that goes on tells of."""
-    if "://" in said:
-        return "store away"
-    return "disk full" if "disk" in said else "damaged checkpoint"
+def kind_of(said: str) -> str:
+    """The failure that a trial which goes on tells of; empty where it is none."""
+    return next((kind for mark, kind in _SAID.items() if mark in said), "")
