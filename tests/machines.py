@@ -49,6 +49,11 @@ def answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
     return False
 
 
+def own_lines(said: str) -> list[str]:
+    """What a script on a cluster printed itself: Ray's raylet and autoscaler write there as they like."""
+    return [line for line in said.splitlines() if "(raylet)" not in line and "(autoscaler" not in line]
+
+
 @contextlib.contextmanager
 def process(*command: str, log: Path, **more: object) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with the block; what it says goes to `log`."""

@@ -176,7 +176,7 @@ def test_images_go_to_each_node_once(site: Site, submitted: subprocess.Completed
     surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    counted = json.loads(done.stdout.splitlines()[-1])
+    counted = json.loads(machines.own_lines(done.stdout)[-1])
     assert sum(counted["trials"]) == 16
     assert min(counted["trials"]) >= 2
     for sent in counted["sent"]:
@@ -275,7 +275,7 @@ def test_the_wait_for_a_machine_has_an_end(site: Site, tmp_path: Path) -> None:
         machines.wait_for(lambda: "has no such machine" in log.read_text(), 40, "the autoscaler's word")
         with machines.ray_node(site.cluster, site.out.parent / "g", "--num-gpus=1", "--num-cpus=1"):
             assert waiting.wait(40) == 0, log.read_text()
-    said = log.read_text().splitlines()
+    said = machines.own_lines(log.read_text())
     assert (
         said[0]
         == "no machine holds a trial (1 CPU, 0.5 GPU): waiting for the autoscaler to add one, at most 2 s"
