@@ -69,8 +69,8 @@ class Trainer:
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
         generator, discriminator = build(config, self.shape)
-        self.G = generator.to(self.device).to(memory_format=torch.channels_last)
-        self.D = discriminator.to(self.device).to(memory_format=torch.channels_last)
+        self.G = generator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.D = discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.G, config.ema_halflife_kimg)
         betas = (config.beta1, config.beta2)
         self.opt_g = torch.optim.Adam(self.G.parameters(), lr=config.lr_g, betas=betas, fused=True)
