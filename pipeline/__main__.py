@@ -1,3 +1,46 @@
-from pipeline.cli import main
+"""The process of the `gansweep` command.
 
-main()
+Owns: its end. Refuses: what it does in between.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+
+
+def command() -> None:
+    """The entry point of `gansweep` and of `python -m pipeline`."""
+    end = _End()  # before anything else is imported: what is registered first is called last
+    from pipeline.cli import main
+
+    try:
+        main()
+    except SystemExit as asked:
+        end.code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        raise
+
+
+class _End:
+    """Ends the process after Python's own farewells, and before C++ takes apart what threads still use.
+
+    Ray leaves a thread behind that counts statistics (ray-project/ray#13565). Should it wake while the
+    process ends, that dies of a segmentation fault, and with it the exit code that job systems go by.
+    """
+
+    def __init__(self) -> None:
+        self.code = 1  # an exception that nobody catches
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        if "ray" in sys.modules:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+                    stream.flush()
+            os._exit(self.code)
+
+
+if __name__ == "__main__":
+    command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -170,3 +171,29 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert "tpe + asha" in done.stdout
     assert "per trial at most, on cores" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+_ENDS = """
+import atexit, ctypes, sys, types
+from pipeline import __main__, cli
+
+def main():
+    atexit.register(print, "farewell")
+    libc = ctypes.CDLL(None)
+    libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
+    print("done")
+    sys.exit(3)
+
+cli.main = main
+if sys.argv[1] == "ray":
+    sys.modules["ray"] = types.ModuleType("ray")
+__main__.command()
+"""
+
+
+@pytest.mark.parametrize(("loaded", "code"), [("ray", 3), ("none", -signal.SIGABRT)])
+def test_the_exit_code_outlives_what_kills_a_process_at_its_end(loaded: str, code: int) -> None:
+    """As Ray's thread does now and then; here the C library aborts."""
+    ended = subprocess.run([sys.executable, "-c", _ENDS, loaded], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == code
+    assert ended.stdout.split() == ["done", "farewell"]
