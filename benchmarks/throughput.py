@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline import data
+from pipeline import networks as networks_of_ours
 from pipeline.config import TrialConfig
 from pipeline.graphs import SWITCH
 from pipeline.networks import ImageShape, use_code
@@ -49,18 +50,21 @@ from pipeline.trainer import Trainer
 
 BATCH, NOISE, RATE = 64, example_gan.NOISE, 2e-4
 BF16 = "bfloat16"
+PLAIN_CONVS = "ours, torch's convolutions"
 _PROFILED = 200  # steps of which the kernels are counted
 
 OURS: dict[str, dict[str, Any]] = {
     "ours": {"precision": BF16},
     "ours, float32": {},
+    PLAIN_CONVS: {"precision": BF16},
     "ours, without EMA": {"precision": BF16, "ema_halflife_kimg": 0.0},
     "ours, batch 256": {"precision": BF16, "batch_size": 256},
     "ours, float32, batch 256": {"batch_size": 256},
     "ours, R1 every 16th step": {"precision": BF16, "penalty": "r1", "penalty_interval": 16},
 }
 EAGER = "ours, no graphs"
-OURS_ON_GPU = {**OURS, EAGER: {"precision": BF16}}
+OURS_ON_GPU = {name: OURS[name] for name in OURS if name != PLAIN_CONVS} | {EAGER: {"precision": BF16}}
+ALL_OURS = OURS | OURS_ON_GPU
 
 Side = Iterator[int]
 """Trains as it is advanced; yields how many real images D has seen since the last time."""
@@ -73,9 +77,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", type=int, choices=(32, 64), default=32, help="of the images; 64 on a GPU")
-    parser.add_argument(
-        "--only", nargs="+", choices=("theirs", "plain", *OURS_ON_GPU), help="some of the rows"
-    )
+    parser.add_argument("--only", nargs="+", choices=("theirs", "plain", *ALL_OURS), help="some of the rows")
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
     if args.size != 32 and args.device == "cpu":
@@ -123,7 +125,9 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
     """The life of such a process. Told no seconds, it answers with its kernel floor instead."""
     torch.set_num_threads(1)
     on = torch.device(device)
-    if name in OURS_ON_GPU:
+    if name == PLAIN_CONVS:
+        networks_of_ours.hasten = lambda network: None
+    if name in ALL_OURS:
         os.environ[SWITCH] = str(int(name != EAGER))
         prepare_process(1)
     images = digits() if device == "cpu" else noise(size).to(on)
@@ -132,7 +136,7 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
     elif name == "theirs":
         side = theirs(images) if device == "cpu" else theirs_on_gpu(images)
     else:
-        side = ours(images, OURS_ON_GPU[name])
+        side = ours(images, ALL_OURS[name])
     measure = time.perf_counter if clock == "wall" else time.thread_time
     while True:
         seconds = pipe.recv()

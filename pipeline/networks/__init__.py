@@ -18,6 +18,7 @@ from pipeline.networks import own
 from pipeline.networks.families import FAMILIES, initialise, normalise_spectrally, normalises_by_class
 from pipeline.networks.own import copy_code, hashes, is_own, use_code
 from pipeline.networks.parts import EMBEDDING_DIM, Discriminator, Ema, Generator, ImageShape
+from pipeline.networks.strided import hasten
 
 __all__ = [
     "Discriminator",
@@ -56,6 +57,8 @@ def build(config: TrialConfig, shape: ImageShape) -> tuple[Generator, Discrimina
         generator, discriminator = _of_family(config, shape, classes)
         initialise(generator)
         initialise(discriminator, identity=not spectral)  # a weight of zeros has no largest singular value
+    for network in (generator, discriminator):
+        hasten(network)
     if spectral:
         normalise_spectrally(discriminator)
     return generator, discriminator
