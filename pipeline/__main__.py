@@ -6,9 +6,10 @@ Owns: its end. Refuses: what it does in between.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
+
+_UNWRITTEN = 120  # Python's own code where standard output could not be written
 
 
 def command() -> None:
@@ -35,11 +36,16 @@ class _End:
         atexit.register(self._leave)
 
     def _leave(self) -> None:
-        if "ray" in sys.modules:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):  # nobody listens any more
-                    stream.flush()
-            os._exit(self.code)
+        if "ray" not in sys.modules:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (BrokenPipeError, ValueError):  # nobody listens any more
+                pass
+            except OSError:
+                self.code = self.code or _UNWRITTEN
+        os._exit(self.code)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class Trainer:
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
         generator, discriminator = build(config, self.shape)
+        # In one move each: a pretended device (tests/test_devices.py) allows no second one.
         self.G = generator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.D = discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.G, config.ema_halflife_kimg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline import cli
+from pipeline.__main__ import command
 from pipeline.cli import arguments
 from pipeline.errors import ConfigError
 
@@ -54,11 +57,10 @@ def test_a_wrong_space(
 ) -> None:
     text, expected = SPACES[name]
     (tmp_path / "space.toml").write_text(text)
-    for command in (["validate", str(tmp_path / "space.toml")],):
-        code, said = gansweep(capsys, monkeypatch, *command)
-        assert code == 2
-        assert expected in said
-        assert len(said.strip().splitlines()) == 1
+    code, said = gansweep(capsys, monkeypatch, "validate", str(tmp_path / "space.toml"))
+    assert code == 2
+    assert expected in said
+    assert len(said.strip().splitlines()) == 1
     out = tmp_path / "runs"
     code, _ = gansweep(capsys, monkeypatch, "run", "--space", str(tmp_path / "space.toml"), "--out", str(out))
     assert code == 2
@@ -182,7 +184,7 @@ def main():
     libc = ctypes.CDLL(None)
     libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
     print("done")
-    sys.exit(3)
+    exec(sys.argv[2])
 
 cli.main = main
 if sys.argv[1] == "ray":
@@ -191,9 +193,32 @@ __main__.command()
 """
 
 
-@pytest.mark.parametrize(("loaded", "code"), [("ray", 3), ("none", -signal.SIGABRT)])
-def test_the_exit_code_outlives_what_kills_a_process_at_its_end(loaded: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("loaded", "end", "code"),
+    [
+        ("ray", "sys.exit(3)", 3),
+        ("ray", "sys.exit()", 0),
+        ("ray", "sys.exit('why')", 1),
+        ("ray", "raise ValueError", 1),
+        ("none", "sys.exit(3)", -signal.SIGABRT),
+    ],
+)
+def test_the_exit_code_outlives_what_kills_a_process_at_its_end(loaded: str, end: str, code: int) -> None:
     """As Ray's thread does now and then; here the C library aborts."""
-    ended = subprocess.run([sys.executable, "-c", _ENDS, loaded], capture_output=True, text=True, timeout=60)
+    called = [sys.executable, "-c", _ENDS, loaded, end]
+    ended = subprocess.run(called, capture_output=True, text=True, timeout=60)
     assert ended.returncode == code
     assert ended.stdout.split() == ["done", "farewell"]
+
+
+def test_what_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        called = [sys.executable, "-c", _ENDS, "ray", "sys.exit(0)"]
+        late = {**os.environ, "PYTHONUNBUFFERED": ""}
+        ended = subprocess.run(called, stdout=full, stderr=subprocess.DEVNULL, env=late, timeout=60)
+    assert ended.returncode == 120
+
+
+def test_the_command_is_the_one_that_minds_its_end() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="gansweep")
+    assert script.load() is command

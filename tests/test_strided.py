@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pipeline.networks import strided
+from pipeline.config import TrialConfig
+from pipeline.networks import ImageShape, build, strided
 from pipeline.networks.strided import hasten
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -27,7 +28,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "grouped": (lambda: nn.Conv2d(6, 8, 4, 2, 1, groups=2), (4, 6, 8, 8)),
     "reflecting": (lambda: nn.Conv2d(6, 8, 4, 2, 1, padding_mode="reflect"), (4, 6, 8, 8)),
     "overlapping": (lambda: nn.ConvTranspose2d(8, 6, 4, 2, 1, output_padding=1), (4, 8, 4, 4)),
-    "spectral": (lambda: spectral_norm(nn.Conv2d(6, 8, 4, 2, 1)), (4, 6, 8, 8)),
+    "spectral already": (lambda: spectral_norm(nn.Conv2d(6, 8, 4, 2, 1)), (4, 6, 8, 8)),
+    "spectral thereafter": (lambda: nn.Conv2d(6, 8, 4, 2, 1), (4, 6, 8, 8)),
 }
 
 
@@ -38,6 +40,10 @@ def pair(name: str) -> tuple[nn.Module, nn.Module, Tensor]:
     plain = nn.Sequential(make()).to(memory_format=torch.channels_last)
     fast = copy.deepcopy(plain)
     hasten(fast)
+    if name == "spectral thereafter":
+        for net in (plain, fast):
+            torch.manual_seed(1)  # of its power iteration
+            spectral_norm(net[0])
     return plain, fast, torch.randn(shape)
 
 
@@ -64,9 +70,13 @@ def test_the_three_derivatives_are_each_others(channels: int, side: int) -> None
     torch.testing.assert_close(small, functional.conv2d(x, w, None, 2, 1))
     torch.testing.assert_close(large, functional.conv_transpose2d(y, w, None, 2, 1))
     torch.testing.assert_close(
-        strided._Slope.apply(y, x), torch.nn.grad.conv2d_weight(x, (5, channels, 4, 4), y, 2, 1)
+        strided._WeightSlope.apply(y, x), torch.nn.grad.conv2d_weight(x, (5, channels, 4, 4), y, 2, 1)
     )
-    for function, given in ((strided._Small, (x, w)), (strided._Large, (y, w)), (strided._Slope, (y, x))):
+    for function, given in (
+        (strided._Small, (x, w)),
+        (strided._Large, (y, w)),
+        (strided._WeightSlope, (y, x)),
+    ):
         assert torch.autograd.gradcheck(function.apply, given, fast_mode=True)
         assert torch.autograd.gradgradcheck(function.apply, given, fast_mode=True)
 
@@ -80,7 +90,7 @@ def test_a_hastened_layer_plays_the_same(name: str) -> None:
         theirs, ours = played(plain, images), played(fast, images)
     for number, other, own in zip(exact, theirs, ours, strict=True):
         rounding, off = (other - number).norm(), (own - number).norm()
-        assert off <= 1.5 * rounding + 1e-6 * number.norm()
+        assert off <= 2.5 * rounding + 1e-6 * number.norm()
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -92,12 +102,33 @@ def test_in_float32_nothing_changes(name: str) -> None:
 
 
 def test_what_has_no_faster_way_is_left_to_torch() -> None:
-    left = {"halving an odd side", "three by three", "grouped", "reflecting", "overlapping", "spectral"}
-    assert {name for name in LAYERS if not _takes_products(name)} == left
+    left = {"halving an odd side", "three by three", "grouped", "reflecting", "overlapping"}
+    left |= {"spectral already"}
+    made = {name: pair(name)[1:] for name in LAYERS}
+    assert {name for name, (fast, images) in made.items() if not _takes_products(fast, images)} == left
 
 
-def _takes_products(name: str) -> bool:
-    _, fast, images = pair(name)
+def test_a_trials_networks_take_products() -> None:
+    config = TrialConfig(architecture="dcgan", norm_d="spectral", width_g=8, width_d=8)
+    generator, discriminator = build(config, ImageShape(16, 1, 0))
+    assert _takes_products(generator, torch.randn(2, config.z_dim))
+    assert _takes_products(discriminator, torch.randn(2, 1, 16, 16))
+
+
+def test_a_penaltys_first_pass_asks_for_no_gradient_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fast, images = pair("halving")
+    asked = []
+    slope = strided._WeightSlope.apply
+    monkeypatch.setattr(strided._WeightSlope, "apply", lambda *args: asked.append(1) or slope(*args))
+    images.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        (at,) = torch.autograd.grad(fast(images).float().square().sum(), images, create_graph=True)
+    assert asked == []
+    at.square().sum().backward()
+    assert asked
+
+
+def _takes_products(fast: nn.Module, images: Tensor) -> bool:
     with torch.autocast("cpu", torch.bfloat16):
         node = fast(images).grad_fn
     names, todo = set[str](), [node]

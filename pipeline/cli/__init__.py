@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
@@ -39,8 +40,8 @@ for _command in (clusters.status, clusters.stop):
     app.command()(_command)
 
 
-def main() -> None:
-    """The entry point of the `gansweep` command."""
+def main() -> NoReturn:
+    """Read the command line and do what it asks; ends in SystemExit."""
     try:
         sys.exit(app(standalone_mode=False))  # a command that raised typer.Exit returns its code here
     except UserError as error:

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,7 +26,7 @@ out_console = Console(width=_WIDTH, soft_wrap=True, highlight=False)
 err_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     err_console.print("error: " + " ".join(message.split()), markup=False)
     sys.exit(2)
 

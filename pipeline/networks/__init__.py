@@ -72,7 +72,8 @@ def check(config: TrialConfig, shape: ImageShape) -> Generator:
     """
     generator, discriminator = build(config, shape)
     if is_own(config.architecture):
-        own.check_shapes(generator, discriminator, config.architecture, shape)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            own.check_shapes(generator, discriminator, config.architecture, shape)
     return generator
 
 

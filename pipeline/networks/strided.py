@@ -1,4 +1,4 @@
-"""Convolutions as products of matrices, where a CPU is faster at those.
+"""Convolutions as products of matrices, where CPUs with bfloat16 units were seen to be faster at those.
 
 Owns: `hasten`, for the convolutions that GANs halve and double images with, in bfloat16 on a CPU. Refuses:
 all others, float32, GPUs: these stay torch's, bit for bit.
@@ -27,14 +27,14 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 _FEW = 4  # channels: those of images
-_SMALL = 64  # places of a map whose windows stay in a core's cache
+_SMALL = 64  # places of a map, up to which its windows are worth their copies; measured
 
 _HALVES = {"kernel_size": (4, 4), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 _WHOLE = {"padding": (0, 0), "dilation": (1, 1), "groups": 1}
 
 
 def hasten(network: nn.Module) -> None:
-    """Let the convolutions of a network take the faster way, wherever there is one. Its weights stay."""
+    """Let the convolutions of a network take the faster way, where one is known. Its weights stay."""
     for module in network.modules():
         if type(module) is nn.Conv2d and module.padding_mode == "zeros":
             module.__class__ = _Conv
@@ -46,10 +46,10 @@ class _Conv(nn.Conv2d):
     """`nn.Conv2d`, by a product where that is faster."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if _products_win(x) and _is(self, _HALVES) and _even(x):
+        if _in_bfloat16(x) and _has(self, _HALVES) and _even(x):
             x, weight, bias = _narrow(x, self.weight, self.bias)
             return _shifted(_Small.apply(_by_place(x), weight), bias)
-        if _products_win(x) and _is(self, _WHOLE) and x.shape[2:] == self.kernel_size:
+        if _in_bfloat16(x) and _has(self, _WHOLE) and x.shape[2:] == self.kernel_size:
             x, weight, bias = _narrow(x, self.weight, self.bias)
             return functional.linear(_flat(x), _flat(weight), bias)[:, :, None, None]
         return super().forward(x)
@@ -59,10 +59,10 @@ class _ConvTranspose(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d`, by a product where that is faster."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if output_size is None and _products_win(x) and _is(self, _HALVES):
+        if output_size is None and _in_bfloat16(x) and _has(self, _HALVES):
             x, weight, bias = _narrow(x, self.weight, self.bias)
             return _shifted(_Large.apply(x, weight), bias)
-        if output_size is None and _products_win(x) and _is(self, _WHOLE) and x.shape[2:] == (1, 1):
+        if output_size is None and _in_bfloat16(x) and _has(self, _WHOLE) and x.shape[2:] == (1, 1):
             x, weight, bias = _narrow(x, self.weight, self.bias)
             drawn = _flat(x) @ _flat(weight)
             drawn = drawn.view(len(x), *weight.shape[2:], weight.shape[1]).permute(0, 3, 1, 2)
@@ -78,8 +78,8 @@ class _Small(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (x, w), (of_x, of_w) = ctx.saved_tensors, ctx.needs_input_grad
-        return _Large.apply(y, w) if of_x else None, _Slope.apply(y, x) if of_w else None
+        (x, w), (of_x, of_w) = ctx.saved_tensors, _wanted(ctx)
+        return _Large.apply(y, w) if of_x else None, _WeightSlope.apply(y, x) if of_w else None
 
 
 class _Large(torch.autograd.Function):
@@ -88,17 +88,15 @@ class _Large(torch.autograd.Function):
         ctx.save_for_backward(y, w)
         if w.shape[1] > _FEW:
             return functional.conv_transpose2d(y, w, None, 2, 1)
-        windows = _rows(y) @ w.flatten(1)
-        side = (2 * y.shape[2], 2 * y.shape[3])
-        return functional.fold(windows.view(len(y), -1, windows.shape[1]).mT, side, 4, 1, 1, 2)
+        return _large_by_corners(y, w)
 
     @staticmethod
     def backward(ctx: Any, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (y, w), (of_y, of_w) = ctx.saved_tensors, ctx.needs_input_grad
-        return _Small.apply(_by_place(x), w) if of_y else None, _Slope.apply(y, x) if of_w else None
+        (y, w), (of_y, of_w) = ctx.saved_tensors, _wanted(ctx)
+        return _Small.apply(_by_place(x), w) if of_y else None, _WeightSlope.apply(y, x) if of_w else None
 
 
-class _Slope(torch.autograd.Function):
+class _WeightSlope(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(y, x)
@@ -110,8 +108,30 @@ class _Slope(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, w: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (y, x), (of_y, of_x) = ctx.saved_tensors, ctx.needs_input_grad
+        (y, x), (of_y, of_x) = ctx.saved_tensors, _wanted(ctx)
         return _Small.apply(x, w) if of_y else None, _Large.apply(y, w) if of_x else None
+
+
+def _wanted(ctx: Any) -> list[bool]:
+    """Which of a function's derivatives this backward pass asks for; a penalty's first one wants none of w's.
+
+    `needs_input_grad` does not know (pytorch/pytorch#174017), and the engine does not tell of leaves.
+    """
+    return [
+        node is not None
+        and (type(node).__name__ == "AccumulateGrad" or torch._C._will_engine_execute_node(node))
+        for node, _ in ctx.next_functions
+    ]
+
+
+def _large_by_corners(y: Tensor, w: Tensor) -> Tensor:
+    """Four pixels of the large image meet at each corner of the small one's places, and see the same 2 x 2 of
+    them: a convolution to 4*Cx channels, whose blocks of pixels are then laid out."""
+    (cy, cx), (n, _, h, width) = w.shape[:2], y.shape
+    met = w.view(cy, cx, 2, 2, 2, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4).reshape(4 * cx, cy, 2, 2)
+    blocks = functional.conv2d(y, met, None, 1, 1).permute(0, 2, 3, 1).reshape(n, h + 1, width + 1, 2, 2 * cx)
+    large = blocks.transpose(2, 3).reshape(n, 2 * h + 2, 2 * width + 2, cx)
+    return large[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
 
 def _by_place(x: Tensor) -> Tensor:
@@ -142,7 +162,7 @@ def _shifted(images: Tensor, bias: Tensor | None) -> Tensor:
     return images if bias is None else images + bias[:, None, None]
 
 
-def _products_win(x: Tensor) -> bool:
+def _in_bfloat16(x: Tensor) -> bool:
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.ndim == 4
 
 
@@ -152,7 +172,7 @@ def _narrow(*tensors: Tensor | None) -> list[Any]:
     return [None if tensor is None else tensor.to(kind) for tensor in tensors]
 
 
-def _is(module: nn.Module, wanted: dict[str, Any]) -> bool:
+def _has(module: nn.Module, wanted: dict[str, Any]) -> bool:
     return all(getattr(module, name) == value for name, value in wanted.items())
 
 
