@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import machines
 import optuna
@@ -21,7 +23,7 @@ import torch
 
 from pipeline import jobs
 from pipeline.checkpoint import read_records
-from pipeline.config import SweepConfig
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, SweepError
 from pipeline.jobs import head
 from pipeline.sweep import checks, connect
@@ -89,11 +91,8 @@ def submitted(site: Site, tmp_path_factory: pytest.TempPathFactory) -> subproces
 
 
 def _workers(site: Site) -> int:
-    os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"] = site.cluster.token, "token"
-    try:
+    with mock.patch.dict(os.environ, RAY_AUTH_TOKEN=site.cluster.token, RAY_AUTH_MODE="token"):
         return sum(node.get("CPU", 0) > 0 for node in head.look(site.cluster.address).nodes)
-    finally:
-        del os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"]
 
 
 def _summary(site: Site) -> dict[str, Any]:
@@ -287,6 +286,47 @@ def test_the_wait_for_a_machine_has_an_end(site: Site, tmp_path: Path) -> None:
     assert any(re.match(refusal.format("its autoscaler has no such machine to add"), line) for line in said)
     assert any(line.startswith("still waiting for a machine with 1 CPU, 0.5 GPU: ") for line in said)
     assert re.match(r"a machine is there after \d+ s: .*1 CPU, 1 GPU", said[-1])
+
+
+def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, tmp_path: Path) -> None:
+    """Both by SIGKILL, in the middle of trials."""
+    (tmp_path / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
+    sweep = client.out / "again"
+    submit = (
+        *("submit", "--space", "mine.toml", "--data", "digits", "--name", "again", "--trials", "3"),
+        *("--kimg", "120", "--set", "tick_kimg=10", "--pruner", "none", "--out", str(client.out)),
+        *("--storage", client.store.url("study"), "--tracking-uri", client.tracking),
+        *("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500"),
+    )
+    with machines.ray_node(client.cluster, client.out.parent / "w3", "--num-cpus=1") as doomed:
+        machines.wait_for(lambda: _workers(client) == 3, 60, "the third machine")
+        sent = client.gansweep(*submit, "--no-wait", folder=tmp_path)
+        assert sent.returncode == 0, sent.stderr
+        machines.wait_for(
+            lambda: len({path.parent for path in sweep.glob("trials/*/state-*.pt")}) == 3, 90, "their ticks"
+        )
+        os.killpg(doomed.pid, signal.SIGKILL)
+        machines.wait_for(lambda: any(sweep.glob("trials/*/failures.jsonl")), 60, "the loss of the machine")
+    os.kill(int(re.findall(r"process (\d+)", SweepPaths(sweep).lock.read_text())[0]), signal.SIGKILL)
+    job = sent.stdout.split()[0]
+    machines.wait_for(lambda: jobs.described(client.cluster.address, job)["state"] == "FAILED", 60, "its end")
+    assert json.loads((sweep / "summary.json").read_text())["trials"]["complete"] < 3
+
+    again = client.gansweep(*submit, folder=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert re.search(r"going on with what is there: [01] of 3 trials over, [23] in progress", again.stderr)
+    assert json.loads((sweep / "summary.json").read_text())["trials"] == {
+        "complete": 3, "pruned": 0, "failed": 0, "running": 0
+    }  # fmt: skip
+    for number in range(3):
+        assert [r.kimg for r in read_records(sweep / "trials" / str(number))] == [*range(10, 121, 10)]
+    from mlflow import MlflowClient
+
+    remembered = MlflowClient(client.tracking, client.tracking)
+    experiment = remembered.get_experiment_by_name("gansweep/again")
+    assert experiment is not None
+    states = [run.info.status for run in remembered.search_runs([experiment.experiment_id])]
+    assert states == ["FINISHED"] * 4
 
 
 def test_trials_of_a_machine_that_is_to_go_keep_their_steps(site: Site) -> None:

@@ -219,7 +219,8 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, kill: signal.Signals) -> N
         assert "gansweep resume" in said
         assert time.monotonic() - started < 20
         assert summary_of(root)["state"] == "interrupted"
-    gansweep("resume", str(root))
+    resumed = gansweep("resume", str(root))
+    assert "going on with what is there: 1 of 3 trials over, 1 in progress" in resumed.stderr
     summary = summary_of(root)
     assert summary["state"] == "finished"
     assert summary["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0}

@@ -90,7 +90,7 @@ class Ledger:
         paths: the sweep's folder, for the records of trials begun earlier.
         listeners: told of every start, record and end; of those before this process too.
         spent_sec: search time used by earlier processes.
-        say: told of what goes wrong with a trial, in a line.
+        say: told of what is gone on with, and of what goes wrong with a trial, in a line.
     """
 
     def __init__(
@@ -248,6 +248,10 @@ class Ledger:
                 self._tell_all("on_failure", entry, failure)
             if entry.state != "running":
                 self._tell_all("on_end", entry)
+        if self.entries:
+            over = sum(entry.state != "running" for entry in self.entries.values())
+            progress = f"{over} of {self.plan.trials} trials over, {len(self._readopted)} in progress"
+            self.say(f"going on with what is there: {progress}")
 
     def _recall(self, frozen: FrozenTrial, folder: Path) -> None:
         state = _OPTUNA_STATES[frozen.state]
