@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "reflecting": (lambda: nn.Conv2d(6, 8, 4, 2, 1, padding_mode="reflect"), (4, 6, 8, 8)),
     "overlapping": (lambda: nn.ConvTranspose2d(8, 6, 4, 2, 1, output_padding=1), (4, 8, 4, 4)),
     "spectral already": (lambda: spectral_norm(nn.Conv2d(6, 8, 4, 2, 1)), (4, 6, 8, 8)),
-    "spectral thereafter": (lambda: nn.Conv2d(6, 8, 4, 2, 1), (4, 6, 8, 8)),
+    "spectral thereafter": (lambda: nn.Conv2d(6, 8, 4, 2, 1, bias=False), (4, 6, 8, 8)),
 }
 
 
@@ -90,7 +90,7 @@ def test_a_hastened_layer_plays_the_same(name: str) -> None:
         theirs, ours = played(plain, images), played(fast, images)
     for number, other, own in zip(exact, theirs, ours, strict=True):
         rounding, off = (other - number).norm(), (own - number).norm()
-        assert off <= 2.5 * rounding + 1e-6 * number.norm()
+        assert off <= 1.5 * rounding + 1e-6 * number.norm()
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -249,8 +249,8 @@ class Ledger:
             if entry.state != "running":
                 self._tell_all("on_end", entry)
         if self.entries:
-            over = sum(entry.state != "running" for entry in self.entries.values())
-            progress = f"{over} of {self.plan.trials} trials over, {len(self._readopted)} in progress"
+            begun = len(self._readopted)
+            progress = f"{len(self.entries) - begun} of {self.plan.trials} trials over, {begun} in progress"
             self.say(f"going on with what is there: {progress}")
 
     def _recall(self, frozen: FrozenTrial, folder: Path) -> None:
