@@ -79,13 +79,17 @@ def client(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 def submitted(site: Site, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     """The smoke sweep, with a space of the user's own, study in PostgreSQL, runs in the MLflow server."""
     folder = tmp_path_factory.mktemp("project")
-    (folder / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
     machines.wait_for(lambda: machines.answers(f"{site.tracking}/health"), 60, "the MLflow server")
     machines.wait_for(lambda: _workers(site) == 2, 60, "both workers")
+    return _submit(site, folder, "--trials", "2", "--kimg", "5")
+
+
+def _submit(site: Site, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    (folder / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
     return site.gansweep(
-        *("submit", "--space", "mine.toml", "--data", "digits", "--trials", "2", "--kimg", "5"),
+        *("submit", "--space", "mine.toml", "--data", "digits"),
         *("--out", str(site.out), "--storage", site.store.url("study"), "--tracking-uri", site.tracking),
-        *("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500"),
+        *("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500", *more),
         folder=folder,
     )
 
@@ -95,9 +99,23 @@ def _workers(site: Site) -> int:
         return sum(node.get("CPU", 0) > 0 for node in head.look(site.cluster.address).nodes)
 
 
-def _summary(site: Site) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((site.out / "mine/summary.json").read_text())
+def _summary(site: Site, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((site.out / name / "summary.json").read_text())
     return content
+
+
+def _remembered(site: Site) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(site.tracking, site.tracking)
+
+
+def _runs(site: Site, name: str) -> list[Any]:
+    """All MLflow runs of a sweep."""
+    remembered = _remembered(site)
+    experiment = remembered.get_experiment_by_name(f"gansweep/{name}")
+    assert experiment is not None
+    return [*remembered.search_runs([experiment.experiment_id])]
 
 
 def test_a_submitted_sweep_ends_with_a_registered_version(
@@ -106,18 +124,13 @@ def test_a_submitted_sweep_ends_with_a_registered_version(
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert submitted.stdout.startswith("mine-")
     assert "trials at a time: 2" in submitted.stderr
-    summary = _summary(site)
+    summary = _summary(site, "mine")
     assert summary["state"] == "finished"
     assert summary["trials"] == {"complete": summary["trials"]["complete"], "failed": 0, "running": 0} | {
         "pruned": 2 - summary["trials"]["complete"]
     }
-    from mlflow import MlflowClient
-
-    remembered = MlflowClient(site.tracking, site.tracking)
-    assert remembered.get_model_version("mine", summary["registered"]["version"]).status == "READY"
-    experiment = remembered.get_experiment_by_name("gansweep/mine")
-    assert experiment is not None
-    assert len(remembered.search_runs([experiment.experiment_id])) == 3
+    assert _remembered(site).get_model_version("mine", summary["registered"]["version"]).status == "READY"
+    assert len(_runs(site, "mine")) == 3
 
 
 def test_the_study_lives_in_the_database(
@@ -291,17 +304,11 @@ def test_the_wait_for_a_machine_has_an_end(site: Site, tmp_path: Path) -> None:
 
 def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, tmp_path: Path) -> None:
     """Both by SIGKILL, in the middle of trials."""
-    (tmp_path / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
     sweep = client.out / "again"
-    submit = (
-        *("submit", "--space", "mine.toml", "--data", "digits", "--name", "again", "--trials", "3"),
-        *("--kimg", "120", "--set", "tick_kimg=10", "--pruner", "none", "--out", str(client.out)),
-        *("--storage", client.store.url("study"), "--tracking-uri", client.tracking),
-        *("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500"),
-    )
+    size = ("--name", "again", "--trials", "3", "--kimg", "120", "--set", "tick_kimg=10", "--pruner", "none")
     with machines.ray_node(client.cluster, client.out.parent / "w3", "--num-cpus=1") as doomed:
         machines.wait_for(lambda: _workers(client) == 3, 60, "the third machine")
-        sent = client.gansweep(*submit, "--no-wait", folder=tmp_path)
+        sent = _submit(client, tmp_path, *size, "--no-wait")
         assert sent.returncode == 0, sent.stderr
         machines.wait_for(
             lambda: len({path.parent for path in sweep.glob("trials/*/state-*.pt")}) == 3, 90, "their ticks"
@@ -311,23 +318,16 @@ def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, t
     os.kill(int(re.findall(r"process (\d+)", SweepPaths(sweep).lock.read_text())[0]), signal.SIGKILL)
     job = sent.stdout.split()[0]
     machines.wait_for(lambda: jobs.described(client.cluster.address, job)["state"] == "FAILED", 60, "its end")
-    assert json.loads((sweep / "summary.json").read_text())["trials"]["complete"] < 3
+    assert _summary(client, "again")["trials"]["complete"] < 3
 
-    again = client.gansweep(*submit, folder=tmp_path)
+    again = _submit(client, tmp_path, *size)
     assert again.returncode == 0, again.stdout + again.stderr
     assert re.search(r"going on with what is there: \d of 3 trials over, \d in progress", again.stderr)
-    assert json.loads((sweep / "summary.json").read_text())["trials"] == {
-        "complete": 3, "pruned": 0, "failed": 0, "running": 0
-    }  # fmt: skip
+    ended = {"complete": 3, "pruned": 0, "failed": 0, "running": 0}
+    assert _summary(client, "again")["trials"] == ended
     for number in range(3):
         assert [r.kimg for r in read_records(sweep / "trials" / str(number))] == [*range(10, 121, 10)]
-    from mlflow import MlflowClient
-
-    remembered = MlflowClient(client.tracking, client.tracking)
-    experiment = remembered.get_experiment_by_name("gansweep/again")
-    assert experiment is not None
-    states = [run.info.status for run in remembered.search_runs([experiment.experiment_id])]
-    assert states == ["FINISHED"] * 4
+    assert [run.info.status for run in _runs(client, "again")] == ["FINISHED"] * 4
 
 
 def test_trials_of_a_machine_that_is_to_go_keep_their_steps(site: Site) -> None:
@@ -350,7 +350,7 @@ def test_trials_of_a_machine_that_is_to_go_keep_their_steps(site: Site) -> None:
     assert len(told) == 1
     kept = states[told[0]]
     assert "tally" in kept["trainer"] or kept["trainer"]["nimg"] < 1000 * kept["record"]["kimg"] + 64
-    assert json.loads((site.out / "spot/summary.json").read_text())["trials"]["complete"] == 2
+    assert _summary(site, "spot")["trials"]["complete"] == 2
     assert [[r.kimg for r in read_records(folder)] for folder in trials.iterdir()] == [
         [*range(20, 121, 20)]
     ] * 2
