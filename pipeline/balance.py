@@ -164,28 +164,33 @@ class Tally:
     NAMES = ("loss_d", "sign_real", "sign_fake", "grad_norm_d", "loss_g", "grad_norm_g", "penalty")
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = {name: torch.zeros((), device=device) for name in self.NAMES}
+        self._sums = torch.zeros(len(self.NAMES), device=device)
         self._counts = dict.fromkeys(self.NAMES, 0)
 
-    def add(self, name: str, value: Tensor) -> None:
-        """Add one scalar to the mean called `name`."""
-        self._sums[name] += value.detach()
-        self._counts[name] += 1
+    def add(self, name: str, *values: Tensor) -> None:
+        """Add scalars, or tensors (k,) of some, to the mean called `name` and to those that follow it."""
+        flat = [value.detach().reshape(-1) for value in values]
+        found = flat[0] if len(flat) == 1 else torch.cat(flat)  # one kernel to join them, one to add
+        first = self.NAMES.index(name)
+        self._sums[first : first + len(found)] += found
+        for each in self.NAMES[first : first + len(found)]:
+            self._counts[each] += 1
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, for a tick that is interrupted."""
-        return {"sums": self._sums, "counts": self._counts}
+        sums = dict(zip(self.NAMES, self._sums.clone().unbind(), strict=True))
+        return {"sums": sums, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        for name in self.NAMES:
-            self._sums[name].copy_(state["sums"][name])
+        for place, name in enumerate(self.NAMES):
+            self._sums[place] = state["sums"][name]
             self._counts[name] = state["counts"][name]
 
     @property
-    def sums(self) -> list[Tensor]:
-        """The sums themselves: tensors that stay where they are, in the order of `NAMES`."""
-        return list(self._sums.values())
+    def sums(self) -> Tensor:
+        """The sums themselves (7,), in the order of `NAMES`: a tensor that stays where it is."""
+        return self._sums
 
     @property
     def counts(self) -> list[int]:
@@ -199,11 +204,10 @@ class Tally:
 
     def read(self) -> dict[str, float]:
         """The means since the last read, and start anew. A mean of nothing is 0."""
-        sums = torch.stack([self._sums[name] for name in self.NAMES]).tolist()
+        sums = self._sums.tolist()
         means = {n: s / max(self._counts[n], 1) for n, s in zip(self.NAMES, sums, strict=True)}
-        for name in self.NAMES:
-            self._sums[name].zero_()
-            self._counts[name] = 0
+        self._sums.zero_()
+        self._counts = dict.fromkeys(self.NAMES, 0)
         return means
 
 

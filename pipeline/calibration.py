@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import resource
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,20 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
+from pipeline.feed import place
 from pipeline.fid import Evaluator
 from pipeline.graphs import WARM_UP
-from pipeline.process import prepare_process
+from pipeline.process import is_out_of_memory, prepare_process, release_memory
+from pipeline.resources import Pace
+from pipeline.sampling import sampler
 from pipeline.spaces import Space
 from pipeline.trainer import Trainer
-from pipeline.trial import sampler
 
 WARM_STEPS = 3
 """Left out of the clock: allocations, choice of kernels."""
+
+LEAST_SEC = 2.0
+"""Of training on a GPU, whose steps are too short to be timed one by one."""
 
 _HEAVIER = {
     "architecture": ("mlp", "dcgan", "resnet"),
@@ -55,9 +61,10 @@ class Calibration:
     device: str
     device_bytes: int = 0
 
-    def trial_seconds(self, config: TrialConfig) -> float:
-        """A full trial of `config`'s length: its training and a fid at every tick."""
-        return config.kimg * self.seconds_per_kimg - (-config.kimg // config.tick_kimg) * self.eval_seconds
+    @property
+    def pace(self) -> Pace:
+        """Of the trial, alone."""
+        return Pace(1, self.seconds_per_kimg, self.eval_seconds)
 
 
 def largest(space: Space) -> TrialConfig:
@@ -92,27 +99,105 @@ def calibrate(
     threads: int,
     seconds: float = 20.0,
 ) -> Calibration:
-    """Train some steps of `config`, for at most about `seconds`, and take one fid of the result."""
-    prepare_process(threads)
+    """Train some steps of `config`, for at most about `seconds`, and take one fid of the result.
+
+    Nothing of it stays on the GPU. The memory is that of steady training and of a fid; what recording the
+    steps' graphs takes for a moment is not in it.
+    """
     on = torch.device(device)
-    labels = dataset.train_labels if config.conditional else None
-    trainer = Trainer(
-        config,
-        torch.from_numpy(dataset.train).to(on),
-        None if labels is None else torch.from_numpy(labels).to(on),
-        len(dataset.classes),
-        on,
-    )
-    clock = _Clock(trainer, _steps(config), seconds)
-    trainer.advance(10**9, clock)
-    begun = time.perf_counter()
-    evaluator.score(sampler(trainer.ema.generator, dataset))
-    evaluated = time.perf_counter() - begun
-    if on.type == "cuda":
+    prepare_process(threads, on)
+    least = min(LEAST_SEC, seconds) if on.type == "cuda" else 0.0
+    trainer = clock = None
+    try:
+        trainer = _trainer(config, dataset, on)
+        clock = _Clock(trainer, _steps(config), least, seconds)
+        trainer.advance(10**9, clock)
+        if on.type == "cuda":  # the first one loads kernels, too
+            _fid_seconds(trainer, dataset, evaluator)
+        evaluated = _fid_seconds(trainer, dataset, evaluator)
+        if on.type != "cuda":
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            return Calibration(clock.seconds_per_kimg, evaluated, memory, "cpu")
         memory, room = torch.cuda.max_memory_reserved(on), torch.cuda.get_device_properties(on).total_memory
         return Calibration(clock.seconds_per_kimg, evaluated, memory, torch.cuda.get_device_name(on), room)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Calibration(clock.seconds_per_kimg, evaluated, memory, "cpu")
+    finally:
+        del trainer, clock
+        release_memory(on)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What one of several trials did while all trained: real images, in so many seconds; then a fid."""
+
+    images: int
+    seconds: float
+    eval_seconds: float
+
+
+def accompany(
+    config: TrialConfig,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    device: str,
+    threads: int,
+    gate: Callable[[], float],
+    seconds: float,
+) -> Stretch:
+    """Train beside others: from a common moment for `seconds`, and then take a fid as they do.
+
+    gate: called once this trial is warm; waits for the others, and gives the moment (as of `time.time`).
+    """
+    on = torch.device(device)
+    prepare_process(threads, on)
+    trainer = None
+    try:
+        trainer = _trainer(config, dataset, on)
+        trainer.advance(10**9, _Clock(trainer, 1, 0.0, 0.0))
+        _fid_seconds(trainer, dataset, evaluator)
+        begin = gate()
+        time.sleep(max(0.0, begin - time.time()))
+        begun, seen = time.perf_counter(), trainer.nimg
+        trainer.advance(10**9, lambda: time.time() >= begin + seconds)
+        _wait(on)
+        trained, images = time.perf_counter() - begun, trainer.nimg - seen
+        return Stretch(images, trained, _fid_seconds(trainer, dataset, evaluator))
+    finally:
+        del trainer
+        release_memory(on)
+
+
+def together(stretches: Sequence[Stretch]) -> Pace:
+    """The pace of trials that trained at the same time.
+
+    Raises:
+        ValueError: none of them saw an image.
+    """
+    speed = sum(stretch.images / stretch.seconds for stretch in stretches)
+    if not speed:
+        raise ValueError("no image was seen")
+    trials = len(stretches)
+    return Pace(trials, 1000 * trials / speed, sum(stretch.eval_seconds for stretch in stretches) / trials)
+
+
+def reason(error: BaseException, device: str) -> str:
+    """Why the largest trial could not be measured, in a line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if is_out_of_memory(error):
+        return f"the largest trial does not fit the {'GPU' if device == 'cuda' else 'memory'}: {lines[0]}"
+    return f"the largest trial fails: {type(error).__name__}: {lines[0]}"
+
+
+def _trainer(config: TrialConfig, dataset: Dataset, on: torch.device) -> Trainer:
+    """As a trial has it."""
+    known = dataset.train_labels if config.conditional else None
+    labels = None if known is None else torch.from_numpy(known).to(on)
+    return Trainer(config, place(dataset.train, on), labels, len(dataset.classes), on)
+
+
+def _fid_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator) -> float:
+    begun = time.perf_counter()
+    evaluator.score(sampler(trainer.ema.generator, dataset))
+    return time.perf_counter() - begun
 
 
 def _steps(config: TrialConfig) -> int:
@@ -129,28 +214,44 @@ def _warm_steps(trainer: Trainer) -> int:
     return max(WARM_STEPS, (WARM_UP + 2) * math.lcm(config.n_critic, interval))
 
 
-class _Clock:
-    """Asked before every step whether to stop; begins to count after the warm ones."""
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
-    def __init__(self, trainer: Trainer, steps: int, seconds: float) -> None:
-        self._trainer, self._steps, self._seconds = trainer, steps, seconds
+
+class _Clock:
+    """Asked before every step whether to stop; begins to count after the warm ones.
+
+    steps, least: so many steps and seconds are counted, unless they take longer than `most` seconds.
+    """
+
+    def __init__(self, trainer: Trainer, steps: int, least: float, most: float) -> None:
+        self._trainer, self._steps, self._least, self._most = trainer, steps, least, most
         self._warm = _warm_steps(trainer)
-        self._asked, self._begun, self._seen = 0, time.perf_counter(), 0
+        self._asked, self._begun, self._seen = 0, 0.0, 0
         self.seconds_per_kimg = 0.0
 
     def __call__(self) -> bool:
         self._asked += 1
-        late = time.perf_counter() - self._begun > self._seconds
+        if self._asked == self._warm:
+            self._settle()
         if self._asked == self._warm + 1:
-            self._wait()
+            _wait(self._trainer.device)
             self._begun, self._seen = time.perf_counter(), self._trainer.nimg
-        if self._asked <= self._warm + 1 or (self._asked <= self._warm + self._steps and not late):
+        if self._asked <= self._warm + 1:
             return False
-        self._wait()
+        gone = time.perf_counter() - self._begun
+        enough = self._asked > self._warm + self._steps and gone >= self._least
+        if not enough and gone <= self._most:
+            return False
+        _wait(self._trainer.device)
         seen = (self._trainer.nimg - self._seen) / 1000
         self.seconds_per_kimg = (time.perf_counter() - self._begun) / seen
         return True
 
-    def _wait(self) -> None:
+    def _settle(self) -> None:
+        """Forget the memory that recording has taken: the peak from here on is what a trial goes on with."""
         if self._trainer.device.type == "cuda":
-            torch.cuda.synchronize(self._trainer.device)
+            _wait(self._trainer.device)
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._trainer.device)

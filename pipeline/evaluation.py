@@ -25,7 +25,7 @@ from pipeline.honesty import as_tensor, pixels_of, subset
 from pipeline.moments import BATCH, Statistics
 from pipeline.neighbours import manifold
 from pipeline.networks import Generator, to_uint8
-from pipeline.trial import draw
+from pipeline.sampling import draw
 
 Sample = Callable[[int, int], tuple[Tensor, Tensor | None]]
 """(n, seed) -> uint8 (n,H,W,C) and the labels int64 (n,) they were asked for, or None."""

@@ -4,7 +4,8 @@ Owns: the extractors (`classifier`, `inception`, `pixels`, the user's own), whic
 their weights on disk and their hash. Refuses: distances and statistics (`pipeline.fid`).
 
 Two distances compare only if their extractors agree to the bit, so `hash` covers the architecture's
-version and every weight. All arithmetic is float32 without TF32 or autocast, in blocks of a fixed size.
+version and every weight. All arithmetic is float32 without TF32 or autocast, in blocks whose size a CPU
+never changes; a GPU takes larger ones, and its features differ from a CPU's by rounding.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import io
 import re
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, Self
@@ -29,6 +30,7 @@ from pipeline import classifier
 from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError, nearest
 from pipeline.files import cache_root, replacing
+from pipeline.process import exclusive
 
 NAMES = ("classifier", "inception", "pixels")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -153,13 +155,23 @@ class _NetExtractor:
         self.name, self.dim, self.version = name, dim, version
         self.net = net.eval().requires_grad_(False)
         self.hash = _hash(version, net.state_dict())
-        self.block = 50 if name == "inception" else 500  # bounds the memory of one forward pass
+        self.block = 50 if name == "inception" else 500  # bounds the memory of one forward pass on a CPU
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         device = next(self.net.parameters()).device
         with _exact(device):
-            return torch.cat([self._forward(block.to(device)) for block in torch.split(images, self.block)])
+            return _in_blocks(
+                lambda block: self._forward(block.to(device)), images, self._blocks(device, images)
+            )
+
+    def _blocks(self, device: torch.device, images: Tensor) -> tuple[int, ...]:
+        if device.type != "cuda":
+            return (self.block,)
+        if self.name == "inception":
+            return 250, self.block
+        of_memory = 2_000 * 32 * 32 // (images.shape[1] * images.shape[2])  # of the first layer's activations
+        return max(self.block, min(2_000, of_memory)), self.block
 
     def _forward(self, images: Tensor) -> Tensor:
         # Very small batches take other matrix kernels, which round otherwise: fill them up.
@@ -187,8 +199,9 @@ class OwnExtractor:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
+        blocks = (500, 250) if images.device.type == "cuda" else (250,)
         with _exact(images.device):
-            return torch.cat([self._act(block).float() for block in torch.split(images, 250)])
+            return _in_blocks(lambda block: self._act(block).float(), images, blocks)
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)
@@ -316,16 +329,58 @@ def _stored_inception(folder: Path, say: Callable[[str], None]) -> Path:
     return stored
 
 
+def _in_blocks(act: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[int]) -> Tensor:
+    """`act` on blocks of `images` (N,...), in the first of the sizes that memory is enough for: (N,d)."""
+    *larger, last = sizes
+    for size in larger:
+        with suppress(torch.OutOfMemoryError):
+            return torch.cat([act(block) for block in torch.split(images, size)])
+    return torch.cat([act(block) for block in torch.split(images, last)])
+
+
+_PARTS: Sequence[Any] = (
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul,
+    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+)
+"""What computes float32 products in less than float32 where its `fp32_precision` says so."""
+
+
 @contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """Full float32, whatever the trainer has switched on around us."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(True, allow_tf32=False):
+    """Full float32, whatever the trainer has switched on around us, and no search for algorithms.
+
+    These flags are the whole process's: `exclusive` is held, which training steps and the recording of CUDA
+    graphs hold as well. May be nested, and used by several threads, one at a time.
+    """
+    with exclusive, torch.autocast(device.type, enabled=False):
+        search = torch.backends.cudnn.benchmark
+        precise, older = [part.fp32_precision for part in _PARTS], _older_flags()
+        try:
+            torch.backends.cudnn.benchmark = False
+            _set_precision(["ieee"] * len(_PARTS), ("highest", False) if older else None)
             yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
+        finally:
+            _set_precision(precise, older)
+            torch.backends.cudnn.benchmark = search
+
+
+def _older_flags() -> tuple[str, bool] | None:
+    """torch's flags for all products and all of cuDNN; None once somebody has set the parts one by one."""
+    try:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
+
+
+def _set_precision(parts: Sequence[str], older: tuple[str, bool] | None) -> None:
+    """The parts' own settings go last: they decide, and the older flags overwrite them."""
+    if older is not None:
+        torch.set_float32_matmul_precision(older[0])
+        torch.backends.cudnn.allow_tf32 = older[1]
+    for part, precision in zip(_PARTS, parts, strict=True):
+        part.fp32_precision = precision
 
 
 def _nchw(images: Tensor) -> Tensor:

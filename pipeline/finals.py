@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import evaluation, trial
+from pipeline import evaluation, sampling, trial
 from pipeline.checkpoint import best_generator, load_best
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
@@ -180,7 +180,7 @@ def measure(run: Run, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: i
         sample = evaluation.sampler(generator.to(torch.device(device)), dataset)
         found = evaluation.measure(sample, dataset, evaluator, n=n, seed=seed)
         again = [
-            evaluator.score(trial.sampler(generator, dataset, seed=_fresh(seed, i)))
+            evaluator.score(sampling.sampler(generator, dataset, seed=_fresh(seed, i)))
             for i in range(evaluation.REPEATS)
         ]
     except GansweepError as error:
@@ -197,7 +197,7 @@ def measure(run: Run, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: i
 
 def _fresh(seed: int, i: int) -> int:
     """Latents that neither the search nor the measurement has seen."""
-    return int(np.random.SeedSequence((seed, i, trial.EVALUATION_SEED)).generate_state(1)[0])
+    return int(np.random.SeedSequence((seed, i, sampling.EVALUATION_SEED)).generate_state(1)[0])
 
 
 def decide(runs: Sequence[Run]) -> list[Final]:

@@ -16,19 +16,22 @@ data), or if memory is short, the state is put right, a warning says why, and th
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.process import release_memory
+from pipeline.process import exclusive, release_memory
 
 SWITCH = "GANSWEEP_CUDA_GRAPHS"
-"""Environment variable: 0 = train without graphs. Otherwise a GPU has them; a CPU never has."""
+"""Environment variable: 1 = steps become CUDA graphs on a GPU, 0 = they do not; without it `DEFAULT`."""
+
+DEFAULT = "0"
 
 WARM_UP = 3
 """Turns of each kind before it is recorded: libraries load, choose algorithms and take their workspaces."""
@@ -106,16 +109,18 @@ class Replays:
     def take(self, kind: Hashable, recorded: Step, plain: Step) -> None:
         """Take one step. recorded: from static tensors, to be replayed. plain: the same as it comes."""
         turn = self._turns[kind] = self._turns.get(kind, 0) + 1
-        if self.given_up:
-            plain()
-        elif kind in self._replays:
+        if kind in self._replays:
             replay, gained = self._replays[kind]
             replay()
             self._stage.gain(gained)
-        elif turn <= WARM_UP:
-            self._rehearse(turn, recorded, plain)
-        else:
-            self._record(kind, recorded, plain)
+            return
+        with exclusive:
+            if self.given_up:
+                plain()
+            elif turn <= WARM_UP:
+                self._rehearse(turn, recorded, plain)
+            else:
+                self._record(kind, recorded, plain)
 
     def forget(self) -> None:
         """Drop all graphs, since the tensors that they point to are no more. They are recorded anew."""
@@ -124,23 +129,27 @@ class Replays:
         self._recorder.release()
 
     def _rehearse(self, turn: int, recorded: Step, plain: Step) -> None:
-        if turn == 1:  # what libraries do once may wait for the device
-            self._recorder.rehearse(recorded, strict=False)
+        strict = turn > 1  # what libraries do once may wait for the device
+        if not strict and not self._replays:
+            self._recorder.rehearse(recorded, strict)
             return
-        before, why = self._snapshot(), ""
-        try:
-            self._recorder.rehearse(recorded, strict=True)
-        except Exception as error:  # the user's networks may raise anything; so will `plain`, if it is theirs
-            why = _first_line(error)
-        if why:  # outside of the handler, which would keep the failed step's memory alive
-            self._restore(before)
-            self._give_up(why, before)
+        # Beside the memory of the graphs that are there, even a first step may find too little.
+        before = self._snapshot()
+        why = self._attempt(recorded, strict)
+        if why:
+            self._go_back(before, why)
             plain()
 
     def _record(self, kind: Hashable, recorded: Step, plain: Step) -> None:
         before = self._snapshot()
-        plain()
-        after, why = self._snapshot(), ""
+        # On the stream that the others were taken on: what a network keeps of its last step (its features,
+        # say) would pull another stream into the recording.
+        why = self._attempt(plain, strict=False)
+        if why:
+            self._go_back(before, why)
+            plain()
+            return
+        after, replay = self._snapshot(), None
         try:
             self._restore(before)
             counts = self._stage.counts()
@@ -152,14 +161,27 @@ class Replays:
             why = self._difference(before, after)
         except Exception as error:
             why = _first_line(error)
-        if why:
-            self._restore(after)
-            self._give_up(why, after)
-        else:
+        if replay is not None and not why:
             self._replays[kind] = replay, gained
+            return
+        replay = None  # its memory is needed now
+        self._go_back(after, why)
 
-    def _give_up(self, why: str, state: _Snapshot) -> None:
+    def _attempt(self, step: Step, strict: bool) -> str:
+        """Take a step that may fail, and say why it did; "" = it did not.
+
+        Why is a text: an exception would keep the failed step's memory alive.
+        """
+        try:
+            self._recorder.rehearse(step, strict)
+        except Exception as error:  # the user's networks may raise anything; so will `plain`, if it is theirs
+            return _first_line(error)
+        return ""
+
+    def _go_back(self, state: _Snapshot, why: str) -> None:
+        """To that state, and on without graphs."""
         self.given_up = True
+        self._restore(state)
         self.forget()
         self._stage.set_host(state.host, fresh=True)
         self._say(f"training without CUDA graphs: {why}")
@@ -198,28 +220,26 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device, generator: Callable[[], torch.Generator]) -> None:
         self._device, self._generator = device, generator
-        self._stream = _stream_on(device)
+        self._stream = _borrow_stream(device)
+        weakref.finalize(self, _FREE.setdefault(device, []).append, self._stream)
         self._pool = torch.cuda.graph_pool_handle()
 
     def rehearse(self, step: Step, strict: bool) -> None:
         """Take the step on the stream of the graphs."""
-        mode = torch.cuda.get_sync_debug_mode()
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         try:
-            torch.cuda.set_sync_debug_mode("error" if strict else mode)
-            with torch.cuda.stream(self._stream):
+            with refusing_waits() if strict else contextlib.nullcontext(), torch.cuda.stream(self._stream):
                 step()
         finally:
-            torch.cuda.set_sync_debug_mode(mode)
             present.wait_stream(self._stream)
 
     def record(self, step: Step) -> Step:
         """Capture the step. Other threads may go on using the device meanwhile."""
         torch.cuda.synchronize(self._device)
-        release_memory(self._device)  # what eager steps have cached, the graph will need
+        torch.cuda.empty_cache()  # what eager steps have cached, the graph will need
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._generator())
+        _register(graph, self._generator())
         with torch.cuda.stream(self._stream):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
@@ -240,6 +260,7 @@ class CudaRecorder:
         try:
             graph.capture_end()
         except RuntimeError:  # an invalid capture ends by this, but leaves the allocator recording
+            # torch 2.14 has ended the pool by itself: the first call raises, and `graph` releases the pool.
             with contextlib.suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
                 torch._C._cuda_releasePool(self._stream.device_index, self._pool)
@@ -251,16 +272,46 @@ class CudaRecorder:
 
 
 def recorder_for(device: torch.device, generator: Callable[[], torch.Generator]) -> Recorder | None:
-    """The recorder of a trial on this device: None on a CPU, and where `SWITCH` is 0."""
-    if device.type != "cuda" or os.environ.get(SWITCH, "1") == "0":
+    """The recorder of a trial on this device: None on a CPU, and where `SWITCH` is not 1."""
+    if device.type != "cuda" or os.environ.get(SWITCH, DEFAULT) != "1":
         return None
     return CudaRecorder(device, generator)
 
 
-@functools.cache
-def _stream_on(device: torch.device) -> torch.cuda.Stream:
-    """One for all trials of a process: libraries keep workspaces for every stream that they have met."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+@contextlib.contextmanager
+def refusing_waits() -> Iterator[None]:
+    """Inside, whatever waits for a GPU raises a RuntimeError; this holds for all threads."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+_FREE: dict[torch.device, list[torch.cuda.Stream]] = {}
+"""Streams whose recorder is gone, with all of its graphs."""
+
+
+def _borrow_stream(device: torch.device) -> torch.cuda.Stream:
+    """A stream that no other recorder uses: one that was given back, else a new one.
+
+    Graphs of one stream share cuBLAS's workspace, and the first of them to be dropped frees it under the
+    others (pytorch issue 193402). A stream is used again, since libraries keep workspaces for every one.
+    """
+    free = _FREE.setdefault(device, [])
+    return free.pop() if free else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
+    """Let a graph draw from `generator`: torch 2.11 must be told, 2.14 sees it and warns of the call."""
+    register = getattr(graph, "register_generator_state", None)
+    if register is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            register(generator)
 
 
 def _distance(ours: Sequence[Tensor], theirs: Sequence[Tensor] | None) -> float:

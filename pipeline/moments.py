@@ -28,7 +28,7 @@ _CACHE = "statistics-1"
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and unbiased covariance of n feature vectors: float64 (d,) and (d,d), on the CPU."""
+    """Mean and unbiased covariance of n feature vectors: float64 (d,) and (d,d), both on one device."""
 
     n: int
     mean: Tensor
@@ -36,10 +36,14 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Tensor) -> Statistics:
-        """Statistics of float (n,d) features, n >= 2."""
+        """Statistics of float (n,d) features, n >= 2, where these lie."""
         moments = Moments()
         moments.add(features)
         return moments.statistics()
+
+    def to(self, device: torch.device | str) -> Statistics:
+        """The same on `device`."""
+        return Statistics(self.n, self.mean.to(device), self.cov.to(device))
 
 
 class Moments:
@@ -50,7 +54,7 @@ class Moments:
         self._mean = self._scatter = torch.zeros(0)
 
     def add(self, features: Tensor) -> None:
-        """Take in float (n,d) features, n >= 1, on any device."""
+        """Take in float (n,d) features, n >= 1, on any device, but all on the same."""
         batch = features.double()
         mean = batch.mean(0)
         centred = batch - mean
@@ -62,10 +66,13 @@ class Moments:
         self.n, self._mean, self._scatter = self.n + len(batch), mean, scatter
 
     def statistics(self) -> Statistics:
-        """What has been taken in so far; at least two vectors."""
+        """What has been taken in so far, at least two vectors, on their device; nothing waits for it.
+
+        Raises ValueError for fewer.
+        """
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.n}")
-        return Statistics(self.n, self._mean.cpu(), (self._scatter / (self.n - 1)).cpu())
+        return Statistics(self.n, self._mean, self._scatter / (self.n - 1))
 
 
 def of_reals(dataset: Dataset, extractor: Extractor, folder: Path, say: Callable[[str], None]) -> Statistics:
@@ -88,7 +95,7 @@ def _measure(extractor: Extractor, images: np.ndarray) -> Statistics:
     moments = Moments()
     for start in range(0, len(images), BATCH):
         moments.add(extractor(torch.from_numpy(images[start : start + BATCH])))
-    return moments.statistics()
+    return moments.statistics().to("cpu")
 
 
 def _check_reals(statistics: Statistics, dataset: Dataset) -> None:

@@ -1,17 +1,19 @@
-"""What is loaded once per machine and lent to its trials: the images and the evaluator.
+"""What is loaded once per machine and lent to its trials: the images, the evaluator, the GPU.
 
-Owns: the hand-over through Ray's object store, and the one copy that a worker process unpacks.
-Refuses: anything that belongs to one trial.
+Owns: the hand-over through Ray's object store, the one copy that a worker process unpacks, how a process
+comes to its GPU and leaves it. Refuses: anything that belongs to one trial.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
 
+from pipeline import mps
 from pipeline.data import Dataset
 from pipeline.fid import Evaluator
 
@@ -24,6 +26,7 @@ class Lent:
     evaluator: Any
 
 
+_TOLD = set[str]()
 _BORROWED: dict[str, tuple[Dataset, Evaluator]] = {}  # one entry a process: what its trials share
 
 
@@ -39,6 +42,26 @@ def borrow(lent: Lent) -> tuple[Dataset, Evaluator]:
         dataset, evaluator = ray.get([lent.dataset, lent.evaluator])
         _BORROWED[key] = dataset, evaluator.to(torch.device(device()))
     return _BORROWED[key]
+
+
+def task(function: Callable[..., Any]) -> Any:
+    """The function as a Ray task whose process ends with it.
+
+    Ray uses a process again, unless its GPU is asked for where the function is decorated; `.options` come too
+    late for that (ray issue 47767). An idle process would keep its CUDA context and all memory it had.
+    """
+    return ray.remote(max_calls=1)(function)
+
+
+def join_mps(say: Callable[[str], object]) -> None:
+    """Let this process compute at the same time as those that it shares its GPU with; before CUDA starts.
+
+    say: told, once in a process, why it cannot.
+    """
+    why = mps.start()
+    if why and why not in _TOLD:
+        _TOLD.add(why)
+        say(f"trials that share a GPU take turns on it: {why}")
 
 
 def gpus() -> int:

@@ -1,7 +1,7 @@
 """What a trial wants of the process that it runs in.
 
-Owns: threads, denormals, cuDNN's choice, the allocators' memory, its end where it hangs. Refuses: anything
-about one trial.
+Owns: threads, denormals, the allocators' memory, garbage collection, the lock of what changes the whole
+process, the process' end where it hangs. Refuses: anything about one trial.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import faulthandler
 import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,20 +19,52 @@ import torch
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 _GIB = 2**30
 
+exclusive = threading.RLock()
+"""Held by whatever needs the flags of the whole process to itself: precision while a fid is measured, the
+debug mode for waits while a CUDA graph is recorded. A replay depends on no flag and needs no lock."""
 
-def prepare_process(threads: int) -> None:
-    """Set this process up for training on `threads` threads; the last call counts."""
+
+def prepare_process(threads: int, device: str | torch.device = "cpu") -> None:
+    """Set this process up for training on `threads` threads and on `device`; the last call counts.
+
+    cuDNN does not try out its algorithms (`torch.backends.cudnn.benchmark`): on an H200 that took 3 to 9
+    seconds of every trial, since each has shapes of its own, and trained no faster (benchmarks/gpu_check.py).
+    """
     torch.set_num_threads(max(1, threads))
     torch.set_flush_denormal(True)
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = False
     keep_freed_memory()
+    if torch.device(device).type == "cuda" and not gc.get_freeze_count():
+        # Modules and functions never become garbage; looking at them took 0.1 s of each collection.
+        gc.collect()
+        gc.freeze()
 
 
 def release_memory(device: torch.device) -> None:
     """Give back what nobody holds any more of a GPU, to this process' next trial or to its neighbours."""
     if device.type == "cuda":
-        gc.collect()  # a trainer and its graphs know each other
+        gc.collect()  # a trainer and its graphs refer to each other
         torch.cuda.empty_cache()
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",  # cudaErrorMemoryAllocation, by whichever library met it
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device had no memory left: torch's allocator, the driver, or a library.
+
+    Only torch's own allocator raises `torch.OutOfMemoryError`. Handles of cuBLAS and cuDNN, loaded kernels
+    and CUDA graphs take memory of the driver's, and say so in the text of a RuntimeError. Other errors of a
+    device (an illegal address, say) end its context: they are never taken for this one.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in _OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager

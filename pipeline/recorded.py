@@ -1,13 +1,14 @@
 """A trainer's step, recorded and replayed.
 
-Owns: `Turn` and `Rates` (all that tells one step from another), `Recorded` (the tensors they are kept in for
-replays, and what must be put right if a recording fails). Refuses: the step itself, the mechanism of graphs.
+Owns: `Turn` and `Rates` (all that tells one step from another, made from a pace), `Recorded` (the tensors
+they are kept in for replays, and what must be put right if a recording fails). Refuses: the step itself, the
+mechanism of graphs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from pipeline.adam import prepare, step_by_tensors
 from pipeline.balance import Tally
-from pipeline.data import to_float
+from pipeline.config import TrialConfig
 from pipeline.feed import Feed
 from pipeline.graphs import Part, Recorder, Replays
+from pipeline.schedules import Pace
 
 _TIGHT, _NOISY = 0.1, 0.5
 """Tolerances: of what is linear in gradients; of what Adam has divided by their size."""
@@ -32,7 +34,7 @@ class Turn:
 
     d_plays: bool
     g_plays: bool
-    g_is_due: bool
+    g_is_due: bool = field(compare=False)  # launches nothing: G's average is updated beside the step
     due: bool
     augmented: bool
     pieces: int
@@ -58,6 +60,31 @@ class Rates:
             step_by_tensors(optimizer, lr, self.beta2 if isinstance(self.beta2, Tensor) else None)
         else:
             optimizer.step()  # its groups have the numbers
+
+
+def turn_of(config: TrialConfig, now: Pace, nimg: int, d_steps: int, pieces: int) -> Turn:
+    """The kind of the step that ends at `nimg`: D trains alone first, then more often than G.
+
+    d_steps: updates of D before it. pieces: parts in which a batch goes through the networks.
+    """
+    warm = nimg > config.d_warmup_kimg * 1000
+    g_is_due = warm and nimg // config.batch_size % config.n_critic == 0
+    penalised = config.penalty != "none" and now.gamma > 0 and not now.skip_d
+    due = penalised and d_steps % config.penalty_interval == 0
+    return Turn(
+        d_plays=not now.skip_d,
+        g_plays=g_is_due and not now.skip_g,
+        g_is_due=g_is_due,
+        due=due,
+        augmented=now.augment_p > 0,
+        pieces=pieces,
+    )
+
+
+def rates_of(config: TrialConfig, now: Pace) -> Rates:
+    """What a step at this pace is played with."""
+    beta2 = now.beta2 if config.schedule == "cosine" and config.beta2_final else None
+    return Rates(now.lr_g, now.lr_d, now.gamma * config.penalty_interval, now.augment_p, beta2)
 
 
 Play = Callable[[Turn, Rates, Tensor, Tensor | None], None]
@@ -90,7 +117,7 @@ class Recorded:
     ) -> None:
         self._players, self._feed = players, feed
         self.replays = Replays(recorder, self, say)
-        self._dials = {field.name: torch.zeros((), device=players.device) for field in fields(Rates)}
+        self._dials = {dial.name: torch.zeros((), device=players.device) for dial in fields(Rates)}
         self._set: dict[str, float] = {}
 
     def take(self, turn: Turn, rates: Rates, play: Play, position: int) -> None:
@@ -99,10 +126,10 @@ class Recorded:
         dials = self._dial(rates, turn)
 
         def recorded() -> None:
-            play(turn, dials, to_float(self._feed.pixels), self._feed.labels)
+            play(turn, dials, self._feed.reals(), self._feed.labels)
 
         def plain() -> None:
-            play(turn, rates, to_float(self._feed.pixels), self._feed.labels)
+            play(turn, rates, self._feed.reals(), self._feed.labels)
 
         self.replays.take(turn, recorded, plain)
 
@@ -127,7 +154,7 @@ class Recorded:
     def parts(self) -> dict[str, Part]:
         """All tensors that a step moves in place."""
         players = self._players
-        sums = Part(players.tally.sums, _TIGHT)
+        sums = Part([players.tally.sums], _TIGHT)
         return {
             "means": sums,
             **_parts("G", players.G, players.opt_g),

@@ -25,6 +25,7 @@ from pipeline.data import Dataset, load
 from pipeline.errors import SweepError
 from pipeline.keep import check
 from pipeline.records import TrialRecord
+from pipeline.seeds import seed_of
 from pipeline.sweep.checks import possible
 from pipeline.sweep.lock import held
 from pipeline.sweep.stored import facts_of, read_stored, refuse_other_data
@@ -127,7 +128,7 @@ def config_of(paths: SweepPaths, stored: dict[str, Any], number: int) -> TrialCo
         known = ", ".join(map(str, sorted(params)[:20])) or "none yet"
         raise SweepError("TRIAL is the number of a trial", seen=number, fix=f"this sweep has {known}")
     space = spaces.from_tables(stored["space"], "sweep.toml")
-    seed = trial.seed_of(stored["sweep"]["seed"], number)
+    seed = seed_of(stored["sweep"]["seed"], number)
     return TrialConfig.from_dict({**space.fixed, **params[number], "seed": seed})
 
 

@@ -1,7 +1,7 @@
 """What one trial asks of a machine, and how many of them a cluster can hold.
 
-Owns: `Share`, the arithmetic of fitting it into nodes, how many trials share a GPU. Refuses: Ray (nodes come
-as plain mappings resource -> amount), measuring anything.
+Owns: `Share`, the arithmetic of fitting it into nodes, how many trials share a GPU and what that must win.
+Refuses: Ray (nodes come as plain mappings resource -> amount), measuring anything.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.budgets import amounts
-from pipeline.config import SweepConfig
+from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError
 
 Node = Mapping[str, float]
@@ -28,8 +28,15 @@ RESERVE = 0.9
 CONTEXT_BYTES = 600 * 2**20
 """What a CUDA process takes before its first tensor (torch's and cuDNN's kernels), beside torch's count."""
 
-MOST_PER_GPU = 8
-"""More trials than this on one GPU only take turns."""
+MOST_PER_GPU = 16
+"""More trials than this on one GPU only take turns, MPS or not."""
+
+MOST_IN_TURNS = 2
+"""The same without MPS: processes then compute one after the other, and fill each other's gaps at best."""
+
+WORTH = 1.15
+"""More trials on a GPU are taken for so many times the trials per hour of fewer: each of them is slower, so
+that the search learns of it later, and all end where one of them fails badly."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class Share:
     extra: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def shares_gpu(self) -> bool:
+        """Whether more than one trial may be on a GPU."""
+        return 0 < self.gpus < 1
+
+    @property
     def bundle(self) -> dict[str, float]:
         """What Ray is asked for, per trial."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **self.extra}
@@ -52,6 +64,51 @@ class Share:
             for name, value in self.extra.items()
         )
         return f"{self.cpus:g} CPU, {self.gpus:g} GPU{extra}"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast each of some trials goes that train at the same time on one GPU.
+
+    trials: at a time. seconds_per_kimg: of training. eval_seconds: of one fid.
+    """
+
+    trials: int
+    seconds_per_kimg: float
+    eval_seconds: float
+
+    def seconds(self, config: TrialConfig) -> float:
+        """Of a full trial of `config`'s length: its training and a fid at every tick."""
+        return config.kimg * self.seconds_per_kimg - (-config.kimg // config.tick_kimg) * self.eval_seconds
+
+    def per_hour(self, config: TrialConfig) -> float:
+        """Trials of that length that the GPU finishes in an hour."""
+        return self.trials * 3600 / self.seconds(config)
+
+
+def choose(paces: Sequence[Pace], config: TrialConfig) -> Pace:
+    """The pace with the most trials per hour; more trials at a time have to win by `WORTH` over fewer."""
+    best, *more = sorted(paces, key=lambda pace: pace.trials)
+    for pace in more:
+        if pace.per_hour(config) >= WORTH * best.per_hour(config):
+            best = pace
+    return best
+
+
+def check_gpus(gpus: float, fix: str = "") -> None:
+    """Refuse more than one GPU for a trial, the second of which would idle.
+
+    gpus: as asked for, -1 = auto. fix: what to do instead, where it is not to ask for one.
+
+    Raises:
+        ConfigError: it is above 1.
+    """
+    if gpus > 1:
+        raise ConfigError(
+            "a trial trains on one GPU, and a second one would idle",
+            seen=f"--gpus-per-trial {gpus:g}",
+            fix=fix or "write --gpus-per-trial 1: several GPUs in a machine each get their trials",
+        )
 
 
 def required(text: str) -> dict[str, float]:
@@ -119,8 +176,10 @@ def share_of(plan: SweepConfig, cluster: Cluster) -> Share:
     it may add, for it is waiting trials that make it start them.
 
     Raises:
-        ConfigError: neither a node that is there nor one that could be added ever holds one trial.
+        ConfigError: neither a node that is there nor one that could be added ever holds one trial, or more
+            than one GPU is asked for.
     """
+    check_gpus(plan.gpus_per_trial)
     all_nodes = [*cluster.nodes, *(node for node, count in cluster.kinds if count > 0)]
     gpus = plan.gpus_per_trial
     if gpus < 0:
@@ -161,15 +220,25 @@ def _describe(node: Node) -> str:
     return ", ".join([" ".join([text, *kinds]), *custom])
 
 
-def trials_per_gpu(peak_bytes: int, gpu_bytes: int, cores_per_gpu: float, cpus: float) -> int:
+def trials_per_gpu(
+    peak_bytes: int, gpu_bytes: int, cores_per_gpu: float, cpus: float, most: int = MOST_PER_GPU
+) -> int:
     """How many trials one GPU holds, by what the largest configuration of the space was measured to take.
 
     peak_bytes: torch's highest count in one trial, images and evaluator included. gpu_bytes: the GPU's.
-    cores_per_gpu: of its node; cpus: of one trial: one without a core of its own only waits. At least 1.
+    cores_per_gpu: of its node; cpus: of one trial: one without a core of its own only waits. most: an upper
+    bound. At least 1.
     """
     by_memory = int(gpu_bytes * RESERVE // max(peak_bytes + CONTEXT_BYTES, 1))
     by_cores = int(cores_per_gpu / max(cpus, 1e-9) + 1e-9)
-    return max(1, min(by_memory, by_cores, MOST_PER_GPU))
+    return max(1, min(by_memory, by_cores, most))
+
+
+def wanted_per_gpu(plan: SweepConfig, cluster: Cluster) -> int:
+    """How many trials of a sweep there are at most for each GPU of the cluster."""
+    gpus = max(1, cluster.holds({"GPU": 1.0}))
+    trials = min(plan.trials, plan.concurrency or plan.trials)
+    return max(1, -(-trials // gpus))
 
 
 def gpu_share(trials: int) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.balance import brakes, sits_out
 from pipeline.config import TrialConfig
 
@@ -17,7 +19,8 @@ from pipeline.config import TrialConfig
 class Pace:
     """What holds for one step.
 
-    lr_g, lr_d, beta2: Adam's. gamma: strength of the penalty. ema_halflife_nimg: in images.
+    lr_g, lr_d, beta2: Adam's; the rates as float32 holds them, so that a recorded step, which reads them from
+    a tensor, and a plain one agree to the bit. gamma: strength of the penalty. ema_halflife_nimg: in images.
     augment_p: probability that an image is augmented. skip_g, skip_d: whose update is left out.
     """
 
@@ -50,8 +53,8 @@ def pace(config: TrialConfig, nimg: int, control: float, ada_p: float) -> Pace:
     cosine = config.schedule == "cosine"
     beta2_final = config.beta2_final if cosine and config.beta2_final else config.beta2
     return Pace(
-        lr_g=config.lr_g * slower * brake_g,
-        lr_d=config.lr_d * slower * brake_d,
+        lr_g=_single(config.lr_g * slower * brake_g),
+        lr_d=_single(config.lr_d * slower * brake_d),
         beta2=scheduled(config.beta2, beta2_final, _progress(config, nimg)),
         gamma=config.gamma * _factor(config, nimg, 1.0, config.gamma_final),
         ema_halflife_nimg=1000 * config.ema_halflife_kimg * _factor(config, nimg, config.ema_start, 1.0),
@@ -70,6 +73,11 @@ def _augment_p(config: TrialConfig, nimg: int, ada_p: float) -> float:
 
 def _factor(config: TrialConfig, nimg: int, start: float, end: float) -> float:
     return scheduled(start, end, _progress(config, nimg)) if config.schedule == "cosine" else 1.0
+
+
+def _single(value: float) -> float:
+    """Rounded to what a float32 can be."""
+    return float(np.float32(value))
 
 
 def _progress(config: TrialConfig, nimg: int) -> float:

@@ -7,9 +7,9 @@ start of every advance, the reals come from an index-restartable stream and rate
 so a trainer restored at a tick goes on exactly as one that was never interrupted; within one it takes its
 dice along.
 
-On a GPU a step becomes a CUDA graph after a few turns (`pipeline.graphs`; GANSWEEP_CUDA_GRAPHS=0 forbids
-it): the same mathematics to rounding, and states that either way of training can take over. float32 stays
-torch's: TF32 in convolutions, as cuDNN has it by default, and not in other products of matrices.
+On a GPU a step becomes a CUDA graph after a few turns (`pipeline.graphs`, GANSWEEP_CUDA_GRAPHS): the same
+kernels, and states that either way of training can take over. float32 stays torch's: TF32 in convolutions, as
+cuDNN has it by default, and not in other products of matrices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,11 +29,11 @@ from pipeline.data import Sampler, to_float
 from pipeline.feed import Feed
 from pipeline.graphs import recorder_for
 from pipeline.losses import JUDGED, LOSSES, PENALTIES, judged_slope
-from pipeline.networks import Ema, ImageShape, build
-from pipeline.recorded import Rates, Recorded, Recording, Turn
+from pipeline.networks import Ema, ImageShape, Pass, build
+from pipeline.recorded import Rates, Recorded, Recording, Turn, rates_of, turn_of
 from pipeline.schedules import Pace, pace
+from pipeline.seeds import derive_seed
 
-_PURPOSES = {"init": 0, "reals": 1, "game": 2, "reading": 3}
 _READ_IMAGES = 512  # of each kind, at each reading of the balance
 
 Shown = list[tuple[Tensor, Tensor | None]]
@@ -85,10 +84,14 @@ class Trainer:
         self.ada_p = 0.0
         self.pieces = 1  # in which a batch goes through the networks: more where memory is short
         self._midway = False  # the next advance goes on within a tick
+        # Weights alone: a penalty's images are leaves as well, and nobody wants a loss's gradient there. On a
+        # CPU `strided` computes what autograd's `inputs` would leave out, and more.
+        self._d_inputs = list(self.D.parameters()) if self.device.type == "cuda" else None
         self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
         self._autocast = functools.partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
         )
+        self._pass_g, self._pass_d = (Pass(net, config.precision == "bfloat16") for net in (self.G, self.D))
         recorder = recording(self.device, lambda: self.rng)
         self._feed: Feed | None = None  # a CPU fetches its images when it wants them
         if self.device.type == "cuda" or recorder is not None:
@@ -98,7 +101,7 @@ class Trainer:
             self._recorded = Recorded(self, self._feed, recorder, say)
 
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Train until D has seen `until_kimg` thousand reals, or until told to stop."""
+        """Train until D has seen `until_kimg` thousand reals, or until told to stop: then go on next time."""
         batch = self.config.batch_size
         if not self._midway:
             self.rng.manual_seed(derive_seed(self.config.seed, "game", self.nimg))
@@ -111,7 +114,8 @@ class Trainer:
             # The clock goes on whoever plays.
             now, position = self._set_pace(), self.nimg
             self.nimg += batch
-            turn, rates = self._turn(now), self._rates(now)
+            turn = turn_of(self.config, now, self.nimg, self.d_steps, self.pieces)
+            rates = rates_of(self.config, now)
             if self._recorded is not None:
                 self._recorded.take(turn, rates, self._play, position)
             else:
@@ -121,27 +125,12 @@ class Trainer:
             # Average G.
             if turn.g_is_due:
                 self.ema.update(batch * self.config.n_critic, self.nimg)
+        self._midway = self.nimg < until_kimg * 1000
 
-    def _turn(self, now: Pace) -> Turn:
-        """The kind of the step that ends at `nimg`: D trains alone first, then more often than G."""
-        config = self.config
-        warm = self.nimg > config.d_warmup_kimg * 1000
-        g_is_due = warm and self.nimg // config.batch_size % config.n_critic == 0
-        penalised = config.penalty != "none" and now.gamma > 0 and not now.skip_d
-        due = penalised and self.d_steps % config.penalty_interval == 0
-        return Turn(
-            d_plays=not now.skip_d,
-            g_plays=g_is_due and not now.skip_g,
-            g_is_due=g_is_due,
-            due=due,
-            augmented=now.augment_p > 0,
-            pieces=self.pieces,
-        )
-
-    def _rates(self, now: Pace) -> Rates:
-        config = self.config
-        beta2 = now.beta2 if config.schedule == "cosine" and config.beta2_final else None
-        return Rates(now.lr_g, now.lr_d, now.gamma * config.penalty_interval, now.augment_p, beta2)
+    @property
+    def replays(self) -> bool:
+        """Whether steps are replayed, or will be after their first few turns."""
+        return self._recorded is not None and not self._recorded.replays.given_up
 
     def _play(self, turn: Turn, rates: Rates, real: Tensor, labels: Tensor | None) -> None:
         """One step of the game on reals (N,C,H,W): D's update, then G's; either may sit out."""
@@ -149,6 +138,8 @@ class Trainer:
         drawn = self._update_d(turn, rates, shown) if turn.d_plays else None
         if turn.g_plays:
             self._update_g(rates, shown, drawn)
+        self._pass_g.drop()
+        self._pass_d.drop()
 
     def _update_d(self, turn: Turn, rates: Rates, shown: Shown) -> Tensor | None:
         """D learns to tell. Returns the fakes that it was shown, if G is to learn from the same ones."""
@@ -157,26 +148,27 @@ class Trainer:
         at_real, at_fake = JUDGED.get(config.penalty, (False, False)) if turn.due else (False, False)
         self.D.requires_grad_(True)
         self.opt_d.zero_grad(set_to_none=True)
+        self._pass_d.renew()
+        with torch.set_grad_enabled(together):
+            self._pass_g.renew()
         for real, labels in shown:
             # Show D the reals and as many fakes: a pair, or a mix, has one label.
             with torch.set_grad_enabled(together), self._autocast():
-                drawn = self.G(self._noise(len(real), self.rng), labels)
+                drawn = self._pass_g(self._noise(len(real), self.rng), labels)
             fake = diffaugment(drawn.detach().float(), rates.augment_p, self.rng)
             real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
             with self._autocast():
-                scores_real, scores_fake = self._judge(real, fake, labels)
-            loss_d = loss.d(scores_real.float(), scores_fake.float())
+                scores = self._judge(real, fake, labels)
+            loss_d = loss.d(*scores.float().chunk(2))
             total = loss_d
 
             # Keep D smooth where it looks: every k-th step with k times the weight.
             if turn.due:
-                slope = self._slope(real, fake, labels, torch.cat([scores_real, scores_fake]))
+                slope = self._slope(real, fake, labels, scores)
                 total = loss_d + rates.penalty * slope
                 self.tally.add("penalty", slope)
-            torch.autograd.backward(total / len(shown))
-            self.tally.add("loss_d", loss_d)
-            self.tally.add("sign_real", scores_real.sign().mean())
-            self.tally.add("sign_fake", scores_fake.sign().mean())
+            torch.autograd.backward(_share(total, len(shown)), inputs=self._d_inputs)
+            self.tally.add("loss_d", loss_d, scores.detach().float().sign().view(2, -1).mean(1))
         rates.step(self.opt_d, rates.lr_d)
         self.tally.add("grad_norm_d", gradient_norm(self.D))
         return drawn if together else None
@@ -186,13 +178,16 @@ class Trainer:
         loss = LOSSES[self.config.loss]
         self.D.requires_grad_(False)
         self.opt_g.zero_grad(set_to_none=True)
+        self._pass_d.renew()
+        if drawn is None:
+            self._pass_g.renew()
         for real, labels in shown:
             with self._autocast():
-                fake = self.G(self._noise(len(real), self.rng), labels) if drawn is None else drawn
-                scores_fake = self.D(diffaugment(fake, rates.augment_p, self.rng), labels)
+                fake = self._pass_g(self._noise(len(real), self.rng), labels) if drawn is None else drawn
+                scores_fake = self._pass_d(diffaugment(fake, rates.augment_p, self.rng), labels)
                 scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
             loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
-            torch.autograd.backward(loss_g / len(shown))
+            torch.autograd.backward(_share(loss_g, len(shown)))
             self.tally.add("loss_g", loss_g)
         rates.step(self.opt_g, rates.lr_g)
         self.tally.add("grad_norm_g", gradient_norm(self.G))
@@ -260,6 +255,7 @@ class Trainer:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.release()
+        self._midway = False
         if "tally" in state:
             self.tally.load_state_dict(state["tally"])
             # The dice of another kind of device are of no use here.
@@ -300,7 +296,7 @@ class Trainer:
         """The batch at `position` of the stream, float32 (N,C,H,W), and its labels."""
         if self._feed is not None:
             self._feed.load(position)
-            return to_float(self._feed.pixels), self._feed.labels
+            return self._feed.reals(), self._feed.labels
         rows = torch.from_numpy(self.sampler.take(position, self.config.batch_size))
         return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
 
@@ -314,18 +310,17 @@ class Trainer:
             zip(parts, [None] * len(parts) if labels is None else labels.chunk(self.pieces), strict=True)
         )
 
-    def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """Scores (2N,) of reals, then of fakes."""
         # In one pass, unless each has batch statistics of its own, or a slope is wanted of one kind only.
         if not self._together or real.requires_grad != fake.requires_grad:
-            return self.D(real, labels), self.D(fake, labels)
+            return torch.cat([self._pass_d(real, labels), self._pass_d(fake, labels)])
         both = None if labels is None else torch.cat([labels, labels])
-        scores = self.D(torch.cat([real, fake]), both)
-        return scores[: len(real)], scores[len(real) :]
+        return self._pass_d(torch.cat([real, fake]), both)
 
     def _judge_reals(self, real: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():
-            scores: Tensor = self.D(real, labels)
-            return scores
+            return self._pass_d(real, labels)
 
     def _slope(self, real: Tensor, fake: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
         """The penalty: from D's own pass where it is taken at what D has judged, else from another pass."""
@@ -333,14 +328,16 @@ class Trainer:
         if judged:
             return judged_slope(scores, judged)
         mix = torch.rand(real.shape, generator=self.rng, device=self.device)
+        self._pass_d.renew()  # gradients of the two passes are added in float32
         with self._autocast():
-            return PENALTIES[self.config.penalty](lambda images: self.D(images, labels), real, fake, mix)
+            return PENALTIES[self.config.penalty](
+                lambda images: self._pass_d(images, labels), real, fake, mix
+            )
 
 
-def derive_seed(seed: int, purpose: str, position: int = 0) -> int:
-    """One of 2^63 seeds from a trial's seed, what it is for, and how far the trial is."""
-    words = np.random.SeedSequence((seed, _PURPOSES[purpose], position)).generate_state(2, np.uint32)
-    return (int(words[0]) << 31) | (int(words[1]) >> 1)
+def _share(loss: Tensor, parts: int) -> Tensor:
+    """What one part of a batch adds to the batch's loss."""
+    return loss if parts == 1 else loss / parts
 
 
 def gradient_norm(network: nn.Module) -> Tensor:

@@ -6,9 +6,12 @@ whether to stop for being worse than others.
 
 from __future__ import annotations
 
+import copy
+import functools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, wait
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,19 @@ from pipeline.checkpoint import TrialFolder
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.errors import TrialError
+from pipeline.feed import place
 from pipeline.fid import Evaluator
-from pipeline.networks import Generator, to_uint8
-from pipeline.process import prepare_process, release_memory
+from pipeline.networks import Generator
+from pipeline.overlap import beside, copied
+from pipeline.process import is_out_of_memory, prepare_process, release_memory
 from pipeline.records import TrialRecord, objective_of
+from pipeline.sampling import grid, sampler
 from pipeline.trainer import Trainer
 
-EVALUATION_SEED = 20_151_205
-"""Latents of every in-search fid, the same for all trials and ticks: differences are the networks'."""
-
-_GRID = 50
-_CHUNK = 250
 _PIECES = 2  # of a batch, where memory is short
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Progress:
     """What a trial remembers besides its networks."""
 
@@ -43,6 +44,25 @@ class _Progress:
     best_fid: float | None = None
     best_kimg: int | None = None
     tick_seconds: float = 0.0  # of a tick that was interrupted
+
+
+@dataclass(frozen=True)
+class _Tick:
+    """A tick that was trained, as it is measured and saved. seen: reals shown to D in it.
+
+    generator, state: the average of G and the trainer's state at its end. train_seconds: of it alone;
+    read_seconds: of the reading.
+    """
+
+    kimg: int
+    word: str
+    reading: Reading
+    means: dict[str, float]
+    seen: int
+    train_seconds: float
+    read_seconds: float
+    generator: Generator
+    state: dict[str, Any]
 
 
 def run(
@@ -70,112 +90,202 @@ def run(
         ConfigError: the configuration does not fit the images.
         TrialError: the device's memory is too small even for parts of a batch.
     """
-    prepare_process(threads)
     on = torch.device(device)
+    prepare_process(threads, on)
+    trial = _Trial(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
     try:
-        yield from _run(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
+        yield from trial.records()
     finally:
+        trial.close()
+        del trial
         release_memory(on)
 
 
-def _run(
-    config: TrialConfig,
-    dataset: Dataset,
-    evaluator: Evaluator,
-    files: TrialFolder,
-    number: int,
-    on: torch.device,
-    should_stop: Callable[[], bool],
-    say: Callable[[str], None],
-) -> Iterator[TrialRecord]:
-    trainer, progress, last = _begin(config, dataset, files, on, say)
-    held = torch.from_numpy(dataset.held).to(trainer.device)
-    held_labels = _on(dataset.held_labels, trainer.device)
-    if last is not None:
-        yield last
-    for kimg in _ticks(config, after=0 if last is None else last.kimg):
-        if last is not None and last.verdict == "diverged":
-            return
-        started, begun = time.perf_counter() - progress.tick_seconds, trainer.nimg
-        progress.tick_seconds = 0.0
-        if not _advance(trainer, kimg, should_stop):
-            say(f"trial {number}: out of memory; from its last tick on, each batch in {_PIECES} parts")
-            del trainer
-            trainer, progress, last = _begin(config, dataset, files, on, say, _PIECES)
-            _advance(trainer, kimg, should_stop)
-        if should_stop():
-            if trainer.nimg > begun:
-                _store_midway(files, trainer, progress, last, started)
-            return
-        means = {**trainer.tally.read(), **trainer.settings()}  # the one wait for the device in a tick
+class _Trial:
+    """One trial under way; `records` is its course."""
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: Dataset,
+        evaluator: Evaluator,
+        files: TrialFolder,
+        number: int,
+        device: torch.device,
+        should_stop: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.dataset, self.evaluator, self.files = config, dataset, evaluator, files
+        self.number, self.device, self.should_stop, self.say = number, device, should_stop, say
+        self.trainer, self.progress, self.last = _begin(config, dataset, files, device, say)
+        self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
+        self.held_labels = _on(dataset.held_labels, self.trainer.device)
+        self.seconds = 0.0  # of the present tick's training
+        self._begun = 0  # nimg at its beginning
+        self._stopped = False
+        self._copy: Generator | None = None  # of the average, for what is measured beside training
+        self._measuring: tuple[_Tick, Future[tuple[TrialRecord, _Progress]]] | None = None
+
+    def records(self) -> Iterator[TrialRecord]:
+        """Train, measure, yield; the record of a tick that is measured beside the next comes within that."""
+        if self.last is not None:
+            yield self.last
+        for kimg in _ticks(self.config, after=0 if self.last is None else self.last.kimg):
+            if self.last is not None and self.last.verdict == "diverged":
+                return
+            yield from self._train(kimg)
+            if self._stopped:
+                waiting = [self._wait()] if self._measuring is not None else []
+                self._keep_midway()
+                yield from waiting
+                return
+            tick = self._end(kimg)
+            if self._copy is not None and tick.generator is self._copy:
+                work = functools.partial(self._measure, tick)
+                self._measuring = tick, beside(work, self.trainer.device)
+            else:
+                yield self._take(self._measure(tick))
+        self.files.flush()
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        if self._measuring is not None:
+            wait([self._measuring[1]])
+
+    def _train(self, kimg: int) -> Iterator[TrialRecord]:
+        """Train up to `kimg`, or until told to stop, and give the record of the tick before meanwhile."""
+        self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
+        while True:
+            started = time.perf_counter()
+            fits = self._advance(kimg)
+            self.seconds += time.perf_counter() - started
+            self._stopped = self.should_stop()
+            if self._stopped:
+                return
+            whole = fits and self.trainer.nimg >= kimg * 1000
+            if self._measuring is not None and (self._measured() or whole or not fits):
+                yield self._wait()
+            if whole:
+                return
+            if not fits:
+                self._restart(f"each batch in {_PIECES} parts")
+
+    def _advance(self, kimg: int) -> bool:
+        """Train until a record waits to be given; False where memory was too small for whole batches."""
+        try:
+            self.trainer.advance(kimg, lambda: self.should_stop() or self._measured())
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.trainer.pieces > 1:
+                raise TrialError(_too_large(self.trainer)) from error
+            return False
+        return True
+
+    def _restart(self, how: str) -> None:
+        """From the last tick on, with less memory."""
+        self.say(f"trial {self.number}: out of memory; from its last tick on, {how}")
+        del self.trainer  # its memory is needed
+        self.trainer, self.progress, self.last = _begin(
+            self.config, self.dataset, self.files, self.device, self.say, _PIECES
+        )
+        self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
+
+    def _end(self, kimg: int) -> _Tick:
+        """Read a tick that was trained, and answer it; nothing of it is measured or saved yet."""
+        trainer, started = self.trainer, time.perf_counter()
+        means = {**trainer.tally.read(), **trainer.settings()}  # waits for the device
         trained = time.perf_counter()
-        reading = trainer.read_balance(held, held_labels)
+        self.seconds += trained - started
+        reading = trainer.read_balance(self.held, self.held_labels)
         trainer.react(reading)
         word = verdict(reading, list(means.values()))
-        fid = None if word == "diverged" else evaluator.score(sampler(trainer.ema.generator, dataset))
+        seen = (kimg - (0 if self.last is None else self.last.kimg)) * 1000
+        generator, state = trainer.ema.generator, trainer.state_dict()
+        if trainer.replays and word != "diverged" and kimg < self.config.kimg:
+            generator, state = self._copied(generator), copied(state)
+        read_seconds = time.perf_counter() - trained
+        return _Tick(kimg, word, reading, means, seen, self.seconds, read_seconds, generator, state)
+
+    def _copied(self, generator: Generator) -> Generator:
+        if self._copy is None:
+            self._copy = copy.deepcopy(generator)
+        self._copy.load_state_dict(generator.state_dict())
+        return self._copy
+
+    def _measure(self, tick: _Tick) -> tuple[TrialRecord, _Progress]:
+        """The tick's record, with all that belongs to it on disk."""
+        started, progress = time.perf_counter(), self.progress
+        sample = sampler(tick.generator, self.dataset)
+        fid = None if tick.word == "diverged" else self.evaluator.score(sample)
         improved = fid is not None and (progress.best_fid is None or fid < progress.best_fid)
+        progress = _Progress(
+            train_seconds=progress.train_seconds + tick.train_seconds,
+            eval_seconds=progress.eval_seconds + tick.read_seconds + time.perf_counter() - started,
+            best_fid=fid if improved else progress.best_fid,
+            best_kimg=tick.kimg if improved else progress.best_kimg,
+        )
+        record = _record(self.number, tick, fid, progress)
+        self._store(tick, record, progress, improved)
+        return record, progress
+
+    def _store(self, tick: _Tick, record: TrialRecord, progress: _Progress, improved: bool) -> None:
+        """Best generator first, then the checkpoint that knows of it, then the record that tells of both."""
+        shape = vars(self.trainer.shape)
         if improved:
-            progress = replace(progress, best_fid=fid, best_kimg=kimg)
-        seen = (kimg - (0 if last is None else last.kimg)) * 1000
-        last = _record(number, kimg, word, fid, progress, reading, means, seen, started, trained)
-        progress.train_seconds, progress.eval_seconds = last.train_seconds, last.eval_seconds
-        _store(files, trainer, progress, last, dataset, improved)
-        yield last
-    files.flush()
+            best: dict[str, Any] = {"config": self.config.to_dict(), "shape": shape, "kimg": tick.kimg}
+            found = {"record": record.to_dict(), "ema": tick.generator.state_dict()}
+            self.files.save_best(tick.kimg, {**best, **found})
+        if record.verdict != "diverged":
+            self.files.save_grid(tick.kimg, grid(tick.generator))
+        state = {"trainer": tick.state, "progress": asdict(progress), "record": record.to_dict()}
+        self.files.save(tick.kimg, state)
+        self.files.append(record)
+
+    def _keep_midway(self) -> None:
+        """A checkpoint within a tick, beside the one of its beginning."""
+        if self.trainer.nimg <= self._begun:
+            return
+        so_far = replace(self.progress, tick_seconds=self.seconds)
+        record = None if self.last is None else self.last.to_dict()
+        state = {
+            "trainer": self.trainer.state_dict(midway=True),
+            "progress": asdict(so_far),
+            "record": record,
+        }
+        self.files.save(self.trainer.nimg // 1000, state)
+
+    def _measured(self) -> bool:
+        return self._measuring is not None and self._measuring[1].done()
+
+    def _wait(self) -> TrialRecord:
+        """The record of the tick that is measured beside training."""
+        assert self._measuring is not None
+        tick, future = self._measuring
+        self._measuring = None
+        try:
+            found = future.result()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            found = None
+        if found is None:  # alone, and without the memory of recorded steps
+            self.trainer.release()
+            found = self._measure(tick)
+        return self._take(found)
+
+    def _take(self, found: tuple[TrialRecord, _Progress]) -> TrialRecord:
+        self.last, self.progress = found
+        return self.last
 
 
-def seed_of(sweep_seed: int, number: int) -> int:
-    """The seed of trial `number` of a sweep."""
-    return sweep_seed * 1_000_000 + number
-
-
-def sampler(generator: Generator, dataset: Dataset, seed: int = EVALUATION_SEED) -> Callable[[int], Tensor]:
-    """A function n -> the next n images uint8 (n,H,W,C) of a stream that begins at `seed`."""
-    device = next(generator.parameters()).device
-    rng = torch.Generator(device).manual_seed(seed)
-    labels = _on(dataset.train_labels, device)
-
-    @torch.inference_mode()
-    def sample(count: int) -> Tensor:
-        return to_uint8(draw(generator, count, rng, labels)[0])
-
-    return sample
-
-
-def draw(
-    generator: Generator, count: int, rng: torch.Generator, data_labels: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """`count` images (N,C,H,W) in [-1, 1] and their labels, as frequent as in `data_labels`."""
-    z = torch.randn(count, generator.z_dim, generator=rng, device=rng.device)
-    labels = None
-    if generator.classes and data_labels is not None:
-        labels = data_labels[torch.randint(len(data_labels), (count,), generator=rng, device=rng.device)]
-    parts = [
-        generator(z[i : i + _CHUNK], None if labels is None else labels[i : i + _CHUNK])
-        for i in range(0, count, _CHUNK)
-    ]
-    return torch.cat(parts), labels
-
-
-def _advance(trainer: Trainer, kimg: int, should_stop: Callable[[], bool]) -> bool:
-    """Train a tick; False where memory was too small for whole batches."""
-    try:
-        trainer.advance(kimg, should_stop)
-    except torch.OutOfMemoryError as error:
-        if trainer.pieces == 1:
-            return False
-        config = trainer.config
-        widths = f"width_g {config.width_g}, width_d {config.width_d}{_peak(trainer.device)}"
-        raise TrialError(
-            f"a trial fits its device, or {trainer.pieces} parts of a batch do; got batch_size "
-            f"{config.batch_size}, {widths}; lower these, or give a trial more of a GPU"
-        ) from error
-    return True
-
-
-def _has_room(size: int, device: torch.device) -> bool:
-    """Whether the images may lie on the device: they leave half of its free memory to training."""
-    return device.type != "cuda" or 2 * size <= torch.cuda.mem_get_info(device)[0]
+def _too_large(trainer: Trainer) -> str:
+    config = trainer.config
+    widths = f"width_g {config.width_g}, width_d {config.width_d}{_peak(trainer.device)}"
+    return (
+        f"a trial fits its device, or {trainer.pieces} parts of a batch do; got batch_size "
+        f"{config.batch_size}, {widths}; lower these, or give a trial more of a GPU"
+    )
 
 
 def _peak(device: torch.device) -> str:
@@ -193,9 +303,7 @@ def _begin(
     pieces: int = 1,
 ) -> tuple[Trainer, _Progress, TrialRecord | None]:
     release_memory(device)  # what an earlier trial of this process left
-    images = torch.from_numpy(dataset.train)
-    if _has_room(images.nbytes, device):
-        images = images.to(device)
+    images = place(dataset.train, device)
     labels = _on(dataset.train_labels, device) if config.conditional else None
     trainer = Trainer(config, images, labels, len(dataset.classes), device, say=say)
     trainer.pieces = pieces
@@ -214,76 +322,20 @@ def _begin(
     return trainer, progress, last
 
 
-def _store(
-    files: TrialFolder,
-    trainer: Trainer,
-    progress: _Progress,
-    record: TrialRecord,
-    dataset: Dataset,
-    improved: bool,
-) -> None:
-    """Best generator first, then the checkpoint that knows of it, then the record that tells of both."""
-    config, shape = trainer.config, trainer.shape
-    if improved:
-        best: dict[str, Any] = {"config": config.to_dict(), "shape": vars(shape), "kimg": record.kimg}
-        files.save_best(
-            record.kimg, {**best, "record": record.to_dict(), "ema": trainer.ema.generator.state_dict()}
-        )
-    if record.verdict != "diverged":
-        files.save_grid(record.kimg, _grid(trainer, dataset))
-    files.save(
-        record.kimg,
-        {"trainer": trainer.state_dict(), "progress": vars(progress), "record": record.to_dict()},
-    )
-    files.append(record)
-
-
-def _store_midway(
-    files: TrialFolder, trainer: Trainer, progress: _Progress, last: TrialRecord | None, started: float
-) -> None:
-    """A checkpoint within a tick that `started` then, beside the one of its beginning."""
-    so_far = replace(progress, tick_seconds=time.perf_counter() - started)
-    record = None if last is None else last.to_dict()
-    state = {"trainer": trainer.state_dict(midway=True), "progress": vars(so_far), "record": record}
-    files.save(trainer.nimg // 1000, state)
-
-
-@torch.inference_mode()
-def _grid(trainer: Trainer, dataset: Dataset) -> Tensor:
-    """The same latents at every tick; a conditional G shows its classes in columns."""
-    generator = trainer.ema.generator
-    rng = torch.Generator(trainer.device).manual_seed(EVALUATION_SEED)
-    z = torch.randn(_GRID, generator.z_dim, generator=rng, device=trainer.device)
-    labels = torch.arange(_GRID, device=trainer.device) % max(generator.classes, 1)
-    return to_uint8(generator(z, labels if generator.classes else None))
-
-
-def _record(
-    number: int,
-    kimg: int,
-    word: str,
-    fid: float | None,
-    progress: _Progress,
-    reading: Reading,
-    means: dict[str, float],
-    seen: int,
-    started: float,
-    trained: float,
-) -> TrialRecord:
-    train = trained - started
+def _record(number: int, tick: _Tick, fid: float | None, progress: _Progress) -> TrialRecord:
     return TrialRecord(
         trial=number,
-        kimg=kimg,
-        verdict=word,
+        kimg=tick.kimg,
+        verdict=tick.word,
         objective=objective_of(progress.best_fid),
         fid=fid,
         best_fid=progress.best_fid,
         best_kimg=progress.best_kimg,
-        images_per_sec=seen / max(train, 1e-9),
-        train_seconds=progress.train_seconds + train,
-        eval_seconds=progress.eval_seconds + time.perf_counter() - trained,
-        **vars(reading),
-        **means,
+        images_per_sec=tick.seen / max(tick.train_seconds, 1e-9),
+        train_seconds=progress.train_seconds,
+        eval_seconds=progress.eval_seconds,
+        **vars(tick.reading),
+        **tick.means,
     )
 
 

@@ -17,26 +17,37 @@ from pipeline import finals
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.errors import GansweepError
 from pipeline.networks import use_code
-from pipeline.node import Lent, borrow, device
+from pipeline.node import Lent, borrow, device, join_mps, task
 from pipeline.notice import Notice, leave
 from pipeline.process import ending_silence, prepare_process
 from pipeline.records import PENALTY
 from pipeline.resources import Share
+from pipeline.seeds import seed_of
 from pipeline.stores import workplace
-from pipeline.trial import run, seed_of
+from pipeline.trial import run
 
 
 def train(
-    asked: dict[str, Any], *, fixed: dict[str, Any], root: str, threads: int, lent: Lent, store: str = ""
+    asked: dict[str, Any],
+    *,
+    fixed: dict[str, Any],
+    root: str,
+    threads: int,
+    lent: Lent,
+    store: str = "",
+    mps: bool = False,
 ) -> None:
     """Run the trial that was asked for, reporting each record; the folder of a number is its memory.
 
     asked: {"number", "params"} from the searcher. fixed: the space's fixed values and the sweep's seed.
     store: the address of a sweep that lives in one; its trials give it each record before they report it.
+    mps: it shares its GPU by `pipeline.mps`.
     """
     # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     number, said, here = asked["number"], list[str](), ray.get_runtime_context().get_node_id()
+    if mps:
+        join_mps(said.append)
     try:
         dataset, evaluator = borrow(lent)
         config = TrialConfig.from_dict({**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)})
@@ -82,23 +93,25 @@ def finalists(
     *,
     bounds: Mapping[int, float],
     store: str = "",
+    mps: bool = False,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> list[finals.Run]:
     """Carry out each run (and its kimg) as a Ray task, a share each; none of them if stopped.
 
-    bounds: by trial, for how many seconds its run may show no progress before its worker ends.
+    bounds: by trial, for how many seconds its run may show no progress before its worker ends. mps: as of
+    `train`.
     """
     asks = {"num_cpus": share.cpus, "num_gpus": share.gpus, "resources": dict(share.extra)}
-    task = ray.remote(_finalist).options(**asks)
-    known = {"root": str(paths.root), "store": store, "config": config, "lent": lent}
+    known = {"root": str(paths.root), "store": store, "config": config, "lent": lent, "mps": mps}
     known["threads"] = max(1, int(share.cpus))
     waiting, runs = list(asked), []
     running: dict[Any, finals.Run] = {}
     while waiting or running:
         while waiting and len(running) < share.concurrency:
             run, kimg = waiting.pop(0)
-            running[task.remote(run, kimg, bound_sec=bounds[run.trial], **known)] = run
+            work = FINALIST.options(**asks).remote(run, kimg, bound_sec=bounds[run.trial], **known)
+            running[work] = run
         for work in ray.wait(list(running), timeout=0.5)[0]:
             runs.append(_result(work, running.pop(work)))
             say(_line(runs[-1]))
@@ -133,9 +146,12 @@ def _finalist(
     config: SweepConfig,
     threads: int,
     lent: Lent,
+    mps: bool,
 ) -> finals.Run:
     """Train the run where it is another seed of its trial, and measure it."""
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    if mps:
+        join_mps(print)  # into the worker's log: the search has told it
     prepare_process(threads)
     place = workplace(root, store)
     paths = SweepPaths(place.root)
@@ -162,3 +178,6 @@ def _finalist(
         n = finals.samples_of(evaluator, config.final_samples)
         found = finals.measure(run, dataset, evaluator, n=n, seed=config.seed, device=device())
     return replace(found, folder=asked.folder)
+
+
+FINALIST = task(_finalist)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import torch
 
-from pipeline import spaces
-from pipeline.calibration import Calibration, calibrate, largest
+from pipeline import calibration, spaces
+from pipeline.calibration import Calibration, Stretch, accompany, calibrate, largest, reason, together
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.fid import Evaluator
+from pipeline.resources import Pace
+from pipeline.trainer import Trainer
 
 SPACE = """
 [fixed]
@@ -50,9 +57,9 @@ def test_every_shipped_space_has_a_largest(name: str) -> None:
             assert getattr(config, key) == distribution.high
 
 
-def test_a_trial_is_its_kimg_and_its_fids() -> None:
+def test_alone_it_has_a_pace() -> None:
     found = Calibration(seconds_per_kimg=2.0, eval_seconds=5.0, memory_bytes=1, device="cpu")
-    assert found.trial_seconds(TrialConfig(kimg=20, tick_kimg=8)) == 20 * 2 + 3 * 5
+    assert found.pace == Pace(1, 2.0, 5.0)
 
 
 def test_some_steps_are_measured(
@@ -72,3 +79,99 @@ def test_the_clock_stops_slow_steps(
     slow = tiny(penalty="r1", penalty_interval=64, batch_size=2)
     few = calibrate(slow, dataset, evaluator, "cpu", threads=1, seconds=0.0)
     assert few.seconds_per_kimg > 0
+
+
+def test_nothing_of_it_stays(
+    dataset: Dataset,
+    evaluator: Evaluator,
+    tiny: Callable[..., TrialConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, left = list[Any](), list[int]()
+
+    def noted(*given: Any) -> Trainer:
+        trainer = Trainer(*given)
+        made.append(weakref.ref(trainer))
+        return trainer
+
+    def release(device: torch.device) -> None:
+        gc.collect()
+        left.append(sum(trainer() is not None for trainer in made))
+
+    monkeypatch.setattr(calibration, "Trainer", noted)
+    monkeypatch.setattr(calibration, "release_memory", release)
+    calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
+    accompany(tiny(), dataset, evaluator, "cpu", 1, time.time, 0.1)
+    assert (len(made), left) == (2, [0, 0])
+
+
+def test_images_lie_where_a_trial_has_them(
+    dataset: Dataset,
+    evaluator: Evaluator,
+    tiny: Callable[..., TrialConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What `trial.place` gives is trained on, on the device that was asked for."""
+    elsewhere, given = torch.from_numpy(dataset.train), list[Any]()
+
+    def noted(*all_of: Any) -> Trainer:
+        given.extend(all_of)
+        return Trainer(*all_of)
+
+    monkeypatch.setattr(calibration, "place", lambda images, device: elsewhere)
+    monkeypatch.setattr(calibration, "Trainer", noted)
+    calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
+    assert given[1] is elsewhere
+    assert given[4] == torch.device("cpu")
+
+
+def test_trials_train_from_a_common_moment_on(
+    dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
+) -> None:
+    called = list[float]()
+
+    def gate() -> float:
+        called.append(time.time())
+        return called[0] + 0.3
+
+    found = accompany(tiny(batch_size=8), dataset, evaluator, "cpu", 1, gate, 0.5)
+    assert time.time() >= called[0] + 0.8
+    assert found.images > 0
+    assert found.images % 8 == 0
+    assert 0 < found.seconds < 5
+    assert found.eval_seconds > 0
+
+
+def test_who_comes_too_late_reports_no_images(
+    dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
+) -> None:
+    found = accompany(tiny(), dataset, evaluator, "cpu", 1, lambda: time.time() - 60, 0.5)
+    assert found.images == 0
+
+
+def test_the_pace_of_many_is_their_common_speed() -> None:
+    """3000 images a second among two: each of them takes 2/3 s for a kimg."""
+    pace = together([Stretch(2000, 1.0, 0.5), Stretch(2000, 2.0, 1.5)])
+    assert (pace.trials, pace.seconds_per_kimg, pace.eval_seconds) == (2, pytest.approx(2 / 3), 1.0)
+    with pytest.raises(ValueError, match="no image"):
+        together([Stretch(0, 1.0, 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried 9 GiB.\nmore"),
+            "the largest trial does not fit the GPU: CUDA out of memory. Tried 9 GiB.",
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "the largest trial does not fit the GPU: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling",
+        ),
+        (RuntimeError("shapes differ"), "the largest trial fails: RuntimeError: shapes differ"),
+        (AssertionError(), "the largest trial fails: AssertionError: AssertionError"),
+    ],
+)
+def test_a_failure_is_said_as_it_was(error: Exception, said: str) -> None:
+    assert reason(error, "cuda").startswith(said)
+    assert "\n" not in reason(error, "cuda")

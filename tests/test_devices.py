@@ -83,7 +83,7 @@ class Taking:
     def release(self) -> None: ...
 
 
-def backward(total: Tensor) -> None:
+def backward(total: Tensor, inputs: list[Tensor] | None = None) -> None:
     """Gradients of 0 for all leaves of a sum."""
     todo, seen = [total.grad_fn], set[Any]()
     while todo:
@@ -187,7 +187,7 @@ def test_a_tick_is_read_and_scored_where_it_trained(
     """With one transfer for all of the reading's numbers; images of the host's are fetched from there."""
     sent = list[str]()
     monkeypatch.setattr(FakeTensor, "tolist", lambda of: sent.append(str(of.device)) or [0.5] * len(of))
-    monkeypatch.setattr(fid, "frechet", lambda real, fake: sent.append(str(fake.cov.device)) or 1.0)
+    monkeypatch.setattr(fid, "_read", lambda gram, apart, rank: sent.append(str(gram.device)) or 1.0)
     trainer = make(channels=1, conditional=conditional, norm_g="batch")
     held = torch.zeros(40, 8, 8, 1, dtype=torch.uint8, device="cuda:0")
     assert trainer.read_balance(held, held[:, 0, 0, 0].long() if conditional else None).auc == 0.5
@@ -195,7 +195,7 @@ def test_a_tick_is_read_and_scored_where_it_trained(
     trainer.images = trainer.images.to("cpu")
     trainer.read_balance(held, held[:, 0, 0, 0].long() if conditional else None)
     assert judge.to("cuda:0").score(trial.sampler(trainer.ema.generator, dataset)) == 1.0
-    assert sent[-1] == "cpu"  # features come from the GPU, the distance is the host's, in float64
+    assert sent == ["cuda:0"] * 3  # all of the distance up to its one transfer
 
 
 def test_what_is_wrong_is_seen(make: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import socket
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import machines
 import pytest
 
 from pipeline import doctor
-from pipeline.doctor import Finding
+from pipeline.doctor import Finding, gpus
 from pipeline.doctor.ports import listening, ray_ports
 
 
@@ -164,11 +165,38 @@ def test_the_containers_limit_is_found(tmp_path: Path, files: dict[str, str], co
 
 
 def test_a_gpu_that_torch_cannot_see_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    (found,) = doctor._gpus({"cuda": None, "gpus": []})
+    monkeypatch.setattr(gpus.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    (found,) = gpus.gpu_findings({"cuda": None, "gpus": []})
     assert (found.level, "CPU build" in found.text) == ("warn", True)
-    seen = {"cuda": "13.0", "gpus": [["NVIDIA L4", 24 * 2**30, 8, 9]]}
-    assert doctor._gpus(seen)[0] == Finding("gpu", "ok", "NVIDIA L4, 24 GiB, compute 8.9")
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "level", "said"),
+    [
+        (8, 9, "ok", "compute 8.9, bfloat16 in hardware"),
+        (8, 0, "ok", "compute 8.0, bfloat16 in hardware"),
+        (7, 5, "warn", "compute 7.5: bfloat16 is emulated: --set precision=float32"),
+    ],
+)
+def test_each_gpu_tells_its_bfloat16(major: int, minor: int, level: str, said: str) -> None:
+    seen = {"cuda": "13.0", "gpus": [["NVIDIA L4", 24 * 2**30, major, minor]] * 2}
+    found = gpus.gpu_findings(seen)
+    assert found[:2] == [Finding("gpu", level, f"NVIDIA L4, 24 GiB, {said}")] * 2
+    assert [finding.name for finding in found] == ["gpu", "gpu", "mps"]
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "said"),
+    [("runs", "ok", "runs"), ("found", "ok", "started where"), ("missing", "warn", "is not here: .* turns")],
+)
+def test_mps_is_a_warning_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch, state: str, level: str, said: str
+) -> None:
+    monkeypatch.setattr("pipeline.mps.state", lambda: state)
+    found = gpus.gpu_findings({"cuda": "13.0", "gpus": [["NVIDIA L4", 24 * 2**30, 8, 9]]})[-1]
+    assert found.level == level
+    assert re.search(said, found.text)
+    assert "a fatal fault of one trial ends all trials of its GPU" in found.text
 
 
 @pytest.mark.parametrize(

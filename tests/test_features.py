@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import urllib.error
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from pipeline import classifier, features
 from pipeline.data import Dataset, load
 from pipeline.errors import EvaluatorError
+from pipeline.process import exclusive
 
 
 def images(n=80, size=8, channels=1, classes=2, seed=0) -> Dataset:
@@ -127,6 +129,152 @@ def test_autocast_around_it_changes_nothing(quick, tmp_path):
     plain = extractor(pixels)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(extractor(pixels), plain)
+
+
+# ---- blocks
+
+
+def blocks_of(extractor, data, monkeypatch):
+    """The sizes of the blocks that the network gets of 4,100 images."""
+    sizes, few = [], torch.from_numpy(data.train[:1])
+    monkeypatch.setattr(
+        extractor, "_forward", lambda block: sizes.append(len(block)) or block.flatten(1)[:, :1]
+    )
+    extractor(few.expand(4100, -1, -1, -1))
+    return sizes
+
+
+def test_a_cpu_keeps_its_blocks(quick, tmp_path, monkeypatch):
+    extractor = features.build("classifier", images(), cache=tmp_path)
+    assert blocks_of(extractor, images(), monkeypatch) == [500] * 8 + [100]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [("classifier", 28, (2000, 500)), ("classifier", 32, (2000, 500)), ("classifier", 40, (1280, 500)),
+     ("classifier", 256, (500, 500)), ("inception", 256, (250, 50))],
+)  # fmt: skip
+def test_a_gpu_gets_larger_ones_while_its_memory_is_enough(name, size, found):
+    extractor = features._NetExtractor(name, torch.nn.Linear(1, 1), "none", 1)
+    assert extractor._blocks(torch.device("cuda"), torch.empty(1, size, size, 1)) == found
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(250, [250, 50]), (100, [250, 50, 50, 50, 50, 50, 50])])
+def test_short_memory_makes_blocks_smaller(most, sizes):
+    tried = []
+
+    def act(block):
+        tried.append(len(block))
+        if len(block) > most:
+            raise torch.OutOfMemoryError
+        return block * 2
+
+    given = torch.arange(300.0)[:, None]
+    assert torch.equal(features._in_blocks(act, given, (250, 50)), given * 2)
+    assert tried == sizes
+    with pytest.raises(torch.OutOfMemoryError):
+        features._in_blocks(act, given, (300, most + 1))
+
+
+def test_features_do_not_depend_on_the_block(quick, tmp_path):
+    extractor = features.build("classifier", images(n=600, size=28), cache=tmp_path)
+    pixels = torch.from_numpy(images(n=600, size=28).train)
+    small, large = (blocked(extractor, pixels, size) for size in (50, 250))
+    assert float((small - large).norm() / large.norm()) < 1e-6
+
+
+def blocked(extractor, pixels, size):
+    extractor.block = size
+    return extractor(pixels).double()
+
+
+# ---- exact arithmetic
+
+
+@pytest.fixture
+def precision():
+    """torch's defaults again afterwards, whatever a test has set."""
+    yield
+    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
+    for part, usual in zip(features._PARTS, ("tf32", "none", "none", "none"), strict=True):
+        part.fp32_precision = usual
+
+
+def set_old():
+    torch.set_float32_matmul_precision("high")
+
+
+def set_old_of_cublas():
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True
+
+
+def set_new():
+    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "tf32"
+
+
+def set_new_of_parts():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+def flags():
+    read = [lambda part=part: part.fp32_precision for part in features._PARTS]
+    read += [torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32]
+    read += [lambda: torch.backends.cuda.matmul.allow_tf32, lambda: torch.backends.cudnn.benchmark]
+    return [told(one) for one in read]
+
+
+def told(read):
+    try:
+        return read()
+    except RuntimeError:  # torch refuses to say where both ways have been used
+        return "mixed"
+
+
+@pytest.mark.parametrize("setting", [lambda: None, set_old, set_old_of_cublas, set_new, set_new_of_parts])
+def test_tf32_is_off_whoever_has_set_it_and_how(precision, setting):
+    setting()
+    before = flags()
+    for _ in range(2):
+        with features._exact(torch.device("cuda")), features._exact(torch.device("cpu")):
+            assert flags()[:4] == ["ieee"] * 4
+            assert flags()[7] is False
+            if "mixed" not in before:
+                assert flags()[4:7] == ["highest", False, False]
+        assert flags() == before
+
+
+def test_flags_come_back_after_an_error(precision):
+    set_old()
+    before = flags()
+    with pytest.raises(ZeroDivisionError), features._exact(torch.device("cpu")):
+        raise ZeroDivisionError
+    assert flags() == before
+
+
+def test_exact_threads_take_turns(precision):
+    """Flags belong to the process: two that put back what they found would leave one's for ever."""
+    set_old()
+    before, seen, inside = flags(), [], threading.Event()
+
+    def exact():
+        for _ in range(200):
+            with features._exact(torch.device("cpu")):
+                seen.append(flags()[:4])
+        inside.set()
+
+    threads = [threading.Thread(target=exact) for _ in range(3)]
+    with exclusive:
+        for thread in threads:
+            thread.start()
+        assert not inside.wait(0.1)
+        assert flags() == before
+    for thread in threads:
+        thread.join()
+    assert seen == [["ieee"] * 4] * 600
+    assert flags() == before
 
 
 def test_pixels_are_area_means():
@@ -269,6 +417,9 @@ def test_inception_from_a_local_file(tmp_path, monkeypatch):
     assert theirs.std() > 0.01  # features that mean something
     torch.testing.assert_close(found, theirs, rtol=1e-3, atol=1e-3)
     assert extractor.hash == extractor.to("cpu").hash
+    many = torch.from_numpy(images(n=100).train)
+    small, large = (blocked(extractor, many, size) for size in (50, 250))
+    assert float((small - large).norm() / large.norm()) < 1e-6
 
 
 @torch.no_grad()

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+import threading
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import features, fid
 from pipeline.data import Dataset, load
 from pipeline.errors import EvaluatorError
 from pipeline.fid import RealFactor
 from pipeline.moments import Statistics
+from pipeline.process import exclusive
 
 
 def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
@@ -83,6 +87,118 @@ def test_what_is_not_finite_has_no_distance(bad, n):
     y = gaussian(n, 4)
     y[1, 2] = bad
     assert math.isnan(fid.frechet_of(factor(gaussian(90, 4)), y))
+
+
+@pytest.mark.parametrize(("n_real", "n_fake", "d"), [(90, 50, 4), (500, 400, 300), (90, 5, 8)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_host_solves_to_the_same_bits(monkeypatch, n_real, n_fake, d, fails):
+    x, y = gaussian(n_real, d), gaussian(n_fake, d, 1, scale=1.4, shift=0.1)
+    usual, solve, calls = fid.frechet_of(factor(x), y), torch.linalg.eigvalsh, []
+
+    def failing(gram):
+        calls.append(gram)
+        if len(calls) == 1:
+            raise torch.linalg.LinAlgError("cusolver error")
+        return solve(gram)
+
+    real = factor(x)
+    monkeypatch.setattr(fid, "_solved_in_place", lambda gram: fails)
+    if fails:
+        monkeypatch.setattr(torch.linalg, "eigvalsh", failing)
+    assert fid.frechet_of(real, y) == usual
+    assert len(calls) == 2 * fails
+
+
+class Transfers(TorchDispatchMode):
+    """Counts what goes from the GPU to the host."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and made.device.type == "cpu" != args[0].device.type:
+            self.seen.append(f"sent {tuple(made.shape)}")
+        return made
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """A GPU whose tensors have no values; lists where eigenvalues are found, and what is fetched."""
+    seen = []
+
+    def read(tensor):
+        assert tensor.device.type == "cpu" or exclusive._is_owned()  # some steps refuse waits
+        seen.append(f"read on {tensor.device.type}")
+        return 1.0
+
+    def solve(gram):
+        seen.append(f"solved on {gram.device.type}")
+        return gram.diagonal()
+
+    monkeypatch.setattr(FakeTensor, "__float__", read)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", solve)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    with FakeTensorMode(allow_non_fake_inputs=True), Transfers(seen):
+        yield seen
+
+
+def score_there(n, d):
+    features, mean = torch.zeros(n, d, device="cuda"), torch.zeros(d, device="cuda").double()
+    return fid.frechet_of(RealFactor(900, mean, 1.0, torch.zeros(d, d, device="cuda").double()), features)
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 256), (2000, 2048), (5000, 2048)])
+def test_a_gpu_sends_one_number(pretended, n, d):
+    assert score_there(n, d) == 1.0
+    assert pretended == ["solved on cuda", "read on cuda"]
+
+
+@pytest.mark.parametrize(("n", "d", "sent"), [(400, 64, 64), (20, 64, 20), (255, 2048, 255)])
+def test_a_small_matrix_is_solved_on_the_host(pretended, n, d, sent):
+    score_there(n, d)
+    assert pretended == [f"sent ({sent**2 + 1},)", "solved on cpu", "read on cpu"]
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 6), (8, 9), (10, 3), (12, 0)])
+def test_so_is_a_large_one_of_a_gpu_with_slow_float64(pretended, monkeypatch, capability):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    score_there(400, 300)
+    assert pretended == ["sent (90001,)", "solved on cpu", "read on cpu"]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.linalg.LinAlgError("no convergence"), RuntimeError("cusolver"), torch.OutOfMemoryError()]
+)
+def test_so_is_one_that_the_gpu_cannot_solve(pretended, monkeypatch, error):
+    def solve(gram):
+        pretended.append(f"solved on {gram.device.type}")
+        if gram.device.type == "cuda":
+            raise error
+        return gram.diagonal()
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", solve)
+    score_there(400, 300)
+    assert pretended == ["solved on cuda", "sent (90001,)", "solved on cpu", "read on cpu"]
+
+
+def test_a_gpu_waits_for_whoever_refuses_waits(pretended):
+    """The modes of a pretended GPU belong to this thread, so the other one is who holds the lock."""
+    held, ended = threading.Event(), threading.Event()
+
+    def other():
+        with exclusive:
+            held.set()
+            ended.wait(0.2)
+            pretended.append("over")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    score_there(400, 256)
+    thread.join()
+    assert pretended[0] == "over"
 
 
 def test_infinity_takes_the_bias_off():
@@ -219,6 +335,28 @@ def test_hash_says_what_a_fid_depends_on(evaluator, digits, tmp_path):
 def test_it_pickles_and_scores_the_same(evaluator, digits):
     shipped = pickle.loads(pickle.dumps(evaluator))
     assert shipped.score(stream(digits.train)) == evaluator.score(stream(digits.train))
+
+
+@pytest.mark.parametrize("samples", [40, 300])
+def test_one_that_was_moved_pickles_as_it_was(evaluator, digits, samples):
+    evaluator = dataclasses.replace(evaluator, samples=samples)
+    moved = dataclasses.replace(evaluator, near=evaluator.real.to("cpu"))  # as on a GPU
+    assert moved.score(stream(digits.train)) == evaluator.score(stream(digits.train))
+    shipped = pickle.loads(pickle.dumps(moved))
+    assert shipped.near is None
+    assert shipped.hash == moved.hash == evaluator.hash
+    assert shipped.score(stream(digits.train)) == evaluator.score(stream(digits.train))
+    assert moved.to("cpu").near is None
+
+
+def test_where_the_reals_lie(evaluator):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        moved = evaluator.to("cuda:0")
+        assert {str(t.device) for t in (moved.near.root, moved.near.mean)} == {"cuda:0"}
+        assert {str(t.device) for t in (moved.real.root, moved.real.mean)} == {"cpu"}
+        assert moved._real_on(torch.device("cuda:0")) is moved.near
+        for elsewhere in ("cpu", "cuda:1"):
+            assert moved._real_on(torch.device(elsewhere)) is moved.real
 
 
 @pytest.mark.parametrize(("samples", "warned"), [(300, False), (200, True)])

@@ -5,6 +5,8 @@ pytest -m gpu tests/test_gpu.py
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import gc
 import io
 import math
@@ -18,12 +20,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import data, features, fid, recipes, trial
+from pipeline import adam, data, features, fid, overlap, recipes, trial
 from pipeline.calibration import calibrate
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.graphs import SWITCH
+from pipeline.moments import Statistics
 from pipeline.networks import use_code
+from pipeline.records import TrialRecord
 from pipeline.trainer import Trainer
 
 pytestmark = [
@@ -58,8 +62,14 @@ def build(config, shape):
 """
 
 
+INEXACT = {"resnet, dragan", "bfloat16, resnet, r1r2", "augmented", "scheduled"}
+"""Games whose steps are not the same twice: gradients of bilinear upsampling and of `gather` are added in any
+order; a moving beta2 lies in a tensor for a recorded step and in a number for a plain one."""
+
+
 @pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(SWITCH, "1")
     yield
     gc.collect()
     torch.cuda.empty_cache()
@@ -103,11 +113,10 @@ def replayed(trainer: Trainer) -> int:
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    """Convolutions add in the same order each time: what is left is little, and else the graph's doing."""
-    benchmark = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    """Convolutions add in the same order each time: any other difference is the graph's doing."""
+    torch.backends.cudnn.deterministic = True
     yield
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, False
+    torch.backends.cudnn.deterministic = False
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -134,17 +143,23 @@ def test_every_kind_of_step_is_replayed(make: Any, game: str) -> None:
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("game", GAMES)
 def test_200_steps_by_graph_are_200_steps(make: Any, game: str) -> None:
-    """As far apart as rounding grows to in 200 steps of a game; the losses are the same."""
+    """To the bit, where a step is the same twice; else as far apart as rounding grows to in 200 steps."""
     graph, eager = make(**GAMES[game]), make(graphs=False, **GAMES[game])
     ours, theirs = play(graph, 200), play(eager, 200)
     assert replayed(graph) >= 1
+    assert eager._recorded is None
     assert (graph.nimg, graph.d_steps) == (eager.nimg, eager.d_steps)
     assert torch.equal(graph.rng.get_state(), eager.rng.get_state())
     for name in ("loss_d", "loss_g", "grad_norm_d", "penalty"):
         assert ours[name] == pytest.approx(theirs[name], rel=0.1, abs=0.02), name
-    assert apart(graph.G, eager.G) < 0.1
-    assert apart(graph.D, eager.D) < 0.1
-    assert apart(graph.ema.generator, eager.ema.generator) < 0.1
+    pairs = [(graph.G, eager.G), (graph.D, eager.D), (graph.ema.generator, eager.ema.generator)]
+    for net, peer in pairs:
+        if game in INEXACT:
+            assert apart(net, peer) < 0.1
+        else:
+            assert torch.equal(weights(net), weights(peer))
+    if game not in INEXACT:
+        assert ours == theirs
 
 
 @pytest.mark.parametrize("recipe", sorted(recipes.shipped()))
@@ -178,6 +193,55 @@ def test_networks_that_look_at_their_data_train_without(make: Any, tmp_path: Pat
     assert trainer.d_steps == 60
 
 
+def test_networks_that_keep_what_they_saw_are_replayed(make: Any, tmp_path: Path) -> None:
+    """Their last features hold a piece of autograd's graph from one step to the next."""
+    said: list[str] = []
+    (tmp_path / "own.py").write_text(OWN.format(line="self.features = images = images * 1.0"))
+    use_code(tmp_path)
+    trainer = make(said=said, architecture="own:build")
+    play(trainer, 60)
+    assert not said
+    assert replayed(trainer) >= 1
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_the_graphs_of_one_trainer_outlive_those_of_another(make: Any) -> None:
+    """cuBLAS's workspace of a stream is freed with the first graph of that stream that is dropped."""
+    alone = make(architecture="mlp")
+    play(alone, 540)
+    first, second = make(architecture="mlp", seed=1), make(architecture="mlp")
+    play(first, 40)
+    play(second, 40)
+    del first
+    gc.collect()
+    torch.cuda.empty_cache()
+    junk = [torch.randn(2**20, device="cuda") for _ in range(64)]  # whoever gets that memory
+    for _ in range(5):
+        play(second, 100)
+        junk[:] = [each.neg() for each in junk]
+    assert replayed(second) >= 1
+    assert torch.equal(weights(second.G), weights(alone.G))
+    assert torch.equal(weights(second.D), weights(alone.D))
+
+
+def test_adam_in_pieces_is_torch_s(make: Any) -> None:
+    """To the bit: pieces change who computes a number, not how."""
+    nets = [copy.deepcopy(make(width_g=32, width_d=32).D) for _ in range(2)]
+    ours, theirs = (torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.99), fused=True) for net in nets)
+    adam.prepare(ours)
+    rng = torch.Generator("cuda").manual_seed(0)
+    for _ in range(20):
+        for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            p.grad = torch.randn(p.shape, generator=rng, device="cuda").to(
+                memory_format=torch.channels_last if p.ndim == 4 else torch.preserve_format
+            )
+            q.grad = p.grad.clone()
+        adam.step_by_tensors(ours, torch.tensor(2e-4, device="cuda"), None)
+        theirs.param_groups[0]["lr"] = float(np.float32(2e-4))
+        theirs.step()
+    assert torch.equal(weights(nets[0]), weights(nets[1]))
+
+
 def test_states_pass_between_graphs_eager_and_cpu(make: Any, make_trainer: Any) -> None:
     game = GAMES["lazy r1, two critics"]
     by_graph, eager, on_cpu = make(**game), make(graphs=False, **game), make_trainer(**game)
@@ -204,9 +268,8 @@ def test_images_of_the_host_train_as_those_of_the_device(
 ) -> None:
     near = make(graphs=graphs)
     far = Trainer(tiny(), torch.from_numpy(dataset.train), None, 3, torch.device("cuda"))
-    ours, theirs = play(far, 150), play(near, 150)
-    assert ours["loss_d"] == pytest.approx(theirs["loss_d"], rel=0.05)
-    assert apart(far.D, near.D) < 0.05
+    assert play(far, 150) == play(near, 150)
+    assert torch.equal(weights(far.D), weights(near.D))
 
 
 @pytest.fixture(scope="module")
@@ -231,22 +294,141 @@ def test_a_trial_trains_and_resumes_on_a_gpu(
     assert not said
 
 
+def timeless(records: list[TrialRecord]) -> list[TrialRecord]:
+    still = {"images_per_sec": 0.0, "train_seconds": 0.0, "eval_seconds": 0.0}
+    return [dataclasses.replace(record, **still) for record in records]
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_a_resumed_trial_is_one_that_was_never_interrupted(
+    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path
+) -> None:
+    """To the bit: after a kill between ticks, and after a stop within one."""
+    config = tiny(kimg=4, penalty="r1", penalty_interval=4, conditional=True)
+    whole = list(trial.run(config, dataset, judge, tmp_path / "whole", device="cuda"))
+    killed = trial.run(config, dataset, judge, tmp_path / "killed", device="cuda")
+    first = [next(killed), next(killed)]
+    killed.close()
+    rest = list(trial.run(config, dataset, judge, tmp_path / "killed", device="cuda"))
+    known = {record.kimg: record for record in (*first, *rest)}
+    assert timeless(list(known.values())) == timeless(whole)
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 80
+
+    first = list(trial.run(config, dataset, judge, tmp_path / "stopped", device="cuda", should_stop=stop))
+    assert len(first) < 4
+    rest = list(trial.run(config, dataset, judge, tmp_path / "stopped", device="cuda"))
+    known = {record.kimg: record for record in (*first, *rest)}
+    assert timeless(list(known.values())) == timeless(whole)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_ticks_measured_beside_training_are_those_of_one_after_the_other(
+    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(kimg=12, penalty="r1", penalty_interval=4, width_g=16, width_d=16)
+    ours = list(trial.run(config, dataset, judge, tmp_path / "beside", device="cuda"))
+    monkeypatch.setattr(trial, "beside", lambda work, device: overlap._done(work))
+    theirs = list(trial.run(config, dataset, judge, tmp_path / "after", device="cuda"))
+    assert timeless(ours) == timeless(theirs)
+
+
 def test_50_trials_of_one_process_leave_nothing_behind(
     dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path, record_property: Any
 ) -> None:
     """Of every size and kind in turn; what is allocated and reserved after each is what it was."""
     kinds = [{}, {"width_g": 32, "width_d": 32}, {"architecture": "resnet", "penalty": "r1"}]
-    allocated, reserved = [], []
+    allocated, reserved, taken = [], [], []
     for number in range(50):
         config = tiny(kimg=2, seed=number, **kinds[number % 3])
         for record in trial.run(config, dataset, judge, tmp_path / str(number), device="cuda"):
             assert record.verdict != "diverged"
         allocated.append(torch.cuda.memory_allocated())
         reserved.append(torch.cuda.memory_reserved())
+        free, whole = torch.cuda.mem_get_info()  # the driver's share, too; other processes are in it
+        taken.append(whole - free)
     record_property("allocated_mib", [round(value / 2**20, 2) for value in (allocated[5], allocated[-1])])
     record_property("reserved_mib", [round(value / 2**20, 2) for value in (reserved[5], reserved[-1])])
+    record_property("of_the_gpu_mib", [round(value / 2**20, 2) for value in (taken[5], taken[-1])])
     assert max(allocated[5:]) <= min(allocated[5:]) + 2**20
     assert max(reserved[5:]) <= min(reserved[5:]) + 24 * 2**20
+
+
+class RandomFeatures(nn.Module):
+    """1,280 features of 8x8 grey images by convolutions and a product, with random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.body = nn.Sequential(
+                nn.Conv2d(1, 64, 3, 1, 1), nn.ReLU(), nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Flatten(),
+                nn.Linear(128 * 4 * 4, 1280), nn.ReLU(),
+            )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.body(images.permute(0, 3, 1, 2).float() / 25)
+        return found
+
+
+def judged_on_both(
+    digits: Dataset, extractor: features.Extractor, samples: int, cache: Path, monkeypatch: Any
+) -> list[str]:
+    """Score noisy digits on both devices, TF32 allowed around them: equal. Where the GPU's was solved."""
+    evaluator = fid.build_evaluator(digits, extractor, samples, cache)
+    rng = np.random.default_rng(0)
+    drawn = digits.train[rng.integers(len(digits.train), size=2000)]
+    noisy = np.clip(drawn + rng.normal(0, 30, drawn.shape), 0, 255).astype(np.uint8)
+    images, solve, solved = torch.from_numpy(noisy), torch.linalg.eigvalsh, list[str]()
+
+    def solving(gram: Tensor) -> Tensor:
+        solved.append(gram.device.type)
+        found: Tensor = solve(gram)
+        return found
+
+    def score(of: fid.Evaluator, shown: Tensor) -> float:
+        parts = iter(shown[:samples].split(500))
+        found = of.score(lambda n: next(parts))
+        assert found is not None
+        return found
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        usual = score(evaluator, images)
+        monkeypatch.setattr(torch.linalg, "eigvalsh", solving)
+        moved = evaluator.to("cuda")
+        assert score(moved, images.to("cuda")) == pytest.approx(usual, rel=1e-4)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    seen = extractor(images[:samples])
+    assert moved.near is not None
+    there = [
+        fid.frechet(moved.near, Statistics.of(seen.to("cuda"))),
+        fid.frechet_few(moved.near, seen.to("cuda")),
+    ]
+    here = [fid.frechet(evaluator.real, Statistics.of(seen)), fid.frechet_few(evaluator.real, seen)]
+    assert there == pytest.approx(here, rel=1e-7)  # of the same features, all in float64
+    return solved[:1]
+
+
+def test_a_fid_by_the_classifier_is_that_of_the_cpu(tmp_path: Path, monkeypatch: Any) -> None:
+    digits = data.load("digits")
+    extractor = features.build("classifier", digits, cache=tmp_path)
+    assert judged_on_both(digits, extractor, 2000, tmp_path, monkeypatch) == ["cpu"]  # a 64 x 64 matrix
+
+
+@pytest.mark.parametrize("samples", [2000, 1000])
+def test_a_fid_of_many_features_is_that_of_the_cpu(tmp_path: Path, monkeypatch: Any, samples: int) -> None:
+    extractor = features._NetExtractor("random", RandomFeatures(), "random-1", 1280)
+    fast = torch.cuda.get_device_capability() in fid._FAST_FLOAT64
+    found = judged_on_both(data.load("digits"), extractor, samples, tmp_path, monkeypatch)
+    assert found == ["cuda" if fast else "cpu"]
 
 
 def test_calibration_measures_replayed_steps(dataset: Dataset, tiny: Any, judge: fid.Evaluator) -> None:
@@ -269,7 +451,7 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
     config = TrialConfig(width_g=32, width_d=64, batch_size=512, kimg=2, tick_kimg=1, norm_d="none")
     monkeypatch.setenv(SWITCH, "0")
     peaks = {}
-    for pieces in (1, 2):
+    for pieces in (1, 2, 1, 2):  # twice: the first time libraries load, too
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         trainer = Trainer(config, torch.from_numpy(large.train).cuda(), None, 0)
@@ -280,7 +462,7 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
         gc.collect()
     record_property("peaks_mib", {k: round(v / 2**20) for k, v in peaks.items()})
     assert peaks[2] < 0.8 * peaks[1]
-    monkeypatch.delenv(SWITCH)
+    monkeypatch.setenv(SWITCH, "1")
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     said: list[str] = []
@@ -292,6 +474,38 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
     record_property("said", said)
     assert [record.kimg for record in ticks] == [1, 2]
     assert any("each batch in 2 parts" in line for line in said)
+
+
+def test_graphs_in_the_way_of_a_later_kind_of_step_are_given_up(
+    make: Any, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
+    """Memory for a plain step, and not for one beside a graph: the batch stays whole."""
+    game = {"width_d": 128, "batch_size": 1024, "norm_d": "none", "penalty": "r1", "penalty_interval": 40}
+    peaks = {}
+    for graphs in (False, True):
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        trainer = make(graphs=graphs, **game)
+        play(trainer, 50)
+        peaks[graphs] = torch.cuda.max_memory_reserved()
+        del trainer
+    record_property("peaks_mib", {k: round(v / 2**20) for k, v in peaks.items()})
+    assert peaks[True] > 1.2 * peaks[False]
+    gc.collect()
+    torch.cuda.empty_cache()
+    said: list[str] = []
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((peaks[False] + peaks[True]) / 2 / total)
+    try:
+        trainer = make(said=said, **game)
+        play(trainer, 50)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    record_property("said", said)
+    assert len(said) == 1
+    assert trainer.d_steps == 50
+    assert trainer.pieces == 1
 
 
 def test_a_capture_that_fails_for_real_leaves_a_process_that_trains(make: Any, tmp_path: Path) -> None:

@@ -10,24 +10,24 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import math
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import games
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline import adam, recipes, schedules, trial
-from pipeline import trainer as trainer_room
+from pipeline import adam, graphs, recipes, trial
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset, Sampler
 from pipeline.feed import Feed
 from pipeline.graphs import SWITCH, WARM_UP, Step, recorder_for
-from pipeline.recorded import Recorded
+from pipeline.recorded import Recorded, Turn, rates_of
 from pipeline.trainer import Trainer
 
 Make = Callable[..., Trainer]
@@ -103,18 +103,6 @@ def pair(dataset: Dataset, tiny: Callable[..., TrialConfig]) -> Callable[..., tu
     return make
 
 
-@pytest.fixture
-def as_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph's rates are float32; so that bits can be compared, the plain trainer's are rounded as well."""
-    real = schedules.pace
-
-    def rounded(*args: Any) -> schedules.Pace:
-        now = real(*args)
-        return dataclasses.replace(now, lr_g=float(np.float32(now.lr_g)), lr_d=float(np.float32(now.lr_d)))
-
-    monkeypatch.setattr(trainer_room, "pace", rounded)
-
-
 def state(trainer: Trainer) -> list[Any]:
     parts = (trainer.G, trainer.D, trainer.ema.generator, trainer.opt_g, trainer.opt_d)
     return [trainer.nimg, trainer.d_steps, *(part.state_dict() for part in parts)]
@@ -139,7 +127,6 @@ def train(trainer: Trainer, kimg: int, steps: int = 10**6) -> dict[str, float]:
     return trainer.tally.read()
 
 
-@pytest.mark.usefixtures("as_float32")
 @pytest.mark.parametrize("game", GAMES)
 def test_recorded_steps_play_the_same_game(pair: Any, game: str) -> None:
     """Bit for bit: weights, optimizers, average, tallies, dice."""
@@ -155,7 +142,6 @@ def test_recorded_steps_play_the_same_game(pair: Any, game: str) -> None:
     assert stand.replayed >= steps - (WARM_UP + 1) * len(replays._turns)
 
 
-@pytest.mark.usefixtures("as_float32")
 @pytest.mark.parametrize("recipe", sorted(recipes.shipped()))
 def test_every_recipe_can_be_recorded(pair: Any, tiny: Any, recipe: str) -> None:
     """Bit for bit, or where beta2 moves, and so is in a tensor, to rounding."""
@@ -165,7 +151,7 @@ def test_every_recipe_can_be_recorded(pair: Any, tiny: Any, recipe: str) -> None
     plain, recorded, stand = pair(**changes)
     means = [train(trainer, 3, 40) for trainer in (plain, recorded)]
     assert stand.replayed > 10
-    if recorded._rates(recorded._pace()).beta2 is None:
+    if rates_of(recorded.config, recorded._pace()).beta2 is None:
         assert same(state(plain), state(recorded))
     else:
         assert means[0] == pytest.approx(means[1], rel=1e-2, abs=1e-3)
@@ -253,7 +239,6 @@ class Dicey(Stand):
     ],
 )
 @pytest.mark.parametrize("game", ["lazy r1, two critics", "batch norm, conditional"])
-@pytest.mark.usefixtures("as_float32")
 def test_what_cannot_be_recorded_trains_on_without(
     pair: Any, recorder: type[Stand], why: str, game: str
 ) -> None:
@@ -293,13 +278,109 @@ def test_memory_that_ends_in_a_rehearsal_is_the_trial_s_to_answer(pair: Any) -> 
     assert said == ["training without CUDA graphs: full"]
 
 
+def test_memory_that_ends_in_the_first_turn_of_a_later_kind_costs_the_graphs_alone(pair: Any) -> None:
+    """A kind of step that comes late finds the graphs of the others in its way; the batch stays whole."""
+
+    class Crowded(Stand):
+        def rehearse(self, step: Step, strict: bool) -> None:
+            super().rehearse(step, strict)
+            if self.recorded and not self.released:
+                raise torch.OutOfMemoryError("CUDA out of memory beside the graphs")
+
+    said: list[str] = []
+    game = {"penalty": "r1", "penalty_interval": 16}
+    plain, recorded, stand = pair(Crowded, said, **game)
+    assert train(plain, 2, 60) == train(recorded, 2, 60)
+    assert same(state(plain), state(recorded))
+    assert said == ["training without CUDA graphs: CUDA out of memory beside the graphs"]
+    assert stand.recorded == 1
+    assert recorded.pieces == 1
+
+
+def test_the_proof_s_step_is_taken_where_the_others_are(pair: Any) -> None:
+    """On another stream, what a network keeps of it would be pulled into the recording."""
+    _, trainer, stand = pair()
+    train(trainer, 1, 20)
+    assert stand.rehearsed == WARM_UP + 1
+    assert stand.recorded == 1
+
+
+def test_a_refused_recording_is_dropped_before_anything_is_put_back(pair: Any) -> None:
+    """Its memory is needed then."""
+    alive: list[Any] = []
+
+    class Watched(Lying):
+        def record(self, step: Step) -> Step:
+            replay = super().record(step)
+            alive.append(weakref.ref(replay))
+            return replay
+
+        def release(self) -> None:
+            super().release()
+            assert alive[0]() is None
+
+    _, trainer, stand = pair(Watched, [])
+    train(trainer, 1, 20)
+    assert stand.released == 1
+
+
+def test_no_two_recorders_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is gone leaves its stream to the next."""
+    made: list[Any] = []
+    monkeypatch.setattr(graphs, "_FREE", {})
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(object()) or made[-1])
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    device = torch.device("cuda:0")
+    first, second = (graphs.CudaRecorder(device, torch.Generator) for _ in range(2))
+    assert first._stream is not second._stream
+    left = first._stream
+    del first
+    third = graphs.CudaRecorder(device, torch.Generator)
+    assert third._stream is left
+    assert third._stream is not second._stream
+    assert len(made) == 2
+
+
+def test_generators_are_registered_where_torch_wants_it() -> None:
+    class Old:
+        def register_generator_state(self, generator: torch.Generator) -> None:
+            warnings.warn("deprecated, and now a no-op", FutureWarning, stacklevel=1)
+            self.known = generator
+
+    dice, old = torch.Generator(), Old()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graphs._register(old, dice)  # type: ignore[arg-type]
+        graphs._register(object(), dice)  # type: ignore[arg-type]
+    assert old.known is dice
+
+
+@pytest.mark.parametrize(
+    ("value", "has"), [(None, graphs.DEFAULT == "1"), ("1", True), ("0", False), ("", False)]
+)
+def test_graphs_are_asked_for_by_a_variable(monkeypatch: Any, value: str | None, has: bool) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    if value is not None:
+        monkeypatch.setenv(SWITCH, value)
+    monkeypatch.setattr(graphs, "CudaRecorder", lambda *_: "a recorder")
+    assert recorder_for(torch.device("cuda:0"), torch.Generator) == ("a recorder" if has else None)
+    assert recorder_for(torch.device("cpu"), torch.Generator) is None
+
+
+def test_whose_turn_is_due_makes_no_other_kind_of_step() -> None:
+    """A step in which G sits out launches the same kernels whether or not its turn had come."""
+    kind = Turn(d_plays=True, g_plays=False, g_is_due=True, due=False, augmented=False, pieces=1)
+    assert kind == dataclasses.replace(kind, g_is_due=False)
+    assert hash(kind) == hash(dataclasses.replace(kind, g_is_due=False))
+
+
 def test_a_wreck_is_no_reason_to_give_up(pair: Any) -> None:
     """NaN stays NaN, replayed or not; the tick's end will tell."""
     said: list[str] = []
     _, trainer, stand = pair(said=said)
     with torch.no_grad():
         next(trainer.D.parameters())[0] = float("nan")
-    assert np.isnan(train(trainer, 1)["loss_d"])
+    assert math.isnan(train(trainer, 1)["loss_d"])
     assert stand.replayed > 20
     assert not said
 
@@ -307,7 +388,6 @@ def test_a_wreck_is_no_reason_to_give_up(pair: Any) -> None:
 # ---- Checkpoints
 
 
-@pytest.mark.usefixtures("as_float32")
 @pytest.mark.parametrize("game", ["lazy r1, two critics", "spectral norm"])
 def test_states_pass_from_one_way_of_training_to_the_other(pair: Any, game: str) -> None:
     plain, recorded, stand = pair(**GAMES[game])

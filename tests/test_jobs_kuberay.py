@@ -153,7 +153,11 @@ def test_every_typo_of_one_key_is_refused(tmp_path: Path, path: tuple[str | int,
             2,
             r"entrypointNumGpus is what a pod .* got 2, where no pod has more than 1",
         ),
-        ("spec.entrypoint", "gansweep run --gpus-per-trial=2", r"--gpus-per-trial is what a pod .* got 2,"),
+        (
+            "spec.entrypoint",
+            "gansweep run --gpus-per-trial=2",
+            r"trains on one GPU.* got --gpus-per-trial 2;",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, path: str, value: object, message: str | None) -> None:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline import features, fid
 from pipeline.data import Dataset, load
@@ -40,6 +41,16 @@ def test_moments_do_not_depend_on_the_batches(batch):
     assert found.n == 100
     torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(found.cov, whole.cov, rtol=1e-10, atol=1e-12)
+
+
+def test_statistics_lie_where_the_features_do():
+    with FakeTensorMode():
+        moments = Moments()
+        for _ in range(2):
+            moments.add(torch.zeros(50, 7, device="cuda"))
+        found = moments.statistics()
+        assert {found.mean.device.type, found.cov.device.type} == {"cuda"}
+        assert found.to("cpu").cov.device.type == found.to("cpu").mean.device.type == "cpu"
 
 
 class Counting(features.PixelExtractor):

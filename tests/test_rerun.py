@@ -13,6 +13,7 @@ from pipeline import data, features, fid, rerun, spaces, trial
 from pipeline.checkpoint import read_records
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.errors import SweepError
+from pipeline.seeds import seed_of
 from pipeline.spaces import toml
 from pipeline.sweep.stored import facts_of
 from pipeline.tracker import Spool
@@ -48,7 +49,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
     spool = Spool(paths.spool)
     spool.start(5, "trial-0005", PARAMS)
     spool.close()
-    asked = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": trial.seed_of(3, 5)})
+    asked = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": seed_of(3, 5)})
     running = trial.run(asked, dataset, evaluator, paths.trial(5), number=5)
     for _ in range(3):
         next(running)

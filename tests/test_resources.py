@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipeline import resources
-from pipeline.config import SweepConfig
+from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError
-from pipeline.resources import Cluster
+from pipeline.resources import Cluster, Pace
 
 GIB = 2**30
 CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
@@ -73,9 +73,17 @@ def test_what_no_node_can_give_is_said_with_what_there_is(plan: dict[str, object
         resources.share_of(SweepConfig(**plan), Cluster([HEAD, CPU4]))  # type: ignore[arg-type]
 
 
-def test_two_gpus_on_two_nodes_are_no_machine_with_two() -> None:
-    with pytest.raises(ConfigError, match="fits on a node"):
-        resources.share_of(SweepConfig(gpus_per_trial=2), Cluster([{"CPU": 8.0, "GPU": 1.0}] * 2))
+@pytest.mark.parametrize("gpus", [1.5, 2, 64])
+def test_a_second_gpu_is_refused_even_where_there_is_one(gpus: float) -> None:
+    rule = rf"a trial trains on one GPU, .*; got --gpus-per-trial {gpus:g}; write --gpus-per-trial 1: several"
+    with pytest.raises(ConfigError, match=rule):
+        resources.share_of(SweepConfig(gpus_per_trial=gpus), Cluster([{"CPU": 64.0, "GPU": 64.0}]))
+
+
+@pytest.mark.parametrize(("gpus", "trials"), [(1.0, 4), (0.25, 16)])
+def test_each_gpu_of_a_machine_gets_its_trials(gpus: float, trials: int) -> None:
+    share = resources.share_of(SweepConfig(gpus_per_trial=gpus), Cluster([{"CPU": 64.0, "GPU": 4.0}]))
+    assert (share.concurrency, share.shares_gpu) == (trials, gpus < 1)
 
 
 def test_requirements_become_resources() -> None:
@@ -100,7 +108,8 @@ def test_the_inventory_names_kinds_and_what_may_come() -> None:
 @pytest.mark.parametrize(
     ("peak", "gpu", "cores", "trials"),
     [
-        (1 * GIB, 24 * GIB, 16, 8),  # many would fit: more than eight only take turns
+        (1 * GIB, 80 * GIB, 32, 16),  # more would fit
+        (1 * GIB, 24 * GIB, 8, 8),
         (4 * GIB, 24 * GIB, 16, 4),
         (4 * GIB, 24 * GIB, 3, 3),  # a core each
         (20 * GIB, 24 * GIB, 16, 1),
@@ -114,3 +123,54 @@ def test_trials_per_gpu_follow_measured_bytes(peak: int, gpu: int, cores: float,
     assert int(1 / share) == trials
     if trials > 1:
         assert trials * (peak + resources.CONTEXT_BYTES) <= gpu * resources.RESERVE
+
+
+def test_without_mps_few_share_a_gpu() -> None:
+    assert resources.trials_per_gpu(GIB, 80 * GIB, 32, 1.0, resources.MOST_IN_TURNS) == 2
+    assert resources.trials_per_gpu(60 * GIB, 80 * GIB, 32, 1.0, resources.MOST_IN_TURNS) == 1
+
+
+def test_no_more_are_packed_than_there_are_trials() -> None:
+    gpus = Cluster([{"CPU": 16.0, "GPU": 2.0}])
+    assert resources.wanted_per_gpu(SweepConfig(trials=100), gpus) == 50
+    assert resources.wanted_per_gpu(SweepConfig(trials=5), gpus) == 3
+    assert resources.wanted_per_gpu(SweepConfig(trials=100, concurrency=2), gpus) == 1
+    grown = Cluster([{"CPU": 16.0, "GPU": 2.0}], [({"CPU": 16.0, "GPU": 2.0}, 5)])
+    assert resources.wanted_per_gpu(SweepConfig(trials=100), grown) == 10
+
+
+CONFIG = TrialConfig(kimg=20, tick_kimg=8)
+
+
+def test_trials_per_hour_count_training_and_the_fid_of_every_tick() -> None:
+    pace = Pace(4, seconds_per_kimg=2.0, eval_seconds=5.0)
+    assert pace.seconds(CONFIG) == 20 * 2 + 3 * 5
+    assert pace.per_hour(CONFIG) == 4 * 3600 / 55
+
+
+def paces(**gains: float) -> list[Pace]:
+    """Of n trials at a time, that make so many times the trials per hour of one."""
+    return [Pace(int(n[1:]), int(n[1:]) / gain, 0.0) for n, gain in gains.items()]
+
+
+@pytest.mark.parametrize(
+    ("gains", "best"),
+    [
+        ({"n1": 1.0}, 1),
+        ({"n1": 1.0, "n8": 1.14}, 1),  # not worth it
+        ({"n1": 1.0, "n8": 1.16}, 8),
+        ({"n8": 3.4, "n1": 1.0, "n4": 3.3}, 4),  # eight win too little over four
+        ({"n8": 3.4, "n4": 2.5, "n1": 1.0}, 8),
+        ({"n8": 0.9, "n4": 2.0, "n1": 1.0}, 4),
+        ({"n1": 1.0, "n4": 1.1, "n8": 1.2}, 8),
+    ],
+)
+def test_more_trials_at_a_time_have_to_win(gains: dict[str, float], best: int) -> None:
+    assert resources.choose(paces(**gains), CONFIG).trials == best
+
+
+def test_a_slow_fid_may_decide() -> None:
+    """Training gains by packing; a fid that takes turns does not."""
+    alone, packed = Pace(1, 1.0, 60.0), Pace(8, 2.0, 480.0)
+    assert resources.choose([alone, packed], CONFIG) is alone
+    assert resources.choose([alone, packed], TrialConfig(kimg=2000, tick_kimg=1000)) is packed

@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 
 # A room imports from those before it; the order within a floor is the order here.
 ORDER = (
-    "errors config contract budgets resources records files stores recipes spaces "
+    "errors config contract seeds budgets resources records files stores recipes spaces "
     "images latent harvest samples data networks losses balance augment schedules "
-    "classifier features moments neighbours fid "
-    "process feed adam graphs recorded trainer checkpoint trial calibration honesty evaluation finals "
-    "node notice search worker "
+    "process classifier features moments neighbours fid "
+    "overlap feed adam graphs recorded trainer checkpoint sampling trial calibration "
+    "honesty evaluation finals mps node notice search worker "
     "summary gallery tracker registered_model registry "
     "history explain report view notify models serve jobs sweep keep rerun doctor cli __main__"
 ).split()
@@ -23,8 +23,8 @@ ORDER = (
 DOORS = {
     "torch": set(
         "images data networks losses balance augment classifier features moments neighbours fid "
-        "feed adam graphs recorded process trainer checkpoint trial calibration honesty evaluation finals "
-        "node registry registered_model".split()
+        "overlap feed adam graphs recorded process trainer checkpoint sampling trial calibration "
+        "honesty evaluation finals node registry registered_model".split()
     ),
     "ray": set("node notice search worker sweep jobs doctor".split()),
     "mlflow": set("tracker registry registered_model doctor".split()),

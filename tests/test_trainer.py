@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from pipeline.balance import Reading, verdict
 from pipeline.data import Dataset, Sampler, to_float
 from pipeline.networks import Ema, ImageShape, build, to_uint8
 from pipeline.schedules import pace
-from pipeline.trainer import Trainer, derive_seed, gradient_norm
+from pipeline.seeds import derive_seed
+from pipeline.trainer import Trainer, gradient_norm
 
 Make = Callable[..., Trainer]
 
@@ -96,7 +98,10 @@ def test_a_plain_loop_gives_the_same_bits(make_trainer: Make, dataset: Dataset, 
     torch.manual_seed(derive_seed(5, "init"))
     G, D = (net.to(memory_format=torch.channels_last) for net in build(config, ImageShape(8, 1, 3)))
     ema = Ema(G, config.ema_halflife_kimg)
-    opt_g, opt_d = (torch.optim.Adam(n.parameters(), 1e-3, betas=(0.5, 0.999), fused=True) for n in (G, D))
+    opt_g, opt_d = (
+        torch.optim.Adam(n.parameters(), float(np.float32(1e-3)), betas=(0.5, 0.999), fused=True)
+        for n in (G, D)
+    )
     order = Sampler(len(dataset.train), derive_seed(5, "reals"))
     rng = torch.Generator().manual_seed(derive_seed(5, "game", 0))
     images, every_label = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
@@ -414,10 +419,10 @@ def test_the_tally_tells_what_happened(make_trainer: Make) -> None:
     seen: list[Tensor] = []
     record = single.tally.add
 
-    def add(name: str, value: Tensor) -> None:
+    def add(name: str, *values: Tensor) -> None:
         if name == "loss_g":
-            seen.append(value.detach())
-        record(name, value)
+            seen.append(values[0].detach())
+        record(name, *values)
 
     single.tally.add = add  # type: ignore[method-assign]
     single.advance(1)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import trial
+from pipeline import sampling, trial
 from pipeline.augment import adapt
 from pipeline.balance import steer
 from pipeline.checkpoint import TrialFolder, best_generator, load_best
@@ -325,12 +325,12 @@ def test_draw_gives_labels_as_frequent_as_in_the_data(dataset: Dataset, tiny: An
     generator = build(tiny(conditional=True), ImageShape(8, 1, 3))[0].eval()
     data_labels = torch.tensor([0, 2, 2, 2])
     rng = torch.Generator().manual_seed(0)
-    images, labels = trial.draw(generator, 2000, rng, data_labels)
+    images, labels = sampling.draw(generator, 2000, rng, data_labels)
     assert len(images) == 2000
     assert labels is not None
     assert np.allclose(np.bincount(labels.numpy(), minlength=3) / 2000, [0.25, 0, 0.75], atol=0.03)
     unconditional = build(tiny(), ImageShape(8, 1))[0].eval()
-    assert trial.draw(unconditional, 2, rng, data_labels)[1] is None
+    assert sampling.draw(unconditional, 2, rng, data_labels)[1] is None
 
 
 HUNGRY = """

@@ -13,6 +13,7 @@ import typer
 
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
+from pipeline.resources import check_gpus
 
 DEFAULTS = SweepConfig()
 
@@ -118,6 +119,7 @@ def share(text: str) -> float:
         share = float("nan")
     if not share >= 0:
         raise ConfigError("--gpus-per-trial is auto or a number from 0", seen=text, fix="write 0.25 or auto")
+    check_gpus(share)
     return share
 
 

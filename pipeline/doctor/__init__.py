@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.doctor.finding import Finding, Level
+from pipeline.doctor.gpus import gpu_findings
 from pipeline.doctor.knocking import connects, tracking_answers
 from pipeline.doctor.ports import ray_ports
 from pipeline.errors import SweepError
@@ -169,7 +170,7 @@ def _torch() -> list[Finding]:
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     build = f"CUDA {seen['cuda']}" if seen["cuda"] else "CPU build"
     torch = Finding("torch", "ok", f"{seen['version']} ({build})")
-    return [torch, _pair(seen), *_gpus(seen)]
+    return [torch, _pair(seen), *gpu_findings(seen)]
 
 
 def _pair(seen: dict[str, Any]) -> Finding:
@@ -180,33 +181,11 @@ def _pair(seen: dict[str, Any]) -> Finding:
     return Finding("torch pair", "bad", text)
 
 
-def _gpus(seen: dict[str, Any]) -> list[Finding]:
-    if seen["gpus"]:
-        found = [
-            Finding("gpu", "ok", f"{name}, {memory / _GIB:.0f} GiB, compute {major}.{minor}")
-            for name, memory, major, minor in seen["gpus"]
-        ]
-        return [*found, _mps()]
-    driver = shutil.which("nvidia-smi")
-    if driver is None:
-        return [Finding("gpu", "ok", "none: trials train on cores, one each")]
-    why = "the CPU build of torch is installed" if not seen["cuda"] else "torch does not see it (driver?)"
-    return [Finding("gpu", "warn", f"nvidia-smi is here, but {why}")]
-
-
-def _mps() -> Finding:
-    pipe = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control"
-    if pipe.exists():
-        return Finding("mps", "ok", "the CUDA MPS daemon runs: packed trials share the GPU at the same time")
-    text = "off: trials packed on one GPU take turns; `nvidia-cuda-mps-control -d` lets them overlap"
-    return Finding("mps", "ok", text)
-
-
 def _bfloat16() -> Finding:
     flags = set(_cpu_flags())
     units = [flag for flag in ("avx512_bf16", "amx_bf16", "bf16") if flag in flags]
     if units:
-        return Finding("bf16", "ok", f"in hardware: {', '.join(units)}")
+        return Finding("bf16", "ok", f"in this CPU's hardware: {', '.join(units)}")
     return Finding("bf16", "ok", "not in this CPU's hardware: keep precision = float32 without a GPU")
 
 

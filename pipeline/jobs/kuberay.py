@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.jobs.launcher import version_of
 from pipeline.jobs.reading import documents, placeholder_notes, read
 from pipeline.jobs.schema import refuse_mistakes
+from pipeline.resources import check_gpus
 
 SCHEMA = Path(__file__).with_name("rayjob-v1.7.json")
 _UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
@@ -168,7 +169,8 @@ def _check_amounts(where: str, resources: Table) -> None:
 
 
 def _check_gpus(name: str, job: Table, groups: Mapping[str, Table]) -> None:
-    """A GPU that is asked for is one that some pod has; a whole trial fits into one pod."""
+    """A GPU that is asked for is one that some pod has; a trial has one at most."""
+    check_gpus(_asked(job))
     most = max(gpus_of(group) for group in groups.values())
     asked = {"entrypointNumGpus": job.get("entrypointNumGpus", 0.0), "--gpus-per-trial": _asked(job)}
     for what, count in asked.items():

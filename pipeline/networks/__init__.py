@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
 from pipeline.networks import own
+from pipeline.networks.casting import Pass
 from pipeline.networks.families import FAMILIES, initialise, normalise_spectrally, normalises_by_class
 from pipeline.networks.own import copy_code, hashes, is_own, use_code
 from pipeline.networks.parts import EMBEDDING_DIM, Discriminator, Ema, Generator, ImageShape
@@ -25,6 +26,7 @@ __all__ = [
     "Ema",
     "Generator",
     "ImageShape",
+    "Pass",
     "build",
     "check",
     "copy_code",

@@ -19,6 +19,7 @@ from pipeline.errors import GansweepError, SweepError
 from pipeline.files import no_space, write_text
 from pipeline.gallery import Gallery
 from pipeline.notify import Notifier
+from pipeline.resources import check_gpus
 from pipeline.search import Ledger, open_study
 from pipeline.summary import Summary
 from pipeline.sweep.checks import (
@@ -153,6 +154,9 @@ def resume(place: Path | str, changes: dict[str, Any], **more: Any) -> Outcome:
             "a sweep's folder holds a sweep.toml", seen=str(root), fix="name the folder that `run` made"
         )
     config = SweepConfig.from_dict({**stored["sweep"], **changes})
+    check_gpus(
+        config.gpus_per_trial, fix="go on by the `gansweep run` that it began with, and --gpus-per-trial 1"
+    )
     kept = stored["registry"]
     for address in ("tracking_uri", "storage"):
         known = kept.get(address, "")

@@ -18,7 +18,7 @@ from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.errors import ConfigError, RegistryError, SweepError
 from pipeline.networks import ImageShape
-from pipeline.resources import Cluster, share_of
+from pipeline.resources import Cluster, check_gpus, share_of
 from pipeline.spaces import Space
 from pipeline.sweep.connect import LOCAL, check_nodes, look, unwritable
 from pipeline.sweep.remote import check_remote
@@ -34,6 +34,7 @@ def check_request(request: Request) -> None:
         UserError: one of them cannot be.
     """
     config = request.config
+    check_gpus(config.gpus_per_trial)
     budgets.check(config)
     if request.store:
         check_remote(request)

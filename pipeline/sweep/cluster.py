@@ -29,6 +29,7 @@ from pipeline.sweep.connect import LOCAL, look
 from pipeline.sweep.elastic import Elastic, Pardon, limited
 from pipeline.sweep.estimate import packed, rows
 from pipeline.sweep.request import Request
+from pipeline.sweep.sharing import Sharing
 from pipeline.view import View
 
 RETRIES = 2
@@ -52,8 +53,8 @@ QUIET = {
 def try_largest(request: Request, dataset: Dataset, evaluator: fid.Evaluator) -> tuple[tuple[str, str], ...]:
     """What a dry run tells after measuring the largest trial; nothing is kept."""
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    with _ray(request.config.address):
-        return tuple(rows(request, dataset, evaluator, look()))
+    with Sharing(request.config.address) as sharing, _ray(request.config.address):
+        return tuple(rows(request, dataset, evaluator, look(), sharing))
 
 
 def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Evaluator) -> list[finals.Final]:
@@ -63,19 +64,23 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
 
     paths, config = request.paths, request.config
     paths.stop.unlink(missing_ok=True)
-    with _signals(ledger, paths, request.say) as armed, _ray(config.address):
+    with (
+        _signals(ledger, paths, request.say) as armed,
+        Sharing(config.address) as sharing,
+        _ray(config.address),
+    ):
         armed()
         lent = node.lend(dataset, evaluator)
-        share = packed(request, look(), lent)
-        ledger.gpus_per_trial = share.gpus
+        share = packed(request, look(), lent, sharing).share
+        ledger.gpus_per_trial, mps = share.gpus, share.shares_gpu and sharing.works
         with View(paths, live=request.live, say=request.say):
-            search(request, ledger, _trainable(request, lent, share), share)
-        runs = [] if ledger.interrupted else _finalists(request, ledger, lent, share)
+            search(request, ledger, _trainable(request, lent, share, mps), share)
+        runs = [] if ledger.interrupted else _finalists(request, ledger, lent, share, mps)
     paths.stop.unlink(missing_ok=True)
     return finals.decide(runs)
 
 
-def _trainable(request: Request, lent: Any, share: Share) -> Any:
+def _trainable(request: Request, lent: Any, share: Share, mps: bool) -> Any:
     """One trial as Tune runs it: everything of it but its number and parameters is fixed here."""
     from ray import tune
 
@@ -88,6 +93,7 @@ def _trainable(request: Request, lent: Any, share: Share) -> Any:
         store=request.url,
         threads=max(1, int(share.cpus)),
         lent=lent,
+        mps=mps,
     )
 
 
@@ -125,7 +131,7 @@ def search(request: Request, ledger: Ledger, trainable: Any, share: Share) -> No
     ledger.close()
 
 
-def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share) -> list[finals.Run]:
+def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share, mps: bool) -> list[finals.Run]:
     """Measure the best trials again, and train them with other seeds where there is time."""
     from pipeline import worker
 
@@ -147,6 +153,7 @@ def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share) -> lis
         share,
         bounds={e.number: max(bound_sec(ledger.entries, e.number), config.hang_after_sec) for e in leaders},
         store=request.url,
+        mps=mps,
         should_stop=lambda: ledger.interrupted,
         say=request.say,
     )

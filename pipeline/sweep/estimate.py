@@ -5,90 +5,154 @@ Owns: the rows of a dry run, how many trials share a GPU. Refuses: training a tr
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import budgets, fid
-from pipeline.calibration import Calibration, calibrate, largest
+from pipeline.calibration import Calibration, largest
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
-from pipeline.resources import Cluster, Share, concurrency, gpu_share, share_of, slots, trials_per_gpu
+from pipeline.resources import (
+    MOST_IN_TURNS,
+    WORTH,
+    Cluster,
+    Pace,
+    Share,
+    choose,
+    concurrency,
+    gpu_share,
+    share_of,
+    slots,
+    trials_per_gpu,
+    wanted_per_gpu,
+)
+from pipeline.sweep.measuring import in_company, measured
 from pipeline.sweep.request import Request
-
-WAIT_SEC = 90.0
-"""How long a measurement may take, the start of its process included."""
+from pipeline.sweep.sharing import Sharing
 
 
-def measured(request: Request, lent: Any, share: Share) -> Calibration | None:
-    """The space's largest trial on a machine of the cluster that holds a share; None where none is free."""
-    import ray
+@dataclass(frozen=True)
+class Packing:
+    """What each trial gets, and what was measured to find it.
 
-    task = ray.remote(_measure).options(
-        num_cpus=share.cpus, num_gpus=share.gpus, resources=dict(share.extra), max_retries=0
-    )
-    work = task.remote(largest(request.space), lent, max(1, int(share.cpus)), request.code)
-    done, _ = ray.wait([work], timeout=WAIT_SEC)
-    if not done:
-        ray.cancel(work, force=True)
-        return None
-    try:
-        found: Calibration = ray.get(work)
-    except ray.exceptions.RayError:
-        return None
-    return found
+    found: of the largest trial alone; a text says why there is nothing, None: it was not asked. pace: of as
+    many on one GPU as will be.
+    """
+
+    share: Share
+    found: Calibration | str | None = None
+    pace: Pace | None = None
 
 
-def _measure(config: TrialConfig, lent: Any, threads: int, code: Path | None) -> Calibration:
-    """Runs in a worker's process, as a trial would."""
-    from pipeline import networks, node
-
-    networks.use_code(code)
-    dataset, evaluator = node.borrow(lent)
-    return calibrate(config, dataset, evaluator, node.device(), threads)
-
-
-def packed(request: Request, cluster: Cluster, lent: Any) -> Share:
-    """What each trial gets; with --gpus-per-trial auto on GPUs, by the memory of the largest trial."""
-    plan = request.config
+def packed(request: Request, cluster: Cluster, lent: Any, sharing: Sharing) -> Packing:
+    """What each trial gets; with --gpus-per-trial auto on GPUs, by trials per hour, measured."""
+    plan, say = request.config, request.say
     share = share_of(plan, cluster)
+    if share.shares_gpu:
+        why = sharing.begin()
+        if why:
+            say(f"warning: trials that share a GPU take turns on it: {why}")
+        return Packing(share)
     if plan.gpus_per_trial >= 0 or not share.gpus:
-        return share
+        return Packing(share)
+    say("packing: measuring the largest trial alone on a GPU")
     found = measured(request, lent, share)
-    if found is None or not found.device_bytes:
-        request.say("no GPU was free to measure a trial on: one GPU each")
-        return share
+    if not isinstance(found, str) and not found.device_bytes:
+        found = "torch sees no GPU where Ray has one"
+    if isinstance(found, str):
+        say(f"packing: {found}: one GPU each")
+        return Packing(share, found)
+    most = _most(request, cluster, share, found, sharing)
+    if most == 1:
+        return Packing(share, found, found.pace)
+
+    def measure(trials: int) -> Pace | str:
+        say(f"packing: measuring {trials} at a time on one GPU")
+        return in_company(request, lent, share, trials, sharing.works, found.eval_seconds)
+
+    best = _fastest(found.pace, most, largest(request.space), measure, say, " (MPS)" * sharing.works)
+    share = replace(share, gpus=gpu_share(best.trials))
+    return Packing(replace(share, concurrency=concurrency(plan, share, cluster)), found, best)
+
+
+def _most(request: Request, cluster: Cluster, share: Share, found: Calibration, sharing: Sharing) -> int:
+    """How many trials of the sweep could be on one GPU: by memory, cores, MPS, and how many there are."""
     node = max(cluster.nodes, key=lambda node: slots(node, share.bundle))
     cores = node.get("CPU", 0.0) / max(node.get("GPU", 1.0), 1.0)
-    trials = trials_per_gpu(found.memory_bytes, found.device_bytes, cores, share.cpus)
-    request.say(
-        f"{trials} trials per GPU: the largest takes {_bytes(found.memory_bytes)} on {_device(found)}"
-    )
-    share = dataclasses.replace(share, gpus=gpu_share(trials))
-    return dataclasses.replace(share, concurrency=concurrency(plan, share, cluster))
+    wanted = wanted_per_gpu(request.config, cluster)
+    fit = trials_per_gpu(found.memory_bytes, found.device_bytes, cores, share.cpus)
+    if min(fit, wanted) == 1:
+        why = "there are no more trials than GPUs" if wanted == 1 else f"{cores:g} cores for each GPU"
+        takes = f"the largest trial takes {_bytes(found.memory_bytes)} on {_device(found)}"
+        request.say(f"packing: one GPU each: {takes}, {why}")
+        return 1
+    why = sharing.begin()
+    if why:
+        request.say(
+            f"warning: at most {MOST_IN_TURNS} trials per GPU, for they take turns on it without MPS: {why}"
+        )
+    return min(fit, wanted, MOST_IN_TURNS if why else fit)
+
+
+def _fastest(
+    alone: Pace,
+    most: int,
+    config: TrialConfig,
+    measure: Callable[[int], Pace | str],
+    say: Callable[[str], None],
+    how: str,
+) -> Pace:
+    """The best of one, `most` and half as many trials at a time; what cannot be measured is left out.
+
+    measure: the pace of so many, or why there is none. how: what is said behind the result.
+    """
+    paces = [alone]
+    for trials in dict.fromkeys((most, most // 2)):
+        # Half as many are at best half as many times as fast as one alone.
+        hopeless = paces[-1].per_hour(config) >= WORTH * trials * alone.per_hour(config)
+        if trials < 2 or (len(paces) > 1 and hopeless):
+            continue
+        found = measure(trials)
+        if isinstance(found, str):
+            say(f"packing: not {trials} at a time: {found}")
+        else:
+            paces.append(found)
+    best = choose(paces, config)
+    gains = {pace.trials: pace.per_hour(config) / alone.per_hour(config) for pace in paces[1:]}
+    if best is not alone:
+        times = (
+            f"{best.trials} trials at a time make {gains[best.trials]:.2g} times the trials per hour of one"
+        )
+        say(f"packing: {times}: {best.trials} per GPU{how}")
+    elif gains:
+        tried = ", ".join(f"{trials} at a time make {gain:.2g}" for trials, gain in gains.items())
+        say(f"packing: {tried} times the trials per hour of one: one GPU each")
+    return best
 
 
 def rows(
-    request: Request, dataset: Dataset, evaluator: fid.Evaluator, cluster: Cluster
+    request: Request, dataset: Dataset, evaluator: fid.Evaluator, cluster: Cluster, sharing: Sharing
 ) -> list[tuple[str, str]]:
     """Of a dry run, on a Ray that is connected: resources, the largest trial, hours and cost."""
     from pipeline import node
 
     lent = node.lend(dataset, evaluator)
-    share = packed(request, cluster, lent)
-    full = largest(request.space)
-    found = measured(request, lent, share)
-    told = [("resources", f"trials at a time: {share.concurrency}, each {share}; {cluster}")]
+    packing = packed(request, cluster, lent, sharing)
+    share, found = packing.share, packing.found
     if found is None:
-        return [*told, ("measured", f"nothing: no machine was free for a trial within {WAIT_SEC:g} s")]
-    one = found.trial_seconds(full) / 3600
+        found = measured(request, lent, share, share.shares_gpu and sharing.works)
+    told = [("resources", f"trials at a time: {share.concurrency}, each {share}; {cluster}")]
+    if isinstance(found, str):
+        return [*told, ("measured", f"nothing: {found}")]
+    pace = packing.pace or found.pace
+    one = pace.seconds(largest(request.space)) / 3600
+    speed = f"{pace.seconds_per_kimg:.3g} s per kimg, {pace.eval_seconds:.2g} s per fid"
+    company = f", {pace.trials} at a time on one GPU" if pace.trials > 1 else ""
     return [
         *told,
         ("memory", f"{_bytes(found.memory_bytes)} per trial at most, on {_device(found)}"),
-        (
-            "largest trial",
-            f"{_hours(one)}: {found.seconds_per_kimg:.3g} s per kimg, {found.eval_seconds:.2g} s per fid",
-        ),
+        ("largest trial", f"{_hours(one)}: {speed}{company}"),
         ("at most", _bound(request, share, one)),
     ]
 

@@ -1,0 +1,91 @@
+"""The residual recipe (R3GAN) on colour pictures at 32 and 64 px: fid over time, and samples as a picture.
+
+One trial for each size, as a sweep would train it, for so many seconds each. fid is measured in
+EfficientNet-Lite0's features where LITE0_WEIGHTS names their file and timm is there, else in pixels.
+
+    python benchmarks/colour.py --data folder:PICTURES
+    LITE0_WEIGHTS=lite0.pth python benchmarks/colour.py --data npz:icons.npz --seconds 60 --out colour
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import data, features, fid, recipes, trial
+from pipeline.checkpoint import grid_path
+from pipeline.config import TrialConfig
+from pipeline.graphs import SWITCH
+
+HERE = Path(__file__).resolve().parent
+WORDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_seconds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--data", required=True, help="a data source of gansweep's")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--kimg", type=int, nargs="+", default=[1000, 500], help="for each size")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each size, at most")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--samples", type=int, default=2000, help="of each fid")
+    parser.add_argument("--out", type=Path, default=Path("colour"))
+    args = parser.parse_args()
+    os.environ.setdefault(SWITCH, "1")
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for size, kimg in zip(args.sizes, args.kimg, strict=True):
+        found[str(size)] = train(size, kimg, args)
+        (args.out / "colour.json").write_text(json.dumps(found, indent=1))
+
+
+def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
+    """The records of a trial at `size` px, as far as it comes; its last grid goes to the results."""
+    dataset = data.load(args.data, image_size=size, say=print)
+    extractor = features.build(extractor_name(), dataset, code=HERE, say=print)
+    evaluator = fid.build_evaluator(dataset, extractor, args.samples, say=print).to(args.device)
+    rows, began = [], time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        records = trial.run(
+            config_of(size, kimg, args), dataset, evaluator, Path(folder), device=args.device, say=print,
+            should_stop=lambda: time.perf_counter() - began > args.seconds,
+        )  # fmt: skip
+        for record in records:
+            rows.append(
+                {name: getattr(record, name) for name in WORDS} | {"wall": time.perf_counter() - began}
+            )
+            print(size, ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
+            shutil.copy(grid_path(Path(folder), record.kimg), args.out / f"samples-{size}.png")
+    return {"extractor": extractor.name, "images": len(dataset.train), "records": rows}
+
+
+def config_of(size: int, kimg: int, args: argparse.Namespace) -> TrialConfig:
+    """R3GAN's recipe; gamma as published for the size, the average's half-life for a short run."""
+    recipe = recipes.load("r3gan").at(size, False, {"batch_size": args.batch})
+    wanted = {"kimg": kimg, "tick_kimg": max(kimg // 20, 1), "precision": "bfloat16", "seed": 1}
+    own = {"width_g": args.width, "width_d": args.width, "batch_size": args.batch, "ema_halflife_kimg": 50.0}
+    return TrialConfig.from_dict({**recipe, **own, **wanted, "gamma": 0.05 if size <= 32 else 1.0})
+
+
+def extractor_name() -> str:
+    """lite0 where it can be had."""
+    if os.environ.get("LITE0_WEIGHTS") and importlib.util.find_spec("timm"):
+        return "lite0:features"
+    print("fid is measured in pixels: LITE0_WEIGHTS names no file, or timm is not installed")
+    return "pixels"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

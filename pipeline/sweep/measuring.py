@@ -1,0 +1,167 @@
+"""The largest trial of a space, measured on the machines that trials run on: alone, and several on one GPU.
+
+Owns: the Ray tasks that measure, and how long they may take. Refuses: what is measured
+(`pipeline.calibration`), what follows from it (`pipeline.sweep.estimate`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline import node
+from pipeline.calibration import Calibration, Stretch, accompany, calibrate, largest, reason, together
+from pipeline.config import TrialConfig
+from pipeline.resources import Pace, Share, gpu_share
+from pipeline.sweep.request import Request
+
+CPU_WAIT_SEC, GPU_WAIT_SEC = 90.0, 180.0
+"""How long one trial alone may take to be measured, the start of its process included."""
+
+PLACE_SEC, READY_SEC, WINDOW_SEC = 20.0, 60.0, 3.0
+"""For several at a time: until they have a GPU, until all of them are warm, and how long they train then."""
+
+_LEAD_SEC = 0.2
+"""From the moment the last one is warm until all begin."""
+
+
+def measured(request: Request, lent: Any, share: Share, mps: bool = False) -> Calibration | str:
+    """The space's largest trial on a machine of the cluster that holds a share; a text says why it was not.
+
+    mps: it is to share its GPU by `pipeline.mps`.
+    """
+    import ray
+
+    limit = GPU_WAIT_SEC if share.gpus else CPU_WAIT_SEC
+    work = (
+        node.task(_measure)
+        .options(num_cpus=share.cpus, num_gpus=share.gpus, resources=dict(share.extra), max_retries=0)
+        .remote(largest(request.space), lent, max(1, int(share.cpus)), request.code, mps)
+    )
+    done, _ = ray.wait([work], timeout=limit)
+    if not done:
+        ray.cancel(work, force=True)
+        return f"within {limit:g} s no machine was free for a trial, or it took longer"
+    found: Calibration | str = _got(work)
+    return found
+
+
+def in_company(
+    request: Request, lent: Any, share: Share, trials: int, mps: bool, eval_sec: float
+) -> Pace | str:
+    """The pace of the largest trial, so many at a time on one GPU; a text says why there is none.
+
+    share: of one trial that has the GPU alone. eval_sec: what a fid takes it then.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    amounts = {name: amount * trials for name, amount in share.bundle.items() if name != "GPU"}
+    group = placement_group([{**amounts, "GPU": 1.0}])
+    try:
+        if not group.wait(PLACE_SEC):
+            return f"no GPU with {share.cpus * trials:g} cores was free within {PLACE_SEC:g} s"
+        here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+        gate = ray.remote(_Gate).options(num_cpus=0, scheduling_strategy=here).remote(trials)
+        task = node.task(_accompany).options(
+            num_cpus=share.cpus,
+            num_gpus=gpu_share(trials),
+            resources=dict(share.extra),
+            scheduling_strategy=here,
+            max_retries=0,
+        )
+        asked = largest(request.space), lent, max(1, int(share.cpus)), request.code, mps
+        limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
+        return _joined([task.remote(*asked, gate, WINDOW_SEC) for _ in range(trials)], limit)
+    finally:
+        remove_placement_group(group)  # ends what still runs in it
+
+
+def _joined(work: list[Any], limit: float) -> Pace | str:
+    """The pace of all together, once each has reported; why not, as soon as one fails."""
+    import ray
+
+    until, waiting, stretches = time.monotonic() + limit, work, list[Stretch]()
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
+        if not done:
+            return f"{len(waiting)} of {len(work)} were not ready within {limit:.0f} s"
+        for one in done:
+            found = _got(one)
+            if isinstance(found, str):
+                return found
+            stretches.append(found)
+    if not all(stretch.images for stretch in stretches):
+        return f"one of {len(work)} trained no step in {WINDOW_SEC:g} s"
+    return together(stretches)
+
+
+def _got(work: Any) -> Any:
+    """What a task returned; a text where its process died."""
+    import ray
+
+    try:
+        return ray.get(work)
+    except ray.exceptions.RayError as error:
+        return f"the process that measured a trial died: {str(error).strip().splitlines()[-1][:300]}"
+
+
+def _measure(config: TrialConfig, lent: Any, threads: int, code: Path | None, mps: bool) -> Calibration | str:
+    """Runs in a worker's process, as a trial would; a text is why the trial failed."""
+    from pipeline import networks
+
+    if mps:
+        node.join_mps(print)
+    networks.use_code(code)
+    try:
+        dataset, evaluator = node.borrow(lent)
+        return calibrate(config, dataset, evaluator, node.device(), threads)
+    except Exception as error:  # of torch, the driver, or networks of the user's own
+        return reason(error, node.device())
+
+
+def _accompany(
+    config: TrialConfig,
+    lent: Any,
+    threads: int,
+    code: Path | None,
+    mps: bool,
+    gate: Any,
+    seconds: float,
+) -> Stretch | str:
+    """The same beside others, whom it waits for at the gate."""
+    import ray
+
+    from pipeline import networks
+
+    if mps:
+        node.join_mps(print)
+    networks.use_code(code)
+
+    def ready() -> float:
+        return float(ray.get(gate.ready.remote()))
+
+    try:
+        dataset, evaluator = node.borrow(lent)
+        return accompany(config, dataset, evaluator, node.device(), threads, ready, seconds)
+    except Exception as error:
+        return reason(error, node.device())
+
+
+class _Gate:
+    """Lets `count` callers pass once all of them are there. On their machine: its clock is theirs."""
+
+    def __init__(self, count: int) -> None:
+        self._missing, self._open, self._begin = count, asyncio.Event(), 0.0
+
+    async def ready(self) -> float:
+        """The moment (of `time.time`) at which all begin."""
+        self._missing -= 1
+        if self._missing == 0:
+            self._begin = time.time() + _LEAD_SEC
+            self._open.set()
+        await self._open.wait()
+        return self._begin
