@@ -23,8 +23,8 @@ from pipeline import data, features, fid, losses, spaces
 from pipeline.config import TrialConfig
 from pipeline.networks import Ema
 from pipeline.process import prepare_process
+from pipeline.sampling import sampler
 from pipeline.trainer import Trainer
-from pipeline.trial import sampler
 
 R1 = {"penalty": "r1", "penalty_interval": 4, "loss": "nonsaturating"}
 

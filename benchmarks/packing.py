@@ -1,123 +1,248 @@
-"""Small trials that share one GPU: real images per second of eight together against one alone.
+"""Small trials that share one GPU: trials per hour of eight together, beside one alone.
 
-Each trial is a process of its own, as Ray would start it, with one trainer on the default space's first
-point; no Ray is needed. The images are noise: it takes as long as digits do. `--mps` starts NVIDIA's MPS
-daemon for the processes (in a folder of its own, and ends it), where the machine has it: then their kernels
-may run at the same time; without it they take turns. `--no-graphs` trains without CUDA graphs.
+Each process does what a sweep's worker does, without Ray: a short trial to warm up, then, when all are ready,
+whole trials (`trials.py`: the default space's first point, 24 ticks with fid, picture and checkpoint), until
+each has done `--each` of them or `--limit` seconds have passed: what was trained until then counts.
+`--mps` starts NVIDIA's MPS daemon for the processes (in folders of its own, and ends it), where the machine
+has it: then their kernels may run at the same time; without it they take turns. `--bare` trains only, on
+noise, for `--seconds`, and tells real images per second. `--no-graphs` trains without CUDA graphs.
 
     python benchmarks/packing.py
-    python benchmarks/packing.py --trials 1 4 8 16 --seconds 10 --mps --json out.json
+    python benchmarks/packing.py --trials 1 8 16 --mps --json out.json
+    python benchmarks/packing.py --bare --trials 1 4 8 --seconds 10
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import os
-import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_tools import write_json
+from trials import Work, add_work, material, work_of
 
-from pipeline import spaces
-from pipeline.config import TrialConfig
+from pipeline import mps, trial
 from pipeline.graphs import SWITCH
 from pipeline.process import prepare_process
 from pipeline.trainer import Trainer
 
-_PATIENCE = 120.0  # seconds that a trial may take to be warm
+_PATIENCE = 90.0  # seconds that the processes may take to be warm
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    add_work(parser)
+    parser.set_defaults(device="cuda")
     parser.add_argument("--trials", type=int, nargs="+", default=[1, 8], help="how many at a time")
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--each", type=int, default=2, help="whole trials of each process")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds for the trials of one number")
+    parser.add_argument("--bare", action="store_true", help="train only")
+    parser.add_argument("--seconds", type=float, default=6.0, help="with --bare")
     parser.add_argument("--mps", action="store_true")
+    parser.add_argument("--mps-folder", type=Path, help="where the daemon keeps its pipes and logs")
     parser.add_argument("--no-graphs", action="store_true")
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
-    if args.mps and not shutil.which("nvidia-cuda-mps-control"):
+    if args.mps and not mps.find():
         parser.error("nvidia-cuda-mps-control is not on this machine")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the daemon is ended
     os.environ[SWITCH] = str(int(not args.no_graphs))
-    with daemon() if args.mps else contextlib.nullcontext():
-        found = {count: together(count, args.seconds, args.device) for count in args.trials}
-    alone = found[min(found)] / min(found)
-    print(f"trials at a time, {'with' if args.mps else 'without'} MPS: real images per second in all")
-    for count, speed in found.items():
-        print(f"{count:4d} {speed:10.0f} {speed / alone:8.2f} times one alone")
-    if args.json:
-        args.json.write_text(json.dumps({"mps": args.mps, "images_per_second": found}, indent=1))
+    work = work_of(args)
+    if not args.bare:
+        material(work, "cpu")  # once, before several processes look into the cache
+    found: dict[str, Any] = {"mps": args.mps, "bare": args.bare, "each": args.each, "kimg": work.kimg}
+    with daemon(args.mps_folder) if args.mps else contextlib.nullcontext() as folder:
+        for count in args.trials:
+            found.setdefault("together", {})[count] = together(count, work, args)
+            if folder is not None:
+                found["mps_served"], found["mps_state"] = served(folder), mps.state()
+            write_json(args.json, compared(found))
+    print_table(found)
+    if any("trouble" in one for one in found["together"].values()):
+        raise SystemExit(1)
+
+
+def compared(found: dict[str, Any]) -> dict[str, Any]:
+    """With the ratio of each to one alone, where that was measured."""
+    alone = found["together"].get(1, {}).get("speed")
+    for one in found["together"].values():
+        if alone and "speed" in one:
+            one["times one alone"] = one["speed"] / alone
+    return found
+
+
+def print_table(found: dict[str, Any]) -> None:
+    unit = "real images per second" if found["bare"] else f"trials of {found['kimg']} kimg per hour"
+    print(f"trials at a time, {'with' if found['mps'] else 'without'} MPS: {unit} in all")
+    for count, one in found["together"].items():
+        if "speed" in one:
+            ratio = one.get("times one alone")
+            print(f"{count:4d} {one['speed']:10.0f}" + (f" {ratio:8.2f} times one alone" if ratio else ""))
+        if "trouble" in one:
+            print(f"{count:4d} {one['trouble']}")
+
+
+# --- MPS -----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def daemon() -> Iterator[None]:
+def daemon(where: Path | None = None) -> Iterator[Path]:
     """The MPS daemon, for the processes that start meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="mps") as folder:
-        os.environ["CUDA_MPS_PIPE_DIRECTORY"] = os.environ["CUDA_MPS_LOG_DIRECTORY"] = folder
-        subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True, timeout=30)
+    with tempfile.TemporaryDirectory(prefix="mps") as spare:
+        folder = where or Path(spare)
+        for name, variable in (("pipe", mps.PIPE), ("log", mps.LOG)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            os.environ[variable] = str(folder / name)
+        env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         try:
-            yield
+            subprocess.run([str(mps.find()), "-d"], check=True, timeout=30, env=env)
+            yield folder
         finally:
-            with contextlib.suppress(subprocess.SubprocessError):
-                subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, timeout=30)
+            quit_daemon(folder)
 
 
-def together(count: int, seconds: float, device: str) -> float:
-    """Real images per second of `count` trials, added up over the same seconds."""
+def quit_daemon(folder: Path) -> None:
+    """End the daemon of this folder, if it still runs."""
+    program, pipes = mps.find(), folder / "pipe"
+    if program is None or not pipes.is_dir():
+        return
+    env = {**os.environ, mps.PIPE: str(pipes)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with contextlib.suppress(subprocess.SubprocessError, OSError):
+        subprocess.run([program], input="quit\n", text=True, timeout=10, env=env, **quiet)
+    with contextlib.suppress(OSError, ValueError):  # one that did not listen
+        pid = int((pipes / f"{Path(program).name}.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+
+
+def served(folder: Path) -> bool:
+    """Whether a server has had clients."""
+    with contextlib.suppress(OSError):
+        return (folder / "log" / "server.log").stat().st_size > 0
+    return False
+
+
+# --- The processes -------------------------------------------------------------------------------
+
+
+def together(count: int, work: Work, args: argparse.Namespace) -> dict[str, Any]:
+    """What `count` processes do in an hour, or with --bare in a second, in all."""
     context = multiprocessing.get_context("spawn")
-    gate, seen = context.Barrier(count + 1, timeout=_PATIENCE), context.Array("q", count)
-    over = context.Event()
+    ready, seen = context.Array("b", count), context.Array("d", count)
+    go, over = context.Event(), context.Event()
+    life, given = (train, (work.device,)) if args.bare else (do_trials, (work, args.each))
     processes = [
-        context.Process(target=work, args=(place, gate, over, seen, device), daemon=True)
+        context.Process(target=life, args=(place, ready, go, over, seen, *given), daemon=True)
         for place in range(count)
     ]
     try:
+        began = time.perf_counter()
         for process in processes:
             process.start()
-        gate.wait()
-        start, before = time.perf_counter(), sum(seen)
-        time.sleep(seconds)
-        speed = (sum(seen) - before) / (time.perf_counter() - start)
+        trouble = until(lambda: all(ready), processes, _PATIENCE)
+        if trouble:
+            return {"trouble": f"{count} together: {trouble} before they were warm"}
+        warm, start, before = time.perf_counter() - began, time.perf_counter(), sum(seen)
+        go.set()
+        if args.bare:
+            trouble, finished = until(lambda: False, processes, args.seconds), False
+        else:
+            end = args.each * work.kimg
+            trouble = until(lambda: min(seen) >= end, processes, args.limit)
+            finished = min(seen) >= end
+        passed, kimg = time.perf_counter() - start, sum(seen) - before
         over.set()
-        for process in processes:
-            process.join(20)
-        return speed
-    except threading.BrokenBarrierError:
-        raise SystemExit(f"{count} trials were not ready after {_PATIENCE:.0f} s") from None
+        found = {"warm_seconds": warm, "seconds": passed, "kimg": kimg, "finished": finished}
+        found["speed"] = 1000 * kimg / passed if args.bare else 3600 * kimg / work.kimg / passed
+        return {**found, "trouble": trouble} if trouble == _ENDED else found
     finally:
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
+        over.set()
+        end_all(processes)
 
 
-def work(place: int, gate: Any, over: Any, seen: Any, device: str) -> None:
-    """The life of one trial: warm up, wait for the others, train until it is over."""
-    prepare_process(1)
-    space = spaces.load("mnist5k")
-    config = TrialConfig.from_dict({**space.fixed, **space.enqueue[0], "kimg": 10**6, "seed": place})
+_ENDED, _LATE = "a process ended with an error", "not all were in time"
+
+
+def until(done: Callable[[], bool], processes: list[Any], seconds: float) -> str:
+    """Wait until all is done; say why it is not, after so many seconds or when a process has failed."""
+    end = time.perf_counter() + seconds
+    while not done():
+        if any(process.exitcode for process in processes):
+            return _ENDED
+        if time.perf_counter() > end:
+            return _LATE
+        time.sleep(0.005)
+    return ""
+
+
+def end_all(processes: list[Any]) -> None:
+    """Give them a moment to end by themselves: MPS does not like clients that die in a kernel."""
+    moment = time.perf_counter() + 5
+    for process in processes:
+        if process.pid is not None:
+            process.join(max(0.0, moment - time.perf_counter()))
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+            process.join(5)
+        if process.is_alive():
+            process.kill()
+            process.join(5)
+
+
+def do_trials(place: int, ready: Any, go: Any, over: Any, seen: Any, work: Work, each: int) -> None:
+    """A short trial; then, when all are ready, whole ones. seen: how many kimg were recorded."""
+    dataset, evaluator = material(work, work.device)
+    short = replace(work, tick_kimg=max(1, work.tick_kimg // 2)).config(work.tick_kimg, seed=place)
+    whole = [work.config(work.kimg, seed=100 * (number + 1) + place) for number in range(each)]
+    with tempfile.TemporaryDirectory(prefix="packing") as folder:
+        for number, config in enumerate((short, *whole)):
+            if number == 1:
+                ready[place] = 1
+                go.wait()
+            if over.is_set():
+                break
+            last = 0
+            where = Path(folder) / str(number)
+            for record in trial.run(
+                config, dataset, evaluator, where, device=work.device, should_stop=over.is_set
+            ):
+                if number:
+                    seen[place] += record.kimg - last
+                last = record.kimg
+    over.wait(60)  # a context that closes makes the others wait
+
+
+def train(place: int, ready: Any, go: Any, over: Any, seen: Any, device: str) -> None:
+    """Training alone, on noise."""
+    prepare_process(1, device)
+    config = Work().config(10**6, seed=place)
     rng = torch.Generator().manual_seed(place)
     images = torch.randint(0, 256, (4500, 28, 28, 1), dtype=torch.uint8, generator=rng).to(device)
     labels = torch.randint(0, 10, (4500,), generator=rng).to(device)
-    trainer = Trainer(config, images, labels if config.conditional else None, 10)
+    trainer = Trainer(config, images, labels, 10)
 
     def step(kimg: int) -> None:
         trainer.advance(trainer.nimg // 1000 + kimg)
         trainer.tally.read()  # as at the end of a tick: waits for the device
 
     step(1 if device == "cpu" else 20)
-    gate.wait()
+    ready[place] = 1
+    go.wait()
     while not over.is_set():
         step(1)
-        seen[place] = trainer.nimg
+        seen[place] = trainer.nimg / 1000
 
 
 if __name__ == "__main__":

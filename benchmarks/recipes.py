@@ -21,8 +21,8 @@ import torch
 from pipeline import data, features, fid, recipes, spaces
 from pipeline.config import TrialConfig
 from pipeline.process import prepare_process
+from pipeline.sampling import sampler
 from pipeline.trainer import Trainer
-from pipeline.trial import sampler
 
 NETWORKS = {"width_g": 16, "width_d": 32, "z_dim": 64, "conditional": True}
 RATES = {"lr_g": 2e-3, "lr_d": 2e-3}

@@ -25,8 +25,8 @@ from pipeline import classifier, data, features, fid, search, spaces
 from pipeline.config import TrialConfig
 from pipeline.fid import Evaluator
 from pipeline.process import prepare_process
+from pipeline.sampling import sampler
 from pipeline.trainer import Trainer
-from pipeline.trial import sampler
 
 Metric = Callable[[torch.Tensor], float]
 FINAL = 10_000

@@ -12,9 +12,11 @@ printed, in real images per second, with ratios. On a machine that is busy with 
 divides by the seconds that the thread ran instead of those that passed.
 
 On a GPU (`--device cuda`) theirs is written out again (`example_gan.py`, which compares the two), so that it
-needs no Ray; the images are noise, which takes as long as digits do; 64 px has one layer more. The last
-column is the share of the kernel floor: of the speed that the device would have if its kernels, as the
-profiler sees them, came without a gap.
+needs no Ray; the images are noise, which takes as long as digits do; 64 px has one layer more. Then four rows
+are also looked at step by step: how many kernels (with copies and fills), their microseconds as the profiler
+sees them, the Python thread's microseconds for a short burst that the device has not yet done, and the share
+of the kernel floor: kernel microseconds / wall microseconds. All processes warm up at the same time; the JSON
+is written anew after every number.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --only theirs plain ours --rounds 9 --seconds 4
@@ -25,18 +27,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import example_gan
 import torch
+from gpu_tools import Peer, beside, orders, wait, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,7 +52,9 @@ from pipeline.trainer import Trainer
 BATCH, NOISE, RATE = 64, example_gan.NOISE, 2e-4
 BF16 = "bfloat16"
 PLAIN_CONVS = "ours, torch's convolutions"
-_PROFILED = 200  # steps of which the kernels are counted
+_PROFILED = 32  # steps of which the kernels are counted
+_BURST, _BURSTS = 8, 5  # steps that fit the launch queue, and how often they are timed
+_PATIENCE = 60.0  # seconds beyond its turn that a process may take
 
 OURS: dict[str, dict[str, Any]] = {
     "ours": {"precision": BF16},
@@ -63,11 +66,18 @@ OURS: dict[str, dict[str, Any]] = {
     "ours, R1 every 16th step": {"precision": BF16, "penalty": "r1", "penalty_interval": 16},
 }
 EAGER = "ours, no graphs"
-OURS_ON_GPU = {name: OURS[name] for name in OURS if name != PLAIN_CONVS} | {EAGER: {"precision": BF16}}
+TRIED = "cudnn.benchmark"
+OURS_ON_GPU = {name: OURS[name] for name in OURS if name != PLAIN_CONVS} | {
+    f"ours, {TRIED}": {"precision": BF16},
+    f"ours, float32, {TRIED}": {},
+    EAGER: {"precision": BF16},
+}
 ALL_OURS = OURS | OURS_ON_GPU
 
-Side = Iterator[int]
-"""Trains as it is advanced; yields how many real images D has seen since the last time."""
+LOOKED_AT = ("plain", "ours", "ours, float32", EAGER)
+
+Side = Generator[int, int | None, None]
+"""Trains as it is advanced, ours for as many steps as it is sent; yields how many real images D has seen."""
 
 
 def main() -> None:
@@ -85,51 +95,74 @@ def main() -> None:
     rows = ("theirs", "plain", *(OURS if args.device == "cpu" else OURS_ON_GPU))
     names = [name for name in rows if not args.only or name in args.only]
     speeds: dict[str, list[float]] = {name: [] for name in names}
-    floors: dict[str, float] = {}
+    looks: dict[str, dict[str, float]] = {}
     with contextlib.ExitStack() as stack:
         job = (args.clock, args.device, args.size)
-        sides = {name: stack.enter_context(beside(name, *job)) for name in names}
-        for round_ in range(args.rounds + 1):
+        sides = {name: stack.enter_context(beside(train, name, *job)) for name in names}
+        warm_up(sides)
+        for _ in range(args.rounds):
             for name, side in sides.items():
-                side.send(args.seconds if round_ else 1.0)
-                speed = side.recv()
-                if round_:  # the first is for warming up
+                speed = side.ask(("turn", args.seconds), args.seconds + _PATIENCE)
+                if speed:
                     speeds[name].append(speed)
-        if args.device == "cuda":
-            for name, side in sides.items():
-                side.send(None)
-                floors[name] = side.recv()
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    print_table(medians, floors, args)
-    if args.json:
-        found = {"device": args.device, "size": args.size, "images_per_second": medians, "floor": floors}
-        args.json.write_text(json.dumps({**found, "rounds": speeds}, indent=1))
+            write_json(args.json, summary(speeds, looks, args))
+        for name in LOOKED_AT:
+            if args.device == "cuda" and name in sides:
+                looks[name] = sides[name].ask(("look", 0.0), _PATIENCE) or {}
+                write_json(args.json, summary(speeds, looks, args))
+        troubles = {name: side.trouble for name, side in sides.items() if side.trouble}
+    found = summary(speeds, looks, args, troubles)
+    write_json(args.json, found)
+    print_table(found, args)
+    if troubles:
+        raise SystemExit("; ".join(f"{name}: {trouble}" for name, trouble in troubles.items()))
 
 
-@contextlib.contextmanager
-def beside(name: str, clock: str, device: str, size: int) -> Iterator[Connection]:
-    """A process that trains for as long as it is told, and answers with real images per second."""
-    context = multiprocessing.get_context("spawn")
-    ours, its = context.Pipe()
-    process = context.Process(target=train, args=(name, clock, device, size, its), daemon=True)
-    process.start()
-    its.close()
-    try:
-        yield ours
-    finally:
-        process.terminate()
-        process.join()
+def warm_up(sides: dict[str, Peer]) -> None:
+    """All at the same time: processes start, libraries load, steps are recorded."""
+    for side in sides.values():
+        side.tell(("turn", 1.0))
+    for side in sides.values():
+        side.hear(_PATIENCE)
+
+
+def summary(
+    speeds: dict[str, list[float]],
+    looks: dict[str, dict[str, float]],
+    args: argparse.Namespace,
+    troubles: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """All that is known so far."""
+    medians = {name: statistics.median(values) for name, values in speeds.items() if values}
+    for name, look in looks.items():
+        if look.get("kernel_us_per_step") and name in medians:
+            wall = 1e6 * batch_of(name) / medians[name]
+            look["wall_us_per_step"] = wall
+            look["of_kernel_floor"] = look["kernel_us_per_step"] / wall
+    ours = {name: medians[name] for name in ("ours", "ours, float32") if name in medians}
+    best = max(ours, key=lambda name: ours[name], default=None)
+    found = {"device": args.device, "size": args.size, "images_per_second": medians, "rounds": speeds}
+    if best is not None:
+        found["best"] = best
+        found["best / plain"] = ours[best] / medians["plain"] if "plain" in medians else None
+        found["best / theirs"] = ours[best] / medians["theirs"] if "theirs" in medians else None
+    return {**found, "steps": looks, "troubles": troubles or {}}
+
+
+def batch_of(name: str) -> int:
+    return int(ALL_OURS.get(name, {}).get("batch_size", BATCH))
 
 
 def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> None:
-    """The life of such a process. Told no seconds, it answers with its kernel floor instead."""
+    """The life of a process: it is told (what, seconds), and answers with images per second or a look."""
     torch.set_num_threads(1)
     on = torch.device(device)
     if name == PLAIN_CONVS:
         networks_of_ours.hasten = lambda network: None
     if name in ALL_OURS:
         os.environ[SWITCH] = str(int(name != EAGER))
-        prepare_process(1)
+        prepare_process(1, device)
+        torch.backends.cudnn.benchmark = TRIED in name
     images = digits() if device == "cpu" else noise(size).to(on)
     if name == "plain":
         side = plain(images)
@@ -138,9 +171,8 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
     else:
         side = ours(images, ALL_OURS[name])
     measure = time.perf_counter if clock == "wall" else time.thread_time
-    while True:
-        seconds = pipe.recv()
-        pipe.send(floor(side) if seconds is None else turn(side, seconds, measure, on))
+    for what, seconds in orders(pipe):
+        pipe.send(turn(side, seconds, measure, on) if what == "turn" else look(side, batch_of(name), on))
 
 
 def turn(side: Side, seconds: float, clock: Callable[[], float], device: torch.device) -> float:
@@ -153,37 +185,67 @@ def turn(side: Side, seconds: float, clock: Callable[[], float], device: torch.d
     return seen / (clock() - start)
 
 
-def wait(device: torch.device) -> None:
-    """For what the device was told to do; a CPU has done it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def look(side: Side, batch: int, device: torch.device) -> dict[str, float]:
+    """Kernels, their microseconds and the host's microseconds, each per step; no kernels = none were seen."""
+    found = host_time(side, batch, device)
+    kind = (
+        torch.profiler.ProfilerActivity.CUDA if device.type == "cuda" else torch.profiler.ProfilerActivity.CPU
+    )
+    try:
+        with torch.profiler.profile(activities=[kind], acc_events=True) as seer:
+            steps = 0.0
+            while steps < _PROFILED:
+                steps += side.send(_BURST) / batch
+            wait(device)
+    except (RuntimeError, AssertionError) as error:  # a machine may forbid profiling
+        print(f"no profile: {error}", flush=True)
+        return found
+    kernels = [k for k in seer.key_averages() if k.device_type != torch.autograd.DeviceType.CPU]
+    found["kernels_per_step"] = sum(k.count for k in kernels) / steps
+    found["kernel_us_per_step"] = sum(k.self_device_time_total for k in kernels) / steps
+    return found
 
 
-def floor(side: Side) -> float:
-    """Real images per second if the kernels of a while came without a gap between them; 0 = not seen."""
-    torch.cuda.synchronize()
-    seen = 0
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seer:
-        while seen < _PROFILED * BATCH:
-            seen += next(side)
-        torch.cuda.synchronize()
-    busy = sum(event.self_device_time_total for event in seer.key_averages()) / 1e6
-    return seen / busy if busy else 0.0
+def host_time(side: Side, batch: int, device: torch.device) -> dict[str, float]:
+    """Medians over short bursts: what the Python thread ran (a backward pass has a thread of its own), and
+    the time until all was launched."""
+    ran, passed = [], []
+    for _ in range(_BURSTS):
+        wait(device)
+        steps, cpu, wall = 0.0, time.thread_time(), time.perf_counter()
+        while steps < _BURST:
+            steps += side.send(_BURST) / batch
+        ran.append(1e6 * (time.thread_time() - cpu) / steps)
+        passed.append(1e6 * (time.perf_counter() - wall) / steps)
+    return {"python_us_per_step": statistics.median(ran), "launch_us_per_step": statistics.median(passed)}
 
 
-def print_table(speeds: dict[str, float], floors: dict[str, float], args: argparse.Namespace) -> None:
+def print_table(found: dict[str, Any], args: argparse.Namespace) -> None:
     if args.device == "cuda":
         where = f"{torch.cuda.get_device_name()}, {args.size} px"
     else:
         has = [name for name in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
         where = f"one thread, bf16 units: {', '.join(has) or 'none'}"
     print(f"{where}, torch {torch.__version__}, {args.clock} clock")
-    head = f"{'of its floor':>14}" if floors else ""
-    print(f"{'':<28}{'img/s':>8}{'/ theirs':>10}{'/ plain':>10}{head}")
+    looks, speeds = found["steps"], found["images_per_second"]
+    peers = [peer for peer in ("theirs", "plain") if peer in speeds]
+    head = "".join(f"{'/ ' + peer:>10}" for peer in peers)
+    more = f"{'kernels':>9}{'their us':>10}{'Python us':>11}{'of floor':>10}" if looks else ""
+    print(f"{'':<28}{'img/s':>8}{head}{more}")
     for name, speed in speeds.items():
-        ratios = [f"{speed / speeds[peer]:10.2f}" for peer in ("theirs", "plain") if peer in speeds]
-        share = f"{speed / floors[name]:14.0%}" if floors.get(name) else ""
-        print(f"{name:<28}{speed:8.0f}{''.join(ratios)}{share}")
+        ratios = "".join(f"{speed / speeds[peer]:10.2f}" for peer in peers)
+        print(f"{name:<28}{speed:8.0f}{ratios}{cells(looks.get(name, {}))}")
+    if found.get("best / plain"):
+        print(f"max(ours, ours float32) / plain: {found['best / plain']:.2f} ({found['best']})")
+
+
+def cells(look: dict[str, float]) -> str:
+    """The last columns of a row."""
+    if not look:
+        return ""
+    kernels, busy = look.get("kernels_per_step", 0), look.get("kernel_us_per_step", 0)
+    share = look.get("of_kernel_floor", 0)
+    return f"{kernels:9.0f}{busy:10.0f}{look.get('python_us_per_step', 0):11.0f}{share:10.0%}"
 
 
 def digits() -> Tensor:
@@ -266,15 +328,20 @@ def plain(images: Tensor) -> Side:
 
 
 def ours(images: Tensor, changes: dict[str, Any]) -> Side:
-    """gansweep's trainer, a kimg at a time."""
+    """gansweep's trainer, a kimg at a time, or as many steps as it is sent."""
     use_code(Path(__file__).resolve().parent)
     basic = {"architecture": "throughput:networks", "z_dim": NOISE, "norm_d": "batch", "batch_size": BATCH}
     config = TrialConfig.from_dict({**basic, "lr_g": RATE, "lr_d": RATE, "kimg": 10**6, **changes})
     trainer = Trainer(config, images, None, 0)
+    steps: int | None = None
     while True:
         before = trainer.nimg
-        trainer.advance(before // 1000 + 1)
-        yield trainer.nimg - before
+        if steps is None:
+            trainer.advance(before // 1000 + 1)
+        else:
+            end = before + steps * config.batch_size
+            trainer.advance(10**6, should_stop=lambda end=end: trainer.nimg >= end)
+        steps = yield trainer.nimg - before
 
 
 def networks(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, nn.Module]:

@@ -34,6 +34,10 @@ MOST_PER_GPU = 16
 MOST_IN_TURNS = 2
 """The same without MPS: processes then compute one after the other, and fill each other's gaps at best."""
 
+TICK_SEC, LOOKS = 2.0, 12
+"""Seconds of training between two reports of a trial on a GPU, and how many reports it makes all the same: a
+GPU trains a tenth of a second where a core needs five, and every report costs the driver as much as ever."""
+
 WORTH = 1.15
 """More trials on a GPU are taken for so many times the trials per hour of fewer: each of them is slower, so
 that the search learns of it later, and all end where one of them fails badly."""
@@ -93,6 +97,18 @@ def choose(paces: Sequence[Pace], config: TrialConfig) -> Pace:
         if pace.per_hour(config) >= WORTH * best.per_hour(config):
             best = pace
     return best
+
+
+def tick_of(config: TrialConfig, pace: Pace | None) -> int:
+    """After how many kimg trials at this pace report: as the space says, or less often.
+
+    A multiple of the space's `tick_kimg` that takes `TICK_SEC` of training, while `LOOKS` reports remain.
+    """
+    tick = config.tick_kimg
+    if pace is None:
+        return tick
+    times = math.ceil(TICK_SEC / max(tick * pace.seconds_per_kimg, 1e-9))
+    return tick * max(1, min(times, config.kimg // (LOOKS * tick)))
 
 
 def check_gpus(gpus: float, fix: str = "") -> None:

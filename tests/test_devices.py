@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 
-from pipeline import features, feed, fid, graphs, recipes, recorded, trainer, trial
+from pipeline import features, feed, fid, graphs, recipes, recorded, sampling, trainer
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.trainer import Trainer
@@ -194,7 +194,7 @@ def test_a_tick_is_read_and_scored_where_it_trained(
     assert sent == ["cuda:0"]
     trainer.images = trainer.images.to("cpu")
     trainer.read_balance(held, held[:, 0, 0, 0].long() if conditional else None)
-    assert judge.to("cuda:0").score(trial.sampler(trainer.ema.generator, dataset)) == 1.0
+    assert judge.to("cuda:0").score(sampling.sampler(trainer.ema.generator, dataset)) == 1.0
     assert sent == ["cuda:0"] * 3  # all of the distance up to its one transfer
 
 

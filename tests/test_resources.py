@@ -174,3 +174,25 @@ def test_a_slow_fid_may_decide() -> None:
     alone, packed = Pace(1, 1.0, 60.0), Pace(8, 2.0, 480.0)
     assert resources.choose([alone, packed], CONFIG) is alone
     assert resources.choose([alone, packed], TrialConfig(kimg=2000, tick_kimg=1000)) is packed
+
+
+@pytest.mark.parametrize(
+    ("kimg", "tick", "seconds_per_kimg", "expected"),
+    [
+        (240, 10, 1.0, 10),  # ten seconds: as the space says
+        (240, 10, 0.2, 10),
+        (240, 10, 0.19, 20),
+        (240, 10, 0.01, 20),  # no fewer than twelve reports
+        (2000, 50, 0.01, 150),
+        (2400, 10, 0.01, 200),
+        (100, 20, 0.001, 20),  # five reports as it is
+        (7, 7, 0.001, 7),
+        (240, 10, 0.0, 20),
+    ],
+)
+def test_reports_are_two_seconds_apart_while_there_are_twelve(
+    kimg: int, tick: int, seconds_per_kimg: float, expected: int
+) -> None:
+    config = TrialConfig(kimg=kimg, tick_kimg=tick)
+    assert resources.tick_of(config, Pace(8, seconds_per_kimg, 0.0)) == expected
+    assert resources.tick_of(config, None) == tick

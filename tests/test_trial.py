@@ -126,7 +126,7 @@ def test_the_best_generator_is_that_of_the_lowest_fid(
     generator, stored = best_generator(tmp_path / "0")
     assert stored["kimg"] == best.kimg == records[-1].best_kimg
     assert TrialRecord.from_dict(stored["record"]) == best
-    assert evaluator.score(trial.sampler(generator, dataset)) == best.fid
+    assert evaluator.score(sampling.sampler(generator, dataset)) == best.fid
     assert TrialConfig.from_dict(stored["config"]).lr_g == 0.02
     assert ImageShape(**stored["shape"]) == ImageShape(8, 1, 3)
 
@@ -311,8 +311,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
 def test_samples_are_a_stream_that_follows_its_seed(dataset: Dataset, tiny: Any) -> None:
     torch.manual_seed(0)
     generator = build(tiny(), ImageShape(8, 1))[0].eval()
-    a, b = (trial.sampler(generator, dataset) for _ in range(2))
-    c = trial.sampler(generator, dataset, 1)
+    a, b = (sampling.sampler(generator, dataset) for _ in range(2))
+    c = sampling.sampler(generator, dataset, 1)
     first = a(300)  # more than a chunk
     assert first.shape == (300, 8, 8, 1)
     assert first.dtype == torch.uint8

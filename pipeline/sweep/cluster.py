@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import fid, finals
+from pipeline.calibration import largest
 from pipeline.config import SweepPaths
 from pipeline.data import Dataset
-from pipeline.resources import Share
+from pipeline.resources import TICK_SEC, Share, tick_of
 from pipeline.search import (
     Ledger,
     StudyCallback,
@@ -27,10 +28,13 @@ from pipeline.search import (
 )
 from pipeline.sweep.connect import LOCAL, look
 from pipeline.sweep.elastic import Elastic, Pardon, limited
-from pipeline.sweep.estimate import packed, rows
+from pipeline.sweep.estimate import Packing, packed, rows
 from pipeline.sweep.request import Request
 from pipeline.sweep.sharing import Sharing
 from pipeline.view import View
+
+TICK = "tick_kimg"
+"""The study's attribute that keeps the interval between reports, where it is not the space's."""
 
 RETRIES = 2
 """A trial whose worker died or raised is taken up again from its checkpoint this many times."""
@@ -71,16 +75,31 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
     ):
         armed()
         lent = node.lend(dataset, evaluator)
-        share = packed(request, look(), lent, sharing).share
+        packing = packed(request, look(), lent, sharing)
+        share, tick = packing.share, _tick(request, ledger, packing)
         ledger.gpus_per_trial, mps = share.gpus, share.shares_gpu and sharing.works
         with View(paths, live=request.live, say=request.say):
-            search(request, ledger, _trainable(request, lent, share, mps), share)
+            search(request, ledger, _trainable(request, lent, share, mps, tick), share)
         runs = [] if ledger.interrupted else _finalists(request, ledger, lent, share, mps)
     paths.stop.unlink(missing_ok=True)
     return finals.decide(runs)
 
 
-def _trainable(request: Request, lent: Any, share: Share, mps: bool) -> Any:
+def _tick(request: Request, ledger: Ledger, packing: Packing) -> int:
+    """The interval between a trial's reports in kimg; the study keeps it, so that a resume has the same."""
+    config = largest(request.space)
+    known = ledger.study.user_attrs.get(TICK)
+    tick = tick_of(config, packing.pace) if known is None else int(known)
+    if tick != config.tick_kimg:
+        ledger.study.set_user_attr(TICK, tick)
+        request.say(
+            f"trials report every {tick} kimg: {config.tick_kimg} take less than {TICK_SEC:g} s here "
+            f"(a share of one's own, --gpus-per-trial {packing.share.gpus:g}, keeps {config.tick_kimg})"
+        )
+    return tick
+
+
+def _trainable(request: Request, lent: Any, share: Share, mps: bool, tick: int) -> Any:
     """One trial as Tune runs it: everything of it but its number and parameters is fixed here."""
     from ray import tune
 
@@ -88,7 +107,7 @@ def _trainable(request: Request, lent: Any, share: Share, mps: bool) -> Any:
 
     return tune.with_parameters(
         worker.train,
-        fixed={**request.space.fixed, "seed": request.config.seed},
+        fixed={**request.space.fixed, "tick_kimg": tick, "seed": request.config.seed},
         root=str(request.paths.root),
         store=request.url,
         threads=max(1, int(share.cpus)),
