@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_PIECES = 36  # tensors in one launch of the fused kernel (MultiTensorApply.cuh, four lists and the steps)
-_TORCH_PIECE = 65_536  # numbers for one block of threads there
-_SHORTEST = 4_096
+from pipeline.pieces import in_pieces
 
 
 def prepare(optimizer: torch.optim.Adam) -> None:
@@ -51,47 +49,15 @@ def _by_kernel(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) -
         return
     states = [optimizer.state[p] for p in moved]
     torch._foreach_add_([state["step"] for state in states], 1)
-    rows = [
-        (p, p.grad, state["exp_avg"], state["exp_avg_sq"], state["step"])
-        for p, state in zip(moved, states, strict=True)
-    ]
-    if lr.is_cuda:
-        rows = _in_pieces(rows)
-    weights, gradients, means, squares, steps = map(list, zip(*rows, strict=True))
+    slopes = [p.grad for p in moved]
+    means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+    weights, slopes, means, squares, steps = in_pieces(moved, slopes, means, squares, whole=steps)
     beta1, beta2 = group["betas"]
     torch._fused_adam_(
-        weights, gradients, means, squares, [], steps,
+        weights, slopes, means, squares, [], steps,
         lr=lr, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
         amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
     )  # fmt: skip
-
-
-def _in_pieces(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Weights and what belongs to them, cut so that one launch keeps many of a GPU's processors busy.
-
-    torch gives 65,536 numbers to each block of threads, which walks through them: 21 microseconds for the
-    whole of a small network. A launch takes `_PIECES` tensors.
-    """
-    whole = sum(row[0].numel() for row in rows)
-    spare = _PIECES - len(rows)
-    length = -(-whole // max(spare, 1) // 1024) * 1024
-    if spare <= 0 or length >= _TORCH_PIECE:
-        return rows
-    return [piece for row in rows for piece in _cut(row, max(length, _SHORTEST))]
-
-
-def _cut(row: tuple[Any, ...], length: int) -> list[tuple[Any, ...]]:
-    *tensors, step = row
-    if len({tensor.stride() for tensor in tensors}) > 1 or not _is_dense(tensors[0]):
-        return [row]
-    flat = [tensor.as_strided((tensor.numel(),), (1,)).split(length) for tensor in tensors]
-    return [(*piece, step) for piece in zip(*flat, strict=True)]
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.is_contiguous() or (
-        tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
 
 
 @torch.no_grad()

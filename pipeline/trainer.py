@@ -30,6 +30,7 @@ from pipeline.feed import Feed
 from pipeline.graphs import recorder_for
 from pipeline.losses import JUDGED, LOSSES, PENALTIES, judged_slope
 from pipeline.networks import Ema, ImageShape, Pass, build
+from pipeline.pieces import in_pieces
 from pipeline.recorded import Rates, Recorded, Recording, Turn, rates_of, turn_of
 from pipeline.schedules import Pace, pace
 from pipeline.seeds import derive_seed
@@ -343,5 +344,6 @@ def _share(loss: Tensor, parts: int) -> Tensor:
 def gradient_norm(network: nn.Module) -> Tensor:
     """L2 norm of the network's present gradient: a scalar on its device."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    (pieces,) = in_pieces(gradients)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(pieces)))
     return norm

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 # A room imports from those before it; the order within a floor is the order here.
 ORDER = (
     "errors config contract seeds budgets resources records files stores recipes spaces "
-    "images latent harvest samples data networks losses balance augment schedules "
+    "images latent harvest samples data pieces networks losses balance augment schedules "
     "process classifier features moments neighbours fid "
     "overlap feed adam graphs recorded trainer checkpoint sampling trial calibration "
     "honesty evaluation finals mps node notice search worker "
@@ -22,7 +22,7 @@ ORDER = (
 
 DOORS = {
     "torch": set(
-        "images data networks losses balance augment classifier features moments neighbours fid "
+        "images data pieces networks losses balance augment classifier features moments neighbours fid "
         "overlap feed adam graphs recorded process trainer checkpoint sampling trial calibration "
         "honesty evaluation finals node registry registered_model".split()
     ),

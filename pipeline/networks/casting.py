@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
 
+from pipeline.pieces import in_pieces
+
 _CAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 """Layers whose weights autocast casts."""
 
@@ -68,7 +70,8 @@ class _Cast(Function):
 def _copies(tensors: list[Tensor], kind: torch.dtype) -> tuple[Tensor, ...]:
     found = [torch.empty_like(tensor, dtype=kind) for tensor in tensors]
     if found:
-        torch._foreach_copy_(found, tensors)
+        copies, sources = in_pieces(found, tensors)
+        torch._foreach_copy_(copies, sources)
     return tuple(found)
 
 

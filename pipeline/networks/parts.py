@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.pieces import in_pieces
+
 EMBEDDING_DIM = 32
 
 
@@ -116,7 +118,8 @@ class Ema:
         """Blend in the live weights after `images` more reals, `shown` in all."""
         halflife = min(self.halflife_nimg, shown * self._RAMP)
         keep = 0.5 ** (images / halflife) if halflife > 0 else 0.0
-        torch._foreach_lerp_(self._ours, self._live, 1.0 - keep)
+        ours, live = in_pieces(self._ours, self._live)
+        torch._foreach_lerp_(ours, live, 1.0 - keep)
 
 
 def _floats(module: nn.Module) -> list[Tensor]:
