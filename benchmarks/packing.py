@@ -37,6 +37,8 @@ from pipeline.graphs import SWITCH
 from pipeline.process import prepare_process
 from pipeline.trainer import Trainer
 
+PERCENT = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
+"""With MPS: the share of a GPU's processors that one process may use."""
 _PATIENCE = 90.0  # seconds that the processes may take to be warm
 
 
@@ -63,8 +65,10 @@ def main() -> None:
         material(work, "cpu")  # once, before several processes look into the cache
     found: dict[str, Any] = {"mps": args.mps, "bare": args.bare, "each": args.each, "kimg": work.kimg}
     with daemon(args.mps_folder) if args.mps else contextlib.nullcontext() as folder:
-        for count in args.trials:
-            found.setdefault("together", {})[count] = together(count, work, args)
+        for count, percent in settings(args):
+            name = f"{count}" if percent == 100 else f"{count}, {percent} % of the GPU each"
+            os.environ[PERCENT] = str(percent)
+            found.setdefault("together", {})[name] = together(count, work, args)
             if folder is not None:
                 found["mps_served"], found["mps_state"] = served(folder), mps.state()
             write_json(args.json, compared(found))
@@ -73,9 +77,17 @@ def main() -> None:
         raise SystemExit(1)
 
 
+def settings(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
+    """(trials at a time, percentage of the GPU's processors for each)."""
+    for count in args.trials:
+        yield count, 100
+        if args.mps and count > 2:
+            yield count, 200 // count  # as NVIDIA advises: twice as many as there are
+
+
 def compared(found: dict[str, Any]) -> dict[str, Any]:
     """With the ratio of each to one alone, where that was measured."""
-    alone = found["together"].get(1, {}).get("speed")
+    alone = found["together"].get("1", {}).get("speed")
     for one in found["together"].values():
         if alone and "speed" in one:
             one["times one alone"] = one["speed"] / alone
@@ -88,9 +100,9 @@ def print_table(found: dict[str, Any]) -> None:
     for count, one in found["together"].items():
         if "speed" in one:
             ratio = one.get("times one alone")
-            print(f"{count:4d} {one['speed']:10.0f}" + (f" {ratio:8.2f} times one alone" if ratio else ""))
+            print(f"{count:<28}{one['speed']:10.0f}" + (f" {ratio:8.2f} times one alone" if ratio else ""))
         if "trouble" in one:
-            print(f"{count:4d} {one['trouble']}")
+            print(f"{count:<28}{one['trouble']}")
 
 
 # --- MPS -----------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ All play the default space's first point (240 kimg, 24 ticks) on the same images
 with the same classifier at every tick. Each row has a process of its own, in which trials follow one another:
 the first one also pays for what libraries load, the later ones are what a sweep's worker does all day.
 - ours: `pipeline.trial.run`, with CUDA graphs on a GPU;
-- ours, cudnn.benchmark: the same with cuDNN's choice of algorithms by trial, half as long;
-- ours, no graphs: the same step by step, half as long, after a short one;
+- ours, cudnn.benchmark: the same with cuDNN's choice of algorithms by trial, a quarter as long;
+- ours, no graphs: the same step by step, a quarter as long, after a short one;
 - plain: the loop as anybody writes it: the same networks, losses, lazy penalty and average, torch's Adam as
   it comes, no number read in the loop; at every tick the same readings, samples and classifier, the Frechet
   distance by the eigenvalues of the product of the covariances, a PNG, `torch.save` of networks and
@@ -126,10 +126,9 @@ def work_of(args: argparse.Namespace) -> Work:
 
 def lengths(name: str, work: Work, trials: int) -> list[int]:
     """The kimg of the trials of a row."""
-    short, half = max(work.tick_kimg, work.kimg // 12), max(work.tick_kimg, work.kimg // 2)
-    return {OURS: [work.kimg] * trials, PLAIN: [short, work.kimg], BENCHMARK: [half], EAGER: [short, half]}[
-        name
-    ]
+    short, part = (max(work.tick_kimg, work.kimg // parts) for parts in (12, 4))
+    plans = {OURS: [work.kimg] * trials, PLAIN: [short, work.kimg], BENCHMARK: [part], EAGER: [short, part]}
+    return plans[name]
 
 
 def summary(rows: dict[str, list[dict[str, Any]]], work: Work, images: str) -> dict[str, Any]:

@@ -24,17 +24,26 @@ exclusive = threading.RLock()
 debug mode for waits while a CUDA graph is recorded. A replay depends on no flag and needs no lock."""
 
 
-def prepare_process(threads: int, device: str | torch.device = "cpu") -> None:
+_MANY_PIXELS = 4e9
+"""Of all images that a float32 trial shows: a minute of training on an H200."""
+
+
+def prepare_process(threads: int, device: str | torch.device = "cpu", float_pixels: float = 0.0) -> None:
     """Set this process up for training on `threads` threads and on `device`; the last call counts.
 
-    cuDNN does not try out its algorithms (`torch.backends.cudnn.benchmark`): on an H200 that took 3 to 9
-    seconds of every trial, since each has shapes of its own, and trained no faster (benchmarks/gpu_check.py).
+    cuDNN tries out its algorithms (`torch.backends.cudnn.benchmark`) for long float32 trials on a GPU only.
+    On an H200 that took 3 to 9 seconds of every trial, since each has shapes of its own, and won a fifth of
+    the speed in float32, nothing in bfloat16 (benchmarks/gpu_check.py). What it chooses differs from process
+    to process, and with it the last bits of a trial.
+
+    float_pixels: of all images that will be shown in float32, 0 = unknown or none.
     """
+    on_gpu = torch.device(device).type == "cuda"
     torch.set_num_threads(max(1, threads))
     torch.set_flush_denormal(True)
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = on_gpu and float_pixels >= _MANY_PIXELS
     keep_freed_memory()
-    if torch.device(device).type == "cuda" and not gc.get_freeze_count():
+    if on_gpu and not gc.get_freeze_count():
         # Modules and functions never become garbage; looking at them took 0.1 s of each collection.
         gc.collect()
         gc.freeze()

@@ -91,7 +91,8 @@ def run(
         TrialError: the device's memory is too small even for parts of a batch.
     """
     on = torch.device(device)
-    prepare_process(threads, on)
+    in_float32 = config.kimg * 1000 * dataset.size**2 if config.precision == "float32" else 0
+    prepare_process(threads, on, in_float32)
     trial = _Trial(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
     try:
         yield from trial.records()

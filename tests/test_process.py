@@ -7,6 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+import torch
+
+from pipeline import process
 from pipeline.process import ending_silence
 
 HANGS = """
@@ -32,3 +36,35 @@ def test_one_that_gives_news_is_left_alone() -> None:
             time.sleep(0.5)
             alive()
     time.sleep(1.2)  # outside nobody looks
+
+
+@pytest.mark.parametrize(
+    ("device", "float_pixels", "tries"), [("cpu", 1e12, False), ("cuda", 0.0, False), ("cuda", 1e12, True)]
+)
+def test_cudnn_tries_algorithms_for_long_trials_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, float_pixels: float, tries: bool
+) -> None:
+    frozen = []
+    monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not tries)
+    process.prepare_process(1, device, float_pixels)
+    assert torch.backends.cudnn.benchmark is tries
+    assert bool(frozen) is (device == "cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+        (MemoryError("out of memory"), False),  # the host's
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_out_of_memory_has_many_texts(error: BaseException, is_memory: bool) -> None:
+    assert process.is_out_of_memory(error) is is_memory
