@@ -31,7 +31,8 @@ from pipeline.process import exclusive, release_memory
 SWITCH = "GANSWEEP_CUDA_GRAPHS"
 """Environment variable: 1 = steps become CUDA graphs on a GPU, 0 = they do not; without it `DEFAULT`."""
 
-DEFAULT = "0"
+DEFAULT = "1"
+"""On, since benchmarks/gpu_check.py passed on a GPU (docs/gpu_check.md says on which, and when)."""
 
 WARM_UP = 3
 """Turns of each kind before it is recorded: libraries load, choose algorithms and take their workspaces."""

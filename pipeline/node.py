@@ -6,6 +6,7 @@ comes to its GPU and leaves it. Refuses: anything that belongs to one trial.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,12 @@ def task(function: Callable[..., Any]) -> Any:
     return ray.remote(max_calls=1)(function)
 
 
-def join_mps(say: Callable[[str], object]) -> None:
+def join_mps(trials: int, say: Callable[[str], object]) -> None:
     """Let this process compute at the same time as those that it shares its GPU with; before CUDA starts.
 
-    say: told, once in a process, why it cannot.
+    trials: on that GPU, this one counted. say: told, once in a process, why it cannot.
     """
+    os.environ.setdefault(mps.PERCENTAGE, str(mps.percentage(trials)))
     why = mps.start()
     if why and why not in _TOLD:
         _TOLD.add(why)

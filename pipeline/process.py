@@ -24,17 +24,17 @@ exclusive = threading.RLock()
 debug mode for waits while a CUDA graph is recorded. A replay depends on no flag and needs no lock."""
 
 
-_MANY_PIXELS = 4e9
-"""Of all images that a float32 trial shows: a minute of training on an H200."""
+_MANY_PIXELS = 1e9
+"""Of all images that a float32 trial shows: a quarter of a minute's training on an H200."""
 
 
 def prepare_process(threads: int, device: str | torch.device = "cpu", float_pixels: float = 0.0) -> None:
     """Set this process up for training on `threads` threads and on `device`; the last call counts.
 
-    cuDNN tries out its algorithms (`torch.backends.cudnn.benchmark`) for long float32 trials on a GPU only.
-    On an H200 that took 3 to 9 seconds of every trial, since each has shapes of its own, and won a fifth of
-    the speed in float32, nothing in bfloat16 (benchmarks/gpu_check.py). What it chooses differs from process
-    to process, and with it the last bits of a trial.
+    cuDNN tries out its algorithms (`torch.backends.cudnn.benchmark`) for long float32 trials on a GPU only:
+    it does so for each trial anew, whose shapes are its own. On an H200 the first replay came 1.4 s later,
+    and training was a fifth faster in float32, 2 % (32 px) to 9 % (64 px) in bfloat16 (docs/gpu_check.md).
+    What it chooses differs from process to process, and with it the last bits of a trial.
 
     float_pixels: of all images that will be shown in float32, 0 = unknown or none.
     """

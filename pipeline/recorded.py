@@ -54,6 +54,11 @@ class Rates:
     augment_p: float | Tensor
     beta2: float | Tensor | None = None
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the step is one that will be replayed: Python's time in it does not count."""
+        return isinstance(self.lr_d, Tensor)
+
     def step(self, optimizer: torch.optim.Adam, lr: float | Tensor) -> None:
         """Update an optimizer's weights by the gradients that they have."""
         if isinstance(lr, Tensor):

@@ -58,6 +58,11 @@ class Share:
         return 0 < self.gpus < 1
 
     @property
+    def per_gpu(self) -> int:
+        """How many trials share a GPU; 0 where none does."""
+        return int(1 / self.gpus + 1e-9) if self.shares_gpu else 0
+
+    @property
     def bundle(self) -> dict[str, float]:
         """What Ray is asked for, per trial."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **self.extra}

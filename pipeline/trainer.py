@@ -85,8 +85,8 @@ class Trainer:
         self.ada_p = 0.0
         self.pieces = 1  # in which a batch goes through the networks: more where memory is short
         self._midway = False  # the next advance goes on within a tick
-        # Weights alone: a penalty's images are leaves as well, and nobody wants a loss's gradient there. On a
-        # CPU `strided` computes what autograd's `inputs` would leave out, and more.
+        # Weights alone: nobody wants a loss's gradient by a penalty's images. On a CPU `strided` would
+        # compute what autograd's `inputs` leave out.
         self._d_inputs = list(self.D.parameters()) if self.device.type == "cuda" else None
         self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
         self._autocast = functools.partial(
@@ -94,12 +94,9 @@ class Trainer:
         )
         self._pass_g, self._pass_d = (Pass(net, config.precision == "bfloat16") for net in (self.G, self.D))
         recorder = recording(self.device, lambda: self.rng)
-        self._feed: Feed | None = None  # a CPU fetches its images when it wants them
-        if self.device.type == "cuda" or recorder is not None:
-            self._feed = Feed(images, labels, self.sampler, config.batch_size, self.device)
-        self._recorded: Recorded | None = None
-        if self._feed is not None and recorder is not None:
-            self._recorded = Recorded(self, self._feed, recorder, say)
+        fed = self.device.type == "cuda" or recorder is not None  # else images are fetched when wanted
+        self._feed = Feed(images, labels, self.sampler, config.batch_size, self.device) if fed else None
+        self._recorded = Recorded(self, self._feed, recorder, say) if self._feed and recorder else None
 
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train until D has seen `until_kimg` thousand reals, or until told to stop: then go on next time."""
@@ -135,12 +132,14 @@ class Trainer:
 
     def _play(self, turn: Turn, rates: Rates, real: Tensor, labels: Tensor | None) -> None:
         """One step of the game on reals (N,C,H,W): D's update, then G's; either may sit out."""
+        for each in (self._pass_g, self._pass_d):
+            each.begin(at_once=rates.recorded)
         shown = self._shown(real, labels, rates)
         drawn = self._update_d(turn, rates, shown) if turn.d_plays else None
         if turn.g_plays:
             self._update_g(rates, shown, drawn)
-        self._pass_g.drop()
-        self._pass_d.drop()
+        for each in (self._pass_g, self._pass_d):
+            each.end()
 
     def _update_d(self, turn: Turn, rates: Rates, shown: Shown) -> Tensor | None:
         """D learns to tell. Returns the fakes that it was shown, if G is to learn from the same ones."""

@@ -35,19 +35,19 @@ def train(
     threads: int,
     lent: Lent,
     store: str = "",
-    mps: bool = False,
+    mps: int = 0,
 ) -> None:
     """Run the trial that was asked for, reporting each record; the folder of a number is its memory.
 
     asked: {"number", "params"} from the searcher. fixed: the space's fixed values and the sweep's seed.
     store: the address of a sweep that lives in one; its trials give it each record before they report it.
-    mps: it shares its GPU by `pipeline.mps`.
+    mps: how many trials share its GPU by `pipeline.mps`, 0 = none.
     """
     # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     number, said, here = asked["number"], list[str](), ray.get_runtime_context().get_node_id()
     if mps:
-        join_mps(said.append)
+        join_mps(mps, said.append)
     try:
         dataset, evaluator = borrow(lent)
         config = TrialConfig.from_dict({**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)})
@@ -93,7 +93,7 @@ def finalists(
     *,
     bounds: Mapping[int, float],
     store: str = "",
-    mps: bool = False,
+    mps: int = 0,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> list[finals.Run]:
@@ -146,12 +146,12 @@ def _finalist(
     config: SweepConfig,
     threads: int,
     lent: Lent,
-    mps: bool,
+    mps: int,
 ) -> finals.Run:
     """Train the run where it is another seed of its trial, and measure it."""
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     if mps:
-        join_mps(print)  # into the worker's log: the search has told it
+        join_mps(mps, print)  # into the worker's log: the search has told it
     prepare_process(threads)
     place = workplace(root, store)
     paths = SweepPaths(place.root)

@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline import networks
 from pipeline.networks import casting
+from pipeline.recorded import Rates
 from pipeline.trainer import Trainer
 
 GAMES = {
@@ -32,7 +33,8 @@ def test_a_step_is_that_of_autocast(
     copies = casting._copies
     monkeypatch.setattr(casting, "_copies", lambda *args: casts.append(args) or copies(*args))
     for cast in (False, True):
-        monkeypatch.setattr(casting, "_on_gpu", lambda network, cast=cast: cast)
+        monkeypatch.setattr(casting, "_on_gpu", lambda network: True)
+        monkeypatch.setattr(Rates, "recorded", cast)  # a step that is not casts as autocast does
         trainer = make_trainer(**GAMES[game], precision="bfloat16")
         trainer.pieces = 2 if game == "in parts" else 1
         trainer.control = 0.6 if trainer.config.controller == "skip" else 0.0

@@ -122,3 +122,11 @@ def test_a_folder_of_another_users_is_not_trusted(machine: Machine, monkeypatch:
     machine.own.rename(mps._folder())
     assert "belongs to another user" in mps.start()
     assert machine.started == []
+
+
+@pytest.mark.parametrize(
+    ("trials", "percent"),
+    [(0, 100), (1, 100), (2, 100), (3, 66), (8, 25), (16, 12), (300, 1)],
+)
+def test_each_of_many_uses_a_part_of_the_processors(trials: int, percent: int) -> None:
+    assert mps.percentage(trials) == percent

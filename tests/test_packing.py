@@ -63,7 +63,7 @@ def decided(
     tried, said = list[int](), list[str]()
 
     def pace(
-        request: Request, lent: Any, share: Share, trials: int, mps: bool, eval_sec: float
+        request: Request, lent: Any, share: Share, trials: int, with_mps: bool, eval_sec: float
     ) -> Pace | str:
         tried.append(trials)
         assert mps is not bool(why)
@@ -167,7 +167,7 @@ def test_a_trial_comes_to_mps_before_cuda(monkeypatch: pytest.MonkeyPatch) -> No
     context = SimpleNamespace(get_node_id=lambda: "here")
     monkeypatch.setattr(worker, "ray", SimpleNamespace(get_runtime_context=lambda: context))
     monkeypatch.setattr(worker.tune, "report", lambda news: order.append(news["failure"]))
-    for mps_too in (True, False):
+    for mps_too in (4, 0):
         worker.train({"number": 0, "params": {}}, fixed={}, root="", threads=1, lent=None, mps=mps_too)  # type: ignore[arg-type]
     assert order == ["mps", "cuda", "enough", "cuda", "enough"]
 
@@ -181,9 +181,15 @@ def test_a_process_says_once_why_it_takes_turns(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pipeline.mps.start", lambda: "no program")
     monkeypatch.setattr(node, "_TOLD", set())
     said = list[str]()
-    node.join_mps(said.append)
-    node.join_mps(said.append)
+    monkeypatch.setenv(mps.PERCENTAGE, "")
+    monkeypatch.delenv(mps.PERCENTAGE)
+    node.join_mps(8, said.append)
+    node.join_mps(8, said.append)
     assert said == ["trials that share a GPU take turns on it: no program"]
+    assert os.environ[mps.PERCENTAGE] == "25"
+    monkeypatch.setenv(mps.PERCENTAGE, "60")  # the user's own
+    node.join_mps(8, said.append)
+    assert os.environ[mps.PERCENTAGE] == "60"
 
 
 @pytest.mark.parametrize("dry", [True, False])
@@ -299,7 +305,7 @@ def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
 def test_two_train_at_the_same_time_by_one_daemon(machine: Machine, lent: node.Lent) -> None:
     free()
     before = len(machine.started)
-    pace = measuring.in_company(asked(), lent, WHOLE, 2, mps=True, eval_sec=0.1)
+    pace = measuring.in_company(asked(), lent, WHOLE, 2, with_mps=True, eval_sec=0.1)
     assert isinstance(pace, Pace), pace
     assert pace.trials == 2
     assert 0 < pace.seconds_per_kimg < 100
@@ -334,7 +340,7 @@ def test_the_first_failure_ends_the_measuring(
     assert str(measuring.measured(asked(), wrong, WHOLE)).startswith(said)
     free()
     begun = time.monotonic()
-    assert str(measuring.in_company(asked(), wrong, WHOLE, 2, mps=False, eval_sec=0.1)).startswith(said)
+    assert str(measuring.in_company(asked(), wrong, WHOLE, 2, with_mps=False, eval_sec=0.1)).startswith(said)
     assert time.monotonic() - begun < PATIENT
     free()
 
@@ -347,7 +353,7 @@ def test_who_is_not_ready_in_time_ends_the_candidate(
 ) -> None:
     free()
     monkeypatch.setattr(measuring, "READY_SEC", -measuring.WINDOW_SEC)
-    found = measuring.in_company(asked(), lent, WHOLE, 2, mps=False, eval_sec=0.0)
+    found = measuring.in_company(asked(), lent, WHOLE, 2, with_mps=False, eval_sec=0.0)
     assert found == "2 of 2 were not ready within 0 s"
     free()
 
@@ -368,7 +374,7 @@ def test_a_gpu_in_use_and_a_process_that_dies_are_told_apart(
     assert measuring.measured(asked(), lent, busy) == (
         "within 1 s no machine was free for a trial, or it took longer"
     )
-    found = measuring.in_company(asked(), lent, busy, 2, mps=False, eval_sec=0.0)
+    found = measuring.in_company(asked(), lent, busy, 2, with_mps=False, eval_sec=0.0)
     assert found == "no GPU with 16 cores was free within 1 s"
 
 

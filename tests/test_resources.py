@@ -196,3 +196,10 @@ def test_reports_are_two_seconds_apart_while_there_are_twelve(
     config = TrialConfig(kimg=kimg, tick_kimg=tick)
     assert resources.tick_of(config, Pace(8, seconds_per_kimg, 0.0)) == expected
     assert resources.tick_of(config, None) == tick
+
+
+@pytest.mark.parametrize(
+    ("gpus", "trials"), [(0.0, 0), (1.0, 0), (0.5, 2), (0.125, 8), (0.3333, 3), (0.4, 2)]
+)
+def test_how_many_share_a_gpu(gpus: float, trials: int) -> None:
+    assert resources.Share(1.0, gpus).per_gpu == trials

@@ -23,7 +23,7 @@ _KNOWN = ("torch.nn.", "pipeline.networks.")
 
 
 class Pass:
-    """Passes of a network under autocast, between two updates of its weights.
+    """Passes of a network under autocast in a step, between two updates of its weights.
 
     network: taken as it is where it is not on a GPU, not under autocast, or has modules of the user's own,
     which may do with their weights what they like.
@@ -34,15 +34,21 @@ class Pass:
         self._names = _names(network) if bfloat16 and _on_gpu(network) else []
         self._weights = dict(network.named_parameters())
         self._cast: dict[str, Tensor] = {}
+        self._at_once = False
+
+    def begin(self, at_once: bool) -> None:
+        """A step begins. at_once: it is recorded: Python's time in it, a fifth more, does not count."""
+        self._at_once = at_once
+        self._cast = {}
 
     def renew(self) -> None:
         """Cast the present weights; to be called after each update, and where gradients begin or end."""
-        if self._names:
+        if self._names and self._at_once:
             cast = _Cast.apply(*(self._weights[name] for name in self._names))
             self._cast = dict(zip(self._names, cast, strict=True))
 
-    def drop(self) -> None:
-        """Forget the casts, and with them what autograd knows of the step."""
+    def end(self) -> None:
+        """The step is over: forget the casts, and with them what autograd knows of it."""
         self._cast = {}
 
     def __call__(self, *args: Any) -> Tensor:

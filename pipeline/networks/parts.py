@@ -112,13 +112,16 @@ class Ema:
         self.halflife_nimg = halflife_kimg * 1000
         self.generator = copy.deepcopy(live).eval().requires_grad_(False)
         self._ours, self._live = _floats(self.generator), _floats(live)
+        self._pieces: tuple[list[Tensor], ...] | None = None
 
     @torch.no_grad()
     def update(self, images: int, shown: int) -> None:
         """Blend in the live weights after `images` more reals, `shown` in all."""
         halflife = min(self.halflife_nimg, shown * self._RAMP)
         keep = 0.5 ** (images / halflife) if halflife > 0 else 0.0
-        ours, live = in_pieces(self._ours, self._live)
+        if self._pieces is None:  # once: they lie where they are as long as the networks do
+            self._pieces = in_pieces(self._ours, self._live)
+        ours, live = self._pieces
         torch._foreach_lerp_(ours, live, 1.0 - keep)
 
 

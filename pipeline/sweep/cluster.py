@@ -77,7 +77,7 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
         lent = node.lend(dataset, evaluator)
         packing = packed(request, look(), lent, sharing)
         share, tick = packing.share, _tick(request, ledger, packing)
-        ledger.gpus_per_trial, mps = share.gpus, share.shares_gpu and sharing.works
+        ledger.gpus_per_trial, mps = share.gpus, share.per_gpu if sharing.works else 0
         with View(paths, live=request.live, say=request.say):
             search(request, ledger, _trainable(request, lent, share, mps, tick), share)
         runs = [] if ledger.interrupted else _finalists(request, ledger, lent, share, mps)
@@ -99,7 +99,7 @@ def _tick(request: Request, ledger: Ledger, packing: Packing) -> int:
     return tick
 
 
-def _trainable(request: Request, lent: Any, share: Share, mps: bool, tick: int) -> Any:
+def _trainable(request: Request, lent: Any, share: Share, mps: int, tick: int) -> Any:
     """One trial as Tune runs it: everything of it but its number and parameters is fixed here."""
     from ray import tune
 
@@ -150,7 +150,7 @@ def search(request: Request, ledger: Ledger, trainable: Any, share: Share) -> No
     ledger.close()
 
 
-def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share, mps: bool) -> list[finals.Run]:
+def _finalists(request: Request, ledger: Ledger, lent: Any, share: Share, mps: int) -> list[finals.Run]:
     """Measure the best trials again, and train them with other seeds where there is time."""
     from pipeline import worker
 

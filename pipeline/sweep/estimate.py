@@ -141,7 +141,7 @@ def rows(
     packing = packed(request, cluster, lent, sharing)
     share, found = packing.share, packing.found
     if found is None:
-        found = measured(request, lent, share, share.shares_gpu and sharing.works)
+        found = measured(request, lent, share, share.per_gpu if sharing.works else 0)
     told = [("resources", f"trials at a time: {share.concurrency}, each {share}; {cluster}")]
     if isinstance(found, str):
         return [*told, ("measured", f"nothing: {found}")]

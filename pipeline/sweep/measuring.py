@@ -27,10 +27,10 @@ _LEAD_SEC = 0.2
 """From the moment the last one is warm until all begin."""
 
 
-def measured(request: Request, lent: Any, share: Share, mps: bool = False) -> Calibration | str:
+def measured(request: Request, lent: Any, share: Share, mps: int = 0) -> Calibration | str:
     """The space's largest trial on a machine of the cluster that holds a share; a text says why it was not.
 
-    mps: it is to share its GPU by `pipeline.mps`.
+    mps: how many trials are to share its GPU by `pipeline.mps`, 0 = none.
     """
     import ray
 
@@ -49,7 +49,7 @@ def measured(request: Request, lent: Any, share: Share, mps: bool = False) -> Ca
 
 
 def in_company(
-    request: Request, lent: Any, share: Share, trials: int, mps: bool, eval_sec: float
+    request: Request, lent: Any, share: Share, trials: int, with_mps: bool, eval_sec: float
 ) -> Pace | str:
     """The pace of the largest trial, so many at a time on one GPU; a text says why there is none.
 
@@ -73,6 +73,7 @@ def in_company(
             scheduling_strategy=here,
             max_retries=0,
         )
+        mps = trials if with_mps else 0
         asked = largest(request.space), lent, max(1, int(share.cpus)), request.code, mps
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
         return _joined([task.remote(*asked, gate, WINDOW_SEC) for _ in range(trials)], limit)
@@ -109,12 +110,12 @@ def _got(work: Any) -> Any:
         return f"the process that measured a trial died: {str(error).strip().splitlines()[-1][:300]}"
 
 
-def _measure(config: TrialConfig, lent: Any, threads: int, code: Path | None, mps: bool) -> Calibration | str:
+def _measure(config: TrialConfig, lent: Any, threads: int, code: Path | None, mps: int) -> Calibration | str:
     """Runs in a worker's process, as a trial would; a text is why the trial failed."""
     from pipeline import networks
 
     if mps:
-        node.join_mps(print)
+        node.join_mps(mps, print)
     networks.use_code(code)
     try:
         dataset, evaluator = node.borrow(lent)
@@ -128,7 +129,7 @@ def _accompany(
     lent: Any,
     threads: int,
     code: Path | None,
-    mps: bool,
+    mps: int,
     gate: Any,
     seconds: float,
 ) -> Stretch | str:
@@ -138,7 +139,7 @@ def _accompany(
     from pipeline import networks
 
     if mps:
-        node.join_mps(print)
+        node.join_mps(mps, print)
     networks.use_code(code)
 
     def ready() -> float:
