@@ -1,0 +1,191 @@
+"""Trials that share a GPU, as tasks of a real Ray whose GPU is only a number; run by `test_packing.py`.
+
+In a process of its own, since a thread that Ray leaves behind may end it. The trials train on cores, and the
+MPS daemon is a script; CUDA has no part in this.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pretended_mps import Machine
+from test_packing import GIB, WHOLE, asked
+
+from pipeline import mps, node
+from pipeline.calibration import Calibration
+from pipeline.data import Dataset
+from pipeline.fid import Evaluator
+from pipeline.resources import Cluster, Pace, Share
+from pipeline.sweep import estimate, measuring
+from pipeline.sweep.sharing import Sharing
+
+PATIENT = 200.0
+"""Seconds for all trials to be ready, where tests share two cores with others."""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A Ray of two cores and the number 1 of GPUs, on a machine with the script."""
+    import ray
+
+    made = Machine(tmp_path_factory.mktemp("machine"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{made.bin}:{os.environ['PATH']}")
+        patch.setenv("TMPDIR", str(made.temporary))
+        patch.setattr(tempfile, "tempdir", str(made.temporary))
+        for name in (mps.PIPE, mps.LOG):
+            patch.setenv(name, "")
+            patch.delenv(name)
+        ray.init(
+            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
+            _temp_dir="/tmp/ray",
+        )  # fmt: skip
+        yield made
+        ray.shutdown()
+        made.end()
+
+
+@pytest.fixture
+def lent(
+    machine: Machine, dataset: Dataset, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> node.Lent:
+    monkeypatch.setattr(measuring, "READY_SEC", PATIENT)
+    return node.lend(dataset, evaluator)
+
+
+def free(seconds: float = 20.0) -> None:
+    """Wait until the GPU is given back."""
+    import ray
+
+    until = time.monotonic() + seconds
+    while ray.available_resources().get("GPU") != 1 or ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < until, ray.available_resources()
+        time.sleep(0.1)
+
+
+def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
+    import ray
+
+    pid = ray.get(node.task(lambda: os.getpid()).options(num_gpus=1).remote())
+    until = time.monotonic() + 15
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_two_train_at_the_same_time_by_one_daemon(machine: Machine, lent: node.Lent) -> None:
+    free()
+    before = len(machine.started)
+    pace = measuring.in_company(asked(), lent, WHOLE, 2, with_mps=True, eval_sec=0.1)
+    assert isinstance(pace, Pace), pace
+    assert pace.trials == 2
+    assert 0 < pace.seconds_per_kimg < 100
+    assert pace.eval_seconds > 0
+    assert len(machine.started) == before + 1
+    free()
+    assert mps.state() == "runs", "it outlives the processes of the trials that started it"
+    assert mps.stop()
+
+
+def test_the_first_failure_ends_the_measuring(
+    machine: Machine, lent: node.Lent, evaluator: Evaluator
+) -> None:
+    """Well before the bound, although the others wait at the gate; and the GPU is free again."""
+    free()
+    wrong = node.lend("no images", evaluator)  # type: ignore[arg-type]
+    said = "the largest trial fails: AttributeError: 'str' object has no attribute"
+    assert str(measuring.measured(asked(), wrong, WHOLE)).startswith(said)
+    free()
+    begun = time.monotonic()
+    assert str(measuring.in_company(asked(), wrong, WHOLE, 2, with_mps=False, eval_sec=0.1)).startswith(said)
+    assert time.monotonic() - begun < PATIENT
+    free()
+
+
+def test_who_is_not_ready_in_time_ends_the_candidate(
+    machine: Machine, lent: node.Lent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free()
+    monkeypatch.setattr(measuring, "READY_SEC", -measuring.WINDOW_SEC)
+    found = measuring.in_company(asked(), lent, WHOLE, 2, with_mps=False, eval_sec=0.0)
+    assert found == "2 of 2 were not ready within 0 s"
+    free()
+
+
+def test_a_gpu_in_use_and_a_process_that_dies_are_told_apart(
+    machine: Machine, lent: node.Lent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free()
+    dies = SimpleNamespace(dataset=Death(), evaluator=None)
+    assert "the process that measured a trial died" in str(measuring.measured(asked(), dies, WHOLE))
+    free()
+    monkeypatch.setattr(measuring, "GPU_WAIT_SEC", 1.0)
+    monkeypatch.setattr(measuring, "PLACE_SEC", 1.0)
+    busy = Share(cpus=8.0, gpus=1.0)
+    assert measuring.measured(asked(), lent, busy) == (
+        "within 1 s no machine was free for a trial, or it took longer"
+    )
+    found = measuring.in_company(asked(), lent, busy, 2, with_mps=False, eval_sec=0.0)
+    assert found == "no GPU with 16 cores was free within 1 s"
+
+
+class Death:
+    """Ends the process that asks for its name."""
+
+    def hex(self) -> str:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_daemons_live_as_long_as_the_sweep(machine: Machine, address: str) -> None:
+    """Of this machine directly, of a cluster by a task on every node with a GPU."""
+    before = len(machine.started)
+    with Sharing(address) as sharing:
+        assert sharing.begin() == ""
+        assert sharing.works
+        assert mps.state() == "runs"
+    assert len(machine.started) == before + 1
+    assert mps.state() == "found"
+
+
+def test_what_a_node_lacks_is_told(machine: Machine) -> None:
+    program = machine.bin / "nvidia-cuda-mps-control"
+    away: Callable[[Any], Any] = program.rename
+    away(machine.bin / "away")
+    try:
+        with Sharing("auto") as sharing:
+            assert sharing.begin() == "nvidia-cuda-mps-control is not on this machine"
+            assert not sharing.works
+    finally:
+        (machine.bin / "away").rename(program)
+
+
+def test_auto_decides_by_what_trains(
+    machine: Machine, lent: node.Lent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole decision; only the GPU's memory is made up."""
+    free()
+    real = estimate.measured
+
+    def on_gpu(*given: Any) -> Any:
+        found = real(*given)
+        return Calibration(found.seconds_per_kimg, found.eval_seconds, GIB, "pretended", 80 * GIB)
+
+    monkeypatch.setattr(estimate, "measured", on_gpu)
+    said = list[str]()
+    with Sharing("auto") as sharing:
+        packing = estimate.packed(asked(said), Cluster([{"CPU": 2.0, "GPU": 1.0}]), lent, sharing)
+    assert said[:2] == [
+        "packing: measuring the largest trial alone on a GPU",
+        "packing: measuring 2 at a time on one GPU",
+    ]
+    assert "times the trials per hour of one" in said[2]
+    assert packing.pace is not None
+    assert packing.share.gpus == 1 / packing.pace.trials
