@@ -21,6 +21,7 @@ from pipeline.data import Dataset
 from pipeline.feed import place
 from pipeline.fid import Evaluator
 from pipeline.graphs import WARM_UP
+from pipeline.overlap import beside, copied
 from pipeline.process import is_out_of_memory, prepare_process, release_memory
 from pipeline.resources import Pace
 from pipeline.sampling import sampler
@@ -105,7 +106,7 @@ def calibrate(
     steps' graphs takes for a moment is not in it.
     """
     on = torch.device(device)
-    prepare_process(threads, on)
+    prepare_process(threads, on, config.float_pixels(dataset.size))
     least = min(LEAST_SEC, seconds) if on.type == "cuda" else 0.0
     trainer = clock = None
     try:
@@ -113,8 +114,8 @@ def calibrate(
         clock = _Clock(trainer, _steps(config), least, seconds)
         trainer.advance(10**9, clock)
         if on.type == "cuda":  # the first one loads kernels, too
-            _fid_seconds(trainer, dataset, evaluator)
-        evaluated = _fid_seconds(trainer, dataset, evaluator)
+            _look_seconds(trainer, dataset, evaluator)
+        evaluated = _look_seconds(trainer, dataset, evaluator)
         if on.type != "cuda":
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             return Calibration(clock.seconds_per_kimg, evaluated, memory, "cpu")
@@ -148,19 +149,19 @@ def accompany(
     gate: called once this trial is warm; waits for the others, and gives the moment (as of `time.time`).
     """
     on = torch.device(device)
-    prepare_process(threads, on)
+    prepare_process(threads, on, config.float_pixels(dataset.size))
     trainer = None
     try:
         trainer = _trainer(config, dataset, on)
         trainer.advance(10**9, _Clock(trainer, 1, 0.0, 0.0))
-        _fid_seconds(trainer, dataset, evaluator)
+        _look_seconds(trainer, dataset, evaluator)
         begin = gate()
         time.sleep(max(0.0, begin - time.time()))
         begun, seen = time.perf_counter(), trainer.nimg
         trainer.advance(10**9, lambda: time.time() >= begin + seconds)
         _wait(on)
         trained, images = time.perf_counter() - begun, trainer.nimg - seen
-        return Stretch(images, trained, _fid_seconds(trainer, dataset, evaluator))
+        return Stretch(images, trained, _look_seconds(trainer, dataset, evaluator))
     finally:
         del trainer
         release_memory(on)
@@ -194,9 +195,15 @@ def _trainer(config: TrialConfig, dataset: Dataset, on: torch.device) -> Trainer
     return Trainer(config, place(dataset.train, on), labels, len(dataset.classes), on)
 
 
-def _fid_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator) -> float:
-    begun = time.perf_counter()
-    evaluator.score(sampler(trainer.ema.generator, dataset))
+def _look_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator) -> float:
+    """Seconds of a tick's reading and fid, with the copies and on the stream that a trial has them on."""
+    begun, on = time.perf_counter(), trainer.device
+    known = dataset.held_labels if trainer.labels is not None else None
+    labels = None if known is None else torch.from_numpy(known).to(on)
+    trainer.read_balance(torch.from_numpy(dataset.held).to(on), labels)
+    kept = copied(trainer.state_dict()) if trainer.records_steps else None
+    beside(lambda: evaluator.score(sampler(trainer.ema.generator, dataset)), on).result()
+    del kept
     return time.perf_counter() - begun
 
 

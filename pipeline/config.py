@@ -132,6 +132,10 @@ class TrialConfig(_Checked):
         turn = -(-self.batch_size * self.n_critic // 1000)  # kimg until G has played: no tick is shorter
         object.__setattr__(self, "tick_kimg", min(max(self.tick_kimg, turn), self.kimg))
 
+    def float_pixels(self, size: int) -> int:
+        """Pixels of all reals of `size` px that D is shown in float32; 0 where it is bfloat16."""
+        return self.kimg * 1000 * size**2 if self.precision == "float32" else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(_Checked):

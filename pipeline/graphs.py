@@ -139,6 +139,7 @@ class Replays:
         why = self._attempt(recorded, strict)
         if why:
             self._go_back(before, why)
+            del before  # its memory is needed now
             plain()
 
     def _record(self, kind: Hashable, recorded: Step, plain: Step) -> None:
@@ -148,6 +149,7 @@ class Replays:
         why = self._attempt(plain, strict=False)
         if why:
             self._go_back(before, why)
+            del before
             plain()
             return
         after, replay = self._snapshot(), None

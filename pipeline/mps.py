@@ -133,8 +133,9 @@ def _launch(program: str, own: Path) -> None:
     Raises:
         OSError, subprocess.SubprocessError: it does not.
     """
-    # Ray shows a worker its own GPU alone; the daemon serves all of the machine's.
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    # Ray shows a worker its own GPU alone, and its share binds it alone; the daemon serves all.
+    binding = ("CUDA_VISIBLE_DEVICES", PERCENTAGE)
+    environment = {name: value for name, value in os.environ.items() if name not in binding}
     environment |= {PIPE: str(own), LOG: str(own)}
     said = own / "start.log"
     with said.open("w") as log:  # no pipe: the daemon would hold it open

@@ -3,8 +3,8 @@
 Owns: the thread, the stream, their order against training, copies of what training would change meanwhile.
 Refuses: knowing what the work is.
 
-Training by CUDA graphs leaves Python and most of a GPU idle, so a tick can be measured and saved while the
-next one trains. The work holds `process.exclusive`: a step that is not replayed waits for it.
+Training by CUDA graphs leaves Python idle, and most of a GPU's processors, so a tick can be measured and
+saved while the next one trains. The work holds `process.exclusive`: a step that is not replayed waits for it.
 """
 
 from __future__ import annotations

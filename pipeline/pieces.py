@@ -2,7 +2,7 @@
 
 Those kernels (`torch._foreach_*`, fused Adam) give each block of threads 65,536 numbers, which it walks
 through: a few blocks, and 5 to 20 microseconds, for the weights of a small network. In pieces each block has
-less to do. Who computes a number changes, not how: results are the same to the bit.
+less to do. What is computed number by number is the same to the bit; a norm is, to rounding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_ONE_LAUNCH = {1: 110, 2: 64, 3: 48, 4: 36}
+_ONE_LAUNCH = {1: 110, 2: 64, 4: 36}
 """Tensors that one launch takes, by the number of lists (torch's MultiTensorApply.cuh)."""
 _OF_A_BLOCK = 65_536
 _SHORTEST = 4_096

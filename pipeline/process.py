@@ -18,14 +18,12 @@ import torch
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 _GIB = 2**30
+_MANY_PIXELS = 1e9
+"""Of all images that a float32 trial shows: 1,000 kimg of 32 px, 16 seconds of training on an H200."""
 
 exclusive = threading.RLock()
 """Held by whatever needs the flags of the whole process to itself: precision while a fid is measured, the
 debug mode for waits while a CUDA graph is recorded. A replay depends on no flag and needs no lock."""
-
-
-_MANY_PIXELS = 1e9
-"""Of all images that a float32 trial shows: a quarter of a minute's training on an H200."""
 
 
 def prepare_process(threads: int, device: str | torch.device = "cpu", float_pixels: float = 0.0) -> None:
@@ -34,7 +32,7 @@ def prepare_process(threads: int, device: str | torch.device = "cpu", float_pixe
     cuDNN tries out its algorithms (`torch.backends.cudnn.benchmark`) for long float32 trials on a GPU only:
     it does so for each trial anew, whose shapes are its own. On an H200 the first replay came 1.4 s later,
     and training was a fifth faster in float32, 2 % (32 px) to 9 % (64 px) in bfloat16 (docs/gpu_check.md).
-    What it chooses differs from process to process, and with it the last bits of a trial.
+    What it chooses may differ from process to process, and with it the last bits of a trial.
 
     float_pixels: of all images that will be shown in float32, 0 = unknown or none.
     """
@@ -59,8 +57,9 @@ def release_memory(device: torch.device) -> None:
 _OUT_OF_MEMORY = (
     "out of memory",  # cudaErrorMemoryAllocation, by whichever library met it
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # a handle that found no memory
     "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",  # likewise, more often than not
 )
 
 

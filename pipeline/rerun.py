@@ -129,7 +129,10 @@ def config_of(paths: SweepPaths, stored: dict[str, Any], number: int) -> TrialCo
         raise SweepError("TRIAL is the number of a trial", seen=number, fix=f"this sweep has {known}")
     space = spaces.from_tables(stored["space"], "sweep.toml")
     seed = seed_of(stored["sweep"]["seed"], number)
-    return TrialConfig.from_dict({**space.fixed, **params[number], "seed": seed})
+    config = TrialConfig.from_dict({**space.fixed, **params[number], "seed": seed})
+    records = read_records(paths.trial(number))
+    # The sweep may have raised the interval between reports, at each of which the generators are seeded anew.
+    return replace(config, tick_kimg=records[0].kimg) if records else config
 
 
 def lengthened(config: TrialConfig, kimg: int) -> TrialConfig:

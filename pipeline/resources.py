@@ -104,16 +104,15 @@ def choose(paces: Sequence[Pace], config: TrialConfig) -> Pace:
     return best
 
 
-def tick_of(config: TrialConfig, pace: Pace | None) -> int:
-    """After how many kimg trials at this pace report: as the space says, or less often.
+def tick_of(tick: int, kimg: int, pace: Pace | None) -> int:
+    """After how many kimg trials of `kimg` at this pace report: as the space says, or less often.
 
-    A multiple of the space's `tick_kimg` that takes `TICK_SEC` of training, while `LOOKS` reports remain.
+    A multiple of the space's `tick` that takes `TICK_SEC` of training, while `LOOKS` reports remain.
     """
-    tick = config.tick_kimg
     if pace is None:
         return tick
     times = math.ceil(TICK_SEC / max(tick * pace.seconds_per_kimg, 1e-9))
-    return tick * max(1, min(times, config.kimg // (LOOKS * tick)))
+    return tick * max(1, min(times, kimg // (LOOKS * tick)))
 
 
 def check_gpus(gpus: float, fix: str = "") -> None:
@@ -241,18 +240,15 @@ def _describe(node: Node) -> str:
     return ", ".join([" ".join([text, *kinds]), *custom])
 
 
-def trials_per_gpu(
-    peak_bytes: int, gpu_bytes: int, cores_per_gpu: float, cpus: float, most: int = MOST_PER_GPU
-) -> int:
+def trials_per_gpu(peak_bytes: int, gpu_bytes: int, cores_per_gpu: float, cpus: float) -> int:
     """How many trials one GPU holds, by what the largest configuration of the space was measured to take.
 
     peak_bytes: torch's highest count in one trial, images and evaluator included. gpu_bytes: the GPU's.
-    cores_per_gpu: of its node; cpus: of one trial: one without a core of its own only waits. most: an upper
-    bound. At least 1.
+    cores_per_gpu: of its node; cpus: of one trial: one without a core of its own only waits. At least 1.
     """
     by_memory = int(gpu_bytes * RESERVE // max(peak_bytes + CONTEXT_BYTES, 1))
     by_cores = int(cores_per_gpu / max(cpus, 1e-9) + 1e-9)
-    return max(1, min(by_memory, by_cores, most))
+    return max(1, min(by_memory, by_cores, MOST_PER_GPU))
 
 
 def wanted_per_gpu(plan: SweepConfig, cluster: Cluster) -> int:

@@ -126,8 +126,8 @@ class Trainer:
         self._midway = self.nimg < until_kimg * 1000
 
     @property
-    def replays(self) -> bool:
-        """Whether steps are replayed, or will be after their first few turns."""
+    def records_steps(self) -> bool:
+        """Whether steps are replayed after the first few of their kind."""
         return self._recorded is not None and not self._recorded.replays.given_up
 
     def _play(self, turn: Turn, rates: Rates, real: Tensor, labels: Tensor | None) -> None:

@@ -11,14 +11,14 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.balance import Reading, verdict
+from pipeline.balance import verdict
 from pipeline.checkpoint import TrialFolder
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
@@ -28,41 +28,12 @@ from pipeline.fid import Evaluator
 from pipeline.networks import Generator
 from pipeline.overlap import beside, copied
 from pipeline.process import is_out_of_memory, prepare_process, release_memory
-from pipeline.records import TrialRecord, objective_of
+from pipeline.records import TrialRecord
 from pipeline.sampling import grid, sampler
+from pipeline.tick import Progress, Tick, record_of
 from pipeline.trainer import Trainer
 
 _PIECES = 2  # of a batch, where memory is short
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """What a trial remembers besides its networks."""
-
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    best_fid: float | None = None
-    best_kimg: int | None = None
-    tick_seconds: float = 0.0  # of a tick that was interrupted
-
-
-@dataclass(frozen=True)
-class _Tick:
-    """A tick that was trained, as it is measured and saved. seen: reals shown to D in it.
-
-    generator, state: the average of G and the trainer's state at its end. train_seconds: of it alone;
-    read_seconds: of the reading.
-    """
-
-    kimg: int
-    word: str
-    reading: Reading
-    means: dict[str, float]
-    seen: int
-    train_seconds: float
-    read_seconds: float
-    generator: Generator
-    state: dict[str, Any]
 
 
 def run(
@@ -91,13 +62,14 @@ def run(
         TrialError: the device's memory is too small even for parts of a batch.
     """
     on = torch.device(device)
-    in_float32 = config.kimg * 1000 * dataset.size**2 if config.precision == "float32" else 0
-    prepare_process(threads, on, in_float32)
-    trial = _Trial(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
+    prepare_process(threads, on, config.float_pixels(dataset.size))
+    trial = None
     try:
+        trial = _Trial(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
         yield from trial.records()
     finally:
-        trial.close()
+        if trial is not None:
+            trial.close()
         del trial
         release_memory(on)
 
@@ -123,9 +95,9 @@ class _Trial:
         self.held_labels = _on(dataset.held_labels, self.trainer.device)
         self.seconds = 0.0  # of the present tick's training
         self._begun = 0  # nimg at its beginning
-        self._stopped = False
+        self._stopped, self._fits = False, True
         self._copy: Generator | None = None  # of the average, for what is measured beside training
-        self._measuring: tuple[_Tick, Future[tuple[TrialRecord, _Progress]]] | None = None
+        self._measuring: tuple[Tick, Future[tuple[TrialRecord, Progress]]] | None = None
 
     def records(self) -> Iterator[TrialRecord]:
         """Train, measure, yield; the record of a tick that is measured beside the next comes within that."""
@@ -158,18 +130,18 @@ class _Trial:
         self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
         while True:
             started = time.perf_counter()
-            fits = self._advance(kimg)
+            self._fits = self._advance(kimg)
             self.seconds += time.perf_counter() - started
             self._stopped = self.should_stop()
             if self._stopped:
                 return
-            whole = fits and self.trainer.nimg >= kimg * 1000
-            if self._measuring is not None and (self._measured() or whole or not fits):
+            whole = self._fits and self.trainer.nimg >= kimg * 1000
+            if self._measuring is not None and (self._measured() or whole or not self._fits):
                 yield self._wait()
             if whole:
                 return
-            if not fits:
-                self._restart(f"each batch in {_PIECES} parts")
+            if not self._fits:
+                self._restart()
 
     def _advance(self, kimg: int) -> bool:
         """Train until a record waits to be given; False where memory was too small for whole batches."""
@@ -178,21 +150,22 @@ class _Trial:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            if self.trainer.pieces > 1:
-                raise TrialError(_too_large(self.trainer)) from error
             return False
         return True
 
-    def _restart(self, how: str) -> None:
-        """From the last tick on, with less memory."""
-        self.say(f"trial {self.number}: out of memory; from its last tick on, {how}")
+    def _restart(self) -> None:
+        """From the last tick on, with less memory; TrialError where that was tried."""
+        if self.trainer.pieces > 1:
+            raise TrialError(_too_large(self.trainer))
+        again = f"from its last tick on, each batch in {_PIECES} parts"
+        self.say(f"trial {self.number}: out of memory; {again}")
         del self.trainer  # its memory is needed
         self.trainer, self.progress, self.last = _begin(
             self.config, self.dataset, self.files, self.device, self.say, _PIECES
         )
         self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
 
-    def _end(self, kimg: int) -> _Tick:
+    def _end(self, kimg: int) -> Tick:
         """Read a tick that was trained, and answer it; nothing of it is measured or saved yet."""
         trainer, started = self.trainer, time.perf_counter()
         means = {**trainer.tally.read(), **trainer.settings()}  # waits for the device
@@ -203,34 +176,41 @@ class _Trial:
         word = verdict(reading, list(means.values()))
         seen = (kimg - (0 if self.last is None else self.last.kimg)) * 1000
         generator, state = trainer.ema.generator, trainer.state_dict()
-        if trainer.replays and word != "diverged" and kimg < self.config.kimg:
-            generator, state = self._copied(generator), copied(state)
-        read_seconds = time.perf_counter() - trained
-        return _Tick(kimg, word, reading, means, seen, self.seconds, read_seconds, generator, state)
+        if trainer.records_steps and word != "diverged" and kimg < self.config.kimg:
+            generator, state = self._copied(generator, state)
+        tick = (self.seconds, time.perf_counter() - trained)
+        self.progress = replace(self.progress, tick_seconds=0.0)  # it has them
+        return Tick(kimg, word, reading, means, seen, *tick, generator, state)
 
-    def _copied(self, generator: Generator) -> Generator:
-        if self._copy is None:
-            self._copy = copy.deepcopy(generator)
-        self._copy.load_state_dict(generator.state_dict())
-        return self._copy
+    def _copied(self, generator: Generator, state: dict[str, Any]) -> tuple[Generator, dict[str, Any]]:
+        """What training leaves as it is; the originals where there is no memory for that."""
+        try:
+            if self._copy is None:
+                self._copy = copy.deepcopy(generator)
+            self._copy.load_state_dict(generator.state_dict())
+            return self._copy, copied(state)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return generator, state
 
-    def _measure(self, tick: _Tick) -> tuple[TrialRecord, _Progress]:
+    def _measure(self, tick: Tick) -> tuple[TrialRecord, Progress]:
         """The tick's record, with all that belongs to it on disk."""
         started, progress = time.perf_counter(), self.progress
         sample = sampler(tick.generator, self.dataset)
         fid = None if tick.word == "diverged" else self.evaluator.score(sample)
         improved = fid is not None and (progress.best_fid is None or fid < progress.best_fid)
-        progress = _Progress(
+        progress = Progress(
             train_seconds=progress.train_seconds + tick.train_seconds,
             eval_seconds=progress.eval_seconds + tick.read_seconds + time.perf_counter() - started,
             best_fid=fid if improved else progress.best_fid,
             best_kimg=tick.kimg if improved else progress.best_kimg,
         )
-        record = _record(self.number, tick, fid, progress)
+        record = record_of(self.number, tick, fid, progress)
         self._store(tick, record, progress, improved)
         return record, progress
 
-    def _store(self, tick: _Tick, record: TrialRecord, progress: _Progress, improved: bool) -> None:
+    def _store(self, tick: Tick, record: TrialRecord, progress: Progress, improved: bool) -> None:
         """Best generator first, then the checkpoint that knows of it, then the record that tells of both."""
         shape = vars(self.trainer.shape)
         if improved:
@@ -245,7 +225,7 @@ class _Trial:
 
     def _keep_midway(self) -> None:
         """A checkpoint within a tick, beside the one of its beginning."""
-        if self.trainer.nimg <= self._begun:
+        if self.trainer.nimg <= self._begun or not self._fits:
             return
         so_far = replace(self.progress, tick_seconds=self.seconds)
         record = None if self.last is None else self.last.to_dict()
@@ -270,12 +250,13 @@ class _Trial:
             if not is_out_of_memory(error):
                 raise
             found = None
-        if found is None:  # alone, and without the memory of recorded steps
+        if found is None:  # alone, without the memory of recorded steps and of the attempt
+            del future
             self.trainer.release()
             found = self._measure(tick)
         return self._take(found)
 
-    def _take(self, found: tuple[TrialRecord, _Progress]) -> TrialRecord:
+    def _take(self, found: tuple[TrialRecord, Progress]) -> TrialRecord:
         self.last, self.progress = found
         return self.last
 
@@ -302,7 +283,7 @@ def _begin(
     device: torch.device,
     say: Callable[[str], None],
     pieces: int = 1,
-) -> tuple[Trainer, _Progress, TrialRecord | None]:
+) -> tuple[Trainer, Progress, TrialRecord | None]:
     release_memory(device)  # what an earlier trial of this process left
     images = place(dataset.train, device)
     labels = _on(dataset.train_labels, device) if config.conditional else None
@@ -311,33 +292,16 @@ def _begin(
     state = files.restore()
     if state is None:
         files.rewrite([])
-        return trainer, _Progress(), None
+        return trainer, Progress(), None
     trainer.load_state_dict(state["trainer"])
     trainer.pieces = max(pieces, trainer.pieces)
-    progress = _Progress(**state["progress"])
+    progress = Progress(**state["progress"])
     if state["record"] is None:  # interrupted before its first record
         files.rewrite([])
         return trainer, progress, None
     last = TrialRecord.from_dict(state["record"])
     files.rewrite([*(r for r in files.records() if r.kimg < last.kimg), last])
     return trainer, progress, last
-
-
-def _record(number: int, tick: _Tick, fid: float | None, progress: _Progress) -> TrialRecord:
-    return TrialRecord(
-        trial=number,
-        kimg=tick.kimg,
-        verdict=tick.word,
-        objective=objective_of(progress.best_fid),
-        fid=fid,
-        best_fid=progress.best_fid,
-        best_kimg=progress.best_kimg,
-        images_per_sec=tick.seen / max(tick.train_seconds, 1e-9),
-        train_seconds=progress.train_seconds,
-        eval_seconds=progress.eval_seconds,
-        **vars(tick.reading),
-        **tick.means,
-    )
 
 
 def _ticks(config: TrialConfig, after: int) -> range | list[int]:

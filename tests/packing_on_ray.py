@@ -155,6 +155,13 @@ def test_daemons_live_as_long_as_the_sweep(machine: Machine, address: str) -> No
     assert mps.state() == "found"
 
 
+def test_machines_that_are_added_later_try_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.nodes", list)
+    with Sharing("auto") as sharing:
+        assert sharing.begin() == ""
+        assert sharing.works
+
+
 def test_what_a_node_lacks_is_told(machine: Machine) -> None:
     program = machine.bin / "nvidia-cuda-mps-control"
     away: Callable[[Any], Any] = program.rename

@@ -11,7 +11,8 @@ from pipeline import mps
 
 # As NVIDIA's: -d leaves a daemon behind, other commands come by stdin, and fail where there is no daemon.
 PROGRAM = """#!/bin/sh
-echo "$1 visible=${CUDA_VISIBLE_DEVICES-unset} log=$CUDA_MPS_LOG_DIRECTORY" >> "$(dirname "$0")/called"
+visible=${CUDA_VISIBLE_DEVICES-unset} percent=${CUDA_MPS_ACTIVE_THREAD_PERCENTAGE-unset}
+echo "$1 visible=$visible percent=$percent log=$CUDA_MPS_LOG_DIRECTORY" >> "$(dirname "$0")/called"
 pipe=$CUDA_MPS_PIPE_DIRECTORY
 if [ "$1" = -d ]; then
     [ -e "$(dirname "$0")/broken" ] && { echo "no device"; echo "more"; exit 1; }

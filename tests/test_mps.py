@@ -32,8 +32,9 @@ def test_a_daemon_starts_once_and_this_process_knows_it(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv(mps.PERCENTAGE, "25")  # this process' share is no bound for all
     assert (mps.state(), mps.start(), mps.start(), mps.state()) == ("found", "", "", "runs")
-    assert machine.started == [f"-d visible=unset log={machine.own}"]
+    assert machine.started == [f"-d visible=unset percent=unset log={machine.own}"]
     assert os.environ[mps.PIPE] == os.environ[mps.LOG] == str(machine.own)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
     assert machine.own.stat().st_mode & 0o777 == 0o700

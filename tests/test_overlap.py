@@ -6,7 +6,10 @@ The stand-in for `overlap.beside` is a real thread; steps of a CPU count as repl
 from __future__ import annotations
 
 import dataclasses
+import gc
+import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,7 @@ from pipeline import overlap, trial
 from pipeline.checkpoint import TrialFolder, load_best
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
+from pipeline.errors import TrialError
 from pipeline.fid import Evaluator
 from pipeline.records import TrialRecord
 from pipeline.trainer import Trainer
@@ -60,7 +64,7 @@ class Beside:
 def besides(monkeypatch: pytest.MonkeyPatch) -> Iterator[Beside]:
     stand = Beside()
     monkeypatch.setattr(trial, "beside", stand)
-    monkeypatch.setattr(Trainer, "replays", property(lambda self: True))
+    monkeypatch.setattr(Trainer, "records_steps", property(lambda self: True))
     yield stand
     stand.pool.shutdown()
 
@@ -86,7 +90,7 @@ def test_records_and_checkpoints_are_those_of_one_after_the_other(
     plain = list(start("plain"))
     stand = Beside()
     monkeypatch.setattr(trial, "beside", stand)
-    monkeypatch.setattr(Trainer, "replays", property(lambda self: True))
+    monkeypatch.setattr(Trainer, "records_steps", property(lambda self: True))
     records = []
     for record in start("beside"):
         records.append(record)
@@ -174,6 +178,106 @@ def test_memory_that_ends_beside_training_is_looked_for_alone(
     assert timeless(list(start("0"))) == plain
     assert failed == [1]
     assert dropped == [1]
+
+
+def test_an_interrupted_tick_s_seconds_count_once(
+    start: Start, besides: Beside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while it is measured beside the next one."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 20
+
+    assert list(start("0", should_stop=stop)) == []
+    begin = trial._begin
+
+    def long_ago(*given: Any, **named: Any) -> Any:
+        trainer, progress, last = begin(*given, **named)
+        return trainer, dataclasses.replace(progress, tick_seconds=100.0), last
+
+    monkeypatch.setattr(trial, "_begin", long_ago)
+    records = list(start("0"))
+    spent = [b.train_seconds - a.train_seconds for a, b in itertools.pairwise(records)]
+    assert 100 < records[0].train_seconds < 150
+    assert max(spent) < 50
+
+
+class Full:
+    """A trainer's advance that finds no memory after so many steps, each time from the `first` call on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+        real = Trainer._play
+        self.left = steps
+
+        def play(trainer: Trainer, *given: Any) -> None:
+            real(trainer, *given)
+            self.left -= 1
+            if self.left < 0:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(Trainer, "_play", play)
+
+
+def test_a_trial_that_ends_for_lack_of_memory_gives_its_last_record_first(
+    start: Start, besides: Beside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Full(monkeypatch, 40)
+    records: list[int] = []
+    course = (record.kimg for record in start("0", batch_size=32))
+    with pytest.raises(TrialError, match="fits its device"):
+        records.extend(course)
+    assert records == [r.kimg for r in TrialFolder(tmp_path / "0").records()] == [1]
+
+
+def test_a_stop_in_the_moment_of_lacking_memory_keeps_no_half_step(
+    start: Start, besides: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(start("whole"))
+    with monkeypatch.context() as patch:
+        full = Full(patch, 50)
+        first = list(start("0", should_stop=lambda: full.left < 0))
+    rest = list(start("0"))
+    known = {record.kimg: record for record in (*first, *rest)}
+    assert timeless(list(known.values())) == timeless(whole)
+
+
+def test_memory_of_the_failed_attempt_is_free_when_it_is_tried_again(
+    start: Start, besides: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, seen, alive = Evaluator.score, [], []
+
+    def full(self: Evaluator, sample: Any) -> Any:
+        if not seen:
+            working = torch.zeros(1000)  # what a fid takes
+            seen.append(weakref.ref(working))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, sample)
+
+    def release(self: Trainer) -> None:
+        gc.collect()
+        alive.append(seen[0]() is not None)
+
+    monkeypatch.setattr(Evaluator, "score", full)
+    monkeypatch.setattr(Trainer, "release", release)
+    assert len(list(start("0"))) == 5
+    assert alive == [False]
+
+
+def test_without_memory_for_copies_a_tick_is_measured_at_once(
+    start: Start, besides: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = timeless(list(start("plain")))
+    begun = besides.begun
+
+    def full(tree: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trial, "copied", full)
+    assert timeless(list(start("0"))) == plain
+    assert besides.begun == begun
 
 
 def test_a_cpu_works_at_once() -> None:

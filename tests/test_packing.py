@@ -13,14 +13,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 
 from pipeline import cli, mps, node, spaces, worker
 from pipeline.calibration import Calibration
-from pipeline.config import SweepConfig
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, GansweepError
 from pipeline.resources import Cluster, Pace, Share
+from pipeline.search import Ledger
 from pipeline.sweep import Request, estimate, measuring
+from pipeline.sweep.cluster import reports
 from pipeline.sweep.sharing import Sharing
 
 GIB = 2**30
@@ -236,6 +239,57 @@ def test_every_way_to_ask_for_a_second_gpu_ends_in_a_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+# How often trials report.
+
+
+SECONDS = """
+[fixed]
+kimg = 240
+tick_kimg = 10
+[search]
+batch_size = { choice = [64, 2048] }
+n_critic = { choice = [1, 5] }
+"""
+
+
+def ledger_of(study: optuna.Study, tmp_path: Path) -> Ledger:
+    config = SweepConfig(name="x")
+    return Ledger(study, spaces.parse(SECONDS), config, SweepPaths(tmp_path), (), 0.0, print)
+
+
+def said_by(ledger: Ledger, pace: Pace | None) -> tuple[dict[str, int], list[str]]:
+    said = list[str]()
+    request = Request(ledger.space, SweepConfig(name="x"), Path("/none"), None, say=said.append)
+    return reports(request, ledger, pace), said
+
+
+FAST, SLOW = Pace(8, 0.01, 0.1), Pace(1, 10.0, 1.0)
+
+
+def test_the_interval_between_reports_is_found_once(tmp_path: Path) -> None:
+    ledger = ledger_of(optuna.create_study(), tmp_path)
+    found, said = said_by(ledger, FAST)
+    assert found == {"tick_kimg": 20}
+    assert len(said) == 1
+    assert said[0].startswith("trials report every 20 kimg: 10 would take less than 2 s")
+    for pace in (SLOW, None, FAST):  # a resume on another machine, by another share
+        assert said_by(ledger, pace)[0] == found
+
+
+@pytest.mark.parametrize("pace", [SLOW, None])
+def test_a_sweep_that_began_with_the_space_s_interval_keeps_it(tmp_path: Path, pace: Pace | None) -> None:
+    """And nothing is said or given where it is the space's, which is that of each trial's own turns."""
+    ledger = ledger_of(optuna.create_study(), tmp_path)
+    assert said_by(ledger, pace) == ({}, [])
+    assert said_by(ledger, FAST) == ({}, [])
+
+
+def test_a_sweep_begun_before_intervals_were_kept_goes_on_as_it_is(tmp_path: Path) -> None:
+    ledger = ledger_of(optuna.create_study(), tmp_path)
+    ledger.entries[0] = SimpleNamespace()  # type: ignore[assignment]
+    assert said_by(ledger, FAST) == ({}, [])
+
+
 # With Ray.
 
 
@@ -257,4 +311,4 @@ def test_on_a_real_ray() -> None:
         [*command, "-o", "timeout=300"], cwd=here.parent, capture_output=True, text=True, timeout=390
     )
     last = done.stdout.strip().splitlines()[-1]
-    assert re.match(r"9 passed\b", last), done.stdout[-5000:] + done.stderr[-2000:]
+    assert re.match(r"10 passed\b", last), done.stdout[-5000:] + done.stderr[-2000:]

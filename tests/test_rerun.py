@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,23 @@ def test_a_trial_repeats_its_records(sweep: SweepPaths) -> None:
     assert read_records(sweep.trial(5)) == before
     (run,) = again(sweep)  # once more, from the start
     assert run.agreed == 3
+
+
+def test_a_trial_repeats_its_records_where_the_sweep_had_raised_its_ticks(
+    sweep: SweepPaths, tmp_path: Path
+) -> None:
+    """At each of which the generators are seeded anew."""
+    sweep = SweepPaths(Path(shutil.copytree(sweep.root, tmp_path / "s")))
+    shutil.rmtree(sweep.trial(5))
+    shutil.rmtree(sweep.root / "reruns", ignore_errors=True)
+    dataset = data.load("digits")
+    evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+    raised = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "tick_kimg": 2, "seed": seed_of(3, 5)})
+    running = trial.run(raised, dataset, evaluator, sweep.trial(5), number=5)
+    assert [next(running).kimg for _ in range(2)] == [2, min(4, raised.kimg)]
+    running.close()
+    (run,) = again(sweep)
+    assert (run.compared, run.agreed) == (2, 2)
 
 
 def test_a_trial_is_extended_and_trained_with_other_seeds(sweep: SweepPaths) -> None:

@@ -125,11 +125,6 @@ def test_trials_per_gpu_follow_measured_bytes(peak: int, gpu: int, cores: float,
         assert trials * (peak + resources.CONTEXT_BYTES) <= gpu * resources.RESERVE
 
 
-def test_without_mps_few_share_a_gpu() -> None:
-    assert resources.trials_per_gpu(GIB, 80 * GIB, 32, 1.0, resources.MOST_IN_TURNS) == 2
-    assert resources.trials_per_gpu(60 * GIB, 80 * GIB, 32, 1.0, resources.MOST_IN_TURNS) == 1
-
-
 def test_no_more_are_packed_than_there_are_trials() -> None:
     gpus = Cluster([{"CPU": 16.0, "GPU": 2.0}])
     assert resources.wanted_per_gpu(SweepConfig(trials=100), gpus) == 50
@@ -193,9 +188,8 @@ def test_a_slow_fid_may_decide() -> None:
 def test_reports_are_two_seconds_apart_while_there_are_twelve(
     kimg: int, tick: int, seconds_per_kimg: float, expected: int
 ) -> None:
-    config = TrialConfig(kimg=kimg, tick_kimg=tick)
-    assert resources.tick_of(config, Pace(8, seconds_per_kimg, 0.0)) == expected
-    assert resources.tick_of(config, None) == tick
+    assert resources.tick_of(tick, kimg, Pace(8, seconds_per_kimg, 0.0)) == expected
+    assert resources.tick_of(tick, kimg, None) == tick
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ ORDER = (
     "errors config contract seeds budgets resources records files stores recipes spaces "
     "images latent harvest samples data pieces networks losses balance augment schedules "
     "process classifier features moments neighbours fid "
-    "overlap feed adam graphs recorded trainer checkpoint sampling trial calibration "
+    "overlap feed adam graphs recorded trainer checkpoint sampling tick trial calibration "
     "honesty evaluation finals mps node notice search worker "
     "summary gallery tracker registered_model registry "
     "history explain report view notify models serve jobs sweep keep rerun doctor cli __main__"
@@ -23,7 +23,7 @@ ORDER = (
 DOORS = {
     "torch": set(
         "images data pieces networks losses balance augment classifier features moments neighbours fid "
-        "overlap feed adam graphs recorded process trainer checkpoint sampling trial calibration "
+        "overlap feed adam graphs recorded process trainer checkpoint sampling tick trial calibration "
         "honesty evaluation finals node registry registered_model".split()
     ),
     "ray": set("node notice search worker sweep jobs doctor".split()),

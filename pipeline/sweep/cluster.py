@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import fid, finals
-from pipeline.calibration import largest
-from pipeline.config import SweepPaths
+from pipeline.config import SweepPaths, TrialConfig
 from pipeline.data import Dataset
-from pipeline.resources import TICK_SEC, Share, tick_of
+from pipeline.resources import TICK_SEC, Pace, Share, tick_of
 from pipeline.search import (
     Ledger,
     StudyCallback,
@@ -28,13 +27,13 @@ from pipeline.search import (
 )
 from pipeline.sweep.connect import LOCAL, look
 from pipeline.sweep.elastic import Elastic, Pardon, limited
-from pipeline.sweep.estimate import Packing, packed, rows
+from pipeline.sweep.estimate import packed, rows
 from pipeline.sweep.request import Request
 from pipeline.sweep.sharing import Sharing
 from pipeline.view import View
 
 TICK = "tick_kimg"
-"""The study's attribute that keeps the interval between reports, where it is not the space's."""
+"""The study's attribute that keeps the interval between reports."""
 
 RETRIES = 2
 """A trial whose worker died or raised is taken up again from its checkpoint this many times."""
@@ -76,7 +75,7 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
         armed()
         lent = node.lend(dataset, evaluator)
         packing = packed(request, look(), lent, sharing)
-        share, tick = packing.share, _tick(request, ledger, packing)
+        share, tick = packing.share, reports(request, ledger, packing.pace)
         ledger.gpus_per_trial, mps = share.gpus, share.per_gpu if sharing.works else 0
         with View(paths, live=request.live, say=request.say):
             search(request, ledger, _trainable(request, lent, share, mps, tick), share)
@@ -85,21 +84,24 @@ def work(request: Request, ledger: Ledger, dataset: Dataset, evaluator: fid.Eval
     return finals.decide(runs)
 
 
-def _tick(request: Request, ledger: Ledger, packing: Packing) -> int:
-    """The interval between a trial's reports in kimg; the study keeps it, so that a resume has the same."""
-    config = largest(request.space)
+def reports(request: Request, ledger: Ledger, pace: Pace | None) -> dict[str, int]:
+    """`tick_kimg` for all trials where it is not the space's: it is found once, and the study keeps it.
+
+    A study whose trials began without one goes on as it is.
+    """
+    space = request.space
+    own = int(space.fixed.get("tick_kimg", TrialConfig.fields()["tick_kimg"].default))
     known = ledger.study.user_attrs.get(TICK)
-    tick = tick_of(config, packing.pace) if known is None else int(known)
-    if tick != config.tick_kimg:
-        ledger.study.set_user_attr(TICK, tick)
-        request.say(
-            f"trials report every {tick} kimg: {config.tick_kimg} take less than {TICK_SEC:g} s here "
-            f"(a share of one's own, --gpus-per-trial {packing.share.gpus:g}, keeps {config.tick_kimg})"
-        )
-    return tick
+    if known is None:
+        known = own if ledger.entries else tick_of(own, space.config({}).kimg, pace)
+        ledger.study.set_user_attr(TICK, known)
+    if known == own:
+        return {}
+    request.say(f"trials report every {known} kimg: {own} would take less than {TICK_SEC:g} s on a GPU here")
+    return {"tick_kimg": known}
 
 
-def _trainable(request: Request, lent: Any, share: Share, mps: int, tick: int) -> Any:
+def _trainable(request: Request, lent: Any, share: Share, mps: int, tick: dict[str, int]) -> Any:
     """One trial as Tune runs it: everything of it but its number and parameters is fixed here."""
     from ray import tune
 
@@ -107,7 +109,7 @@ def _trainable(request: Request, lent: Any, share: Share, mps: int, tick: int) -
 
     return tune.with_parameters(
         worker.train,
-        fixed={**request.space.fixed, "tick_kimg": tick, "seed": request.config.seed},
+        fixed={**request.space.fixed, **tick, "seed": request.config.seed},
         root=str(request.paths.root),
         store=request.url,
         threads=max(1, int(share.cpus)),

@@ -24,6 +24,7 @@ from pipeline.resources import (
     gpu_share,
     share_of,
     slots,
+    tick_of,
     trials_per_gpu,
     wanted_per_gpu,
 )
@@ -145,14 +146,16 @@ def rows(
     told = [("resources", f"trials at a time: {share.concurrency}, each {share}; {cluster}")]
     if isinstance(found, str):
         return [*told, ("measured", f"nothing: {found}")]
-    pace = packing.pace or found.pace
-    one = pace.seconds(largest(request.space)) / 3600
+    pace, full = packing.pace or found.pace, largest(request.space)
+    tick = tick_of(full.tick_kimg, full.kimg, packing.pace)
+    one = pace.seconds(replace(full, tick_kimg=tick)) / 3600
     speed = f"{pace.seconds_per_kimg:.3g} s per kimg, {pace.eval_seconds:.2g} s per fid"
     company = f", {pace.trials} at a time on one GPU" if pace.trials > 1 else ""
     return [
         *told,
         ("memory", f"{_bytes(found.memory_bytes)} per trial at most, on {_device(found)}"),
         ("largest trial", f"{_hours(one)}: {speed}{company}"),
+        ("reports", f"every {tick} kimg"),
         ("at most", _bound(request, share, one)),
     ]
 

@@ -34,7 +34,7 @@ class Sharing:
         """
         self._begun = True
         why = [mps.start()] if self._address == LOCAL else _on_gpu_machines(mps.start)
-        self.works = not all(why)
+        self.works = not why or not all(why)  # no machine yet: those that are added try it
         return next(filter(None, why), "")
 
     def __enter__(self) -> Self:
