@@ -351,8 +351,8 @@ _PARTS: Sequence[Any] = (
 def _exact(device: torch.device) -> Iterator[None]:
     """Full float32, whatever the trainer has switched on around us, and no search for algorithms.
 
-    These flags are the whole process's: `exclusive` is held, as it is by steps that are recorded, and by those
-    that cannot be, where others are. May be nested, and used by several threads, one at a time.
+    These flags are the whole process's: `exclusive` is held, as it is by steps that are being recorded and
+    by those that cannot be. May be nested, and used by several threads, one at a time.
     """
     with exclusive, torch.autocast(device.type, enabled=False):
         search = torch.backends.cudnn.benchmark
