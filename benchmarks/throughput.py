@@ -7,16 +7,13 @@ both), and batch 64.
 - plain: the same steps as one writes them by hand: float32, Adam as it comes, no number read in the loop;
 - ours: `pipeline.trainer.Trainer`, to which the networks come as anybody's do, by `module:function`.
 The rest are ours with one thing changed. Each has a process of its own, in which ours is set up as a trial's
-is; they take turns for a few seconds each, round after round, since the machine may be shared; medians are
+is; they take turns, a few seconds each, round after round, since the machine may be shared; medians are
 printed, in real images per second, with ratios. On a machine that is busy with other things, `--clock cpu`
 divides by the seconds that the thread ran instead of those that passed.
 
-On a GPU (`--device cuda`) theirs is written out again (`example_gan.py`, which compares the two), so that it
-needs no Ray; the images are noise, which takes as long as digits do; 64 px has one layer more. Then four rows
-are also looked at step by step: how many kernels (with copies and fills), their microseconds as the profiler
-sees them, the Python thread's microseconds for a short burst that the device has not yet done, and the share
-of the kernel floor: kernel microseconds / wall microseconds. All processes warm up at the same time; the JSON
-is written anew after every number.
+On a GPU (`--device cuda`) theirs is written out again (`example_gan.py`), so that it needs no Ray; the images
+are noise; 64 px has one layer more. Four rows are also looked at step by step: kernels, their microseconds,
+Python's for a short burst that the device has not yet done, and the kernels' share of the wall time.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --only theirs plain ours --rounds 9 --seconds 4

@@ -21,10 +21,13 @@ from pipeline.fid import Evaluator
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu_check
 import gpu_parts
+import gpu_report
 import gpu_tools
 import packing
+import plain_trial
 import throughput
 import trials
+from split import Split
 
 ROWS = {"ours": 400.0, "ours, float32": 500.0, "plain": 100.0, "theirs": 50.0}
 GOOD: dict[str, Any] = {
@@ -63,7 +66,7 @@ def parts(**changes: Any) -> dict[str, Any]:
 
 
 def verdicts(found: dict[str, Any]) -> list[str]:
-    return [bar.verdict for bar in gpu_check.bars(found)]
+    return [bar.verdict for bar in gpu_report.bars(found)]
 
 
 def test_every_bar_passes_where_all_is_well_and_none_where_nothing_was_measured() -> None:
@@ -102,7 +105,7 @@ def test_one_figure_below_its_bar_is_one_miss(place: int, changes: dict[str, Any
 def test_a_game_that_eager_steps_do_not_repeat_is_told_and_not_counted() -> None:
     loose = {"equal": False, "most": 1e-3, "where": "G", "graphs": "yes", "eager again": {"equal": False}}
     games = {**GOOD["equality"]["games"], "resnet": loose}
-    bar = gpu_check.bars(parts(equality={**GOOD["equality"], "games": games}))[7]
+    bar = gpu_report.bars(parts(equality={**GOOD["equality"], "games": games}))[7]
     assert (bar.verdict, bar.wanted) == ("pass", "all of 1")
     assert "resnet: eager does not repeat" in bar.note
 
@@ -135,7 +138,7 @@ def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path: Path) -> None
         gpu_check.Part("works", code(write), 30),
         gpu_check.Part("absent", (), 30, "no MPS"),
     ]
-    report = gpu_check.Report(tmp_path, "cpu")
+    report = gpu_report.Report(tmp_path, "cpu")
     began = time.perf_counter()
     gpu_check.do(stage, tmp_path, time.perf_counter() + 60, report)
     assert time.perf_counter() - began < 20
@@ -151,7 +154,7 @@ def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path: Path) -> None
 
 def test_the_table_names_every_part_and_number() -> None:
     results = {"machine": {"card": "a card"}, "parts": parts()}
-    text = gpu_check.table(results)
+    text = gpu_report.table(results)
     assert "| step at 32 px, batch 64: times the plain loop | >= 4 | 4.2 | pass | ours |" in text
     assert "400; Python 50 us a step, 200 kernels of 500 us = 80% of the wall" in text
 
@@ -177,7 +180,7 @@ def test_the_best_of_ours_is_compared_with_the_plain_loop() -> None:
 
 
 def test_each_second_counts_once_for_the_innermost_span() -> None:
-    split = trials.Split()
+    split = Split()
     split.start()
     with split.span("training"):
         time.sleep(0.02)
@@ -193,14 +196,14 @@ def test_the_plain_loop_plays_a_trial_and_its_fid_is_ours(
     dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path: Path
 ) -> None:
     config = tiny(conditional=True, penalty="r1", penalty_interval=4, kimg=2, tick_kimg=1)
-    found = trials.plain_trial(config, dataset, evaluator, tmp_path, "cpu", trials.Split())
+    found = plain_trial.plain_trial(config, dataset, evaluator, tmp_path, "cpu", Split())
     assert (found["ticks"], found["verdict"]) == (2, "healthy")
     assert math.isfinite(found["best_fid"])
     assert found["training"] > 0
     assert {file.suffix for file in tmp_path.iterdir()} == {".png", ".pt"}
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (100, 8, 8, 1), dtype=torch.uint8, generator=rng)
-    theirs = trials.plain_fid(iter([images]), evaluator, trials.real_statistics(evaluator, dataset))
+    theirs = plain_trial.plain_fid(iter([images]), evaluator, plain_trial.real_statistics(evaluator, dataset))
     assert theirs == pytest.approx(evaluator.score(lambda count: images), rel=1e-6)
 
 
