@@ -45,13 +45,13 @@ def borrow(lent: Lent) -> tuple[Dataset, Evaluator]:
     return _BORROWED[key]
 
 
-def task(function: Callable[..., Any]) -> Any:
-    """The function as a Ray task whose process ends with it.
+def task(function: Callable[..., Any], gpus: float = 1.0) -> Any:
+    """The function as a Ray task; where it has a share of a GPU, its process ends with it.
 
     Ray uses a process again, unless its GPU is asked for where the function is decorated; `.options` come too
     late for that (ray issue 47767). An idle process would keep its CUDA context and all memory it had.
     """
-    return ray.remote(max_calls=1)(function)
+    return ray.remote(max_calls=1)(function) if gpus else ray.remote(function)
 
 
 def join_mps(trials: int, say: Callable[[str], object]) -> None:

@@ -105,12 +105,12 @@ def finalists(
     asks = {"num_cpus": share.cpus, "num_gpus": share.gpus, "resources": dict(share.extra)}
     known = {"root": str(paths.root), "store": store, "config": config, "lent": lent, "mps": mps}
     known["threads"] = max(1, int(share.cpus))
-    waiting, runs = list(asked), []
+    one, waiting, runs = task(_finalist, share.gpus), list(asked), []
     running: dict[Any, finals.Run] = {}
     while waiting or running:
         while waiting and len(running) < share.concurrency:
             run, kimg = waiting.pop(0)
-            work = FINALIST.options(**asks).remote(run, kimg, bound_sec=bounds[run.trial], **known)
+            work = one.options(**asks).remote(run, kimg, bound_sec=bounds[run.trial], **known)
             running[work] = run
         for work in ray.wait(list(running), timeout=0.5)[0]:
             runs.append(_result(work, running.pop(work)))
@@ -178,6 +178,3 @@ def _finalist(
         n = finals.samples_of(evaluator, config.final_samples)
         found = finals.measure(run, dataset, evaluator, n=n, seed=config.seed, device=device())
     return replace(found, folder=asked.folder)
-
-
-FINALIST = task(_finalist)

@@ -172,8 +172,21 @@ def test_a_trial_comes_to_mps_before_cuda(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_processes_of_gpu_tasks_are_used_once() -> None:
-    assert worker.FINALIST._default_options["max_calls"] == 1
     assert node.task(measuring._measure)._default_options["max_calls"] == 1
+    assert node.task(worker._finalist, 0.25)._default_options["max_calls"] == 1
+    assert not node.task(worker._finalist, 0.0)._default_options.get("max_calls")  # a start costs seconds
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.25])
+def test_finalists_ask_for_what_they_have(monkeypatch: pytest.MonkeyPatch, gpus: float) -> None:
+    seen = list[float]()
+    monkeypatch.setattr(worker, "task", lambda function, share: seen.append(share))
+    given: Any = {"bounds": {}, "should_stop": bool, "say": print}
+    assert (
+        worker.finalists([], SweepPaths(Path("x")), SweepConfig(name="x"), None, Share(1.0, gpus), **given)
+        == []
+    )  # type: ignore[arg-type]
+    assert seen == [gpus]
 
 
 def test_a_process_says_once_why_it_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
