@@ -18,7 +18,7 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
-from pipeline.feed import place
+from pipeline.feed import place_labels
 from pipeline.fid import Evaluator
 from pipeline.graphs import WARM_UP
 from pipeline.overlap import beside, copied
@@ -27,6 +27,7 @@ from pipeline.resources import Pace
 from pipeline.sampling import sampler
 from pipeline.spaces import Space
 from pipeline.trainer import Trainer
+from pipeline.trial import trainer_of
 
 WARM_STEPS = 3
 """Left out of the clock: allocations, choice of kernels."""
@@ -110,7 +111,7 @@ def calibrate(
     least = min(LEAST_SEC, seconds) if on.type == "cuda" else 0.0
     trainer = clock = None
     try:
-        trainer = _trainer(config, dataset, on)
+        trainer = trainer_of(config, dataset, on)
         clock = _Clock(trainer, _steps(config), least, seconds)
         trainer.advance(10**9, clock)
         if on.type == "cuda":  # the first one loads kernels, too
@@ -152,7 +153,7 @@ def accompany(
     prepare_process(threads, on, config.float_pixels(dataset.size))
     trainer = None
     try:
-        trainer = _trainer(config, dataset, on)
+        trainer = trainer_of(config, dataset, on)
         trainer.advance(10**9, _Clock(trainer, 1, 0.0, 0.0))
         _look_seconds(trainer, dataset, evaluator)
         begin = gate()
@@ -188,19 +189,10 @@ def reason(error: BaseException, device: str) -> str:
     return f"the largest trial fails: {type(error).__name__}: {lines[0]}"
 
 
-def _trainer(config: TrialConfig, dataset: Dataset, on: torch.device) -> Trainer:
-    """As a trial has it."""
-    known = dataset.train_labels if config.conditional else None
-    labels = None if known is None else torch.from_numpy(known).to(on)
-    return Trainer(config, place(dataset.train, on), labels, len(dataset.classes), on)
-
-
 def _look_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator) -> float:
     """Seconds of a tick's reading and fid, with the copies and on the stream that a trial has them on."""
     begun, on = time.perf_counter(), trainer.device
-    known = dataset.held_labels if trainer.labels is not None else None
-    labels = None if known is None else torch.from_numpy(known).to(on)
-    trainer.read_balance(torch.from_numpy(dataset.held).to(on), labels)
+    trainer.read_balance(torch.from_numpy(dataset.held).to(on), place_labels(dataset.held_labels, on))
     kept = copied(trainer.state_dict()) if trainer.records_steps else None
     beside(lambda: evaluator.score(sampler(trainer.ema.generator, dataset)), on).result()
     del kept

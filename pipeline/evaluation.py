@@ -20,6 +20,7 @@ from pipeline import fid, honesty
 from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.features import Extractor
+from pipeline.feed import place_labels
 from pipeline.fid import Evaluator, RealFactor
 from pipeline.honesty import as_tensor, pixels_of, subset
 from pipeline.moments import BATCH, Statistics
@@ -183,7 +184,7 @@ def _notes(evaluator: Evaluator, held: int) -> tuple[str, ...]:
 def sampler(generator: Generator, dataset: Dataset) -> Sample:
     """What `measure` wants, of a generator: latents from the seed, labels as frequent as the data's."""
     device = next(generator.parameters()).device
-    known = None if dataset.train_labels is None else torch.from_numpy(dataset.train_labels).to(device)
+    known = place_labels(dataset.train_labels, device)
 
     @torch.inference_mode()
     def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:

@@ -16,8 +16,8 @@ import io
 import re
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, Self
@@ -30,7 +30,7 @@ from pipeline import classifier
 from pipeline.data import Dataset
 from pipeline.errors import EvaluatorError, nearest
 from pipeline.files import cache_root, replacing
-from pipeline.process import exclusive
+from pipeline.precision import exact
 
 NAMES = ("classifier", "inception", "pixels")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -160,7 +160,7 @@ class _NetExtractor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         device = next(self.net.parameters()).device
-        with _exact(device):
+        with exact(device):
             return _in_blocks(
                 lambda block: self._forward(block.to(device)), images, self._blocks(device, images)
             )
@@ -200,7 +200,7 @@ class OwnExtractor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         blocks = (500, 250) if images.device.type == "cuda" else (250,)
-        with _exact(images.device):
+        with exact(images.device):
             return _in_blocks(lambda block: self._act(block).float(), images, blocks)
 
     def to(self, device: torch.device | str) -> Self:
@@ -336,51 +336,6 @@ def _in_blocks(act: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[
         with suppress(torch.OutOfMemoryError):
             return torch.cat([act(block) for block in torch.split(images, size)])
     return torch.cat([act(block) for block in torch.split(images, last)])
-
-
-_PARTS: Sequence[Any] = (
-    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul,
-    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
-    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-)
-"""What computes float32 products in less than float32 where its `fp32_precision` says so."""
-
-
-@contextmanager
-def _exact(device: torch.device) -> Iterator[None]:
-    """Full float32, whatever the trainer has switched on around us, and no search for algorithms.
-
-    These flags are the whole process's: `exclusive` is held, as it is by steps that are being recorded and
-    by those that cannot be. May be nested, and used by several threads, one at a time.
-    """
-    with exclusive, torch.autocast(device.type, enabled=False):
-        search = torch.backends.cudnn.benchmark
-        precise, older = [part.fp32_precision for part in _PARTS], _older_flags()
-        try:
-            torch.backends.cudnn.benchmark = False
-            _set_precision(["ieee"] * len(_PARTS), ("highest", False) if older else None)
-            yield
-        finally:
-            _set_precision(precise, older)
-            torch.backends.cudnn.benchmark = search
-
-
-def _older_flags() -> tuple[str, bool] | None:
-    """torch's flags for all products and all of cuDNN; None once somebody has set the parts one by one."""
-    try:
-        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    except RuntimeError:
-        return None
-
-
-def _set_precision(parts: Sequence[str], older: tuple[str, bool] | None) -> None:
-    """The parts' own settings go last: they decide, and the older flags overwrite them."""
-    if older is not None:
-        torch.set_float32_matmul_precision(older[0])
-        torch.backends.cudnn.allow_tf32 = older[1]
-    for part, precision in zip(_PARTS, parts, strict=True):
-        part.fp32_precision = precision
 
 
 def _nchw(images: Tensor) -> Tensor:

@@ -83,6 +83,11 @@ def place(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     return found.to(device)
 
 
+def place_labels(labels: npt.NDArray[np.int64] | None, device: torch.device) -> Tensor | None:
+    """Labels int64 (N,) on the device, or None where there are none."""
+    return None if labels is None else torch.from_numpy(labels).to(device)
+
+
 class _Courier:
     """Brings batches from the host: while one is used, the next is on its way. Two of each buffer."""
 

@@ -131,26 +131,16 @@ class Replays:
 
     def _rehearse(self, turn: int, recorded: Step, plain: Step) -> None:
         strict = turn > 1  # what libraries do once may wait for the device
-        if not strict and not self._replays:
+        if strict or self._replays:  # the memory of graphs may leave too little even for a first step
+            self._attempt(recorded, strict, plain)
+        else:
             self._recorder.rehearse(recorded, strict)
-            return
-        # Beside the memory of the graphs that are there, even a first step may find too little.
-        before = self._snapshot()
-        why = self._attempt(recorded, strict)
-        if why:
-            self._go_back(before, why)
-            del before  # its memory is needed now
-            plain()
 
     def _record(self, kind: Hashable, recorded: Step, plain: Step) -> None:
-        before = self._snapshot()
-        # On the stream that the others were taken on: what a network keeps of its last step (its features,
-        # say) would pull another stream into the recording.
-        why = self._attempt(plain, strict=False)
-        if why:
-            self._go_back(before, why)
-            del before
-            plain()
+        # On the stream of the warm-up steps: a tensor that a network keeps from its last step (its features)
+        # would bring the default stream into the capture.
+        before = self._attempt(plain, False, plain)
+        if before is None:
             return
         after, replay = self._snapshot(), None
         try:
@@ -170,16 +160,23 @@ class Replays:
         replay = None  # its memory is needed now
         self._go_back(after, why)
 
-    def _attempt(self, step: Step, strict: bool) -> str:
-        """Take a step that may fail, and say why it did; "" = it did not.
+    def _attempt(self, step: Step, strict: bool, plain: Step) -> _Snapshot | None:
+        """Run a step that may fail, and return the state before it.
 
-        Why is a text: an exception would keep the failed step's memory alive.
+        None where it failed: then graphs are given up, and `plain` was run from that state instead.
         """
+        before, why = self._snapshot(), ""
         try:
             self._recorder.rehearse(step, strict)
         except Exception as error:  # the user's networks may raise anything; so will `plain`, if it is theirs
-            return _first_line(error)
-        return ""
+            why = _first_line(error)
+        if not why:
+            return before
+        # Outside of the handler, which would keep the failed step's memory alive.
+        self._go_back(before, why)
+        del before
+        plain()
+        return None
 
     def _go_back(self, state: _Snapshot, why: str) -> None:
         """To that state, and on without graphs."""
@@ -309,7 +306,7 @@ def _borrow_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
-    """Let a graph draw from `generator`: torch 2.11 must be told, 2.14 sees it and warns of the call."""
+    """Register the step's generator with a graph: needed by torch 2.11, a deprecated no-op in 2.14."""
     register = getattr(graph, "register_generator_state", None)
     if register is not None:
         with warnings.catch_warnings():

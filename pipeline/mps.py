@@ -1,6 +1,6 @@
 """NVIDIA's Multi-Process Service: processes that share a GPU compute at the same time, not in turns.
 
-Owns: finding the daemon's program, starting one daemon per user and machine, ending it. Refuses: CUDA, Ray,
+Owns: finding the daemon's program, starting one daemon per user and machine, stopping it. Refuses: CUDA, Ray,
 and who shares a GPU (`pipeline.resources`).
 
 CUDA connects to the daemon when it is initialised in a process, and never later: `start` comes before that.
@@ -83,9 +83,9 @@ def percentage(trials: int) -> int:
 
 
 def stop(patience_sec: float = 5.0) -> bool:
-    """End the daemon that a `start` of this user's began here; returns whether there was one that ended.
+    """Stop the daemon that this user's `start` launched here; returns whether one was stopped.
 
-    While processes use it, another sweep's say, it is left alone: they have `patience_sec` to go.
+    A daemon that still has clients after `patience_sec` (the trials of another sweep) is left running.
     """
     program, own = find(), _folder()
     if program is None or not own.is_dir():

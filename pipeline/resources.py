@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pipeline.budgets import amounts
 from pipeline.config import SweepConfig, TrialConfig
@@ -66,6 +67,16 @@ class Share:
     def bundle(self) -> dict[str, float]:
         """What Ray is asked for, per trial."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **self.extra}
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """The same as options of a Ray task."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.extra)}
+
+    @property
+    def threads(self) -> int:
+        """Of one trial."""
+        return max(1, int(self.cpus))
 
     def __str__(self) -> str:
         extra = "".join(

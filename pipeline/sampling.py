@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data import Dataset
+from pipeline.feed import place_labels
 from pipeline.networks import Generator, to_uint8
 
 EVALUATION_SEED = 20_151_205
@@ -24,7 +25,7 @@ def sampler(generator: Generator, dataset: Dataset, seed: int = EVALUATION_SEED)
     """A function n -> the next n images uint8 (n,H,W,C) of a stream that begins at `seed`."""
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(seed)
-    labels = None if dataset.train_labels is None else torch.from_numpy(dataset.train_labels).to(device)
+    labels = place_labels(dataset.train_labels, device)
 
     @torch.inference_mode()
     def sample(count: int) -> Tensor:

@@ -45,6 +45,7 @@ class Tick:
 
 
 def record_of(number: int, tick: Tick, fid: float | None, progress: Progress) -> TrialRecord:
+    """The record of a tick of trial `number`; progress: with this tick in it."""
     return TrialRecord(
         trial=number,
         kimg=tick.kimg,

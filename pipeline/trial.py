@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import asdict, replace
@@ -16,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline.balance import verdict
 from pipeline.checkpoint import TrialFolder
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
 from pipeline.errors import TrialError
-from pipeline.feed import place
+from pipeline.feed import place, place_labels
 from pipeline.fid import Evaluator
 from pipeline.networks import Generator
 from pipeline.overlap import beside, copied
@@ -92,7 +92,7 @@ class _Trial:
         self.number, self.device, self.should_stop, self.say = number, device, should_stop, say
         self.trainer, self.progress, self.last = _begin(config, dataset, files, device, say)
         self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
-        self.held_labels = _on(dataset.held_labels, self.trainer.device)
+        self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
         self.seconds = 0.0  # of the present tick's training
         self._begun = 0  # nimg at its beginning
         self._stopped, self._fits = False, True
@@ -276,6 +276,14 @@ def _peak(device: torch.device) -> str:
     return f" and a peak of {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
 
 
+def trainer_of(
+    config: TrialConfig, dataset: Dataset, device: torch.device, say: Callable[[str], object] = warnings.warn
+) -> Trainer:
+    """A fresh trainer on the training split; say: told, once, why its steps are not recorded."""
+    labels = place_labels(dataset.train_labels, device) if config.conditional else None
+    return Trainer(config, place(dataset.train, device), labels, len(dataset.classes), device, say=say)
+
+
 def _begin(
     config: TrialConfig,
     dataset: Dataset,
@@ -285,9 +293,7 @@ def _begin(
     pieces: int = 1,
 ) -> tuple[Trainer, Progress, TrialRecord | None]:
     release_memory(device)  # what an earlier trial of this process left
-    images = place(dataset.train, device)
-    labels = _on(dataset.train_labels, device) if config.conditional else None
-    trainer = Trainer(config, images, labels, len(dataset.classes), device, say=say)
+    trainer = trainer_of(config, dataset, device, say)
     trainer.pieces = pieces
     state = files.restore()
     if state is None:
@@ -308,7 +314,3 @@ def _ticks(config: TrialConfig, after: int) -> range | list[int]:
     """Whole kimg at which a trial reports; the last one is `config.kimg` itself."""
     ticks = list(range(config.tick_kimg, config.kimg, config.tick_kimg)) + [config.kimg]
     return [kimg for kimg in ticks if kimg > after]
-
-
-def _on(labels: Any, device: torch.device) -> Tensor | None:
-    return None if labels is None else torch.from_numpy(labels).to(device)

@@ -102,15 +102,15 @@ def finalists(
     bounds: by trial, for how many seconds its run may show no progress before its worker ends. mps: as of
     `train`.
     """
-    asks = {"num_cpus": share.cpus, "num_gpus": share.gpus, "resources": dict(share.extra)}
     known = {"root": str(paths.root), "store": store, "config": config, "lent": lent, "mps": mps}
-    known["threads"] = max(1, int(share.cpus))
-    one, waiting, runs = task(_finalist, share.gpus), list(asked), []
+    known["threads"] = share.threads
+    one = task(_finalist, share.gpus).options(**share.task_options)
+    waiting, runs = list(asked), []
     running: dict[Any, finals.Run] = {}
     while waiting or running:
         while waiting and len(running) < share.concurrency:
             run, kimg = waiting.pop(0)
-            work = one.options(**asks).remote(run, kimg, bound_sec=bounds[run.trial], **known)
+            work = one.remote(run, kimg, bound_sec=bounds[run.trial], **known)
             running[work] = run
         for work in ray.wait(list(running), timeout=0.5)[0]:
             runs.append(_result(work, running.pop(work)))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import calibration, spaces
+from pipeline import calibration, spaces, trial
 from pipeline.calibration import Calibration, Stretch, accompany, calibrate, largest, reason, together
 from pipeline.config import TrialConfig
 from pipeline.data import Dataset
@@ -89,8 +89,8 @@ def test_nothing_of_it_stays(
 ) -> None:
     made, left = list[Any](), list[int]()
 
-    def noted(*given: Any) -> Trainer:
-        trainer = Trainer(*given)
+    def noted(*given: Any, **named: Any) -> Trainer:
+        trainer = Trainer(*given, **named)
         made.append(weakref.ref(trainer))
         return trainer
 
@@ -98,7 +98,7 @@ def test_nothing_of_it_stays(
         gc.collect()
         left.append(sum(trainer() is not None for trainer in made))
 
-    monkeypatch.setattr(calibration, "Trainer", noted)
+    monkeypatch.setattr(trial, "Trainer", noted)
     monkeypatch.setattr(calibration, "release_memory", release)
     calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
     accompany(tiny(), dataset, evaluator, "cpu", 1, time.time, 0.1)
@@ -114,12 +114,12 @@ def test_images_lie_where_a_trial_has_them(
     """What `trial.place` gives is trained on, on the device that was asked for."""
     elsewhere, given = torch.from_numpy(dataset.train), list[Any]()
 
-    def noted(*all_of: Any) -> Trainer:
+    def noted(*all_of: Any, **named: Any) -> Trainer:
         given.extend(all_of)
-        return Trainer(*all_of)
+        return Trainer(*all_of, **named)
 
-    monkeypatch.setattr(calibration, "place", lambda images, device: elsewhere)
-    monkeypatch.setattr(calibration, "Trainer", noted)
+    monkeypatch.setattr(trial, "place", lambda images, device: elsewhere)
+    monkeypatch.setattr(trial, "Trainer", noted)
     calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
     assert given[1] is elsewhere
     assert given[4] == torch.device("cpu")

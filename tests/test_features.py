@@ -13,6 +13,7 @@ import torch
 from pipeline import classifier, features
 from pipeline.data import Dataset, load
 from pipeline.errors import EvaluatorError
+from pipeline.precision import PARTS, exact
 from pipeline.process import exclusive
 
 
@@ -198,7 +199,7 @@ def precision():
     torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
-    for part, usual in zip(features._PARTS, ("tf32", "none", "none", "none"), strict=True):
+    for part, usual in zip(PARTS, ("tf32", "none", "none", "none"), strict=True):
         part.fp32_precision = usual
 
 
@@ -220,7 +221,7 @@ def set_new_of_parts():
 
 
 def flags():
-    read = [lambda part=part: part.fp32_precision for part in features._PARTS]
+    read = [lambda part=part: part.fp32_precision for part in PARTS]
     read += [torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32]
     read += [lambda: torch.backends.cuda.matmul.allow_tf32, lambda: torch.backends.cudnn.benchmark]
     return [told(one) for one in read]
@@ -238,7 +239,7 @@ def test_tf32_is_off_whoever_has_set_it_and_how(precision, setting):
     setting()
     before = flags()
     for _ in range(2):
-        with features._exact(torch.device("cuda")), features._exact(torch.device("cpu")):
+        with exact(torch.device("cuda")), exact(torch.device("cpu")):
             assert flags()[:4] == ["ieee"] * 4
             assert flags()[7] is False
             if "mixed" not in before:
@@ -249,7 +250,7 @@ def test_tf32_is_off_whoever_has_set_it_and_how(precision, setting):
 def test_flags_come_back_after_an_error(precision):
     set_old()
     before = flags()
-    with pytest.raises(ZeroDivisionError), features._exact(torch.device("cpu")):
+    with pytest.raises(ZeroDivisionError), exact(torch.device("cpu")):
         raise ZeroDivisionError
     assert flags() == before
 
@@ -259,13 +260,13 @@ def test_exact_threads_take_turns(precision):
     set_old()
     before, seen, inside = flags(), [], threading.Event()
 
-    def exact():
+    def hold():
         for _ in range(200):
-            with features._exact(torch.device("cpu")):
+            with exact(torch.device("cpu")):
                 seen.append(flags()[:4])
         inside.set()
 
-    threads = [threading.Thread(target=exact) for _ in range(3)]
+    threads = [threading.Thread(target=hold) for _ in range(3)]
     with exclusive:
         for thread in threads:
             thread.start()

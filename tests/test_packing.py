@@ -180,13 +180,14 @@ def test_processes_of_gpu_tasks_are_used_once() -> None:
 @pytest.mark.parametrize("gpus", [0.0, 0.25])
 def test_finalists_ask_for_what_they_have(monkeypatch: pytest.MonkeyPatch, gpus: float) -> None:
     seen = list[float]()
-    monkeypatch.setattr(worker, "task", lambda function, share: seen.append(share))
+    remote = SimpleNamespace(options=lambda **asks: seen.append(asks["num_gpus"]))
+    monkeypatch.setattr(worker, "task", lambda function, share: seen.append(share) or remote)
     given: Any = {"bounds": {}, "should_stop": bool, "say": print}
     assert (
         worker.finalists([], SweepPaths(Path("x")), SweepConfig(name="x"), None, Share(1.0, gpus), **given)
         == []
     )  # type: ignore[arg-type]
-    assert seen == [gpus]
+    assert seen == [gpus, gpus]
 
 
 def test_a_process_says_once_why_it_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:

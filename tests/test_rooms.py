@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 ORDER = (
     "errors config contract seeds budgets resources records files stores recipes spaces "
     "images latent harvest samples data pieces networks losses balance augment schedules "
-    "process classifier features moments neighbours fid "
+    "process precision classifier features moments neighbours fid "
     "overlap feed adam graphs recorded trainer checkpoint sampling tick trial calibration "
     "honesty evaluation finals mps node notice search worker "
     "summary gallery tracker registered_model registry "
@@ -22,7 +22,8 @@ ORDER = (
 
 DOORS = {
     "torch": set(
-        "images data pieces networks losses balance augment classifier features moments neighbours fid "
+        "images data pieces networks losses balance augment precision classifier features moments "
+        "neighbours fid "
         "overlap feed adam graphs recorded process trainer checkpoint sampling tick trial calibration "
         "honesty evaluation finals node registry registered_model".split()
     ),

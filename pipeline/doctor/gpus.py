@@ -1,6 +1,6 @@
 """The GPUs of this machine, and whether trials can share one.
 
-Owns: these findings, from what torch told in a process of its own. Refuses: importing torch.
+Owns: the findings on GPUs and MPS, from what a subprocess with torch has printed. Refuses: importing torch.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import fid, finals
-from pipeline.config import SweepPaths, TrialConfig
+from pipeline.config import SweepPaths
 from pipeline.data import Dataset
 from pipeline.resources import TICK_SEC, Pace, Share, tick_of
 from pipeline.search import (
@@ -27,7 +27,7 @@ from pipeline.search import (
 )
 from pipeline.sweep.connect import LOCAL, look
 from pipeline.sweep.elastic import Elastic, Pardon, limited
-from pipeline.sweep.estimate import packed, rows
+from pipeline.sweep.estimate import own_tick, packed, rows
 from pipeline.sweep.request import Request
 from pipeline.sweep.sharing import Sharing
 from pipeline.view import View
@@ -90,7 +90,7 @@ def reports(request: Request, ledger: Ledger, pace: Pace | None) -> dict[str, in
     A study whose trials began without one goes on as it is.
     """
     space = request.space
-    own = int(space.fixed.get("tick_kimg", TrialConfig.fields()["tick_kimg"].default))
+    own = own_tick(space)
     known = ledger.study.user_attrs.get(TICK)
     if known is None:
         known = own if ledger.entries else tick_of(own, space.config({}).kimg, pace)
@@ -112,7 +112,7 @@ def _trainable(request: Request, lent: Any, share: Share, mps: int, tick: dict[s
         fixed={**request.space.fixed, **tick, "seed": request.config.seed},
         root=str(request.paths.root),
         store=request.url,
-        threads=max(1, int(share.cpus)),
+        threads=share.threads,
         lent=lent,
         mps=mps,
     )

@@ -28,6 +28,7 @@ from pipeline.resources import (
     trials_per_gpu,
     wanted_per_gpu,
 )
+from pipeline.spaces import Space
 from pipeline.sweep.measuring import in_company, measured
 from pipeline.sweep.request import Request
 from pipeline.sweep.sharing import Sharing
@@ -132,6 +133,11 @@ def _fastest(
     return best
 
 
+def own_tick(space: Space) -> int:
+    """The interval between a trial's reports that a space says, in kimg."""
+    return int(space.fixed.get("tick_kimg", TrialConfig.fields()["tick_kimg"].default))
+
+
 def rows(
     request: Request, dataset: Dataset, evaluator: fid.Evaluator, cluster: Cluster, sharing: Sharing
 ) -> list[tuple[str, str]]:
@@ -147,7 +153,7 @@ def rows(
     if isinstance(found, str):
         return [*told, ("measured", f"nothing: {found}")]
     pace, full = packing.pace or found.pace, largest(request.space)
-    tick = tick_of(full.tick_kimg, full.kimg, packing.pace)
+    tick = tick_of(own_tick(request.space), full.kimg, packing.pace)
     one = pace.seconds(replace(full, tick_kimg=tick)) / 3600
     speed = f"{pace.seconds_per_kimg:.3g} s per kimg, {pace.eval_seconds:.2g} s per fid"
     company = f", {pace.trials} at a time on one GPU" if pace.trials > 1 else ""

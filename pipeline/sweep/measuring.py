@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def measured(request: Request, lent: Any, share: Share, mps: int = 0) -> Calibra
     limit = GPU_WAIT_SEC if share.gpus else CPU_WAIT_SEC
     work = (
         node.task(_measure)
-        .options(num_cpus=share.cpus, num_gpus=share.gpus, resources=dict(share.extra), max_retries=0)
-        .remote(largest(request.space), lent, max(1, int(share.cpus)), request.code, mps)
+        .options(**share.task_options, max_retries=0)
+        .remote(largest(request.space), lent, share.threads, request.code, mps)
     )
     done, _ = ray.wait([work], timeout=limit)
     if not done:
@@ -67,14 +68,12 @@ def in_company(
         here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         gate = ray.remote(_Gate).options(num_cpus=0, scheduling_strategy=here).remote(trials)
         task = node.task(_accompany).options(
-            num_cpus=share.cpus,
-            num_gpus=gpu_share(trials),
-            resources=dict(share.extra),
+            **replace(share, gpus=gpu_share(trials)).task_options,
             scheduling_strategy=here,
             max_retries=0,
         )
         mps = trials if with_mps else 0
-        asked = largest(request.space), lent, max(1, int(share.cpus)), request.code, mps
+        asked = largest(request.space), lent, share.threads, request.code, mps
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
         return _joined([task.remote(*asked, gate, WINDOW_SEC) for _ in range(trials)], limit)
     finally:
