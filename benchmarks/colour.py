@@ -21,10 +21,13 @@ from typing import Any
 
 import torch
 
-from pipeline import data, features, fid, recipes, trial
-from pipeline.checkpoint import grid_path
 from pipeline.config import TrialConfig
-from pipeline.graphs import SWITCH
+from pipeline.data.dataset import load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.search import recipes
+from pipeline.training import trial
+from pipeline.training.checkpoint import grid_path
+from pipeline.training.cuda_graphs import SWITCH
 
 HERE = Path(__file__).resolve().parent
 WORDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_seconds")
@@ -52,12 +55,12 @@ def main() -> None:
 
 def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
     """The records of a trial at `size` px, as far as it comes; its last grid goes to the results."""
-    dataset = data.load(args.data, image_size=size, say=print)
-    extractor = features.build(extractor_name(), dataset, code=HERE, say=print)
-    evaluator = fid.build_evaluator(dataset, extractor, args.samples, say=print).to(args.device)
+    dataset = load_dataset(args.data, image_size=size, say=print)
+    extractor = extractors.build_extractor(extractor_name(), dataset, code=HERE, say=print)
+    evaluator = frechet.build_evaluator(dataset, extractor, args.samples, say=print).to(args.device)
     rows, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        records = trial.run(
+        records = trial.run_trial(
             config_of(size, kimg, args), dataset, evaluator, Path(folder), device=args.device, say=print,
             should_stop=lambda: time.perf_counter() - began > args.seconds,
         )  # fmt: skip
@@ -72,7 +75,7 @@ def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def config_of(size: int, kimg: int, args: argparse.Namespace) -> TrialConfig:
     """R3GAN's recipe; gamma as published for the size, the average's half-life for a short run."""
-    recipe = recipes.load("r3gan").at(size, False, {"batch_size": args.batch})
+    recipe = recipes.load_recipe("r3gan").at(size, False, {"batch_size": args.batch})
     wanted = {"kimg": kimg, "tick_kimg": max(kimg // 20, 1), "precision": "bfloat16", "seed": 1}
     own = {"width_g": args.width, "width_d": args.width, "batch_size": args.batch, "ema_halflife_kimg": 50.0}
     return TrialConfig.from_dict({**recipe, **own, **wanted, "gamma": 0.05 if size <= 32 else 1.0})

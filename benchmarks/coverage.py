@@ -15,21 +15,25 @@ import argparse
 import numpy as np
 import torch
 
-from pipeline import data, evaluation, features, fid, models, spaces
 from pipeline.config import TrialConfig
-from pipeline.evaluation import Sample
-from pipeline.process import prepare_process
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.metrics.evaluation import Sample, from_arrays, measure_generator
+from pipeline.search.space.builtin import load_space
+from pipeline.serving import models
+from pipeline.training.process import prepare_process
+from pipeline.training.sampling import labelled_sampler
+from pipeline.training.trainer import Trainer
 
 
-def trained(kimg: int, dataset: data.Dataset) -> Sample:
+def trained(kimg: int, dataset: Dataset) -> Sample:
     """The default space's first point, trained for a moment."""
-    space = spaces.load("mnist5k")
+    space = load_space("mnist5k")
     config = TrialConfig.from_dict({**space.fixed, **space.enqueue[0], "width_d": 16, "kimg": kimg})
     labels = torch.from_numpy(dataset.train_labels)
     trainer = Trainer(config, torch.from_numpy(dataset.train), labels, len(dataset.classes))
     trainer.advance(kimg)
-    return evaluation.sampler(trainer.ema.generator, dataset)
+    return labelled_sampler(trainer.ema.generator, dataset)
 
 
 def main() -> None:
@@ -43,16 +47,16 @@ def main() -> None:
     parser.add_argument("--tracking-uri", default="")
     arguments = parser.parse_args()
     prepare_process(1)
-    dataset = data.load(arguments.data)
-    evaluator = fid.build_evaluator(dataset, features.build("auto", dataset), arguments.n)
+    dataset = load_dataset(arguments.data)
+    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("auto", dataset), arguments.n)
     if arguments.model:
         generator = models.open_model(arguments.model, arguments.tracking_uri)
-        sample = evaluation.from_arrays(generator.sample)
+        sample = from_arrays(generator.sample)
     else:
         sample = trained(arguments.kimg, dataset)
     others = np.array(
         [
-            fid.frechet_of(evaluator.real, evaluator.extractor(sample(arguments.n, 1000 + s)[0]))
+            frechet.frechet_of(evaluator.real, evaluator.extractor(sample(arguments.n, 1000 + s)[0]))
             for s in range(arguments.seeds)
         ]
     )
@@ -63,7 +67,7 @@ def main() -> None:
         flush=True,
     )
     for seed in range(arguments.intervals):
-        found = evaluation.measure(sample, dataset, evaluator, n=arguments.n, seed=seed)
+        found = measure_generator(sample, dataset, evaluator, n=arguments.n, seed=seed)
         inside = int(((found.fid_low <= others) & (others <= found.fid_high)).sum())
         print(
             f"measured with seed {seed}: {found.fid:.3f} in [{found.fid_low:.3f}, {found.fid_high:.3f}], "

@@ -19,12 +19,15 @@ import time
 
 import torch
 
-from pipeline import data, features, fid, losses, spaces
 from pipeline.config import TrialConfig
-from pipeline.networks import Ema
-from pipeline.process import prepare_process
-from pipeline.sampling import sampler
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.search.space.builtin import load_space
+from pipeline.training import losses
+from pipeline.training.networks.blocks import Ema
+from pipeline.training.process import prepare_process
+from pipeline.training.sampling import sampler
+from pipeline.training.trainer import Trainer
 
 R1 = {"penalty": "r1", "penalty_interval": 4, "loss": "nonsaturating"}
 
@@ -37,8 +40,10 @@ def main() -> None:
     parser.add_argument("--data", default="mnist5k")
     args = parser.parse_args()
     prepare_process(1)
-    dataset = data.load(args.data)
-    evaluator = fid.build_evaluator(dataset, features.build("auto", dataset), 2000).to(args.device)
+    dataset = load_dataset(args.data)
+    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("auto", dataset), 2000).to(
+        args.device
+    )
     measure = f"{evaluator.extractor_name} {evaluator.hash}, N=2000"
     print(f"{args.data}, {args.kimg} kimg, {args.device}; fid: {measure}")
     print(f"{'seed':<8}{'fast':>9}{'plain':>9}{'fast, img/s':>14}{'plain, img/s':>14}", flush=True)
@@ -58,17 +63,17 @@ def main() -> None:
 
 
 def play(
-    dataset: data.Dataset, evaluator: fid.Evaluator, kimg: int, seed: int, fast: bool, device: torch.device
+    dataset: Dataset, evaluator: frechet.Evaluator, kimg: int, seed: int, fast: bool, device: torch.device
 ) -> tuple[float, float]:
     """fid of one run, NaN where it has none, and its real images per second (of CPU time on a CPU)."""
-    space = spaces.load("mnist5k")
+    space = load_space("mnist5k")
     values = {**space.fixed, **space.enqueue[0], **R1, "kimg": kimg, "seed": seed}
     config = TrialConfig.from_dict({**values, "precision": "bfloat16" if fast else "float32"})
     labels = torch.from_numpy(dataset.train_labels).to(device) if config.conditional else None
     images = torch.from_numpy(dataset.train).to(device)
     options = {} if fast else {"recording": lambda device, rng: None}
     trainer = Trainer(config, images, labels, len(dataset.classes), device, **options)
-    judged = dict(losses.JUDGED)
+    judged = dict(losses.PENALTY_INPUTS)
     if not fast:
         unhurried(trainer)
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
@@ -76,7 +81,7 @@ def play(
     trainer.advance(kimg)
     trainer.tally.read()  # waits for the device
     seconds = clock() - began
-    losses.JUDGED.update(judged)
+    losses.PENALTY_INPUTS.update(judged)
     score = evaluator.score(sampler(trainer.ema.generator, dataset))
     return float("nan") if score is None else score, trainer.nimg / seconds
 
@@ -91,7 +96,7 @@ def unhurried(trainer: Trainer) -> None:
     trainer.opt_g = torch.optim.Adam(trainer.G.parameters(), lr=config.lr_g, **options)
     trainer.opt_d = torch.optim.Adam(trainer.D.parameters(), lr=config.lr_d, **options)
     trainer._together = False
-    losses.JUDGED.clear()
+    losses.PENALTY_INPUTS.clear()
 
 
 if __name__ == "__main__":

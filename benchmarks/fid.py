@@ -25,15 +25,16 @@ from unittest import mock
 import numpy as np
 import torch
 
-from pipeline import data, features, fid
-from pipeline.fid import RealFactor
-from pipeline.moments import Statistics
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.metrics.frechet import RealFactor
+from pipeline.metrics.statistics import FeatureStatistics
 
-Distance = Callable[[Statistics, Statistics], float]
+Distance = Callable[[FeatureStatistics, FeatureStatistics], float]
 KID_SUBSETS = 100
 
 
-def sqrtm(real: Statistics, fake: Statistics) -> float:
+def sqrtm(real: FeatureStatistics, fake: FeatureStatistics) -> float:
     import scipy.linalg
 
     with warnings.catch_warnings():
@@ -43,14 +44,14 @@ def sqrtm(real: Statistics, fake: Statistics) -> float:
     return shift + float((real.cov + fake.cov).trace()) - 2 * float(np.trace(root))
 
 
-def torch_fidelity(real: Statistics, fake: Statistics) -> float:
+def torch_fidelity(real: FeatureStatistics, fake: FeatureStatistics) -> float:
     from torch_fidelity.metric_fid import fid_statistics_to_metric
 
     sides = [{"mu": side.mean.numpy(), "sigma": side.cov.numpy()} for side in (real, fake)]
     return float(fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"])
 
 
-def torchmetrics(real: Statistics, fake: Statistics) -> float:
+def torchmetrics(real: FeatureStatistics, fake: FeatureStatistics) -> float:
     from torchmetrics.image.fid import _compute_fid
 
     return float(_compute_fid(real.mean, real.cov, fake.mean, fake.cov))
@@ -78,10 +79,10 @@ def made_up(n: int, mix: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     return (torch.randn(n, len(mix), generator=rng) @ mix + 0.3).relu()
 
 
-def compare_distances(n: int, real: Statistics, factor: RealFactor, fakes: torch.Tensor) -> None:
-    fake = Statistics.of(fakes)
+def compare_distances(n: int, real: FeatureStatistics, factor: RealFactor, fakes: torch.Tensor) -> None:
+    fake = FeatureStatistics.of(fakes)
     few = n <= fakes.shape[1]
-    ours = partial(fid.frechet_few, factor, fakes) if few else partial(fid.frechet, factor, fake)
+    ours = partial(frechet.frechet_few, factor, fakes) if few else partial(frechet.frechet, factor, fake)
     print(f"\nN = {n}, d = {fakes.shape[1]}")
     value, seconds = timed(ours)
     print(f"  {'ours':20s} {seconds:7.2f} s             fid {value:.6f}", flush=True)
@@ -97,7 +98,7 @@ def compare_distances(n: int, real: Statistics, factor: RealFactor, fakes: torch
 def distances(d: int, threads: int) -> None:
     rng = torch.Generator().manual_seed(0)
     mix = torch.randn(d, d, generator=rng) / d**0.5
-    real = Statistics.of(made_up(5 * d, mix, rng))
+    real = FeatureStatistics.of(made_up(5 * d, mix, rng))
     torch.linalg.eigvalsh(torch.eye(64).double())  # loads the library, which is nobody's time
     started = time.perf_counter()
     factor = RealFactor.of(real)
@@ -130,7 +131,7 @@ def calibrated(path: Path, images: torch.Tensor) -> None:
 
 def pictures(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """n real digits as RGB uint8 (n,28,28,3), and n others with noise."""
-    digits = data.load("mnist5k").train
+    digits = load_dataset("mnist5k").train
     noise = np.random.default_rng(0).normal(0, 40, (n, 28, 28, 3))
     reals = np.repeat(digits[:n], 3, 3)
     fakes = np.clip(np.repeat(digits[n : 2 * n], 3, 3) + noise, 0, 255).astype(np.uint8)
@@ -138,11 +139,11 @@ def pictures(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def by_us(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
-    dataset = data.Dataset("digits", reals.numpy(), reals.numpy(), None, None, (), "0" * 16)
-    extractor = features.build("inception", dataset, weights=str(weights))
+    dataset = Dataset("digits", reals.numpy(), reals.numpy(), None, None, (), "0" * 16)
+    extractor = extractors.build_extractor("inception", dataset, weights=str(weights))
     real, fake = extractor(reals), extractor(fakes)
-    value = fid.frechet_of(RealFactor.of(Statistics.of(real)), fake)
-    kid = fid.kid(real, fake)
+    value = frechet.frechet_of(RealFactor.of(FeatureStatistics.of(real)), fake)
+    kid = frechet.kid(real, fake)
     return {"fid": value, "kid": kid.value, "kid_error": kid.error}
 
 

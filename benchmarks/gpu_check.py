@@ -41,7 +41,7 @@ from xml.etree import ElementTree
 from gpu_report import Report
 from packing import quit_daemon
 
-from pipeline import mps
+from pipeline.cluster import mps
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 530.0  # seconds, all parts together

@@ -31,11 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from trials import Work, material
 
-from pipeline import data, features, fid, trial
-from pipeline.checkpoint import TrialFolder
 from pipeline.config import TrialConfig
-from pipeline.graphs import SWITCH
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset, fingerprint, to_float
+from pipeline.metrics import extractors, frechet
+from pipeline.training import trial
+from pipeline.training.checkpoint import TrialFolder
+from pipeline.training.cuda_graphs import SWITCH
+from pipeline.training.trainer import Trainer
 
 GAMES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -102,7 +104,7 @@ def equality(device: str, steps: int, tell: Tell) -> None:
 SMALL: dict[str, Any] = {"width_g": 16, "width_d": 16, "batch_size": 32, "lr_g": 1e-3, "lr_d": 1e-3}
 
 
-def compare(config: TrialConfig, dataset: data.Dataset, device: str, steps: int) -> dict[str, Any]:
+def compare(config: TrialConfig, dataset: Dataset, device: str, steps: int) -> dict[str, Any]:
     graph, why = play(config, dataset, device, steps, graphs=True)
     eager, _ = play(config, dataset, device, steps, graphs=False)
     found = {"graphs": why or "yes", **difference(graph, eager)}
@@ -112,7 +114,7 @@ def compare(config: TrialConfig, dataset: data.Dataset, device: str, steps: int)
 
 
 def play(
-    config: TrialConfig, dataset: data.Dataset, device: str, steps: int, graphs: bool
+    config: TrialConfig, dataset: Dataset, device: str, steps: int, graphs: bool
 ) -> tuple[dict[str, Tensor], str]:
     """All that training moves, after so many steps; and why it had no graphs, where it was to have them."""
     os.environ[SWITCH] = str(int(graphs))
@@ -163,13 +165,13 @@ def resumed(device: str, precision: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="resumed") as folder:
         judge = evaluator_of(dataset, Path(folder), device)
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
-        for _ in trial.run(config, dataset, judge, whole, device=device):
+        for _ in trial.run_trial(config, dataset, judge, whole, device=device):
             pass
-        ticks = trial.run(config, dataset, judge, broken, device=device)
+        ticks = trial.run_trial(config, dataset, judge, broken, device=device)
         next(ticks)
         next(ticks)
         ticks.close()
-        for _ in trial.run(config, dataset, judge, broken, device=device):
+        for _ in trial.run_trial(config, dataset, judge, broken, device=device):
             pass
         states = [TrialFolder(root).restore() for root in (whole, broken)]
     if None in states:
@@ -177,19 +179,21 @@ def resumed(device: str, precision: str) -> dict[str, Any]:
     return difference(*(flat(state["trainer"]) for state in states if state is not None))
 
 
-def noise(size: int, count: int, classes: int) -> data.Dataset:
+def noise(size: int, count: int, classes: int) -> Dataset:
     """Grey noise with labels, a tenth of it held out."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, size, size, 1), np.uint8)
     labels = rng.integers(0, classes, count)
     held = count // 10
     parts = (images[held:], images[:held], labels[held:], labels[:held])
-    return data.Dataset("noise", *parts, tuple(map(str, range(classes))), data.fingerprint(*parts))
+    return Dataset("noise", *parts, tuple(map(str, range(classes))), fingerprint(*parts))
 
 
-def evaluator_of(dataset: data.Dataset, cache: Path, device: str) -> fid.Evaluator:
+def evaluator_of(dataset: Dataset, cache: Path, device: str) -> frechet.Evaluator:
     """Pixels and 100 samples: a fid in milliseconds."""
-    return fid.build_evaluator(dataset, features.build("pixels", dataset), 100, cache).to(device)
+    return frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100, cache).to(
+        device
+    )
 
 
 # --- fid on the GPU = fid on the CPU -------------------------------------------------------------
@@ -211,14 +215,14 @@ def fids(device: str, count: int, source: str, tell: Tell) -> None:
             for name, extractor, most in large_extractors(dataset):
                 few = min(count, most)
                 part = replace(dataset, train=dataset.train[: few + few // 4], fingerprint=f"{few} of it")
-                judge = fid.build_evaluator(part, extractor, few, Path(folder))
+                judge = frechet.build_evaluator(part, extractor, few, Path(folder))
                 found["extractors"][name] = both(judge, images[:few], device)
                 tell(found)
     for name, one in found["extractors"].items():
         print(f"{name}: {one}")
 
 
-def blurred(dataset: data.Dataset, count: int) -> Tensor:
+def blurred(dataset: Dataset, count: int) -> Tensor:
     """`count` images uint8 (N,H,W,C) that are nearly those of the data."""
     rows = np.arange(count) % len(dataset.train)
     images = torch.from_numpy(dataset.train[rows]).permute(0, 3, 1, 2).float()
@@ -226,7 +230,7 @@ def blurred(dataset: data.Dataset, count: int) -> Tensor:
     return soft.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
-def both(judge: fid.Evaluator, images: Tensor, device: str) -> dict[str, Any]:
+def both(judge: frechet.Evaluator, images: Tensor, device: str) -> dict[str, Any]:
     """`Evaluator.score` and `frechet_of` there and here."""
     scores, distances, seconds = [], [], []
     for place in (device, "cpu"):
@@ -235,7 +239,7 @@ def both(judge: fid.Evaluator, images: Tensor, device: str) -> dict[str, Any]:
         began = time.perf_counter()
         scores.append(there.score(lambda size, parts=parts: next(parts)))
         seconds.append(time.perf_counter() - began)
-        distances.append(fid.frechet_of(there.real, there.extractor(moved)))
+        distances.append(frechet.frechet_of(there.real, there.extractor(moved)))
     pairs = [pair for pair in (scores, distances) if None not in pair]
     off = [abs(a - b) / abs(b) for a, b in pairs if b]
     return {
@@ -248,7 +252,7 @@ def both(judge: fid.Evaluator, images: Tensor, device: str) -> dict[str, Any]:
     }
 
 
-def large_extractors(dataset: data.Dataset) -> Iterator[tuple[str, Any, int]]:
+def large_extractors(dataset: Dataset) -> Iterator[tuple[str, Any, int]]:
     """Networks of torchvision with random weights, and how many images they are to see at most."""
     from torchvision import models
 
@@ -262,15 +266,15 @@ def large_extractors(dataset: data.Dataset) -> Iterator[tuple[str, Any, int]]:
     yield "Inception, 2,048 features", extractor_of("inception", body, 2048, 80, dataset), 1000
 
 
-def extractor_of(name: str, body: nn.Module, dim: int, side: int, dataset: data.Dataset) -> Any:
-    """As `pipeline.features` has its own. Its batch norms have seen images, which keeps signals in size."""
+def extractor_of(name: str, body: nn.Module, dim: int, side: int, dataset: Dataset) -> Any:
+    """As `pipeline.metrics.extractors` has its own. Its batch norms have seen images, which keeps signals in size."""
     net = _Enlarged(body, side)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
         net.train()(torch.from_numpy(dataset.train[:100]))
-    return features._NetExtractor(name, net, f"gpu-check-{name}", dim)
+    return extractors._NetExtractor(name, net, f"gpu-check-{name}", dim)
 
 
 class _Enlarged(nn.Module):
@@ -281,7 +285,7 @@ class _Enlarged(nn.Module):
         self.body, self.side = body, side
 
     def forward(self, images: Tensor) -> Tensor:
-        colour = data.to_float(images).expand(-1, 3, -1, -1)
+        colour = to_float(images).expand(-1, 3, -1, -1)
         large = functional.interpolate(colour, size=self.side, mode="bilinear", align_corners=False)
         found: Tensor = self.body(large)
         return found
@@ -299,7 +303,7 @@ def memory(device: str, count: int, tell: Tell) -> None:
         for number in range(count):
             changes = {**SMALL, "width_g": 8, "width_d": 8, **KINDS[number % 3]}
             config = TrialConfig(**changes, kimg=2, tick_kimg=1, seed=number)
-            for _ in trial.run(config, dataset, judge, Path(folder) / str(number), device=device):
+            for _ in trial.run_trial(config, dataset, judge, Path(folder) / str(number), device=device):
                 pass
             held.append(mebibytes(device))
             tell(grown(held))

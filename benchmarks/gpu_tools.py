@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from pipeline import mps
+from pipeline.cluster import mps
 
 
 class Peer:

@@ -15,21 +15,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import spaces, sweep
-from pipeline.checkpoint import read_records
+from pipeline.cluster.tune_adapters import StudyScheduler
 from pipeline.config import SweepConfig
-from pipeline.search import StudyScheduler
+from pipeline.search.space.builtin import load_space
+from pipeline.search.space.definition import Space
+from pipeline.sweep.request import Request
+from pipeline.sweep.run import run_sweep
+from pipeline.training.checkpoint import read_records
 
 
 def main() -> None:
     """Measure and print."""
     reports = _time_the_driver()
     with tempfile.TemporaryDirectory() as folder:
-        tiny = spaces.load("smoke").override({"kimg": 1, "tick_kimg": 1})
+        tiny = load_space("smoke").override({"kimg": 1, "tick_kimg": 1})
         root = _run(tiny, Path(folder), name="tiny", data="digits", trials=40)
         gaps = _gaps(root)
         driver = list(reports)
-        default = spaces.load("mnist5k").override({"kimg": 60})
+        default = load_space("mnist5k").override({"kimg": 60})
         share = _evaluation_share(_run(default, Path(folder), name="default", data="mnist5k", trials=2))
     rows = [
         ("between two trials in one worker, median", statistics.median(gaps), "s", 0.3),
@@ -46,10 +49,10 @@ def main() -> None:
         print(f"{name:<52}{value:8.2f} {unit:<3}" + (f" (bar: {bar:g} {unit})" if bar else ""))
 
 
-def _run(space: spaces.Space, out: Path, **plan: Any) -> Path:
+def _run(space: Space, out: Path, **plan: Any) -> Path:
     config = SweepConfig(pruner="none", concurrency=1, **plan)
-    request = sweep.Request(space=space, config=config, out=out, register=None, say=lambda line: None)
-    return sweep.run(request).root
+    request = Request(space=space, config=config, out=out, register=None, say=lambda line: None)
+    return run_sweep(request).root
 
 
 def _time_the_driver() -> list[float]:

@@ -32,10 +32,11 @@ import torch
 from gpu_tools import write_json
 from trials import Work, add_work, material, work_of
 
-from pipeline import mps, trial
-from pipeline.graphs import SWITCH
-from pipeline.process import prepare_process
-from pipeline.trainer import Trainer
+from pipeline.cluster import mps
+from pipeline.training import trial
+from pipeline.training.cuda_graphs import SWITCH
+from pipeline.training.process import prepare_process
+from pipeline.training.trainer import Trainer
 
 PERCENT = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 """With MPS: the share of a GPU's processors that one process may use."""
@@ -227,7 +228,7 @@ def do_trials(place: int, ready: Any, go: Any, over: Any, seen: Any, work: Work,
                 break
             last = 0
             where = Path(folder) / str(number)
-            for record in trial.run(
+            for record in trial.run_trial(
                 config, dataset, evaluator, where, device=work.device, should_stop=over.is_set
             ):
                 if number:

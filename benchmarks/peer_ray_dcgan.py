@@ -47,7 +47,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import data, features, fid
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics import extractors
+from pipeline.metrics.frechet import Evaluator, build_evaluator
+from pipeline.metrics.statistics import BATCH
 
 MEAN, STD = 0.13066, 0.30131  # of the peer's loader
 TRIALS = 8
@@ -73,9 +76,9 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     args = options()
-    dataset = data.load("mnist5k")
-    extractor = features.build(args.extractor, dataset)
-    evaluator = fid.build_evaluator(dataset, extractor, args.samples)
+    dataset = load_dataset("mnist5k")
+    extractor = extractors.build_extractor(args.extractor, dataset)
+    evaluator = build_evaluator(dataset, extractor, args.samples)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="gansweep-peer-") as folder:
         if args.peer_fid is not None:
@@ -87,7 +90,7 @@ def main() -> None:
     print_table(rows, evaluator, args)
 
 
-def print_table(rows: list[Row], evaluator: fid.Evaluator, args: argparse.Namespace) -> None:
+def print_table(rows: list[Row], evaluator: Evaluator, args: argparse.Namespace) -> None:
     measured = f"{evaluator.extractor_name} {evaluator.hash}, N={args.samples}"
     print(f"\nfid: {measured}; {args.seconds:g} s on {args.cores} cores")
     for name, value, note in rows:
@@ -100,7 +103,7 @@ def print_table(rows: list[Row], evaluator: fid.Evaluator, args: argparse.Namesp
 
 
 def run_peer(
-    folder: Path, args: argparse.Namespace, dataset: data.Dataset, evaluator: fid.Evaluator
+    folder: Path, args: argparse.Namespace, dataset: Dataset, evaluator: Evaluator
 ) -> tuple[float, str]:
     """Search with the peer, score every trial's last generator: the best fid, and what it was."""
     write_idx(folder / "data" / "MNIST" / "raw", dataset)
@@ -110,7 +113,7 @@ def run_peer(
     if not was_there:
         lock.unlink(missing_ok=True)
     # Scoring picks the kindest reading on fewer samples, then measures that one at the full number.
-    quick = fid.build_evaluator(dataset, evaluator.extractor, min(1000, args.samples))
+    quick = build_evaluator(dataset, evaluator.extractor, min(1000, args.samples))
     scores = []
     for number, path in enumerate(checkpoints):
         value, reading = score_peer(path, quick, evaluator)
@@ -123,7 +126,7 @@ def run_peer(
     return value, f"best of {len(scores)} read as {reading}; {kimg:.0f} kimg in all, {took:.0f} s"
 
 
-def write_idx(folder: Path, dataset: data.Dataset) -> None:
+def write_idx(folder: Path, dataset: Dataset) -> None:
     """Write the digits as MNIST's four IDX files, the training and the test part alike."""
     folder.mkdir(parents=True)
     images = np.concatenate([dataset.train, dataset.held])[..., 0]
@@ -202,7 +205,7 @@ def train_lenet(folder: Path, epochs: int = 6) -> nn.Module:
     return net.eval()
 
 
-def score_peer(path: Path, quick: fid.Evaluator, full: fid.Evaluator) -> tuple[float, str]:
+def score_peer(path: Path, quick: Evaluator, full: Evaluator) -> tuple[float, str]:
     """The lowest fid over all readings of one generator's output, and that reading's name."""
     from ray.tune.examples.pbt_dcgan_mnist.common import Generator
 
@@ -235,7 +238,7 @@ def fits() -> dict[str, Decode]:
     }
 
 
-def score(net: nn.Module, reading: tuple[bool, Decode, Decode], evaluator: fid.Evaluator) -> float:
+def score(net: nn.Module, reading: tuple[bool, Decode, Decode], evaluator: Evaluator) -> float:
     by_batch, scale, fit = reading
     net.train(by_batch)
     rng = torch.Generator().manual_seed(0)
@@ -252,7 +255,7 @@ def score(net: nn.Module, reading: tuple[bool, Decode, Decode], evaluator: fid.E
 # --- Ours ----------------------------------------------------------------------------------------
 
 
-def run_ours(folder: Path, args: argparse.Namespace, evaluator: fid.Evaluator) -> tuple[float, str]:
+def run_ours(folder: Path, args: argparse.Namespace, evaluator: Evaluator) -> tuple[float, str]:
     """gansweep's default sweep for the same time (or a given champion), scored alike."""
     champion, note = args.champion, "given"
     if champion is None:
@@ -265,7 +268,7 @@ def run_ours(folder: Path, args: argparse.Namespace, evaluator: fid.Evaluator) -
     gansweep("sample", champion, "-n", str(args.samples), "--seed", "0", "--out", str(file))
     with np.load(file, allow_pickle=False) as stored:
         images = torch.from_numpy(stored["images"])
-    parts = iter(torch.split(images, fid.BATCH))
+    parts = iter(torch.split(images, BATCH))
     value = evaluator.score(lambda count: next(parts)[:count])
     return float("inf") if value is None else value, note
 

@@ -19,16 +19,19 @@ from gpu_tools import wait
 from split import Split, told
 from torch import Tensor
 
-from pipeline import balance, checkpoint, data, fid, networks
 from pipeline.config import TrialConfig
-from pipeline.losses import LOSSES, PENALTIES
-from pipeline.networks import ImageShape, to_uint8
+from pipeline.data.dataset import Dataset, to_float
+from pipeline.metrics import frechet
+from pipeline.training import balance, checkpoint
+from pipeline.training.losses import LOSSES, PENALTIES
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks, to_uint8
 
 
 def plain_trial(
     config: TrialConfig,
-    dataset: data.Dataset,
-    evaluator: fid.Evaluator,
+    dataset: Dataset,
+    evaluator: frechet.Evaluator,
     folder: Path,
     device: str,
     split: Split,
@@ -57,17 +60,17 @@ def plain_trial(
 class Plain:
     """Networks, optimizers and one batch after another."""
 
-    def __init__(self, config: TrialConfig, dataset: data.Dataset, device: torch.device) -> None:
+    def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device) -> None:
         self.config, self.device = config, device
         torch.manual_seed(config.seed)
         shape = ImageShape(dataset.size, dataset.channels, len(dataset.classes))
-        self.G, self.D = (net.to(device) for net in networks.build(config, shape))
-        self.average = networks.build(config, shape)[0].to(device).eval().requires_grad_(False)
+        self.G, self.D = (net.to(device) for net in build_networks(config, shape))
+        self.average = build_networks(config, shape)[0].to(device).eval().requires_grad_(False)
         self.average.load_state_dict(self.G.state_dict())
         betas = (config.beta1, config.beta2)
         self.opt_g = torch.optim.Adam(self.G.parameters(), lr=config.lr_g, betas=betas)
         self.opt_d = torch.optim.Adam(self.D.parameters(), lr=config.lr_d, betas=betas)
-        self.reals = data.to_float(torch.from_numpy(dataset.train).to(device)).contiguous()
+        self.reals = to_float(torch.from_numpy(dataset.train).to(device)).contiguous()
         labels = dataset.train_labels if config.conditional else None
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
         self.seen = self.steps = 0
@@ -128,10 +131,10 @@ class Plain:
         return float(self._last)
 
     @torch.no_grad()
-    def read_balance(self, dataset: data.Dataset, count: int = 512) -> list[float]:
+    def read_balance(self, dataset: Dataset, count: int = 512) -> list[float]:
         """What D says of reals that it has not seen, that it has seen, and fakes."""
         self.loss()
-        held = data.to_float(torch.from_numpy(dataset.held[:count]).to(self.device))
+        held = to_float(torch.from_numpy(dataset.held[:count]).to(self.device))
         labels = dataset.held_labels if self.labels is not None else None
         held_labels = None if labels is None else torch.from_numpy(labels[:count]).to(self.device)
         count = len(held)
@@ -178,7 +181,7 @@ Gaussian = tuple[Tensor, Tensor]
 """Mean (d,) and covariance (d,d) in float64, on the CPU."""
 
 
-def real_statistics(evaluator: fid.Evaluator, dataset: data.Dataset) -> Gaussian:
+def real_statistics(evaluator: frechet.Evaluator, dataset: Dataset) -> Gaussian:
     return gaussian([evaluator.extractor(torch.from_numpy(b)) for b in np.array_split(dataset.train, 10)])
 
 
@@ -187,7 +190,7 @@ def gaussian(parts: list[Tensor]) -> Gaussian:
     return vectors.mean(0), torch.cov(vectors.T)
 
 
-def plain_fid(samples: Iterator[Tensor], evaluator: fid.Evaluator, reals: Gaussian) -> float:
+def plain_fid(samples: Iterator[Tensor], evaluator: frechet.Evaluator, reals: Gaussian) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), by the eigenvalues of S1 S2."""
     mean, cov = gaussian([evaluator.extractor(images) for images in samples])
     if not (mean.isfinite().all() and cov.isfinite().all()):

@@ -18,11 +18,14 @@ from typing import Any
 
 import torch
 
-from pipeline import data, features, fid, recipes, spaces
 from pipeline.config import TrialConfig
-from pipeline.process import prepare_process
-from pipeline.sampling import sampler
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.search import recipes
+from pipeline.search.space.builtin import load_space
+from pipeline.training.process import prepare_process
+from pipeline.training.sampling import sampler
+from pipeline.training.trainer import Trainer
 
 NETWORKS = {"width_g": 16, "width_d": 32, "z_dim": 64, "conditional": True}
 RATES = {"lr_g": 2e-3, "lr_d": 2e-3}
@@ -30,7 +33,7 @@ EXPECTED_KIMG = 60  # what schedules run over, where a recipe has them
 
 
 def main() -> None:
-    names = [*recipes.shipped(), "tuned"]
+    names = [*recipes.builtin_recipes(), "tuned"]
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="training time of each row")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
@@ -40,8 +43,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     prepare_process(1)
-    dataset = data.load("mnist5k")
-    evaluator = fid.build_evaluator(dataset, features.build("auto", dataset), args.samples)
+    dataset = load_dataset("mnist5k")
+    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("auto", dataset), args.samples)
     fid_by = f"fid: {evaluator.extractor_name} {evaluator.hash}, N={args.samples}"
     print(f"mnist5k, one thread, {args.seconds:g} s of training each, {args.precision}; {fid_by}")
     print(f"{'recipe':<26}{'fid':>9}{'balance':>9}{'auc':>7}{'overfit':>9}{'kimg':>7}{'kimg/s':>8}")
@@ -53,17 +56,17 @@ def main() -> None:
             print(f"{label:<26}{cells}{row['kimg']:7.0f}{row['kimg'] / args.seconds:8.2f}", flush=True)
 
 
-def settings(name: str, dataset: data.Dataset, args: argparse.Namespace) -> dict[str, Any]:
+def settings(name: str, dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
     """What the trial of one row differs by from the defaults."""
     basic = {**NETWORKS, "precision": args.precision, "seed": args.seed, "kimg": EXPECTED_KIMG}
     if name == "tuned":
-        space = spaces.load("mnist5k")
+        space = load_space("mnist5k")
         return {**space.fixed, **space.enqueue[0], **basic}
-    return {**basic, **recipes.load(name).at(dataset.size, dataset.labelled, {})}
+    return {**basic, **recipes.load_recipe(name).at(dataset.size, dataset.labelled, {})}
 
 
 def play(
-    changes: dict[str, Any], dataset: data.Dataset, evaluator: fid.Evaluator, seconds: float
+    changes: dict[str, Any], dataset: Dataset, evaluator: frechet.Evaluator, seconds: float
 ) -> dict[str, float]:
     """Train for `seconds` in ticks of a kimg, then measure once."""
     labels = torch.from_numpy(dataset.train_labels)

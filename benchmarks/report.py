@@ -25,12 +25,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import data, report, spaces
 from pipeline.config import SweepPaths, TrialConfig
-from pipeline.explain.region import value_at
-from pipeline.process import prepare_process
+from pipeline.data.dataset import load_dataset
 from pipeline.records import METRICS, TrialRecord
-from pipeline.trainer import Trainer
+from pipeline.reporting.explain.regions import value_at
+from pipeline.reporting.html.report import write_report
+from pipeline.search.space.builtin import load_space
+from pipeline.search.space.definition import Space
+from pipeline.training.process import prepare_process
+from pipeline.training.trainer import Trainer
 
 TICKS, FULL, SIDE = 24, 240, 32
 
@@ -50,7 +53,7 @@ def main() -> None:
         root = (asked.keep or Path(scratch)) / "sweep"
         make_sweep(root, asked.trials, np.random.default_rng(0))
         begun, worked = time.perf_counter(), time.process_time()
-        path = report.build(root)
+        path = write_report(root)
         wall, cpu = time.perf_counter() - begun, time.process_time() - worked
         size = path.stat().st_size / 1e6
         print(f"{asked.trials} trials: {wall:.1f} s ({cpu:.1f} s of one core), {size:.2f} MB")
@@ -95,7 +98,7 @@ def beside(trials: int, seconds: float = 8.0, rounds: int = 8) -> None:
 def train(count: Any) -> None:
     """Train for ever on one thread, counting images."""
     prepare_process(1)
-    dataset = data.load("digits")
+    dataset = load_dataset("digits")
     config = TrialConfig(width_g=32, width_d=32, kimg=10**6)
     trainer = Trainer(config, torch.from_numpy(dataset.train), None, 0)
     while True:
@@ -105,7 +108,7 @@ def train(count: Any) -> None:
 
 def make_sweep(root: Path, count: int, rng: np.random.Generator) -> None:
     """A finished sweep over the default space, as its files lie on disk."""
-    space = spaces.load("mnist5k")
+    space = load_space("mnist5k")
     paths = SweepPaths(root)
     root.mkdir(parents=True)
     told = [make_trial(paths, number, space, rng) for number in range(count)]
@@ -123,7 +126,7 @@ def make_sweep(root: Path, count: int, rng: np.random.Generator) -> None:
 
 
 def make_trial(
-    paths: SweepPaths, number: int, space: spaces.Space, rng: np.random.Generator
+    paths: SweepPaths, number: int, space: Space, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Records and grids of one trial; its events of the spool and its row of the leaderboard."""
     params: dict[str, Any] = {}

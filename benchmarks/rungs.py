@@ -21,56 +21,59 @@ import optuna
 import scipy.stats
 import torch
 
-from pipeline import classifier, data, features, fid, search, spaces
 from pipeline.config import TrialConfig
-from pipeline.fid import Evaluator
-from pipeline.process import prepare_process
-from pipeline.sampling import sampler
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics import classifier, extractors, frechet
+from pipeline.metrics.frechet import Evaluator
+from pipeline.search.space.builtin import load_space
+from pipeline.search.study import suggest_params
+from pipeline.training.process import prepare_process
+from pipeline.training.sampling import sampler
+from pipeline.training.trainer import Trainer
 
 Metric = Callable[[torch.Tensor], float]
 FINAL = 10_000
 
 
-def metrics(dataset: data.Dataset) -> dict[str, tuple[int, Metric]]:
+def metrics(dataset: Dataset) -> dict[str, tuple[int, Metric]]:
     """Name -> (samples it takes, what it makes of them)."""
-    by_net, by_pixels = (features.build(name, dataset) for name in ("classifier", "pixels"))
-    real = fid.build_evaluator(dataset, by_net, FINAL).real
-    real_pixels = fid.build_evaluator(dataset, by_pixels, FINAL).real
+    by_net, by_pixels = (extractors.build_extractor(name, dataset) for name in ("classifier", "pixels"))
+    real = frechet.build_evaluator(dataset, by_net, FINAL).real
+    real_pixels = frechet.build_evaluator(dataset, by_pixels, FINAL).real
     train = by_net(torch.from_numpy(dataset.train))
     return {
-        "fid, N=2000": (2000, lambda x: fid.frechet_of(real, by_net(x))),
-        "fid, N=500": (500, lambda x: fid.frechet_of(real, by_net(x))),
-        "fid, N=200": (200, lambda x: fid.frechet_of(real, by_net(x))),
-        "kid, N=2000": (2000, lambda x: fid.kid(train, by_net(x)).value),
-        "kid, N=500": (500, lambda x: fid.kid(train, by_net(x)).value),
-        "kid, N=200": (200, lambda x: fid.kid(train, by_net(x)).value),
-        "pixel fid, N=2000": (2000, lambda x: fid.frechet_of(real_pixels, by_pixels(x))),
-        "pixel fid, N=500": (500, lambda x: fid.frechet_of(real_pixels, by_pixels(x))),
+        "fid, N=2000": (2000, lambda x: frechet.frechet_of(real, by_net(x))),
+        "fid, N=500": (500, lambda x: frechet.frechet_of(real, by_net(x))),
+        "fid, N=200": (200, lambda x: frechet.frechet_of(real, by_net(x))),
+        "kid, N=2000": (2000, lambda x: frechet.kid(train, by_net(x)).value),
+        "kid, N=500": (500, lambda x: frechet.kid(train, by_net(x)).value),
+        "kid, N=200": (200, lambda x: frechet.kid(train, by_net(x)).value),
+        "pixel fid, N=2000": (2000, lambda x: frechet.frechet_of(real_pixels, by_pixels(x))),
+        "pixel fid, N=500": (500, lambda x: frechet.frechet_of(real_pixels, by_pixels(x))),
     }
 
 
-def judge(dataset: data.Dataset) -> Evaluator:
+def judge(dataset: Dataset) -> Evaluator:
     """The independent one: same data, another classifier."""
-    own = features.build("classifier", dataset)
-    net = classifier.train(dataset, seed=1).to(memory_format=torch.channels_last)
+    own = extractors.build_extractor("classifier", dataset)
+    net = classifier.train_classifier(dataset, seed=1).to(memory_format=torch.channels_last)
     other = type(own)("classifier", net, "judge", classifier.DIM)  # type: ignore[call-arg]
-    return fid.build_evaluator(dataset, other, FINAL)
+    return frechet.build_evaluator(dataset, other, FINAL)
 
 
 def configurations(count: int, kimg: int, seed: int) -> list[TrialConfig]:
     """The default space's own first point, then random draws; widths small enough for seconds."""
-    space = spaces.load("mnist5k")
+    space = load_space("mnist5k")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     drawn: list[dict[str, Any]] = [dict(space.enqueue[0])]
-    drawn += [search.draw(space, study.ask()) for _ in range(count - 1)]
+    drawn += [suggest_params(space, study.ask()) for _ in range(count - 1)]
     fixed = {**space.fixed, "width_g": 8, "width_d": 16, "kimg": kimg}
     return [TrialConfig.from_dict({**d, **fixed, "seed": i}) for i, d in enumerate(drawn)]
 
 
 def train(
-    config: TrialConfig, dataset: data.Dataset, looks: dict[str, tuple[int, Metric]], ticks: Sequence[int]
+    config: TrialConfig, dataset: Dataset, looks: dict[str, tuple[int, Metric]], ticks: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, Trainer]:
     """What every metric saw at every tick (metrics, ticks), its seconds, and the trained pair."""
     labels = torch.from_numpy(dataset.train_labels)
@@ -105,7 +108,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5, help="of the draws")
     arguments = parser.parse_args()
     prepare_process(1)
-    dataset = data.load("mnist5k")
+    dataset = load_dataset("mnist5k")
     looks, evaluator = metrics(dataset), judge(dataset)
     ticks = sorted({2, 5, 10, arguments.kimg // 2, arguments.kimg})
     seen, finals, costs = [], [], []

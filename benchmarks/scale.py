@@ -34,16 +34,18 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from pipeline import spaces
+from pipeline.cluster import runner
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import METRICS, TrialRecord
-from pipeline.resources import Share
-from pipeline.search import Ledger, make_sampler, open_study
-from pipeline.summary import Summary
-from pipeline.sweep import cluster
+from pipeline.reporting.summary import Summary
+from pipeline.search.resources import TrialResources
+from pipeline.search.space.parser import parse_space
+from pipeline.search.study import make_sampler, open_study
+from pipeline.search.trial_manager import TrialManager
 from pipeline.sweep.request import Request
-from pipeline.tracker import Shipper, Spool
-from pipeline.tracker.listener import Tracker
+from pipeline.tracking.event_callback import EventLogCallback
+from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.mlflow_exporter import MlflowExporter
 
 TICKS = 5
 AT_A_TIME = 2
@@ -164,22 +166,24 @@ class Marks:
 
 def ours(trials: int, out: Path) -> Cost:
     """The search of gansweep, whole but for the training."""
-    space = spaces.parse(SPACE)
+    space = parse_space(SPACE)
     config = SweepConfig(name="scale", trials=trials, final_seeds=0)
     request = Request(space=space, config=config, out=out, register=None, say=lambda text: None)
     paths = request.paths
     paths.root.mkdir(parents=True)
-    sampling, spool = Sampling(), Spool(paths.spool)
-    shipper = Shipper(paths.root, spool, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
+    sampling, spool = Sampling(), EventLog(paths.spool)
+    shipper = MlflowExporter(paths.root, spool, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
     shipper.flush(120)  # the tables of an empty store are made once, and take seconds
     summary, marks = Summary(paths, config, {"extractor": "none", "hash": "", "samples": 0}), Marks(sampling)
     study = open_study("scale", paths.study, config, space)
-    ledger = Ledger(study, space, config, paths, [Tracker(spool, paths), summary, marks], say=print)
+    ledger = TrialManager(
+        study, space, config, paths, [EventLogCallback(spool, paths), summary, marks], say=print
+    )
     summary.ledger = ledger
     begun, cpu = time.perf_counter(), time.process_time()
     with sampling.measured():
-        cluster.search(
-            request, ledger, tune.with_parameters(free, root=str(paths.root)), Share(1, 0, AT_A_TIME)
+        runner.search(
+            request, ledger, tune.with_parameters(free, root=str(paths.root)), TrialResources(1, 0, AT_A_TIME)
         )
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     shipper.flush(3600)
@@ -272,7 +276,7 @@ def main() -> None:
     options.add_argument("--trials", type=int, default=2000)
     options.add_argument("--peer-trials", type=int, default=300)
     asked = options.parse_args()
-    os.environ |= {name: os.environ.get(name, value) for name, value in cluster.QUIET.items()}
+    os.environ |= {name: os.environ.get(name, value) for name, value in runner.QUIET.items()}
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     ray.init(
         address="local",

@@ -33,10 +33,13 @@ import numpy as np
 import requests
 import torch
 
-from pipeline import models, registry
 from pipeline.config import TrialConfig
-from pipeline.networks import ImageShape, build
-from pipeline.registered_model import PackedGenerator
+from pipeline.serving import models
+from pipeline.tracking.registry.pack import pack_generator
+from pipeline.tracking.registry.promote import register_version
+from pipeline.tracking.registry.registered_model import PackedGenerator
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
 
 LOAD = """
 import time
@@ -92,9 +95,9 @@ def registered(folder: Path, uri: str) -> str:
     """A version of a DCGAN of 28 px, untrained: time does not look at the images."""
     torch.manual_seed(0)
     config = TrialConfig(architecture="dcgan", conditional=True, width_g=16, width_d=2, z_dim=64)
-    generator, _ = build(config, ImageShape(28, 1, 10))
-    packed = registry.pack(generator, folder / "packed", {})
-    return registry.register(packed, tracking_uri=uri, name="bench", facts={}, verify=False).uri
+    generator, _ = build_networks(config, ImageShape(28, 1, 10))
+    packed = pack_generator(generator, folder / "packed", {})
+    return register_version(packed, tracking_uri=uri, name="bench", facts={}, verify=False).uri
 
 
 def loading(python: str, model: str, environment: dict[str, str]) -> tuple[float, float]:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline import balance, checkpoint, fid, graphs, trial
 from pipeline.config import TrialConfig
-from pipeline.trainer import Trainer
+from pipeline.metrics import frechet
+from pipeline.training import balance, checkpoint, cuda_graphs, trial
+from pipeline.training.trainer import Trainer
 
 
 def told(
@@ -106,12 +107,12 @@ class Split:
     def watch(self) -> None:
         """Wrap what a trial of ours does, for the rest of this process."""
         self.wrap(Trainer, "advance", "training")
-        self.wrap(balance.Tally, "read", "training")  # waits for the device
-        self.wrap(graphs.CudaRecorder, "rehearse", "recording")
-        self.wrap(graphs.CudaRecorder, "record", "recording", mark="first_replay")
+        self.wrap(balance.MetricAccumulator, "read", "training")  # waits for the device
+        self.wrap(cuda_graphs.CudaRecorder, "rehearse", "recording")
+        self.wrap(cuda_graphs.CudaRecorder, "record", "recording", mark="first_replay")
         self.wrap(getattr(trial, "_Trial", Split), "_wait", "waiting")  # for a tick that is measured beside
         self.wrap(Trainer, "read_balance", "evaluation")
-        self.wrap(fid.Evaluator, "score", "evaluation")
+        self.wrap(frechet.Evaluator, "score", "evaluation")
         self.wrap(Trainer, "state_dict", "saving")
         for name in ("save", "save_best", "save_grid", "append", "flush"):
             self.wrap(checkpoint.TrialFolder, name, "saving")

@@ -5,7 +5,7 @@ both), and batch 64.
 - theirs: its `train_func`, unmodified, on batches that lie ready in memory (its data loader's time is not
   counted) and with its Inception Score of every batch left out;
 - plain: the same steps as one writes them by hand: float32, Adam as it comes, no number read in the loop;
-- ours: `pipeline.trainer.Trainer`, to which the networks come as anybody's do, by `module:function`.
+- ours: `pipeline.training.trainer.Trainer`, to which the networks come as anybody's do, by `module:function`.
 The rest are ours with one thing changed. Each has a process of its own, in which ours is set up as a trial's
 is; they take turns, a few seconds each, round after round, since the machine may be shared; medians are
 printed, in real images per second, with ratios. On a machine that is busy with other things, `--clock cpu`
@@ -38,13 +38,13 @@ from gpu_tools import Peer, beside, orders, wait, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import data
-from pipeline import networks as networks_of_ours
 from pipeline.config import TrialConfig
-from pipeline.graphs import SWITCH
-from pipeline.networks import ImageShape, use_code
-from pipeline.process import prepare_process
-from pipeline.trainer import Trainer
+from pipeline.data import dataset
+from pipeline.training.cuda_graphs import SWITCH
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.custom import use_code
+from pipeline.training.process import prepare_process
+from pipeline.training.trainer import Trainer
 
 BATCH, NOISE, RATE = 64, example_gan.NOISE, 2e-4
 BF16 = "bfloat16"
@@ -155,7 +155,7 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
     torch.set_num_threads(1)
     on = torch.device(device)
     if name == PLAIN_CONVS:
-        networks_of_ours.hasten = lambda network: None
+        speed_up_strided = lambda network: None
     if name in ALL_OURS:
         os.environ[SWITCH] = str(int(name != EAGER))
         prepare_process(1, device)
@@ -247,7 +247,7 @@ def cells(look: dict[str, float]) -> str:
 
 def digits() -> Tensor:
     """uint8 (N,32,32,1): mnist5k with its margin widened."""
-    train = torch.from_numpy(data.load("mnist5k").train)
+    train = torch.from_numpy(dataset.load_dataset("mnist5k").train)
     return functional.pad(train, (0, 0, 2, 2, 2, 2))
 
 
@@ -271,8 +271,8 @@ def theirs(images: Tensor) -> Side:
     for net in (net_g, net_d):
         net.apply(common.weights_init)
     adam_g, adam_d = (torch.optim.Adam(n.parameters(), lr=RATE, betas=(0.5, 0.999)) for n in (net_g, net_d))
-    ready = data.to_float(images).contiguous()  # NCHW memory, as its loader gives
-    sampler, position = data.Sampler(len(images), 0), 0
+    ready = dataset.to_float(images).contiguous()  # NCHW memory, as its loader gives
+    sampler, position = dataset.Sampler(len(images), 0), 0
     while True:
         batches = []
         for _ in range(common.train_iterations_per_step):
@@ -287,8 +287,8 @@ def theirs_on_gpu(images: Tensor) -> Side:
     device = images.device
     net_g, net_d = (net.to(device) for net in example_gan.pair(images.shape[1]))
     adam_g, adam_d = (torch.optim.Adam(n.parameters(), lr=RATE, betas=(0.5, 0.999)) for n in (net_g, net_d))
-    ready = data.to_float(images).contiguous()
-    sampler, position = data.Sampler(len(images), 0), 0
+    ready = dataset.to_float(images).contiguous()
+    sampler, position = dataset.Sampler(len(images), 0), 0
     while True:
         rows = torch.from_numpy(sampler.take(position, 4 * BATCH)).to(device)
         position += 4 * BATCH
@@ -304,10 +304,10 @@ def plain(images: Tensor) -> Side:
     device = images.device
     net_g, net_d = (net.to(device) for net in networks(TrialConfig(), ImageShape(images.shape[1], 1)))
     adam_g, adam_d = (torch.optim.Adam(n.parameters(), lr=RATE, betas=(0.5, 0.999)) for n in (net_g, net_d))
-    ready = data.to_float(images).contiguous()
+    ready = dataset.to_float(images).contiguous()
     ones, zeros = torch.ones(BATCH, device=device), torch.zeros(BATCH, device=device)
     bce = functional.binary_cross_entropy_with_logits
-    sampler, position = data.Sampler(len(images), 0), 0
+    sampler, position = dataset.Sampler(len(images), 0), 0
     while True:
         real = ready[torch.from_numpy(sampler.take(position, BATCH)).to(device)]
         adam_d.zero_grad()

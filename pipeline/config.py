@@ -191,7 +191,7 @@ class SweepConfig(_Checked):
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """Every file a sweep owns, below its folder (a trial's own files: `pipeline.checkpoint`)."""
+    """Every file a sweep owns, below its folder (a trial's own files: `pipeline.training.checkpoint`)."""
 
     root: Path
 

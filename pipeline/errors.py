@@ -15,6 +15,7 @@ GansweepError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -93,3 +94,15 @@ def _printable(text: str) -> str:
 
 def _rebuild(kind: type[UserError], rule: str, seen: object, fix: str) -> UserError:
     return kind(rule, seen=seen, fix=fix)
+
+
+def redact(text: str) -> str:
+    """`text` without user names, passwords and tokens of the URIs in it."""
+    text = re.sub(r"://[^/\s]*@", "://***@", text)
+    return re.sub(r"(?i)\b(password|passwd|token|secret|sslpassword)=[^&\s]+", r"\1=***", text)
+
+
+def first_line(error: Exception) -> str:
+    """The error's type and the first line of its text, short enough for one line on a screen."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import data, features, fid
 from pipeline.config import TrialConfig
+from pipeline.data.dataset import Dataset, fingerprint
+from pipeline.data.image_files import Labels, Pixels
+from pipeline.metrics import extractors, frechet
 from pipeline.records import TrialRecord
-from pipeline.trainer import Trainer
+from pipeline.training.trainer import Trainer
 
 Make = Callable[..., Any]
 
@@ -40,7 +42,7 @@ def _own_process_settings() -> Iterator[None]:
     torch.set_flush_denormal(False)  # hypothesis wants its subnormal numbers
 
 
-def blobs(count: int, size: int, seed: int) -> tuple[data.Pixels, data.Labels]:
+def blobs(count: int, size: int, seed: int) -> tuple[Pixels, Labels]:
     """Grey images of three classes: a bright square in one of three corners, on noise."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 60, (count, size, size, 1), np.uint8)
@@ -53,11 +55,11 @@ def blobs(count: int, size: int, seed: int) -> tuple[data.Pixels, data.Labels]:
 
 
 @pytest.fixture(scope="session")
-def dataset() -> data.Dataset:
+def dataset() -> Dataset:
     """160 labelled training images of 8x8, 40 held out."""
     images, labels = blobs(200, 8, seed=1)
     parts = (images[:160], images[160:], labels[:160], labels[160:])
-    return data.Dataset("blobs", *parts, ("a", "b", "c"), data.fingerprint(*parts))
+    return Dataset("blobs", *parts, ("a", "b", "c"), fingerprint(*parts))
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +69,7 @@ def tiny() -> Callable[..., TrialConfig]:
 
 
 @pytest.fixture(scope="session")
-def make_trainer(dataset: data.Dataset, tiny: Callable[..., TrialConfig]) -> Callable[..., Trainer]:
+def make_trainer(dataset: Dataset, tiny: Callable[..., TrialConfig]) -> Callable[..., Trainer]:
     """make_trainer(**changes): a fresh trainer of a tiny trial on `dataset`."""
 
     def make(**changes: Any) -> Trainer:
@@ -91,7 +93,7 @@ def make_record() -> Callable[..., TrialRecord]:
 
 
 @pytest.fixture(scope="session")
-def evaluator(dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> fid.Evaluator:
+def evaluator(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> frechet.Evaluator:
     """Pixels, 100 samples: a fid in milliseconds."""
     cache: Path = tmp_path_factory.mktemp("statistics")
-    return fid.build_evaluator(dataset, features.build("pixels", dataset), 100, cache)
+    return frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100, cache)

@@ -18,13 +18,13 @@ import pytest
 from pretended_mps import Machine
 from test_packing import GIB, WHOLE, asked
 
-from pipeline import mps, node
-from pipeline.calibration import Calibration
-from pipeline.data import Dataset
-from pipeline.fid import Evaluator
-from pipeline.resources import Cluster, Pace, Share
-from pipeline.sweep import estimate, measuring
-from pipeline.sweep.sharing import Sharing
+from pipeline.cluster import mps, packing, profiling, shared_objects
+from pipeline.cluster.gpu_sharing import MpsSharing
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.frechet import Evaluator
+from pipeline.search.resources import Cluster, TrialResources
+from pipeline.training.profiling import TrialProfile
+from pipeline.training.trial_speed import TrialSpeed
 
 PATIENT = 200.0
 """Seconds for all trials to be ready, where tests share two cores with others."""
@@ -55,9 +55,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture
 def lent(
     machine: Machine, dataset: Dataset, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
-) -> node.Lent:
-    monkeypatch.setattr(measuring, "READY_SEC", PATIENT)
-    return node.lend(dataset, evaluator)
+) -> shared_objects.SharedRefs:
+    monkeypatch.setattr(profiling, "READY_SEC", PATIENT)
+    return shared_objects.put_shared(dataset, evaluator)
 
 
 def free(seconds: float = 20.0) -> None:
@@ -73,18 +73,18 @@ def free(seconds: float = 20.0) -> None:
 def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
     import ray
 
-    pid = ray.get(node.task(lambda: os.getpid()).options(num_gpus=1).remote())
+    pid = ray.get(shared_objects.gpu_task(lambda: os.getpid()).options(num_gpus=1).remote())
     until = time.monotonic() + 15
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text():
         assert time.monotonic() < until
         time.sleep(0.1)
 
 
-def test_two_train_at_the_same_time_by_one_daemon(machine: Machine, lent: node.Lent) -> None:
+def test_two_train_at_the_same_time_by_one_daemon(machine: Machine, lent: shared_objects.SharedRefs) -> None:
     free()
     before = len(machine.started)
-    pace = measuring.in_company(asked(), lent, WHOLE, 2, with_mps=True, eval_sec=0.1)
-    assert isinstance(pace, Pace), pace
+    pace = profiling.profile_shared(asked(), lent, WHOLE, 2, with_mps=True, eval_sec=0.1)
+    assert isinstance(pace, TrialSpeed), pace
     assert pace.trials == 2
     assert 0 < pace.seconds_per_kimg < 100
     assert pace.eval_seconds > 0
@@ -95,42 +95,44 @@ def test_two_train_at_the_same_time_by_one_daemon(machine: Machine, lent: node.L
 
 
 def test_the_first_failure_ends_the_measuring(
-    machine: Machine, lent: node.Lent, evaluator: Evaluator
+    machine: Machine, lent: shared_objects.SharedRefs, evaluator: Evaluator
 ) -> None:
     """Well before the bound, although the others wait at the gate; and the GPU is free again."""
     free()
-    wrong = node.lend("no images", evaluator)  # type: ignore[arg-type]
+    wrong = shared_objects.put_shared("no images", evaluator)  # type: ignore[arg-type]
     said = "the largest trial fails: AttributeError: 'str' object has no attribute"
     begun = time.monotonic()
-    assert str(measuring.in_company(asked(), wrong, WHOLE, 2, with_mps=False, eval_sec=0.1)).startswith(said)
+    assert str(profiling.profile_shared(asked(), wrong, WHOLE, 2, with_mps=False, eval_sec=0.1)).startswith(
+        said
+    )
     assert time.monotonic() - begun < PATIENT
     free()
 
 
 def test_who_is_not_ready_in_time_ends_the_candidate(
-    machine: Machine, lent: node.Lent, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, lent: shared_objects.SharedRefs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free()
-    monkeypatch.setattr(measuring, "READY_SEC", -measuring.WINDOW_SEC)
-    found = measuring.in_company(asked(), lent, WHOLE, 2, with_mps=False, eval_sec=0.0)
+    monkeypatch.setattr(profiling, "READY_SEC", -profiling.WINDOW_SEC)
+    found = profiling.profile_shared(asked(), lent, WHOLE, 2, with_mps=False, eval_sec=0.0)
     assert found == "2 of 2 were not ready within 0 s"
     free()
 
 
 def test_a_gpu_in_use_and_a_process_that_dies_are_told_apart(
-    machine: Machine, lent: node.Lent, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, lent: shared_objects.SharedRefs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free()
     dies = SimpleNamespace(dataset=Death(), evaluator=None)
-    assert "the process that measured a trial died" in str(measuring.measured(asked(), dies, WHOLE))
+    assert "the process that measured a trial died" in str(profiling.profile_alone(asked(), dies, WHOLE))
     free()
-    monkeypatch.setattr(measuring, "GPU_WAIT_SEC", 1.0)
-    monkeypatch.setattr(measuring, "PLACE_SEC", 1.0)
-    busy = Share(cpus=8.0, gpus=1.0)
-    assert measuring.measured(asked(), lent, busy) == (
+    monkeypatch.setattr(profiling, "GPU_WAIT_SEC", 1.0)
+    monkeypatch.setattr(profiling, "PLACE_SEC", 1.0)
+    busy = TrialResources(cpus=8.0, gpus=1.0)
+    assert profiling.profile_alone(asked(), lent, busy) == (
         "within 1 s no machine was free for a trial, or it took longer"
     )
-    found = measuring.in_company(asked(), lent, busy, 2, with_mps=False, eval_sec=0.0)
+    found = profiling.profile_shared(asked(), lent, busy, 2, with_mps=False, eval_sec=0.0)
     assert found == "no GPU with 16 cores was free within 1 s"
 
 
@@ -145,7 +147,7 @@ class Death:
 def test_daemons_live_as_long_as_the_sweep(machine: Machine, address: str) -> None:
     """Of this machine directly, of a cluster by a task on every node with a GPU."""
     before = len(machine.started)
-    with Sharing(address) as sharing:
+    with MpsSharing(address) as sharing:
         assert sharing.begin() == ""
         assert sharing.works
         assert mps.state() == "runs"
@@ -155,7 +157,7 @@ def test_daemons_live_as_long_as_the_sweep(machine: Machine, address: str) -> No
 
 def test_machines_that_are_added_later_try_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.nodes", list)
-    with Sharing("auto") as sharing:
+    with MpsSharing("auto") as sharing:
         assert sharing.begin() == ""
         assert sharing.works
 
@@ -165,7 +167,7 @@ def test_what_a_node_lacks_is_told(machine: Machine) -> None:
     away: Callable[[Any], Any] = program.rename
     away(machine.bin / "away")
     try:
-        with Sharing("auto") as sharing:
+        with MpsSharing("auto") as sharing:
             assert sharing.begin() == "nvidia-cuda-mps-control is not on this machine"
             assert not sharing.works
     finally:
@@ -173,20 +175,20 @@ def test_what_a_node_lacks_is_told(machine: Machine) -> None:
 
 
 def test_auto_decides_by_what_trains(
-    machine: Machine, lent: node.Lent, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, lent: shared_objects.SharedRefs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole decision; only the GPU's memory is made up."""
     free()
-    real = estimate.measured
+    real = packing.profile_alone
 
     def on_gpu(*given: Any) -> Any:
         found = real(*given)
-        return Calibration(found.seconds_per_kimg, found.eval_seconds, GIB, "pretended", 80 * GIB)
+        return TrialProfile(found.seconds_per_kimg, found.eval_seconds, GIB, "pretended", 80 * GIB)
 
-    monkeypatch.setattr(estimate, "measured", on_gpu)
+    monkeypatch.setattr(packing, "profile_alone", on_gpu)
     said = list[str]()
-    with Sharing("auto") as sharing:
-        packing = estimate.packed(asked(said), Cluster([{"CPU": 2.0, "GPU": 1.0}]), lent, sharing)
+    with MpsSharing("auto") as sharing:
+        packing = packing.choose_packing(asked(said), Cluster([{"CPU": 2.0, "GPU": 1.0}]), lent, sharing)
     assert said[:2] == [
         "packing: measuring the largest trial alone on a GPU",
         "packing: measuring 2 at a time on one GPU",

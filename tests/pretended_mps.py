@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from pipeline import mps
+from pipeline.cluster import mps
 
 # As NVIDIA's: -d leaves a daemon behind, other commands come by stdin, and fail where there is no daemon.
 PROGRAM = """#!/bin/sh

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.augment import ADA_CEILING, ADA_WIDTH, adapt, cut_out, diffaugment, recolor, translate
+from pipeline.training.augmentation import (
+    ADA_CEILING,
+    ADA_WIDTH,
+    diffaugment,
+    next_augment_p,
+    random_color,
+    random_cutout,
+    random_translation,
+)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -30,9 +38,9 @@ def grid(side: int) -> Tensor:
 
 
 PARTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
-    "recolor": (recolor, 3),
-    "translate": (translate, 2),
-    "cut_out": (cut_out, 2),
+    "recolor": (random_color, 3),
+    "translate": (random_translation, 2),
+    "cut_out": (random_cutout, 2),
 }
 
 
@@ -109,14 +117,14 @@ def test_neutral_draws_change_nothing() -> None:
     """Brightness + 0, saturation x 1, contrast x 1; a shift by 0."""
     images = pictures()
     middle = torch.full((64, 3), 0.5)
-    torch.testing.assert_close(recolor(images, middle), images)
-    assert torch.equal(translate(images, middle[:, :2]), images)
+    torch.testing.assert_close(random_color(images, middle), images)
+    assert torch.equal(random_translation(images, middle[:, :2]), images)
 
 
 def test_recolor_against_its_formulas() -> None:
     images = pictures(3)
     draws = torch.tensor([[0.9, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.75]])
-    bright, grey, strong = recolor(images, draws)
+    bright, grey, strong = random_color(images, draws)
     torch.testing.assert_close(bright, images[0] + 0.4)
     torch.testing.assert_close(grey, images[1].mean(0, keepdim=True).expand(3, -1, -1))
     torch.testing.assert_close(strong, images[2].mean() + 1.25 * (images[2] - images[2].mean()))
@@ -125,7 +133,7 @@ def test_recolor_against_its_formulas() -> None:
 def test_saturation_leaves_grey_images_alone() -> None:
     images = pictures(2, 1)
     draws = torch.tensor([[0.6, 0.1, 0.3], [0.6, 0.9, 0.3]])
-    out = recolor(images[:1].expand(2, -1, -1, -1), draws)
+    out = random_color(images[:1].expand(2, -1, -1, -1), draws)
     assert torch.equal(out[0], out[1])
 
 
@@ -135,7 +143,7 @@ def test_translate_shifts_each_way_equally_often_and_puts_zeros(size: int) -> No
     most = int(size / 8 + 0.5)
     side = 2 * most + 1
     image = pictures(1, 3, size)
-    out = translate(image.expand(side**2, -1, -1, -1), grid(side))
+    out = random_translation(image.expand(side**2, -1, -1, -1), grid(side))
     for moved, (down, right) in zip(out, itertools.product(range(-most, most + 1), repeat=2), strict=True):
         expected = torch.zeros_like(image[0])
         target = [slice(max(0, s), size + min(0, s)) for s in (down, right)]
@@ -147,7 +155,7 @@ def test_translate_shifts_each_way_equally_often_and_puts_zeros(size: int) -> No
 def test_translate_keeps_a_bound_of_the_mass() -> None:
     """Positive images lose at most the two strips that leave: no less than (7/8)^2 of a flat one stays."""
     flat = torch.ones(500, 1, 16, 16)
-    mass = translate(flat, torch.rand(500, 2, generator=rng())).mean(dim=(1, 2, 3))
+    mass = random_translation(flat, torch.rand(500, 2, generator=rng())).mean(dim=(1, 2, 3))
     assert mass.max() == 1
     assert mass.min() == pytest.approx((14 / 16) ** 2)
 
@@ -161,7 +169,7 @@ def test_cut_out_zeroes_the_right_share(size: int) -> None:
         sum(0 <= first + i < size for i in range(length))
         for first in range(-(length // 2), places - length // 2)
     ]
-    out = cut_out(torch.ones(places**2, 1, size, size), grid(places))
+    out = random_cutout(torch.ones(places**2, 1, size, size), grid(places))
     zeros = (out == 0).flatten(1).sum(1).tolist()
     assert zeros == [a * b for a in inside for b in inside]
     assert max(zeros) == length**2
@@ -194,12 +202,14 @@ def test_draws_at_the_end_of_their_range_stay_within_bounds(name: str) -> None:
     ],
 )
 def test_adapt(p: float, overfit: float, after: float) -> None:
-    assert adapt(p, overfit, target=0.6, step=0.1, ceiling=1.0) == pytest.approx(after)
+    assert next_augment_p(p, overfit, target=0.6, step=0.1, ceiling=1.0) == pytest.approx(after)
 
 
 def test_adapt_is_monotone_in_both_and_bounded() -> None:
     readings, ps = [i / 20 for i in range(21)], [i / 25 for i in range(21)]
-    table = torch.tensor([[adapt(p, o, 0.6, 0.25, 0.8) for o in readings] for p in ps], dtype=torch.float64)
+    table = torch.tensor(
+        [[next_augment_p(p, o, 0.6, 0.25, 0.8) for o in readings] for p in ps], dtype=torch.float64
+    )
     assert (table.diff(dim=0) >= 0).all()
     assert (table.diff(dim=1) >= 0).all()
     assert table.min() == 0
@@ -211,7 +221,7 @@ def test_adapt_is_monotone_in_both_and_bounded() -> None:
 def test_p_rises_while_d_overfits_and_comes_back(ceiling: float) -> None:
     p, path = 0.0, []
     for overfit in [0.9] * 30 + [0.5] * 30:
-        p = adapt(p, overfit, 0.6, 0.05, ceiling)
+        p = next_augment_p(p, overfit, 0.6, 0.05, ceiling)
         path.append(p)
     assert path[:30] == sorted(path[:30])
     assert path[29] == min(ceiling, 0.8)

@@ -13,29 +13,30 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from pipeline.balance import (
+from pipeline.records import PENALTY, VERDICTS, TrialRecord
+from pipeline.training.balance import (
     COLLAPSED,
     CONTROL_WIDTH,
     ONE_SIDED,
     PATIENCE,
     RATIO_MOST,
     SKIP_MOST,
-    Reading,
-    Tally,
-    as_played,
+    BalanceReading,
+    MetricAccumulator,
+    as_displayed_scores,
     auc,
-    brakes,
     from_auc,
     hopeless,
-    read,
-    sits_out,
+    lr_factors,
+    read_scores,
+    skips_turn,
     spread_ratio,
-    steer,
+    update_controller,
     verdict,
 )
-from pipeline.losses import LOSSES
-from pipeline.networks import ImageShape, build
-from pipeline.records import PENALTY, VERDICTS, TrialRecord
+from pipeline.training.losses import LOSSES
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
 
 
 def record(**changes: Any) -> TrialRecord:
@@ -77,7 +78,7 @@ def test_from_auc(value: float, balance: float) -> None:
 def test_a_reading_says_what_its_fields_say() -> None:
     held, train = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([5.0, 0.5])
     fake = torch.tensor([-2.0, 2.5])
-    reading = read(held, train, fake, torch.tensor(0.25))
+    reading = read_scores(held, train, fake, torch.tensor(0.25))
     assert reading.auc == 5 / 8
     assert reading.balance == 0.75
     assert reading.overfit == 5 / 8
@@ -92,7 +93,7 @@ def test_a_score_that_is_not_finite_makes_the_reading_nan(where: str, bad: float
     parts["diversity"] = torch.ones(1)
     parts[where][0] = bad
     parts["diversity"] = parts["diversity"][0]
-    reading = read(**parts)
+    reading = read_scores(**parts)
     assert all(math.isnan(value) for value in vars(reading).values())
     assert verdict(reading, []) == "diverged"
 
@@ -171,7 +172,7 @@ def test_a_network_converges_to_the_optimal_d(name: str, share: Any, spread: flo
 def test_auc_of_the_optimal_d_of_two_gaussians(mu: float) -> None:
     """P(D(real) > D(fake)) = Phi(|mu| / sqrt 2), and the balance is 1 where the two agree."""
     real, fake = quantiles(0), quantiles(mu)
-    reading = read(-mu * real, -mu * real, -mu * fake, torch.ones(()))
+    reading = read_scores(-mu * real, -mu * real, -mu * fake, torch.ones(()))
     expected = 0.5 * (1 + math.erf(abs(mu) / 2))
     assert reading.auc == pytest.approx(expected, abs=1e-3)
     assert reading.balance == pytest.approx(2 - 2 * expected, abs=2e-3)
@@ -183,10 +184,10 @@ def test_auc_of_the_optimal_d_of_two_gaussians(mu: float) -> None:
 # ---- Verdicts
 
 
-def reading(**changes: float) -> Reading:
+def reading(**changes: float) -> BalanceReading:
     values = {"balance": 0.5, "auc": 0.75, "overfit": 0.5, "score_real": 0.0, "score_fake": 0.0}
     values |= {"accuracy_real": 0.5, "accuracy_fake": 0.5, "diversity": 1.0}
-    return Reading(**{**values, **changes})
+    return BalanceReading(**{**values, **changes})
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_nothing_is_hopeless_before_patience_ends() -> None:
 def steered(aucs: list[float], control: float = 0.0) -> list[float]:
     path = []
     for value in aucs:
-        control = steer(control, value, low=0.6, high=0.9)
+        control = update_controller(control, value, low=0.6, high=0.9)
         path.append(control)
     return path
 
@@ -284,7 +285,9 @@ def test_control_settles_in_proportion_to_what_is_outside(outside: float, settle
 
 def test_the_law_is_monotone_and_bounded() -> None:
     values, controls = [i / 200 for i in range(201)], [i / 50 - 1 for i in range(101)]
-    table = torch.tensor([[steer(c, v, 0.6, 0.9) for v in values] for c in controls], dtype=torch.float64)
+    table = torch.tensor(
+        [[update_controller(c, v, 0.6, 0.9) for v in values] for c in controls], dtype=torch.float64
+    )
     assert (table.diff(dim=0) >= 0).all()
     assert (table.diff(dim=1) >= 0).all()
     assert (table.min().item(), table.max().item()) == pytest.approx((-1, 1))
@@ -301,7 +304,7 @@ def test_a_game_that_answers_is_brought_back_into_its_neighbourhood() -> None:
     for _ in range(60):
         value = 1 / (1 + math.exp(-(4.5 - 3 * control)))
         seen.append(value)
-        control = steer(control, value, 0.6, 0.9)
+        control = update_controller(control, value, 0.6, 0.9)
     assert seen[0] > 0.98
     assert all(0.9 < value < 0.96 for value in seen[-10:])
     assert max(seen[-10:]) - min(seen[-10:]) < 0.02  # it rests
@@ -309,16 +312,16 @@ def test_a_game_that_answers_is_brought_back_into_its_neighbourhood() -> None:
 
 @pytest.mark.parametrize("control", [0.0, 0.1, 1 / 3, 0.5, 0.9, 1.0])
 def test_turns_sat_out_are_the_share_evenly_spread(control: float) -> None:
-    skipped = [sits_out(control, turn) for turn in range(1000)]
+    skipped = [skips_turn(control, turn) for turn in range(1000)]
     for window in (1, 7, 100, 1000):
         counts = [sum(skipped[i : i + window]) for i in range(1001 - window)]
         assert all(abs(count - SKIP_MOST * control * window) < 1 + 1e-6 for count in counts)
-    assert not any(sits_out(-control, turn) for turn in range(100))
+    assert not any(skips_turn(-control, turn) for turn in range(100))
 
 
 @pytest.mark.parametrize("control", [-1.0, -0.2, 0.0, 0.5, 1.0])
 def test_brakes_are_bounded_and_touch_the_winner_only(control: float) -> None:
-    g, d = brakes(control)
+    g, d = lr_factors(control)
     assert max(g, d) == 1.0
     assert d / g == pytest.approx(RATIO_MOST**-control)
     assert 1 / RATIO_MOST <= d / g <= RATIO_MOST
@@ -328,12 +331,12 @@ def test_brakes_are_bounded_and_touch_the_winner_only(control: float) -> None:
 
 
 def test_tally_gives_means_and_starts_anew() -> None:
-    tally = Tally(torch.device("cpu"))
+    tally = MetricAccumulator(torch.device("cpu"))
     for value in (1.0, 2.0, 6.0):
         tally.add("loss_d", torch.tensor(value, requires_grad=True))
     tally.add("penalty", torch.tensor(4.0))
     means = tally.read()
-    assert tuple(means) == Tally.NAMES
+    assert tuple(means) == MetricAccumulator.NAMES
     assert (means["loss_d"], means["penalty"], means["loss_g"]) == (3.0, 4.0, 0.0)
     assert set(tally.read().values()) == {0.0}
     tally.add("loss_d", torch.tensor(5.0))
@@ -341,7 +344,7 @@ def test_tally_gives_means_and_starts_anew() -> None:
 
 
 def test_one_nan_makes_the_mean_nan_and_only_that_one() -> None:
-    tally = Tally(torch.device("cpu"))
+    tally = MetricAccumulator(torch.device("cpu"))
     for value in (1.0, math.nan, 1.0):
         tally.add("loss_g", torch.tensor(value))
     tally.add("loss_d", torch.tensor(1.0))
@@ -356,11 +359,11 @@ def test_one_nan_makes_the_mean_nan_and_only_that_one() -> None:
 
 @pytest.mark.parametrize("norm_d", ["none", "batch", "layer", "spectral"])
 def test_as_played_leaves_no_trace(tiny: Any, norm_d: str) -> None:
-    networks = build(tiny(norm_d=norm_d, norm_g="batch", conditional=True), ImageShape(16, 1, 3))
+    networks = build_networks(tiny(norm_d=norm_d, norm_g="batch", conditional=True), ImageShape(16, 1, 3))
     images, labels = torch.randn(6, 1, 16, 16), torch.arange(6) % 3
     networks[1](images, labels)  # so that running statistics are not the initial ones
     before = [copy.deepcopy(network.state_dict()) for network in networks]
-    with as_played(*networks):
+    with as_displayed_scores(*networks):
         networks[1](networks[0](torch.randn(6, 8), labels), labels)
         assert not torch.is_grad_enabled()
     assert torch.is_grad_enabled()
@@ -375,15 +378,15 @@ def test_as_played_leaves_no_trace(tiny: Any, norm_d: str) -> None:
 
 def test_as_played_answers_as_in_the_game(tiny: Any) -> None:
     """With the batch's statistics, not the running ones; and modes come back after an error too."""
-    generator, _ = build(tiny(norm_g="batch"), ImageShape(8, 1))
+    generator, _ = build_networks(tiny(norm_g="batch"), ImageShape(8, 1))
     z = torch.randn(16, 8) * 3
     played = copy.deepcopy(generator)(z).detach()
-    with as_played(generator):
+    with as_displayed_scores(generator):
         assert torch.equal(generator(z), played)
     assert not torch.allclose(copy.deepcopy(generator).eval()(z), played, atol=1e-3)
 
     def fail() -> None:
-        with as_played(generator):
+        with as_displayed_scores(generator):
             raise RuntimeError("inside")
 
     with pytest.raises(RuntimeError, match="inside"):

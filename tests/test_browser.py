@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import report
 from pipeline.records import TrialRecord
+from pipeline.reporting.html.report import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -101,7 +101,7 @@ def write_trial(root: Path, number: int, make_record: Any, rng: np.random.Genera
 def sweep(tmp_path_factory: pytest.TempPathFactory, make_record: Any) -> Path:
     root = tmp_path_factory.mktemp("browser") / "photos"
     write_sweep(root, make_record, np.random.default_rng(7))
-    report.build(root)
+    write_report(root)
     return root
 
 

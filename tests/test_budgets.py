@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import budgets, spaces
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError
 from pipeline.records import METRICS, PENALTY, TrialRecord
-from pipeline.search import Ledger, open_study
+from pipeline.search import budgets
+from pipeline.search.space.parser import parse_space
+from pipeline.search.study import open_study
+from pipeline.search.trial_manager import TrialManager
 
-SPACE = spaces.parse("[fixed]\nkimg = 30\ntick_kimg = 1\n[search]\nlr_g = { float = [1e-5, 1e-2] }\n")
+SPACE = parse_space("[fixed]\nkimg = 30\ntick_kimg = 1\n[search]\nlr_g = { float = [1e-5, 1e-2] }\n")
 
 
 @pytest.mark.parametrize(
@@ -34,15 +36,15 @@ SPACE = spaces.parse("[fixed]\nkimg = 30\ntick_kimg = 1\n[search]\nlr_g = { floa
 def test_a_bound_is_met_exactly_where_it_lies(
     plan: dict[str, float], use: dict[str, float], by: str | None
 ) -> None:
-    met = budgets.reached(SweepConfig(**plan), budgets.Use(**use))  # type: ignore[arg-type]
+    met = budgets.budget_reached(SweepConfig(**plan), budgets.Usage(**use))  # type: ignore[arg-type]
     assert (met.by if met else None) == by
 
 
 def test_prices_are_read_and_multiply_shares() -> None:
     known = budgets.prices(" gpu=2.5, cpu=0.05")
     assert known == {"gpu": 2.5, "cpu": 0.05}
-    assert budgets.rate(known, cpus=4, gpus=0.5) == pytest.approx(1.45)
-    assert budgets.rate({}, 4, 1) == 0
+    assert budgets.hourly_price(known, cpus=4, gpus=0.5) == pytest.approx(1.45)
+    assert budgets.hourly_price({}, 4, 1) == 0
 
 
 @pytest.mark.parametrize("text", ["gpu", "gpu=", "gpu=x", "gpu=-1", "gpu=nan", "=3", "gup=2"])
@@ -53,8 +55,8 @@ def test_a_wrong_price_is_named(text: str) -> None:
 
 def test_money_without_prices_is_refused() -> None:
     with pytest.raises(ConfigError, match="--cost-budget needs the price of an hour; got no --price; add"):
-        budgets.check(SweepConfig(cost_budget=3))
-    budgets.check(SweepConfig(cost_budget=3, price="cpu=1"))
+        budgets.check_budgets(SweepConfig(cost_budget=3))
+    budgets.check_budgets(SweepConfig(cost_budget=3, price="cpu=1"))
 
 
 def record(trial: int, kimg: int, fid: float, seconds: float) -> TrialRecord:
@@ -66,17 +68,19 @@ def record(trial: int, kimg: int, fid: float, seconds: float) -> TrialRecord:
     )
 
 
-def ledger(root: Path, **plan: object) -> Ledger:
+def ledger(root: Path, **plan: object) -> TrialManager:
     config = SweepConfig(**{"trials": 9, "pruner": "none", **plan})  # type: ignore[arg-type]
     paths = SweepPaths(root)
-    book = Ledger(open_study("s", paths.study, config, SPACE), SPACE, config, paths, say=lambda text: None)
+    book = TrialManager(
+        open_study("s", paths.study, config, SPACE), SPACE, config, paths, say=lambda text: None
+    )
     book.gpus_per_trial = 0.5
     return book
 
 
 def test_money_is_summed_over_trials_and_over_processes(tmp_path: Path) -> None:
     """A trial's seconds count since it began: the last record of each is its whole time."""
-    from pipeline.checkpoint import TrialFolder
+    from pipeline.training.checkpoint import TrialFolder
 
     plan = {"price": "gpu=2,cpu=1", "cost_budget": 5.0}
     book = ledger(tmp_path, **plan)

@@ -11,13 +11,23 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import calibration, spaces, trial
-from pipeline.calibration import Calibration, Stretch, accompany, calibrate, largest, reason, together
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset
-from pipeline.fid import Evaluator
-from pipeline.resources import Pace
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.frechet import Evaluator
+from pipeline.search.space.builtin import builtin_spaces, load_space
+from pipeline.search.space.largest import largest_config
+from pipeline.search.space.parser import parse_space
+from pipeline.training import profiling, trial
+from pipeline.training.profiling import (
+    SharedGpuSample,
+    TrialProfile,
+    combined_speed,
+    profile_sharing_gpu,
+    profile_trial,
+    profiling_failure,
+)
+from pipeline.training.trainer import Trainer
+from pipeline.training.trial_speed import TrialSpeed
 
 SPACE = """
 [fixed]
@@ -36,37 +46,37 @@ lr_g = { float = [1e-4, 1e-2], log = true }
 
 
 def test_the_largest_configuration_has_every_heavy_end() -> None:
-    config = largest(spaces.parse(SPACE))
+    config = largest_config(parse_space(SPACE))
     assert (config.width_g, config.batch_size, config.n_critic) == (64, 128, 3)
     assert (config.penalty, config.gamma, config.penalty_interval) == ("r1", 10.0, 4)
 
 
 def test_conditions_are_kept() -> None:
-    config = largest(
-        spaces.parse(SPACE.replace('when = { penalty = ["r1"] }', 'when = { penalty = ["gp"] }'))
+    config = largest_config(
+        parse_space(SPACE.replace('when = { penalty = ["r1"] }', 'when = { penalty = ["gp"] }'))
     )
     assert (config.penalty, config.gamma) == ("r1", TrialConfig().gamma)
 
 
-@pytest.mark.parametrize("name", sorted(spaces.shipped_spaces()))
+@pytest.mark.parametrize("name", sorted(builtin_spaces()))
 def test_every_shipped_space_has_a_largest(name: str) -> None:
-    space = spaces.load(name).on_images(28, True)
-    config = largest(space)
+    space = load_space(name).on_images(28, True)
+    config = largest_config(space)
     for key, distribution in space.search.items():
         if not distribution.choices and distribution.whole and key.startswith("width"):
             assert getattr(config, key) == distribution.high
 
 
 def test_alone_it_has_a_pace() -> None:
-    found = Calibration(seconds_per_kimg=2.0, eval_seconds=5.0, memory_bytes=1, device="cpu")
-    assert found.pace == Pace(1, 2.0, 5.0)
+    found = TrialProfile(seconds_per_kimg=2.0, eval_seconds=5.0, memory_bytes=1, device="cpu")
+    assert found.pace == TrialSpeed(1, 2.0, 5.0)
 
 
 def test_some_steps_are_measured(
     dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
 ) -> None:
     """Few steps and one fid, for real."""
-    found = calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
+    found = profile_trial(tiny(), dataset, evaluator, "cpu", threads=1)
     assert found.seconds_per_kimg > 0
     assert found.eval_seconds > 0
     assert found.memory_bytes > 100 * 2**20  # a process with torch in it
@@ -77,7 +87,7 @@ def test_the_clock_stops_slow_steps(
     dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
 ) -> None:
     slow = tiny(penalty="r1", penalty_interval=64, batch_size=2)
-    few = calibrate(slow, dataset, evaluator, "cpu", threads=1, seconds=0.0)
+    few = profile_trial(slow, dataset, evaluator, "cpu", threads=1, seconds=0.0)
     assert few.seconds_per_kimg > 0
 
 
@@ -99,9 +109,9 @@ def test_nothing_of_it_stays(
         left.append(sum(trainer() is not None for trainer in made))
 
     monkeypatch.setattr(trial, "Trainer", noted)
-    monkeypatch.setattr(calibration, "release_memory", release)
-    calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
-    accompany(tiny(), dataset, evaluator, "cpu", 1, time.time, 0.1)
+    monkeypatch.setattr(profiling, "release_memory", release)
+    profile_trial(tiny(), dataset, evaluator, "cpu", threads=1)
+    profile_sharing_gpu(tiny(), dataset, evaluator, "cpu", 1, time.time, 0.1)
     assert (len(made), left) == (2, [0, 0])
 
 
@@ -118,9 +128,9 @@ def test_images_lie_where_a_trial_has_them(
         given.extend(all_of)
         return Trainer(*all_of, **named)
 
-    monkeypatch.setattr(trial, "place", lambda images, device: elsewhere)
+    monkeypatch.setattr(trial, "place_images", lambda images, device: elsewhere)
     monkeypatch.setattr(trial, "Trainer", noted)
-    calibrate(tiny(), dataset, evaluator, "cpu", threads=1)
+    profile_trial(tiny(), dataset, evaluator, "cpu", threads=1)
     assert given[1] is elsewhere
     assert given[4] == torch.device("cpu")
 
@@ -134,7 +144,7 @@ def test_trials_train_from_a_common_moment_on(
         called.append(time.time())
         return called[0] + 0.3
 
-    found = accompany(tiny(batch_size=8), dataset, evaluator, "cpu", 1, gate, 0.5)
+    found = profile_sharing_gpu(tiny(batch_size=8), dataset, evaluator, "cpu", 1, gate, 0.5)
     assert time.time() >= called[0] + 0.8
     assert found.images > 0
     assert found.images % 8 == 0
@@ -145,16 +155,16 @@ def test_trials_train_from_a_common_moment_on(
 def test_who_comes_too_late_reports_no_images(
     dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
 ) -> None:
-    found = accompany(tiny(), dataset, evaluator, "cpu", 1, lambda: time.time() - 60, 0.5)
+    found = profile_sharing_gpu(tiny(), dataset, evaluator, "cpu", 1, lambda: time.time() - 60, 0.5)
     assert found.images == 0
 
 
 def test_the_pace_of_many_is_their_common_speed() -> None:
     """3000 images a second among two: each of them takes 2/3 s for a kimg."""
-    pace = together([Stretch(2000, 1.0, 0.5), Stretch(2000, 2.0, 1.5)])
+    pace = combined_speed([SharedGpuSample(2000, 1.0, 0.5), SharedGpuSample(2000, 2.0, 1.5)])
     assert (pace.trials, pace.seconds_per_kimg, pace.eval_seconds) == (2, pytest.approx(2 / 3), 1.0)
     with pytest.raises(ValueError, match="no image"):
-        together([Stretch(0, 1.0, 0.5)])
+        combined_speed([SharedGpuSample(0, 1.0, 0.5)])
 
 
 @pytest.mark.parametrize(
@@ -173,5 +183,5 @@ def test_the_pace_of_many_is_their_common_speed() -> None:
     ],
 )
 def test_a_failure_is_said_as_it_was(error: Exception, said: str) -> None:
-    assert reason(error, "cuda").startswith(said)
-    assert "\n" not in reason(error, "cuda")
+    assert profiling_failure(error, "cuda").startswith(said)
+    assert "\n" not in profiling_failure(error, "cuda")

@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import networks
-from pipeline.networks import casting
-from pipeline.recorded import Rates
-from pipeline.trainer import Trainer
+from pipeline.training.graphed_step import StepHyperparams
+from pipeline.training.networks import build, casting
+from pipeline.training.trainer import Trainer
 
 GAMES = {
     "plain": {},
@@ -28,13 +27,13 @@ def test_a_step_is_that_of_autocast(
     make_trainer: Callable[..., Trainer], monkeypatch: Any, game: str
 ) -> None:
     """Weights, optimizers, means: bit for bit, in every kind of game."""
-    monkeypatch.setattr(networks, "hasten", lambda network: None)  # on a CPU it casts by itself
+    monkeypatch.setattr(build, "speed_up_strided", lambda network: None)  # on a CPU it casts by itself
     found, casts = [], []
     copies = casting._copies
     monkeypatch.setattr(casting, "_copies", lambda *args: casts.append(args) or copies(*args))
     for cast in (False, True):
         monkeypatch.setattr(casting, "_on_gpu", lambda network: True)
-        monkeypatch.setattr(Rates, "recorded", cast)  # a step that is not casts as autocast does
+        monkeypatch.setattr(StepHyperparams, "recorded", cast)  # a step that is not casts as autocast does
         trainer = make_trainer(**GAMES[game], precision="bfloat16")
         trainer.pieces = 2 if game == "in parts" else 1
         trainer.control = 0.6 if trainer.config.controller == "skip" else 0.0

@@ -17,13 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import checkpoint
-from pipeline.checkpoint import TrialFolder, load_best, read_checked
 from pipeline.config import TrialConfig
 from pipeline.errors import CheckpointError
-from pipeline.networks import ImageShape, build
 from pipeline.records import TrialRecord
-from pipeline.trainer import Trainer
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import TrialFolder, load_best, read_checked
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
+from pipeline.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_missing_files_are_named(folder: TrialFolder, tmp_path: Path) -> None:
 
 def test_best_generator_draws_what_the_average_drew(folder: TrialFolder, tiny: Any) -> None:
     config, shape = tiny(conditional=True), ImageShape(8, 1, 3)
-    generator, _ = build(config, shape)
+    generator, _ = build_networks(config, shape)
     generator(torch.randn(16, 8), torch.arange(16) % 3)  # running statistics are part of it
     saved = {"config": config.to_dict(), "shape": vars(shape), "kimg": 4, "record": record(4).to_dict()}
     folder.save_best(4, {**saved, "ema": generator.state_dict()})

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import cli
 from pipeline.__main__ import command
-from pipeline.cli import arguments
+from pipeline.cli import options
+from pipeline.cli.main import main
 from pipeline.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def gansweep(
     """Run the command in this process; returns its exit code and what it said on stderr."""
     monkeypatch.setattr(sys, "argv", ["gansweep", *arguments])
     try:
-        cli.main()
+        main()
     except SystemExit as done:
         return int(done.code or 0), capsys.readouterr().err
     return 0, capsys.readouterr().err
@@ -109,17 +109,17 @@ def test_wrong_runs(
     ("text", "seconds"), [("", 0), ("90s", 90), ("10m", 600), ("8h", 28800), ("2d", 172800), ("5", 5)]
 )
 def test_time_budgets(text: str, seconds: float) -> None:
-    assert arguments.seconds(text) == seconds
+    assert options.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["soon", "-3m", "0m", "1w"])
 def test_wrong_time_budgets(text: str) -> None:
     with pytest.raises(ConfigError, match="10m"):
-        arguments.seconds(text)
+        options.seconds(text)
 
 
 def test_settings_are_read_as_toml() -> None:
-    assert arguments.settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
+    assert options.settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
         "lr_g": 1e-4,
         "loss": "hinge",
         "conditional": True,
@@ -157,7 +157,7 @@ def test_help_teaches(
 def test_an_exit_code_reaches_the_shell(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.doctor.worst", lambda findings: "bad")
+    monkeypatch.setattr("pipeline.cli.doctor.diagnose.worst_level", lambda findings: "bad")
     assert gansweep(capsys, monkeypatch, "doctor")[0] == 1
 
 

@@ -21,12 +21,14 @@ import optuna
 import pytest
 import torch
 
-from pipeline import jobs
-from pipeline.checkpoint import read_records
+from pipeline.cluster import connection
+from pipeline.cluster.jobs import head
+from pipeline.cluster.jobs.client import describe_job
+from pipeline.cluster.jobs.files import check_head
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, SweepError
-from pipeline.jobs import head
-from pipeline.sweep import checks, connect
+from pipeline.search.study import check_storage
+from pipeline.training.checkpoint import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -96,7 +98,7 @@ def _submit(site: Site, folder: Path, *more: str) -> subprocess.CompletedProcess
 
 def _workers(site: Site) -> int:
     with mock.patch.dict(os.environ, RAY_AUTH_TOKEN=site.cluster.token, RAY_AUTH_MODE="token"):
-        return sum(node.get("CPU", 0) > 0 for node in head.look(site.cluster.address).nodes)
+        return sum(node.get("CPU", 0) > 0 for node in head.head_nodes(site.cluster.address).nodes)
 
 
 def _summary(site: Site, name: str) -> dict[str, Any]:
@@ -141,9 +143,9 @@ def test_the_study_lives_in_the_database(
     assert len(study.trials) == 2
     assert all(trial.state.is_finished() for trial in study.trials)
     assert not (site.out / "mine/study.journal").exists()
-    checks.check_storage(site.store.url("study"), "mine", new=False)
+    check_storage(site.store.url("study"), "mine", new=False)
     with pytest.raises(SweepError, match="a new sweep's study is new; got mine exists in postgresql://"):
-        checks.check_storage(site.store.url("study"), "mine", new=True)
+        check_storage(site.store.url("study"), "mine", new=True)
 
 
 def test_trials_ran_on_both_workers(site: Site, submitted: subprocess.CompletedProcess[str]) -> None:
@@ -201,7 +203,7 @@ def test_no_password_is_written_down(client: Site, submitted: subprocess.Complet
     written = [path for path in client.out.rglob("*") if path.is_file() and secret in path.read_bytes()]
     assert written == []
     assert client.store.password not in submitted.stdout + submitted.stderr
-    about = jobs.described(client.cluster.address, submitted.stdout.split()[0])
+    about = describe_job(client.cluster.address, submitted.stdout.split()[0])
     assert about["state"] == "SUCCEEDED"
     assert about["command"].endswith("--address auto")
     assert client.store.password not in json.dumps(about)
@@ -212,11 +214,11 @@ def test_what_the_cluster_cannot_give_is_said_at_once(client: Site) -> None:
     with pytest.raises(
         ConfigError, match=r"\(1 CPU, 1 GPU\) fits .* got 3 nodes: 1 CPU, 0 GPU; 1 CPU, 0 GPU"
     ):
-        jobs.check_head(address, SweepConfig(gpus_per_trial=1))
+        check_head(address, SweepConfig(gpus_per_trial=1))
     with pytest.raises(ConfigError, match=r"1 CPU, 0 GPU, L4\) fits .*; correct --require"):
-        jobs.check_head(address, SweepConfig(require="accelerator=L4"))
+        check_head(address, SweepConfig(require="accelerator=L4"))
     with pytest.raises(ConfigError, match="the cluster knows the job; got none-such"):
-        jobs.described(address, "none-such")
+        describe_job(address, "none-such")
     assert time.monotonic() - started < 30
 
 
@@ -227,7 +229,7 @@ def test_a_wrong_token(client: Site, monkeypatch: pytest.MonkeyPatch, token: str
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/none")
     with pytest.raises(ConfigError, match=said):
-        jobs.check_head(client.cluster.address, SweepConfig())
+        check_head(client.cluster.address, SweepConfig())
 
 
 def test_a_wrong_token_of_a_driver(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,21 +237,21 @@ def test_a_wrong_token_of_a_driver(site: Site, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     started = time.monotonic()
     with pytest.raises(ConfigError, match="takes this machine's token"):
-        connect.probe(f"127.0.0.1:{site.cluster.port}")
+        connection.probe_address(f"127.0.0.1:{site.cluster.port}")
     assert time.monotonic() - started < 30
 
 
 def test_a_dead_head() -> None:
     port = machines.free_port()
     with pytest.raises(ConfigError, match=r"dashboard answers at --address; got .*refused"):
-        jobs.check_head(f"http://127.0.0.1:{port}", SweepConfig())
+        check_head(f"http://127.0.0.1:{port}", SweepConfig())
     with pytest.raises(ConfigError, match="a Ray cluster answers at --address; got 127"):
-        connect.probe(f"127.0.0.1:{port}")
+        connection.probe_address(f"127.0.0.1:{port}")
 
 
 def test_rays_own_port_is_not_the_dashboards(client: Site) -> None:
     with pytest.raises(ConfigError, match=r"speaks no HTTP.*the dashboard's port is 8265"):
-        jobs.check_head(f"http://127.0.0.1:{client.cluster.port}", SweepConfig())
+        check_head(f"http://127.0.0.1:{client.cluster.port}", SweepConfig())
 
 
 def test_other_versions(client: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,9 +260,9 @@ def test_other_versions(client: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         ("head.platform.python_version", "", "3.12.1"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"pipeline.jobs.{module}", lambda *_, value=value: value)
+            patch.setattr(f"pipeline.cluster.jobs.files.{module}", lambda *_, value=value: value)
             with pytest.raises(ConfigError, match=rf"same ray and python; got ray 2.*{name} {value}"):
-                head.check(client.cluster.address)
+                head.check_head_answers(client.cluster.address)
 
 
 WAIT = """
@@ -317,7 +319,7 @@ def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, t
         machines.wait_for(lambda: any(sweep.glob("trials/*/failures.jsonl")), 60, "the loss of the machine")
     os.kill(int(re.findall(r"process (\d+)", SweepPaths(sweep).lock.read_text())[0]), signal.SIGKILL)
     job = sent.stdout.split()[0]
-    machines.wait_for(lambda: jobs.described(client.cluster.address, job)["state"] == "FAILED", 60, "its end")
+    machines.wait_for(lambda: describe_job(client.cluster.address, job)["state"] == "FAILED", 60, "its end")
     assert _summary(client, "again")["trials"]["complete"] < 3
 
     again = _submit(client, tmp_path, *size)

@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 from ray._private.utils import check_version_info
 
-from pipeline import spaces, sweep
+from pipeline.cluster import connection, elasticity
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, SweepError
-from pipeline.resources import Share, share_of
-from pipeline.sweep import checks, connect, elastic
+from pipeline.search.resources import TrialResources, trial_resources
+from pipeline.search.space.builtin import load_space
+from pipeline.search.study import check_storage
+from pipeline.sweep.preflight import check_out
+from pipeline.sweep.request import Request
+from pipeline.sweep.run import run_sweep
 
 
 def test_another_ray_or_python_is_told_in_a_line() -> None:
     with pytest.raises(RuntimeError) as caught:
         check_version_info({"ray_version": "2.59.0", "python_version": "3.12.1"}, "process 7")
-    error = connect._refusal("10.0.0.1:6379", [line.strip() for line in str(caught.value).splitlines()])
+    error = connection._refusal("10.0.0.1:6379", [line.strip() for line in str(caught.value).splitlines()])
     assert str(error).startswith("the cluster and this machine have the same ray and python; got cluster and")
     assert "Ray: 2.59.0, Python: 3.12.1, Ray: 2.6" in str(error)
 
@@ -34,7 +38,7 @@ def test_another_ray_or_python_is_told_in_a_line() -> None:
 )
 def test_what_ray_says_in_many_lines_becomes_one(said: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        raise connect._refusal("auto", said)
+        raise connection._refusal("auto", said)
 
 
 ANSWER = {"node": "10.0.0.2", "seen": True, "writes": True, "version": "0.1.0", "clock": 50.0, "began": 49.0}
@@ -42,8 +46,10 @@ ANSWER = {"node": "10.0.0.2", "seen": True, "writes": True, "version": "0.1.0", 
 
 def judged(**change: Any) -> list[str]:
     said: list[str] = []
-    connect._judge(
-        {**ANSWER, "version": connect.pipeline.__version__, "ended": 51.0, **change}, Path("/s"), said.append
+    connection._judge(
+        {**ANSWER, "version": connection.pipeline.__version__, "ended": 51.0, **change},
+        Path("/s"),
+        said.append,
     )
     return said
 
@@ -77,15 +83,15 @@ def test_a_wrong_clock_is_told(clock: float, off: str) -> None:
 
 def test_a_launchers_file_says_what_may_be_added(tmp_path: Path) -> None:
     path = tmp_path / "ray_bootstrap_config.yaml"
-    assert connect._launcher_kinds(path) == []
+    assert connection._launcher_kinds(path) == []
     path.write_text(
         "max_workers: 3\nhead_node_type: head\navailable_node_types:\n"
         "  head: {resources: {CPU: 0}}\n  gpu: {max_workers: 5, resources: {CPU: 8, GPU: 1}}\n"
         "  big: {max_workers: 1, resources: {CPU: 8, GPU: 4}}\n"
     )
-    assert connect._launcher_kinds(path) == [({"CPU": 8, "GPU": 1}, 3), ({"CPU": 8, "GPU": 4}, 1)]
+    assert connection._launcher_kinds(path) == [({"CPU": 8, "GPU": 1}, 3), ({"CPU": 8, "GPU": 4}, 1)]
     path.write_text("- no\n- mapping\n")
-    assert connect._launcher_kinds(path) == []
+    assert connection._launcher_kinds(path) == []
 
 
 @pytest.mark.parametrize(
@@ -97,22 +103,22 @@ def test_a_launchers_file_says_what_may_be_added(tmp_path: Path) -> None:
 )
 def test_an_out_that_cannot_be_is_refused(out: Path, message: str) -> None:
     with pytest.raises(SweepError, match=message):
-        checks.check_out(out)
+        check_out(out)
 
 
 def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
-    checks.check_out(tmp_path / "a/b")
+    check_out(tmp_path / "a/b")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_gpu_is_not_asked_of_a_machine_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.node.gpus", lambda: 0)
+    monkeypatch.setattr("pipeline.cluster.shared_objects.gpu_count", lambda: 0)
     plan = SweepConfig(name="x", space="smoke", gpus_per_trial=0.5)
-    request = sweep.Request(spaces.load("smoke"), plan, tmp_path / "runs", None, say=lambda text: None)
+    request = Request(load_space("smoke"), plan, tmp_path / "runs", None, say=lambda text: None)
     with pytest.raises(
         ConfigError, match=r"0.5 GPU\) fits on a node.*--gpus-per-trial \(0 trains on cores\)"
     ):
-        sweep.run(request)
+        run_sweep(request)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +135,7 @@ def test_a_gpu_is_not_asked_of_a_machine_without_one(tmp_path: Path, monkeypatch
 )
 def test_a_database_that_cannot_be_is_refused_without_its_password(url: str, message: str) -> None:
     with pytest.raises(SweepError, match=message) as caught:
-        checks.check_storage(url, "x", new=True)
+        check_storage(url, "x", new=True)
     assert "hush" not in str(caught.value)
 
 
@@ -143,9 +149,9 @@ def trial(node: str, failures: int = 1, error_file: str | None = None) -> Any:
 def test_the_trial_of_a_lost_node_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     lost: set[str] = set()
     said: list[str] = []
-    monkeypatch.setattr(elastic, "lost_nodes", lambda: lost)
-    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
-    pardon, one = elastic.Pardon(said.append), trial("n1")
+    monkeypatch.setattr(elasticity, "lost_nodes", lambda: lost)
+    monkeypatch.setattr(elasticity, "_PERIOD_SEC", 0.0)
+    pardon, one = elasticity.NodeLossCallback(said.append), trial("n1")
     pardon.on_trial_recover(0, [], one)
     pardon.on_step_begin(1, [])
     assert one.run_metadata.num_failures == 1, "its node is not known to be lost yet"
@@ -160,9 +166,9 @@ def test_the_trial_of_a_lost_node_has_not_failed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_worker_that_dies_on_a_living_node_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elastic, "lost_nodes", lambda: {"n2"})
-    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
-    pardon, one = elastic.Pardon(print), trial("n1", failures=2)
+    monkeypatch.setattr(elasticity, "lost_nodes", lambda: {"n2"})
+    monkeypatch.setattr(elasticity, "_PERIOD_SEC", 0.0)
+    pardon, one = elasticity.NodeLossCallback(print), trial("n1", failures=2)
     pardon.on_trial_recover(0, [], one)
     pardon.on_step_begin(1, [])
     assert one.run_metadata.num_failures == 2
@@ -170,11 +176,11 @@ def test_a_worker_that_dies_on_a_living_node_has_failed(monkeypatch: pytest.Monk
 
 def test_a_trial_that_had_notice_needs_no_pardon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has not counted it: another failure, of before, must not be forgotten for it."""
-    monkeypatch.setattr(elastic, "lost_nodes", lambda: {"n1"})
-    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
+    monkeypatch.setattr(elasticity, "lost_nodes", lambda: {"n1"})
+    monkeypatch.setattr(elasticity, "_PERIOD_SEC", 0.0)
     wrote, said = tmp_path / "error.txt", list[str]()
-    wrote.write_text(f"Failure # 1 (now)\nTraceback\nray.exceptions.RayActorError: {elastic.LEAVING}\n")
-    pardon, one = elastic.Pardon(said.append), trial("n1", failures=1, error_file=str(wrote))
+    wrote.write_text(f"Failure # 1 (now)\nTraceback\nray.exceptions.RayActorError: {elasticity.PREEMPTED}\n")
+    pardon, one = elasticity.NodeLossCallback(said.append), trial("n1", failures=1, error_file=str(wrote))
     pardon.on_trial_recover(0, [], one)
     pardon.on_step_begin(1, [])
     assert one.run_metadata.num_failures == 1
@@ -182,14 +188,16 @@ def test_a_trial_that_had_notice_needs_no_pardon(tmp_path: Path, monkeypatch: py
 
 
 def test_trials_at_a_time_follow_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.resources import Cluster
+    from pipeline.search.resources import Cluster
 
     nodes, said = [{"CPU": 2.0}], list[str]()
-    monkeypatch.setattr(elastic, "look", lambda: Cluster(nodes))
-    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
+    monkeypatch.setattr(elasticity, "cluster_nodes", lambda: Cluster(nodes))
+    monkeypatch.setattr(elasticity, "_PERIOD_SEC", 0.0)
     plan = SweepConfig(address="auto", concurrency=5)
     searcher = SimpleNamespace(max_concurrent=2)
-    follow = elastic.Elastic(searcher, plan, share_of(plan, Cluster(nodes)), said.append)  # type: ignore[arg-type]
+    follow = elasticity.ConcurrencyCallback(
+        searcher, plan, trial_resources(plan, Cluster(nodes)), said.append
+    )  # type: ignore[arg-type]
     follow.on_step_begin(0, [])
     assert said == []
     for count, limit in ((2, 4), (4, 5), (1, 2), (0, 1)):
@@ -203,7 +211,9 @@ def test_trials_at_a_time_follow_the_nodes(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_machine_alone_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elastic, "look", lambda: pytest.fail("looked"))
-    monkeypatch.setattr(elastic, "_PERIOD_SEC", 0.0)
-    follow = elastic.Elastic(SimpleNamespace(max_concurrent=2), SweepConfig(), Share(), print)  # type: ignore[arg-type]
+    monkeypatch.setattr(elasticity, "cluster_nodes", lambda: pytest.fail("looked"))
+    monkeypatch.setattr(elasticity, "_PERIOD_SEC", 0.0)
+    follow = elasticity.ConcurrencyCallback(
+        SimpleNamespace(max_concurrent=2), SweepConfig(), TrialResources(), print
+    )  # type: ignore[arg-type]
     follow.on_step_begin(0, [])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract import read_summary
 from pipeline.errors import SweepError
+from pipeline.storage.summary_file import read_summary
 
 AT = {"trial": 0, "fid": 3.0, "balance": 0.5, "kimg": 10, "params": {"lr_g": 1e-3, "loss": "hinge"}}
 ROW = {

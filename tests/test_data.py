@@ -13,9 +13,19 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import data
+from pipeline.data.dataset import (
+    NAMED,
+    Dataset,
+    Sampler,
+    _layout,
+    fingerprint,
+    held_out,
+    load_dataset,
+    to_float,
+)
+from pipeline.data.image_files import Labels, Pixels
 from pipeline.errors import DataError
-from pipeline.images import Labels, Pixels
+from pipeline.storage.files import cache_root
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +34,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
-    return data.load("mnist5k", cache=tmp_path_factory.mktemp("digits"))
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return load_dataset("mnist5k", cache=tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture
@@ -50,18 +60,18 @@ def write_npz(path: Path, **arrays: object) -> str:
     return f"npz:{path}"
 
 
-def everything(dataset: data.Dataset) -> list[bytes]:
+def everything(dataset: Dataset) -> list[bytes]:
     return sorted(image.tobytes() for part in (dataset.train, dataset.held) for image in part)
 
 
-def same(a: data.Dataset, b: data.Dataset) -> bool:
+def same(a: Dataset, b: Dataset) -> bool:
     return a.fingerprint == b.fingerprint and np.array_equal(a.train, b.train) and a.classes == b.classes
 
 
 # --- Built-in sources ----------------------------------------------------------------------------
 
 
-def test_mnist5k_is_5000_real_digits(digits: data.Dataset) -> None:
+def test_mnist5k_is_5000_real_digits(digits: Dataset) -> None:
     assert digits.train.shape == (4500, 28, 28, 1)
     assert digits.held.shape == (500, 28, 28, 1)
     assert digits.train.dtype == np.uint8
@@ -76,7 +86,7 @@ def test_mnist5k_is_5000_real_digits(digits: data.Dataset) -> None:
 
 
 def test_digits_fill_the_range() -> None:
-    dataset = data.load("digits")
+    dataset = load_dataset("digits")
     assert (dataset.size, dataset.channels, len(dataset.classes)) == (8, 1, 10)
     assert len(dataset.train) + len(dataset.held) == 1797
     assert set(np.unique(dataset.train)) <= {round(v * 255 / 16) for v in range(17)}
@@ -84,13 +94,13 @@ def test_digits_fill_the_range() -> None:
 
 
 def test_image_size_applies_to_every_source() -> None:
-    assert data.load("digits", image_size=16).train.shape[1:] == (16, 16, 1)
+    assert load_dataset("digits", image_size=16).train.shape[1:] == (16, 16, 1)
 
 
 @pytest.mark.parametrize("size", [-1, 7, 5000])
 def test_image_size_out_of_bounds(size: int) -> None:
     with pytest.raises(DataError, match="image_size is 0 or in"):
-        data.load("digits", image_size=size)
+        load_dataset("digits", image_size=size)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +115,18 @@ def test_image_size_out_of_bounds(size: int) -> None:
 )
 def test_unknown_source_names_a_valid_one(source: str, hint: str) -> None:
     with pytest.raises(DataError, match=hint):
-        data.load(source)
+        load_dataset(source)
 
 
 def test_bare_path_is_told_its_prefix(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"did you mean 'folder:{tmp_path}'"):
-        data.load(str(tmp_path))
+        load_dataset(str(tmp_path))
 
 
 def test_cache_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data.cache_root() == tmp_path / "cache"
+    assert cache_root() == tmp_path / "cache"
     monkeypatch.delenv("GANSWEEP_CACHE")
-    assert data.cache_root() == Path.home() / ".cache" / "gansweep"
+    assert cache_root() == Path.home() / ".cache" / "gansweep"
 
 
 # --- torchvision's sets --------------------------------------------------------------------------
@@ -132,10 +142,10 @@ def write_idx(raw: Path, images: Pixels, labels: Labels) -> None:
 
 
 @pytest.mark.parametrize(("source", "folder"), [("mnist", "MNIST"), ("kmnist", "KMNIST")])
-def test_named_set_from_local_files(source: str, folder: str, digits: data.Dataset, tmp_path: Path) -> None:
+def test_named_set_from_local_files(source: str, folder: str, digits: Dataset, tmp_path: Path) -> None:
     assert digits.train_labels is not None
     write_idx(tmp_path / "down" / folder / "raw", digits.train[::11], digits.train_labels[::11])
-    dataset = data.load(source, download=tmp_path / "down")
+    dataset = load_dataset(source, download=tmp_path / "down")
     assert everything(dataset) == sorted(image.tobytes() for image in digits.train[::11])
     assert len(dataset.classes) == len(np.unique(digits.train_labels[::11]))
     for image, label in zip(dataset.held[:20], dataset.held_labels[:20], strict=True):  # type: ignore[index]
@@ -150,7 +160,7 @@ def test_named_set_offline_says_where_files_go(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setattr(socket, "setdefaulttimeout", lambda seconds: None)
     with pytest.raises(DataError) as caught:
-        data.load("cifar10")
+        load_dataset("cifar10")
     assert str(tmp_path / "cache" / "downloads" / "cifar-10-python.tar.gz") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -159,7 +169,7 @@ def test_damaged_named_set_is_a_user_error(tmp_path: Path) -> None:
     write_idx(tmp_path / "down" / "MNIST" / "raw", noise((80, 28, 28, 1)), np.arange(80) % 10)
     (tmp_path / "down" / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"oops")
     with pytest.raises(DataError, match="mnist is downloaded by torchvision"):
-        data.load("mnist", download=tmp_path / "down")
+        load_dataset("mnist", download=tmp_path / "down")
 
 
 @pytest.mark.parametrize(
@@ -172,21 +182,21 @@ def test_damaged_named_set_is_a_user_error(tmp_path: Path) -> None:
     ],
 )
 def test_layouts_of_named_sets(source: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    assert data._layout(source, noise(shape)).shape == expected
+    assert _layout(source, noise(shape)).shape == expected
 
 
 def test_every_named_set_exists_in_torchvision() -> None:
     import torchvision.datasets
 
-    assert all(hasattr(torchvision.datasets, entry.kind) for entry in data.NAMED.values())
+    assert all(hasattr(torchvision.datasets, entry.kind) for entry in NAMED.values())
 
 
-# --- Files of the user's making: what comes after `pipeline.images` --------------------------------
+# --- Files of the user's making: what comes after `pipeline.data.image_files` --------------------------------
 
 
 def test_npz_labels_become_0_to_k(tmp_path: Path) -> None:
     pixels, labels = noise((90, 8, 8)), np.array([7, -3, 1000] * 30, np.int16)
-    dataset = data.load(write_npz(tmp_path / "a.npz", images=pixels, labels=labels))
+    dataset = load_dataset(write_npz(tmp_path / "a.npz", images=pixels, labels=labels))
     assert dataset.classes == ("-3", "7", "1000")
     assert dataset.train_labels is not None
     assert dataset.train_labels.dtype == np.int64
@@ -196,15 +206,15 @@ def test_npz_labels_become_0_to_k(tmp_path: Path) -> None:
 
 
 def test_single_class_is_no_label(tmp_path: Path) -> None:
-    assert not data.load(
+    assert not load_dataset(
         write_npz(tmp_path / "a.npz", images=noise((64, 8, 8)), labels=np.ones(64, int))
     ).labelled
 
 
-def test_folder_of_classes(digits: data.Dataset, tmp_path: Path) -> None:
+def test_folder_of_classes(digits: Dataset, tmp_path: Path) -> None:
     assert digits.train_labels is not None
     root = write_folder(tmp_path / "in", digits.train[::20], digits.train_labels[::20])
-    dataset = data.load(f"folder:{root}")
+    dataset = load_dataset(f"folder:{root}")
     assert everything(dataset) == sorted(image.tobytes() for image in digits.train[::20])
     assert (dataset.size, dataset.channels) == (28, 1)
     assert dataset.classes == tuple(f"class{k}" for k in range(10) if k in digits.train_labels[::20])
@@ -222,13 +232,13 @@ def test_too_few_usable_images(where: str, tmp_path: Path) -> None:
         source = f"folder:{write_folder(tmp_path / 'in', noise((64, 8, 8, 1)))}"
         (tmp_path / "in" / "0000.png").write_bytes(b"damaged")
     with pytest.raises(DataError, match="at least 64 images; got 63"):
-        data.load(source)
+        load_dataset(source)
 
 
 def test_unreadable_images_are_counted_from_the_cache_too(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "in", noise((80, 8, 8, 1)))
     (root / "0003.png").write_bytes(b"damaged")
-    assert [data.load(f"folder:{root}").skipped for _ in range(2)] == [1, 1]
+    assert [load_dataset(f"folder:{root}").skipped for _ in range(2)] == [1, 1]
 
 
 # --- The fingerprint ----------------------------------------------------------------------------
@@ -236,9 +246,9 @@ def test_unreadable_images_are_counted_from_the_cache_too(tmp_path: Path) -> Non
 
 def test_same_images_same_fingerprint_whatever_the_source(tmp_path: Path) -> None:
     images, labels = noise((80, 8, 8, 3)), np.sort(np.arange(80) % 4)
-    first = data.load(f"folder:{write_folder(tmp_path / 'one', images, labels)}")
-    second = data.load(f"folder:{write_folder(tmp_path / 'two' / 'deep', images, labels)}")
-    third = data.load(write_npz(tmp_path / "a.npz", images=images, labels=labels))
+    first = load_dataset(f"folder:{write_folder(tmp_path / 'one', images, labels)}")
+    second = load_dataset(f"folder:{write_folder(tmp_path / 'two' / 'deep', images, labels)}")
+    third = load_dataset(write_npz(tmp_path / "a.npz", images=images, labels=labels))
     assert first.fingerprint == second.fingerprint == third.fingerprint
     assert len(first.fingerprint) == 16
 
@@ -248,12 +258,12 @@ def test_fingerprint_sees_pixels_labels_and_split() -> None:
     changed = images.copy()
     changed[3, 4, 5] ^= 1
     marks = {
-        data.fingerprint(images[:70], images[70:], labels[:70], labels[70:]),
-        data.fingerprint(images[:70], images[70:], None, None),
-        data.fingerprint(images[:70], images[70:], labels[:70][::-1], labels[70:]),
-        data.fingerprint(images[:69], images[69:], labels[:69], labels[69:]),
-        data.fingerprint(changed[:70], changed[70:], labels[:70], labels[70:]),
-        data.fingerprint(images[:70].reshape(70, 4, 16, 1), images[70:], labels[:70], labels[70:]),
+        fingerprint(images[:70], images[70:], labels[:70], labels[70:]),
+        fingerprint(images[:70], images[70:], None, None),
+        fingerprint(images[:70], images[70:], labels[:70][::-1], labels[70:]),
+        fingerprint(images[:69], images[69:], labels[:69], labels[69:]),
+        fingerprint(changed[:70], changed[70:], labels[:70], labels[70:]),
+        fingerprint(images[:70].reshape(70, 4, 16, 1), images[70:], labels[:70], labels[70:]),
     }
     assert len(marks) == 6
 
@@ -274,25 +284,25 @@ def test_fingerprint_sees_pixels_labels_and_split() -> None:
 )
 def test_split_is_stratified(counts: list[int], expected: list[int]) -> None:
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
-    assert np.bincount(labels[data.held_out(labels)], minlength=len(counts)).tolist() == expected
+    assert np.bincount(labels[held_out(labels)], minlength=len(counts)).tolist() == expected
 
 
 def test_split_of_singletons_still_measures() -> None:
-    assert int(data.held_out(np.arange(64)).sum()) == 16
+    assert int(held_out(np.arange(64)).sum()) == 16
 
 
 def test_split_never_changes() -> None:
     # Golden: another split would make the fids of older sweeps incomparable. Raise VERSION with it.
-    assert np.flatnonzero(data.held_out(1000))[:6].tolist() == [7, 11, 17, 34, 35, 37]
-    few = np.flatnonzero(data.held_out(np.arange(100) % 7)).tolist()
+    assert np.flatnonzero(held_out(1000))[:6].tolist() == [7, 11, 17, 34, 35, 37]
+    few = np.flatnonzero(held_out(np.arange(100) % 7)).tolist()
     assert few == [21, 27, 29, 42, 45, 50, 59, 62, 65, 68, 74, 75, 77, 79, 88, 99]
 
 
-def test_mnist5k_fingerprint_never_changes(digits: data.Dataset) -> None:
+def test_mnist5k_fingerprint_never_changes(digits: Dataset) -> None:
     assert digits.fingerprint == "66927c55c453086c"
 
 
-def test_a_prefix_is_a_fair_sample(digits: data.Dataset) -> None:
+def test_a_prefix_is_a_fair_sample(digits: Dataset) -> None:
     assert digits.train_labels is not None
     assert np.bincount(digits.train_labels[:500], minlength=10).min() > 25
 
@@ -310,9 +320,9 @@ def cached(tmp_path: Path) -> list[Path]:
 
 
 def test_second_load_reads_the_cache(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = data.load(f"folder:{source}")
-    monkeypatch.setattr("pipeline.images.decode_all", lambda *args: pytest.fail("decoded again"))
-    second = data.load(f"folder:{source}")
+    first = load_dataset(f"folder:{source}")
+    monkeypatch.setattr("pipeline.data.image_files.decode_all", lambda *args: pytest.fail("decoded again"))
+    second = load_dataset(f"folder:{source}")
     assert same(first, second)
     assert first.held_labels is not None
     assert second.held_labels is not None
@@ -322,18 +332,18 @@ def test_second_load_reads_the_cache(source: Path, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("change", ["touch", "add", "size"])
 def test_what_changes_the_answer_changes_the_key(change: str, source: Path, tmp_path: Path) -> None:
-    data.load(f"folder:{source}")
+    load_dataset(f"folder:{source}")
     if change == "touch":
         os.utime(source / "class0" / "0000.png", ns=(1, 1))
     if change == "add":
         Image.fromarray(noise((8, 8))).save(source / "class0" / "new.png")
-    data.load(f"folder:{source}", image_size=9 if change == "size" else 0)
+    load_dataset(f"folder:{source}", image_size=9 if change == "size" else 0)
     assert len(cached(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("how", ["cut", "flip", "empty", "other"])
 def test_damaged_cache_is_prepared_again(how: str, source: Path, tmp_path: Path, heard: list[str]) -> None:
-    first = data.load(f"folder:{source}")
+    first = load_dataset(f"folder:{source}")
     (file,) = cached(tmp_path)
     whole = file.read_bytes()
     middle = whole.index(first.train.tobytes()[:64]) + 700
@@ -344,32 +354,34 @@ def test_damaged_cache_is_prepared_again(how: str, source: Path, tmp_path: Path,
         "other": b"PK\x05\x06" + b"\0" * 18,
     }
     file.write_bytes(broken[how])
-    assert same(first, data.load(f"folder:{source}", say=heard.append))
+    assert same(first, load_dataset(f"folder:{source}", say=heard.append))
     assert any("cannot be used" in text for text in heard)
     heard.clear()
-    assert same(first, data.load(f"folder:{source}", say=heard.append))
+    assert same(first, load_dataset(f"folder:{source}", say=heard.append))
     assert heard == []
 
 
 def test_cache_is_never_unpickled(source: Path, tmp_path: Path) -> None:
-    first = data.load(f"folder:{source}")
+    first = load_dataset(f"folder:{source}")
     (file,) = cached(tmp_path)
     with np.load(file) as arrays:
         parts = dict(arrays)
     write_npz(file, **(parts | {"train": np.array([{"not": "pixels"}], object)}))
-    assert same(first, data.load(f"folder:{source}"))
+    assert same(first, load_dataset(f"folder:{source}"))
 
 
 def test_unwritable_cache_only_costs_time(source: Path, tmp_path: Path, heard: list[str]) -> None:
     (tmp_path / "file").write_text("in the way")
-    dataset = data.load(f"folder:{source}", cache=tmp_path / "file", say=heard.append)
+    dataset = load_dataset(f"folder:{source}", cache=tmp_path / "file", say=heard.append)
     assert len(dataset.train) > 0
     assert any("not cached" in text for text in heard)
 
 
 def test_two_at_a_time_agree(source: Path, tmp_path: Path) -> None:
-    found: list[data.Dataset] = []
-    threads = [threading.Thread(target=lambda: found.append(data.load(f"folder:{source}"))) for _ in range(3)]
+    found: list[Dataset] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(load_dataset(f"folder:{source}"))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -384,34 +396,34 @@ def test_two_at_a_time_agree(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("n", "batch"), [(10, 3), (7, 20), (1, 5), (100, 100)])
 def test_sampler_restarts_anywhere(n: int, batch: int) -> None:
-    whole = data.Sampler(n, seed=5).take(0, 12 * batch)
-    unbroken = data.Sampler(n, seed=5)
+    whole = Sampler(n, seed=5).take(0, 12 * batch)
+    unbroken = Sampler(n, seed=5)
     for step in range(12):
         part = slice(step * batch, (step + 1) * batch)
         assert np.array_equal(unbroken.take(part.start, batch), whole[part])
-        assert np.array_equal(data.Sampler(n, seed=5).take(part.start, batch), whole[part])
+        assert np.array_equal(Sampler(n, seed=5).take(part.start, batch), whole[part])
     assert whole.dtype == np.int64
 
 
 def test_sampler_shows_each_image_once_per_epoch() -> None:
-    epochs = data.Sampler(50, seed=0).take(0, 150).reshape(3, 50)
+    epochs = Sampler(50, seed=0).take(0, 150).reshape(3, 50)
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert not np.array_equal(epochs[0], epochs[1])
-    assert not np.array_equal(epochs[0], data.Sampler(50, seed=1).take(0, 50))
+    assert not np.array_equal(epochs[0], Sampler(50, seed=1).take(0, 50))
 
 
 def test_sampler_refuses_nonsense() -> None:
-    assert data.Sampler(3, 0).take(2, 0).shape == (0,)
+    assert Sampler(3, 0).take(2, 0).shape == (0,)
     with pytest.raises(ValueError, match="n is at least 1"):
-        data.Sampler(0, 0)
+        Sampler(0, 0)
     with pytest.raises(ValueError, match="not negative"):
-        data.Sampler(3, 0).take(-1, 2)
+        Sampler(3, 0).take(-1, 2)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_to_float(channels: int) -> None:
     images = torch.arange(256, dtype=torch.uint8).repeat(channels).reshape(-1, 8, 8, channels)
-    got = data.to_float(images)
+    got = to_float(images)
     assert (got.dtype, got.shape) == (torch.float32, (images.shape[0], channels, 8, 8))
     assert (got.min().item(), got.max().item()) == (-1.0, 1.0)
     assert got.is_contiguous(memory_format=torch.channels_last)

@@ -22,10 +22,12 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 
-from pipeline import features, feed, fid, graphs, recipes, recorded, sampling, trainer
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.search import recipes
+from pipeline.training import cuda_graphs, graphed_step, prefetch, sampling, trainer
+from pipeline.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 
@@ -73,10 +75,10 @@ def one_device(*tensors: list[Tensor], lr: Any, **_: Any) -> None:
 class Taking:
     """A recorder that takes the step again instead of replaying it."""
 
-    def rehearse(self, step: graphs.Step, strict: bool) -> None:
+    def rehearse(self, step: cuda_graphs.Step, strict: bool) -> None:
         step()
 
-    def record(self, step: graphs.Step) -> graphs.Step:
+    def record(self, step: cuda_graphs.Step) -> cuda_graphs.Step:
         step()
         return step
 
@@ -103,7 +105,7 @@ def slopes(outputs: Any, inputs: Any, **_: Any) -> list[Tensor]:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A GPU, as far as tensors can pretend one; networks are made of real weights and moved there."""
-    build = trainer.build
+    build = trainer.build_networks
 
     def really_build(*args: Any) -> Any:
         with unset_fake_temporarily():
@@ -112,14 +114,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     monkeypatch.setattr(torch, "Generator", Dice)
     monkeypatch.setattr(torch.autograd, "backward", backward)
     monkeypatch.setattr(torch.autograd, "grad", slopes)
-    monkeypatch.setattr(trainer, "build", really_build)
-    monkeypatch.setattr(feed, "_send", Tensor.to)  # not through pinned memory
-    monkeypatch.setattr(recorded, "_default_rng", lambda device: None)
-    monkeypatch.setattr(recorded, "_set_default_rng", lambda device, state: None)
+    monkeypatch.setattr(trainer, "build_networks", really_build)
+    monkeypatch.setattr(prefetch, "_send", Tensor.to)  # not through pinned memory
+    monkeypatch.setattr(graphed_step, "_default_rng", lambda device: None)
+    monkeypatch.setattr(graphed_step, "_set_default_rng", lambda device, state: None)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    monkeypatch.setattr(graphs.Replays, "_difference", lambda *_: "")  # there are no values to compare
+    monkeypatch.setattr(
+        cuda_graphs.GraphCache, "_difference", lambda *_: ""
+    )  # there are no values to compare
     with FakeTensorMode(allow_non_fake_inputs=True), Dealer():
         yield torch.device("cuda:0")
 
@@ -144,9 +148,9 @@ def make(gpu: torch.device, tiny: Callable[..., TrialConfig]) -> Callable[..., T
 
 
 @pytest.fixture(scope="module")
-def judge(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> fid.Evaluator:
-    return fid.build_evaluator(
-        dataset, features.build("pixels", dataset), 100, tmp_path_factory.mktemp("statistics")
+def judge(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> frechet.Evaluator:
+    return frechet.build_evaluator(
+        dataset, extractors.build_extractor("pixels", dataset), 100, tmp_path_factory.mktemp("statistics")
     )
 
 
@@ -172,22 +176,26 @@ def test_so_does_a_step_as_it_is_recorded(make: Any, game: str) -> None:
     assert trainer._recorded.replays.kinds >= 1
 
 
-@pytest.mark.parametrize("recipe", sorted(recipes.shipped()))
+@pytest.mark.parametrize("recipe", sorted(recipes.builtin_recipes()))
 def test_every_recipe(make: Any, recipe: str) -> None:
     said: list[str] = []
-    changes = recipes.load(recipe).at(8, True, {"batch_size": 32}) | {"width_g": 8, "width_d": 8, "z_dim": 16}
+    changes = recipes.load_recipe(recipe).at(8, True, {"batch_size": 32}) | {
+        "width_g": 8,
+        "width_d": 8,
+        "z_dim": 16,
+    }
     play(make(lambda *_: Taking(), said, **{**changes, "batch_size": 32, "precision": "bfloat16"}))
     assert said == []
 
 
 @pytest.mark.parametrize("conditional", [True, False])
 def test_a_tick_is_read_and_scored_where_it_trained(
-    make: Any, dataset: Dataset, judge: fid.Evaluator, monkeypatch: pytest.MonkeyPatch, conditional: bool
+    make: Any, dataset: Dataset, judge: frechet.Evaluator, monkeypatch: pytest.MonkeyPatch, conditional: bool
 ) -> None:
     """With one transfer for all of the reading's numbers; images of the host's are fetched from there."""
     sent = list[str]()
     monkeypatch.setattr(FakeTensor, "tolist", lambda of: sent.append(str(of.device)) or [0.5] * len(of))
-    monkeypatch.setattr(fid, "_read", lambda gram, apart, rank: sent.append(str(gram.device)) or 1.0)
+    monkeypatch.setattr(frechet, "_read", lambda gram, apart, rank: sent.append(str(gram.device)) or 1.0)
     trainer = make(channels=1, conditional=conditional, norm_g="batch")
     held = torch.zeros(40, 8, 8, 1, dtype=torch.uint8, device="cuda:0")
     assert trainer.read_balance(held, held[:, 0, 0, 0].long() if conditional else None).auc == 0.5

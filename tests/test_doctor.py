@@ -15,9 +15,9 @@ from pathlib import Path
 import machines
 import pytest
 
-from pipeline import doctor
-from pipeline.doctor import Finding, gpus
-from pipeline.doctor.ports import listening, ray_ports
+from pipeline.cli.doctor import diagnose, gpus
+from pipeline.cli.doctor.finding import Finding
+from pipeline.cli.doctor.ports import listening, ray_ports
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def closed_port() -> int:
 
 @pytest.mark.slow
 def test_diagnosis_of_this_machine(tmp_path: Path) -> None:
-    found = doctor.diagnose(tmp_path / "runs")
+    found = diagnose.diagnose(tmp_path / "runs")
     by_name = {finding.name: finding for finding in found}
     expected = {"python", "cores", "memory", "disk", "torch", "gpu", "torch pair", "ray", "optuna", "mlflow"}
     assert expected | {"bf16", "mnist5k", "inception", "tracking", "ray auth"} <= set(by_name)
@@ -69,7 +69,7 @@ def test_a_failing_check_is_a_finding() -> None:
     def check() -> list[Finding]:
         raise OSError("no /proc here")
 
-    (found,) = doctor._guarded("memory", check)
+    (found,) = diagnose._guarded("memory", check)
     assert found == Finding("memory", "warn", "could not be checked: OSError: no /proc here")
 
 
@@ -77,36 +77,36 @@ def test_a_failing_check_is_a_finding() -> None:
     ("levels", "expected"),
     [([], "ok"), (["ok"], "ok"), (["ok", "warn"], "warn"), (["warn", "bad", "ok"], "bad")],
 )
-def test_the_worst_level_counts(levels: list[doctor.Level], expected: str) -> None:
-    assert doctor.worst([Finding("x", level, "") for level in levels]) == expected
+def test_the_worst_level_counts(levels: list[diagnose.Level], expected: str) -> None:
+    assert diagnose.worst_level([Finding("x", level, "") for level in levels]) == expected
 
 
 def test_a_sqlite_store_is_read_without_being_made(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
-    found = doctor.tracking_answers(f"sqlite:///{path}")
+    found = diagnose.tracking_answers(f"sqlite:///{path}")
     assert (found.level, path.exists()) == ("ok", False)
 
     with sqlite3.connect(path) as store:
         store.execute("create table runs (run_uuid text)")
         store.execute("insert into runs values ('a')")
-    assert doctor.tracking_answers(f"sqlite:///{path}").text.endswith("1 runs")
+    assert diagnose.tracking_answers(f"sqlite:///{path}").text.endswith("1 runs")
 
     path.write_text("no database at all, but long enough to be looked at as one" * 20)
-    found = doctor.tracking_answers(f"sqlite:///{path}")
+    found = diagnose.tracking_answers(f"sqlite:///{path}")
     assert found.level == "bad"
     assert "is no MLflow store" in found.text
 
 
 @pytest.mark.parametrize(("path", "level"), [("", "ok"), ("/", "ok"), ("/closed", "warn"), ("/other", "bad")])
 def test_a_server_is_asked_for_its_health(server: str, path: str, level: str) -> None:
-    found = doctor.tracking_answers(server + path)
+    found = diagnose.tracking_answers(server + path)
     assert found.level == level, found.text
 
 
 def test_a_silent_server_is_bad_and_no_password_is_shown() -> None:
     port = closed_port()
     for uri in (f"http://me:secret@127.0.0.1:{port}", f"postgresql+psycopg://me:secret@127.0.0.1:{port}/x"):
-        found = doctor.tracking_answers(uri, timeout_sec=0.5)
+        found = diagnose.tracking_answers(uri, timeout_sec=0.5)
         assert found.level == "bad"
         assert "does not answer" in found.text
         assert "secret" not in found.text
@@ -114,7 +114,7 @@ def test_a_silent_server_is_bad_and_no_password_is_shown() -> None:
 
 @pytest.mark.parametrize("uri", ["file:///data/mlruns", "/data/mlruns"])
 def test_a_file_store_is_refused_with_what_to_use(uri: str) -> None:
-    found = doctor.tracking_answers(uri)
+    found = diagnose.tracking_answers(uri)
     assert found.level == "bad"
     assert "use sqlite:////data/mlruns/mlflow.db" in found.text
 
@@ -122,27 +122,27 @@ def test_a_file_store_is_refused_with_what_to_use(uri: str) -> None:
 def test_pins_are_read_from_constraints(tmp_path: Path) -> None:
     path = tmp_path / "constraints.txt"
     path.write_text("# a pair\ntorch==2.14.1\ntorchvision == 0.29.1 ; sys\nRay[default]==2.60.0\n")
-    assert doctor.read_pins(path) == {"torch": "2.14.1", "torchvision": "0.29.1", "ray": "2.60.0"}
-    assert doctor.read_pins(tmp_path / "none") == {}
+    assert diagnose.read_pins(path) == {"torch": "2.14.1", "torchvision": "0.29.1", "ray": "2.60.0"}
+    assert diagnose.read_pins(tmp_path / "none") == {}
 
 
 def test_versions_are_held_against_their_pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "version_of", {"torch": "2.14.1+cu130", "ray": "2.61.0"}.get)
-    assert doctor._version("torch", "2.14.1") == Finding("torch", "ok", "2.14.1+cu130")
-    assert doctor._version("ray", "2.60.0").level == "warn"
-    assert doctor._version("optuna", None).level == "bad"
+    monkeypatch.setattr(diagnose, "version_of", {"torch": "2.14.1+cu130", "ray": "2.61.0"}.get)
+    assert diagnose._version("torch", "2.14.1") == Finding("torch", "ok", "2.14.1+cu130")
+    assert diagnose._version("ray", "2.60.0").level == "warn"
+    assert diagnose._version("optuna", None).level == "bad"
 
 
 def test_a_mismatched_pair_is_bad() -> None:
     seen = {"version": "2.13.0+cpu", "vision": "", "why": "operator torchvision::nms does not exist"}
-    found = doctor._pair(seen)
+    found = diagnose._pair(seen)
     assert found.level == "bad"
     assert "torch 2.13.0+cpu (operator torchvision::nms does not exist)" in found.text
 
 
 def test_a_broken_torch_is_bad_and_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_ASK_TORCH", "import no_such_torch")
-    (found,) = doctor._torch()
+    monkeypatch.setattr(diagnose, "_ASK_TORCH", "import no_such_torch")
+    (found,) = diagnose._torch()
     assert found.level == "bad"
     assert found.text == "cannot be used: ModuleNotFoundError: No module named 'no_such_torch'"
 
@@ -161,7 +161,7 @@ def test_the_containers_limit_is_found(tmp_path: Path, files: dict[str, str], co
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert doctor._cgroup_cores(tmp_path) == cores
+    assert diagnose._cgroup_cores(tmp_path) == cores
 
 
 def test_a_gpu_that_torch_cannot_see_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_each_gpu_tells_its_bfloat16(major: int, minor: int, level: str, said: s
 def test_mps_is_a_warning_where_it_is_missing(
     monkeypatch: pytest.MonkeyPatch, state: str, level: str, said: str
 ) -> None:
-    monkeypatch.setattr("pipeline.mps.state", lambda: state)
+    monkeypatch.setattr("pipeline.cluster.mps.state", lambda: state)
     found = gpus.gpu_findings({"cuda": "13.0", "gpus": [["NVIDIA L4", 24 * 2**30, 8, 9]]})[-1]
     assert found.level == level
     assert re.search(said, found.text)
@@ -208,12 +208,12 @@ def test_auth_advice(
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
-    assert doctor._auth().level == level
+    assert diagnose._auth().level == level
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:PORT"])
 def test_a_silent_cluster_is_bad_at_once(address: str) -> None:
-    (found,) = doctor._cluster(address.replace("PORT", str(closed_port())))
+    (found,) = diagnose._cluster(address.replace("PORT", str(closed_port())))
     assert found.level == "bad"
     assert "nothing answers" in found.text
 

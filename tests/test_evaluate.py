@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import models
-from pipeline.cli import app
-from pipeline.data import Dataset, load
+from pipeline.cli.main import app
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import DataError, EvaluatorError
+from pipeline.serving import models
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_dataset("digits")
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import classifier, evaluation, features, fid
-from pipeline.data import Dataset, load
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import EvaluatorError
-from pipeline.moments import Statistics
+from pipeline.metrics import classifier, evaluation, extractors, frechet
+from pipeline.metrics.statistics import FeatureStatistics
 
 N = 400
 
@@ -27,7 +27,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def halves() -> tuple[Dataset, np.ndarray]:
     """Digits as two halves: a data set, and images of the same kind that it has never seen."""
-    whole = load("digits")
+    whole = load_dataset("digits")
     own = np.random.default_rng(0).permutation(len(whole.train))
     mine, unseen = own[:900], own[900:]
     assert whole.train_labels is not None
@@ -47,8 +47,14 @@ def evaluators(halves, tmp_path_factory):
     data, cache = halves[0], tmp_path_factory.mktemp("cache")
     plain = without_labels(data)
     return {
-        "labelled": (data, fid.build_evaluator(data, features.build("auto", data, cache=cache), N, cache)),
-        "plain": (plain, fid.build_evaluator(plain, features.build("pixels", plain), N, cache)),
+        "labelled": (
+            data,
+            frechet.build_evaluator(data, extractors.build_extractor("auto", data, cache=cache), N, cache),
+        ),
+        "plain": (
+            plain,
+            frechet.build_evaluator(plain, extractors.build_extractor("pixels", plain), N, cache),
+        ),
     }
 
 
@@ -64,7 +70,7 @@ def drawn(pool: np.ndarray, noise: float = 0.0, replace: bool = False):
 
 def measured(evaluators, kind, sample, seed=0, n=N):
     data, evaluator = evaluators[kind]
-    return evaluation.measure(sample, data, evaluator, n=n, seed=seed)
+    return evaluation.measure_generator(sample, data, evaluator, n=n, seed=seed)
 
 
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
@@ -165,7 +171,7 @@ def test_asked_labels_are_checked(evaluators):
         labels[: n // 4] = (labels[: n // 4] + 1) % 10
         return torch.from_numpy(data.train[picked]), labels
 
-    found = evaluation.measure(sample, data, evaluator, n=N, seed=0)
+    found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=0)
     assert found.label_accuracy == pytest.approx(0.75, abs=0.01)
 
 
@@ -175,7 +181,7 @@ def test_refused_are_few_samples_other_shapes_and_nan(evaluators, halves):
     with pytest.raises(EvaluatorError, match=r"uint8 \(8, 8, 1\)"):
         measured(evaluators, "plain", lambda n, s: (torch.zeros(n, 9, 9, 1, dtype=torch.uint8), None))
 
-    class Broken(features.PixelExtractor):
+    class Broken(extractors.PixelExtractor):
         def __call__(self, images):
             found = super().__call__(images)
             return torch.where(images.flatten(1)[:, :1] == 255, math.nan, found)
@@ -183,7 +189,7 @@ def test_refused_are_few_samples_other_shapes_and_nan(evaluators, halves):
     data, evaluator = evaluators["plain"]
     broken = dataclasses.replace(evaluator, extractor=Broken(8, 1))
     with pytest.raises(EvaluatorError, match="400 of 400 that are not"):
-        evaluation.measure(
+        evaluation.measure_generator(
             lambda n, s: (torch.full((n, 8, 8, 1), 255, dtype=torch.uint8), None), data, broken, n=N, seed=0
         )
 
@@ -196,8 +202,10 @@ def test_refused_are_few_samples_other_shapes_and_nan(evaluators, halves):
 def test_the_interval_covers_other_measurements(evaluators, halves, kind, noise):
     data, evaluator = evaluators[kind]
     sample = drawn(halves[1], noise, replace=True)
-    found = evaluation.measure(sample, data, evaluator, n=N, seed=7)
-    others = [fid.frechet_of(evaluator.real, evaluator.extractor(sample(N, 1000 + s)[0])) for s in range(20)]
+    found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=7)
+    others = [
+        frechet.frechet_of(evaluator.real, evaluator.extractor(sample(N, 1000 + s)[0])) for s in range(20)
+    ]
     inside = sum(found.fid_low <= other <= found.fid_high for other in others)
     assert inside >= 17
     assert found.fid_high - found.fid_low < 8 * np.std(others)  # and is no wider than it must be
@@ -208,10 +216,10 @@ def test_the_deviation_is_that_of_repeated_draws(n, d):
     rng = torch.Generator().manual_seed(0)
     mix = torch.randn(d, d, generator=rng).double() / math.sqrt(d)
     draw = lambda count: torch.randn(count, d, generator=rng).double() @ mix  # noqa: E731
-    real = fid.RealFactor.of(Statistics.of(draw(3000) * 1.5 + 0.3))
+    real = frechet.RealFactor.of(FeatureStatistics.of(draw(3000) * 1.5 + 0.3))
     batches = [draw(n) for _ in range(60)]
-    truth = np.std([fid.frechet_of(real, batch) for batch in batches])
-    told = np.mean([fid.frechet_deviation(real, batch) for batch in batches])
+    truth = np.std([frechet.frechet_of(real, batch) for batch in batches])
+    told = np.mean([frechet.frechet_deviation(real, batch) for batch in batches])
     assert told == pytest.approx(truth, rel=0.3)
 
 
@@ -238,9 +246,9 @@ def test_held_out_and_training_reals_are_compared_evenly(evaluators, halves):
 def test_a_fid_does_not_depend_on_batches_or_threads(evaluators, halves, monkeypatch, kind, batch, threads):
     evaluator = dataclasses.replace(evaluators[kind][1], samples=100)
     images = torch.from_numpy(halves[1][:100])
-    whole = fid.frechet_of(evaluator.real, evaluator.extractor(images))
+    whole = frechet.frechet_of(evaluator.real, evaluator.extractor(images))
     parts = iter(images.split(batch))
-    monkeypatch.setattr(fid, "BATCH", batch)
+    monkeypatch.setattr(frechet, "BATCH", batch)
     torch.set_num_threads(threads)
     assert evaluator.score(lambda n: next(parts)) == pytest.approx(whole, rel=1e-6)
 
@@ -260,7 +268,9 @@ def test_a_pool_is_measured_in_as_many_batches_as_it_has(evaluators, halves):
     data, evaluator = evaluators["labelled"]
     pool = halves[1][: 2 * 300]
     sample = evaluation.from_pool(pool, None, 0)
-    found = evaluation.measure(sample, data, evaluator, n=300, seed=0, repeats=2)
+    found = evaluation.measure_generator(sample, data, evaluator, n=300, seed=0, repeats=2)
     assert (found.n, found.repeats) == (300, 2)
-    one = evaluation.measure(evaluation.from_pool(pool, None, 0), data, evaluator, n=300, seed=0, repeats=1)
+    one = evaluation.measure_generator(
+        evaluation.from_pool(pool, None, 0), data, evaluator, n=300, seed=0, repeats=1
+    )
     assert one.fid_high - one.fid_low > found.fid_high - found.fid_low

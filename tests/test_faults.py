@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import networks, trial
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset
-from pipeline.fid import Evaluator
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.frechet import Evaluator
+from pipeline.training import trial
+from pipeline.training.networks.custom import use_code
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -39,9 +40,9 @@ def test_a_number_that_is_not_finite_ends_the_trial_within_its_tick(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "planted.py").write_text(numbers.PLANTED)
-    networks.use_code(tmp_path)
+    use_code(tmp_path)
     config = tiny(architecture="planted:build", depth_d=kind, width_g=8 + (bad == "inf"), z_dim=80, kimg=6)
-    verdicts = [record.verdict for record in trial.run(config, dataset, evaluator, tmp_path / "0")]
+    verdicts = [record.verdict for record in trial.run_trial(config, dataset, evaluator, tmp_path / "0")]
     # A kimg is 32 steps of 32 images with two calls of D each: the 80th call is in the second tick.
     assert verdicts[0] != "diverged"
     assert verdicts[1:] == ["diverged"]

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import classifier, features
-from pipeline.data import Dataset, load
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import EvaluatorError
-from pipeline.precision import PARTS, exact
-from pipeline.process import exclusive
+from pipeline.metrics import classifier, extractors
+from pipeline.metrics.precision import PARTS, exact, torch_state_lock
 
 
 def images(n=80, size=8, channels=1, classes=2, seed=0) -> Dataset:
@@ -44,17 +43,19 @@ def quick(monkeypatch):
      (8, 1, 0, "inception")],
 )  # fmt: skip
 def test_auto_looks_at_the_data_alone(size, channels, classes, wanted):
-    assert features.resolve("auto", images(size=size, channels=channels, classes=classes)) == wanted
+    assert (
+        extractors.resolve_extractor("auto", images(size=size, channels=channels, classes=classes)) == wanted
+    )
 
 
 def test_unknown_name_is_told_the_nearest():
     with pytest.raises(EvaluatorError, match=r"one of auto, classifier.*'inceptoin'|inceptoin.*inception"):
-        features.resolve("inceptoin", images())
+        extractors.resolve_extractor("inceptoin", images())
 
 
 def test_classifier_of_unlabelled_images_is_refused():
     with pytest.raises(EvaluatorError, match="needs labelled images.*--extractor pixels"):
-        features.build("classifier", images(classes=0))
+        extractors.build_extractor("classifier", images(classes=0))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -62,9 +63,11 @@ def test_training_is_deterministic_and_leaves_the_process_alone(quick, tmp_path,
     before, state = torch.get_num_threads(), torch.random.get_rng_state()
     torch.set_num_threads(threads)
     try:
-        hashes = {features.build("classifier", images(), cache=tmp_path / str(i)).hash for i in range(2)}
+        hashes = {
+            extractors.build_extractor("classifier", images(), cache=tmp_path / str(i)).hash for i in range(2)
+        }
         torch.rand(1)
-        hashes.add(features.build("auto", images(), cache=tmp_path / "third").hash)
+        hashes.add(extractors.build_extractor("auto", images(), cache=tmp_path / "third").hash)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -73,24 +76,24 @@ def test_training_is_deterministic_and_leaves_the_process_alone(quick, tmp_path,
     torch.rand(1)
     assert torch.equal(torch.random.get_rng_state(), expected)
     with classifier.one_thread():
-        net = classifier.train(images())
-    assert hashes == {features._hash(classifier.VERSION, net.state_dict())}
+        net = classifier.train_classifier(images())
+    assert hashes == {extractors._hash(classifier.VERSION, net.state_dict())}
 
 
 def test_other_images_give_another_hash(quick, tmp_path):
-    first, second = (features.build("classifier", images(seed=s), cache=tmp_path) for s in (0, 1))
+    first, second = (extractors.build_extractor("classifier", images(seed=s), cache=tmp_path) for s in (0, 1))
     assert first.hash != second.hash
 
 
 def test_cached_once_and_mended_when_damaged(quick, tmp_path):
     said: list[str] = []
-    one = features.build("classifier", images(), cache=tmp_path, say=said.append)
-    two = features.build("classifier", images(), cache=tmp_path, say=said.append)
+    one = extractors.build_extractor("classifier", images(), cache=tmp_path, say=said.append)
+    two = extractors.build_extractor("classifier", images(), cache=tmp_path, say=said.append)
     assert len(said) == 1
     assert one.hash == two.hash
     (file,) = (tmp_path / "extractors").iterdir()
     file.write_bytes(file.read_bytes()[:1000])
-    three = features.build("classifier", images(), cache=tmp_path, say=said.append)
+    three = extractors.build_extractor("classifier", images(), cache=tmp_path, say=said.append)
     assert len(said) == 2
     assert three.hash == one.hash
 
@@ -98,14 +101,14 @@ def test_cached_once_and_mended_when_damaged(quick, tmp_path):
 def test_cache_that_cannot_be_written_costs_only_time(quick, tmp_path):
     (tmp_path / "extractors").write_text("a file where a folder should be")
     said: list[str] = []
-    assert features.build("classifier", images(), cache=tmp_path, say=said.append).dim == 64
+    assert extractors.build_extractor("classifier", images(), cache=tmp_path, say=said.append).dim == 64
     assert "not cached" in said[-1]
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (9, 3), (28, 1), (64, 3)])
 def test_features_of_any_size_do_not_depend_on_the_batch(quick, tmp_path, size, channels):
     data = images(size=size, channels=channels)
-    extractor = features.build("classifier", data, cache=tmp_path)
+    extractor = extractors.build_extractor("classifier", data, cache=tmp_path)
     pixels = torch.from_numpy(data.train)
     whole = extractor(pixels)
     assert whole.shape == (80, 64)
@@ -116,7 +119,7 @@ def test_features_of_any_size_do_not_depend_on_the_batch(quick, tmp_path, size, 
 
 
 def test_copies_are_independent_and_pickle(quick, tmp_path):
-    extractor = features.build("classifier", images(), cache=tmp_path)
+    extractor = extractors.build_extractor("classifier", images(), cache=tmp_path)
     pixels = torch.from_numpy(images().train)
     moved, shipped = extractor.to("cpu"), pickle.loads(pickle.dumps(extractor))
     assert moved.net is not extractor.net
@@ -125,7 +128,7 @@ def test_copies_are_independent_and_pickle(quick, tmp_path):
 
 
 def test_autocast_around_it_changes_nothing(quick, tmp_path):
-    extractor = features.build("classifier", images(), cache=tmp_path)
+    extractor = extractors.build_extractor("classifier", images(), cache=tmp_path)
     pixels = torch.from_numpy(images().train)
     plain = extractor(pixels)
     with torch.autocast("cpu", torch.bfloat16):
@@ -146,7 +149,7 @@ def blocks_of(extractor, data, monkeypatch):
 
 
 def test_a_cpu_keeps_its_blocks(quick, tmp_path, monkeypatch):
-    extractor = features.build("classifier", images(), cache=tmp_path)
+    extractor = extractors.build_extractor("classifier", images(), cache=tmp_path)
     assert blocks_of(extractor, images(), monkeypatch) == [500] * 8 + [100]
 
 
@@ -156,7 +159,7 @@ def test_a_cpu_keeps_its_blocks(quick, tmp_path, monkeypatch):
      ("classifier", 256, (500, 500)), ("inception", 256, (250, 50))],
 )  # fmt: skip
 def test_a_gpu_gets_larger_ones_while_its_memory_is_enough(name, size, found):
-    extractor = features._NetExtractor(name, torch.nn.Linear(1, 1), "none", 1)
+    extractor = extractors._NetExtractor(name, torch.nn.Linear(1, 1), "none", 1)
     assert extractor._blocks(torch.device("cuda"), torch.empty(1, size, size, 1)) == found
 
 
@@ -171,14 +174,14 @@ def test_short_memory_makes_blocks_smaller(most, sizes):
         return block * 2
 
     given = torch.arange(300.0)[:, None]
-    assert torch.equal(features._in_blocks(act, given, (250, 50)), given * 2)
+    assert torch.equal(extractors._in_blocks(act, given, (250, 50)), given * 2)
     assert tried == sizes
     with pytest.raises(torch.OutOfMemoryError):
-        features._in_blocks(act, given, (300, most + 1))
+        extractors._in_blocks(act, given, (300, most + 1))
 
 
 def test_features_do_not_depend_on_the_block(quick, tmp_path):
-    extractor = features.build("classifier", images(n=600, size=28), cache=tmp_path)
+    extractor = extractors.build_extractor("classifier", images(n=600, size=28), cache=tmp_path)
     pixels = torch.from_numpy(images(n=600, size=28).train)
     small, large = (blocked(extractor, pixels, size) for size in (50, 250))
     assert float((small - large).norm() / large.norm()) < 1e-6
@@ -267,7 +270,7 @@ def test_exact_threads_take_turns(precision):
         inside.set()
 
     threads = [threading.Thread(target=hold) for _ in range(3)]
-    with exclusive:
+    with torch_state_lock:
         for thread in threads:
             thread.start()
         assert not inside.wait(0.1)
@@ -280,17 +283,17 @@ def test_exact_threads_take_turns(precision):
 
 def test_pixels_are_area_means():
     data = images(size=16, channels=3, classes=0)
-    extractor = features.build("pixels", data)
+    extractor = extractors.build_extractor("pixels", data)
     found = extractor(torch.from_numpy(data.train)).view(-1, 3, 8, 8)
     blocks = data.train.reshape(-1, 8, 2, 8, 2, 3).mean((2, 4)) / 255
     np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), blocks, atol=1e-6)
     assert extractor.dim == 192
-    assert extractor.hash != features.build("pixels", images(size=16, channels=1)).hash
+    assert extractor.hash != extractors.build_extractor("pixels", images(size=16, channels=1)).hash
 
 
 def test_weights_belong_to_inception():
     with pytest.raises(EvaluatorError, match="--extractor inception"):
-        features.build("pixels", images(), weights="some.pth")
+        extractors.build_extractor("pixels", images(), weights="some.pth")
 
 
 def test_without_weights_and_network_the_choices_are_named(tmp_path, monkeypatch):
@@ -301,7 +304,7 @@ def test_without_weights_and_network_the_choices_are_named(tmp_path, monkeypatch
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     choices = r"--extractor-weights FILE \(weights-inception.*--extractor pixels.*--extractor classifier"
     with pytest.raises(EvaluatorError, match=choices):
-        features.build("inception", images(), cache=tmp_path)
+        extractors.build_extractor("inception", images(), cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -313,9 +316,9 @@ def test_wrong_weights_are_refused(tmp_path, content):
     else:
         path.write_bytes(content)
     with pytest.raises(EvaluatorError, match="wrong.pth.*weights-inception-2015-12-05-6726825d.pth"):
-        features.build("inception", images(), weights=str(path))
+        extractors.build_extractor("inception", images(), weights=str(path))
     with pytest.raises(EvaluatorError, match="absent.pth"):
-        features.build("inception", images(), weights=str(tmp_path / "absent.pth"))
+        extractors.build_extractor("inception", images(), weights=str(tmp_path / "absent.pth"))
 
 
 def test_a_pickle_in_place_of_weights_is_not_run(tmp_path):
@@ -325,7 +328,7 @@ def test_a_pickle_in_place_of_weights_is_not_run(tmp_path):
 
     (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(EvaluatorError):
-        features.build("inception", images(), weights=str(tmp_path / "bomb.pth"))
+        extractors.build_extractor("inception", images(), weights=str(tmp_path / "bomb.pth"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -362,7 +365,7 @@ def own(tmp_path):
 @pytest.mark.parametrize(("name", "dim"), [("mine:net", 5), ("mine:sums", 1)])
 def test_an_extractor_of_ones_own(own, name, dim):
     data = images()
-    extractor = features.build(name, data, code=own)
+    extractor = extractors.build_extractor(name, data, code=own)
     pixels = torch.from_numpy(data.train)
     found = extractor(pixels)
     assert (extractor.name, extractor.dim, found.shape, found.dtype) == (name, dim, (80, dim), torch.float32)
@@ -374,11 +377,11 @@ def test_an_extractor_of_ones_own(own, name, dim):
 
 
 def test_its_hash_covers_its_file(own):
-    first = features.build("mine:sums", images(), code=own).hash
-    assert features.build("mine:sums", images(), code=own).hash == first
-    assert features.build("mine:sums", images(channels=3, classes=0), code=own).hash != first
+    first = extractors.build_extractor("mine:sums", images(), code=own).hash
+    assert extractors.build_extractor("mine:sums", images(), code=own).hash == first
+    assert extractors.build_extractor("mine:sums", images(channels=3, classes=0), code=own).hash != first
     (own / "mine.py").write_text(OWN + "# changed")
-    assert features.build("mine:sums", images(), code=own).hash != first
+    assert extractors.build_extractor("mine:sums", images(), code=own).hash != first
 
 
 @pytest.mark.parametrize(
@@ -395,7 +398,7 @@ def test_its_hash_covers_its_file(own):
 )
 def test_an_extractor_that_is_none_is_refused(own, name, told):
     with pytest.raises(EvaluatorError, match=told):
-        features.build(name, images(), code=own)
+        extractors.build_extractor(name, images(), code=own)
 
 
 @pytest.mark.slow
@@ -412,7 +415,7 @@ def test_inception_from_a_local_file(tmp_path, monkeypatch):
     rgb = pixels.permute(0, 3, 1, 2).repeat(1, 3, 1, 1)
     calibrate(random, rgb)
     torch.save(random.state_dict(), tmp_path / "weights.pth")
-    extractor = features.build("inception", grey, weights=str(tmp_path / "weights.pth"))
+    extractor = extractors.build_extractor("inception", grey, weights=str(tmp_path / "weights.pth"))
     found, theirs = extractor(pixels), random(rgb)[0]
     assert found.shape == (4, 2048)
     assert theirs.std() > 0.01  # features that mean something
@@ -439,8 +442,8 @@ def calibrate(net, images):
 
 @pytest.mark.slow
 def test_mnist_classifier_is_good(tmp_path):
-    data = load("mnist5k")
-    extractor = features.build("auto", data, cache=tmp_path)
+    data = load_dataset("mnist5k")
+    extractor = extractors.build_extractor("auto", data, cache=tmp_path)
     held = extractor(torch.from_numpy(data.held)) / extractor.net.scale
     accuracy = (extractor.net.classes(held).argmax(1).numpy() == data.held_labels).mean()
     found = extractor(torch.from_numpy(data.train[:2000]))
@@ -449,9 +452,9 @@ def test_mnist_classifier_is_good(tmp_path):
 
 
 def test_hash_covers_every_weight(quick, tmp_path):
-    extractor = features.build("classifier", images(), cache=tmp_path)
+    extractor = extractors.build_extractor("classifier", images(), cache=tmp_path)
     state = extractor.net.state_dict()
     for name in state:
         nudged = dict(state) | {name: state[name] + 1e-3}
-        assert features._hash(classifier.VERSION, nudged) != extractor.hash
-    assert features._hash("classifier-2", state) != extractor.hash
+        assert extractors._hash(classifier.VERSION, nudged) != extractor.hash
+    assert extractors._hash("classifier-2", state) != extractor.hash

@@ -14,12 +14,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline import features, fid
-from pipeline.data import Dataset, load
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import EvaluatorError
-from pipeline.fid import RealFactor
-from pipeline.moments import Statistics
-from pipeline.process import exclusive
+from pipeline.metrics import extractors, frechet
+from pipeline.metrics.frechet import RealFactor
+from pipeline.metrics.precision import torch_state_lock
+from pipeline.metrics.statistics import FeatureStatistics
 
 
 def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
@@ -27,7 +27,7 @@ def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
 
 
 def factor(x):
-    return RealFactor.of(Statistics.of(x))
+    return RealFactor.of(FeatureStatistics.of(x))
 
 
 def by_sqrtm(x, y):
@@ -39,22 +39,24 @@ def by_sqrtm(x, y):
 
 def test_one_vector_has_no_covariance():
     with pytest.raises(ValueError, match="at least 2 feature vectors, got 1"):
-        Statistics.of(gaussian(1, 3))
+        FeatureStatistics.of(gaussian(1, 3))
     with pytest.raises(ValueError, match="at least 2 feature vectors, got 1"):
-        fid.frechet_few(factor(gaussian(9, 3)), gaussian(1, 3))
+        frechet.frechet_few(factor(gaussian(9, 3)), gaussian(1, 3))
 
 
 def test_equal_covariance_leaves_the_means():
     x = gaussian(200, 6)
-    assert fid.frechet_of(factor(x), x + 2.0) == pytest.approx(6 * 4.0, rel=1e-12)
-    assert fid.frechet_of(factor(x), x) == pytest.approx(0.0, abs=1e-10)
+    assert frechet.frechet_of(factor(x), x + 2.0) == pytest.approx(6 * 4.0, rel=1e-12)
+    assert frechet.frechet_of(factor(x), x) == pytest.approx(0.0, abs=1e-10)
 
 
 def test_diagonal_gaussians():
     mean, a, b = torch.arange(4.0).double(), torch.tensor([1.0, 2, 3, 4]), torch.tensor([4.0, 9, 1, 4])
-    real = RealFactor.of(Statistics(1000, torch.zeros(4).double(), a.diag().double()))
+    real = RealFactor.of(FeatureStatistics(1000, torch.zeros(4).double(), a.diag().double()))
     expected = float(mean.square().sum() + (a.sqrt() - b.sqrt()).square().sum())
-    assert fid.frechet(real, Statistics(1000, mean, b.diag().double())) == pytest.approx(expected, rel=1e-6)
+    assert frechet.frechet(real, FeatureStatistics(1000, mean, b.diag().double())) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,23 +64,23 @@ def test_diagonal_gaussians():
 )
 def test_agrees_with_the_matrix_root(n_real, n_fake, d, tolerance):
     x, y = gaussian(n_real, d), gaussian(n_fake, d, 1, scale=1.4, shift=0.1) @ gaussian(d, d, 2) / 8
-    full, few = fid.frechet(factor(x), Statistics.of(y)), fid.frechet_few(factor(x), y)
+    full, few = frechet.frechet(factor(x), FeatureStatistics.of(y)), frechet.frechet_few(factor(x), y)
     assert full == pytest.approx(by_sqrtm(x, y), rel=tolerance)
     assert few == pytest.approx(full, rel=1e-8)
 
 
 def test_symmetric():
     x, y = gaussian(90, 8), gaussian(80, 8, 1, scale=2)
-    assert fid.frechet_of(factor(x), y) == pytest.approx(fid.frechet_of(factor(y), x), rel=1e-10)
+    assert frechet.frechet_of(factor(x), y) == pytest.approx(frechet.frechet_of(factor(y), x), rel=1e-10)
 
 
 def test_constant_images_are_a_point():
     x = gaussian(90, 4)
     point = torch.ones(50, 4)
     expected = float((x.mean(0) - 1).square().sum() + x.var(0).sum())
-    assert fid.frechet_of(factor(x), point) == pytest.approx(expected, rel=1e-12)
-    assert fid.frechet_few(factor(x), point) == pytest.approx(expected, rel=1e-12)
-    assert fid.frechet_of(factor(point.double()), point + 3) == pytest.approx(36.0, rel=1e-12)
+    assert frechet.frechet_of(factor(x), point) == pytest.approx(expected, rel=1e-12)
+    assert frechet.frechet_few(factor(x), point) == pytest.approx(expected, rel=1e-12)
+    assert frechet.frechet_of(factor(point.double()), point + 3) == pytest.approx(36.0, rel=1e-12)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -86,14 +88,14 @@ def test_constant_images_are_a_point():
 def test_what_is_not_finite_has_no_distance(bad, n):
     y = gaussian(n, 4)
     y[1, 2] = bad
-    assert math.isnan(fid.frechet_of(factor(gaussian(90, 4)), y))
+    assert math.isnan(frechet.frechet_of(factor(gaussian(90, 4)), y))
 
 
 @pytest.mark.parametrize(("n_real", "n_fake", "d"), [(90, 50, 4), (500, 400, 300), (90, 5, 8)])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_host_solves_to_the_same_bits(monkeypatch, n_real, n_fake, d, fails):
     x, y = gaussian(n_real, d), gaussian(n_fake, d, 1, scale=1.4, shift=0.1)
-    usual, solve, calls = fid.frechet_of(factor(x), y), torch.linalg.eigvalsh, []
+    usual, solve, calls = frechet.frechet_of(factor(x), y), torch.linalg.eigvalsh, []
 
     def failing(gram):
         calls.append(gram)
@@ -102,10 +104,10 @@ def test_the_host_solves_to_the_same_bits(monkeypatch, n_real, n_fake, d, fails)
         return solve(gram)
 
     real = factor(x)
-    monkeypatch.setattr(fid, "_solved_in_place", lambda gram: fails)
+    monkeypatch.setattr(frechet, "_solved_in_place", lambda gram: fails)
     if fails:
         monkeypatch.setattr(torch.linalg, "eigvalsh", failing)
-    assert fid.frechet_of(real, y) == usual
+    assert frechet.frechet_of(real, y) == usual
     assert len(calls) == 2 * fails
 
 
@@ -129,7 +131,7 @@ def pretended(monkeypatch):
     seen = []
 
     def read(tensor):
-        assert tensor.device.type == "cpu" or exclusive._is_owned()  # some steps refuse waits
+        assert tensor.device.type == "cpu" or torch_state_lock._is_owned()  # some steps refuse waits
         seen.append(f"read on {tensor.device.type}")
         return 1.0
 
@@ -146,7 +148,7 @@ def pretended(monkeypatch):
 
 def score_there(n, d):
     features, mean = torch.zeros(n, d, device="cuda"), torch.zeros(d, device="cuda").double()
-    return fid.frechet_of(RealFactor(900, mean, 1.0, torch.zeros(d, d, device="cuda").double()), features)
+    return frechet.frechet_of(RealFactor(900, mean, 1.0, torch.zeros(d, d, device="cuda").double()), features)
 
 
 @pytest.mark.parametrize(("n", "d"), [(400, 256), (2000, 2048), (5000, 2048)])
@@ -188,7 +190,7 @@ def test_a_gpu_waits_for_whoever_refuses_waits(pretended):
     held, ended = threading.Event(), threading.Event()
 
     def other():
-        with exclusive:
+        with torch_state_lock:
             held.set()
             ended.wait(0.2)
             pretended.append("over")
@@ -203,17 +205,19 @@ def test_a_gpu_waits_for_whoever_refuses_waits(pretended):
 
 def test_infinity_takes_the_bias_off():
     x, y = gaussian(20_000, 32), gaussian(2000, 32, 1)
-    assert fid.frechet_of(factor(x), y) > 0.12  # d/8N of the trace of each: no distance of theirs is smaller
-    assert abs(fid.frechet_infinity(factor(x), y)) < 0.04
-    assert fid.frechet_infinity(factor(x), y) == fid.frechet_infinity(factor(x), y)
+    assert (
+        frechet.frechet_of(factor(x), y) > 0.12
+    )  # d/8N of the trace of each: no distance of theirs is smaller
+    assert abs(frechet.frechet_infinity(factor(x), y)) < 0.04
+    assert frechet.frechet_infinity(factor(x), y) == frechet.frechet_infinity(factor(x), y)
 
 
 def test_by_class():
     x, labels = gaussian(200, 3), torch.arange(200) % 2
     y = x + torch.where(labels[:, None] == 1, 3.0, 0.0)
-    found = fid.frechet_by_class(x, labels, y, labels)
+    found = frechet.frechet_by_class(x, labels, y, labels)
     assert found == {0: pytest.approx(0, abs=1e-9), 1: pytest.approx(27.0)}
-    assert set(fid.frechet_by_class(x, labels, y, labels * 0)) == {0}
+    assert set(frechet.frechet_by_class(x, labels, y, labels * 0)) == {0}
 
 
 def test_kid_is_the_textbook_estimate():
@@ -224,23 +228,23 @@ def test_kid_is_the_textbook_estimate():
         + sum(k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j) / (40 * 39)
         - 2 * sum(k(a, b) for a in x for b in y) / 1600
     )
-    assert fid._mmd(x, y) == pytest.approx(float(expected), rel=1e-10)
+    assert frechet._mmd(x, y) == pytest.approx(float(expected), rel=1e-10)
 
 
 def test_kid_is_unbiased_and_its_error_honest():
-    runs = [fid.kid(gaussian(200, 8, s), gaussian(200, 8, s + 1000), seed=s) for s in range(60)]
+    runs = [frechet.kid(gaussian(200, 8, s), gaussian(200, 8, s + 1000), seed=s) for s in range(60)]
     values = np.array([run.value for run in runs])
     assert abs(values.mean()) < 3 * values.std() / math.sqrt(60)  # 0 for one and the same distribution
     assert (values < 0).any()
     assert np.mean([run.error for run in runs]) == pytest.approx(values.std(), rel=0.25)
-    far = fid.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
+    far = frechet.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
     assert far.value > 10 * far.error > 0
-    assert far == fid.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
+    assert far == frechet.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
 
 
 def test_kid_needs_some_vectors():
     with pytest.raises(ValueError, match="at least 4 feature vectors on each side, got 3"):
-        fid.kid(gaussian(9, 2), gaussian(3, 2))
+        frechet.kid(gaussian(9, 2), gaussian(3, 2))
 
 
 # ---- the evaluator
@@ -248,12 +252,12 @@ def test_kid_needs_some_vectors():
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_dataset("digits")
 
 
 @pytest.fixture
 def evaluator(digits, tmp_path):
-    return fid.build_evaluator(digits, features.build("pixels", digits), 300, tmp_path)
+    return frechet.build_evaluator(digits, extractors.build_extractor("pixels", digits), 300, tmp_path)
 
 
 def stream(images: np.ndarray):
@@ -269,17 +273,19 @@ def stream(images: np.ndarray):
 
 @pytest.mark.parametrize("batch", [1, 7, 500])
 def test_score_does_not_depend_on_the_batch(evaluator, digits, monkeypatch, batch):
-    monkeypatch.setattr(fid, "BATCH", batch)
+    monkeypatch.setattr(frechet, "BATCH", batch)
     found = evaluator.score(stream(digits.train))
-    reference = fid.frechet_of(evaluator.real, evaluator.extractor(torch.from_numpy(digits.train[:300])))
+    reference = frechet.frechet_of(evaluator.real, evaluator.extractor(torch.from_numpy(digits.train[:300])))
     assert found == pytest.approx(reference, rel=1e-6)
     assert found > 0
 
 
 def test_few_samples_score_as_many_do(evaluator, digits):
     small = dataclasses.replace(evaluator, samples=40)
-    statistics = Statistics.of(evaluator.extractor(torch.from_numpy(digits.train[:40])))
-    assert small.score(stream(digits.train)) == pytest.approx(fid.frechet(small.real, statistics), rel=1e-6)
+    statistics = FeatureStatistics.of(evaluator.extractor(torch.from_numpy(digits.train[:40])))
+    assert small.score(stream(digits.train)) == pytest.approx(
+        frechet.frechet(small.real, statistics), rel=1e-6
+    )
 
 
 def test_score_asks_for_exactly_its_samples_in_small_batches(evaluator, digits):
@@ -304,7 +310,7 @@ def test_held_out_reals_score_better_than_noise_than_black(evaluator, digits):
 
 @pytest.mark.parametrize("samples", [40, 300])
 def test_score_of_features_that_are_not_finite_is_none(evaluator, digits, samples):
-    class Broken(features.PixelExtractor):
+    class Broken(extractors.PixelExtractor):
         def __call__(self, images):
             return super().__call__(images) * math.nan
 
@@ -324,7 +330,7 @@ def test_hash_says_what_a_fid_depends_on(evaluator, digits, tmp_path):
     others = [
         dataclasses.replace(evaluator, samples=301),
         dataclasses.replace(evaluator, data="another"),
-        dataclasses.replace(evaluator, extractor=features.PixelExtractor(8, 3)),
+        dataclasses.replace(evaluator, extractor=extractors.PixelExtractor(8, 3)),
     ]
     assert len({evaluator.hash, *(o.hash for o in others)}) == 4
     assert len(evaluator.hash) == 16
@@ -362,10 +368,12 @@ def test_where_the_reals_lie(evaluator):
 @pytest.mark.parametrize(("samples", "warned"), [(300, False), (200, True)])
 def test_few_samples_are_warned_of(digits, tmp_path, samples, warned):
     said: list[str] = []
-    fid.build_evaluator(digits, features.build("pixels", digits), samples, tmp_path, say=said.append)
+    frechet.build_evaluator(
+        digits, extractors.build_extractor("pixels", digits), samples, tmp_path, say=said.append
+    )
     assert any("compare it only at this number of samples" in line for line in said) == warned
 
 
 def test_one_sample_is_refused(digits, tmp_path):
     with pytest.raises(EvaluatorError, match="at least 2 samples; got 1"):
-        fid.build_evaluator(digits, features.build("pixels", digits), 1, tmp_path)
+        frechet.build_evaluator(digits, extractors.build_extractor("pixels", digits), 1, tmp_path)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import finals, trial
-from pipeline.checkpoint import load_best, read_records
-from pipeline.data import Dataset
-from pipeline.evaluation import Measurement
-from pipeline.fid import Evaluator
-from pipeline.finals import Final, Run
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.evaluation import Measurement
+from pipeline.metrics.frechet import Evaluator
+from pipeline.training import finalists, trial
+from pipeline.training.checkpoint import load_best, read_records
+from pipeline.training.finalists import Finalist, FinalistRun
 
 
 def measurement(fid: float, verdict: str = "ok", n: int = 100) -> Measurement:
@@ -29,15 +29,17 @@ def measurement(fid: float, verdict: str = "ok", n: int = 100) -> Measurement:
     )
 
 
-def run(trial: int, index: int, fid: float | None, verdict: str = "ok") -> Run:
+def run(trial: int, index: int, fid: float | None, verdict: str = "ok") -> FinalistRun:
     found = None if fid is None else measurement(fid, verdict)
-    return Run(trial, index, Path("none"), measurement=found, record={"fid": 1.0, "kimg": 3, "balance": 0.5})
+    return FinalistRun(
+        trial, index, Path("none"), measurement=found, record={"fid": 1.0, "kimg": 3, "balance": 0.5}
+    )
 
 
 def test_the_mean_over_seeds_decides_not_the_luckiest() -> None:
     lucky, steady = (10.0, 50.0, 60.0), (20.0, 21.0, 22.0)
     runs = [run(t, i, fid) for t, fids in enumerate((lucky, steady)) for i, fid in enumerate(fids)]
-    found = finals.decide(runs[::-1])
+    found = finalists.choose_winner(runs[::-1])
     assert [final.trial for final in found] == [1, 0]
     assert found[0].row()["best"]["fid_mean"] == 21.0
     assert found[0].row()["best"]["fid_std"] == 1.0
@@ -48,12 +50,12 @@ def test_verdicts_and_seeds_that_came_to_nothing_come_last() -> None:
     copier = [run(0, 0, 1.0, "collapsed"), run(0, 1, 1.0, "collapsed")]
     failing = [run(1, 0, 2.0), run(1, 1, None)]
     plain, nothing = [run(2, 0, 30.0), run(2, 1, 31.0)], [run(3, 0, None)]
-    found = finals.decide([*copier, *failing, *plain, *nothing])
+    found = finalists.choose_winner([*copier, *failing, *plain, *nothing])
     assert [final.trial for final in found] == [2, 1, 0]
 
 
 def test_an_honest_run_stands_for_its_configuration() -> None:
-    final = Final(0, (run(0, 0, 5.0, "collapsed"), run(0, 1, 9.0), run(0, 2, 8.0)))
+    final = Finalist(0, (run(0, 0, 5.0, "collapsed"), run(0, 1, 9.0), run(0, 2, 8.0)))
     assert final.chosen.index == 2
     assert json.dumps(final.row(), allow_nan=False)
 
@@ -65,13 +67,13 @@ def test_an_honest_run_stands_for_its_configuration() -> None:
 def test_there_are_other_seeds_where_there_is_time(
     asked: int, budget: float, spent: float, seeds: int
 ) -> None:
-    assert finals.seeds_of(asked, budget, spent) == seeds
+    assert finalists.seeds_of(asked, budget, spent) == seeds
 
 
 def test_more_samples_than_in_the_search(evaluator: Evaluator) -> None:
-    assert finals.samples_of(evaluator) == 250
-    assert finals.samples_of(evaluator, 400) == 400
-    assert finals.samples_of(evaluator, 3) == 16
+    assert finalists.samples_of(evaluator) == 250
+    assert finalists.samples_of(evaluator, 400) == 400
+    assert finalists.samples_of(evaluator, 3) == 16
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +81,15 @@ def trained(
     dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder: Path = tmp_path_factory.mktemp("trial")
-    list(trial.run(tiny(seed=5), dataset, evaluator, folder, number=3))
+    list(trial.run_trial(tiny(seed=5), dataset, evaluator, folder, number=3))
     return folder
 
 
 def test_a_finalist_is_measured_with_fresh_latents(
     trained: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
-    asked = Run(3, 0, trained)
-    found = finals.measure(asked, dataset, evaluator, n=200, seed=1, device="cpu")
+    asked = FinalistRun(3, 0, trained)
+    found = finalists.measure_finalist(asked, dataset, evaluator, n=200, seed=1, device="cpu")
     best = min(record.fid for record in read_records(trained) if record.fid is not None)
     assert found.measurement is not None
     assert found.measurement.n == 200
@@ -97,28 +99,30 @@ def test_a_finalist_is_measured_with_fresh_latents(
     assert found.fresh_fid != best
     assert found.fresh_fid == pytest.approx(best, rel=0.3)
     assert found.seed == 5
-    final = Final(3, (found,)).row()
+    final = Finalist(3, (found,)).row()
     assert final["best"]["gap"] == pytest.approx(found.fresh_fid - best)
     assert final["measurement"]["fid"] == found.measurement.fid
-    again = finals.measure(asked, dataset, evaluator, n=200, seed=1, device="cpu")
+    again = finalists.measure_finalist(asked, dataset, evaluator, n=200, seed=1, device="cpu")
     assert again == found
 
 
 def test_a_finalist_without_a_file_is_a_problem_not_a_crash(
     tmp_path: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
-    found = finals.measure(Run(0, 0, tmp_path), dataset, evaluator, n=50, seed=0, device="cpu")
+    found = finalists.measure_finalist(
+        FinalistRun(0, 0, tmp_path), dataset, evaluator, n=50, seed=0, device="cpu"
+    )
     assert "no best generator" in found.problem
-    assert finals.decide([found]) == []
+    assert finalists.choose_winner([found]) == []
 
 
 def test_another_seed_is_another_training_of_the_same(
     trained: Path, tmp_path: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
     for index in (1, 2):
-        asked = Run(3, index, tmp_path / str(index))
+        asked = FinalistRun(3, index, tmp_path / str(index))
         for _ in range(2):  # the second call finds it done
-            finals.retrain(
+            finalists.retrain(
                 trained, asked, 1, dataset, evaluator, device="cpu", threads=1, should_stop=lambda: False
             )
         assert [record.kimg for record in read_records(asked.folder)] == [1]

@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 
-from pipeline import trial
-from pipeline.checkpoint import TrialFolder, best_generator, read_failures, read_records
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
-from pipeline.data import Dataset
-from pipeline.fid import Evaluator
-from pipeline.search import Ledger, open_study
-from pipeline.spaces import parse
-from pipeline.tracker import Spool, read_events
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.frechet import Evaluator
+from pipeline.search.space.parser import parse_space
+from pipeline.search.study import open_study
+from pipeline.search.trial_manager import TrialManager
+from pipeline.tracking.event_log import EventLog, read_events
+from pipeline.training import trial
+from pipeline.training.checkpoint import TrialFolder, best_generator, read_failures, read_records
 
-SPACE = parse("[fixed]\nkimg = 30\ntick_kimg = 1\n[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n")
+SPACE = parse_space(
+    "[fixed]\nkimg = 30\ntick_kimg = 1\n[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n"
+)
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_a_trial_goes_on_and_writes_what_waited(
 ) -> None:
     said: list[str] = []
     folder = disk / "0"
-    running = trial.run(tiny(kimg=6), dataset, evaluator, folder, say=said.append)
+    running = trial.run_trial(tiny(kimg=6), dataset, evaluator, folder, say=said.append)
     first = next(running)
     ballast = fill(disk)
     during = [next(running) for _ in range(3)]
@@ -83,20 +86,20 @@ def test_a_trial_goes_on_and_writes_what_waited(
 def test_a_trial_that_is_killed_on_a_full_disk_goes_on_from_before(
     disk: Path, dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
 ) -> None:
-    running = trial.run(tiny(kimg=4), dataset, evaluator, disk / "0")
+    running = trial.run_trial(tiny(kimg=4), dataset, evaluator, disk / "0")
     first = next(running)
     ballast = fill(disk)
     next(running)
     running.close()
     ballast.unlink()
-    again = list(trial.run(tiny(kimg=4), dataset, evaluator, disk / "0"))
+    again = list(trial.run_trial(tiny(kimg=4), dataset, evaluator, disk / "0"))
     assert again[0] == first
     assert [record.kimg for record in read_records(disk / "0")] == [1, 2, 3, 4]
 
 
 def test_the_spool_holds_what_the_disk_refused(disk: Path) -> None:
     said: list[str] = []
-    spool = Spool(disk / "s" / "spool.jsonl", said.append)
+    spool = EventLog(disk / "s" / "spool.jsonl", said.append)
     ballast = fill(disk)
     for number in range(50):
         assert spool.start(number, f"trial-{number}", {"text": "x" * 200})
@@ -110,10 +113,10 @@ def test_the_spool_holds_what_the_disk_refused(disk: Path) -> None:
     assert len(said) == 2
 
 
-def ledger(root: Path, say: Callable[[str], None] = print, **plan: Any) -> Ledger:
+def ledger(root: Path, say: Callable[[str], None] = print, **plan: Any) -> TrialManager:
     config = SweepConfig(trials=40, pruner="none", **plan)
     paths = SweepPaths(root)
-    return Ledger(open_study("s", paths.study, config, SPACE, say), SPACE, config, paths, say=say)
+    return TrialManager(open_study("s", paths.study, config, SPACE, say), SPACE, config, paths, say=say)
 
 
 def test_the_study_goes_on_in_memory_and_catches_up(disk: Path, tmp_path: Path) -> None:

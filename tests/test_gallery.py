@@ -10,11 +10,11 @@ from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline.checkpoint import grid_path
 from pipeline.config import SweepPaths
-from pipeline.gallery import Gallery
 from pipeline.records import TrialRecord
-from pipeline.search import Entry
+from pipeline.search.study_artifacts import StudyArtifacts
+from pipeline.search.trial_manager import SweepTrial
+from pipeline.training.checkpoint import grid_path
 
 
 def test_the_best_grid_of_a_trial_is_its_artifact(
@@ -24,14 +24,14 @@ def test_the_best_grid_of_a_trial_is_its_artifact(
     paths = SweepPaths(tmp_path)
     study = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(paths.study))))
     trial = study.ask()
-    entry = Entry(
+    entry = SweepTrial(
         trial.number, {}, records=[make_record(*tick) for tick in ((5, 40.0), (10, 20.0), (15, 30.0))]
     )
     for kimg in (5, 10, 15):
         path = grid_path(paths.trial(0), kimg)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"grid at %d" % kimg)
-    Gallery(paths).hang(trial, entry)
+    StudyArtifacts(paths).hang(trial, entry)
     study.tell(trial, 20.0)
     (found,) = get_all_artifact_meta(study.trials[0], storage=study._storage)
     assert (found.filename, found.mimetype) == ("000010.png", "image/png")
@@ -49,6 +49,6 @@ def test_a_trial_without_a_grid_or_a_fid_hangs_nothing(
     study = optuna.create_study()
     for records in ([], [make_record(5, 40.0)]):
         trial = study.ask()
-        Gallery(SweepPaths(tmp_path)).hang(trial, Entry(trial.number, {}, records=records))
+        StudyArtifacts(SweepPaths(tmp_path)).hang(trial, SweepTrial(trial.number, {}, records=records))
         assert get_all_artifact_meta(trial, storage=study._storage) == []
     assert not SweepPaths(tmp_path).gallery.exists()

@@ -20,15 +20,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import adam, data, features, fid, overlap, recipes, trial
-from pipeline.calibration import calibrate
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset
-from pipeline.graphs import SWITCH
-from pipeline.moments import Statistics
-from pipeline.networks import use_code
+from pipeline.data.dataset import Dataset, fingerprint, load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.metrics.statistics import FeatureStatistics
 from pipeline.records import TrialRecord
-from pipeline.trainer import Trainer
+from pipeline.search import recipes
+from pipeline.training import capturable_adam, overlap, trial
+from pipeline.training.cuda_graphs import SWITCH
+from pipeline.training.networks.custom import use_code
+from pipeline.training.profiling import profile_trial
+from pipeline.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -162,10 +164,14 @@ def test_200_steps_by_graph_are_200_steps(make: Any, game: str) -> None:
         assert ours == theirs
 
 
-@pytest.mark.parametrize("recipe", sorted(recipes.shipped()))
+@pytest.mark.parametrize("recipe", sorted(recipes.builtin_recipes()))
 def test_every_recipe_is_replayed(make: Any, recipe: str) -> None:
     said: list[str] = []
-    changes = recipes.load(recipe).at(8, True, {"batch_size": 32}) | {"width_g": 8, "width_d": 8, "z_dim": 16}
+    changes = recipes.load_recipe(recipe).at(8, True, {"batch_size": 32}) | {
+        "width_g": 8,
+        "width_d": 8,
+        "z_dim": 16,
+    }
     trainer = make(said=said, **{**changes, "batch_size": 32, "precision": "bfloat16"})
     play(trainer, 120)
     assert not said
@@ -228,7 +234,7 @@ def test_adam_in_pieces_is_torch_s(make: Any) -> None:
     """To the bit: pieces change who computes a number, not how."""
     nets = [copy.deepcopy(make(width_g=32, width_d=32).D) for _ in range(2)]
     ours, theirs = (torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.99), fused=True) for net in nets)
-    adam.prepare(ours)
+    capturable_adam.make_capturable(ours)
     rng = torch.Generator("cuda").manual_seed(0)
     for _ in range(20):
         for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
@@ -236,7 +242,7 @@ def test_adam_in_pieces_is_torch_s(make: Any) -> None:
                 memory_format=torch.channels_last if p.ndim == 4 else torch.preserve_format
             )
             q.grad = p.grad.clone()
-        adam.step_by_tensors(ours, torch.tensor(2e-4, device="cuda"), None)
+        capturable_adam.step_with_tensor_lr(ours, torch.tensor(2e-4, device="cuda"), None)
         theirs.param_groups[0]["lr"] = float(np.float32(2e-4))
         theirs.step()
     assert torch.equal(weights(nets[0]), weights(nets[1]))
@@ -273,22 +279,24 @@ def test_images_of_the_host_train_as_those_of_the_device(
 
 
 @pytest.fixture(scope="module")
-def judge(dataset: Dataset, tmp_path_factory: Any) -> fid.Evaluator:
+def judge(dataset: Dataset, tmp_path_factory: Any) -> frechet.Evaluator:
     cache = tmp_path_factory.mktemp("statistics")
-    return fid.build_evaluator(dataset, features.build("pixels", dataset), 100, cache).to("cuda")
+    return frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100, cache).to(
+        "cuda"
+    )
 
 
 def test_a_trial_trains_and_resumes_on_a_gpu(
-    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path
+    dataset: Dataset, tiny: Any, judge: frechet.Evaluator, tmp_path: Path
 ) -> None:
     said: list[str] = []
     config = tiny(kimg=3, penalty="r1", conditional=True)
     records = []
-    for record in trial.run(config, dataset, judge, tmp_path, device="cuda", say=said.append):
+    for record in trial.run_trial(config, dataset, judge, tmp_path, device="cuda", say=said.append):
         records.append(record)
         if record.kimg == 2:
             break
-    rest = list(trial.run(config, dataset, judge, tmp_path, device="cuda", say=said.append))
+    rest = list(trial.run_trial(config, dataset, judge, tmp_path, device="cuda", say=said.append))
     assert [record.kimg for record in rest] == [2, 3]
     assert all(math.isfinite(record.objective) for record in (*records, *rest))
     assert not said
@@ -301,15 +309,15 @@ def timeless(records: list[TrialRecord]) -> list[TrialRecord]:
 
 @pytest.mark.usefixtures("deterministic")
 def test_a_resumed_trial_is_one_that_was_never_interrupted(
-    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path
+    dataset: Dataset, tiny: Any, judge: frechet.Evaluator, tmp_path: Path
 ) -> None:
     """To the bit: after a kill between ticks, and after a stop within one."""
     config = tiny(kimg=4, penalty="r1", penalty_interval=4, conditional=True)
-    whole = list(trial.run(config, dataset, judge, tmp_path / "whole", device="cuda"))
-    killed = trial.run(config, dataset, judge, tmp_path / "killed", device="cuda")
+    whole = list(trial.run_trial(config, dataset, judge, tmp_path / "whole", device="cuda"))
+    killed = trial.run_trial(config, dataset, judge, tmp_path / "killed", device="cuda")
     first = [next(killed), next(killed)]
     killed.close()
-    rest = list(trial.run(config, dataset, judge, tmp_path / "killed", device="cuda"))
+    rest = list(trial.run_trial(config, dataset, judge, tmp_path / "killed", device="cuda"))
     known = {record.kimg: record for record in (*first, *rest)}
     assert timeless(list(known.values())) == timeless(whole)
     asked = 0
@@ -319,33 +327,35 @@ def test_a_resumed_trial_is_one_that_was_never_interrupted(
         asked += 1
         return asked > 80
 
-    first = list(trial.run(config, dataset, judge, tmp_path / "stopped", device="cuda", should_stop=stop))
+    first = list(
+        trial.run_trial(config, dataset, judge, tmp_path / "stopped", device="cuda", should_stop=stop)
+    )
     assert len(first) < 4
-    rest = list(trial.run(config, dataset, judge, tmp_path / "stopped", device="cuda"))
+    rest = list(trial.run_trial(config, dataset, judge, tmp_path / "stopped", device="cuda"))
     known = {record.kimg: record for record in (*first, *rest)}
     assert timeless(list(known.values())) == timeless(whole)
 
 
 @pytest.mark.usefixtures("deterministic")
 def test_ticks_measured_beside_training_are_those_of_one_after_the_other(
-    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, tiny: Any, judge: frechet.Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(kimg=12, penalty="r1", penalty_interval=4, width_g=16, width_d=16)
-    ours = list(trial.run(config, dataset, judge, tmp_path / "beside", device="cuda"))
-    monkeypatch.setattr(trial, "beside", lambda work, device: overlap._done(work))
-    theirs = list(trial.run(config, dataset, judge, tmp_path / "after", device="cuda"))
+    ours = list(trial.run_trial(config, dataset, judge, tmp_path / "beside", device="cuda"))
+    monkeypatch.setattr(trial, "run_overlapped", lambda work, device: overlap._done(work))
+    theirs = list(trial.run_trial(config, dataset, judge, tmp_path / "after", device="cuda"))
     assert timeless(ours) == timeless(theirs)
 
 
 def test_50_trials_of_one_process_leave_nothing_behind(
-    dataset: Dataset, tiny: Any, judge: fid.Evaluator, tmp_path: Path, record_property: Any
+    dataset: Dataset, tiny: Any, judge: frechet.Evaluator, tmp_path: Path, record_property: Any
 ) -> None:
     """Of every size and kind in turn; what is allocated and reserved after each is what it was."""
     kinds = [{}, {"width_g": 32, "width_d": 32}, {"architecture": "resnet", "penalty": "r1"}]
     allocated, reserved, taken = [], [], []
     for number in range(50):
         config = tiny(kimg=2, seed=number, **kinds[number % 3])
-        for record in trial.run(config, dataset, judge, tmp_path / str(number), device="cuda"):
+        for record in trial.run_trial(config, dataset, judge, tmp_path / str(number), device="cuda"):
             assert record.verdict != "diverged"
         allocated.append(torch.cuda.memory_allocated())
         reserved.append(torch.cuda.memory_reserved())
@@ -376,10 +386,10 @@ class RandomFeatures(nn.Module):
 
 
 def judged_on_both(
-    digits: Dataset, extractor: features.Extractor, samples: int, cache: Path, monkeypatch: Any
+    digits: Dataset, extractor: extractors.Extractor, samples: int, cache: Path, monkeypatch: Any
 ) -> list[str]:
     """Score noisy digits on both devices, TF32 allowed around them: equal. Where the GPU's was solved."""
-    evaluator = fid.build_evaluator(digits, extractor, samples, cache)
+    evaluator = frechet.build_evaluator(digits, extractor, samples, cache)
     rng = np.random.default_rng(0)
     drawn = digits.train[rng.integers(len(digits.train), size=2000)]
     noisy = np.clip(drawn + rng.normal(0, 30, drawn.shape), 0, 255).astype(np.uint8)
@@ -390,7 +400,7 @@ def judged_on_both(
         found: Tensor = solve(gram)
         return found
 
-    def score(of: fid.Evaluator, shown: Tensor) -> float:
+    def score(of: frechet.Evaluator, shown: Tensor) -> float:
         parts = iter(shown[:samples].split(500))
         found = of.score(lambda n: next(parts))
         assert found is not None
@@ -409,30 +419,33 @@ def judged_on_both(
     seen = extractor(images[:samples])
     assert moved.near is not None
     there = [
-        fid.frechet(moved.near, Statistics.of(seen.to("cuda"))),
-        fid.frechet_few(moved.near, seen.to("cuda")),
+        frechet.frechet(moved.near, FeatureStatistics.of(seen.to("cuda"))),
+        frechet.frechet_few(moved.near, seen.to("cuda")),
     ]
-    here = [fid.frechet(evaluator.real, Statistics.of(seen)), fid.frechet_few(evaluator.real, seen)]
+    here = [
+        frechet.frechet(evaluator.real, FeatureStatistics.of(seen)),
+        frechet.frechet_few(evaluator.real, seen),
+    ]
     assert there == pytest.approx(here, rel=1e-5)  # of the same features, all in float64
     return solved[:1]
 
 
 def test_a_fid_by_the_classifier_is_that_of_the_cpu(tmp_path: Path, monkeypatch: Any) -> None:
-    digits = data.load("digits")
-    extractor = features.build("classifier", digits, cache=tmp_path)
+    digits = load_dataset("digits")
+    extractor = extractors.build_extractor("classifier", digits, cache=tmp_path)
     assert judged_on_both(digits, extractor, 2000, tmp_path, monkeypatch) == ["cpu"]  # a 64 x 64 matrix
 
 
 @pytest.mark.parametrize("samples", [2000, 1000])
 def test_a_fid_of_many_features_is_that_of_the_cpu(tmp_path: Path, monkeypatch: Any, samples: int) -> None:
-    extractor = features._NetExtractor("random", RandomFeatures(), "random-1", 1280)
-    fast = torch.cuda.get_device_capability() in fid._FAST_FLOAT64
-    found = judged_on_both(data.load("digits"), extractor, samples, tmp_path, monkeypatch)
+    extractor = extractors._NetExtractor("random", RandomFeatures(), "random-1", 1280)
+    fast = torch.cuda.get_device_capability() in frechet._FAST_FLOAT64
+    found = judged_on_both(load_dataset("digits"), extractor, samples, tmp_path, monkeypatch)
     assert found == ["cuda" if fast else "cpu"]
 
 
-def test_calibration_measures_replayed_steps(dataset: Dataset, tiny: Any, judge: fid.Evaluator) -> None:
-    found = calibrate(tiny(penalty="r1", penalty_interval=4, n_critic=2), dataset, judge, "cuda", 1, 20.0)
+def test_calibration_measures_replayed_steps(dataset: Dataset, tiny: Any, judge: frechet.Evaluator) -> None:
+    found = profile_trial(tiny(penalty="r1", penalty_interval=4, n_critic=2), dataset, judge, "cuda", 1, 20.0)
     assert 0 < found.seconds_per_kimg < 5
     assert 0 < found.memory_bytes < found.device_bytes
 
@@ -444,10 +457,10 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
     size, count = 64, 600
     pixels = np.random.default_rng(0).integers(0, 255, (count, size, size, 1), np.uint8)
     parts = (pixels[:512], pixels[512:], None, None)
-    large = Dataset("noise", *parts, (), data.fingerprint(*parts))
-    evaluator = fid.build_evaluator(large, features.build("pixels", large), 100, tmp_path / "cache").to(
-        "cuda"
-    )
+    large = Dataset("noise", *parts, (), fingerprint(*parts))
+    evaluator = frechet.build_evaluator(
+        large, extractors.build_extractor("pixels", large), 100, tmp_path / "cache"
+    ).to("cuda")
     config = TrialConfig(width_g=32, width_d=64, batch_size=512, kimg=2, tick_kimg=1, norm_d="none")
     monkeypatch.setenv(SWITCH, "0")
     peaks = {}
@@ -468,7 +481,9 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
     said: list[str] = []
     torch.cuda.set_per_process_memory_fraction((peaks[1] + peaks[2]) / 2 / total)
     try:
-        ticks = list(trial.run(config, large, evaluator, tmp_path / "t", device="cuda", say=said.append))
+        ticks = list(
+            trial.run_trial(config, large, evaluator, tmp_path / "t", device="cuda", say=said.append)
+        )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     record_property("said", said)

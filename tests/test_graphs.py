@@ -22,13 +22,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import adam, graphs, recipes, trial
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset, Sampler
-from pipeline.feed import Feed
-from pipeline.graphs import SWITCH, WARM_UP, Step, recorder_for
-from pipeline.recorded import Recorded, Turn, rates_of
-from pipeline.trainer import Trainer
+from pipeline.data.dataset import Dataset, Sampler
+from pipeline.search import recipes
+from pipeline.training import capturable_adam, cuda_graphs, trial
+from pipeline.training.cuda_graphs import SWITCH, WARM_UP, Step, recorder_for
+from pipeline.training.graphed_step import GraphedStep, StepKind, step_hyperparams
+from pipeline.training.prefetch import Prefetcher
+from pipeline.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
 
@@ -68,17 +69,17 @@ class Stand:
         self.released += 1
 
     @property
-    def stage(self) -> Recorded:
+    def stage(self) -> GraphedStep:
         stage = self.trainer()._recorded
         assert stage is not None
         return stage
 
 
-def saved(stage: Recorded) -> list[Tensor]:
+def saved(stage: GraphedStep) -> list[Tensor]:
     return [tensor.clone() for part in stage.parts().values() for tensor in part.tensors]
 
 
-def put(stage: Recorded, values: list[Tensor]) -> None:
+def put(stage: GraphedStep, values: list[Tensor]) -> None:
     tensors = [tensor for part in stage.parts().values() for tensor in part.tensors]
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)
@@ -142,16 +143,16 @@ def test_recorded_steps_play_the_same_game(pair: Any, game: str) -> None:
     assert stand.replayed >= steps - (WARM_UP + 1) * len(replays._turns)
 
 
-@pytest.mark.parametrize("recipe", sorted(recipes.shipped()))
+@pytest.mark.parametrize("recipe", sorted(recipes.builtin_recipes()))
 def test_every_recipe_can_be_recorded(pair: Any, tiny: Any, recipe: str) -> None:
     """Bit for bit, or where beta2 moves, and so is in a tensor, to rounding."""
     known = {field.name: field.default for field in dataclasses.fields(TrialConfig)}
-    changes = recipes.load(recipe).at(8, True, {**known, "batch_size": 32})
+    changes = recipes.load_recipe(recipe).at(8, True, {**known, "batch_size": 32})
     changes |= {"width_g": 4, "width_d": 4, "kimg": 4, "batch_size": 32, "z_dim": 8}
     plain, recorded, stand = pair(**changes)
     means = [train(trainer, 3, 40) for trainer in (plain, recorded)]
     assert stand.replayed > 10
-    if rates_of(recorded.config, recorded._pace()).beta2 is None:
+    if step_hyperparams(recorded.config, recorded._pace()).beta2 is None:
         assert same(state(plain), state(recorded))
     else:
         assert means[0] == pytest.approx(means[1], rel=1e-2, abs=1e-3)
@@ -327,15 +328,15 @@ def test_a_refused_recording_is_dropped_before_anything_is_put_back(pair: Any) -
 def test_no_two_recorders_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that is gone leaves its stream to the next."""
     made: list[Any] = []
-    monkeypatch.setattr(graphs, "_FREE", {})
+    monkeypatch.setattr(cuda_graphs, "_FREE", {})
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(object()) or made[-1])
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     device = torch.device("cuda:0")
-    first, second = (graphs.CudaRecorder(device, torch.Generator) for _ in range(2))
+    first, second = (cuda_graphs.CudaRecorder(device, torch.Generator) for _ in range(2))
     assert first._stream is not second._stream
     left = first._stream
     del first
-    third = graphs.CudaRecorder(device, torch.Generator)
+    third = cuda_graphs.CudaRecorder(device, torch.Generator)
     assert third._stream is left
     assert third._stream is not second._stream
     assert len(made) == 2
@@ -350,26 +351,26 @@ def test_generators_are_registered_where_torch_wants_it() -> None:
     dice, old = torch.Generator(), Old()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        graphs._register(old, dice)  # type: ignore[arg-type]
-        graphs._register(object(), dice)  # type: ignore[arg-type]
+        cuda_graphs._register(old, dice)  # type: ignore[arg-type]
+        cuda_graphs._register(object(), dice)  # type: ignore[arg-type]
     assert old.known is dice
 
 
 @pytest.mark.parametrize(
-    ("value", "has"), [(None, graphs.DEFAULT == "1"), ("1", True), ("0", False), ("", False)]
+    ("value", "has"), [(None, cuda_graphs.DEFAULT == "1"), ("1", True), ("0", False), ("", False)]
 )
 def test_graphs_are_asked_for_by_a_variable(monkeypatch: Any, value: str | None, has: bool) -> None:
     monkeypatch.delenv(SWITCH, raising=False)
     if value is not None:
         monkeypatch.setenv(SWITCH, value)
-    monkeypatch.setattr(graphs, "CudaRecorder", lambda *_: "a recorder")
+    monkeypatch.setattr(cuda_graphs, "CudaRecorder", lambda *_: "a recorder")
     assert recorder_for(torch.device("cuda:0"), torch.Generator) == ("a recorder" if has else None)
     assert recorder_for(torch.device("cpu"), torch.Generator) is None
 
 
 def test_whose_turn_is_due_makes_no_other_kind_of_step() -> None:
     """A step in which G sits out launches the same kernels whether or not its turn had come."""
-    kind = Turn(d_plays=True, g_plays=False, g_is_due=True, due=False, augmented=False, pieces=1)
+    kind = StepKind(d_plays=True, g_plays=False, g_is_due=True, due=False, augmented=False, pieces=1)
     assert kind == dataclasses.replace(kind, g_is_due=False)
     assert hash(kind) == hash(dataclasses.replace(kind, g_is_due=False))
 
@@ -444,7 +445,7 @@ def test_a_trial_that_ends_leaves_nothing(
 
     monkeypatch.setattr(trial, "Trainer", Watched)
     monkeypatch.setattr(trial, "release_memory", release)
-    records = trial.run(tiny(), dataset, evaluator, tmp_path)
+    records = trial.run_trial(tiny(), dataset, evaluator, tmp_path)
     for _ in range(ticks):
         next(records)
     if ticks == 2:
@@ -470,13 +471,13 @@ def test_adam_s_formula_is_torch_s(beta1: float) -> None:
     nets = [torch.nn.Linear(5, 3) for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
     ours, theirs = (torch.optim.Adam(net.parameters(), 0.1, (beta1, 0.9), fused=True) for net in nets)
-    adam.prepare(ours)
+    capturable_adam.make_capturable(ours)
     for step in range(20):
         lr, beta2 = 0.01 / (1 + step), 0.9 + 0.004 * step
         for net in nets:
             net.zero_grad()
             net(torch.full((2, 5), 0.1 * step + 0.1)).square().sum().backward()
-        adam.step_by_tensors(ours, torch.tensor(lr), torch.tensor(beta2))
+        capturable_adam.step_with_tensor_lr(ours, torch.tensor(lr), torch.tensor(beta2))
         theirs.param_groups[0].update(lr=lr, betas=(beta1, beta2))
         theirs.step()
     for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
@@ -487,7 +488,7 @@ def test_adam_s_formula_is_torch_s(beta1: float) -> None:
 def test_a_prepared_state_is_torch_s_first() -> None:
     nets = [torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last) for _ in range(2)]
     ours, theirs = (torch.optim.Adam(net.parameters(), 0.0, fused=True) for net in nets)
-    adam.prepare(ours)
+    capturable_adam.make_capturable(ours)
     nets[1](torch.zeros(1, 2, 4, 4)).sum().backward()
     theirs.step()
     for mine, made in zip(ours.state.values(), theirs.state.values(), strict=True):
@@ -495,7 +496,7 @@ def test_a_prepared_state_is_torch_s_first() -> None:
         for name in mine:
             assert (mine[name].dtype, mine[name].stride()) == (made[name].dtype, made[name].stride()), name
     before = ours.state[next(nets[0].parameters())]["exp_avg"]
-    adam.prepare(ours)
+    capturable_adam.make_capturable(ours)
     assert ours.state[next(nets[0].parameters())]["exp_avg"] is before
 
 
@@ -507,9 +508,9 @@ def test_a_feed_gives_the_stream_at_any_position(dataset: Dataset, far: bool, mo
     """Near: places sent 256 batches at once. Far: fetched one batch ahead. Entered anywhere, in any order."""
     images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
     sampler = Sampler(len(images), 3)
-    feed = Feed(images, labels, sampler, 24, images.device)
+    feed = Prefetcher(images, labels, sampler, 24, images.device)
     if far:
-        from pipeline import feed as room
+        from pipeline.training import prefetch as room
 
         feed._courier = room._Courier(images, 24, images.device)
     pixels, tags = feed.pixels, feed.labels

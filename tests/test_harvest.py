@@ -14,10 +14,10 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from pipeline import harvest
-from pipeline.data import load
+from pipeline.data.dataset import load_dataset
 from pipeline.errors import ConfigError
-from pipeline.harvest import Request
+from pipeline.serving import dataset_export
+from pipeline.serving.dataset_export import ExportRequest
 
 STEP = 512
 
@@ -33,7 +33,7 @@ class Source:
     def stream(
         self, n: int, seed: int = 0, label: int | None = None, batch: int = 256, truncation: float = 1.0,
         *, start: int = 0, balanced: bool = False,
-    ) -> Iterator[harvest.Portion]:  # fmt: skip
+    ) -> Iterator[dataset_export.Portion]:  # fmt: skip
         assert start % STEP == 0
         for first in range(start, n, batch):
             index = np.arange(first, min(n, first + batch))
@@ -49,11 +49,11 @@ class Source:
 
 @pytest.fixture(autouse=True)
 def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harvest, "_PORTION_BYTES", 1024 * 64)  # 1024 images of 8x8
+    monkeypatch.setattr(dataset_export, "_PORTION_BYTES", 1024 * 64)  # 1024 images of 8x8
 
 
-def request(n: int = 2500, format: str = "folder", **more: Any) -> Request:
-    return Request(n, format, **{"identity": "abc", "class_names": ("a", "..", "c d"), **more})
+def request(n: int = 2500, format: str = "folder", **more: Any) -> ExportRequest:
+    return ExportRequest(n, format, **{"identity": "abc", "class_names": ("a", "..", "c d"), **more})
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -94,7 +94,9 @@ READERS = {"folder": read_folder, "npz": read_npz, "parquet": read_parquet}
 @pytest.mark.parametrize("format", READERS)
 def test_every_image_is_there_once_with_its_label(format: str, tmp_path: Path) -> None:
     source, told = Source(), []
-    new = harvest.harvest(source, tmp_path / "out", request(format=format), lambda *at: told.append(at))
+    new = dataset_export.export_dataset(
+        source, tmp_path / "out", request(format=format), lambda *at: told.append(at)
+    )
     images, labels = READERS[format](tmp_path / "out")
     assert new == len(images) == source.drawn == 2500
     assert np.array_equal(images[:, 0, 0] + 256 * images[:, 0, 1].astype(int), np.arange(2500))
@@ -106,21 +108,21 @@ def test_every_image_is_there_once_with_its_label(format: str, tmp_path: Path) -
 @pytest.mark.parametrize("format", READERS)
 def test_an_interrupted_one_goes_on_and_a_finished_one_grows(format: str, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    harvest.harvest(Source(), whole, request(format=format))
+    dataset_export.export_dataset(Source(), whole, request(format=format))
     with pytest.raises(KeyboardInterrupt):
-        harvest.harvest(Source(fails_at=1500), broken, request(n=1600, format=format))
+        dataset_export.export_dataset(Source(fails_at=1500), broken, request(n=1600, format=format))
     assert json.loads((broken / "dataset.json").read_text())["done"] == 1024
     source = Source()
-    assert harvest.harvest(source, broken, request(n=1600, format=format)) == 576
+    assert dataset_export.export_dataset(source, broken, request(n=1600, format=format)) == 576
     assert source.drawn == 576
-    assert harvest.harvest(Source(), broken, request(n=1600, format=format)) == 0
-    assert harvest.harvest(Source(), broken, request(format=format)) == 900
+    assert dataset_export.export_dataset(Source(), broken, request(n=1600, format=format)) == 0
+    assert dataset_export.export_dataset(Source(), broken, request(format=format)) == 900
     assert hashes(broken) == hashes(whole)
 
 
 def test_a_folder_is_read_again_as_a_data_set(tmp_path: Path) -> None:
-    harvest.harvest(Source(), tmp_path / "out", request(n=600, labels="balanced"))
-    dataset = load(f"folder:{tmp_path / 'out'}")
+    dataset_export.export_dataset(Source(), tmp_path / "out", request(n=600, labels="balanced"))
+    dataset = load_dataset(f"folder:{tmp_path / 'out'}")
     assert len(dataset.train) + len(dataset.held) == 600
     assert dataset.classes == ("a", "c d", "class-00001")
     assert dataset.skipped == 0
@@ -139,10 +141,10 @@ def test_a_folder_is_read_again_as_a_data_set(tmp_path: Path) -> None:
 def test_another_data_set_in_the_same_folder_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    harvest.harvest(Source(), tmp_path / "out", request(n=2100))
+    dataset_export.export_dataset(Source(), tmp_path / "out", request(n=2100))
     before = hashes(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        harvest.harvest(Source(), tmp_path / "out", request(**{"n": 2100, **change}))
+        dataset_export.export_dataset(Source(), tmp_path / "out", request(**{"n": 2100, **change}))
     assert hashes(tmp_path) == before
 
 
@@ -150,7 +152,7 @@ def test_another_data_set_in_the_same_folder_is_refused(
 def test_a_folder_of_somebody_else_is_left_alone(make: Callable[[Path], object], tmp_path: Path) -> None:
     make(tmp_path / "out")
     with pytest.raises(ConfigError, match="is empty"):
-        harvest.harvest(Source(), tmp_path / "out", request())
+        dataset_export.export_dataset(Source(), tmp_path / "out", request())
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_impossible_requests(change: dict[str, Any], message: str) -> None:
 def test_one_npz_is_written_as_it_comes(labelled: bool, tmp_path: Path) -> None:
     portions = Source().stream(700, batch=100)
     kept = ((images, labels if labelled else None) for images, labels in portions)
-    harvest.write_npz(tmp_path / "out.npz", kept, 700, (8, 8, 1))
+    dataset_export.write_npz(tmp_path / "out.npz", kept, 700, (8, 8, 1))
     with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
         assert set(arrays) == ({"images", "labels"} if labelled else {"images"})
         assert arrays["images"].shape == (700, 8, 8, 1)

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
-from pipeline import history, spaces
 from pipeline.errors import SweepError
-from pipeline.history import History, Told
+from pipeline.reporting import history
+from pipeline.reporting.history import History, TrialView
+from pipeline.search.space.parser import parse_space
 
-SPACE = spaces.parse('[fixed]\nkimg = 40\nloss = "hinge"\n[search]\nlr_g = { float = [1e-4, 1e-2] }')
+SPACE = parse_space('[fixed]\nkimg = 40\nloss = "hinge"\n[search]\nlr_g = { float = [1e-4, 1e-2] }')
 
 
 def sweep(**summary: Any) -> History:
-    trials = (Told(3, params={"lr_g": 5e-4}, fid=20.0), Told(1, params={"lr_g": 1e-3}, fid=21.0), Told(2))
+    trials = (
+        TrialView(3, params={"lr_g": 5e-4}, fid=20.0),
+        TrialView(1, params={"lr_g": 1e-3}, fid=21.0),
+        TrialView(2),
+    )
     return History(Path("tiny"), summary, trials, {}, SPACE)
 
 
@@ -40,7 +45,7 @@ def test_a_value_is_drawn_or_fixed_or_the_default() -> None:
 
 def test_damaged_files_are_no_error_but_no_files_are(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match=r"holds summary\.json"):
-        history.read(tmp_path)
+        history.read_history(tmp_path)
     (tmp_path / "trials" / "1").mkdir(parents=True)
     (tmp_path / "trials" / "1" / "records.jsonl").write_bytes(
         b'\xff{]\n{"trial": 1, "kimg": 5, "verdict": "x"}\n'
@@ -51,7 +56,7 @@ def test_damaged_files_are_no_error_but_no_files_are(tmp_path: Path) -> None:
     (tmp_path / "spool.jsonl").write_bytes(
         b"\xff\xfe{]\n" + b'{"event": "start", "trial": 4, "params": {"a": 1}}\n'
     )
-    told = history.read(tmp_path)
+    told = history.read_history(tmp_path)
     assert [(one.number, one.fid, one.state) for one in told.trials] == [(1, None, ""), (4, None, "running")]
     assert told.trials[0].last_kimg == 5
     assert (told.space, told.full_kimg, told.winner) == (None, None, None)

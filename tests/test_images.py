@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images
+from pipeline.data import image_files
+from pipeline.data.image_files import Labels, Pixels, Raw, Say
 from pipeline.errors import DataError
-from pipeline.images import Labels, Pixels, Raw, Say
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> Pixels:
@@ -40,7 +40,7 @@ def silent(text: str) -> None:
 
 def prepare(path: Path, size: int = 0, say: Say = silent) -> Raw:
     npz = path.suffix == ".npz"
-    return (images.plan_npz(path, size) if npz else images.plan_folder(path, size, say)).prepare()
+    return (image_files.plan_npz(path, size) if npz else image_files.plan_folder(path, size, say)).prepare()
 
 
 @pytest.fixture
@@ -218,8 +218,8 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
 def test_transparency_lies_over_white(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     clear.paste((10, 20, 30, 255), (0, 0, 4, 8))
-    assert images._plain(clear, "RGB").getpixel((0, 0)) == (10, 20, 30)
-    assert images._plain(clear, "RGB").getpixel((7, 0)) == (255, 255, 255)
+    assert image_files._plain(clear, "RGB").getpixel((0, 0)) == (10, 20, 30)
+    assert image_files._plain(clear, "RGB").getpixel((7, 0)) == (255, 255, 255)
 
 
 def test_exif_turns_the_image_before_the_crop(tmp_path: Path) -> None:
@@ -229,24 +229,24 @@ def test_exif_turns_the_image_before_the_crop(tmp_path: Path) -> None:
     exif[0x0112] = 6  # shown turned a quarter clockwise: white on the right
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", exif=exif)
-    got = images._square(Image.open(buffer), "L", 16)[..., 0]
+    got = image_files._square(Image.open(buffer), "L", 16)[..., 0]
     assert (int(got[:, :8].max()), int(got[:, 8:].min())) == (0, 255)
 
 
 def test_crop_is_central_and_resize_antialiased() -> None:
     stripes = np.zeros((64, 100), np.uint8)
     stripes[:, 18:82:2] = 255  # the central square is stripes, finer than the target can show
-    got = images._square(Image.fromarray(stripes), "L", 16)
+    got = image_files._square(Image.fromarray(stripes), "L", 16)
     assert got.shape == (16, 16, 1)
     assert np.abs(got[:, 2:-2].astype(int) - 127).max() <= 12
-    assert np.array_equal(images._square(Image.fromarray(stripes), "L", 64)[..., 0], stripes[:, 18:82])
+    assert np.array_equal(image_files._square(Image.fromarray(stripes), "L", 64)[..., 0], stripes[:, 18:82])
 
 
 @pytest.mark.parametrize(
     ("side", "size"), [(5, 8), (8, 8), (27, 16), (28, 28), (31, 28), (100, 64), (256, 256), (999, 256)]
 )
 def test_chosen_size(side: int, size: int) -> None:
-    assert images._choose_size(np.array([1, side, side, side, 9999])) == size
+    assert image_files._choose_size(np.array([1, side, side, side, 9999])) == size
 
 
 def test_folder_of_many_sizes_goes_by_the_median(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_too_few_images(count: int, tmp_path: Path) -> None:
 def test_decompression_bomb_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_folder(tmp_path / "in", noise((70, 8, 8, 1)))
     Image.new("L", (60, 60)).save(root / "bomb.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 3599)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 3599)
     assert prepare(root).skipped == 1
 
 

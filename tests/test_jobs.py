@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import jobs
+from pipeline.cluster.jobs.client import Log, exit_code
+from pipeline.cluster.jobs.head import address_of
+from pipeline.cluster.jobs.launcher import check_launcher
+from pipeline.cluster.jobs.yaml_file import cluster_file_kind
 from pipeline.errors import ConfigError, UserError
-from pipeline.jobs.client import Log, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,7 +33,7 @@ def write(tmp_path: Path, config: object, name: str = "cluster.yaml") -> Path:
 
 
 def test_the_shipped_cluster_passes_rays_own_validator() -> None:
-    notes = jobs.check_cluster(ROOT / "cluster.yaml")
+    notes = check_launcher(ROOT / "cluster.yaml")
     assert "ray: its own validator accepts the file" in notes
     assert "auth: head and workers start with RAY_AUTH_MODE=token" in notes
     assert any("l4_spot 0-4" in note and "at most 4" in note for note in notes)
@@ -89,7 +91,7 @@ def test_a_mistake_is_named(
     config = copy.deepcopy(shipped)
     set_in(path, value)(config)
     with pytest.raises(ConfigError, match=message) as caught:
-        jobs.check_cluster(write(tmp_path, config))
+        check_launcher(write(tmp_path, config))
     assert "\n" not in str(caught.value)
 
 
@@ -99,7 +101,7 @@ def test_workers_asked_for_fit_the_bound(tmp_path: Path, shipped: dict[str, Any]
         config["available_node_types"][name]["min_workers"] = low
     message = r"sum of all min_workers is at most max_workers; got 5 > 4; raise max_workers to 5"
     with pytest.raises(ConfigError, match=message):
-        jobs.check_cluster(write(tmp_path, config))
+        check_launcher(write(tmp_path, config))
 
 
 @pytest.mark.parametrize(
@@ -112,28 +114,28 @@ def test_workers_asked_for_fit_the_bound(tmp_path: Path, shipped: dict[str, Any]
 )
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        jobs.check_cluster(write(tmp_path, text))
+        check_launcher(write(tmp_path, text))
 
 
 def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"can be read; got .*none.yaml: No such file"):
-        jobs.check_cluster(tmp_path / "none.yaml")
+        check_launcher(tmp_path / "none.yaml")
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8 text"):
-        jobs.check_cluster(tmp_path / "b.yaml")
+        check_launcher(tmp_path / "b.yaml")
 
 
 def test_yaml_builds_no_objects(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     text = f"cluster_name: !!python/object/apply:os.mkdir ['{marker}']\n"
     with pytest.raises(ConfigError, match="valid YAML"):
-        jobs.check_cluster(write(tmp_path, text))
+        check_launcher(write(tmp_path, text))
     assert not marker.exists()
 
 
 def test_an_open_cluster_is_warned_about(tmp_path: Path, shipped: dict[str, Any]) -> None:
     config = {**shipped, "worker_start_ray_commands": ["ray start --address=$RAY_HEAD_IP:6379"]}
-    notes = jobs.check_cluster(write(tmp_path, config))
+    notes = check_launcher(write(tmp_path, config))
     assert any(n.startswith("warning: no RAY_AUTH_MODE=token in worker_start_ray_commands") for n in notes)
 
 
@@ -141,7 +143,7 @@ def test_rays_validator_may_move(shipped: dict[str, Any], monkeypatch: pytest.Mo
     import sys
 
     monkeypatch.setitem(sys.modules, "ray.autoscaler._private.util", None)  # makes its import fail
-    assert any("by its schema only" in note for note in jobs.check_cluster(ROOT / "cluster.yaml"))
+    assert any("by its schema only" in note for note in check_launcher(ROOT / "cluster.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -155,16 +157,16 @@ def test_rays_validator_may_move(shipped: dict[str, Any], monkeypatch: pytest.Mo
     ],
 )
 def test_kind_is_told_by_content(tmp_path: Path, name: str, text: str, kind: str) -> None:
-    assert jobs.kind_of(write(tmp_path, text, name)) == kind
+    assert cluster_file_kind(write(tmp_path, text, name)) == kind
 
 
 def test_another_yaml_is_no_kind(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"got .*a.yaml with keys kind, spec; see search_spaces/"):
-        jobs.kind_of(write(tmp_path, "kind: Pod\nspec: {}\n", "a.yaml"))
+        cluster_file_kind(write(tmp_path, "kind: Pod\nspec: {}\n", "a.yaml"))
 
 
 def packed(*typed: str, folder: Path | None = None) -> Any:
-    from pipeline.cli.submitting import package_of
+    from pipeline.cli.submit import package_of
 
     return package_of(typed, folder or ROOT)[0]
 
@@ -260,13 +262,13 @@ def test_a_space_beside_the_sent_folder_is_refused(tmp_path: Path) -> None:
     [("10.0.0.1:8265", "http://10.0.0.1:8265"), ("https://ray.example.com/", "https://ray.example.com")],
 )
 def test_an_address_gets_its_scheme(text: str, address: str) -> None:
-    assert jobs.address_of(text) == address
+    assert address_of(text) == address
 
 
 @pytest.mark.parametrize("text", ["ray://h:10001", "http://", "http://u:pw@h:1"])
 def test_another_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--address is the dashboard's address") as caught:
-        jobs.address_of(text)
+        address_of(text)
     assert "pw" not in str(caught.value)
 
 

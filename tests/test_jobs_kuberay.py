@@ -12,9 +12,10 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline import jobs
+from pipeline.cluster.jobs import kuberay
+from pipeline.cluster.jobs.files import check_cluster_file
+from pipeline.cluster.jobs.kuberay import check_kuberay
 from pipeline.errors import ConfigError
-from pipeline.jobs import kuberay
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED: dict[str, Any] = next(yaml.safe_load_all((ROOT / "kuberay.yaml").read_text(encoding="utf-8")))
@@ -26,7 +27,7 @@ WORKER = f"{POD}.containers.0"
 def checked(tmp_path: Path, job: dict[str, Any]) -> list[str]:
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(job), encoding="utf-8")
-    return jobs.check_kuberay(path)
+    return check_kuberay(path)
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 
 def test_the_shipped_rayjob_passes() -> None:
-    assert jobs.check(ROOT / "kuberay.yaml") == [
+    assert check_cluster_file(ROOT / "kuberay.yaml") == [
         "schema: gansweep fits RayJob of KubeRay v1.7.0, submitted by K8sJobMode",
         "auth: gansweep starts with authOptions.mode token",
     ]
@@ -54,7 +55,9 @@ def test_the_schema_is_one_and_travels_with_the_wheel() -> None:
     schema = json.loads(kuberay.SCHEMA.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     assert "v1.7.0" in schema["title"]
-    assert f'"pipeline.jobs" = ["{kuberay.SCHEMA.name}"]' in (ROOT / "pyproject.toml").read_text()
+    assert (
+        f'"pipeline.cluster.jobs.files" = ["{kuberay.SCHEMA.name}"]' in (ROOT / "pyproject.toml").read_text()
+    )
 
 
 def keys(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import keep, spaces
-from pipeline.checkpoint import read_records
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import RegistryError, SweepError
-from pipeline.files import size_of
 from pipeline.records import METRICS, TrialRecord
-from pipeline.spaces import toml
-from pipeline.sweep.lock import held
-from pipeline.tracker import Spool, default_uri
+from pipeline.search.space.distribution import to_toml
+from pipeline.search.space.parser import parse_space
+from pipeline.storage.files import size_of
+from pipeline.storage.lock import sweep_lock
+from pipeline.sweep import cleanup
+from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.tracking_uri import default_uri
+from pipeline.training.checkpoint import read_records
 
-SPACE = spaces.parse("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n")
+SPACE = parse_space("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n")
 
 
 def record(trial: int, kimg: int) -> TrialRecord:
@@ -39,12 +41,12 @@ def sweep(tmp_path: Path) -> SweepPaths:
         "registry": {"name": "s", "tracking_uri": default_uri(tmp_path / "runs")},
     }
     blocks = [
-        f"[{t}]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
+        f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
     ]
     head = "# Written by gansweep: one resolved sweep.\n\n"
     paths.config.write_text(head + "\n".join([*blocks, SPACE.to_toml("space.")]))
     paths.summary.write_text(json.dumps({"trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 1}}))
-    spool = Spool(paths.spool)
+    spool = EventLog(paths.spool)
     for number in range(2):
         folder = paths.trial(number)
         (folder / "samples").mkdir(parents=True)
@@ -64,8 +66,8 @@ def sweep(tmp_path: Path) -> SweepPaths:
 def test_all_of_a_sweep_goes_and_nothing_else(sweep: SweepPaths) -> None:
     (sweep.root.parent / "other").mkdir()
     size = size_of(sweep.root)
-    assert keep.plan_removal(sweep.root, keep_best=False).bytes == size
-    done = keep.remove(sweep.root, keep_best=False)
+    assert cleanup.plan_removal(sweep.root, keep_best=False).bytes == size
+    done = cleanup.remove_sweep(sweep.root, keep_best=False)
     assert done.trials == 2
     assert not sweep.root.exists()
     assert (sweep.root.parent / "other").is_dir()
@@ -73,15 +75,15 @@ def test_all_of_a_sweep_goes_and_nothing_else(sweep: SweepPaths) -> None:
 
 def test_what_no_sweep_wrote_stays(sweep: SweepPaths) -> None:
     (sweep.root / "notes.txt").write_text("mine")
-    assert keep.remove(sweep.root, keep_best=False).strangers == ("notes.txt",)
+    assert cleanup.remove_sweep(sweep.root, keep_best=False).strangers == ("notes.txt",)
     assert [path.name for path in sweep.root.iterdir()] == ["notes.txt"]
 
 
 def test_keep_best_keeps_records_and_generators(sweep: SweepPaths) -> None:
     kept_by_name = {sweep.summary, sweep.config, sweep.spool}
-    plan = keep.plan_removal(sweep.root, keep_best=True)
+    plan = cleanup.plan_removal(sweep.root, keep_best=True)
     assert (plan.unfinished, plan.bytes) == (1, 2 * 4500 + len("left by a kill"))
-    keep.remove(sweep.root, keep_best=True)
+    cleanup.remove_sweep(sweep.root, keep_best=True)
     assert all(path.exists() for path in kept_by_name)
     for number in range(2):
         assert sorted(path.name.split("-")[0] for path in sweep.trial(number).iterdir()) == [
@@ -89,7 +91,7 @@ def test_keep_best_keeps_records_and_generators(sweep: SweepPaths) -> None:
             "records.jsonl",
         ]
         assert len(read_records(sweep.trial(number))) == 3
-    assert keep.plan_removal(sweep.root, keep_best=True).paths == ()
+    assert cleanup.plan_removal(sweep.root, keep_best=True).paths == ()
 
 
 @pytest.mark.parametrize("what", ["nothing", "an empty folder", "somebody's sweep.toml"])
@@ -99,7 +101,7 @@ def test_what_is_no_sweep_is_refused(what: str, tmp_path: Path) -> None:
         root.mkdir()
     if what.endswith("toml"):
         (root / "sweep.toml").write_text("[search]\n")
-    for act in (lambda: keep.remove(root, keep_best=False), lambda: keep.sync(root)):
+    for act in (lambda: cleanup.remove_sweep(root, keep_best=False), lambda: cleanup.sync_mlflow(root)):
         with pytest.raises(SweepError, match="holds a sweep.toml"):
             act()
     assert root.exists() == (what != "nothing")
@@ -108,10 +110,10 @@ def test_what_is_no_sweep_is_refused(what: str, tmp_path: Path) -> None:
 def test_a_running_sweep_is_left_alone(sweep: SweepPaths) -> None:
     before = size_of(sweep.root)
     acts: list[Callable[[], object]] = [
-        lambda: keep.remove(sweep.root, keep_best=False),
-        lambda: keep.sync(sweep.root),
+        lambda: cleanup.remove_sweep(sweep.root, keep_best=False),
+        lambda: cleanup.sync_mlflow(sweep.root),
     ]
-    with held(sweep):
+    with sweep_lock(sweep):
         for act in acts:
             with pytest.raises(SweepError, match="held by process"):
                 act()
@@ -123,8 +125,8 @@ def test_sync_sends_each_record_once_and_in_order(sweep: SweepPaths) -> None:
     from mlflow import MlflowClient
 
     uri = default_uri(sweep.root.parent)
-    assert keep.sync(sweep.root, say=lambda text: None) == {"open": 1, "start": 2, "record": 6}
-    assert not keep.sync(sweep.root, say=lambda text: None)
+    assert cleanup.sync_mlflow(sweep.root, say=lambda text: None) == {"open": 1, "start": 2, "record": 6}
+    assert not cleanup.sync_mlflow(sweep.root, say=lambda text: None)
     client = MlflowClient(uri, uri)
     experiment = client.get_experiment_by_name("gansweep/s")
     assert experiment is not None
@@ -138,9 +140,9 @@ def test_sync_sends_each_record_once_and_in_order(sweep: SweepPaths) -> None:
 
 def test_sync_says_in_a_line_that_the_server_is_away(sweep: SweepPaths) -> None:
     with pytest.raises(RegistryError, match="answers") as caught:
-        keep.sync(sweep.root, "http://127.0.0.1:9", say=lambda text: None)
+        cleanup.sync_mlflow(sweep.root, "http://127.0.0.1:9", say=lambda text: None)
     assert "\n" not in str(caught.value)
     text = sweep.config.read_text().replace(default_uri(sweep.root.parent), "postgresql://***@host/db")
     sweep.config.write_text(text)
     with pytest.raises(RegistryError, match="--tracking-uri"):
-        keep.sync(sweep.root)
+        cleanup.sync_mlflow(sweep.root)

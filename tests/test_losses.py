@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from pipeline.losses import JUDGED, LOSSES, PENALTIES, judged_slope
+from pipeline.training.losses import LOSSES, PENALTIES, PENALTY_INPUTS, gradient_penalty_from_logits
 
 SHAPE = (5, 2, 3, 3)
 
@@ -209,21 +209,23 @@ def test_a_slope_does_not_depend_on_the_batch_size() -> None:
     critic = smooth_critic()
     image = torch.randn(1, *SHAPE[1:], dtype=torch.float64)
     one, many = (image.repeat(n, 1, 1, 1).requires_grad_(True) for n in (1, 6))
-    torch.testing.assert_close(judged_slope(critic(one), [one]), judged_slope(critic(many), [many]))
+    torch.testing.assert_close(
+        gradient_penalty_from_logits(critic(one), [one]), gradient_penalty_from_logits(critic(many), [many])
+    )
 
 
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", PENALTY_INPUTS)
 def test_the_slope_of_the_losses_own_pass_is_the_penalty(name: str) -> None:
     """The same value and the same gradient for every weight of D, from one pass over both kinds."""
     critic = smooth_critic()
     real, fake, mix = batch()
     kinds = [
         x.detach().requires_grad_(True)
-        for x, judged in zip((real, fake), JUDGED[name], strict=True)
+        for x, judged in zip((real, fake), PENALTY_INPUTS[name], strict=True)
         if judged
     ]
     logits = critic(torch.cat([*kinds, fake.detach()]))
-    ours, theirs = judged_slope(logits, kinds), PENALTIES[name](critic, real, fake, mix)
+    ours, theirs = gradient_penalty_from_logits(logits, kinds), PENALTIES[name](critic, real, fake, mix)
     torch.testing.assert_close(ours, theirs)
     for a, b in zip(
         *(torch.autograd.grad(x, [*critic.parameters()], allow_unused=True) for x in (ours, theirs)),

@@ -17,11 +17,14 @@ import torch
 from PIL import Image
 
 import pipeline
-from pipeline import models
 from pipeline.config import SweepPaths, TrialConfig
 from pipeline.errors import ConfigError, RegistryError
-from pipeline.networks import Ema, ImageShape, build
-from pipeline.registry import export, from_packed, pack
+from pipeline.serving import models
+from pipeline.tracking.registry.export import export_generator
+from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.pack import pack_generator
+from pipeline.training.networks.blocks import Ema, ImageShape
+from pipeline.training.networks.build import build_networks
 
 CLASSES = 3
 
@@ -31,7 +34,7 @@ def generator_of(classes: int = CLASSES, **changes: Any) -> torch.nn.Module:
     torch.manual_seed(0)
     small = {"architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8}
     config = TrialConfig(**{**small, "conditional": bool(classes), **changes})
-    generator, _ = build(config, ImageShape(8, 1, classes))
+    generator, _ = build_networks(config, ImageShape(8, 1, classes))
     with torch.no_grad():  # not the zeros that training begins with
         for parameter in generator.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -43,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A sweep's folder with a packed champion of three classes, the second twice as frequent."""
     root = tmp_path_factory.mktemp("runs") / "sweep"
     facts = {"label_shares": [0.25, 0.5, 0.25], "class_names": ["a", "b", "c"], "fid": 3.0}
-    pack(generator_of(), SweepPaths(root).packed, facts)
+    pack_generator(generator_of(), SweepPaths(root).packed, facts)
     return str(root)
 
 
@@ -51,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same without labels."""
     root = tmp_path_factory.mktemp("plain") / "sweep"
-    pack(generator_of(0), SweepPaths(root).packed, {})
+    pack_generator(generator_of(0), SweepPaths(root).packed, {})
     return str(root)
 
 
@@ -68,7 +71,7 @@ def test_ema_program_and_weights_agree(architecture: str, classes: int, tmp_path
         for parameter in live.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     ema.update(64, 10_000)
-    pack(ema.generator, tmp_path, {})
+    pack_generator(ema.generator, tmp_path, {})
     again = generator_of(classes, architecture=architecture)
     again.load_state_dict(safetensors.torch.load_file(tmp_path / "generator.safetensors"))
     inputs = [torch.randn(40, 8)] + ([torch.arange(40) % classes] if classes else [])
@@ -245,8 +248,8 @@ def test_onnx_draws_what_torch_draws(classes: int, tmp_path: Path, monkeypatch: 
     for name in ("onnx", "onnxscript"):
         pytest.importorskip(name, reason="the extra `onnx` is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    packed = pack(generator_of(classes), tmp_path / "packed", {})
-    told = export(packed, tmp_path / "g.onnx", "onnx")
+    packed = pack_generator(generator_of(classes), tmp_path / "packed", {})
+    told = export_generator(packed, tmp_path / "g.onnx", "onnx")
     assert "differs from torch by" in told
     generator = from_packed(packed)
     z, labels = generator.latents(7, seed=9)
@@ -255,9 +258,9 @@ def test_onnx_draws_what_torch_draws(classes: int, tmp_path: Path, monkeypatch: 
     levels = (images * 127.5 + 128).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
     assert np.abs(levels.astype(int) - generator.render(z, labels)).max() <= 1
     if classes:  # an ONNX file that draws something else is not kept
-        monkeypatch.setattr("pipeline.registry.exporting.TOLERANCE", -1.0)
+        monkeypatch.setattr("pipeline.tracking.registry.export.TOLERANCE", -1.0)
         with pytest.raises(RegistryError, match="differ by at most"):
-            export(packed, tmp_path / "bad.onnx", "onnx")
+            export_generator(packed, tmp_path / "bad.onnx", "onnx")
         assert not (tmp_path / "bad.onnx").exists()
 
 
@@ -276,9 +279,9 @@ def test_onnx_without_its_packages_is_told(
 def test_a_card_shows_pictures_and_numbers(
     records: int, tmp_path: Path, dataset: Any, make_records: Callable[[int], list[Any]]
 ) -> None:
-    from pipeline.registry import write_card
+    from pipeline.tracking.registry.model_card import write_card
 
-    packed = pack(generator_of(), tmp_path, {"fid": 3.25, "balance": 0.5, "params": {"lr_g": 1e-3}})
+    packed = pack_generator(generator_of(), tmp_path, {"fid": 3.25, "balance": 0.5, "params": {"lr_g": 1e-3}})
     folder = write_card(packed, from_packed(packed), dataset, make_records(records), name="blobs")
     text = (folder / "README.md").read_text()
     assert "| fid | 3.25 |" in text

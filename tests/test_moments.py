@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pipeline import features, fid
-from pipeline.data import Dataset, load
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import EvaluatorError
-from pipeline.moments import Moments, Statistics
+from pipeline.metrics import extractors, frechet
+from pipeline.metrics.statistics import FeatureAccumulator, FeatureStatistics
 
 
 def gaussian(n, d, seed=0, *, shift=0.0):
@@ -22,22 +22,22 @@ def gaussian(n, d, seed=0, *, shift=0.0):
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_dataset("digits")
 
 
 def test_statistics_are_numpys():
     x = gaussian(50, 7, shift=1000.0)
-    found = Statistics.of(x.float())
+    found = FeatureStatistics.of(x.float())
     np.testing.assert_allclose(found.mean.numpy(), x.float().double().numpy().mean(0), rtol=1e-14)
     np.testing.assert_allclose(found.cov.numpy(), np.cov(x.float().double().numpy().T), rtol=1e-10)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 1000])
 def test_moments_do_not_depend_on_the_batches(batch):
-    x, moments = gaussian(100, 5, shift=50.0), Moments()
+    x, moments = gaussian(100, 5, shift=50.0), FeatureAccumulator()
     for part in x.split(batch):
         moments.add(part)
-    whole, found = Statistics.of(x), moments.statistics()
+    whole, found = FeatureStatistics.of(x), moments.statistics()
     assert found.n == 100
     torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(found.cov, whole.cov, rtol=1e-10, atol=1e-12)
@@ -45,7 +45,7 @@ def test_moments_do_not_depend_on_the_batches(batch):
 
 def test_statistics_lie_where_the_features_do():
     with FakeTensorMode():
-        moments = Moments()
+        moments = FeatureAccumulator()
         for _ in range(2):
             moments.add(torch.zeros(50, 7, device="cuda"))
         found = moments.statistics()
@@ -53,7 +53,7 @@ def test_statistics_lie_where_the_features_do():
         assert found.to("cpu").cov.device.type == found.to("cpu").mean.device.type == "cpu"
 
 
-class Counting(features.PixelExtractor):
+class Counting(extractors.PixelExtractor):
     calls = 0
 
     def __call__(self, images):
@@ -64,9 +64,9 @@ class Counting(features.PixelExtractor):
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "pickle", "nan", "shape", "empty"])
 def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
     extractor = Counting(8, 1)
-    first = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    first = frechet.build_evaluator(digits, extractor, 300, tmp_path)
     Counting.calls = 0
-    again = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    again = frechet.build_evaluator(digits, extractor, 300, tmp_path)
     assert Counting.calls == 0  # read from the cache
     assert torch.equal(again.real.root, first.real.root)
     (path,) = (tmp_path / "statistics").iterdir()
@@ -83,7 +83,7 @@ def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
         np.savez(path, n=n, mean=mean[:-1], cov=cov)
     else:
         path.write_bytes(b"")
-    mended = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    mended = frechet.build_evaluator(digits, extractor, 300, tmp_path)
     assert Counting.calls > 0
     torch.testing.assert_close(mended.real.root, first.real.root)
     assert [p.name for p in (tmp_path / "statistics").iterdir()] == [path.name]
@@ -92,14 +92,16 @@ def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
 def test_cache_that_cannot_be_written_is_told(digits, tmp_path):
     (tmp_path / "statistics").write_text("in the way")
     said: list[str] = []
-    fid.build_evaluator(digits, features.build("pixels", digits), 300, tmp_path, say=said.append)
+    frechet.build_evaluator(
+        digits, extractors.build_extractor("pixels", digits), 300, tmp_path, say=said.append
+    )
     assert "not cached" in said[0]
 
 
 @pytest.mark.parametrize("stored", ["statistics-0", None])
 def test_statistics_of_another_version_are_not_used(digits, tmp_path, stored):
     extractor = Counting(8, 1)
-    first = fid.build_evaluator(digits, extractor, 300, tmp_path)
+    first = frechet.build_evaluator(digits, extractor, 300, tmp_path)
     (path,) = (tmp_path / "statistics").iterdir()
     with np.load(path) as arrays:
         kept = dict(arrays)
@@ -108,7 +110,7 @@ def test_statistics_of_another_version_are_not_used(digits, tmp_path, stored):
     np.savez(path, **wrong, **({"identity": f"{stored} {name}"} if stored else {}))
     Counting.calls = 0
     said: list[str] = []
-    mended = fid.build_evaluator(digits, extractor, 300, tmp_path, say=said.append)
+    mended = frechet.build_evaluator(digits, extractor, 300, tmp_path, say=said.append)
     assert Counting.calls > 0
     assert torch.equal(mended.real.mean, first.real.mean)
     assert "cached statistics are not used" in said[0]
@@ -117,11 +119,11 @@ def test_statistics_of_another_version_are_not_used(digits, tmp_path, stored):
 
 @pytest.mark.parametrize(("value", "told"), [(7, "the same features"), (255, "not finite")])
 def test_images_that_cannot_be_told_apart_are_refused(digits, tmp_path, value, told):
-    class Odd(features.PixelExtractor):
+    class Odd(extractors.PixelExtractor):
         def __call__(self, images):
             return torch.where(images.flatten(1) == 255, math.nan, super().__call__(images))
 
     same = dataclasses.replace(digits, train=np.full_like(digits.train, value), fingerprint=f"same{value}")
     with pytest.raises(EvaluatorError, match=f"can be told apart; got .*{told}"):
-        fid.build_evaluator(same, Odd(8, 1), 300, tmp_path)
+        frechet.build_evaluator(same, Odd(8, 1), 300, tmp_path)
     assert not (tmp_path / "statistics").exists()

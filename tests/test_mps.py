@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pretended_mps import Machine
 
-from pipeline import mps
+from pipeline.cluster import mps
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline import neighbours
+from pipeline.metrics import prdc
 
 
 def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
@@ -14,21 +14,21 @@ def gaussian(n, d, seed=0, *, scale=1.0, shift=0.0):
 
 def test_manifold_of_constructed_sets():
     line = torch.arange(10.0)[:, None]  # k-th neighbours at most k away
-    same = neighbours.manifold(line, line)
+    same = prdc.manifold(line, line)
     assert same[:2] == (1.0, 1.0)
     assert same.coverage == 1.0
-    assert neighbours.manifold(line, line + 100) == (0.0, 0.0, 0.0, 0.0)
-    half = neighbours.manifold(torch.cat([line, line + 100]), torch.cat([line, line + 0.1]))
+    assert prdc.manifold(line, line + 100) == (0.0, 0.0, 0.0, 0.0)
+    half = prdc.manifold(torch.cat([line, line + 100]), torch.cat([line, line + 0.1]))
     assert half.precision == 1.0
     assert half.recall == half.coverage == 0.5
-    stray = neighbours.manifold(line, torch.cat([line[:5], line[:5] + 1000]))
+    stray = prdc.manifold(line, torch.cat([line[:5], line[:5] + 1000]))
     assert stray.precision == 0.5
 
 
 def test_density_of_constructed_sets():
     real = torch.tensor([[0.0], [1.0], [2.0], [50.0]])
     # k=1: balls of radius 1, 1, 1 and 48; a sample at 1.0 lies in the first three (it is 49 from the last)
-    assert neighbours.manifold(real, torch.tensor([[1.0], [1.0]]), k=1, k_density=1).density == 3.0
+    assert prdc.manifold(real, torch.tensor([[1.0], [1.0]]), k=1, k_density=1).density == 3.0
 
 
 def test_manifold_by_the_definitions():
@@ -39,7 +39,7 @@ def test_manifold_by_the_definitions():
 
     across = torch.cdist(y, x)
     near = across <= radius(x, 5)
-    found = neighbours.manifold(x, y)
+    found = prdc.manifold(x, y)
     assert found.precision == pytest.approx(float((across <= radius(x, 3)).any(1).double().mean()))
     assert found.recall == pytest.approx(float((across <= radius(y, 3)[:, None]).any(0).double().mean()))
     assert found.density == pytest.approx(float(near.sum()) / (5 * 30))
@@ -50,15 +50,15 @@ def test_manifold_by_the_definitions():
 
 def test_blocks_change_nothing(monkeypatch):
     x, y = gaussian(37, 4), gaussian(23, 4, 1)
-    whole = neighbours.manifold(x, y), neighbours.nearest_to(y, x, 3), neighbours.nearest_within(x, 2)
-    monkeypatch.setattr(neighbours, "_BLOCK", 5)
-    assert neighbours.manifold(x, y) == whole[0]
-    for found, expected in zip(neighbours.nearest_to(y, x, 3), whole[1], strict=True):
+    whole = prdc.manifold(x, y), prdc.nearest_to(y, x, 3), prdc.nearest_within(x, 2)
+    monkeypatch.setattr(prdc, "_BLOCK", 5)
+    assert prdc.manifold(x, y) == whole[0]
+    for found, expected in zip(prdc.nearest_to(y, x, 3), whole[1], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(neighbours.nearest_within(x, 2), whole[2], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(prdc.nearest_within(x, 2), whole[2], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(whole[1][0], torch.cdist(y, x).topk(3, largest=False).values)
 
 
 def test_nearest_within_finds_twins_but_not_itself():
     points = torch.tensor([[7, 7], [7, 7], [7, 11]], dtype=torch.uint8)
-    assert neighbours.nearest_within(points, 1).flatten().tolist() == [0.0, 0.0, 4.0]
+    assert prdc.nearest_within(points, 1).flatten().tolist() == [0.0, 0.0, 4.0]

@@ -15,21 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.data import to_float
+from pipeline.data.dataset import to_float
 from pipeline.errors import ConfigError
-from pipeline.networks import (
-    Ema,
-    Generator,
-    ImageShape,
-    build,
-    check,
-    copy_code,
-    hashes,
-    parameters_of,
-    to_uint8,
-    use_code,
-)
-from pipeline.networks.parts import ClassNorm
+from pipeline.training.networks.blocks import ClassNorm, Ema, Generator, ImageShape
+from pipeline.training.networks.build import build_networks, check_networks, parameters_of, to_uint8
+from pipeline.training.networks.custom import copy_code, hashes, use_code
 
 FAMILIES = ("mlp", "dcgan", "resnet")
 SIZES = [("mlp", 17), ("mlp", 9)] + [(family, size) for family in FAMILIES for size in (8, 16, 28, 32, 64)]
@@ -45,7 +35,7 @@ def _seed() -> None:
 def test_shapes_and_ranges(tiny: Any, family: str, size: int, conditional: bool) -> None:
     for channels in (1, 3):
         config = tiny(architecture=family, conditional=conditional, width_g=2, width_d=2)
-        generator, discriminator = build(config, ImageShape(size, channels, 5))
+        generator, discriminator = build_networks(config, ImageShape(size, channels, 5))
         labels = torch.arange(4) if conditional else None
         images = generator(torch.randn(4, 8), labels)
         assert images.shape == (4, channels, size, size)
@@ -62,7 +52,7 @@ def test_shapes_and_ranges(tiny: Any, family: str, size: int, conditional: bool)
 @pytest.mark.parametrize("size", [4, 7, 9, 17, 18, 30, 31, 33, 100 + 1, 36])
 def test_sizes_that_a_family_cannot_draw(tiny: Any, family: str, size: int) -> None:
     with pytest.raises(ConfigError) as caught:
-        build(tiny(architecture=family), ImageShape(size, 1))
+        build_networks(tiny(architecture=family), ImageShape(size, 1))
     line = str(caught.value)
     assert "\n" not in line
     assert f"{size} px" in line
@@ -72,14 +62,14 @@ def test_sizes_that_a_family_cannot_draw(tiny: Any, family: str, size: int) -> N
 @pytest.mark.parametrize("family", ["dcgan", "resnet"])
 @pytest.mark.parametrize("size", [10, 12, 14, 20, 24, 48, 56])
 def test_sizes_of_four_to_seven_times_a_power_of_two(tiny: Any, family: str, size: int) -> None:
-    generator, discriminator = build(tiny(architecture=family), ImageShape(size, 1))
+    generator, discriminator = build_networks(tiny(architecture=family), ImageShape(size, 1))
     assert discriminator(generator(torch.randn(2, 8))).shape == (2,)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_conditions_need_labels(tiny: Any, family: str) -> None:
     with pytest.raises(ConfigError, match="labelled") as caught:
-        build(tiny(architecture=family, conditional=True), ImageShape(8, 1, 0))
+        build_networks(tiny(architecture=family, conditional=True), ImageShape(8, 1, 0))
     assert "\n" not in str(caught.value)
 
 
@@ -89,14 +79,14 @@ def test_labels_matter_only_to_conditional_networks(tiny: Any, family: str) -> N
     zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
     for conditional in (False, True):
         config = tiny(architecture=family, conditional=conditional, norm_g="none")
-        generator, discriminator = build(config, ImageShape(8, 1, 3))
+        generator, discriminator = build_networks(config, ImageShape(8, 1, 3))
         assert torch.equal(generator(z, zeros), generator(z, ones)) is not conditional
         assert torch.equal(discriminator(images, zeros), discriminator(images, ones)) is not conditional
 
 
 def test_projection_is_an_inner_product_with_the_features(tiny: Any) -> None:
     """D(x, y) - D(x) = <embedding(y), features(x)> / sqrt(F) (Miyato & Koyama 2018, scaled)."""
-    _, discriminator = build(tiny(conditional=True), ImageShape(8, 1, 3))
+    _, discriminator = build_networks(tiny(conditional=True), ImageShape(8, 1, 3))
     images, labels = torch.randn(5, 1, 8, 8), torch.tensor([0, 1, 2, 1, 0])
     features = discriminator.body(images)
     rows = discriminator.project.weight[labels]
@@ -108,15 +98,15 @@ def test_projection_is_an_inner_product_with_the_features(tiny: Any) -> None:
 @pytest.mark.parametrize("knob", ["width_g", "width_d", "depth_g", "depth_d"])
 def test_widths_and_depths_change_the_right_network(tiny: Any, family: str, knob: str) -> None:
     shape = ImageShape(16, 1)
-    base = [parameters_of(n) for n in build(tiny(architecture=family), shape)]
-    more = [parameters_of(n) for n in build(tiny(architecture=family, **{knob: 8}), shape)]
+    base = [parameters_of(n) for n in build_networks(tiny(architecture=family), shape)]
+    more = [parameters_of(n) for n in build_networks(tiny(architecture=family, **{knob: 8}), shape)]
     changed = 0 if knob.endswith("g") else 1
     assert more[changed] > base[changed]
     assert more[1 - changed] == base[1 - changed]
 
 
 def test_parameters_of_counts_by_hand(tiny: Any) -> None:
-    generator, discriminator = build(tiny(architecture="mlp", norm_g="none"), ImageShape(8, 1))
+    generator, discriminator = build_networks(tiny(architecture="mlp", norm_g="none"), ImageShape(8, 1))
     assert parameters_of(generator) == (8 * 4 + 4) + (4 * 64 + 64)
     assert parameters_of(discriminator) == (64 * 4 + 4) + (4 + 1)
 
@@ -125,7 +115,7 @@ def test_parameters_of_counts_by_hand(tiny: Any) -> None:
 def test_initialisation_follows_the_seed(tiny: Any, family: str) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        networks = build(tiny(architecture=family, conditional=True), ImageShape(8, 1, 3))
+        networks = build_networks(tiny(architecture=family, conditional=True), ImageShape(8, 1, 3))
         return torch.cat([p.detach().flatten() for n in networks for p in n.parameters()])
 
     assert torch.equal(weights(3), weights(3))
@@ -136,13 +126,15 @@ def test_initialisation_follows_the_seed(tiny: Any, family: str) -> None:
 def test_signals_keep_their_scale_through_a_fresh_network(tiny: Any, family: str) -> None:
     """He initialisation: neither vanishing nor saturated, though the networks are 4 layers deep."""
     config = tiny(architecture=family, width_g=32, width_d=32, norm_g="none", z_dim=64)
-    generator, discriminator = build(config, ImageShape(32, 1))
+    generator, discriminator = build_networks(config, ImageShape(32, 1))
     assert 0.2 < generator.body(torch.randn(64, 64)).std() < 3
     assert 0.1 < discriminator(torch.randn(64, 1, 32, 32)).std() < 3
 
 
 def test_residual_blocks_begin_as_the_identity(tiny: Any) -> None:
-    shallow, deep = (build(tiny(architecture="resnet", depth_d=d), ImageShape(8, 1))[1] for d in (1, 3))
+    shallow, deep = (
+        build_networks(tiny(architecture="resnet", depth_d=d), ImageShape(8, 1))[1] for d in (1, 3)
+    )
     convolutions = [[m for m in network.body if isinstance(m, nn.Conv2d)] for network in (shallow, deep)]
     for ours, theirs in zip(*convolutions, strict=True):
         theirs.load_state_dict(ours.state_dict())
@@ -155,7 +147,7 @@ def test_residual_blocks_begin_as_the_identity(tiny: Any) -> None:
     ("norm", "kind"), [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm), ("none", type(None))]
 )
 def test_norms_of_d(tiny: Any, norm: str, kind: type) -> None:
-    _, discriminator = build(tiny(norm_d=norm), ImageShape(16, 1))
+    _, discriminator = build_networks(tiny(norm_d=norm), ImageShape(16, 1))
     norms = {type(m) for m in discriminator.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)}
     assert norms == ({kind} if norm != "none" else set())
 
@@ -163,7 +155,9 @@ def test_norms_of_d(tiny: Any, norm: str, kind: type) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "spectral"])
 def test_every_norm_of_d_gives_scores_and_gradients(tiny: Any, family: str, norm: str) -> None:
-    _, discriminator = build(tiny(architecture=family, norm_d=norm, conditional=True), ImageShape(16, 1, 3))
+    _, discriminator = build_networks(
+        tiny(architecture=family, norm_d=norm, conditional=True), ImageShape(16, 1, 3)
+    )
     scores = discriminator(torch.randn(6, 1, 16, 16), torch.arange(6) % 3)
     assert scores.isfinite().all()
     assert scores.std() > 0
@@ -174,7 +168,7 @@ def test_every_norm_of_d_gives_scores_and_gradients(tiny: Any, family: str, norm
 @pytest.mark.parametrize("family", FAMILIES)
 def test_spectral_norm_against_svd(tiny: Any, family: str) -> None:
     config = tiny(architecture=family, norm_d="spectral", conditional=True)
-    _, discriminator = build(config, ImageShape(8, 1, 3))
+    _, discriminator = build_networks(config, ImageShape(8, 1, 3))
     seen = 0
     for module in discriminator.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
@@ -249,7 +243,7 @@ def test_ema_of_half_life_zero_copies() -> None:
 
 
 def test_ema_averages_buffers_and_is_itself_fixed(tiny: Any) -> None:
-    live, _ = build(tiny(norm_g="batch"), ImageShape(8, 1))
+    live, _ = build_networks(tiny(norm_g="batch"), ImageShape(8, 1))
     ema = Ema(live, 1.0)
     before = {name: b.clone() for name, b in ema.generator.named_buffers() if b.is_floating_point()}
     for _ in range(3):
@@ -282,7 +276,7 @@ def test_ema_follows_weights_that_were_loaded() -> None:
 def test_each_class_has_its_own_gain_and_bias(tiny: Any, family: str) -> None:
     """Class k's images are those of plain batch norm with k's rows as its gain and bias."""
     config = tiny(architecture=family, conditional=True, condition_g="batchnorm")
-    generator, _ = build(config, ImageShape(8, 1, 3))
+    generator, _ = build_networks(config, ImageShape(8, 1, 3))
     norms = [m for m in generator.modules() if isinstance(m, ClassNorm)]
     for norm in norms:
         nn.init.normal_(norm.gain.weight)
@@ -302,7 +296,7 @@ def test_each_class_has_its_own_gain_and_bias(tiny: Any, family: str) -> None:
 
 
 def test_fresh_classes_are_alike_and_learn_apart(tiny: Any) -> None:
-    generator, _ = build(tiny(conditional=True, condition_g="batchnorm"), ImageShape(8, 1, 3))
+    generator, _ = build_networks(tiny(conditional=True, condition_g="batchnorm"), ImageShape(8, 1, 3))
     labels = torch.tensor([0, 0, 2, 2])
     torch.autograd.backward(generator(torch.randn(4, 8), labels).square().sum())
     norm = next(m for m in generator.modules() if isinstance(m, ClassNorm))
@@ -316,16 +310,16 @@ def test_fresh_classes_are_alike_and_learn_apart(tiny: Any) -> None:
 )
 def test_where_g_has_no_batch_norm_the_class_is_embedded(tiny: Any, changes: dict[str, str]) -> None:
     config = tiny(**{"conditional": True, "condition_g": "batchnorm", **changes})
-    generator, _ = build(config, ImageShape(8, 1, 3))
+    generator, _ = build_networks(config, ImageShape(8, 1, 3))
     assert generator.embed is not None
     assert not any(isinstance(m, ClassNorm) for m in generator.modules())
 
 
 def test_condition_g_means_nothing_without_labels(tiny: Any) -> None:
     torch.manual_seed(0)
-    plain, _ = build(tiny(), ImageShape(8, 1, 3))
+    plain, _ = build_networks(tiny(), ImageShape(8, 1, 3))
     torch.manual_seed(0)
-    asked, _ = build(tiny(condition_g="batchnorm"), ImageShape(8, 1, 3))
+    asked, _ = build_networks(tiny(condition_g="batchnorm"), ImageShape(8, 1, 3))
     assert plain.state_dict().keys() == asked.state_dict().keys()
     assert torch.equal(plain(torch.ones(2, 8)), asked(torch.ones(2, 8)))
 
@@ -365,8 +359,8 @@ def test_the_example_of_the_readme(tiny: Any, code: Any, channels: int, conditio
     code(example)
     config = tiny(architecture="mine:build", conditional=conditional)
     shape = ImageShape(28, channels, 10)
-    check(config, shape)
-    generator, discriminator = build(config, shape)
+    check_networks(config, shape)
+    generator, discriminator = build_networks(config, shape)
     assert (generator.z_dim, generator.classes) == (8, 10 if conditional else 0)
     labels = torch.tensor([0, 1, 2, 3]) if conditional else None
     scores = discriminator(generator(torch.randn(4, 8), labels), labels)
@@ -412,7 +406,7 @@ def test_two_plain_modules_train_and_average(make_trainer: Any, code: Any) -> No
 def test_wrong_networks_are_told_in_a_line(tiny: Any, code: Any, text: str, parts: list[str]) -> None:
     code(text)
     with pytest.raises(ConfigError) as caught:
-        check(tiny(architecture="mine:build"), ImageShape(8, 1))
+        check_networks(tiny(architecture="mine:build"), ImageShape(8, 1))
     line = str(caught.value)
     assert "\n" not in line
     assert all(part in line for part in parts), line
@@ -421,19 +415,19 @@ def test_wrong_networks_are_told_in_a_line(tiny: Any, code: Any, text: str, part
 def test_conditional_networks_are_given_labels(tiny: Any, code: Any) -> None:
     code(LINEAR)  # two modules that take no labels
     with pytest.raises(ConfigError, match="TypeError"):
-        check(tiny(architecture="mine:build", conditional=True), ImageShape(8, 1, 3))
+        check_networks(tiny(architecture="mine:build", conditional=True), ImageShape(8, 1, 3))
 
 
 def test_code_runs_from_the_named_folder_only(tiny: Any, code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = code(LINEAR)
     for module, fix in (("os", "beside a space of your own"), ("min", "'mine'")):
         with pytest.raises(ConfigError, match="beside the space; got .*No such file") as caught:
-            build(tiny(architecture=f"{module}:getcwd"), ImageShape(8, 1))
+            build_networks(tiny(architecture=f"{module}:getcwd"), ImageShape(8, 1))
         assert fix in caught.value.fix or module == "os"
     monkeypatch.chdir(folder)
     use_code(None)
     with pytest.raises(ConfigError, match="`run` and `resume` only; got mine.py"):
-        build(tiny(architecture="mine:build"), ImageShape(8, 1))
+        build_networks(tiny(architecture="mine:build"), ImageShape(8, 1))
 
 
 def test_a_file_is_loaded_once_and_again_when_it_changes(tiny: Any, code: Any, tmp_path: Path) -> None:
@@ -441,7 +435,7 @@ def test_a_file_is_loaded_once_and_again_when_it_changes(tiny: Any, code: Any, t
     count += "p.write_text(p.read_text() + 'x' if p.exists() else 'x')\n"
     for text, loads in ((count + LINEAR, 1), (count + LINEAR, 1), (count + LINEAR + "# new\n", 2)):
         code(text)
-        build(tiny(architecture="mine:build"), ImageShape(8, 1))
+        build_networks(tiny(architecture="mine:build"), ImageShape(8, 1))
         assert (tmp_path / "count").read_text() == "x" * loads
     assert sorted(p.name for p in tmp_path.iterdir()) == ["count", "mine.py"]  # no bytecode
 
@@ -461,12 +455,13 @@ def test_code_travels_as_it_was_checked(code: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"architecture": "mine:build"}, {"condition_g": "batchnorm"}])
 def test_new_generators_can_be_registered(tiny: Any, code: Any, tmp_path: Path, changes: Any) -> None:
-    from pipeline import registry
+    from pipeline.tracking.registry.load import from_packed
+    from pipeline.tracking.registry.pack import pack_generator
 
     example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
     code(example.partition("```")[0])
-    generator, _ = build(tiny(conditional=True, **changes), ImageShape(8, 1, 3))
-    packed = registry.from_packed(registry.pack(generator, tmp_path / "packed", {}))
+    generator, _ = build_networks(tiny(conditional=True, **changes), ImageShape(8, 1, 3))
+    packed = from_packed(pack_generator(generator, tmp_path / "packed", {}))
     images, labels = packed.sample(5, 0)
     assert images.shape == (5, 8, 8, 1)
     with torch.no_grad():

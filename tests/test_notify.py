@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.submitting import package_of
+from pipeline.cli.submit import package_of
 from pipeline.errors import ConfigError
-from pipeline.notify import Notifier, check
-from pipeline.search import Entry
+from pipeline.reporting.webhook import WebhookNotifier, check_webhook
+from pipeline.search.trial_manager import SweepTrial
 
 TOKEN = "s3cret-token"
 
@@ -51,8 +51,8 @@ def content(state: str = "finished", *leaders: tuple[int, float]) -> dict[str, A
 def tell(make_record: Any) -> Callable[..., None]:
     """tell(notifier, trial, kimg, fid): that trial has a new fid."""
 
-    def tell_(notifier: Notifier, trial: int, kimg: int, fid: float) -> None:
-        notifier.on_record(Entry(trial, {}), make_record(kimg, fid, trial=trial))
+    def tell_(notifier: WebhookNotifier, trial: int, kimg: int, fid: float) -> None:
+        notifier.on_record(SweepTrial(trial, {}), make_record(kimg, fid, trial=trial))
 
     return tell_
 
@@ -62,7 +62,7 @@ def test_a_new_leader_and_the_end_are_told_in_order(
 ) -> None:
     url, got = hook
     said: list[str] = []
-    with Notifier(url, "tiny", said.append, content) as notifier:
+    with WebhookNotifier(url, "tiny", said.append, content) as notifier:
         for trial, kimg, fid in ((0, 5, 40.0), (0, 10, 30.0), (1, 5, 35.0), (1, 10, 20.0)):
             tell(notifier, trial, kimg, fid)
     assert all(body.endswith("\n") and body.count("\n") == 1 for body in got)
@@ -78,7 +78,7 @@ def test_a_new_leader_and_the_end_are_told_in_order(
 
 def test_a_resumed_sweep_tells_no_old_news(hook: tuple[str, list[str]], tell: Callable[..., None]) -> None:
     url, got = hook
-    with Notifier(url, "tiny", print, lambda: content("failed", (3, 15.0))) as notifier:
+    with WebhookNotifier(url, "tiny", print, lambda: content("failed", (3, 15.0))) as notifier:
         tell(notifier, 5, 5, 18.0)
         tell(notifier, 3, 5, 14.0)
     assert [json.loads(body)["event"] for body in got] == ["failed"]
@@ -92,7 +92,7 @@ def test_an_address_that_fails_is_one_warning_without_the_token(
     hook: tuple[str, list[str]], tell: Callable[..., None], make: Any, reason: str
 ) -> None:
     said: list[str] = []
-    with Notifier(make(hook[0]), "tiny", said.append, content) as notifier:
+    with WebhookNotifier(make(hook[0]), "tiny", said.append, content) as notifier:
         tell(notifier, 0, 5, 40.0)
     assert said == [f"warning: --notify: 127.0.0.1 cannot be told ({reason})"]
     assert TOKEN not in repr(said)
@@ -103,7 +103,7 @@ def test_an_address_that_fails_is_one_warning_without_the_token(
 )
 def test_other_addresses_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(ConfigError, match="--notify is an http or https address") as caught:
-        check(url)
+        check_webhook(url)
     assert TOKEN not in str(caught.value)
 
 
@@ -115,6 +115,6 @@ def test_an_address_does_not_travel_with_a_job(typed: list[str]) -> None:
 
 
 def test_without_an_address_nothing_is_done(tell: Callable[..., None]) -> None:
-    with Notifier("", "tiny", print, content) as notifier:
+    with WebhookNotifier("", "tiny", print, content) as notifier:
         tell(notifier, 0, 5, 40.0)
         assert not notifier._thread.is_alive()

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import overlap, trial
-from pipeline.checkpoint import TrialFolder, load_best
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.errors import TrialError
-from pipeline.fid import Evaluator
+from pipeline.metrics.frechet import Evaluator
 from pipeline.records import TrialRecord
-from pipeline.trainer import Trainer
+from pipeline.training import overlap, trial
+from pipeline.training.checkpoint import TrialFolder, load_best
+from pipeline.training.trainer import Trainer
 
 Start = Callable[..., Iterator[TrialRecord]]
 
@@ -37,7 +37,9 @@ def start(dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfi
     ) -> Any:
         say = (said if said is not None else []).append
         config = tiny(**{"kimg": 5, "penalty": "r1", **changes})
-        return trial.run(config, dataset, evaluator, tmp_path / folder, should_stop=should_stop, say=say)
+        return trial.run_trial(
+            config, dataset, evaluator, tmp_path / folder, should_stop=should_stop, say=say
+        )
 
     return run
 
@@ -63,7 +65,7 @@ class Beside:
 @pytest.fixture
 def besides(monkeypatch: pytest.MonkeyPatch) -> Iterator[Beside]:
     stand = Beside()
-    monkeypatch.setattr(trial, "beside", stand)
+    monkeypatch.setattr(trial, "run_overlapped", stand)
     monkeypatch.setattr(Trainer, "records_steps", property(lambda self: True))
     yield stand
     stand.pool.shutdown()
@@ -89,7 +91,7 @@ def test_records_and_checkpoints_are_those_of_one_after_the_other(
 ) -> None:
     plain = list(start("plain"))
     stand = Beside()
-    monkeypatch.setattr(trial, "beside", stand)
+    monkeypatch.setattr(trial, "run_overlapped", stand)
     monkeypatch.setattr(Trainer, "records_steps", property(lambda self: True))
     records = []
     for record in start("beside"):
@@ -275,15 +277,15 @@ def test_without_memory_for_copies_a_tick_is_measured_at_once(
     def full(tree: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trial, "copied", full)
+    monkeypatch.setattr(trial, "cloned_state", full)
     assert timeless(list(start("0"))) == plain
     assert besides.begun == begun
 
 
 def test_a_cpu_works_at_once() -> None:
     device = torch.device("cpu")
-    assert overlap.beside(lambda: 7, device).result(0) == 7
-    failed = overlap.beside(lambda: 1 // 0, device)
+    assert overlap.run_overlapped(lambda: 7, device).result(0) == 7
+    failed = overlap.run_overlapped(lambda: 1 // 0, device)
     with pytest.raises(ZeroDivisionError):
         failed.result(0)
 
@@ -294,7 +296,7 @@ def test_copied_shares_nothing() -> None:
         "b": [1, {"c": torch.zeros(2)}],
         3: "x",
     }
-    found = overlap.copied(tree)
+    found = overlap.cloned_state(tree)
     found["a"] += 1
     found["b"][1]["c"] += 1
     assert float(tree["a"].sum()) == 96

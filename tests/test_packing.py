@@ -16,15 +16,18 @@ from typing import Any
 import optuna
 import pytest
 
-from pipeline import cli, mps, node, spaces, worker
-from pipeline.calibration import Calibration
+from pipeline.cli.main import main
+from pipeline.cluster import mps, packing, profiling, shared_objects, worker
+from pipeline.cluster.gpu_sharing import MpsSharing
+from pipeline.cluster.runner import choose_tick
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, GansweepError
-from pipeline.resources import Cluster, Pace, Share
-from pipeline.search import Ledger
-from pipeline.sweep import Request, estimate, measuring
-from pipeline.sweep.cluster import reports
-from pipeline.sweep.sharing import Sharing
+from pipeline.search.resources import Cluster, TrialResources
+from pipeline.search.space.parser import parse_space
+from pipeline.search.trial_manager import TrialManager
+from pipeline.sweep.request import Request
+from pipeline.training.profiling import TrialProfile
+from pipeline.training.trial_speed import TrialSpeed
 
 GIB = 2**30
 TINY = """
@@ -37,14 +40,14 @@ z_dim = 8
 [search]
 batch_size = { choice = [16, 32] }
 """
-WHOLE = Share(cpus=1.0, gpus=1.0)
-ALONE = Calibration(1.0, 0.1, 2 * GIB, "pretended", 80 * GIB)
+WHOLE = TrialResources(cpus=1.0, gpus=1.0)
+ALONE = TrialProfile(1.0, 0.1, 2 * GIB, "pretended", 80 * GIB)
 
 
 def asked(said: list[str] | None = None, **plan: Any) -> Request:
     config = SweepConfig(name="x", **plan)
     say = said.append if said is not None else print
-    return Request(spaces.parse(TINY), config, Path("/none"), None, say=say)
+    return Request(parse_space(TINY), config, Path("/none"), None, say=say)
 
 
 # Without Ray.
@@ -55,26 +58,26 @@ def decided(
     speeds: dict[int, float],
     cores: float = 16.0,
     why: str = "",
-    found: Calibration | str = ALONE,
+    found: TrialProfile | str = ALONE,
     **plan: Any,
-) -> tuple[estimate.Packing, list[str], list[int]]:
+) -> tuple[packing.Packing, list[str], list[int]]:
     """What is made of the gains in trials per hour; none is known where a number is left out."""
     tried, said = list[int](), list[str]()
 
     def pace(
-        request: Request, lent: Any, share: Share, trials: int, with_mps: bool, eval_sec: float
-    ) -> Pace | str:
+        request: Request, lent: Any, share: TrialResources, trials: int, with_mps: bool, eval_sec: float
+    ) -> TrialSpeed | str:
         tried.append(trials)
         assert with_mps is not bool(why)
         if trials not in speeds:
             return "the process that measured a trial died: gone"
-        return Pace(trials, trials / speeds[trials], trials * 0.1 / speeds[trials])
+        return TrialSpeed(trials, trials / speeds[trials], trials * 0.1 / speeds[trials])
 
-    monkeypatch.setattr(estimate, "measured", lambda *_: found)
-    monkeypatch.setattr(estimate, "in_company", pace)
-    monkeypatch.setattr("pipeline.mps.start", lambda: why)
+    monkeypatch.setattr(packing, "profile_alone", lambda *_: found)
+    monkeypatch.setattr(packing, "profile_shared", pace)
+    monkeypatch.setattr("pipeline.cluster.mps.start", lambda: why)
     machine = Cluster([{"CPU": cores, "GPU": 1.0}])
-    packing = estimate.packed(asked(said, trials=100, **plan), machine, None, Sharing("local"))
+    packing = packing.choose_packing(asked(said, trials=100, **plan), machine, None, MpsSharing("local"))
     return packing, said, tried
 
 
@@ -130,15 +133,15 @@ def test_without_mps_two_are_tried_at_most_and_it_is_said_once(monkeypatch: pyte
     [
         (1.0, ALONE, {}, "takes 2.00 GiB on pretended (80.00 GiB), 1 cores for each GPU"),
         (16.0, ALONE, {"concurrency": 1}, "there are no more trials than GPUs"),
-        (16.0, Calibration(1.0, 0.1, 60 * GIB, "pretended", 80 * GIB), {}, "takes 60.00 GiB"),
+        (16.0, TrialProfile(1.0, 0.1, 60 * GIB, "pretended", 80 * GIB), {}, "takes 60.00 GiB"),
         (16.0, "it does not fit the GPU: no memory", {}, "it does not fit the GPU: no memory: one GPU each"),
-        (16.0, Calibration(1.0, 0.1, GIB, "cpu"), {}, "torch sees no GPU where Ray has one: one GPU each"),
+        (16.0, TrialProfile(1.0, 0.1, GIB, "cpu"), {}, "torch sees no GPU where Ray has one: one GPU each"),
     ],
 )  # fmt: skip
 def test_why_one_is_alone_is_said_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
     cores: float,
-    found: Calibration | str,
+    found: TrialProfile | str,
     plan: dict[str, Any],
     message: str,
 ) -> None:
@@ -161,57 +164,61 @@ def test_a_trial_comes_to_mps_before_cuda(monkeypatch: pytest.MonkeyPatch) -> No
         order.append("cuda")
         raise GansweepError("enough")
 
-    monkeypatch.setattr(worker, "borrow", borrow)
-    monkeypatch.setattr("pipeline.mps.start", lambda: order.append("mps") or "")
+    monkeypatch.setattr(worker, "get_shared", borrow)
+    monkeypatch.setattr("pipeline.cluster.mps.start", lambda: order.append("mps") or "")
     context = SimpleNamespace(get_node_id=lambda: "here")
     monkeypatch.setattr(worker, "ray", SimpleNamespace(get_runtime_context=lambda: context))
     monkeypatch.setattr(worker.tune, "report", lambda news: order.append(news["failure"]))
     for mps_too in (4, 0):
-        worker.train({"number": 0, "params": {}}, fixed={}, root="", threads=1, lent=None, mps=mps_too)  # type: ignore[arg-type]
+        worker.train_trial({"number": 0, "params": {}}, fixed={}, root="", threads=1, lent=None, mps=mps_too)  # type: ignore[arg-type]
     assert order == ["mps", "cuda", "enough", "cuda", "enough"]
 
 
 def test_processes_of_gpu_tasks_are_used_once() -> None:
-    assert node.task(measuring._measure)._default_options["max_calls"] == 1
-    assert node.task(worker._finalist, 0.25)._default_options["max_calls"] == 1
-    assert not node.task(worker._finalist, 0.0)._default_options.get("max_calls")  # a start costs seconds
+    assert shared_objects.gpu_task(profiling._measure)._default_options["max_calls"] == 1
+    assert shared_objects.gpu_task(worker._finalist, 0.25)._default_options["max_calls"] == 1
+    assert not shared_objects.gpu_task(worker._finalist, 0.0)._default_options.get(
+        "max_calls"
+    )  # a start costs seconds
 
 
 @pytest.mark.parametrize("gpus", [0.0, 0.25])
 def test_finalists_ask_for_what_they_have(monkeypatch: pytest.MonkeyPatch, gpus: float) -> None:
     seen = list[float]()
     remote = SimpleNamespace(options=lambda **asks: seen.append(asks["num_gpus"]))
-    monkeypatch.setattr(worker, "task", lambda function, share: seen.append(share) or remote)
+    monkeypatch.setattr(worker, "gpu_task", lambda function, share: seen.append(share) or remote)
     given: Any = {"bounds": {}, "should_stop": bool, "say": print}
     assert (
-        worker.finalists([], SweepPaths(Path("x")), SweepConfig(name="x"), None, Share(1.0, gpus), **given)
+        worker.run_finalists(
+            [], SweepPaths(Path("x")), SweepConfig(name="x"), None, TrialResources(1.0, gpus), **given
+        )
         == []
     )  # type: ignore[arg-type]
     assert seen == [gpus, gpus]
 
 
 def test_a_process_says_once_why_it_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.mps.start", lambda: "no program")
-    monkeypatch.setattr(node, "_TOLD", set())
+    monkeypatch.setattr("pipeline.cluster.mps.start", lambda: "no program")
+    monkeypatch.setattr(shared_objects, "_TOLD", set())
     said = list[str]()
     monkeypatch.setenv(mps.PERCENTAGE, "")
     monkeypatch.delenv(mps.PERCENTAGE)
-    node.join_mps(8, said.append)
-    node.join_mps(8, said.append)
+    shared_objects.join_mps(8, said.append)
+    shared_objects.join_mps(8, said.append)
     assert said == ["trials that share a GPU take turns on it: no program"]
     assert os.environ[mps.PERCENTAGE] == "25"
     monkeypatch.setenv(mps.PERCENTAGE, "60")  # the user's own
-    node.join_mps(8, said.append)
+    shared_objects.join_mps(8, said.append)
     assert os.environ[mps.PERCENTAGE] == "60"
 
 
 @pytest.mark.parametrize("dry", [True, False])
 def test_a_second_gpu_is_refused_before_anything_is_written(tmp_path: Path, dry: bool) -> None:
-    from pipeline import sweep
+    from pipeline.sweep.run import run_sweep
 
     plan = SweepConfig(name="x", gpus_per_trial=2, require="fast=1")
     with pytest.raises(ConfigError, match="trains on one GPU"):
-        sweep.run(Request(spaces.parse(TINY), plan, tmp_path / "runs", None, dry_run=dry, measure=dry))
+        run_sweep(Request(parse_space(TINY), plan, tmp_path / "runs", None, dry_run=dry, measure=dry))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,17 +238,17 @@ def test_every_way_to_ask_for_a_second_gpu_ends_in_a_line(
     monkeypatch: pytest.MonkeyPatch,
     typed: list[str],
 ) -> None:
-    from pipeline.sweep.stored import sweep_toml
+    from pipeline.sweep.manifest import manifest_toml
 
     out = tmp_path / "runs"
     if typed[0] == "resume":  # what an older gansweep began
         facts = {"data": {"fingerprint": ""}, "evaluator": {"hash": ""}}
         (out / "x").mkdir(parents=True)
-        (out / "x/sweep.toml").write_text(sweep_toml(asked(gpus_per_trial=2.0), facts, "sqlite:///x.db"))
+        (out / "x/sweep.toml").write_text(manifest_toml(asked(gpus_per_trial=2.0), facts, "sqlite:///x.db"))
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(sys, "argv", ["gansweep", *(word.replace("OUT", str(out)) for word in typed)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     said = capsys.readouterr().err.strip().splitlines()
     assert (ended.value.code, len(said)) == (2, 1), said
     assert said[0].startswith(
@@ -266,18 +273,18 @@ n_critic = { choice = [1, 5] }
 """
 
 
-def ledger_of(study: optuna.Study, tmp_path: Path) -> Ledger:
+def ledger_of(study: optuna.Study, tmp_path: Path) -> TrialManager:
     config = SweepConfig(name="x")
-    return Ledger(study, spaces.parse(SECONDS), config, SweepPaths(tmp_path), (), 0.0, print)
+    return TrialManager(study, parse_space(SECONDS), config, SweepPaths(tmp_path), (), 0.0, print)
 
 
-def said_by(ledger: Ledger, pace: Pace | None) -> tuple[dict[str, int], list[str]]:
+def said_by(ledger: TrialManager, pace: TrialSpeed | None) -> tuple[dict[str, int], list[str]]:
     said = list[str]()
     request = Request(ledger.space, SweepConfig(name="x"), Path("/none"), None, say=said.append)
-    return reports(request, ledger, pace), said
+    return choose_tick(request, ledger, pace), said
 
 
-FAST, SLOW = Pace(8, 0.01, 0.1), Pace(1, 10.0, 1.0)
+FAST, SLOW = TrialSpeed(8, 0.01, 0.1), TrialSpeed(1, 10.0, 1.0)
 
 
 def test_the_interval_between_reports_is_found_once(tmp_path: Path) -> None:
@@ -291,7 +298,9 @@ def test_the_interval_between_reports_is_found_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pace", [SLOW, None])
-def test_a_sweep_that_began_with_the_space_s_interval_keeps_it(tmp_path: Path, pace: Pace | None) -> None:
+def test_a_sweep_that_began_with_the_space_s_interval_keeps_it(
+    tmp_path: Path, pace: TrialSpeed | None
+) -> None:
     """And nothing is said or given where it is the space's, which is that of each trial's own turns."""
     ledger = ledger_of(optuna.create_study(), tmp_path)
     assert said_by(ledger, pace) == ({}, [])

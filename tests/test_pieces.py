@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import pieces
-from pipeline.pieces import in_pieces
+from pipeline.training import tensor_chunks
+from pipeline.training.tensor_chunks import in_chunks
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def tensors(seed: int, *sizes: int) -> list[Tensor]:
 def test_an_operation_on_pieces_is_one_on_the_whole() -> None:
     ours, live = tensors(0, 10, 5000, 1), tensors(1, 10, 5000, 1)
     expected = [torch.lerp(a, b, 0.3) for a, b in zip(ours, live, strict=True)]
-    cut = in_pieces(ours, live)
+    cut = in_chunks(ours, live)
     assert len(cut[0]) == len(cut[1]) > len(ours)
     torch._foreach_lerp_(*cut, 0.3)
     for tensor, value in zip(ours, expected, strict=True):
@@ -33,10 +33,10 @@ def test_an_operation_on_pieces_is_one_on_the_whole() -> None:
         assert tensor.stride() == value.stride()
 
 
-@pytest.mark.parametrize(("lists", "most"), pieces._ONE_LAUNCH.items())
+@pytest.mark.parametrize(("lists", "most"), tensor_chunks._ONE_LAUNCH.items())
 @pytest.mark.parametrize("size", [1, 4096, 100_000, 900_000])
 def test_they_go_into_one_launch(lists: int, most: int, size: int) -> None:
-    found = in_pieces(*[tensors(0, size, 17) for _ in range(lists)])
+    found = in_chunks(*[tensors(0, size, 17) for _ in range(lists)])
     assert len(found) == lists
     assert len(found[0]) <= most
     assert sum(map(torch.numel, found[0])) == sum(map(torch.numel, tensors(0, size, 17)))
@@ -45,7 +45,7 @@ def test_they_go_into_one_launch(lists: int, most: int, size: int) -> None:
 def test_what_belongs_to_a_tensor_stands_beside_all_of_its_pieces() -> None:
     owned = tensors(0, 20_000)
     names = [torch.tensor(float(tensor.numel())) for tensor in owned]
-    cut, beside = in_pieces(owned, whole=names)
+    cut, beside = in_chunks(owned, whole=names)
     assert len(cut) == len(beside)
     for name in names:
         size = sum(piece.numel() for piece, owner in zip(cut, beside, strict=True) if owner is name)
@@ -55,12 +55,12 @@ def test_what_belongs_to_a_tensor_stands_beside_all_of_its_pieces() -> None:
 @pytest.mark.parametrize("sizes", [(8_000_000,), (3,) * 200, ()])
 def test_where_it_gains_nothing_lists_stay_as_they_are(sizes: tuple[int, ...]) -> None:
     whole = [torch.zeros(size) for size in sizes]
-    (found,) = in_pieces(whole)
+    (found,) = in_chunks(whole)
     assert [id(tensor) for tensor in found] == [id(tensor) for tensor in whole]
 
 
 def test_what_lies_otherwise_in_memory_stays_whole() -> None:
     plain, turned = torch.randn(100, 100), torch.randn(100, 100).T
-    assert [t.shape for t in in_pieces([plain], [turned])[0]] == [(100, 100)]
+    assert [t.shape for t in in_chunks([plain], [turned])[0]] == [(100, 100)]
     gaps = torch.randn(100, 200)[:, ::2]
-    assert [t.shape for t in in_pieces([gaps], [gaps])[0]] == [(100, 100)]
+    assert [t.shape for t in in_chunks([gaps], [gaps])[0]] == [(100, 100)]

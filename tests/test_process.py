@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import process
-from pipeline.process import ending_silence
+from pipeline.training import process
+from pipeline.training.process import exit_when_silent
 
 HANGS = """
 import time
@@ -31,7 +31,7 @@ def test_a_silent_process_ends_and_says_where_it_hung() -> None:
 
 
 def test_one_that_gives_news_is_left_alone() -> None:
-    with ending_silence(1.0) as alive:
+    with exit_when_silent(1.0) as alive:
         for _ in range(3):
             time.sleep(0.5)
             alive()

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import evaluation, features, fid
-from pipeline.data import load
-from pipeline.registry import Registered, from_packed, pack, register
+from pipeline.data.dataset import load_dataset
+from pipeline.metrics import evaluation, extractors, frechet
+from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.pack import pack_generator
+from pipeline.tracking.registry.promote import Registered, register_version
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.slow]
 N = 400
@@ -43,16 +45,16 @@ class Planted(nn.Module):
     ],
 )
 def test_what_copies_or_collapses_gets_no_alias(tmp_path: Path, kind: str, noise: float, reason: str) -> None:
-    whole = load("digits")
+    whole = load_dataset("digits")
     assert whole.train_labels is not None
     labels = whole.train_labels[:900]
     data = dataclasses.replace(whole, train=whole.train[:900], train_labels=labels, fingerprint="first 900")
     pools = {"memoriser": data.train, "one class": data.train[labels == 3], "honest": whole.train[900:]}
-    evaluator = fid.build_evaluator(data, features.build("pixels", data), N)
-    packed = pack(Planted(pools[kind], noise), tmp_path / "packed", {})
+    evaluator = frechet.build_evaluator(data, extractors.build_extractor("pixels", data), N)
+    packed = pack_generator(Planted(pools[kind], noise), tmp_path / "packed", {})
     sample = evaluation.from_arrays(from_packed(packed).sample)
-    found = evaluation.measure(sample, data, evaluator, n=N, seed=0)
-    done: Registered = register(
+    found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=0)
+    done: Registered = register_version(
         packed,
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         name="planted",

@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import recipes, spaces, sweep
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError, SpaceError, UserError
-from pipeline.trainer import Trainer
+from pipeline.search import recipes
+from pipeline.search.space.builtin import builtin_spaces, load_space
+from pipeline.search.space.definition import Space
+from pipeline.search.space.parser import parse_space
+from pipeline.sweep.preflight import resolve_for_images
+from pipeline.sweep.request import Request
+from pipeline.sweep.run import run_sweep
+from pipeline.training.trainer import Trainer
 
 NAMES = ["dcgan", "r1", "r3gan", "sngan", "wgan-gp"]
 
@@ -47,8 +53,8 @@ beta2 = { choice = [0.9, 0.99] }
 """
 
 
-def with_point(*lines: str, space: str = WIDE) -> spaces.Space:
-    return spaces.parse(space + "\n[[enqueue]]\n" + "\n".join(lines))
+def with_point(*lines: str, space: str = WIDE) -> Space:
+    return parse_space(space + "\n[[enqueue]]\n" + "\n".join(lines))
 
 
 def refused(act: Callable[[], object]) -> UserError:
@@ -62,33 +68,33 @@ def refused(act: Callable[[], object]) -> UserError:
 
 
 def test_the_names_that_people_use_stay() -> None:
-    assert list(recipes.shipped()) == NAMES
+    assert list(recipes.builtin_recipes()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_holds_what_was_published(name: str) -> None:
-    said = recipes.load(name).at(32, True, {})
+    said = recipes.load_recipe(name).at(32, True, {})
     assert {key: said[key] for key in PUBLISHED[name]} == PUBLISHED[name]
     assert TrialConfig.from_dict(said)
 
 
 @pytest.mark.parametrize(("size", "batch"), [(28, 32), (256, 16), (1024, 4)])
 def test_r1_follows_the_images_as_stylegan2_ada_does(size: int, batch: int) -> None:
-    said = recipes.load("r1").at(size, False, {"batch_size": batch})
+    said = recipes.load_recipe("r1").at(size, False, {"batch_size": batch})
     assert said["gamma"] == pytest.approx(0.0002 * size**2 / batch)
     assert said["ema_halflife_kimg"] == pytest.approx(10 * batch / 32)
     assert "batch_size" not in said or said["batch_size"] == 32  # the caller's goes before it
 
 
 def test_labels_decide_what_is_conditional() -> None:
-    sngan = recipes.load("sngan")
+    sngan = recipes.load_recipe("sngan")
     assert sngan.at(32, True, {})["conditional"] is True
     assert sngan.at(32, True, {})["condition_g"] == "batchnorm"
     assert not {"conditional", "condition_g"} & sngan.at(32, False, {}).keys()
 
 
 def test_r3gan_moves_on_cosines() -> None:
-    said = recipes.load("r3gan").at(32, False, {})
+    said = recipes.load_recipe("r3gan").at(32, False, {})
     assert said["schedule"] == "cosine"
     assert said["lr_g"] * said["lr_final"] == pytest.approx(5e-5)
     assert said["gamma"] * said["gamma_final"] == pytest.approx(0.005)
@@ -110,19 +116,19 @@ def test_r3gan_moves_on_cosines() -> None:
     ],
 )
 def test_a_wrong_recipe_is_told_in_a_line(text: str, parts: list[str]) -> None:
-    line = str(refused(lambda: recipes.parse(text, "mine")))
+    line = str(refused(lambda: recipes.parse_recipe(text, "mine")))
     assert all(part in line for part in parts), line
 
 
 def test_an_automatic_value_keeps_to_its_bounds() -> None:
-    mine = recipes.parse("[auto]\ngamma = { factor = 1.0, size = 9 }", "mine")
+    mine = recipes.parse_recipe("[auto]\ngamma = { factor = 1.0, size = 9 }", "mine")
     with pytest.raises(ConfigError, match="gamma lies in"):
         mine.at(64, False, {})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_trains(make_trainer: Callable[..., Trainer], name: str) -> None:
-    said = recipes.load(name).at(8, True, {})
+    said = recipes.load_recipe(name).at(8, True, {})
     trainer = make_trainer(**said, kimg=1)
     before = [p.detach().clone() for p in trainer.G.parameters()]
     trainer.advance(1)
@@ -144,7 +150,7 @@ def test_an_enqueued_recipe_is_its_searched_values() -> None:
 
 def test_what_images_decide_is_filled_in_when_they_are_known() -> None:
     space = with_point('recipe = "r1"')
-    assert spaces.parse(space.to_toml()) == space
+    assert parse_space(space.to_toml()) == space
     (point,) = space.on_images(64, False).enqueue
     assert point["gamma"] == pytest.approx(0.0002 * 64**2 / 32)
     assert point["ema_halflife_kimg"] == 10.0
@@ -198,16 +204,16 @@ def test_a_parameter_fixed_by_set_leaves_the_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("space", sorted(spaces.shipped_spaces()))
+@pytest.mark.parametrize("space", sorted(builtin_spaces()))
 def test_every_space_starts_from_every_recipe(space: str, name: str) -> None:
-    begun = spaces.load(space).start(name, 28, True)
-    said = recipes.load(name).at(28, True, {})
+    begun = load_space(space).start(name, 28, True)
+    said = recipes.load_recipe(name).at(28, True, {})
     config = begun.config(begun.enqueue[0]).to_dict()
     assert {key: config[key] for key in said} == said
     drawable = [n for n in begun.enqueue[0] if not begun.search[n].contains(begun.enqueue[0][n])]
     assert not drawable
     assert all(begun.active(n, begun.enqueue[0]) for n in said if n in begun.search)
-    assert spaces.parse(begun.to_toml()) == begun
+    assert parse_space(begun.to_toml()) == begun
 
 
 def test_searched_values_are_enqueued_before_others_and_the_rest_is_fixed() -> None:
@@ -220,21 +226,21 @@ def test_searched_values_are_enqueued_before_others_and_the_rest_is_fixed() -> N
 
 
 def test_a_range_grows_to_the_value_and_no_further() -> None:
-    space = spaces.parse("[search]\nlr_g = { float = [1e-3, 1e-2], log = true }\nn_critic = { int = [6, 9] }")
+    space = parse_space("[search]\nlr_g = { float = [1e-3, 1e-2], log = true }\nn_critic = { int = [6, 9] }")
     begun = space.start("sngan", 28, False)
     assert (begun.search["lr_g"].low, begun.search["lr_g"].high) == (2e-4, 1e-2)
     assert (begun.search["n_critic"].low, begun.search["n_critic"].high) == (5, 9)
 
 
 def test_what_set_fixed_is_left_alone_and_counts_for_the_rest() -> None:
-    space = spaces.parse(WIDE).override({"batch_size": 64, "loss": "hinge"})
+    space = parse_space(WIDE).override({"batch_size": 64, "loss": "hinge"})
     begun = space.start("r1", 64, False, kept={"batch_size", "loss"})
     assert (begun.fixed["batch_size"], begun.fixed["loss"]) == (64, "hinge")
     assert begun.enqueue[0]["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
 
 
 def test_zero_has_no_place_on_a_log_scale() -> None:
-    space = spaces.parse("[search]\nbeta1 = { float = [0.1, 0.9], log = true }")
+    space = parse_space("[search]\nbeta1 = { float = [0.1, 0.9], log = true }")
     error = refused(lambda: space.start("r1", 28, False))
     assert isinstance(error, SpaceError)
     assert "--set beta1=0.0" in error.fix
@@ -243,12 +249,12 @@ def test_zero_has_no_place_on_a_log_scale() -> None:
 @pytest.mark.parametrize("name", ["r1", "r3gan"])
 def test_a_run_resolves_its_recipe(tmp_path: Path, name: str) -> None:
     plan = SweepConfig(name="x", data="digits", space="smoke", extractor="pixels", fid_samples=50)
-    request = sweep.Request(
-        space=spaces.load("smoke"), config=plan, out=tmp_path, register=None, recipe=name, dry_run=True,
+    request = Request(
+        space=load_space("smoke"), config=plan, out=tmp_path, register=None, recipe=name, dry_run=True,
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", say=lambda line: None,
     )  # fmt: skip
-    outcome = sweep.run(request)
+    outcome = run_sweep(request)
     assert outcome.state == "planned"
-    resolved = sweep.on_images(request, 8, True).space
+    resolved = resolve_for_images(request, 8, True).space
     assert resolved.hash in dict(outcome.plan)["space"]
-    assert resolved.config(resolved.enqueue[0]).penalty == recipes.load(name).values["penalty"]
+    assert resolved.config(resolved.enqueue[0]).penalty == recipes.load_recipe(name).values["penalty"]

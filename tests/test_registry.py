@@ -23,13 +23,16 @@ import torch
 from test_tracker import Server, free_port
 from torch import nn
 
-from pipeline import features
-from pipeline.data import Dataset, fingerprint
+from pipeline.data.dataset import Dataset, fingerprint
 from pipeline.errors import RegistryError
-from pipeline.fid import Evaluator, build_evaluator
-from pipeline.registered_model import BLOCK, Refused, vet
-from pipeline.registry import decide, entry, fetched, from_packed, load, pack, register, set_alias
-from pipeline.registry.entry import fid_of
+from pipeline.metrics import extractors
+from pipeline.metrics.frechet import Evaluator, build_evaluator
+from pipeline.tracking.registry import model_version
+from pipeline.tracking.registry.load import fetched_model, from_packed, load_registered
+from pipeline.tracking.registry.model_version import fid_of
+from pipeline.tracking.registry.pack import pack_generator
+from pipeline.tracking.registry.promote import decide_promotion, register_version, set_alias
+from pipeline.tracking.registry.registered_model import BLOCK, Refused, vet
 
 pytestmark = pytest.mark.mlflow
 
@@ -77,7 +80,7 @@ def packing(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def packed(classes: int = 3, seed: int = 0) -> Path:
         if (classes, seed) not in done:
             folder = tmp_path_factory.mktemp("packed") / "generator"
-            done[classes, seed] = pack(TinyGenerator(classes, seed), folder, FACTS)
+            done[classes, seed] = pack_generator(TinyGenerator(classes, seed), folder, FACTS)
         return done[classes, seed]
 
     return packed
@@ -106,7 +109,7 @@ def test_a_packed_generator_draws_what_the_module_draws(packing: Callable[..., P
 def test_packing_leaves_the_module_as_it_was(tmp_path: Path) -> None:
     generator = TinyGenerator(3, 0).train()
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    pack(generator, tmp_path, {})
+    pack_generator(generator, tmp_path, {})
     assert generator.training
     assert all(p.requires_grad for p in generator.parameters())
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
@@ -259,7 +262,7 @@ INTERVAL = {"evaluator": "e", "fid_low": "9.0", "fid_high": "11.0"}  # one to ea
 def test_who_becomes_champion(
     facts: dict[str, Any], champion: dict[str, str] | None, alias: str | None
 ) -> None:
-    assert decide(facts, champion)[0] == alias
+    assert decide_promotion(facts, champion)[0] == alias
 
 
 # The registry
@@ -279,10 +282,12 @@ class Store:
     def add(self, seed: int, fid: float | None = None, name: str = "gan", **options: Any) -> Any:
         options.setdefault("verify", False)
         facts = {**FACTS, **self.facts, "fid": fid, **options.pop("facts", {})}
-        return register(self.packing(3, seed), tracking_uri=self.uri, name=name, facts=facts, **options)
+        return register_version(
+            self.packing(3, seed), tracking_uri=self.uri, name=name, facts=facts, **options
+        )
 
     def load(self, model: str) -> Any:
-        return load(model, tracking_uri=self.uri)
+        return load_registered(model, tracking_uri=self.uri)
 
     def client(self) -> Any:
         from mlflow import MlflowClient
@@ -301,7 +306,7 @@ def judge() -> Evaluator:
     rng = np.random.default_rng(0)
     train, held = (rng.integers(0, 255, (count, 8, 8, 2), np.uint8) for count in (120, 64))
     noise = Dataset("noise", train, held, None, None, (), fingerprint(train, held, None, None))
-    return build_evaluator(noise, features.build("pixels", noise), 100)
+    return build_evaluator(noise, extractors.build_extractor("pixels", noise), 100)
 
 
 def measured(packed: Path) -> dict[str, Any]:
@@ -344,7 +349,7 @@ def test_its_card_lies_in_the_model_and_in_its_run(store: Store) -> None:
     assert [file.path for file in store.client().list_artifacts(version.run_id, "model_card")] == [
         "model_card/README.md"
     ]
-    with fetched("models:/gan/1", tracking_uri=store.uri) as folder:
+    with fetched_model("models:/gan/1", tracking_uri=store.uri) as folder:
         assert (folder / "card" / "README.md").read_text() == "# a card\n"
 
 
@@ -361,14 +366,16 @@ def test_what_has_another_fid_is_not_registered(store: Store) -> None:
 def test_what_draws_other_images_or_nothing_is_not_registered(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, _ = from_packed(store.packing(3, 1)).sample(5, entry.PROBE_SEED)
+    other, _ = from_packed(store.packing(3, 1)).sample(5, model_version.PROBE_SEED)
     with monkeypatch.context() as patch:  # a machine on which the generator draws something else
         patch.setattr(
-            entry.Verifier, "_probe", lambda self, model, folder, n: np.save(f"{folder}/few.npy", other)
+            model_version.Verifier,
+            "_probe",
+            lambda self, model, folder, n: np.save(f"{folder}/few.npy", other),
         )
         with pytest.raises(RegistryError, match="draws the same images.*; got other images"):
             store.add(0, name="unverified", verify=True)
-    monkeypatch.setattr(entry, "PROBE_SEC", 0.2)
+    monkeypatch.setattr(model_version, "PROBE_SEC", 0.2)
     with pytest.raises(RegistryError, match="no images after 0.2 s"):
         store.add(0, name="unverified", verify=True)
     assert store.client().search_model_versions("name = 'unverified'") == []
@@ -379,9 +386,9 @@ def test_a_store_in_a_file_leaves_nothing_beside_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/out/mlflow.db"
-    done = register(packing(), tracking_uri=uri, name="gan", facts=FACTS, verify=False)
+    done = register_version(packing(), tracking_uri=uri, name="gan", facts=FACTS, verify=False)
     assert done.alias == "champion"
-    assert len(load("models:/gan@champion", tracking_uri=uri).sample(3)[0]) == 3
+    assert len(load_registered("models:/gan@champion", tracking_uri=uri).sample(3)[0]) == 3
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mlflow.db", "artifacts"}
 
@@ -513,9 +520,9 @@ def test_files_altered_in_the_registry_are_refused(store: Store, all_of_them: bo
 
 def test_a_registry_that_is_away_is_told(tmp_path: Path, packing: Callable[..., Path]) -> None:
     with pytest.raises(RegistryError, match="can be read"):
-        load("models:/gan@champion", tracking_uri=f"sqlite:///{tmp_path}/none.db")
+        load_registered("models:/gan@champion", tracking_uri=f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(RegistryError, match="tracking server answers"):
-        register(packing(), tracking_uri="http://127.0.0.1:9", name="gan", facts=FACTS)
+        register_version(packing(), tracking_uri="http://127.0.0.1:9", name="gan", facts=FACTS)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's"])

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import history, report, spaces
 from pipeline.errors import SweepError
 from pipeline.records import METRICS, TrialRecord
-from pipeline.report import figures as drawing
-from pipeline.report import studies
+from pipeline.reporting import history
+from pipeline.reporting.html import figures as drawing
+from pipeline.reporting.html.report import write_report
+from pipeline.reporting.leaderboard import text_table
+from pipeline.search import study_figures
+from pipeline.search.space.parser import parse_space
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>"
 FIDS = {0: [90.0, 40.0, 44.0], 1: [120.0, 100.0], 2: [80.0, 30.0, 12.5], 3: [], 4: [70.0, 60.0, 55.0]}
@@ -98,7 +101,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(finished: Path) -> str:
-    return report.build(finished).read_text(encoding="utf-8")
+    return write_report(finished).read_text(encoding="utf-8")
 
 
 def without_plotly(page: str) -> str:
@@ -241,7 +244,7 @@ def test_partial_files_are_read_as_far_as_they_go(
     root = tmp_path / "tiny"
     shutil.copytree(finished, root)
     damage(root)
-    assert shown in report.build(root).read_text(encoding="utf-8")
+    assert shown in write_report(root).read_text(encoding="utf-8")
 
 
 def test_trials_beyond_the_summary_are_told_by_spool_and_records(finished: Path, tmp_path: Path) -> None:
@@ -251,7 +254,7 @@ def test_trials_beyond_the_summary_are_told_by_spool_and_records(finished: Path,
     (root / "summary.json").write_text(json.dumps({**summary, "leaderboard": [leader(2)]}))
     with (root / "spool.jsonl").open("a") as spool:
         spool.write('{"event": "end", "tri')  # torn by a kill
-    text = report.build(root).read_text(encoding="utf-8")
+    text = write_report(root).read_text(encoding="utf-8")
     assert "cause of 1" in text
     states = re.findall(r'<td class="state">(\w+)</td>', text)
     assert states == ["complete", "complete", "complete", "pruned", "failed"]
@@ -268,26 +271,26 @@ def test_an_empty_sweep_has_a_report_and_a_strange_folder_has_none(tmp_path: Pat
     }
     trials = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
     (tmp_path / "summary.json").write_text(json.dumps({**new, "trials": trials}))
-    assert "No trial has a fid yet." in report.build(tmp_path).read_text(encoding="utf-8")
+    assert "No trial has a fid yet." in write_report(tmp_path).read_text(encoding="utf-8")
     with pytest.raises(SweepError, match=r"holds summary.json; got .*nothing; pass DIR/NAME"):
-        report.build(tmp_path / "nothing")
+        write_report(tmp_path / "nothing")
 
 
 def test_importances_come_with_enough_trials_and_their_uncertainty() -> None:
-    space = spaces.parse("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\nwidth_g = { int = [8, 64] }")
+    space = parse_space("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\nwidth_g = { int = [8, 64] }")
     rng = np.random.default_rng(0)
 
     def sweep(count: int) -> history.History:
         rates = 10 ** rng.uniform(-5, -2, count)
         drawn = ({"lr_g": float(r), "width_g": int(rng.integers(8, 65))} for r in rates)
         trials = [
-            history.Told(n, "complete", p, fid=10 + abs(np.log(p["lr_g"]))) for n, p in enumerate(drawn)
+            history.TrialView(n, "complete", p, fid=10 + abs(np.log(p["lr_g"]))) for n, p in enumerate(drawn)
         ]
-        failed = history.Told(99, "failed", {"lr_g": 1e-3, "width_g": 8})
+        failed = history.TrialView(99, "failed", {"lr_g": 1e-3, "width_g": 8})
         return history.History(Path("x"), {}, (*trials, failed), {}, space)
 
-    assert studies.draw(sweep(3))["importances"] is None
-    drawn = studies.draw(sweep(20))
+    assert study_figures.draw_study(sweep(3).space, sweep(3).points)["importances"] is None
+    drawn = study_figures.draw_study(sweep(20).space, sweep(20).points)
     bars = drawn["importances"].data[0]
     assert list(bars.y) == ["width_g", "lr_g"], "the one that matters is on top"
     assert bars.x[1] - bars.error_x.arrayminus[1] > bars.x[0] + bars.error_x.array[0], "beyond doubt"
@@ -296,17 +299,17 @@ def test_importances_come_with_enough_trials_and_their_uncertainty() -> None:
 
 def test_text_table_for_the_terminal() -> None:
     summary = {"leaderboard": [leader(trial) for trial in (3, 1, 2, 0)]}
-    table = report.text_table(summary, limit=3)
+    table = text_table(summary, limit=3)
     assert table[0] == ["trial", "state", "fid", "balance", "kimg", "stability", "verdict", "params"]
     assert table[1] == ["2", "complete", "12.5", "0.20", "15", "1.00", "healthy", "lr_g=0.0003 width_g=24"]
     assert [row[0] for row in table[1:]] == ["2", "0", "1"]
-    assert report.text_table({}) == [table[0]]
-    assert report.text_table({"leaderboard": [leader(3)]})[1][2:6] == ["-"] * 4
+    assert text_table({}) == [table[0]]
+    assert text_table({"leaderboard": [leader(3)]})[1][2:6] == ["-"] * 4
 
 
 def test_parameters_of_some_trials_only_are_shown() -> None:
     trials = [
-        history.Told(0, params={"loss": "hinge", "gamma": 1.0}),
-        history.Told(1, params={"loss": "hinge"}),
+        history.TrialView(0, params={"loss": "hinge", "gamma": 1.0}),
+        history.TrialView(1, params={"loss": "hinge"}),
     ]
     assert history.differing_params(trials) == ["gamma"]

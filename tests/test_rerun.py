@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 
-from pipeline import data, features, fid, rerun, spaces, trial
-from pipeline.checkpoint import read_records
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
+from pipeline.data.dataset import load_dataset
 from pipeline.errors import SweepError
-from pipeline.seeds import seed_of
-from pipeline.spaces import toml
-from pipeline.sweep.stored import facts_of
-from pipeline.tracker import Spool
+from pipeline.metrics import extractors, frechet
+from pipeline.search.space.distribution import to_toml
+from pipeline.search.space.parser import parse_space
+from pipeline.sweep import rerun
+from pipeline.sweep.manifest import measured_facts
+from pipeline.tracking.event_log import EventLog
+from pipeline.training import trial
+from pipeline.training.checkpoint import read_records
+from pipeline.training.seeds import seed_of
 
-SPACE = spaces.parse(
+SPACE = parse_space(
     """
     [fixed]
     architecture = "mlp"
@@ -40,26 +44,26 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
     paths = SweepPaths(tmp_path_factory.mktemp("runs") / "s")
     paths.root.mkdir()
     config = SweepConfig(name="s", data="digits", extractor="pixels", fid_samples=100, seed=3)
-    dataset = data.load("digits")
-    evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
-    tables = {"sweep": config.to_dict(), **facts_of(dataset, evaluator), "registry": {"name": "s"}}
+    dataset = load_dataset("digits")
+    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
+    tables = {"sweep": config.to_dict(), **measured_facts(dataset, evaluator), "registry": {"name": "s"}}
     blocks = [
-        f"[{t}]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
+        f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
     ]
     paths.config.write_text("# Written by gansweep.\n" + "\n".join([*blocks, SPACE.to_toml("space.")]))
-    spool = Spool(paths.spool)
+    spool = EventLog(paths.spool)
     spool.start(5, "trial-0005", PARAMS)
     spool.close()
     asked = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": seed_of(3, 5)})
-    running = trial.run(asked, dataset, evaluator, paths.trial(5), number=5)
+    running = trial.run_trial(asked, dataset, evaluator, paths.trial(5), number=5)
     for _ in range(3):
         next(running)
     running.close()
     return paths
 
 
-def again(sweep: SweepPaths, **asked: Any) -> list[rerun.Again]:
-    return rerun.rerun(sweep.root, 5, say=lambda text: None, **asked)
+def again(sweep: SweepPaths, **asked: Any) -> list[rerun.RerunResult]:
+    return rerun.rerun_trial(sweep.root, 5, say=lambda text: None, **asked)
 
 
 def test_a_trial_repeats_its_records(sweep: SweepPaths) -> None:
@@ -79,10 +83,10 @@ def test_a_trial_repeats_its_records_where_the_sweep_had_raised_its_ticks(
     sweep = SweepPaths(Path(shutil.copytree(sweep.root, tmp_path / "s")))
     shutil.rmtree(sweep.trial(5))
     shutil.rmtree(sweep.root / "reruns", ignore_errors=True)
-    dataset = data.load("digits")
-    evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+    dataset = load_dataset("digits")
+    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
     raised = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "tick_kimg": 2, "seed": seed_of(3, 5)})
-    running = trial.run(raised, dataset, evaluator, sweep.trial(5), number=5)
+    running = trial.run_trial(raised, dataset, evaluator, sweep.trial(5), number=5)
     assert [next(running).kimg for _ in range(2)] == [2, min(4, raised.kimg)]
     running.close()
     (run,) = again(sweep)
@@ -99,7 +103,7 @@ def test_a_trial_is_extended_and_trained_with_other_seeds(sweep: SweepPaths) -> 
 
 
 def test_an_interrupted_rerun_goes_on(sweep: SweepPaths) -> None:
-    def leave(index: int, row: rerun.Row) -> None:
+    def leave(index: int, row: rerun.RerunRow) -> None:
         if row.record.kimg == 2:
             raise KeyboardInterrupt
 
@@ -128,9 +132,9 @@ def test_a_record_that_differs_is_named(sweep: SweepPaths) -> None:
 
 def test_what_cannot_be_repeated_is_refused(sweep: SweepPaths, tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="this sweep has 5"):
-        rerun.rerun(sweep.root, 4)
+        rerun.rerun_trial(sweep.root, 4)
     with pytest.raises(SweepError, match=r"holds a sweep\.toml"):
-        rerun.rerun(tmp_path, 0)
+        rerun.rerun_trial(tmp_path, 0)
     text = sweep.config.read_text()
     fingerprint = next(line for line in text.splitlines() if line.startswith("fingerprint"))
     sweep.config.write_text(text.replace(fingerprint, 'fingerprint = "0123456789abcdef"'))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import resources
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError
-from pipeline.resources import Cluster, Pace
+from pipeline.search import resources
+from pipeline.search.resources import Cluster
+from pipeline.training.trial_speed import TrialSpeed
 
 GIB = 2**30
 CPU4 = {"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}
@@ -32,27 +33,27 @@ HEAD = {"memory": 1e9, "node:__internal_head__": 1.0}
     ],
 )
 def test_slots_of_a_node(bundle: dict[str, float], node: dict[str, float], fits: int) -> None:
-    assert resources.slots(node, bundle) == fits
+    assert resources.trials_that_fit(node, bundle) == fits
 
 
 def test_concurrency_counts_nodes_one_by_one() -> None:
-    share = resources.share_of(SweepConfig(cpus_per_trial=3.0), Cluster([HEAD, CPU4, CPU4]))
+    share = resources.trial_resources(SweepConfig(cpus_per_trial=3.0), Cluster([HEAD, CPU4, CPU4]))
     assert (share.cpus, share.gpus, share.concurrency) == (3.0, 0.0, 2)
-    assert resources.share_of(SweepConfig(concurrency=5), Cluster([CPU4])).concurrency == 4
-    assert resources.share_of(SweepConfig(concurrency=3), Cluster([CPU4])).concurrency == 3
+    assert resources.trial_resources(SweepConfig(concurrency=5), Cluster([CPU4])).concurrency == 4
+    assert resources.trial_resources(SweepConfig(concurrency=3), Cluster([CPU4])).concurrency == 3
 
 
 def test_a_gpu_is_taken_where_there_is_one() -> None:
-    assert resources.share_of(SweepConfig(), Cluster([HEAD, GPU2, CPU4])).gpus == 1.0
-    assert resources.share_of(SweepConfig(gpus_per_trial=0), Cluster([GPU2])).gpus == 0.0
-    assert resources.share_of(SweepConfig(gpus_per_trial=0.5), Cluster([GPU2])).concurrency == 4
+    assert resources.trial_resources(SweepConfig(), Cluster([HEAD, GPU2, CPU4])).gpus == 1.0
+    assert resources.trial_resources(SweepConfig(gpus_per_trial=0), Cluster([GPU2])).gpus == 0.0
+    assert resources.trial_resources(SweepConfig(gpus_per_trial=0.5), Cluster([GPU2])).concurrency == 4
 
 
 def test_waiting_trials_make_an_autoscaler_start_machines() -> None:
-    share = resources.share_of(SweepConfig(gpus_per_trial=0.5), Cluster([HEAD], [(GPU2, 3)]))
+    share = resources.trial_resources(SweepConfig(gpus_per_trial=0.5), Cluster([HEAD], [(GPU2, 3)]))
     assert share.concurrency == 12
     assert (
-        resources.share_of(
+        resources.trial_resources(
             SweepConfig(gpus_per_trial=1, concurrency=4), Cluster([HEAD], [(GPU2, 3)])
         ).concurrency
         == 4
@@ -70,19 +71,19 @@ def test_waiting_trials_make_an_autoscaler_start_machines() -> None:
 )
 def test_what_no_node_can_give_is_said_with_what_there_is(plan: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resources.share_of(SweepConfig(**plan), Cluster([HEAD, CPU4]))  # type: ignore[arg-type]
+        resources.trial_resources(SweepConfig(**plan), Cluster([HEAD, CPU4]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("gpus", [1.5, 2, 64])
 def test_a_second_gpu_is_refused_even_where_there_is_one(gpus: float) -> None:
     rule = rf"a trial trains on one GPU, .*; got --gpus-per-trial {gpus:g}; write --gpus-per-trial 1: several"
     with pytest.raises(ConfigError, match=rule):
-        resources.share_of(SweepConfig(gpus_per_trial=gpus), Cluster([{"CPU": 64.0, "GPU": 64.0}]))
+        resources.trial_resources(SweepConfig(gpus_per_trial=gpus), Cluster([{"CPU": 64.0, "GPU": 64.0}]))
 
 
 @pytest.mark.parametrize(("gpus", "trials"), [(1.0, 4), (0.25, 16)])
 def test_each_gpu_of_a_machine_gets_its_trials(gpus: float, trials: int) -> None:
-    share = resources.share_of(SweepConfig(gpus_per_trial=gpus), Cluster([{"CPU": 64.0, "GPU": 4.0}]))
+    share = resources.trial_resources(SweepConfig(gpus_per_trial=gpus), Cluster([{"CPU": 64.0, "GPU": 4.0}]))
     assert (share.concurrency, share.shares_gpu) == (trials, gpus < 1)
 
 
@@ -91,7 +92,7 @@ def test_requirements_become_resources() -> None:
         "accelerator_type:L4": 0.001,
         "fast_disk": 1.0,
     }
-    assert resources.share_of(SweepConfig(require="accelerator=L4"), Cluster([GPU2])).bundle == {
+    assert resources.trial_resources(SweepConfig(require="accelerator=L4"), Cluster([GPU2])).bundle == {
         "CPU": 1.0, "GPU": 1.0, "accelerator_type:L4": 0.001,
     }  # fmt: skip
     for text in ("accelerator=", "fast", "fast=x"):
@@ -138,14 +139,14 @@ CONFIG = TrialConfig(kimg=20, tick_kimg=8)
 
 
 def test_trials_per_hour_count_training_and_the_fid_of_every_tick() -> None:
-    pace = Pace(4, seconds_per_kimg=2.0, eval_seconds=5.0)
+    pace = TrialSpeed(4, seconds_per_kimg=2.0, eval_seconds=5.0)
     assert pace.seconds(CONFIG) == 20 * 2 + 3 * 5
     assert pace.per_hour(CONFIG) == 4 * 3600 / 55
 
 
-def paces(**gains: float) -> list[Pace]:
+def paces(**gains: float) -> list[TrialSpeed]:
     """Of n trials at a time, that make so many times the trials per hour of one."""
-    return [Pace(int(n[1:]), int(n[1:]) / gain, 0.0) for n, gain in gains.items()]
+    return [TrialSpeed(int(n[1:]), int(n[1:]) / gain, 0.0) for n, gain in gains.items()]
 
 
 @pytest.mark.parametrize(
@@ -161,14 +162,14 @@ def paces(**gains: float) -> list[Pace]:
     ],
 )
 def test_more_trials_at_a_time_have_to_win(gains: dict[str, float], best: int) -> None:
-    assert resources.choose(paces(**gains), CONFIG).trials == best
+    assert resources.fastest_packing(paces(**gains), CONFIG).trials == best
 
 
 def test_a_slow_fid_may_decide() -> None:
     """Training gains by packing; a fid that takes turns does not."""
-    alone, packed = Pace(1, 1.0, 60.0), Pace(8, 2.0, 480.0)
-    assert resources.choose([alone, packed], CONFIG) is alone
-    assert resources.choose([alone, packed], TrialConfig(kimg=2000, tick_kimg=1000)) is packed
+    alone, packed = TrialSpeed(1, 1.0, 60.0), TrialSpeed(8, 2.0, 480.0)
+    assert resources.fastest_packing([alone, packed], CONFIG) is alone
+    assert resources.fastest_packing([alone, packed], TrialConfig(kimg=2000, tick_kimg=1000)) is packed
 
 
 @pytest.mark.parametrize(
@@ -188,12 +189,12 @@ def test_a_slow_fid_may_decide() -> None:
 def test_reports_are_two_seconds_apart_while_there_are_twelve(
     kimg: int, tick: int, seconds_per_kimg: float, expected: int
 ) -> None:
-    assert resources.tick_of(tick, kimg, Pace(8, seconds_per_kimg, 0.0)) == expected
-    assert resources.tick_of(tick, kimg, None) == tick
+    assert resources.tick_for_gpu(tick, kimg, TrialSpeed(8, seconds_per_kimg, 0.0)) == expected
+    assert resources.tick_for_gpu(tick, kimg, None) == tick
 
 
 @pytest.mark.parametrize(
     ("gpus", "trials"), [(0.0, 0), (1.0, 0), (0.5, 2), (0.125, 8), (0.3333, 3), (0.4, 2)]
 )
 def test_how_many_share_a_gpu(gpus: float, trials: int) -> None:
-    assert resources.Share(1.0, gpus).per_gpu == trials
+    assert resources.TrialResources(1.0, gpus).per_gpu == trials

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import samples
+from pipeline.data import external_samples
 from pipeline.errors import DataError
 
 
@@ -34,7 +34,7 @@ def npz(path: Path, **arrays: object) -> Path:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pngs_are_read_as_they_are(tmp_path: Path, channels: int) -> None:
     images = noise(channels=channels)
-    found, labels = samples.read(folder(tmp_path / "a", images), 8, channels)
+    found, labels = external_samples.read_samples(folder(tmp_path / "a", images), 8, channels)
     assert np.array_equal(found, images)
     assert labels is None
 
@@ -43,17 +43,19 @@ def test_sub_folders_count(tmp_path: Path) -> None:
     images = noise()
     folder(tmp_path / "a" / "x", images[:10])
     folder(tmp_path / "a" / "y", images[10:])
-    assert np.array_equal(samples.read(tmp_path / "a", 8, 1)[0], images)
+    assert np.array_equal(external_samples.read_samples(tmp_path / "a", 8, 1)[0], images)
 
 
 @pytest.mark.parametrize("key", ["images", "arr_0"])
 def test_an_npz_is_read(tmp_path: Path, key: str) -> None:
     images, labels = noise(), np.arange(20) % 3
-    found, own = samples.read(npz(tmp_path / "a.npz", **{key: images, "labels": labels}), 8, 1)
+    found, own = external_samples.read_samples(
+        npz(tmp_path / "a.npz", **{key: images, "labels": labels}), 8, 1
+    )
     assert np.array_equal(found, images)
     assert own is not None
     assert np.array_equal(own, labels)
-    flat, none = samples.read(npz(tmp_path / "b.npz", images=images[..., 0]), 8, 1)
+    flat, none = external_samples.read_samples(npz(tmp_path / "b.npz", images=images[..., 0]), 8, 1)
     assert np.array_equal(flat, images)
     assert none is None
 
@@ -74,7 +76,7 @@ def test_an_npz_is_read(tmp_path: Path, key: str) -> None:
 )
 def test_another_npz_is_refused(tmp_path: Path, arrays: dict[str, object], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        samples.read(npz(tmp_path / "a.npz", **arrays), 8, 1)
+        external_samples.read_samples(npz(tmp_path / "a.npz", **arrays), 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -89,24 +91,24 @@ def test_another_npz_is_refused(tmp_path: Path, arrays: dict[str, object], told:
 )
 def test_other_pngs_are_refused(tmp_path: Path, images: np.ndarray, mode: str, told: str) -> None:
     with pytest.raises(DataError, match=told):
-        samples.read(folder(tmp_path / "a", images, mode), 8, 1)
+        external_samples.read_samples(folder(tmp_path / "a", images, mode), 8, 1)
 
 
 def test_what_is_no_sample_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder of PNGs or an npz.*nowhere"):
-        samples.read(tmp_path / "nowhere", 8, 1)
+        external_samples.read_samples(tmp_path / "nowhere", 8, 1)
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match="holds PNGs; got no file"):
-        samples.read(tmp_path / "a", 8, 1)
+        external_samples.read_samples(tmp_path / "a", 8, 1)
     (tmp_path / "a" / "x.jpg").touch()
     with pytest.raises(DataError, match=r"got \.jpg.*losses"):
-        samples.read(tmp_path / "a", 8, 1)
+        external_samples.read_samples(tmp_path / "a", 8, 1)
     (tmp_path / "a" / "x.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"every sample can be read.*x\.png"):
-        samples.read(tmp_path / "a", 8, 1)
+        external_samples.read_samples(tmp_path / "a", 8, 1)
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match="readable npz"):
-        samples.read(tmp_path / "b.npz", 8, 1)
+        external_samples.read_samples(tmp_path / "b.npz", 8, 1)
 
 
 def test_a_small_file_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
@@ -117,4 +119,4 @@ def test_a_small_file_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images.npy", header.getvalue())
     with pytest.raises(DataError, match="at most 16 GiB"):
-        samples.read(tmp_path / "a.npz", 8, 1)
+        external_samples.read_samples(tmp_path / "a.npz", 8, 1)

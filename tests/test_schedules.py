@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import TrialConfig
-from pipeline.schedules import Pace, pace, scheduled
+from pipeline.training.schedules import StepSchedule, scheduled, step_schedule
 
 # R3GAN on CIFAR-10, its numbers in our words.
 R3GAN: dict[str, Any] = {
@@ -21,11 +21,11 @@ R3GAN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def at(shown_kimg: float, control: float = 0.0, ada_p: float = 0.0, **changes: Any) -> Pace:
-    return pace(TrialConfig(**changes), round(shown_kimg * 1000), control, ada_p)
+def at(shown_kimg: float, control: float = 0.0, ada_p: float = 0.0, **changes: Any) -> StepSchedule:
+    return step_schedule(TrialConfig(**changes), round(shown_kimg * 1000), control, ada_p)
 
 
-def scales(now: Pace) -> dict[str, float]:
+def scales(now: StepSchedule) -> dict[str, float]:
     return {name: value for name, value in dataclasses.asdict(now).items() if not isinstance(value, bool)}
 
 
@@ -67,8 +67,10 @@ def test_constant_is_constant_whatever_the_ends_say() -> None:
 def test_the_default_is_what_the_fields_say_to_the_last_bit() -> None:
     config = TrialConfig(lr_g=3e-4, gamma=0.3, ema_halflife_kimg=0.7)
     for schedule, nimg in itertools.product(("constant", "cosine"), (0, 12_345, 99_999, 10**7)):
-        now = pace(dataclasses.replace(config, schedule=schedule), nimg, 0.0, 0.0)
-        assert now == Pace(single(3e-4), single(2e-4), 0.999, 0.3, 700.0, 0.0, skip_g=False, skip_d=False)
+        now = step_schedule(dataclasses.replace(config, schedule=schedule), nimg, 0.0, 0.0)
+        assert now == StepSchedule(
+            single(3e-4), single(2e-4), 0.999, 0.3, 700.0, 0.0, skip_g=False, skip_d=False
+        )
 
 
 @pytest.mark.parametrize(

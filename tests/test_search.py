@@ -11,17 +11,18 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline import spaces
-from pipeline.checkpoint import Failure, TrialFolder
+from pipeline.cluster.preemption import PREEMPTED
+from pipeline.cluster.tune_adapters import failure_cause, kind_of
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.notice import LEAVING
 from pipeline.records import METRICS, PENALTY, TrialRecord
-from pipeline.search import Entry, Ledger, make_pruner, open_study, rank
-from pipeline.search.journal import mend
-from pipeline.search.on_ray import cause_of, kind_of
-from pipeline.search.watch import Watch, bound_sec
+from pipeline.search.hang_watch import HangWatch, hang_bound_sec
+from pipeline.search.journal import repair_journal
+from pipeline.search.space.parser import parse_space
+from pipeline.search.study import make_pruner, open_study
+from pipeline.search.trial_manager import SweepTrial, TrialManager, rank_trials
+from pipeline.training.checkpoint import Failure, TrialFolder
 
-SPACE = spaces.parse(
+SPACE = parse_space(
     """
     [fixed]
     kimg = 30
@@ -44,16 +45,16 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[str, int]] = []
 
-    def on_start(self, entry: Entry) -> None:
+    def on_start(self, entry: SweepTrial) -> None:
         self.events.append(("start", entry.number))
 
-    def on_record(self, entry: Entry, record: TrialRecord) -> None:
+    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None:
         self.events.append((f"record {record.kimg}", entry.number))
 
-    def on_failure(self, entry: Entry, failure: Failure) -> None:
+    def on_failure(self, entry: SweepTrial, failure: Failure) -> None:
         self.events.append((failure.kind, entry.number))
 
-    def on_end(self, entry: Entry) -> None:
+    def on_end(self, entry: SweepTrial) -> None:
         self.events.append((entry.state, entry.number))
 
 
@@ -64,11 +65,11 @@ def record(trial: int, kimg: int, fid: float | None, **more: object) -> TrialRec
     return TrialRecord.from_dict(values)
 
 
-def ledger(root: Path, heard: Heard | None = None, spent: float = 0.0, **plan: object) -> Ledger:
+def ledger(root: Path, heard: Heard | None = None, spent: float = 0.0, **plan: object) -> TrialManager:
     config = SweepConfig(**{"trials": 20, "pruner": "none", **plan})  # type: ignore[arg-type]
     paths = SweepPaths(root)
     study = open_study("s", paths.study, config, SPACE)
-    return Ledger(study, SPACE, config, paths, [heard] if heard else [], spent)
+    return TrialManager(study, SPACE, config, paths, [heard] if heard else [], spent)
 
 
 def frozen(root: Path) -> list[optuna.trial.FrozenTrial]:
@@ -252,11 +253,11 @@ def test_the_clock_stops_when_the_search_closes(tmp_path: Path) -> None:
 
 def test_rank_puts_the_unmeasured_last(tmp_path: Path) -> None:
     entries = [
-        Entry(0, {}, records=[record(0, 1, None)]),
-        Entry(1, {}, records=[record(1, 1, 5.0), record(1, 2, 7.0)]),
-        Entry(2, {}, records=[record(2, 1, 6.0)]),
+        SweepTrial(0, {}, records=[record(0, 1, None)]),
+        SweepTrial(1, {}, records=[record(1, 1, 5.0), record(1, 2, 7.0)]),
+        SweepTrial(2, {}, records=[record(2, 1, 6.0)]),
     ]
-    assert [entry.number for entry in rank(entries)] == [1, 2, 0]
+    assert [entry.number for entry in rank_trials(entries)] == [1, 2, 0]
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median", "none"])
@@ -307,10 +308,10 @@ def test_a_torn_line_and_a_dead_ones_lock_are_mended(tmp_path: Path) -> None:
 def test_mending_cuts_the_torn_line_only(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "study.journal"
     path.write_bytes(b'{"a":1}\n{"b":2}\n' + damage)
-    mend(path)
+    repair_journal(path)
     assert path.read_bytes() == b'{"a":1}\n{"b":2}\n' + (b"\n" if damage == b"\n" else b"")
     path.write_bytes(b"no line at all")
-    mend(path)
+    repair_journal(path)
     assert path.read_bytes() == b""
 
 
@@ -351,7 +352,7 @@ def test_failures_stay_with_their_trial(tmp_path: Path) -> None:
 def test_a_hang_is_a_silence_longer_than_its_bound(tmp_path: Path) -> None:
     now = 0.0
     book = ledger(tmp_path)
-    watch = Watch(book, lambda: now)
+    watch = HangWatch(book, lambda: now)
     book.ask()
     assert watch.silent([0]) == []
     now = 7199.0  # the first tick of all: nothing is known of their length
@@ -369,7 +370,7 @@ def test_a_hang_is_a_silence_longer_than_its_bound(tmp_path: Path) -> None:
 def test_what_waits_for_a_machine_does_not_hang(tmp_path: Path) -> None:
     now = 0.0
     book = ledger(tmp_path, hang_after_sec=60.0)
-    watch = Watch(book, lambda: now)
+    watch = HangWatch(book, lambda: now)
     book.ask()
     watch.silent([0])
     now = 100.0
@@ -397,8 +398,8 @@ def test_the_bound_follows_the_longest_tick(tmp_path: Path, seconds: tuple[float
     book.ask()
     for kimg in range(1, len(seconds) + 1):
         book.report(record(0, kimg, 9.0, train_seconds=sum(seconds[:kimg]), eval_seconds=0.0))
-    assert bound_sec(book.entries, 0) == bound_sec(book.entries, 1) == bound
-    assert bound_sec(book.entries, 0, given=7.0) == 7.0
+    assert hang_bound_sec(book.entries, 0) == hang_bound_sec(book.entries, 1) == bound
+    assert hang_bound_sec(book.entries, 0, given=7.0) == 7.0
 
 
 RAYS_TEXT = """Failure # 1 (occurred at 2026-11-22)
@@ -417,17 +418,17 @@ Failure # 2 (occurred at 2026-11-22)
         ("The actor died unexpectedly.\n Worker exit detail: End of file. Some common causes include: (1) "
          "the process was killed by the OOM killer", "worker killed", "End of file."),
         ("The actor died\n Task was killed, the node running low on memory.", "out of memory", "Task was"),
-        ("File y\nray.exceptions.RayActorError: its machine is being taken away", "machine gone", LEAVING),
+        ("File y\nray.exceptions.RayActorError: its machine is being taken away", "machine gone", PREEMPTED),
         ("", "worker killed", "its process is gone"),
     ],
 )  # fmt: skip
 def test_the_cause_is_read_from_what_ray_wrote(tmp_path: Path, text: str, kind: str, cause: str) -> None:
     file = tmp_path / "error.txt"
     file.write_text(RAYS_TEXT.format(text))
-    found = cause_of(str(file))
+    found = failure_cause(str(file))
     assert found[0] == kind
     assert found[1].startswith(cause)
-    assert cause_of(None) == ("worker killed", "its process is gone")
+    assert failure_cause(None) == ("worker killed", "its process is gone")
 
 
 def test_what_a_living_trial_says_is_a_failure_of_its_kind_or_none(tmp_path: Path) -> None:

@@ -17,28 +17,29 @@ import uvicorn
 from PIL import Image
 from test_models import generator_of
 
-from pipeline import latent, serve
 from pipeline.errors import ConfigError
-from pipeline.registry import LoadedGenerator, from_packed, pack
+from pipeline.serving import interpolation, page
+from pipeline.tracking.registry.load import LoadedGenerator, from_packed
+from pipeline.tracking.registry.pack import pack_generator
 
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
     facts = {"fid": 3.0, "class_names": ["cat", "<b>dog</b>", "cow"]}
-    return from_packed(pack(generator_of(), tmp_path_factory.mktemp("packed"), facts))
+    return from_packed(pack_generator(generator_of(), tmp_path_factory.mktemp("packed"), facts))
 
 
 @pytest.fixture(scope="module")
 def address(generator: LoadedGenerator) -> Iterator[str]:
-    app = serve.application(generator, "models:/pets@champion")
-    server = uvicorn.Server(uvicorn.Config(app, host=serve.HOST, port=0, log_level="warning"))
+    app = page.page_app(generator, "models:/pets@champion")
+    server = uvicorn.Server(uvicorn.Config(app, host=page.HOST, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://{serve.HOST}:{port}"
+    yield f"http://{page.HOST}:{port}"
     server.should_exit = True
     thread.join(timeout=10)
 
@@ -71,7 +72,7 @@ def test_a_seed_fixes_the_bytes_and_a_label_the_class(address: str, generator: L
 def test_the_slider_walks_to_the_other_seed(address: str, generator: LoadedGenerator) -> None:
     ends = [generator.latents(1, seed, 1)[0] for seed in (3, 4)]
     for at in (0.0, 0.25, 1.0):
-        z = latent.slerp(ends[0], ends[1], at) if at else ends[0]
+        z = interpolation.slerp(ends[0], ends[1], at) if at else ends[0]
         wanted = generator.render(z, np.array([1]))[0, :, :, 0]
         assert np.array_equal(grid(address, n=1, seed=3, to=4, at=at, label=1), wanted)
 
@@ -97,7 +98,7 @@ def test_impossible_requests_are_told_in_a_line(address: str, asked: dict[str, A
 
 
 def test_large_images_come_in_small_numbers(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "MAX_BYTES", 640)  # ten images of 8x8
+    monkeypatch.setattr(page, "MAX_BYTES", 640)  # ten images of 8x8
     assert requests.get(f"{address}/grid.png", params={"n": 11}, timeout=30).status_code == 400
     assert requests.get(f"{address}/grid.png", params={"n": 10}, timeout=30).status_code == 200
 
@@ -112,7 +113,7 @@ def test_another_host_name_is_not_answered(address: str) -> None:
 
 def test_a_taken_port_is_told(generator: LoadedGenerator, tmp_path: Path) -> None:
     with socket.socket() as other:
-        other.bind((serve.HOST, 0))
+        other.bind((page.HOST, 0))
         other.listen()
         with pytest.raises(ConfigError, match="the port is free"):
-            serve.serve(generator, "gan", other.getsockname()[1])
+            page.serve_page(generator, "gan", other.getsockname()[1])

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline import spaces
 from pipeline.config import TrialConfig
 from pipeline.errors import SpaceError
-from pipeline.spaces import Distribution, Space, parse
+from pipeline.search.space.builtin import builtin_spaces, load_space
+from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import Distribution, to_toml
+from pipeline.search.space.parser import parse_space, space_from_tables
 
 SHIPPED = sorted((Path(__file__).parent.parent / "search_spaces").glob("*.toml"))
 
@@ -47,7 +49,7 @@ LR = "lr_g = { float = [1e-5, 1e-2] }\n"
 
 
 def test_a_space_is_what_its_file_says() -> None:
-    space = parse(FULL)
+    space = parse_space(FULL)
     assert space.fixed == {"kimg": 50, "beta1": 0.0, "conditional": True, "architecture": "resnet"}
     assert space.search["lr_g"] == Distribution(low=1e-5, high=1e-2, log=True)
     assert space.search["d_warmup_kimg"] == Distribution(low=0.0, high=10.0)
@@ -58,9 +60,9 @@ def test_a_space_is_what_its_file_says() -> None:
 
 
 def test_every_when_looks_back_only() -> None:
-    order = list(parse(FULL).search)
+    order = list(parse_space(FULL).search)
     assert order.index("penalty") < order.index("gamma") < order.index("penalty_interval")
-    assert order == list(parse(parse(FULL).to_toml()).search)
+    assert order == list(parse_space(parse_space(FULL).to_toml()).search)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +70,14 @@ def test_every_when_looks_back_only() -> None:
     [({"penalty": "r1"}, True), ({"penalty": "gp"}, True), ({"penalty": "none"}, False), ({}, False)],
 )
 def test_a_parameter_takes_part_when_its_when_holds(drawn: dict[str, Any], active: bool) -> None:
-    assert parse(FULL).active("gamma", drawn) is active
+    assert parse_space(FULL).active("gamma", drawn) is active
     other = FULL.replace("conditional = true", "conditional = false").replace("[true]", "[false, true]")
-    assert parse(other).active("gamma", drawn) is active
+    assert parse_space(other).active("gamma", drawn) is active
 
 
 def test_a_parameter_without_when_always_takes_part() -> None:
-    assert parse(FULL).active("lr_g", {})
-    assert parse(FULL).active("norm_d", {})  # its when looks at a fixed value
+    assert parse_space(FULL).active("lr_g", {})
+    assert parse_space(FULL).active("norm_d", {})  # its when looks at a fixed value
 
 
 @pytest.mark.parametrize(
@@ -87,20 +89,20 @@ def test_a_parameter_without_when_always_takes_part() -> None:
     ],
 )
 def test_what_could_have_been_drawn(name: str, inside: list[Any], outside: list[Any]) -> None:
-    distribution = parse(FULL).search[name]
+    distribution = parse_space(FULL).search[name]
     assert all(distribution.contains(value) for value in inside)
     assert not any(distribution.contains(value) for value in outside)
 
 
 def test_a_draw_becomes_a_trial() -> None:
-    config = parse(FULL).config({"lr_g": 1e-3, "penalty": "gp"}, seed=7)
+    config = parse_space(FULL).config({"lr_g": 1e-3, "penalty": "gp"}, seed=7)
     assert config == TrialConfig(
         kimg=50, beta1=0.0, conditional=True, architecture="resnet", lr_g=1e-3, penalty="gp", seed=7
     )
 
 
 def test_values_take_their_parameters_kind() -> None:
-    space = parse(
+    space = parse_space(
         "[fixed]\nkimg = 50.0\nbeta1 = 0\n[search]\nwidth_g = { int = [8.0, 64] }\n"
         "gamma = { choice = [1, 2.5] }\n[[enqueue]]\nwidth_g = 16.0\ngamma = 1\n"
     )
@@ -293,7 +295,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
 def test_each_mistake_is_told_in_one_line(wrong: str) -> None:
     text, said = BAD[wrong]
     with pytest.raises(SpaceError) as caught:
-        parse(text, "mine.toml")
+        parse_space(text, "mine.toml")
     message = str(caught.value)
     assert message.startswith("mine.toml")
     assert message.isprintable()
@@ -306,21 +308,21 @@ def test_each_mistake_is_told_in_one_line(wrong: str) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_space_loads(path: Path) -> None:
-    space = spaces.load(path.stem)
-    assert space == spaces.load(str(path)) == spaces.load(f"search_spaces/{path.name}")
-    assert parse(space.to_toml()) == space
+    space = load_space(path.stem)
+    assert space == load_space(str(path)) == load_space(f"search_spaces/{path.name}")
+    assert parse_space(space.to_toml()) == space
     # Each enqueued point is a whole trial: what it leaves out has a default.
     assert all(isinstance(space.config(point), TrialConfig) for point in space.enqueue)
 
 
 def test_the_default_space_is_shipped() -> None:
-    assert {"mnist5k", "smoke"} <= spaces.shipped_spaces().keys() == {path.stem for path in SHIPPED}
+    assert {"mnist5k", "smoke"} <= builtin_spaces().keys() == {path.stem for path in SHIPPED}
 
 
 def test_a_file_comes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smoke").write_text(of(LR))
-    assert list(spaces.load("smoke").search) == ["lr_g"]
+    assert list(load_space("smoke").search) == ["lr_g"]
 
 
 @pytest.mark.parametrize(
@@ -335,26 +337,26 @@ def test_a_file_comes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.
 )
 def test_an_unknown_space_names_the_shipped_ones(name: str, fix: str) -> None:
     with pytest.raises(SpaceError, match="a space is a TOML file or a shipped name") as caught:
-        spaces.load(name)
+        load_space(name)
     assert fix in caught.value.fix
     assert str(caught.value).isprintable()
 
 
 def test_a_folder_is_no_space(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="a space is a TOML file"):
-        spaces.load(str(tmp_path))
+        load_space(str(tmp_path))
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe[search]")
     with pytest.raises(SpaceError, match="a space is a readable TOML file; got .*a.toml; .*utf-8"):
-        spaces.load(str(tmp_path / "a.toml"))
+        load_space(str(tmp_path / "a.toml"))
 
 
 def test_a_mistake_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[fixed]\n")
     with pytest.raises(SpaceError, match="^mine.toml: "):
-        spaces.load(str(tmp_path / "mine.toml"))
+        load_space(str(tmp_path / "mine.toml"))
 
 
 # --- Written back, compared, overridden ----------------------------------------------------------
@@ -362,9 +364,9 @@ def test_a_mistake_names_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "space."])
 def test_a_space_written_reads_back_equal(prefix: str) -> None:
-    space = parse(FULL)
+    space = parse_space(FULL)
     tables = tomllib.loads(space.to_toml(prefix))
-    again = spaces.from_tables(tables["space"] if prefix else tables)
+    again = space_from_tables(tables["space"] if prefix else tables)
     assert again == space
     assert list(again.search) == list(space.search)
     assert again.hash == space.hash
@@ -372,14 +374,14 @@ def test_a_space_written_reads_back_equal(prefix: str) -> None:
 
 def test_the_hash_does_not_change() -> None:
     # Golden: sweeps on disk and runs in MLflow carry it.
-    assert parse(FULL).hash == "06a5b698828f324b"
+    assert parse_space(FULL).hash == "06a5b698828f324b"
 
 
 def test_comments_and_order_do_not_count() -> None:
     swapped = "[search]\n" + LR + "n_critic = { int = [1, 5] }  # five\n\n[fixed]\nbeta1 = 0\nkimg = 50.0\n"
     plain = "[fixed]\nkimg = 50\nbeta1 = 0.0\n[search]\nn_critic = { int = [1, 5] }\n" + LR
-    assert parse(swapped) == parse(plain)
-    assert parse(swapped).hash == parse(plain).hash
+    assert parse_space(swapped) == parse_space(plain)
+    assert parse_space(swapped).hash == parse_space(plain).hash
 
 
 CHANGES = {
@@ -399,27 +401,29 @@ CHANGES = {
 def test_every_change_is_seen_and_named(keys: str) -> None:
     old, new = CHANGES[keys]
     assert FULL.count(old) == 1
-    before, after = parse(FULL), parse(FULL.replace(old, new))
+    before, after = parse_space(FULL), parse_space(FULL.replace(old, new))
     assert before.differences(after) == after.differences(before) == sorted(keys.split(", "))
     assert before.hash != after.hash
 
 
 def test_no_difference() -> None:
-    assert parse(FULL).differences(parse(FULL)) == []
+    assert parse_space(FULL).differences(parse_space(FULL)) == []
 
 
 def test_a_fixed_choice_is_no_longer_searched_or_enqueued() -> None:
-    space = parse(FULL).override({"lr_g": 5e-4, "kimg": 7, "seed": 3})
-    assert space.fixed == {**parse(FULL).fixed, "lr_g": 5e-4, "kimg": 7, "seed": 3}
-    assert space.search.keys() == parse(FULL).search.keys() - {"lr_g"}
+    space = parse_space(FULL).override({"lr_g": 5e-4, "kimg": 7, "seed": 3})
+    assert space.fixed == {**parse_space(FULL).fixed, "lr_g": 5e-4, "kimg": 7, "seed": 3}
+    assert space.search.keys() == parse_space(FULL).search.keys() - {"lr_g"}
     assert space.enqueue == ({"penalty": "r1"}, {})
-    assert "lr_g" in parse(FULL).search  # the space itself stays as it was
+    assert "lr_g" in parse_space(FULL).search  # the space itself stays as it was
 
 
 def test_what_hung_on_a_value_fixed_away_goes_too() -> None:
-    space = parse(FULL).override({"penalty": "none"})
+    space = parse_space(FULL).override({"penalty": "none"})
     assert {"penalty", "gamma", "penalty_interval"}.isdisjoint(space.search)
-    assert parse(FULL).override({"penalty": "gp"}).search.keys() == parse(FULL).search.keys() - {"penalty"}
+    assert parse_space(FULL).override({"penalty": "gp"}).search.keys() == parse_space(FULL).search.keys() - {
+        "penalty"
+    }
 
 
 @pytest.mark.parametrize(
@@ -427,8 +431,8 @@ def test_what_hung_on_a_value_fixed_away_goes_too() -> None:
 )
 def test_an_overridden_space_reads_back_equal(values: dict[str, Any]) -> None:
     # A sweep writes it to sweep.toml, and a resume reads it from there.
-    space = parse(FULL).override(values)
-    again = parse(space.to_toml())
+    space = parse_space(FULL).override(values)
+    again = parse_space(space.to_toml())
     assert again == space
     assert again.differences(space) == []
     assert again.hash == space.hash
@@ -446,7 +450,7 @@ def test_an_overridden_space_reads_back_equal(values: dict[str, Any]) -> None:
 )
 def test_bad_overrides(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
-        parse(of(LR + "n_critic = { int = [1, 2] }")).override(values)
+        parse_space(of(LR + "n_critic = { int = [1, 2] }")).override(values)
 
 
 # --- Any text ------------------------------------------------------------------------------------
@@ -455,12 +459,12 @@ def test_bad_overrides(values: dict[str, Any], message: str) -> None:
 def outcome(text_or_tables: Any) -> Space | SpaceError:
     """A space, checked to read back equal, or a refusal, checked to be one line. Nothing else comes out."""
     try:
-        read = parse if isinstance(text_or_tables, str) else spaces.from_tables
+        read = parse_space if isinstance(text_or_tables, str) else space_from_tables
         found: Space | SpaceError = read(text_or_tables)
     except SpaceError as error:
         found = error
     if isinstance(found, Space):
-        again = parse(found.to_toml())
+        again = parse_space(found.to_toml())
         assert (again, again.hash) == (found, found.hash)
     else:
         assert str(found).isprintable()
@@ -546,6 +550,6 @@ def test_every_right_space_is_taken_and_reads_back(search: dict[str, Any], kimg:
 @example('"\\ \x00\x1f\x7f\x85\u2028\r\n')
 def test_any_value_written_reads_back(value: object) -> None:
     for whole in (value, [value, value]):
-        back = tomllib.loads(f"x = {spaces.toml(whole)}\n")["x"]
+        back = tomllib.loads(f"x = {to_toml(whole)}\n")["x"]
         assert back == whole
         assert type(back) is type(whole)

@@ -18,15 +18,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline
-from pipeline import stores
-from pipeline.checkpoint import TrialFolder
-from pipeline.cli.submitting import package_of
+from pipeline.cli.submit import package_of
+from pipeline.cluster import connection
 from pipeline.errors import ConfigError, GansweepError, SweepError
-from pipeline.stores import Courier, Mirror, Store, needless
-from pipeline.stores.place import workplace
-from pipeline.stores.segments import Segment, put_together
-from pipeline.sweep import Request, connect, lock, remote, run
-from pipeline.tracker import Shipper, Spool, read_events
+from pipeline.storage import lock
+from pipeline.storage.log_segments import Segment, put_together
+from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.readonly_copy import fetched_sweep
+from pipeline.storage.sync import FolderSync, is_scratch_file
+from pipeline.storage.trial_storage import trial_storage
+from pipeline.storage.uploader import Uploader
+from pipeline.storage.url import check_url, is_url, join_url, parent_url, scratch_dir
+from pipeline.sweep import remote
+from pipeline.sweep.request import Request
+from pipeline.sweep.run import run_sweep
+from pipeline.tracking.event_log import EventLog, read_events
+from pipeline.tracking.mlflow_exporter import MlflowExporter
+from pipeline.training.checkpoint import TrialFolder
 
 BUCKET = "s3://bucket/team"
 
@@ -52,15 +60,15 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def store(server: str, request: pytest.FixtureRequest) -> Store:
+def store(server: str, request: pytest.FixtureRequest) -> ObjectStore:
     """A prefix of its own."""
-    return Store(f"{BUCKET}/{abs(hash(request.node.name))}")
+    return ObjectStore(f"{BUCKET}/{abs(hash(request.node.name))}")
 
 
 class Away:
     """A store that takes `left` more keys: that of a process which is killed, or of a server which is."""
 
-    def __init__(self, store: Store, left: int = 0) -> None:
+    def __init__(self, store: ObjectStore, left: int = 0) -> None:
         self._store, self.left = store, left
 
     def __getattr__(self, name: str) -> object:
@@ -73,8 +81,8 @@ class Away:
         self._store.put(key, data)
 
 
-def _mirror(store: object, root: Path, wanted: object = lambda key: True) -> Mirror:
-    return Mirror(store, root, wanted)  # type: ignore[arg-type]
+def _mirror(store: object, root: Path, wanted: object = lambda key: True) -> FolderSync:
+    return FolderSync(store, root, wanted)  # type: ignore[arg-type]
 
 
 def _write(root: Path, **files: str) -> None:
@@ -107,25 +115,25 @@ def _contents(root: Path) -> dict[str, bytes]:
 )
 def test_an_address_that_cannot_be(url: str, said: str) -> None:
     with pytest.raises(SweepError) as refusal:
-        stores.checked(url)
+        check_url(url)
     assert said in str(refusal.value)
     assert "secret" not in str(refusal.value).replace("secret_key", "")
 
 
 def test_parts_of_an_address() -> None:
     url = "s3://bucket/a/b?endpoint_override=http://host:9000"
-    assert stores.join(url, "c") == "s3://bucket/a/b/c?endpoint_override=http://host:9000"
-    assert stores.parent(stores.join(url, "c")) == (url, "c")
-    assert stores.is_url(url)
-    assert not any(map(stores.is_url, ("runs", "/runs", "./s3", "../a:b")))
-    assert stores.scratch(url) == stores.scratch(url)
-    assert stores.scratch(url) != stores.scratch(url, "node")
+    assert join_url(url, "c") == "s3://bucket/a/b/c?endpoint_override=http://host:9000"
+    assert parent_url(join_url(url, "c")) == (url, "c")
+    assert is_url(url)
+    assert not any(map(is_url, ("runs", "/runs", "./s3", "../a:b")))
+    assert scratch_dir(url) == scratch_dir(url)
+    assert scratch_dir(url) != scratch_dir(url, "node")
 
 
 # Keys
 
 
-def test_keys_are_put_got_listed_deleted(store: Store) -> None:
+def test_keys_are_put_got_listed_deleted(store: ObjectStore) -> None:
     store.put("a/b", b"1")
     store.put("a/b", b"22")
     store.put("a/c", b"")
@@ -146,10 +154,10 @@ def test_keys_are_put_got_listed_deleted(store: Store) -> None:
 def test_a_store_that_cannot_be_used(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started = time.monotonic()
     with pytest.raises(SweepError, match="got s3://none/runs: AWS Error NO_SUCH_BUCKET"):
-        Store("s3://none/runs").check()
+        ObjectStore("s3://none/runs").check()
     port = machines.free_port()
     with pytest.raises(SweepError, match="NETWORK_CONNECTION"):
-        Store(f"s3://bucket/runs?endpoint_override=http://127.0.0.1:{port}").check()
+        ObjectStore(f"s3://bucket/runs?endpoint_override=http://127.0.0.1:{port}").check()
     assert time.monotonic() - started < 15
 
 
@@ -189,7 +197,7 @@ def test_names_of_other_things_are_no_segments() -> None:
 # Mirrors
 
 
-def test_a_folder_goes_to_the_store_and_comes_back(store: Store, tmp_path: Path) -> None:
+def test_a_folder_goes_to_the_store_and_comes_back(store: ObjectStore, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     _write(here, sweep_DOT_toml="a", summary_DOT_json="{}", trials__0__records_DOT_jsonl="r")
     _write(here, spool_DOT_jsonl="1\n2\nto")
@@ -211,7 +219,7 @@ def test_a_folder_goes_to_the_store_and_comes_back(store: Store, tmp_path: Path)
     assert len(_contents(here)) == 3 + 4
 
 
-def test_a_push_that_is_cut_anywhere_is_done_again(store: Store, tmp_path: Path) -> None:
+def test_a_push_that_is_cut_anywhere_is_done_again(store: ObjectStore, tmp_path: Path) -> None:
     """A record in the store has its checkpoint and its best generator there, wherever a kill comes."""
     here = tmp_path / "here"
     _write(
@@ -237,11 +245,13 @@ def test_a_push_that_is_cut_anywhere_is_done_again(store: Store, tmp_path: Path)
         store.delete(list(store.listing()))
 
 
-def test_a_gap_in_a_log_is_left_out_and_its_rest_deleted_by_its_owner(store: Store, tmp_path: Path) -> None:
+def test_a_gap_in_a_log_is_left_out_and_its_rest_deleted_by_its_owner(
+    store: ObjectStore, tmp_path: Path
+) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     mirror = _mirror(store, here)
-    spool = Spool(here / "spool.jsonl")
+    spool = EventLog(here / "spool.jsonl")
     for number in range(3):
         mirror.push()
         spool.start(number, "t", {})
@@ -252,7 +262,7 @@ def test_a_gap_in_a_log_is_left_out_and_its_rest_deleted_by_its_owner(store: Sto
     other = _mirror(store, there)
     other.pull()
     assert other.spare == [segments[3]]
-    again = Spool(there / "spool.jsonl")
+    again = EventLog(there / "spool.jsonl")
     assert again.id == spool.id
     assert [again.start(number, "t", {}) for number in range(3)] == [False, True, True]
     store.delete(other.spare)
@@ -262,9 +272,11 @@ def test_a_gap_in_a_log_is_left_out_and_its_rest_deleted_by_its_owner(store: Sto
     assert (tmp_path / "final/spool.jsonl").read_bytes() == (there / "spool.jsonl").read_bytes()
 
 
-def test_many_segments_become_one(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_segments_become_one(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its owner may be killed before the old ones are deleted; whoever reads along loses nothing."""
-    monkeypatch.setattr("pipeline.stores.mirror.MOST", 5)
+    monkeypatch.setattr("pipeline.storage.sync.MOST", 5)
     here, lines = tmp_path / "here", ""
     mirror, other = _mirror(store, here), _mirror(store, tmp_path / "there")
     kept = dict[str, bytes]()
@@ -287,7 +299,7 @@ def test_many_segments_become_one(store: Store, tmp_path: Path, monkeypatch: pyt
     assert len(store.listing()) <= 5
 
 
-def test_a_scratch_folder_that_is_taken_away_deletes_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_scratch_folder_that_is_taken_away_deletes_nothing(store: ObjectStore, tmp_path: Path) -> None:
     _write(tmp_path, sweep_DOT_toml="a", spool_DOT_jsonl="1\n")
     mirror = _mirror(store, tmp_path)
     mirror.push()
@@ -298,31 +310,33 @@ def test_a_scratch_folder_that_is_taken_away_deletes_nothing(store: Store, tmp_p
 
 
 def test_what_never_alters_is_not_fetched_twice(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     _write(here, **{"trials__0__best-000000001-0123456789abcdef_DOT_pt": "b", "sweep_DOT_toml": "a"})
     _mirror(store, here).push()
     _mirror(store, there).pull()
     asked: list[str] = []
-    get = Store.get
-    monkeypatch.setattr(Store, "get", lambda self, key: asked.append(key) or get(self, key))
+    get = ObjectStore.get
+    monkeypatch.setattr(ObjectStore, "get", lambda self, key: asked.append(key) or get(self, key))
     _mirror(store, there).pull()
     assert asked == ["sweep.toml"]
 
 
-def test_keys_of_others_stay_outside(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_others_stay_outside(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "listing", lambda prefix: {"../evil": 1, "/evil": 1, "a/../../evil": 1})
     _mirror(store, tmp_path / "here").pull()
     assert _contents(tmp_path) == {}
 
 
-def test_the_driver_deletes_no_checkpoint_of_a_worker(store: Store, tmp_path: Path) -> None:
+def test_the_driver_deletes_no_checkpoint_of_a_worker(store: ObjectStore, tmp_path: Path) -> None:
     node, driver = tmp_path / "node", tmp_path / "driver"
     state = "trials__0__state-000000001-0123456789abcdef_DOT_pt"
     _write(node, **{state: "s", "trials__0__records_DOT_jsonl": "r"})
     _mirror(store, node).push("trials/0")
-    mirror = _mirror(store, driver, lambda key: not needless(key))
+    mirror = _mirror(store, driver, lambda key: not is_scratch_file(key))
     mirror.pull()
     assert list(_contents(driver)) == ["trials/0/records.jsonl"]
     mirror.pull("trials/0", lambda key: True)
@@ -333,12 +347,14 @@ def test_the_driver_deletes_no_checkpoint_of_a_worker(store: Store, tmp_path: Pa
 # The courier, and the trials' side
 
 
-def test_an_outage_costs_delay_alone(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stores.courier.PERIOD_SEC", 0.05)
+def test_an_outage_costs_delay_alone(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.storage.uploader.PERIOD_SEC", 0.05)
     said: list[str] = []
     away = Away(store)
     _write(tmp_path, sweep_DOT_toml="a", spool_DOT_jsonl="1\n")
-    courier = Courier(_mirror(away, tmp_path, lambda key: not needless(key)), said.append)
+    courier = Uploader(_mirror(away, tmp_path, lambda key: not is_scratch_file(key)), said.append)
     machines.wait_for(lambda: bool(courier.error), 10, "the outage is noticed")
     time.sleep(0.3)
     away.left = 1000
@@ -352,21 +368,21 @@ def test_an_outage_costs_delay_alone(store: Store, tmp_path: Path, monkeypatch: 
     assert said[1].endswith("answers again, and has everything")
     assert {key.partition("/")[0] for key in store.listing()} == {"sweep.toml", "spool.jsonl"}
     away.left = 0
-    last = Courier(_mirror(away, tmp_path), said.append)
+    last = Uploader(_mirror(away, tmp_path), said.append)
     assert not last.close(0.2)
 
 
 def test_a_trial_goes_on_on_another_node(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "one"))
-    first = workplace("", store.url)
+    first = trial_storage("", store.url)
     folder = TrialFolder(first.root / "trials/7")
     for kimg in (1, 2, 3):
         folder.save(kimg, {"kimg": kimg})
         first.give(folder.root)
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "two"))
-    second = workplace("", store.url)
+    second = trial_storage("", store.url)
     assert second.root != first.root
     again = TrialFolder(second.root / "trials/7")
     _write(again.root, **{"best-000000009-0123456789abcdef_DOT_pt": "of an earlier stay on this node"})
@@ -377,16 +393,16 @@ def test_a_trial_goes_on_on_another_node(
     assert sorted(p.name[:15] for p in again.root.glob("*.pt")) == ["state-000000002", "state-000000003"]
     assert not second.stopped()
     store.put("stop", b"")
-    assert workplace("", store.url).stopped()
+    assert trial_storage("", store.url).stopped()
 
 
 def test_a_trial_goes_on_alone_where_the_store_is_away(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path))
-    monkeypatch.setattr("pipeline.stores.place.GIVE_SEC", 0.1)
-    monkeypatch.setattr("pipeline.stores.place.TAKE_SEC", 0.1)
-    place, said = workplace("", store.url), list[str]()
+    monkeypatch.setattr("pipeline.storage.trial_storage.GIVE_SEC", 0.1)
+    monkeypatch.setattr("pipeline.storage.trial_storage.TAKE_SEC", 0.1)
+    place, said = trial_storage("", store.url), list[str]()
     place._mirror.store = Away(store)  # type: ignore[attr-defined]
     _write(place.root, trials__0__records_DOT_jsonl="r")
     place.give(place.root / "trials/0", said.append)
@@ -398,7 +414,7 @@ def test_a_trial_goes_on_alone_where_the_store_is_away(
 
 
 def test_a_folder_that_all_see_needs_nothing(tmp_path: Path) -> None:
-    place = workplace(str(tmp_path), "")
+    place = trial_storage(str(tmp_path), "")
     assert place.root == tmp_path
     place.take(tmp_path / "trials/0")
     place.give(tmp_path / "trials/0")
@@ -410,11 +426,11 @@ def test_a_folder_that_all_see_needs_nothing(tmp_path: Path) -> None:
 
 def test_mlflow_is_told_no_more_than_the_store_has(tmp_path: Path) -> None:
     """Else a record told again after the loss of a machine would stand there twice."""
-    spool = Spool(tmp_path / "spool.jsonl")
+    spool = EventLog(tmp_path / "spool.jsonl")
     for number in range(3):
         spool.start(number, "t", {})
     ends = [end for end, _ in read_events(spool.path)]
-    shipper = object.__new__(Shipper)
+    shipper = object.__new__(MlflowExporter)
     shipper._spool = spool
     assert [end for end, _ in shipper._settled_events(0)] == ends
     spool.settled = lambda: ends[1]
@@ -423,14 +439,14 @@ def test_mlflow_is_told_no_more_than_the_store_has(tmp_path: Path) -> None:
 
 def test_a_node_that_does_not_reach_the_store_is_named(server: str) -> None:
     def answer(url: str) -> dict[str, Any]:
-        told = json.loads(connect._answer(url, "10.0.0.2", "/"))
+        told = json.loads(connection._answer(url, "10.0.0.2", "/"))
         return {**told, "version": pipeline.__version__, "began": time.time(), "ended": time.time()}
 
     said: list[str] = []
-    connect._judge(answer(f"{BUCKET}/nodes"), BUCKET, said.append)
+    connection._judge(answer(f"{BUCKET}/nodes"), BUCKET, said.append)
     assert said == []
     with pytest.raises(SweepError, match=r"every node reaches --out; got node 10.0.0.2: .*NO_SUCH_BUCKET"):
-        connect._judge(answer("s3://none/nodes"), BUCKET, said.append)
+        connection._judge(answer("s3://none/nodes"), BUCKET, said.append)
 
 
 # What a sweep in a store needs
@@ -448,21 +464,21 @@ def test_study_and_runs_must_be_elsewhere_too(server: str, monkeypatch: pytest.M
     monkeypatch.delenv("GANSWEEP_STORAGE", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ConfigError, match="its study in PostgreSQL, and its lock; got no --storage"):
-        run(_request())
+        run_sweep(_request())
     with pytest.raises(ConfigError, match="runs on a tracking server; got no --tracking-uri"):
-        run(_request("--storage", "postgresql://127.0.0.1/study"))
+        run_sweep(_request("--storage", "postgresql://127.0.0.1/study"))
 
 
 def test_submit_sends_the_address_as_it_was_typed(server: str) -> None:
     package, request = package_of([*TYPED, "--storage", "postgresql://db/study"], Path(__file__).parent)
     assert f"--out {BUCKET}" in package.command
     assert request.url == f"{BUCKET}/far"
-    assert request.paths.root == stores.scratch(request.url)
+    assert request.paths.root == scratch_dir(request.url)
 
 
-def _lose_the_store(request: Request, store: Store) -> None:
+def _lose_the_store(request: Request, store: ObjectStore) -> None:
     """A sweep whose store is away when it ends."""
-    with remote.carried(request) as held:
+    with remote.uploaded_sweep(request) as held:
         assert held.courier is not None
         held.courier._mirror.store = Away(store)  # type: ignore[assignment]
         (held.paths.root / "stop").touch()
@@ -489,7 +505,7 @@ def test_a_sweep_lives_in_a_store(server: str, tmp_path: Path, monkeypatch: pyte
         request = _request("--storage", storage, "--no-register")
         done = _gansweep("run", *TYPED, "--storage", storage, "--tracking-uri", uri, "--no-register")
         assert done.returncode == 0, done.stderr
-        store = Store(request.url)
+        store = ObjectStore(request.url)
         keys = store.listing()
         assert {
             "sweep.toml",
@@ -503,12 +519,12 @@ def test_a_sweep_lives_in_a_store(server: str, tmp_path: Path, monkeypatch: pyte
 
         monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "two"))
         with (
-            lock.held_everywhere(request.url, storage),
+            lock.store_lock(request.url, storage),
             pytest.raises(SweepError, match=f"got {request.url} held by process {os.getpid()} on "),
-            remote.carried(request),
+            remote.uploaded_sweep(request),
         ):
             pass
-        with remote.carried(request) as held:
+        with remote.uploaded_sweep(request) as held:
             assert held.courier is not None
             spool = held.paths.spool.read_bytes()
             assert spool == b"".join(data for _, data in store.get_all(sorted(store.listing("spool.jsonl"))))
@@ -519,7 +535,7 @@ def test_a_sweep_lives_in_a_store(server: str, tmp_path: Path, monkeypatch: pyte
                 _lose_the_store(request, store)
         done = _gansweep("resume", request.url, "--storage", storage, "--tracking-uri", uri)
         assert done.returncode == 0, done.stderr
-    with stores.fetched(request.url) as root:
+    with fetched_sweep(request.url) as root:
         assert (root / "champion/generator.safetensors").is_file()
         assert not (root / "trials").exists()
     for data in dict(store.get_all(store.listing())).values():

@@ -12,8 +12,10 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline.config import TrialConfig
-from pipeline.networks import ImageShape, build, strided
-from pipeline.networks.strided import hasten
+from pipeline.training.networks import strided
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
+from pipeline.training.networks.strided import speed_up_strided
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "halving": (lambda: nn.Conv2d(6, 8, 4, 2, 1), (4, 6, 12, 8)),
@@ -39,7 +41,7 @@ def pair(name: str) -> tuple[nn.Module, nn.Module, Tensor]:
     make, shape = LAYERS[name]
     plain = nn.Sequential(make()).to(memory_format=torch.channels_last)
     fast = copy.deepcopy(plain)
-    hasten(fast)
+    speed_up_strided(fast)
     if name == "spectral thereafter":
         for net in (plain, fast):
             torch.manual_seed(1)  # of its power iteration
@@ -110,7 +112,7 @@ def test_what_has_no_faster_way_is_left_to_torch() -> None:
 
 def test_a_trials_networks_take_products() -> None:
     config = TrialConfig(architecture="dcgan", norm_d="spectral", width_g=8, width_d=8)
-    generator, discriminator = build(config, ImageShape(16, 1, 0))
+    generator, discriminator = build_networks(config, ImageShape(16, 1, 0))
     assert _takes_products(generator, torch.randn(2, config.z_dim))
     assert _takes_products(discriminator, torch.randn(2, 1, 16, 16))
 

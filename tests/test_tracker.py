@@ -17,19 +17,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, redact
 from pipeline.records import TrialRecord
-from pipeline.tracker import (
-    Shipper,
-    Spool,
-    Status,
-    check_server,
-    default_artifacts,
-    default_uri,
-    provenance,
-    read_events,
-    redact,
-)
+from pipeline.tracking.event_log import EventLog, read_events
+from pipeline.tracking.mlflow_exporter import ExportStatus, MlflowExporter
+from pipeline.tracking.provenance import provenance
+from pipeline.tracking.tracking_uri import check_server, default_artifacts, default_uri
 
 BLANK: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
 
@@ -40,7 +33,7 @@ def record(trial: int, kimg: int, fid: float = 50.0) -> TrialRecord:
     )
 
 
-def lines(spool: Spool) -> list[dict[str, Any]]:
+def lines(spool: EventLog) -> list[dict[str, Any]]:
     return [event for _, event in read_events(spool.path) if event is not None]
 
 
@@ -50,7 +43,7 @@ def lines(spool: Spool) -> list[dict[str, Any]]:
 def test_spool_holds_every_event_once_even_when_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "spool.jsonl"
     for _ in range(2):
-        spool = Spool(path)
+        spool = EventLog(path)
         spool.start(0, "trial-0000", {"lr_g": 1e-3})
         spool.record(record(0, 5))
         spool.record(record(0, 10))
@@ -63,7 +56,7 @@ def test_spool_holds_every_event_once_even_when_opened_again(tmp_path: Path) -> 
 
 
 def test_spool_says_whether_it_wrote(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.jsonl")
+    spool = EventLog(tmp_path / "spool.jsonl")
     assert [spool.record(record(3, 5)), spool.record(record(3, 5)), spool.record(record(4, 5))] == [
         True,
         False,
@@ -75,12 +68,12 @@ def test_spool_says_whether_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", [b'{"event": "rec', b'{"event": "record", "trial": 9}', b"\x00\x00"])
 def test_a_torn_last_line_is_cut_off_and_reported_again(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "spool.jsonl"
-    first = Spool(path)
+    first = EventLog(path)
     first.record(record(0, 5))
     first.close()
     whole = path.read_bytes()
     path.write_bytes(whole + tail)
-    again = Spool(path)
+    again = EventLog(path)
     assert path.read_bytes() == whole
     assert again.id == first.id
     assert again.count == 2
@@ -89,10 +82,10 @@ def test_a_torn_last_line_is_cut_off_and_reported_again(tmp_path: Path, tail: by
 
 def test_an_unreadable_line_in_the_middle_is_stepped_over(tmp_path: Path) -> None:
     path = tmp_path / "spool.jsonl"
-    Spool(path).close()
+    EventLog(path).close()
     with open(path, "ab") as file:
         file.write(b"\xff\xfe garbage\n[1, 2]\n")
-    spool = Spool(path)
+    spool = EventLog(path)
     spool.record(record(0, 5))
     assert [event["event"] for event in lines(spool)] == ["open", "record"]
     assert spool.count == 4
@@ -112,17 +105,17 @@ def test_an_unreadable_line_in_the_middle_is_stepped_over(tmp_path: Path) -> Non
 )
 def test_a_line_that_is_no_event_is_stepped_over(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "spool.jsonl"
-    Spool(path).close()
+    EventLog(path).close()
     with open(path, "ab") as file:
         file.write(line + b"\n")
-    spool = Spool(path)
+    spool = EventLog(path)
     assert [event["event"] for event in lines(spool)] == ["open"]
     assert spool.count == 2
 
 
 def test_a_killed_writer_leaves_a_spool_that_goes_on(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from pipeline.tracker import Spool\n"
+        "import sys, os, signal; from pathlib import Path; from pipeline.tracking import Spool\n"
         "spool = Spool(Path(sys.argv[1]))\n"
         "for trial in range(100): spool.start(trial, 'x', {})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -130,14 +123,14 @@ def test_a_killed_writer_leaves_a_spool_that_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "spool.jsonl"
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[1], timeout=60)
     assert done.returncode == -signal.SIGKILL
-    spool = Spool(path)
+    spool = EventLog(path)
     assert spool.count == 101
     assert not spool.start(99, "x", {})
     assert spool.start(100, "x", {})
 
 
 def test_artifacts_are_named_relative_to_the_sweep(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "sweep" / "spool.jsonl")
+    spool = EventLog(tmp_path / "sweep" / "spool.jsonl")
     spool.artifact(None, tmp_path / "sweep" / "report.html")
     assert lines(spool)[-1]["path"] == "report.html"
     with pytest.raises(ValueError, match="subpath"):
@@ -206,20 +199,20 @@ def test_provenance_names_versions_and_is_plain_text() -> None:
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (Status(0), "up to date"),
-        (Status(3), "3 events behind"),
-        (Status(3, 1, "OSError: away"), "3 events behind, 1 refused (OSError: away)"),
+        (ExportStatus(0), "up to date"),
+        (ExportStatus(3), "3 events behind"),
+        (ExportStatus(3, 1, "OSError: away"), "3 events behind, 1 refused (OSError: away)"),
     ],
 )
-def test_status_reads_as_one_line(status: Status, text: str) -> None:
+def test_status_reads_as_one_line(status: ExportStatus, text: str) -> None:
     assert str(status) == text
 
 
 # Shipping
 
 
-def ship(root: Path, uri: str, spool: Spool, **parent: Any) -> Shipper:
-    return Shipper(
+def ship(root: Path, uri: str, spool: EventLog, **parent: Any) -> MlflowExporter:
+    return MlflowExporter(
         root,
         spool,
         uri,
@@ -230,14 +223,14 @@ def ship(root: Path, uri: str, spool: Spool, **parent: Any) -> Shipper:
     )
 
 
-def fill(spool: Spool, trials: range, ticks: range) -> None:
+def fill(spool: EventLog, trials: range, ticks: range) -> None:
     for trial in trials:
         spool.start(trial, f"trial-{trial:04d}", {"lr_g": 0.001 * (trial + 1), "loss": "hinge"})
         for kimg in ticks:
             spool.record(record(trial, kimg, fid=100.0 - kimg))
 
 
-def runs_of(uri: str, spool: Spool) -> dict[str, Any]:
+def runs_of(uri: str, spool: EventLog) -> dict[str, Any]:
     """The sweep's runs by their trial tag ('none' = the parent); fails where one stands twice."""
     from mlflow import MlflowClient
 
@@ -264,7 +257,7 @@ def test_a_sweep_in_an_sqlite_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.chdir(tmp_path)
     root, uri = tmp_path / "out" / "sweep", default_uri(tmp_path / "out")
-    spool = Spool(root / "spool.jsonl")
+    spool = EventLog(root / "spool.jsonl")
     (root / "samples").mkdir()
     (root / "samples" / "grid.png").write_bytes(b"png")
     (root / "report.html").write_text("report")
@@ -277,7 +270,7 @@ def test_a_sweep_in_an_sqlite_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     spool.end(1, "KILLED", "pruned at 15 kimg")
     spool.finish("FINISHED", {"best_fid": 85.0}, {"gansweep.state": "finished"})
     assert shipper.close(60)
-    assert shipper.status == Status(0, refused=1)  # gone.html
+    assert shipper.status == ExportStatus(0, refused=1)  # gone.html
     assert not (tmp_path / "mlruns").exists()
 
     runs = runs_of(uri, spool)
@@ -307,7 +300,7 @@ def test_a_sweep_in_an_sqlite_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # Resumed, with the progress lost: the same runs, every row once, and the sweep runs again.
     spool.close()
     (root / "shipped.json").unlink()
-    spool = Spool(root / "spool.jsonl")
+    spool = EventLog(root / "spool.jsonl")
     shipper = ship(root, uri, spool)
     fill(spool, range(3), range(5, 25, 5))
     assert shipper.close(60)
@@ -386,7 +379,7 @@ def test_a_server_killed_and_started_again_misses_nothing_and_holds_nothing_twic
     tmp_path: Path, server: Server
 ) -> None:
     root = tmp_path / "sweep"
-    spool = Spool(root / "spool.jsonl")
+    spool = EventLog(root / "spool.jsonl")
     (root / "grid.png").write_bytes(b"png")
     server.start()
     check_server(server.uri)
@@ -408,7 +401,7 @@ def test_a_server_killed_and_started_again_misses_nothing_and_holds_nothing_twic
     spool.end(0, "FINISHED")
     spool.finish("FINISHED")
     assert shipper.close(20)
-    assert shipper.status == Status(0)
+    assert shipper.status == ExportStatus(0)
     runs = runs_of(server.uri, spool)
     assert runs.keys() == {"none", "0", "1"}
     for number in ("0", "1"):

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from pipeline import losses
-from pipeline import trainer as trainer_room
-from pipeline.balance import Reading, verdict
-from pipeline.data import Dataset, Sampler, to_float
-from pipeline.networks import Ema, ImageShape, build, to_uint8
-from pipeline.schedules import pace
-from pipeline.seeds import derive_seed
-from pipeline.trainer import Trainer, gradient_norm
+from pipeline.data.dataset import Dataset, Sampler, to_float
+from pipeline.training import losses
+from pipeline.training import trainer as trainer_room
+from pipeline.training.balance import BalanceReading, verdict
+from pipeline.training.networks.blocks import Ema, ImageShape
+from pipeline.training.networks.build import build_networks, to_uint8
+from pipeline.training.schedules import step_schedule
+from pipeline.training.seeds import derive_seed
+from pipeline.training.trainer import Trainer, gradient_norm
 
 Make = Callable[..., Trainer]
 
@@ -96,7 +97,7 @@ def test_a_plain_loop_gives_the_same_bits(make_trainer: Make, dataset: Dataset, 
     config = trainer.config
     relativistic, n_critic = config.loss == "relativistic", config.n_critic
     torch.manual_seed(derive_seed(5, "init"))
-    G, D = (net.to(memory_format=torch.channels_last) for net in build(config, ImageShape(8, 1, 3)))
+    G, D = (net.to(memory_format=torch.channels_last) for net in build_networks(config, ImageShape(8, 1, 3)))
     ema = Ema(G, config.ema_halflife_kimg)
     opt_g, opt_d = (
         torch.optim.Adam(n.parameters(), float(np.float32(1e-3)), betas=(0.5, 0.999), fused=True)
@@ -141,7 +142,7 @@ def test_the_textbook_gives_the_same_to_rounding(
     trainer.advance(1)
 
     torch.manual_seed(derive_seed(2, "init"))
-    G, D = build(trainer.config, ImageShape(8, 1))
+    G, D = build_networks(trainer.config, ImageShape(8, 1))
     opt_g, opt_d = (torch.optim.Adam(n.parameters(), 1e-3, betas=(0.5, 0.99), foreach=False) for n in (G, D))
     order = Sampler(len(dataset.train), derive_seed(2, "reals"))
     rng = torch.Generator().manual_seed(derive_seed(2, "game", 0))
@@ -511,8 +512,8 @@ SCHEDULED: dict[str, Any] = {
 ANSWERING: dict[str, Any] = {"augment": "ada", "augment_kimg": 2.0, "augment_start": 0.5}
 
 
-def told(auc: float = 0.75, overfit: float = 0.5) -> Reading:
-    return Reading(0.5, auc, overfit, 0.0, 0.0, 0.5, 0.5, 1.0)
+def told(auc: float = 0.75, overfit: float = 0.5) -> BalanceReading:
+    return BalanceReading(0.5, auc, overfit, 0.0, 0.0, 0.5, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("controller", ["skip", "lr_ratio"])
@@ -558,7 +559,7 @@ def test_optimizers_and_average_follow_the_schedule(make_trainer: Make) -> None:
     trainer = make_trainer(**SCHEDULED, beta1=0.1, controller="lr_ratio")
     trainer.control = 0.5
     trainer.advance(2)
-    now = pace(trainer.config, trainer.nimg - 32, 0.5, 0.0)
+    now = step_schedule(trainer.config, trainer.nimg - 32, 0.5, 0.0)
     assert 0.25e-3 < now.lr_g < 0.5e-3
     assert trainer.opt_g.param_groups[0]["lr"] == now.lr_g
     assert trainer.opt_d.param_groups[0]["lr"] == now.lr_d == pytest.approx(now.lr_g / 8**0.5)

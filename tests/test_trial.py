@@ -15,17 +15,19 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import sampling, trial
-from pipeline.augment import adapt
-from pipeline.balance import steer
-from pipeline.checkpoint import TrialFolder, best_generator, load_best
 from pipeline.config import TrialConfig
-from pipeline.data import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.errors import ConfigError, TrialError
-from pipeline.fid import Evaluator
-from pipeline.networks import ImageShape, build, use_code
+from pipeline.metrics.frechet import Evaluator
 from pipeline.records import METRICS, PENALTY, VERDICTS, TrialRecord
-from pipeline.schedules import scheduled
+from pipeline.training import sampling, trial
+from pipeline.training.augmentation import next_augment_p
+from pipeline.training.balance import update_controller
+from pipeline.training.checkpoint import TrialFolder, best_generator, load_best
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
+from pipeline.training.networks.custom import use_code
+from pipeline.training.schedules import scheduled
 
 Start = Callable[..., Iterator[TrialRecord]]
 
@@ -42,7 +44,7 @@ def start(dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfi
 
     def run(folder: str = "0", should_stop: Callable[[], bool] = bool, **changes: Any) -> Any:
         config, place = tiny(**changes), tmp_path / folder
-        return trial.run(config, dataset, evaluator, place, number=7, should_stop=should_stop)
+        return trial.run_trial(config, dataset, evaluator, place, number=7, should_stop=should_stop)
 
     return run
 
@@ -240,12 +242,12 @@ def test_every_action_of_the_controller_and_of_ada_is_recorded(
 ) -> None:
     """The reading of a tick sets what the next one is played with, by the laws of their rooms."""
     strange = dataclasses.replace(dataset, held=255 - dataset.held)  # as if D knew the training set by heart
-    records = list(trial.run(tiny(**ANSWERING), strange, evaluator, tmp_path))
+    records = list(trial.run_trial(tiny(**ANSWERING), strange, evaluator, tmp_path))
     assert (records[0].control, records[0].augment_p) == (0.0, 0.0)
     p = 0.0
     for before, after in itertools.pairwise(records):
-        assert after.control == steer(before.control, before.auc, 0.7, 0.7)
-        p = adapt(p, before.overfit, 0.5, 0.25, 0.8)
+        assert after.control == update_controller(before.control, before.auc, 0.7, 0.7)
+        p = next_augment_p(p, before.overfit, 0.5, 0.25, 0.8)
         ceiling = 0.8 * scheduled(0.2, 1.0, min(1.0, after.kimg / 5))
         assert after.augment_p == pytest.approx(min(p, ceiling), abs=0.01)  # a batch beyond the kimg
     assert any(record.control for record in records)
@@ -301,8 +303,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
 ) -> None:
     unlabelled = dataclasses.replace(dataset, train_labels=None, held_labels=None, classes=())
     with pytest.raises(ConfigError, match="labelled"):
-        next(trial.run(tiny(conditional=True), unlabelled, evaluator, tmp_path / "1"))
-    assert next(trial.run(tiny(), unlabelled, evaluator, tmp_path / "2")).kimg == 1
+        next(trial.run_trial(tiny(conditional=True), unlabelled, evaluator, tmp_path / "1"))
+    assert next(trial.run_trial(tiny(), unlabelled, evaluator, tmp_path / "2")).kimg == 1
 
 
 # ---- Drawing
@@ -310,7 +312,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
 
 def test_samples_are_a_stream_that_follows_its_seed(dataset: Dataset, tiny: Any) -> None:
     torch.manual_seed(0)
-    generator = build(tiny(), ImageShape(8, 1))[0].eval()
+    generator = build_networks(tiny(), ImageShape(8, 1))[0].eval()
     a, b = (sampling.sampler(generator, dataset) for _ in range(2))
     c = sampling.sampler(generator, dataset, 1)
     first = a(300)  # more than a chunk
@@ -322,14 +324,14 @@ def test_samples_are_a_stream_that_follows_its_seed(dataset: Dataset, tiny: Any)
 
 
 def test_draw_gives_labels_as_frequent_as_in_the_data(dataset: Dataset, tiny: Any) -> None:
-    generator = build(tiny(conditional=True), ImageShape(8, 1, 3))[0].eval()
+    generator = build_networks(tiny(conditional=True), ImageShape(8, 1, 3))[0].eval()
     data_labels = torch.tensor([0, 2, 2, 2])
     rng = torch.Generator().manual_seed(0)
     images, labels = sampling.draw(generator, 2000, rng, data_labels)
     assert len(images) == 2000
     assert labels is not None
     assert np.allclose(np.bincount(labels.numpy(), minlength=3) / 2000, [0.25, 0, 0.75], atol=0.03)
-    unconditional = build(tiny(), ImageShape(8, 1))[0].eval()
+    unconditional = build_networks(tiny(), ImageShape(8, 1))[0].eval()
     assert sampling.draw(unconditional, 2, rng, data_labels)[1] is None
 
 
@@ -375,14 +377,14 @@ def test_batches_go_through_in_parts_where_memory_is_short(
 ) -> None:
     said: list[str] = []
     config = tiny(architecture=hungry(40), batch_size=32)  # reals and fakes: 64 at once, 32 in two parts
-    whole = list(trial.run(config, dataset, evaluator, tmp_path / "0", say=said.append))
+    whole = list(trial.run_trial(config, dataset, evaluator, tmp_path / "0", say=said.append))
     assert said == ["trial 0: out of memory; from its last tick on, each batch in 2 parts"]
     assert [record.kimg for record in whole] == [1, 2]
     assert all(record.fid is not None for record in whole)
-    half = trial.run(config, dataset, evaluator, tmp_path / "1", say=said.append)
+    half = trial.run_trial(config, dataset, evaluator, tmp_path / "1", say=said.append)
     next(half)
     half.close()
-    resumed = list(trial.run(config, dataset, evaluator, tmp_path / "1", say=said.append))
+    resumed = list(trial.run_trial(config, dataset, evaluator, tmp_path / "1", say=said.append))
     assert timeless(resumed) == timeless(whole)
     assert len(said) == 2  # its checkpoint remembers
 

@@ -19,13 +19,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pipeline import view
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
-from pipeline.files import write_text
-from pipeline.view import DEAD, View, clock, follow, left, line, sparkline
-from pipeline.view.pulse import Pulse
+from pipeline.reporting.live.drawing import clock, left, line, sparkline
+from pipeline.reporting.live.progress import SweepProgress
+from pipeline.reporting.live.view import DEAD, LiveView, _abandoned, follow_sweep
+from pipeline.storage.files import write_text
 
 
 def summary(**changes: Any) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def spool(path: Path, *lines: dict[str, Any]) -> None:
 def drawn(paths: SweepPaths, width: int = 100, encoding: str = "utf-8") -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(width=width, file=file)
-    follow(paths, once=True, console=console)
+    follow_sweep(paths, once=True, console=console)
     file.seek(0)
     return file.read()
 
@@ -160,7 +160,7 @@ def test_a_sparkline_ends_where_the_values_end() -> None:
 
 def test_what_is_appended_is_read_on_and_a_torn_line_waits(tmp_path: Path) -> None:
     path = tmp_path / "spool.jsonl"
-    pulse = Pulse(path)
+    pulse = SweepProgress(path)
     pulse.look()
     spool(path, *events(1, (10, 9.0, 0.5)))
     with path.open("a") as file:
@@ -175,11 +175,11 @@ def test_what_is_appended_is_read_on_and_a_torn_line_waits(tmp_path: Path) -> No
 
 
 def test_watching_ends_when_the_sweep_ends(sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
-    monkeypatch.setattr("pipeline.view._LINE_SEC", 0.0)
+    monkeypatch.setattr("pipeline.reporting.live.view._REFRESH_SEC", 0.01)
+    monkeypatch.setattr("pipeline.reporting.live.view._LINE_SEC", 0.0)
     console = Console(width=150, file=io.StringIO())
     threading.Timer(0.2, lambda: write_text(sweep.summary, json.dumps(summary(state="finished")))).start()
-    assert follow(sweep, once=False, console=console) == "finished"
+    assert follow_sweep(sweep, once=False, console=console) == "finished"
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.startswith("2 done")
     assert "digits: finished" in text
@@ -188,10 +188,10 @@ def test_watching_ends_when_the_sweep_ends(sweep: SweepPaths, monkeypatch: pytes
 def test_a_terminal_is_redrawn_as_a_whole_and_keeps_the_last_picture(
     sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    monkeypatch.setattr("pipeline.reporting.live.view._REFRESH_SEC", 0.01)
     console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True)
     threading.Timer(0.2, lambda: write_text(sweep.summary, json.dumps(summary(state="finished")))).start()
-    assert follow(sweep, once=False, console=console) == "finished"
+    assert follow_sweep(sweep, once=False, console=console) == "finished"
     text = console.file.getvalue()  # type: ignore[attr-defined]
     inside, after = text.split("\x1b[?1049l")  # the second screen of a terminal, and the first one again
     assert "\x1b[?1049h" in inside
@@ -202,10 +202,10 @@ def test_a_terminal_is_redrawn_as_a_whole_and_keeps_the_last_picture(
 def test_the_view_of_a_run_redraws_in_place_and_vanishes(
     sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    monkeypatch.setattr("pipeline.reporting.live.view._REFRESH_SEC", 0.01)
     monkeypatch.setattr("sys.stderr", io.StringIO())
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with View(sweep, live=True, say=lambda text: pytest.fail(text)) as shown:
+    with LiveView(sweep, live=True, say=lambda text: pytest.fail(text)) as shown:
         drawn_ = shown._console.file
         deadline = time.monotonic() + 20
         while drawn_.getvalue().count("digits: running") < 3 and time.monotonic() < deadline:  # type: ignore[attr-defined]
@@ -218,13 +218,13 @@ def test_the_view_of_a_run_redraws_in_place_and_vanishes(
 def test_a_sweep_whose_process_is_gone_is_not_watched_for_ever(
     sweep: SweepPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.view._REFRESH_SEC", 0.01)
+    monkeypatch.setattr("pipeline.reporting.live.view._REFRESH_SEC", 0.01)
     for path in (sweep.summary, sweep.spool):
         os.utime(path, (1, 1))
     with sweep.lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert not view._abandoned(sweep), "silent for long, but somebody works on it"
-    assert follow(sweep, once=False, console=Console(file=io.StringIO())) == DEAD
+        assert not _abandoned(sweep), "silent for long, but somebody works on it"
+    assert follow_sweep(sweep, once=False, console=Console(file=io.StringIO())) == DEAD
 
 
 def test_the_command(sweep: SweepPaths, tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ def test_the_command(sweep: SweepPaths, tmp_path: Path) -> None:
 
 
 def test_a_view_says_each_state_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.view._LINE_SEC", 0.01)
+    monkeypatch.setattr("pipeline.reporting.live.view._LINE_SEC", 0.01)
     paths, said = SweepPaths(tmp_path), []
-    with View(paths, live=False, say=said.append):
+    with LiveView(paths, live=False, say=said.append):
         for kimg in (1, 2):
             write_text(paths.summary, json.dumps(summary(kimg_total=kimg)))
             deadline = time.monotonic() + 20

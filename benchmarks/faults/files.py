@@ -31,15 +31,20 @@ from rich.console import Console
 
 from faults.result import Result
 from faults.sweeps import COMMAND
-from pipeline import data, features, history, spaces, view
-from pipeline.checkpoint import TrialFolder, best_generator, read_failures, read_records
 from pipeline.config import SweepPaths, TrialConfig
-from pipeline.contract import read_summary
+from pipeline.data import dataset
 from pipeline.errors import GansweepError
-from pipeline.networks import ImageShape, build
-from pipeline.report import text_table
-from pipeline.sweep.stored import read_stored
-from pipeline.tracker import Spool
+from pipeline.metrics import extractors
+from pipeline.reporting import history
+from pipeline.reporting.leaderboard import text_table
+from pipeline.reporting.live.view import Picture
+from pipeline.search.space.builtin import builtin_spaces, load_space
+from pipeline.storage.summary_file import read_summary
+from pipeline.sweep.manifest import read_manifest
+from pipeline.tracking.event_log import EventLog
+from pipeline.training.checkpoint import TrialFolder, best_generator, read_failures, read_records
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
 
 HANG_SEC = 20
 Reader = Callable[[Path], object]
@@ -89,7 +94,7 @@ class Corpus:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.canary = folder, folder / "code-ran"
-        self.dataset = data.load("digits")
+        self.dataset = dataset.load_dataset("digits")
         self.digits = folder / "digits"
         self.digits.mkdir()
         for index, image in enumerate(self.dataset.train[:70]):
@@ -97,7 +102,7 @@ class Corpus:
         pickled = pickle.dumps(_Canary(self.canary))
         weights = _bytes_of(lambda b: torch.save({"format": 1, "w": torch.zeros(4)}, b))
         self.good: dict[str, list[bytes]] = {
-            "space": [path.read_bytes() for path in sorted(spaces.shipped_spaces().values())],
+            "space": [path.read_bytes() for path in sorted(builtin_spaces().values())],
             "npz": [
                 _bytes_of(lambda b: np.savez(b, images=self.dataset.train[:80], labels=np.arange(80) % 3)),
                 _bytes_of(lambda b: np.savez(b, images=np.array([_Canary(self.canary)], object))),
@@ -129,16 +134,18 @@ class Corpus:
         paths = SweepPaths(root)
         if kind == "space":
             file.write_bytes(content)
-            spaces.load(str(file))
+            load_space(str(file))
         elif kind == "npz":
             file.write_bytes(content)
-            data.load(f"npz:{file}", cache=self.folder / "cache")
+            dataset.load_dataset(f"npz:{file}", cache=self.folder / "cache")
         elif kind == "image":
             (self.digits / "0.png").write_bytes(content)
-            data.load(f"folder:{self.digits}", image_size=8, cache=self.folder / "cache")
+            dataset.load_dataset(f"folder:{self.digits}", image_size=8, cache=self.folder / "cache")
         elif kind == "weights":
             file.write_bytes(content)
-            features.build("inception", self.dataset, weights=str(file), cache=self.folder / "cache")
+            extractors.build_extractor(
+                "inception", self.dataset, weights=str(file), cache=self.folder / "cache"
+            )
         elif kind == "checkpoint":
             TrialFolder(_checkpoint(self.folder / "trial", content, "state")).restore()
         elif kind == "best":
@@ -155,9 +162,9 @@ class Corpus:
         for name, place in places.items():
             place.write_bytes(content if name == kind else good[name])
         if kind == "sweep.toml":
-            read_stored(paths)
+            read_manifest(paths)
         elif kind == "spool":
-            Spool(paths.spool).close()
+            EventLog(paths.spool).close()
         elif kind == "summary":
             summary = read_summary(paths.summary)
             if summary:
@@ -165,9 +172,9 @@ class Corpus:
         else:
             read_records(trial)
             read_failures(trial)
-        history.read(paths.root)
+        history.read_history(paths.root)
         console = Console(file=io.StringIO())
-        picture = view.Picture(paths, console)
+        picture = Picture(paths, console)
         if picture.look():
             console.print(picture.draw())
 
@@ -181,7 +188,7 @@ def _image(name: str) -> bytes:
 def _best() -> dict[str, object]:
     """The best generator of a trial, as small as can be."""
     config = TrialConfig(architecture="mlp", width_g=4, width_d=4, z_dim=2)
-    generator, _ = build(config, ImageShape(8, 1))
+    generator, _ = build_networks(config, ImageShape(8, 1))
     kept = {"config": config.to_dict(), "shape": vars(ImageShape(8, 1)), "ema": generator.state_dict()}
     return {"format": 1, "kimg": 10, "record": {}, **kept}
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from faults.result import Result
 from faults.sweeps import Sweep, check_memory
-from pipeline import data, features, fid, trial
 from pipeline.config import TrialConfig
+from pipeline.data.dataset import load_dataset
+from pipeline.metrics import extractors, frechet
+from pipeline.training import trial
 
 PLANTED = '''"""Networks whose D goes wrong after a while: depth_d says how (1 data, 2 loss, 3 gradients, 4
 never), z_dim after how many calls; an odd width_g plants inf, an even one NaN."""
@@ -102,13 +104,13 @@ def not_finite(folder: Path, times: int, rng: random.Random) -> Result:
 def cut_checkpoints(folder: Path, times: int, rng: random.Random) -> Result:
     """A trial's newest checkpoint is cut at a random byte: told, the one before is used, the same records."""
     result = Result("checkpoint truncated at a random byte")
-    dataset = data.load("digits")
-    evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+    dataset = load_dataset("digits")
+    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
     config = TrialConfig(architecture="mlp", width_g=16, width_d=16, kimg=4, tick_kimg=1)
-    whole = [record.fid for record in trial.run(config, dataset, evaluator, folder / "whole")]
+    whole = [record.fid for record in trial.run_trial(config, dataset, evaluator, folder / "whole")]
     for index in range(times):
         place = folder / str(index)
-        running = trial.run(config, dataset, evaluator, place)
+        running = trial.run_trial(config, dataset, evaluator, place)
         for _ in range(3):
             next(running)
         running.close()
@@ -117,7 +119,7 @@ def cut_checkpoints(folder: Path, times: int, rng: random.Random) -> Result:
             file.truncate(rng.randrange(newest.stat().st_size))
         result.planted += 1
         said: list[str] = []
-        again = list(trial.run(config, dataset, evaluator, place, say=said.append))
+        again = list(trial.run_trial(config, dataset, evaluator, place, say=said.append))
         result.expect(any(newest.name in text for text in said), "the damaged file was not named")
         result.expect([record.kimg for record in again] == [2, 3, 4], "the checkpoint before was not used")
         result.expect(bool(np.allclose([r.fid for r in again], whole[1:], rtol=1e-6)), "other records")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from faults.result import Result, wait_for
 from faults.sweeps import COMMAND, START_SEC, Sweep, check_memory
-from pipeline.files import read_json
+from pipeline.storage.files import read_json
 
 AWAY_SEC = 60.0
 SLOWER = 0.05

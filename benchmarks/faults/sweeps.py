@@ -15,11 +15,12 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 
 from faults.result import Result, wait_for
-from pipeline.checkpoint import read_failures, read_records
 from pipeline.config import SweepPaths
-from pipeline.files import read_json
 from pipeline.records import TrialRecord
-from pipeline.tracker import default_uri, read_events
+from pipeline.storage.files import read_json
+from pipeline.tracking.event_log import read_events
+from pipeline.tracking.tracking_uri import default_uri
+from pipeline.training.checkpoint import read_failures, read_records
 
 COMMAND = [sys.executable, "-m", "pipeline"]
 START_SEC = 180.0

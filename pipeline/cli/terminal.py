@@ -54,7 +54,7 @@ def conclude(outcome: Any) -> None:
 
 
 def leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
-    from pipeline.report import text_table
+    from pipeline.reporting.leaderboard import text_table
 
     rows = text_table(summary, limit)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -86,7 +86,8 @@ def _luck(final: dict[str, Any]) -> str:
 
 
 def _next_steps(outcome: Any) -> None:
-    from pipeline.tracker import default_uri, redact
+    from pipeline.errors import redact
+    from pipeline.tracking.tracking_uri import default_uri
 
     done, root = outcome.summary.get("registered"), shlex.quote(outcome.place)
     uri = shlex.quote(redact(outcome.tracking_uri))

@@ -20,7 +20,7 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline.files import DiskSpace, append_bytes
+from pipeline.storage.files import DiskSpace, append_bytes
 
 _LOCK = ".lock"
 _BLOCK = 65_536
@@ -28,12 +28,12 @@ _SYNC_SEC = 1.0
 """A kill loses no line; a power cut loses those of the last second, which the trials' records outlive."""
 
 
-class Journal(JournalFileBackend):
+class SweepJournal(JournalFileBackend):
     """A journal file whose lines wait in memory while the disk is full; the study goes on meanwhile."""
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        mend(path)
+        repair_journal(path)
         super().__init__(str(path))
         self._path = path
         self._space = DiskSpace("the search is remembered in memory", say)
@@ -69,7 +69,7 @@ class Journal(JournalFileBackend):
         self._synced = time.monotonic()
 
 
-def mend(path: Path) -> None:
+def repair_journal(path: Path) -> None:
     """Cut off a last line that is torn, and take away the lock of a process that died."""
     Path(str(path) + _LOCK).unlink(missing_ok=True)
     if not path.exists():

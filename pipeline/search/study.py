@@ -17,8 +17,10 @@ from optuna.storages import JournalStorage
 from optuna.trial import Trial
 
 from pipeline.config import SweepConfig
-from pipeline.search.journal import Journal
-from pipeline.spaces import Distribution, Space
+from pipeline.errors import SweepError, first_line, redact
+from pipeline.search.journal import SweepJournal
+from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import Distribution
 
 REDUCTION = 3
 """Each rung keeps the best third (reference: rank correlation of fids is 0.8 after 5-10 % of a run)."""
@@ -41,7 +43,7 @@ def open_study(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=name,
-        storage=JournalStorage(Journal(storage, say)) if isinstance(storage, Path) else storage,
+        storage=JournalStorage(SweepJournal(storage, say)) if isinstance(storage, Path) else storage,
         direction="minimize",
         load_if_exists=True,
         sampler=make_sampler(plan.sampler, plan.seed, 0),
@@ -79,7 +81,7 @@ def make_pruner(name: str, space: Space) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def draw(space: Space, trial: Trial) -> dict[str, Any]:
+def suggest_params(space: Space, trial: Trial) -> dict[str, Any]:
     """Draw the parameters that take part, in the space's order."""
     drawn: dict[str, Any] = {}
     for name, distribution in space.search.items():
@@ -94,3 +96,39 @@ def _suggest(trial: Trial, name: str, d: Distribution) -> Any:
     if d.whole:
         return trial.suggest_int(name, int(d.low), int(d.high), log=d.log)
     return trial.suggest_float(name, d.low, d.high, log=d.log)
+
+
+def check_storage(url: str, name: str, *, new: bool) -> None:
+    """Look whether the study's database answers, and for a new sweep that it holds no study of its name.
+
+    Raises:
+        SweepError: it does not, in one line without the password.
+    """
+    if not url:
+        return
+    shown = redact(url)
+    if "://" not in url:
+        raise SweepError("--storage is a database URL", seen=shown, fix="write postgresql://HOST/DATABASE")
+    try:
+        names = _study_names(url)
+    except Exception as error:  # SQLAlchemy's, the driver's, Optuna's own
+        raise SweepError(
+            "the study's database answers",
+            seen=f"{shown} ({redact(first_line(error))})",
+            fix="start it, correct --storage, or export PGUSER and PGPASSWORD",
+        ) from error
+    if new and name in names:
+        raise SweepError(
+            "a new sweep's study is new",
+            seen=f"{name} exists in {shown}",
+            fix="choose another --name, or go on in the --out that it began in",
+        )
+
+
+def _study_names(url: str) -> list[str]:
+    timeout = {"connect_timeout": 10} if url.startswith(("postgresql", "mysql")) else {}
+    store = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": timeout})
+    try:
+        return list(optuna.study.get_all_study_names(store))
+    finally:
+        store.engine.dispose()

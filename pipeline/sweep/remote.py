@@ -1,7 +1,7 @@
 """A sweep that lives in an object store: taken here, carried while it runs, let go.
 
 Owns: what must hold for it, its lock, what of its trials comes to this machine and when. Refuses: how files
-are carried (`pipeline.stores`).
+are carried (`pipeline.storage`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 
-from pipeline.checkpoint import Failure, grid_path
 from pipeline.config import SweepPaths
-from pipeline.errors import ConfigError, GansweepError, SweepError
+from pipeline.errors import ConfigError, GansweepError, SweepError, redact
 from pipeline.records import TrialRecord
-from pipeline.search import Entry
-from pipeline.stores import Courier, Mirror, Store, needless
-from pipeline.stores.store import unusable
-from pipeline.sweep.lock import held_everywhere
+from pipeline.search.trial_manager import SweepTrial
+from pipeline.storage.lock import store_lock
+from pipeline.storage.object_store import ObjectStore, store_error
+from pipeline.storage.sync import FolderSync, is_scratch_file
+from pipeline.storage.uploader import Uploader
 from pipeline.sweep.request import Request
-from pipeline.tracker import redact
+from pipeline.training.checkpoint import Failure, grid_path
 
 _CARRY_SEC = 120.0
 """For what is left at the end."""
@@ -47,16 +47,16 @@ def check_remote(request: Request) -> None:
     opened(request.url).check()
 
 
-def opened(url: str) -> Store:
+def opened(url: str) -> ObjectStore:
     """The store at `url`; SweepError where it cannot be."""
     try:
-        return Store(url)
+        return ObjectStore(url)
     except OSError as error:
-        raise unusable(url, error) from error
+        raise store_error(url, error) from error
 
 
 @contextlib.contextmanager
-def carried(request: Request) -> Iterator[Request]:
+def uploaded_sweep(request: Request) -> Iterator[Request]:
     """The request with its sweep here and, while the block lasts, every change on its way to the store.
 
     Of a sweep in a folder: as it is. A dry run takes what it compares, and carries nothing.
@@ -69,14 +69,14 @@ def carried(request: Request) -> Iterator[Request]:
         yield request
         return
     store = opened(request.url)
-    mirror = Mirror(store, request.paths.root, lambda key: not needless(key))
+    mirror = FolderSync(store, request.paths.root, lambda key: not is_scratch_file(key))
     if request.dry_run:
         _take(mirror, only=("sweep.toml", "summary.json"))
         yield request
         return
-    with held_everywhere(store.url, request.storage):
+    with store_lock(store.url, request.storage):
         _take(mirror)
-        courier = Courier(mirror, request.say)
+        courier = Uploader(mirror, request.say)
         try:
             yield dataclasses.replace(request, courier=courier)
         finally:
@@ -86,7 +86,7 @@ def carried(request: Request) -> Iterator[Request]:
             raise GansweepError(f"{store.url} has not got the last changes ({courier.error}); {again}")
 
 
-def _take(mirror: Mirror, only: tuple[str, ...] = ()) -> None:
+def _take(mirror: FolderSync, only: tuple[str, ...] = ()) -> None:
     """Make the folder here like the store, which is the truth."""
     store = mirror.store
     try:
@@ -103,23 +103,23 @@ def _take(mirror: Mirror, only: tuple[str, ...] = ()) -> None:
         mirror.pull()
         store.delete(mirror.spare)
     except OSError as error:
-        raise unusable(store.url, error) from error
+        raise store_error(store.url, error) from error
 
 
-class Bringer:
+class FetchTrialFiles:
     """A `Listener` of the search, before all others: has here what they look at of a trial."""
 
-    def __init__(self, courier: Courier, paths: SweepPaths) -> None:
+    def __init__(self, courier: Uploader, paths: SweepPaths) -> None:
         self._courier, self._paths = courier, paths
 
-    def on_start(self, entry: Entry) -> None:
+    def on_start(self, entry: SweepTrial) -> None:
         """Nothing of it is there yet."""
 
-    def on_record(self, entry: Entry, record: TrialRecord) -> None:
+    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None:
         self._courier.bring(grid_path(self._paths.trial(entry.number), record.kimg))
 
-    def on_failure(self, entry: Entry, failure: Failure) -> None:
+    def on_failure(self, entry: SweepTrial, failure: Failure) -> None:
         """It is told in full."""
 
-    def on_end(self, entry: Entry) -> None:
+    def on_end(self, entry: SweepTrial) -> None:
         self._courier.over(self._paths.trial(entry.number))

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import registry
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.spaces import Space
-from pipeline.stores import Courier, join, scratch
+from pipeline.search.space.definition import Space
+from pipeline.storage.uploader import Uploader
+from pipeline.storage.url import join_url, scratch_dir
+from pipeline.tracking.registry.promote import CHAMPION
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,22 @@ class Request:
     tracking_uri: str = ""
     storage: str = ""
     store: str = ""
-    courier: Courier | None = field(default=None, repr=False)
+    courier: Uploader | None = field(default=None, repr=False)
     dry_run: bool = False
     measure: bool = False
     live: bool = False
-    promote: str = registry.CHAMPION
+    promote: str = CHAMPION
     notify: str = field(default="", repr=False)
     say: Callable[[str], None] = print
 
     @property
     def paths(self) -> SweepPaths:
-        return SweepPaths(scratch(self.url) if self.store else (self.out / self.config.name).resolve())
+        return SweepPaths(scratch_dir(self.url) if self.store else (self.out / self.config.name).resolve())
 
     @property
     def url(self) -> str:
         """The address of the sweep; empty where it lives in a folder."""
-        return join(self.store, self.config.name) if self.store else ""
+        return join_url(self.store, self.config.name) if self.store else ""
 
     @property
     def place(self) -> str:

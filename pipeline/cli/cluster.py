@@ -1,0 +1,118 @@
+"""The commands around a cluster: submit, status, stop.
+
+Owns: their flags. Refuses: everything but one call each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.cli.terminal import err_console, out_console
+from pipeline.cluster.jobs.head import DEFAULT
+from pipeline.config import SweepPaths
+
+Address = Annotated[
+    str,
+    typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The dashboard of the cluster (ray dashboard FILE)."),
+]
+Job = Annotated[str, typer.Argument(help="The id that submit printed.")]
+
+SUBMIT = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def submit(
+    context: typer.Context,
+    address: Address = DEFAULT,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the job's id and leave it to itself.")
+    ] = False,
+) -> None:
+    """Run a sweep as a Ray job: `gansweep submit` takes all that `gansweep run` takes.
+
+    The folder it is called in goes along (without what .gitignore and .rayignore name). --out, --data folder:
+    and npz: are paths that all nodes of the cluster see. The same submit again goes on with the sweep.
+    Its log is followed; on a terminal the live view stands beneath it where this machine sees --out as well.
+    Passwords (PGUSER, PGPASSWORD, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) are taken from the
+    environment in which the head was started.
+    """
+    from pipeline.cli.submit import package_of
+    from pipeline.cluster.jobs.client import submit_job
+    from pipeline.cluster.jobs.files import check_head
+    from pipeline.cluster.jobs.head import address_of
+
+    there = address_of(address)
+    package, request = package_of(context.args)
+    check_head(there, request.config)
+    job = submit_job(there, package, request.config.name)
+    out_console.print(job, markup=False)
+    if no_wait:
+        return
+    sys.exit(_follow(there, job, live(request.paths)))
+
+
+@contextlib.contextmanager
+def live(paths: SweepPaths) -> Iterator[None]:
+    """The live view of a sweep beneath what is written meanwhile: on a terminal, where its folder is seen."""
+    from pipeline.reporting.live.view import LiveView
+
+    if not sys.stderr.isatty() or not paths.root.parent.is_dir():
+        yield
+        return
+    with LiveView(paths, live=True, say=lambda text: None):
+        yield
+
+
+def _follow(address: str, job: str, beneath: AbstractContextManager[None] | None = None) -> int:
+    from pipeline.cluster.jobs.client import follow_job
+
+    def write(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    try:
+        with beneath or contextlib.nullcontext():
+            code = follow_job(address, job, write)
+    except KeyboardInterrupt:
+        err_console.print(f"\nthe job goes on: gansweep status {job}; gansweep stop {job}", markup=False)
+        return 130
+    err_console.print(f"job {job} is over (exit code {code})", markup=False)
+    if code == 127:
+        err_console.print("the cluster has no `gansweep` on its PATH: install it there", markup=False)
+    return code
+
+
+def status(
+    job: Annotated[str, typer.Argument(help="The id that submit printed (all jobs).")] = "",
+    address: Address = DEFAULT,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Write its log until it is over.")] = False,
+) -> None:
+    """Say how a job stands, or list all jobs of gansweep on a cluster."""
+    from pipeline.cluster.jobs.client import describe_job, list_jobs
+    from pipeline.cluster.jobs.head import address_of
+
+    there = address_of(address)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in describe_job(there, job).items() if job else list_jobs(there):
+        table.add_row(*map(escape, row))
+    out_console.print(table if table.rows else "no jobs yet: gansweep submit starts one")
+    if job and follow:
+        sys.exit(_follow(there, job))
+
+
+def stop(job: Job, address: Address = DEFAULT) -> None:
+    """End a job: its trials leave at their next step, and the same submit goes on from there."""
+    from pipeline.cluster.jobs.client import OVER, stop_job
+    from pipeline.cluster.jobs.head import address_of
+
+    state = stop_job(address_of(address), job)
+    out_console.print(f"{job}: {state.lower()}", markup=False)
+    if state not in OVER:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""`gansweep doctor`: what this machine and cluster have, and what is missing."""

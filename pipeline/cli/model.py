@@ -1,0 +1,176 @@
+"""The commands around a finished generator: register, evaluate, sample, interpolate, export, serve.
+
+Owns: their flags. Refuses: everything but one call each.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.cli.options import Model, Promote, Tracking, numbers
+from pipeline.cli.terminal import out_console, progress, sayer
+
+
+def register(
+    model: Model,
+    name: Annotated[str, typer.Option(help="Name in the registry (the sweep's).")] = "",
+    alias: Annotated[
+        str, typer.Option(help="champion, candidate, ... (champion if it is the best).")
+    ] = "auto",
+    promote: Promote = "champion",
+    tracking_uri: Tracking = "",
+) -> None:
+    """Register the best of a sweep, or set an alias of a registered version (roll back)."""
+    from pipeline.serving import models
+
+    done = models.register(
+        model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri, say=sayer(False)
+    )
+    out_console.print(f"{done.uri} (version {done.version}): {done.reason}", markup=False)
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/NAME@ALIAS, models:/NAME/VERSION, a sweep's folder; samples:PATH (PNGs or an npz)."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="Images to measure against.")],
+    n: Annotated[
+        int | None, typer.Option("-n", min=16, help="Images per fid (5000; all that samples:PATH has).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 1,
+    image_size: Annotated[int, typer.Option(help="Side of the data's images (the model's).")] = 0,
+    extractor: Annotated[
+        str, typer.Option(help="auto, classifier, inception, pixels, or module:function in this folder.")
+    ] = "auto",
+    extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
+    from pipeline.metrics.evaluation import MEANINGS
+    from pipeline.serving import models
+
+    numbers = models.evaluate(
+        model,
+        data=data,
+        n=n or 0,
+        seed=seed,
+        image_size=image_size,
+        extractor=extractor,
+        weights=extractor_weights,
+        tracking_uri=tracking_uri,
+        say=sayer(json_),
+    )
+    if json_:
+        sys.stdout.write(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for key, value in numbers.items():
+        table.add_row(key, escape(_measured(value)), f"[dim]{MEANINGS.get(key, '')}[/]")
+    out_console.print(table)
+
+
+def _measured(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_measured(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="FILE.png (a grid), FILE.npz, or DIR/ (a data set, resumable).")],
+    n: Annotated[int, typer.Option("-n", help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="The same model, n and seed give the same bytes.")] = 0,
+    label: Annotated[int | None, typer.Option(help="Only this class (conditional models).")] = None,
+    truncation: Annotated[float, typer.Option(help="Scale of z: below 1 is safer and less varied.")] = 1.0,
+    format_: Annotated[str, typer.Option("--format", help="Of DIR: folder, npz or parquet (folder).")] = "",
+    labels: Annotated[
+        str, typer.Option(help="data: as frequent as in the training images; or balanced.")
+    ] = "data",
+    device: Annotated[str, typer.Option(help="auto (a GPU for DIR, else cpu), cpu or cuda.")] = "auto",
+    tracking_uri: Tracking = "",
+) -> None:
+    """Draw images from a generator into a PNG grid, an npz file, or a data set of any size."""
+    from pipeline.serving import models
+
+    with progress() as advance:
+        told = models.sample(
+            model,
+            out,
+            n=n,
+            seed=seed,
+            label=label,
+            truncation=truncation,
+            format=format_,
+            labels=labels,
+            device=device,
+            tracking_uri=tracking_uri,
+            advance=advance,
+        )
+    out_console.print(told, markup=False)
+
+
+def interpolate(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="FILE.png (a strip), FILE.gif or FILE.mp4 (by ffmpeg).")],
+    seeds: Annotated[str, typer.Option(help="Walk over the first image of each (0,1,2,3).")] = "",
+    labels: Annotated[str, typer.Option(help="Walk over these classes, or stay in one.")] = "",
+    frames: Annotated[int, typer.Option(help="Frames in all (30 between two, 8 in a strip).")] = 0,
+    fps: Annotated[int, typer.Option(help="Frames per second.")] = 20,
+    truncation: Annotated[float, typer.Option(help="Scale of z.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Walk back to the beginning.")] = False,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Walk through latent space, between seeds or labels, along great circles."""
+    from pipeline.serving import models
+
+    written = models.interpolate(
+        model,
+        out,
+        seeds=numbers("--seeds", seeds),
+        labels=numbers("--labels", labels),
+        frames=frames,
+        fps=fps,
+        truncation=truncation,
+        loop=loop,
+        tracking_uri=tracking_uri,
+    )
+    out_console.print(f"a walk: {written}", markup=False)
+
+
+def export(
+    model: Model,
+    format_: Annotated[str, typer.Option("--format", help="safetensors, pt2 or onnx.")] = "safetensors",
+    out: Annotated[Path | None, typer.Option(help="File to write (named after the model).")] = None,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Write a generator as one file for other programs; ONNX is compared with torch first."""
+    from pipeline.serving import models
+
+    written, told = models.export(model, out, format=format_, tracking_uri=tracking_uri)
+    out_console.print(f"{written}: {told}", markup=False)
+
+
+def serve(
+    model: Model,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback (0: any free).")] = 8000,
+    tracking_uri: Tracking = "",
+) -> None:
+    """Open a page on this machine to sample, fix a seed, walk through latent space, pick a class."""
+    from pipeline.serving import models
+    from pipeline.serving import page as pages
+
+    generator = models.open_model(model, tracking_uri)
+    pages.serve_page(generator, model, port, say=lambda line: out_console.print(line, markup=False))

@@ -1,0 +1,1 @@
+"""Trials on machines: Ray's home."""

@@ -1,0 +1,1 @@
+"""Sweeps as Ray jobs, and offline checks of the files that start a cluster."""

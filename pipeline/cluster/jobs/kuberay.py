@@ -1,0 +1,253 @@
+"""A KubeRay RayJob, checked offline.
+
+Owns: the schema's version, and what no schema can say: the cluster it runs on, worker counts, amounts,
+volumes, auth. Refuses: Kubernetes' own part beyond a pod's outer shape.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.jobs.launcher import version_of
+from pipeline.cluster.jobs.schema import refuse_mistakes
+from pipeline.cluster.jobs.yaml_file import documents, placeholder_notes, read_yaml
+from pipeline.errors import ConfigError, nearest
+from pipeline.search.resources import check_gpus
+
+SCHEMA = Path(__file__).with_name("rayjob-v1.7.json")
+_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", start=1)}
+
+Table = Mapping[str, Any]
+
+
+def check_kuberay(path: Path) -> list[str]:
+    """Check the RayJobs in `path` offline: KubeRay's schema, the cluster they run on, worker counts, auth.
+
+    Raises:
+        ConfigError: the first rule that the file breaks, in one line.
+    """
+    text = read_yaml(path)
+    jobs = [document for document in documents(path, text) if document.get("kind") == "RayJob"]
+    if not jobs:
+        raise ConfigError("the file holds a RayJob", seen=str(path), fix="write kind: RayJob")
+    return [note for job in jobs for note in _check_rayjob(job)] + placeholder_notes(text)
+
+
+def _check_rayjob(job: Table) -> list[str]:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    about = job.get("metadata")
+    name = str(about.get("name", "RayJob")) if isinstance(about, dict) else "RayJob"
+    refuse_mistakes(job, schema, "KubeRay", name)
+    spec: Table = job["spec"]
+    mode = spec.get("submissionMode", "K8sJobMode")
+    _check_way(f"{name}.spec", spec, mode)
+    _check_end(f"{name}.spec", spec)
+    notes = [f"schema: {name} fits {schema['title']}, submitted by {mode}"]
+    newer = sorted(set(_since(job, schema, schema)))
+    if newer:
+        notes.append(f"note: {name} needs KubeRay v1.7 for {', '.join(newer)}: v1.6 drops them silently")
+    return notes + (_check_cluster(name, spec) if "rayClusterSpec" in spec else [])
+
+
+def _check_way(where: str, spec: Table, mode: str) -> None:
+    """On which cluster, and how the job gets there."""
+    if ("rayClusterSpec" in spec) == ("clusterSelector" in spec):
+        raise ConfigError(
+            f"{where} has exactly one of rayClusterSpec and clusterSelector",
+            seen="both" if "rayClusterSpec" in spec else "neither",
+            fix="keep one",
+        )
+    if not spec.get("entrypoint") and mode != "InteractiveMode":
+        raise ConfigError(f"{where} has an entrypoint", seen="none", fix="entrypoint: gansweep run ...")
+    others = {"SidecarMode": ("clusterSelector", "submitterPodTemplate", "submitterConfig")}
+    for key in others.get(mode, ()):
+        if key in spec:
+            raise ConfigError(f"{where}: {mode} goes without {key}", seen=f"both of {where}", fix="keep one")
+
+
+def _check_end(where: str, spec: Table) -> None:
+    """What becomes of the cluster: the operator takes one way of saying it."""
+    shuts, strategy = spec.get("shutdownAfterJobFinishes", False), spec.get("deletionStrategy")
+    if spec.get("ttlSecondsAfterFinished") and not shuts:
+        raise ConfigError(
+            f"{where}: ttlSecondsAfterFinished needs shutdownAfterJobFinishes",
+            seen=f"ttlSecondsAfterFinished {spec['ttlSecondsAfterFinished']} alone",
+            fix="add shutdownAfterJobFinishes: true",
+        )
+    if strategy is None:
+        return
+    old, rules = {"onSuccess", "onFailure"} & set(strategy), "deletionRules" in strategy
+    if rules == bool(old) or len(old) == 1 or (rules and shuts):
+        raise ConfigError(
+            f"{where}.deletionStrategy has deletionRules alone, or both of onSuccess and onFailure",
+            seen=", ".join([*sorted(strategy), *(["shutdownAfterJobFinishes"] if shuts else [])])
+            or "nothing",
+            fix="keep deletionRules",
+        )
+    for rule in strategy.get("deletionRules", ()):
+        if ("jobStatus" in rule["condition"]) == ("jobDeploymentStatus" in rule["condition"]):
+            raise ConfigError(
+                f"{where}.deletionStrategy: a condition has one of jobStatus and jobDeploymentStatus",
+                seen=", ".join(rule["condition"]) or "nothing",
+                fix="keep one",
+            )
+
+
+def _check_cluster(name: str, job: Table) -> list[str]:
+    spec: Table = job["rayClusterSpec"]
+    workers = spec.get("workerGroupSpecs", [])
+    names = [group["groupName"] for group in workers]
+    twice = sorted({group for group in names if names.count(group) > 1})
+    if twice:
+        raise ConfigError(f"{name}: each worker group has its own name", seen=twice[0], fix="rename one")
+    for group in workers:
+        _check_counts(f"{name}: worker group {group['groupName']}", group)
+    groups = {"head": spec["headGroupSpec"], **{group["groupName"]: group for group in workers}}
+    for group_name, group in groups.items():
+        _check_pod(f"{name}: {group_name}", group["template"]["spec"])
+    _check_gpus(name, job, groups)
+    return _ray_notes(name, spec) + _growth_notes(name, spec, workers)
+
+
+def _check_counts(where: str, group: Table) -> None:
+    low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
+    if not low <= group.get("replicas", low) <= high:
+        raise ConfigError(
+            f"{where}: minReplicas <= replicas <= maxReplicas",
+            seen=f"{low}, {group.get('replicas', low)}, {high}",
+            fix="put them in order",
+        )
+
+
+def _check_pod(where: str, pod: Table) -> None:
+    """Amounts that a machine can give, and volumes that the pod has."""
+    volumes = [volume["name"] for volume in pod.get("volumes", ())]
+    for container in (*pod["containers"], *pod.get("initContainers", ())):
+        for mount in container.get("volumeMounts", ()):
+            if mount["name"] not in volumes:
+                raise ConfigError(
+                    f"{where}: {container['name']} mounts a volume of its pod",
+                    seen=mount["name"],
+                    fix=nearest(mount["name"], volumes)
+                    if volumes
+                    else f"add volumes: - name: {mount['name']}",
+                )
+        _check_amounts(f"{where}: {container['name']}", container.get("resources", {}))
+
+
+def _check_amounts(where: str, resources: Table) -> None:
+    """Requests within limits; GPUs whole, and as many as the limit says: Kubernetes lends no others."""
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    for kind in {**limits, **requests}:
+        least, most = amount(requests.get(kind, 0)), amount(limits.get(kind, "inf"))
+        if kind.endswith("/gpu"):
+            for given in (limits.get(kind, 0), requests.get(kind, 0)):
+                if not amount(given).is_integer():
+                    raise ConfigError(
+                        f"{where}: {kind} is a whole number",
+                        seen=given,
+                        fix="share a GPU with --gpus-per-trial",
+                    )
+            if kind in requests and least != most:
+                raise ConfigError(
+                    f"{where}: {kind} has one amount as request and limit",
+                    seen=f"{requests[kind]} and {limits.get(kind, 'no limit')}",
+                    fix=f"write limits: {{{kind}: {requests[kind]}}}",
+                )
+        if least > most:
+            raise ConfigError(
+                f"{where}: requests lie within limits",
+                seen=f"{kind} {requests[kind]} of {limits[kind]}",
+                fix="raise the limit",
+            )
+
+
+def _check_gpus(name: str, job: Table, groups: Mapping[str, Table]) -> None:
+    """A GPU that is asked for is one that some pod has; a trial has one at most."""
+    check_gpus(_asked(job))
+    most = max(gpus_of(group) for group in groups.values())
+    asked = {"entrypointNumGpus": job.get("entrypointNumGpus", 0.0), "--gpus-per-trial": _asked(job)}
+    for what, count in asked.items():
+        if count > most:
+            raise ConfigError(
+                f"{name}: {what} is what a pod of some group has",
+                seen=f"{count:g}, where no pod has more than {most:g} GPU",
+                fix="add limits: {nvidia.com/gpu: N} to a worker group, or ask for less",
+            )
+
+
+def gpus_of(group: Table) -> float:
+    """GPUs of one pod of a group, as Ray will see them."""
+    params, own = group.get("rayStartParams", {}), group.get("resources", {})
+    for text in (own.get("GPU"), params.get("num-gpus")):
+        with suppress(TypeError, ValueError):
+            return float(text)
+    limits = group["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
+    return sum(amount(value) for kind, value in limits.items() if kind.endswith("/gpu"))
+
+
+def _asked(job: Table) -> float:
+    """What `--gpus-per-trial` of the entrypoint says; 0 where it says nothing, or `auto`."""
+    try:
+        words = shlex.split(job.get("entrypoint", ""))
+    except ValueError:  # an open quotation mark: the shell's affair
+        return 0.0
+    said = 0.0
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        if flag == "--gpus-per-trial":
+            with suppress(ValueError):
+                said = float(value or after)
+    return said
+
+
+def amount(text: object) -> float:
+    """A quantity of Kubernetes as a number: `500m` is 0.5, `8Gi` 8 times 2**30."""
+    words = str(text)
+    number = words.rstrip("numkMGTPEi")
+    if words == "inf" or number == words:
+        return float(words)
+    return float(number) * _UNITS[words[len(number) :]]
+
+
+def _ray_notes(name: str, spec: Table) -> list[str]:
+    auth = spec.get("authOptions")
+    token = auth is not None and auth.get("mode", "token") == "token"
+    notes = [
+        f"auth: {name} starts with authOptions.mode token"
+        if token
+        else f"warning: {name}: no authOptions.mode token: any pod that reaches Ray can run code"
+    ]
+    asked, here = spec.get("rayVersion"), version_of("ray")
+    if asked and here and asked != here:
+        notes.append(f"warning: {name}: rayVersion {asked}, where this gansweep is pinned to ray {here}")
+    return notes
+
+
+def _growth_notes(name: str, spec: Table, workers: list[Table]) -> list[str]:
+    """Whether any worker ever comes."""
+    grows = spec.get("enableInTreeAutoscaling", False)
+    if grows or any(group.get("replicas", group.get("minReplicas", 0)) for group in workers):
+        return []
+    return [f"warning: {name}: no worker ever starts: replicas 0 and no enableInTreeAutoscaling"]
+
+
+def _since(content: Any, schema: Table, root: Table) -> Iterator[str]:
+    """The keys of a valid `content` that KubeRay has known since v1.7 only."""
+    if "$ref" in schema:
+        yield from _since(content, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    if isinstance(content, list):
+        for item in content:
+            yield from _since(item, schema.get("items", {}), root)
+    if isinstance(content, dict):
+        for key, value in content.items():
+            known = schema.get("properties", {}).get(key, {})
+            if "since" in known:
+                yield key
+            yield from _since(value, known, root)

@@ -1,0 +1,137 @@
+"""A Ray cluster launcher file (`ray up`), checked offline.
+
+Owns: Ray's own schema and validator in our one line, names and counts of node types. Refuses: clouds.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import importlib.util
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.jobs.schema import refuse_mistakes
+from pipeline.cluster.jobs.yaml_file import documents, placeholder_notes, read_yaml
+from pipeline.errors import ConfigError, nearest
+
+
+def check_launcher(path: Path) -> list[str]:
+    """Check a Ray cluster launcher file offline, as `ray up` would before it asks the cloud.
+
+    Returns:
+        One note per thing checked, and one per thing still to be filled in.
+
+    Raises:
+        ConfigError: the first rule that the file breaks, in one line.
+    """
+    text = read_yaml(path)
+    config = documents(path, text)[0]
+    refuse_mistakes(config, _ray_schema(), "Ray")
+    types = _check_names(config)
+    _check_counts(config, types)
+    notes = [
+        f"schema: {len(config)} keys known to Ray {version_of('ray')}",
+        f"nodes: head '{config.get('head_node_type', 'default')}', "
+        f"workers {_worker_ranges(config, types)}, at most {config.get('max_workers', 2)}",
+        _ask_ray(config),
+        _auth_note(config),
+    ]
+    return notes + placeholder_notes(text)
+
+
+def _ray_schema() -> dict[str, Any]:
+    """Ray's own schema of a cluster file, found without importing Ray."""
+    spec = importlib.util.find_spec("ray")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "checking a cluster file needs Ray's schema", seen="no ray", fix="pip install 'ray[default]'"
+        )
+    path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _check_names(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    types: dict[str, dict[str, Any]] = config.get("available_node_types", {})
+    head = config.get("head_node_type")
+    if types and head is None:
+        raise ConfigError(
+            "head_node_type says which of available_node_types is the head", seen="none", fix="add it"
+        )
+    if head is not None and head not in types:
+        raise ConfigError(
+            "head_node_type is one of available_node_types", seen=head, fix=nearest(str(head), types)
+        )
+    return types
+
+
+def _check_counts(config: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> None:
+    most = config.get("max_workers", 2)
+    for name, node in types.items():
+        low = node.get("min_workers", 0)
+        high = node.get("max_workers", 0 if name == config.get("head_node_type") else most)
+        if not 0 <= low <= high:
+            raise ConfigError(
+                f"available_node_types.{name}: 0 <= min_workers <= max_workers",
+                seen=f"min_workers {low}, max_workers {high}",
+                fix=f"raise max_workers of {name} to {low}" if low > 0 else "use 0 or more",
+            )
+    total = sum(node.get("min_workers", 0) for node in types.values())
+    if total > most:
+        raise ConfigError(
+            "the sum of all min_workers is at most max_workers",
+            seen=f"{total} > {most}",
+            fix=f"raise max_workers to {total}, or lower a min_workers",
+        )
+
+
+def _worker_ranges(config: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> str:
+    most = config.get("max_workers", 2)
+    ranges = [
+        f"{name} {node.get('min_workers', 0)}-{node.get('max_workers', most)}"
+        for name, node in types.items()
+        if name != config.get("head_node_type")
+    ]
+    return ", ".join(ranges) or "none"
+
+
+def _ask_ray(config: dict[str, Any]) -> str:
+    """Ray's own last word on the file with its defaults filled in; a note where Ray moved its door."""
+    try:
+        # Private, hence lazily and behind the checks above, which stand without it.
+        from ray.autoscaler._private.util import prepare_config, validate_config
+    except ImportError:
+        return "ray: its validator is not where it was; checked by its schema only"
+    log = logging.getLogger("ray.autoscaler._private.util")
+    level, log.level = log.level, logging.WARNING  # it logs every default that it fills in
+    try:
+        validate_config(prepare_config(copy.deepcopy(config)))
+    except Exception as error:  # ValueError, RuntimeError, jsonschema's and click's own
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ConfigError("Ray accepts the file", seen=lines[0], fix="correct that key") from error
+    finally:
+        log.level = level
+    return "ray: its own validator accepts the file"
+
+
+def _auth_note(config: Mapping[str, Any]) -> str:
+    keys = ("head_start_ray_commands", "worker_start_ray_commands")
+    open_keys = [key for key in keys if not _has(config.get(key, []), "RAY_AUTH_MODE=token")]
+    if open_keys:
+        return f"warning: no RAY_AUTH_MODE=token in {', '.join(open_keys)}: who reaches Ray can run code"
+    return "auth: head and workers start with RAY_AUTH_MODE=token"
+
+
+def _has(commands: Iterable[object], word: str) -> bool:
+    return any(word in str(command) for command in commands)
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a distribution, without importing it; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,137 @@
+"""The small classifier that measures labelled grey images where no published weights are at hand.
+
+Owns: its architecture, its training, its file in the cache. Refuses: being an extractor
+(`pipeline.metrics.extractors`).
+
+The same images give the same weights on the same kind of processor: one thread, one seed, the CPU,
+whatever the caller has set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.data.dataset import Dataset, to_float
+from pipeline.storage.files import replacing
+
+# The classifier's recipe. Change a number, raise the version: old caches and hashes then stand apart.
+VERSION = "classifier-1"
+_WIDTHS = (32, 64, 96)
+DIM = 64
+_STEPS, _BATCH, _LEARNING_RATE, _DROPOUT = 700, 64, 3e-3, 0.5
+_TOTAL_VARIANCE = 100.0
+
+
+class DigitNet(nn.Module):
+    """A small strided CNN; its features are the activations before the class layer.
+
+    No batch normalisation, so an image's features never depend on its neighbours. They are scaled to a
+    total variance of 100 over the training reals: 100 is then about the distance of a constant image.
+    """
+
+    scale: Tensor
+
+    def __init__(self, size: int, channels: int, classes: int) -> None:
+        super().__init__()
+        halvings = max(0, (size - 1).bit_length() - 2)  # as many as bring the image to 4x4 or less
+        stages = max(len(_WIDTHS), halvings)
+        layers: list[nn.Module] = []
+        for stage in range(stages):
+            width = _WIDTHS[min(stage, len(_WIDTHS) - 1)]
+            kernel, stride = (5 if stage == 0 else 3), (2 if stage >= stages - halvings else 1)
+            layers += [nn.Conv2d(channels, width, kernel, stride, kernel // 2), nn.LeakyReLU(0.1)]
+            channels = width
+        self.stages = nn.Sequential(*layers)
+        side = -(-size // 2**halvings)
+        self.features = nn.Linear(channels * side * side, DIM)
+        self.classes = nn.Linear(DIM, classes)
+        self.register_buffer("scale", torch.ones(()))
+
+    def hidden(self, images: Tensor) -> Tensor:
+        """float32 (N,C,H,W) in [-1,1] to the unscaled features (N,64)."""
+        return F.leaky_relu(self.features(self.stages(images).flatten(1)), 0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.hidden(to_float(images)) * self.scale
+
+
+def load_classifier(dataset: Dataset, folder: Path, say: Callable[[str], None]) -> nn.Module:
+    """The classifier of `dataset`, trained at the first call (10 s on one core) and kept in `folder`."""
+    path = folder / f"{VERSION}-{dataset.fingerprint}.pt"
+    with torch.random.fork_rng(devices=[]):
+        net = DigitNet(dataset.size, dataset.channels, len(dataset.classes))
+    with suppress(Exception):  # missing, damaged or of another shape: all are mended by training anew
+        net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        return net.to(memory_format=torch.channels_last)
+    say(f"training the classifier that measures {dataset.source} (once)")
+    net = train_classifier(dataset)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            torch.save(net.state_dict(), temporary)
+    except OSError as error:  # a full or read-only disk costs the next start some seconds, nothing else
+        say(f"the classifier is not cached: {error}")
+    return net
+
+
+def train_classifier(dataset: Dataset, seed: int = 0) -> DigitNet:
+    """Train on the training split, always in the same way; another seed is another classifier."""
+    assert dataset.train_labels is not None
+    images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
+    rng = torch.Generator().manual_seed(seed)
+    with one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        net = DigitNet(dataset.size, dataset.channels, len(dataset.classes))
+        net = net.to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(net.parameters(), _LEARNING_RATE, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
+        for picked in _batches(len(images), rng):
+            hidden = net.hidden(_jitter(to_float(images[picked]), rng))
+            loss = F.cross_entropy(net.classes(F.dropout(hidden, _DROPOUT)), labels[picked])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        with torch.inference_mode():
+            hidden = torch.cat([net(block) for block in torch.split(images[:10_000], 500)]).double()
+        net.scale.fill_((_TOTAL_VARIANCE / hidden.var(0).sum().clamp(min=1e-12)).sqrt())
+    return net
+
+
+def _batches(count: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """`_STEPS` batches of indices, without replacement within an epoch."""
+    queue = torch.empty(0, dtype=torch.int64)
+    for _ in range(_STEPS):
+        while len(queue) < _BATCH:
+            queue = torch.cat([queue, torch.randperm(count, generator=rng)])
+        picked, queue = queue[:_BATCH], queue[_BATCH:]
+        yield picked
+
+
+def _jitter(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Small rotations, scalings and shifts: features that generalise beyond the training images."""
+    count = len(images)
+    angle, zoom_x, zoom_y, shift_x, shift_y = torch.rand(5, count, generator=rng) * 2 - 1
+    angle, zoom_x, zoom_y = 0.2 * angle, 1 + 0.12 * zoom_x, 1 + 0.12 * zoom_y
+    row_x = [angle.cos() * zoom_x, -angle.sin(), 0.15 * shift_x]
+    row_y = [angle.sin(), angle.cos() * zoom_y, 0.15 * shift_y]
+    affine = torch.stack(row_x + row_y, 1).view(count, 2, 3)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums split over threads differ in their last bits; the weights' hash must not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,331 @@
+"""Distances between sets of features, and the evaluator that gives a generator its fid.
+
+Owns: the Frechet distance with the reals' factor computed once, its extrapolation, deviation and per-class
+form, KID, the `Evaluator`. Refuses: images (`pipeline.metrics.extractors`), statistics and their cache
+(`pipeline.metrics.statistics`), neighbours (`pipeline.metrics.prdc`), verdicts (`pipeline.metrics.memorization`).
+
+NaN policy: features that are not finite make a distance NaN here, and None in `Evaluator.score`; no
+distance is ever guessed. Distances depend on the number of samples, so that number is in the hash.
+
+All matrices are float64. A distance is computed where its features lie, if the reals' factor lies there as
+well, and on the CPU otherwise; see `_solved_in_place` for its eigenvalues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import EvaluatorError
+from pipeline.metrics.extractors import Extractor
+from pipeline.metrics.precision import torch_state_lock
+from pipeline.metrics.statistics import BATCH, SPLIT, FeatureAccumulator, FeatureStatistics, reals_statistics
+from pipeline.storage.files import cache_root
+
+_SMALL = 256
+"""Below it the host finds a matrix' eigenvalues sooner than a GPU does: 0.1 ms at 64, against 1 to 2 ms."""
+_FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
+"""Compute capabilities with float64 at half the speed of float32; the others have a 32nd or a 64th of it."""
+
+
+@dataclass(frozen=True)
+class RealFactor:
+    """One side of a Frechet distance, prepared once: float64 root (d,r) with root @ root.T = cov.
+
+    n: vectors behind it. mean: float64 (d,). trace: of the covariance. r <= min(d, n - 1), its rank.
+    Its device is that of the statistics.
+    """
+
+    n: int
+    mean: Tensor
+    trace: float
+    root: Tensor
+
+    @classmethod
+    def of(cls, statistics: FeatureStatistics) -> RealFactor:
+        """Factor the covariance by `eigh`; directions that n vectors cannot span are dropped as noise."""
+        values, vectors = torch.linalg.eigh(statistics.cov)
+        rank = min(len(values), statistics.n - 1)
+        root = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
+        return cls(statistics.n, statistics.mean, float(statistics.cov.trace()), root)
+
+    def to(self, device: torch.device | str) -> RealFactor:
+        """The same on `device`."""
+        return replace(self, mean=self.mean.to(device), root=self.root.to(device))
+
+
+def frechet(real: RealFactor, fake: FeatureStatistics) -> float:
+    """|m1-m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (FID: Heusel et al. 2017), computed where `real` lies.
+
+    NaN where not finite.
+
+    With S1 = R R', the eigenvalues of S1 S2 are those of the symmetric R' S2 R: no matrix root, no
+    complex numbers, nothing to add to the diagonal.
+    """
+    fake = fake.to(real.root.device)
+    gram = real.root.T @ fake.cov @ real.root
+    return _frechet(real, fake.mean, fake.cov.trace(), gram, fake.n - 1)
+
+
+def frechet_few(real: RealFactor, features: Tensor) -> float:
+    """`frechet` to fewer feature vectors than dimensions, float (n,d): exact, cheaper, no covariance.
+
+    Computed where `real` lies. NaN where not finite. Raises ValueError for fewer than two vectors.
+
+    With S2 = B B', tr (S1 S2)^(1/2) is the nuclear norm of R' B, which has n columns only. Its singular
+    values come from the n x n Gram matrix, several times faster than `svdvals` and as exact: the one that
+    centring makes 0, which a root would blur to 1e-8, is dropped.
+    """
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs at least 2 feature vectors, got {len(features)}")
+    vectors = features.to(real.root.device).double()
+    mean = vectors.mean(0)
+    centred = (vectors - mean) / math.sqrt(len(vectors) - 1)
+    projected = centred @ real.root
+    rank = min(len(vectors) - 1, projected.shape[1])
+    return _frechet(real, mean, centred.square().sum(), projected @ projected.T, rank)
+
+
+def _frechet(real: RealFactor, mean: Tensor, trace: Tensor, gram: Tensor, rank: int) -> float:
+    """The distance, from a mean (d,), a trace and a symmetric matrix with the eigenvalues of S1 S2.
+
+    All three float64 on the device of `real`, from which one number comes back, or the matrix. What is not
+    finite is kept from the solver, which may not end on it, and makes the distance NaN.
+    """
+    apart = (real.mean - mean).square().sum() + real.trace + trace
+    apart = torch.where(gram.isfinite().all(), apart, math.nan)
+    gram = torch.nan_to_num((gram + gram.T) / 2, 0.0, 0.0, 0.0)
+    waiting = (
+        contextlib.nullcontext() if gram.device.type == "cpu" else torch_state_lock
+    )  # some steps refuse waits
+    with waiting:
+        distance = _read(gram, apart, rank)
+    return max(0.0, distance) if math.isfinite(distance) else math.nan
+
+
+def _read(gram: Tensor, apart: Tensor, rank: int) -> float:
+    """`apart` less twice the nuclear norm, on the host: one transfer from a GPU, whichever side solves."""
+    if _solved_in_place(gram):
+        with contextlib.suppress(RuntimeError):  # of cuSOLVER, or for want of memory: the host may do it
+            return float(apart - 2 * _nuclear(gram, rank))
+    packed = torch.cat([gram.flatten(), apart[None]]).cpu()
+    return float(packed[-1] - 2 * _nuclear(packed[:-1].view(gram.shape), rank))
+
+
+def _solved_in_place(gram: Tensor) -> bool:
+    """Whether eigenvalues are found where the matrix lies: on a GPU only large ones, and fast ones."""
+    if gram.device.type == "cpu":
+        return True
+    return len(gram) >= _SMALL and torch.cuda.get_device_capability(gram.device) in _FAST_FLOAT64
+
+
+def _nuclear(gram: Tensor, rank: int) -> Tensor:
+    """Sum of the roots of the `rank` largest eigenvalues; the others are 0 but for rounding."""
+    values: Tensor = torch.linalg.eigvalsh(gram)
+    return values[-rank:].clamp(min=0).sqrt().sum()
+
+
+def frechet_of(real: RealFactor, features: Tensor) -> float:
+    """`frechet` to float (n,d) features by the cheaper of the two ways."""
+    few = len(features) <= features.shape[1]
+    return frechet_few(real, features) if few else frechet(real, FeatureStatistics.of(features))
+
+
+def frechet_infinity(real: RealFactor, features: Tensor, *, points: int = 15, seed: int = 0) -> float:
+    """Extrapolate the distance to infinitely many samples (Chong and Forsyth 2020); may be below 0.
+
+    The intercept of a line through the distances of `points` random subsets, from n/5 to n, over 1/n.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.linspace(max(2, len(features) // 5), len(features), points).astype(int)
+    subsets = [features[torch.from_numpy(rng.permutation(len(features))[:size])] for size in sizes]
+    distances = [frechet_of(real, subset) for subset in subsets]
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
+
+
+def frechet_deviation(real: RealFactor, features: Tensor) -> float:
+    """Standard deviation of the Frechet distance over draws of n samples, from one draw float (n,d).
+
+    By the influence function (the infinitesimal jackknife, Efron 1982): with m, S of the sample and T the
+    optimal transport from the sample to the reals, a sample x moves the distance by
+    (2 (m - m1)'(x - m) + (x - m)'(I - T)(x - m)) / n. Right to a few per cent where the distance is well
+    above 0, and up to twice too wide where the samples are the reals.
+    """
+    vectors = features.double().cpu()
+    n, mean = len(vectors), vectors.mean(0)
+    centred = vectors - mean
+    projected = centred @ real.root
+    values, axes = torch.linalg.eigh(projected.T @ projected / (n - 1))
+    kept = values > 1e-10 * values[-1]
+    kept[: -(n - 1)] = False  # n vectors span n - 1 directions, the others are rounding
+    transported = (projected @ axes[:, kept]).square() @ values[kept].rsqrt()
+    moved = 2 * centred @ (mean - real.mean) + centred.square().sum(1) - transported
+    return float(moved.std() / math.sqrt(n))
+
+
+def frechet_by_class(
+    real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
+) -> dict[int, float]:
+    """The distance within each class; a class with fewer than two vectors on either side is left out."""
+    result = {}
+    for label in sorted(set(real_labels.tolist())):
+        reals, fakes = real[real_labels == label], fake[fake_labels == label]
+        if min(len(reals), len(fakes)) >= 2:
+            result[label] = frechet_of(RealFactor.of(FeatureStatistics.of(reals)), fakes)
+    return result
+
+
+class Kid(NamedTuple):
+    """A squared maximum mean discrepancy (may be below 0: it is unbiased) and its standard error."""
+
+    value: float
+    error: float
+
+
+def kid(real: Tensor, fake: Tensor, *, size: int = 1000, seed: int = 0) -> Kid:
+    """Unbiased MMD^2 with the kernel (x'y/d + 1)^3 (Binkowski et al. 2018) of float (m,d) and (n,d).
+
+    The mean over disjoint random subsets of at most `size` vectors, at least ten where there are enough.
+    The usual hundred overlapping subsets have the same expectation, but their spread is no standard error.
+    """
+    count = min(len(real), len(fake))
+    if count < 4:
+        raise ValueError(f"KID needs at least 4 feature vectors on each side, got {count}")
+    size = max(2, min(size, count // 10))
+    rng = np.random.default_rng(seed)
+    pairs = [torch.from_numpy(rng.permutation(len(side))) for side in (real, fake)]
+    values = []
+    for start in range(0, count - size + 1, size):
+        x, y = (side[p[start : start + size]].double() for side, p in zip((real, fake), pairs, strict=True))
+        values.append(_mmd(x, y))
+    return Kid(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values))))
+
+
+def _mmd(x: Tensor, y: Tensor) -> float:
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(k: Tensor) -> Tensor:
+        return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+
+    return float(within(kernel(x, x)) + within(kernel(y, y)) - 2 * kernel(x, y).mean())
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """An extractor, the reals' statistics and a number of samples: what gives a fid its meaning.
+
+    Plain data of the CPU when it is pickled, so it travels to other machines. real: on the CPU. samples:
+    generated images per fid. shape: (H,W,C) of the images. data: fingerprint of the data set. near: `real`
+    once more, on the GPU that the extractor runs on.
+    """
+
+    extractor: Extractor
+    real: RealFactor
+    samples: int
+    shape: tuple[int, int, int]
+    data: str
+    near: RealFactor | None = None
+
+    @property
+    def hash(self) -> str:
+        """16 hex over extractor, data, split and samples; two fids compare only if it agrees."""
+        identity = f"evaluator-1 {self.extractor.hash} {self.data} {SPLIT} {self.samples}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    @property
+    def extractor_name(self) -> str:
+        """One of `pipeline.metrics.extractors.NAMES`."""
+        return self.extractor.name
+
+    @property
+    def warning(self) -> str:
+        """What to know before trusting this evaluator's numbers; empty if nothing.
+
+        A sample of n has a distance of about d/8n of the reals' total variance to its own source:
+        measured on Gaussians for d = 64..2048 and n = 1,000..10,000.
+        """
+        share = self.extractor.dim / (8 * min(self.samples, self.real.n))
+        if share < 0.03:
+            return ""
+        return (
+            f"{self.samples} samples and {self.real.n} reals are few for {self.extractor.dim} dimensions: "
+            f"fid is about {share * self.real.trace:.3g} too high; compare it only at this number of samples"
+        )
+
+    def score(self, sample: Callable[[int], Tensor]) -> float | None:
+        """The fid of `samples` images, asked from `sample(n)` in batches of at most 500 uint8 (n,H,W,C).
+
+        Returns None where the features are not finite. Raises EvaluatorError for images of another shape.
+        """
+        few = self.samples <= self.extractor.dim
+        moments = FeatureAccumulator()
+        kept: list[Tensor] = []
+        for start in range(0, self.samples, BATCH):
+            images = sample(min(BATCH, self.samples - start))
+            self.check(images)
+            (kept.append if few else moments.add)(self.extractor(images))
+        if few:
+            features = torch.cat(kept)
+            fid = frechet_few(self._real_on(features.device), features)
+        else:
+            statistics = moments.statistics()
+            fid = frechet(self._real_on(statistics.mean.device), statistics)
+        return fid if math.isfinite(fid) else None
+
+    def _real_on(self, device: torch.device) -> RealFactor:
+        """The reals' factor on `device`; the CPU's if it has been moved nowhere, or elsewhere."""
+        return self.near if self.near is not None and self.near.root.device == device else self.real
+
+    def check(self, images: Tensor) -> None:
+        """Raise EvaluatorError unless `images` are uint8 of the data's shape."""
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
+            raise EvaluatorError(
+                f"a generator's images are uint8 {self.shape}, as the data's",
+                seen=f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape[1:])}",
+                fix="evaluate it on the data that it was trained on",
+            )
+
+    def to(self, device: torch.device | str) -> Evaluator:
+        """A copy that extracts and scores on `device`; its `real` stays on the CPU."""
+        near = None if torch.device(device).type == "cpu" else self.real.to(device)
+        return replace(self, extractor=self.extractor.to(device), near=near)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self if self.near is None else self.to("cpu"))
+
+
+def build_evaluator(
+    dataset: Dataset,
+    extractor: Extractor,
+    samples: int,
+    cache: Path | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Evaluator:
+    """The evaluator of `dataset`'s training split; its statistics are kept below `cache`.
+
+    Args:
+        samples: generated images per fid, at least 2.
+        cache: None means `files.cache_root()`. A damaged file there is made anew.
+        say: told the evaluator's `warning`, if it has one.
+    """
+    if samples < 2:
+        raise EvaluatorError("a fid needs at least 2 samples", seen=samples, fix="the default is 2000")
+    folder = (cache_root() if cache is None else cache) / "statistics"
+    statistics = reals_statistics(dataset, extractor, folder, say)
+    shape = (dataset.size, dataset.size, dataset.channels)
+    evaluator = Evaluator(extractor, RealFactor.of(statistics), samples, shape, dataset.fingerprint)
+    if evaluator.warning:
+        say(evaluator.warning)
+    return evaluator

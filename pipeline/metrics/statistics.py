@@ -1,0 +1,140 @@
+"""Mean and covariance of features: streamed, in float64, and kept on disk for the reals.
+
+Owns: `Statistics`, `Moments`, the cache of the reals' statistics. Refuses: distances (`pipeline.metrics.frechet`).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import EvaluatorError
+from pipeline.metrics.extractors import Extractor
+from pipeline.storage.files import replacing
+
+BATCH = 500
+"""Most images in one batch; part of no result, it bounds memory."""
+SPLIT = "train"
+_CACHE = "statistics-1"
+"""What a file of the cache calls itself; raise it when the same images would give other statistics."""
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean and unbiased covariance of n feature vectors: float64 (d,) and (d,d), both on one device."""
+
+    n: int
+    mean: Tensor
+    cov: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> FeatureStatistics:
+        """Statistics of float (n,d) features, n >= 2, where these lie."""
+        moments = FeatureAccumulator()
+        moments.add(features)
+        return moments.statistics()
+
+    def to(self, device: torch.device | str) -> FeatureStatistics:
+        """The same on `device`."""
+        return FeatureStatistics(self.n, self.mean.to(device), self.cov.to(device))
+
+
+class FeatureAccumulator:
+    """Accumulates `Statistics` batch by batch, by the pairwise update of Chan, Golub and LeVeque (1983)."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._mean = self._scatter = torch.zeros(0)
+
+    def add(self, features: Tensor) -> None:
+        """Take in float (n,d) features, n >= 1, on any device, but all on the same."""
+        batch = features.double()
+        mean = batch.mean(0)
+        centred = batch - mean
+        scatter = centred.T @ centred
+        if self.n:
+            total, shift = self.n + len(batch), mean - self._mean
+            scatter += self._scatter + torch.outer(shift, shift) * (self.n * len(batch) / total)
+            mean = self._mean + shift * (len(batch) / total)
+        self.n, self._mean, self._scatter = self.n + len(batch), mean, scatter
+
+    def statistics(self) -> FeatureStatistics:
+        """What has been taken in so far, at least two vectors, on their device; nothing waits for it.
+
+        Raises ValueError for fewer.
+        """
+        if self.n < 2:
+            raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.n}")
+        return FeatureStatistics(self.n, self._mean, self._scatter / (self.n - 1))
+
+
+def reals_statistics(
+    dataset: Dataset, extractor: Extractor, folder: Path, say: Callable[[str], None]
+) -> FeatureStatistics:
+    """The statistics of the training split, kept in `folder`; a file of another version is not used.
+
+    Raises:
+        EvaluatorError: the extractor sees all images as one, or not at all.
+    """
+    path = folder / f"{dataset.fingerprint}-{extractor.hash}-{SPLIT}-{len(dataset.train)}.npz"
+    identity = f"{_CACHE} {path.stem}"
+    statistics = _read(path, identity, len(dataset.train), extractor.dim, say)
+    if statistics is None:
+        statistics = _measure(extractor, dataset.train)
+        _check_reals(statistics, dataset)
+        _write(path, identity, statistics, say)
+    return statistics
+
+
+def _measure(extractor: Extractor, images: np.ndarray) -> FeatureStatistics:
+    moments = FeatureAccumulator()
+    for start in range(0, len(images), BATCH):
+        moments.add(extractor(torch.from_numpy(images[start : start + BATCH])))
+    return moments.statistics().to("cpu")
+
+
+def _check_reals(statistics: FeatureStatistics, dataset: Dataset) -> None:
+    """A distance to one point, or to nowhere, means nothing."""
+    if not (statistics.mean.isfinite().all() and statistics.cov.isfinite().all()):
+        seen, fix = "features that are not finite", "choose another --extractor"
+    elif float(statistics.cov.trace()) <= 1e-12 * float(statistics.mean.square().sum() + 1):
+        seen, fix = "the same features for all of them", "give other images, or another --extractor"
+    else:
+        return
+    raise EvaluatorError(f"the training images of {dataset.source} can be told apart", seen=seen, fix=fix)
+
+
+def _read(
+    path: Path, identity: str, n: int, dim: int, say: Callable[[str], None]
+) -> FeatureStatistics | None:
+    """The cached statistics, or None where they are missing, damaged, of another version or other images."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = str(stored["identity"]) if "identity" in stored else "none"
+            count, mean, cov = int(stored["n"]), stored["mean"], stored["cov"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if found != identity:
+        say(f"cached statistics are not used: they are {found!r}, wanted {identity!r}; measuring anew")
+        return None
+    sound = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
+    if not (sound and np.isfinite(mean).all() and np.isfinite(cov).all()):
+        return None
+    return FeatureStatistics(count, torch.from_numpy(mean), torch.from_numpy(cov))
+
+
+def _write(path: Path, identity: str, statistics: FeatureStatistics, say: Callable[[str], None]) -> None:
+    n, mean, cov = statistics.n, statistics.mean.numpy(), statistics.cov.numpy()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            np.savez(temporary, identity=identity, n=n, mean=mean, cov=cov)
+    except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
+        say(f"the reals' statistics are not cached: {error}")

@@ -1,0 +1,185 @@
+"""The sweep's own figures: the champion's life, fid against balance, progress, savings, the space.
+
+Owns: what is drawn and in which colours. Refuses: Optuna's figures (`studies`), markup.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from pipeline.records import TrialRecord
+from pipeline.reporting.explain.regions import Region, place
+from pipeline.reporting.history import History, TrialView, short_number
+from pipeline.reporting.html.savings import Savings
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; a symbol each besides.
+LOOK = {
+    "healthy": ("#009E73", "circle"),
+    "d_wins": ("#0072B2", "triangle-up"),
+    "g_wins": ("#E69F00", "triangle-down"),
+    "collapsed": ("#D55E00", "x"),
+    "diverged": ("#CC79A7", "cross"),
+}
+_PLAIN = ("#888888", "circle-open")
+_ORANGE, _BLUE, _SKY, _GREY = "#D55E00", "#0072B2", "#56B4E9", "#888888"
+
+
+def life(history: History, records: Sequence[TrialRecord]) -> go.Figure:
+    """fid and balance of the champion over kimg; the other trials' fids behind it."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
+    others = [told for told in history.trials if told != history.winner]
+    points = [point for told in others for point in _parted(told)]
+    if points:
+        kimg, fids, numbers = zip(*points, strict=True)
+        figure.add_scatter(
+            x=kimg, y=fids, customdata=numbers, name="other trials", mode="lines", row=1, col=1,
+            line={"color": _GREY, "width": 1}, opacity=0.45,
+            hovertemplate="trial %{customdata}<br>%{x} kimg, fid %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    measured = [record for record in records if record.fid is not None]
+    figure.add_scatter(
+        x=[r.kimg for r in measured], y=[r.fid for r in measured], name="champion", mode="lines+markers",
+        line={"color": _ORANGE, "width": 3}, row=1, col=1,
+        hovertemplate="%{x} kimg, fid %{y:.4g}<extra>champion</extra>",
+    )  # fmt: skip
+    played = [record for record in records if math.isfinite(record.balance)]
+    figure.add_scatter(
+        x=[r.kimg for r in played], y=[r.balance for r in played], name="balance", mode="lines+markers",
+        line={"color": _BLUE, "width": 2}, row=2, col=1,
+        hovertemplate="%{x} kimg, balance %{y:.2f}<extra>champion</extra>",
+    )  # fmt: skip
+    # A shape is left out where its panel has no trace yet.
+    figure.add_hrect(y0=0.2, y1=0.8, fillcolor="#009E73", opacity=0.15, line_width=0, row=2, col=1)
+    figure.update_yaxes(title_text="fid", type="log", row=1, col=1)
+    figure.update_yaxes(title_text="balance", range=[-0.02, 1.02], row=2, col=1)
+    return figure.update_xaxes(title_text="kimg", row=2, col=1)
+
+
+def _parted(told: TrialView) -> list[tuple[float | None, float | None, int]]:
+    """The points of a trial and a gap: hundreds of trials are one trace, quick to draw."""
+    points: list[tuple[float | None, float | None, int]] = [
+        (record.kimg, record.fid, told.number) for record in told.records if record.fid is not None
+    ]
+    return [*points, (None, None, told.number)] if points else []
+
+
+def balance(history: History) -> go.Figure:
+    """Best fid against the balance at that tick, by the verdict of the last tick; the champion ringed."""
+    figure = go.Figure()
+    shown = [told for told in history.measured if told.balance is not None]
+    for verdict in sorted({told.verdict for told in shown}):
+        colour, symbol = LOOK.get(verdict, _PLAIN)
+        mine = [told for told in shown if told.verdict == verdict]
+        figure.add_scatter(
+            x=[told.balance for told in mine], y=[told.fid for told in mine],
+            customdata=[told.number for told in mine], name=html.escape(verdict) or "unknown", mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 10},
+            hovertemplate="trial %{customdata}<br>balance %{x:.2f}<br>fid %{y:.4g}",
+        )  # fmt: skip
+    won = history.winner
+    if won in shown and won is not None:
+        ring = {"color": "rgba(0,0,0,0)", "size": 18, "line": {"color": _ORANGE, "width": 3}}
+        figure.add_scatter(
+            x=[won.balance], y=[won.fid], name="champion", mode="markers", marker=ring, hoverinfo="skip"
+        )
+    figure.update_layout(xaxis_title="balance at the best fid", yaxis_title="best fid", yaxis_type="log")
+    return figure.update_layout(xaxis_range=[-0.02, 1.02])
+
+
+def progress(history: History) -> go.Figure:
+    """The best fid so far, trial by trial, against the same trials in a random order."""
+    figure = go.Figure()
+    shown = sorted(history.measured, key=lambda told: told.number)
+    fids = [told.fid for told in shown if told.fid is not None]
+    if not fids:
+        return figure
+    numbers = [told.number for told in shown]
+    lowest = [min(fids[: i + 1]) for i in range(len(fids))]
+    hover = "trial %{x}<br>fid %{y:.4g}<extra></extra>"
+    figure.add_scatter(
+        x=numbers, y=fids, name="a trial", mode="markers", marker={"color": _SKY}, hovertemplate=hover
+    )
+    figure.add_scatter(
+        x=numbers,
+        y=lowest,
+        name="best so far",
+        mode="lines",
+        line={"color": _ORANGE, "shape": "hv", "width": 3},
+    )
+    figure.add_scatter(
+        x=numbers, y=shuffled(fids), name="same trials, random order", mode="lines",
+        line={"color": _GREY, "dash": "dash"},
+    )  # fmt: skip
+    return figure.update_layout(xaxis_title="trial", yaxis_title="best fid", yaxis_type="log")
+
+
+def shuffled(fids: Sequence[float]) -> list[float]:
+    """The expected lowest of n of these numbers drawn without replacement, for n = 1 to all.
+
+    P(the i-th smallest of N is the lowest of n) = C(N-i, n-1) / C(N, n), i from 1.
+    """
+    ordered, count = sorted(fids), len(fids)
+    expected = []
+    for n in range(1, count + 1):
+        total, share = 0.0, n / count  # of the smallest: C(N-1, n-1) / C(N, n)
+        for i, fid in enumerate(ordered[: count - n + 1], start=1):
+            total += share * fid
+            share *= (count - i - n + 1) / (count - i) if count > i else 0.0
+        expected.append(total)
+    return expected
+
+
+def savings(saved: Savings) -> go.Figure:
+    """All kimg that could have been trained, in the parts that they were spent or saved in."""
+    parts = (
+        ("up to each trial's best", saved.useful, "#009E73"),
+        ("after its best", saved.after_best, "#E69F00"),
+        ("saved by stopping early", saved.saved, "#BBBBBB"),
+    )
+    figure = go.Figure()
+    for name, kimg, colour in parts:
+        figure.add_bar(
+            x=[kimg], y=["kimg"], name=name, orientation="h", marker_color=colour,
+            text=[f"{kimg:g}" if kimg else ""], hovertemplate=f"{name}: %{{x}} kimg<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", xaxis_title="kimg")
+    return figure.update_yaxes(visible=False)
+
+
+def space(found: Sequence[Region]) -> go.Figure:
+    """Per searched number: its range, the part where the best trials lie, the champion."""
+    figure = go.Figure()
+    numbers = [region for region in reversed(found) if not region.counts]
+    if not numbers:
+        return figure
+    names = [region.name for region in numbers]
+    spans = [
+        (place(region.distribution, region.low), place(region.distribution, region.high))
+        for region in numbers
+    ]
+    hints = [
+        f"searched {short_number(r.distribution.low)} to {short_number(r.distribution.high)}<br>"
+        f"best trials {short_number(r.low)} to {short_number(r.high)}<br>champion {short_number(r.at)}"
+        for r in numbers
+    ]
+    hover = {"customdata": hints, "hovertemplate": "%{y}<br>%{customdata}<extra></extra>"}
+    figure.add_bar(
+        x=[1.0] * len(names), y=names, orientation="h", name="searched", marker_color="#BBBBBB", width=0.25,
+        opacity=0.6, **hover,
+    )  # fmt: skip
+    figure.add_bar(
+        x=[max(high - low, 0.01) for low, high in spans], base=[low for low, _ in spans], y=names,
+        orientation="h", name="the best trials", marker_color=_BLUE, width=0.5, **hover,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[place(region.distribution, region.at) for region in numbers], y=names, name="champion",
+        mode="markers", marker={"color": _ORANGE, "symbol": "diamond", "size": 12}, **hover,
+    )  # fmt: skip
+    figure.update_layout(barmode="overlay", yaxis_automargin=True)
+    ticks = {"tickvals": [0, 1], "ticktext": ["low bound", "high bound"], "range": [-0.04, 1.04]}
+    return figure.update_xaxes(**ticks)

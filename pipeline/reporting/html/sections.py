@@ -1,0 +1,176 @@
+"""The sections of the page about the sweep as a whole.
+
+Owns: what each of them shows. Refuses: the champion (`champion`), the table of trials (`trials`), drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from pipeline.records import METRICS
+from pipeline.reporting.explain.narrative import explain_sweep, shared_values
+from pipeline.reporting.explain.regions import Region, regions, winners
+from pipeline.reporting.history import History, finite, short_number
+from pipeline.reporting.html import figures, savings
+from pipeline.reporting.html.markup import (
+    Fact,
+    esc,
+    facts,
+    measured,
+    note,
+    number,
+    plot,
+    scroll,
+    section,
+    sentences,
+)
+from pipeline.reporting.leaderboard import COLUMNS
+
+_COMPARE = "fids compare only where the hash of the evaluator is the same"
+
+
+def overview(history: History) -> str:
+    """What the sweep is and has come to, before any picture."""
+    summary = history.summary
+    trials, evaluator = summary.get("trials") or {}, summary.get("evaluator") or {}
+    counts = [
+        measured(f"{state} trials", n, f"trials.{state}", COLUMNS["state"]) for state, n in trials.items()
+    ]
+    judge = f"{evaluator.get('extractor')}, {evaluator.get('samples')} samples"
+    data = history.stored.get("data") or {}
+    size = data.get("size")
+    images = f"{data.get('train')} of {size} x {size} ({data.get('source')})" if data else ""
+    shown = [
+        Fact("state", str(summary.get("state", "unknown"))),
+        *counts,
+        measured("trained", summary.get("kimg_total"), "kimg_total", "kimg of all trials together", "g"),
+        Fact("search time", _clock(summary.get("wall_seconds")), "wall_seconds", summary.get("wall_seconds")),
+        Fact("images", images),
+        Fact("evaluator", judge if evaluator else "", hint=f"{_COMPARE}: {evaluator.get('hash')}"),
+        Fact("stopped by", str(summary.get("reason") or summary.get("stopped_by") or "")),
+    ]
+    blocks = "".join(
+        f"<div><h3>{esc(heading)}</h3>{sentences(lines)}</div>" for heading, lines in explain_sweep(history)
+    )
+    return f'<div class="card">{facts(shown)}<div class="short">{blocks}</div></div>'
+
+
+def balance(history: History) -> str:
+    text = "Each point is a trial at its best tick; shape and colour are the verdict of its last tick."
+    drawn = plot("balance", "best fid against balance", figures.balance(history))
+    return section("balance", "fid against balance", drawn, note(text), sentences(shared_values(history)))
+
+
+def search(drawn: Mapping[str, go.Figure | None], searched: int) -> str:
+    """Optuna's three figures."""
+    seen = (
+        "All trials with a fid, at their best one (those stopped early had less time to reach theirs);"
+        " the best quarter in orange."
+    )
+    share = (
+        "How much of the differences in log fid each parameter explains (fANOVA); the lines hold 80 % of the"
+        " shares found in resampled trials: where they are long, nothing is known yet."
+    )
+    width = max(700, 110 * searched)
+    return "".join(
+        [
+            section(
+                "coordinates",
+                "Parallel coordinates",
+                plot(
+                    "coordinates", "hyper-parameters and fid of all trials", drawn["coordinates"], width=width
+                ),
+                note(seen),
+            ),
+            section(
+                "importances",
+                "What mattered",
+                plot("importances", "importance of the hyper-parameters", drawn["importances"], height=340),
+                note(share),
+            ),
+            section(
+                "slices",
+                "Slices",
+                plot(
+                    "slices", "fid over each hyper-parameter", drawn["slices"], width=max(700, 200 * searched)
+                ),
+                note("fid over one parameter at a time, whatever the others were."),
+            ),
+        ]
+    )
+
+
+def saved(history: History) -> str:
+    found, meanings = savings.compute_savings(history), savings.MEANINGS
+    gpus = finite(history.summary.get("gpu_hours"))
+    shown = [
+        Fact("trained", f"{found.trained:g} kimg", hint=meanings["trained"]),
+        Fact("trial time", _clock(3600 * found.hours), hint=meanings["trial time"]),
+        Fact("GPU hours", number(gpus) if gpus else "", "gpu_hours", gpus, "by the trials' shares of a GPU"),
+        measured("cost", history.summary.get("cost"), "cost", "by --price and the trials' shares", ".2f"),
+        Fact("after the best", f"{found.after_best:g} kimg", hint=meanings["after the best"]),
+        Fact("saved", f"{found.saved:g} kimg", hint=meanings["saved"]),
+        Fact("saved time", _clock(3600 * found.saved_hours), hint=meanings["saved time"]),
+    ]
+    drawn = plot(
+        "savings", "kimg spent and saved", figures.savings(found) if found.trained else None, height=200
+    )
+    return section("savings", "What pruning saved", facts(shown), drawn)
+
+
+def progress(history: History) -> str:
+    text = (
+        "The dashed line is what the same trials would give on average in a random order: where the search"
+        " runs below it, later proposals were better than earlier ones."
+    )
+    drawn = plot("progress", "best fid so far, trial by trial", figures.progress(history))
+    return section("progress", "Search progress against random expectation", drawn, note(text))
+
+
+def space(history: History) -> str:
+    best = winners(history)
+    found = regions(history, best) if len(best) >= 3 else []
+    drawn = plot("space", "where the best trials lie", figures.space(found), height=90 + 44 * len(found))
+    text = (
+        f"The region of the {len(best)} best trials. `gansweep explain SWEEP_DIR --next FILE.toml` writes it."
+    )
+    parts = (
+        [drawn, _regions(found), note(text)] if found else [note("Three trials with a fid make a region.")]
+    )
+    return section("space", "The space, and the region that won", *parts)
+
+
+def _regions(found: Sequence[Region]) -> str:
+    heads = "".join(
+        f'<th scope="col">{name}</th>' for name in ("", "searched", "best trials", "champion", "bounds")
+    )
+    lines = "".join(f"<tr>{_region(region)}</tr>" for region in found)
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    return scroll("the space", table)
+
+
+def _region(region: Region) -> str:
+    d = region.distribution
+    if region.counts:
+        searched = ", ".join(short_number(choice) for choice in d.choices)
+        best = ", ".join(f"{short_number(choice)} ({count})" for choice, count in region.counts.items())
+    else:
+        searched = f"{short_number(d.low)} to {short_number(d.high)}" + (", log" if d.log else "")
+        best = f"{short_number(region.low)} to {short_number(region.high)}"
+    hit = f"leans on the {region.hit} bound {short_number(region.bound)}: widen it" if region.hit else ""
+    cells = (searched, best, short_number(region.at), hit)
+    return f'<th scope="row">{esc(region.name)}</th>' + "".join(f"<td>{esc(cell)}</td>" for cell in cells)
+
+
+def definitions() -> str:
+    meanings = {**{name: meaning for name, (_, meaning) in METRICS.items()}, **COLUMNS, **savings.MEANINGS}
+    items = facts([Fact(name, meaning) for name, meaning in meanings.items()], "long")
+    folded = f"<details><summary>What the numbers mean</summary>{items}</details>"
+    return f'<section id="definitions">{folded}</section>'
+
+
+def _clock(seconds: object) -> str:
+    whole = int(finite(seconds) or 0)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

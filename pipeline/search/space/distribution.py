@@ -1,0 +1,95 @@
+"""One parameter of a space: what it is drawn from, its values checked against `TrialConfig`, its TOML.
+
+Owns: `Distribution`. Refuses: looking at other parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import TrialConfig, check_value
+from pipeline.errors import ConfigError, SpaceError, nearest
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What one parameter is drawn from: `choices`, or numbers in [low, high], on a log scale or not.
+
+    when: other parameter -> the values with which this one takes part; else it keeps its default.
+    """
+
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    log: bool = False
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def contains(self, value: Any) -> bool:
+        """Whether the value could have been drawn."""
+        return value in self.choices if self.choices else self.low <= value <= self.high
+
+    def widened(self, name: str, point: Mapping[str, Any]) -> Distribution:
+        """The same, grown as far as needed to have and to use the point's value for `name`."""
+        if name not in point:
+            return self
+        when = {o: (*v, point[o]) if point.get(o, v[0]) not in v else v for o, v in self.when.items()}
+        value = point[name]
+        if self.contains(value):
+            return dataclasses.replace(self, when=when)
+        if self.choices:
+            return dataclasses.replace(self, choices=(*self.choices, value), when=when)
+        if self.log and value <= 0:
+            raise SpaceError(
+                f"{name} is searched on a log scale", seen=value, fix=f"pass --set {name}={value}"
+            )
+        return dataclasses.replace(self, low=min(self.low, value), high=max(self.high, value), when=when)
+
+
+def field_of(name: str, where: str) -> dataclasses.Field[Any]:
+    fields = TrialConfig.fields()
+    if name not in fields:
+        raise SpaceError(f"{where}: every key names a hyper-parameter", seen=name, fix=nearest(name, fields))
+    return fields[name]
+
+
+def check_in_range(name: str, value: Any, where: str) -> Any:
+    try:
+        return check_value(field_of(name, where), value)
+    except ConfigError as error:
+        raise SpaceError(f"{where}: {error.rule}", seen=error.seen, fix=error.fix) from error
+
+
+def check_fixed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return {name: check_in_range(name, value, where) for name, value in values.items()}
+
+
+def check_drawable(name: str, value: Any, distribution: Distribution, where: str) -> Any:
+    if not distribution.contains(value):
+        raise SpaceError(f"{where}: {name} lies inside its own range", seen=value, fix="widen the range")
+    return value
+
+
+def to_toml(value: Any) -> str:
+    """One TOML value: text, number, truth or a list of these."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(to_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def distribution_to_toml(d: Distribution) -> str:
+    parts = [f"choice = {to_toml(d.choices)}"]
+    if not d.choices:
+        bounds = [int(d.low), int(d.high)] if d.whole else [float(d.low), float(d.high)]
+        parts = [f"{'int' if d.whole else 'float'} = {to_toml(bounds)}", *(["log = true"] if d.log else [])]
+    if d.when:
+        parts.append("when = { " + ", ".join(f"{n} = {to_toml(v)}" for n, v in d.when.items()) + " }")
+    return "{ " + ", ".join(parts) + " }"

@@ -1,0 +1,163 @@
+"""TOML text and tables to a checked space.
+
+Owns: the tables of a space and what is wrong with them. Refuses: finding files.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import TrialConfig
+from pipeline.errors import SpaceError, nearest
+from pipeline.search import recipes
+from pipeline.search.space.conditions import in_order
+from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import (
+    Distribution,
+    check_drawable,
+    check_fixed,
+    check_in_range,
+    field_of,
+    to_toml,
+)
+
+_TABLES = ("fixed", "search", "enqueue")
+_NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # budgets compare by kimg; the seed is not a merit
+
+
+def parse_space(text: str, name: str = "space") -> Space:
+    """Check the TOML text of a space.
+
+    Raises:
+        SpaceError: with the file's `name`, the rule, the value seen and the fix.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of 5,000 digits
+        raise SpaceError(
+            f"{name}: a space is valid TOML", seen=str(error), fix="correct that line"
+        ) from error
+    return space_from_tables(tables, name)
+
+
+def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
+    """Check a space that has been read already; raises as `parse` does."""
+    for table in tables:
+        if table not in _TABLES:
+            raise SpaceError(
+                f"{name}: a space has the tables [fixed], [search] and [[enqueue]]",
+                seen=f"[{table}]",
+                fix=nearest(table, _TABLES),
+            )
+    fixed, search = tables.get("fixed", {}), tables.get("search", {})
+    points = tables.get("enqueue", [])
+    if not isinstance(fixed, dict):
+        raise SpaceError(f"{name}: fixed is a table", seen=fixed, fix="write [fixed], then key = value")
+    if not isinstance(search, dict) or not search:
+        raise SpaceError(
+            f"{name}: a space has a [search] table with at least one parameter",
+            seen="none" if not search else type(search).__name__,
+            fix="add for example: lr_g = { float = [1e-5, 1e-2], log = true }",
+        )
+    if not isinstance(points, list) or not all(isinstance(p, dict) for p in points):
+        raise SpaceError(f"{name}: enqueue is a list of tables", seen=points, fix="write [[enqueue]]")
+    fixed = check_fixed(fixed, f"{name} [fixed]")
+    drawn = {key: _distribution(key, value, f"{name} [search]") for key, value in search.items()}
+    both = sorted(fixed.keys() & drawn.keys())
+    if both:
+        raise SpaceError(f"{name}: a parameter is fixed or searched", seen=both[0], fix="keep one of the two")
+    ordered = in_order(drawn, fixed, name)
+    points = tuple(_check_point(point, ordered, fixed, f"{name} [[enqueue]]") for point in points)
+    return Space(fixed=fixed, search=ordered, enqueue=points)
+
+
+def _distribution(name: str, value: Any, where: str) -> Distribution:
+    field_ = field_of(name, where)
+    if name in _NOT_SEARCHED:
+        raise SpaceError(f"{where}: {name} is the same for all trials", seen=name, fix="put it in [fixed]")
+    form = f"{name} = {{ float|int = [low, high] }} or {{ choice = [...] }}"
+    if not isinstance(value, dict) or len(value.keys() & {"float", "int", "choice"}) != 1:
+        raise SpaceError(f"{where}: {name} is one distribution", seen=value, fix=f"write {form}")
+    for key in value:
+        if key not in ("float", "int", "choice", "log", "when"):
+            fix = nearest(key, ("float", "int", "choice", "log", "when"))
+            raise SpaceError(f"{where}: a distribution has known keys", seen=f"{name}.{key}", fix=fix)
+    when = _when(name, value.get("when", {}), where)
+    if "choice" in value:
+        choices = value["choice"]
+        if not isinstance(choices, list) or not choices or "log" in value:
+            raise SpaceError(f"{where}: choice is a list of values, without log", seen=value, fix=form)
+        return Distribution(choices=tuple(check_in_range(name, c, where) for c in choices), when=when)
+    return _range(name, value, field_, when, where)
+
+
+def _range(
+    name: str, value: dict[str, Any], field_: Any, when: dict[str, tuple[Any, ...]], where: str
+) -> Distribution:
+    kind = "int" if "int" in value else "float"
+    bounds, log = value[kind], value.get("log", False)
+    if str(field_.type) != kind:
+        fix = f"{name} takes {{ {'choice' if str(field_.type) in ('str', 'bool') else field_.type} = [...] }}"
+        raise SpaceError(f"{where}: a distribution has its parameter's kind", seen=f"{name}.{kind}", fix=fix)
+    if not isinstance(bounds, list) or len(bounds) != 2 or not isinstance(log, bool):
+        raise SpaceError(
+            f"{where}: {kind} is [low, high] and log is true or false", seen=value, fix=f"correct {name}"
+        )
+    low, high = (check_in_range(name, bound, where) for bound in bounds)
+    if not low < high:
+        fix = "swap them" if low > high else "put it in [fixed]"
+        raise SpaceError(f"{where}: {name}'s low bound is below its high one", seen=bounds, fix=fix)
+    if log and low <= 0:
+        raise SpaceError(f"{where}: {name} on a log scale begins above 0", seen=bounds, fix="raise the bound")
+    return Distribution(low=low, high=high, whole=kind == "int", log=log, when=when)
+
+
+def _when(name: str, value: Any, where: str) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(value, dict) or not all(isinstance(v, list) and v for v in value.values()):
+        raise SpaceError(f"{where}: when is {{ other = [values] }}", seen=value, fix=f"correct {name}.when")
+    return {other: tuple(check_in_range(other, v, where) for v in values) for other, values in value.items()}
+
+
+def _check_point(
+    point: Mapping[str, Any], search: Mapping[str, Distribution], fixed: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    checked = {}
+    for name, value in point.items():
+        if name == "recipe":
+            continue
+        field_of(name, where)
+        if name not in search:
+            raise SpaceError(
+                f"{where}: a point names searched parameters", seen=name, fix=nearest(name, search)
+            )
+        checked[name] = check_drawable(name, check_in_range(name, value, where), search[name], where)
+    return _with_recipe(point["recipe"], checked, search, fixed, where) if "recipe" in point else checked
+
+
+def _with_recipe(
+    named: Any,
+    point: dict[str, Any],
+    search: Mapping[str, Distribution],
+    fixed: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    """The point with what its recipe says; `recipe` stays in it where images have a say (`on_images`)."""
+    if not isinstance(named, str):
+        raise SpaceError(f"{where}: a recipe is named", seen=named, fix="write recipe = 'sngan'")
+    recipe = recipes.load_recipe(named)
+    said = {name: value for name, value in recipe.values.items() if name not in point}
+    defaults = {name: field_.default for name, field_ in TrialConfig.fields().items()}
+    known = {**defaults, **fixed}
+    lacking = [f"{n} = {to_toml(v)}" for n, v in said.items() if n not in search and known[n] != v]
+    lacking += [f"{n} (by the images)" for n in recipe.auto if n not in search and n not in point]
+    if lacking:
+        raise SpaceError(
+            f"{where}: the space searches or fixes all that recipe {named} sets",
+            seen="no " + ", ".join(lacking),
+            fix="add these, or start the whole sweep from it with --recipe",
+        )
+    searched = {n: check_drawable(n, v, search[n], where) for n, v in said.items() if n in search}
+    waits = [n for n in (*recipe.auto, *recipe.labelled) if n in search and n not in point]
+    return {**searched, **point, **({"recipe": named} if waits else {})}

@@ -1,0 +1,169 @@
+"""Optuna's figures of a sweep: parallel coordinates, importances with their uncertainty, slices.
+
+Owns: which trials they see: all that have a fid, at their best fid, those stopped early as well. Refuses:
+the sweep's own study (a running sweep is not disturbed, and a database is not asked).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import plotly.graph_objects as go
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from pipeline.records import PENALTY
+from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import Distribution
+
+Points = Sequence[tuple[Mapping[str, Any], float | None]]
+"""Parameters and best fid of trials, in the order of their numbers."""
+
+FEWEST = 4
+"""Trials below which an importance is noise."""
+
+_RESAMPLES = 12
+_TREES = 16
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#888888"
+
+
+def draw_study(space: Space | None, measured: Points) -> dict[str, go.Figure | None]:
+    """`coordinates`, `importances`, `slices`; None where there are too few or too uniform trials."""
+    with _quiet():
+        study = as_study(space, measured)
+        return {
+            "coordinates": _try(lambda: _coordinates(study)),
+            "importances": _try(lambda: _importances(study)),
+            "slices": _try(lambda: _slices(study)),
+        }
+
+
+def as_study(space: Space | None, measured: Points) -> optuna.Study:
+    """The measured trials as completed ones of a study in memory; empty where the space is not known."""
+    study = optuna.create_study(direction="minimize")
+    for params, fid in measured if space else ():
+        with contextlib.suppress(ValueError):  # a value that today's space does not have
+            study.add_trial(_as_trial(params, fid, space))
+    return study
+
+
+def _as_trial(drawn: Mapping[str, Any], fid: float | None, space: Space | None) -> optuna.trial.FrozenTrial:
+    assert space is not None
+    if fid is None or not 0 < fid < PENALTY:
+        raise ValueError("no fid on a log scale")
+    params = {name: value for name, value in drawn.items() if name in space.search}
+    distributions = {name: _distribution(space.search[name]) for name in params}
+    return optuna.trial.create_trial(value=fid, params=params, distributions=distributions)
+
+
+def _distribution(d: Distribution) -> BaseDistribution:
+    if d.choices:
+        return CategoricalDistribution(d.choices)
+    if d.whole:
+        return IntDistribution(int(d.low), int(d.high), log=d.log)
+    return FloatDistribution(d.low, d.high, log=d.log)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _try(figure: Callable[[], go.Figure]) -> go.Figure | None:
+    try:
+        return figure()
+    except (ValueError, RuntimeError, ZeroDivisionError, ImportError):
+        return None
+
+
+def _log_fid(trial: optuna.trial.FrozenTrial) -> float:
+    # fids of a sweep span decades; on a linear scale the worst trial hides all others.
+    return math.log10(trial.value) if trial.value else math.nan
+
+
+def _coordinates(study: optuna.Study) -> go.Figure:
+    if len(study.trials) < 2:
+        raise ValueError("one line is no comparison")
+    drawn = optuna.visualization.plot_parallel_coordinate(study, target=_log_fid, target_name="log10 fid")
+    lines = sorted((trace for trace in drawn.data if trace.mode == "lines"), key=lambda trace: -trace.y[0])
+    best = max(3, math.ceil(len(lines) / 4))
+    for place, line in enumerate(lines):  # two colours that are seen on dark and on light; the best on top
+        good = place >= len(lines) - best
+        line.update(opacity=0.9 if good else 0.4, line={"color": _ORANGE if good else _GREY, "width": 1.5})
+    drawn.for_each_annotation(lambda text: text.font.update(color=None))
+    return go.Figure(lines, drawn.layout).update_layout(title=None)
+
+
+def _importances(study: optuna.Study) -> go.Figure:
+    """fANOVA's shares of the variance of log10 fid, with the middle 80 % over resampled trials."""
+    if len(study.trials) < FEWEST:
+        raise ValueError("an importance from fewer than four trials is noise")
+    trials = study.get_trials(deepcopy=False)
+    shares = _shares(trials, seed=0)
+    rng = np.random.default_rng(0)
+    again: dict[str, list[float]] = {name: [] for name in shares}
+    for seed in range(_RESAMPLES):
+        picked = rng.integers(0, len(trials), len(trials))
+        with contextlib.suppress(ValueError, RuntimeError):  # all the same trial
+            for name, share in _shares([trials[i] for i in picked], seed).items():
+                again.setdefault(name, []).append(share)
+    names = list(reversed(shares))
+    low, high = ([_quantile(again[name], q, shares[name]) for name in names] for q in (0.1, 0.9))
+    values = [shares[name] for name in names]
+    spans = list(zip(low, high, strict=True))
+    spread = {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, h - v) for h, v in zip(high, values, strict=True)],
+        "arrayminus": [max(0.0, v - x) for v, x in zip(values, low, strict=True)],
+        "color": _ORANGE,
+    }
+    bars = go.Bar(
+        x=values, y=names, orientation="h", marker_color=_BLUE, error_x=spread, customdata=spans,
+        hovertemplate="%{y}: %{x:.2f}<br>%{customdata[0]:.2f} to %{customdata[1]:.2f} with other trials"
+        "<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(bars)
+    figure.update_layout(xaxis_title="share of the variance of log10 fid", yaxis_automargin=True)
+    return figure.update_layout(xaxis_rangemode="tozero")
+
+
+def _shares(trials: list[optuna.trial.FrozenTrial], seed: int) -> dict[str, float]:
+    study = optuna.create_study()
+    study.add_trials(trials)
+    judge = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_TREES, seed=seed)
+    return optuna.importance.get_param_importances(study, evaluator=judge, target=_log_fid)
+
+
+def _quantile(values: list[float], q: float, otherwise: float) -> float:
+    return float(np.quantile(values, q)) if values else otherwise
+
+
+def _slices(study: optuna.Study) -> go.Figure:
+    """fid over each parameter, one panel each."""
+    if len(study.trials) < 2:
+        raise ValueError("one point is no slice")
+    figure = optuna.visualization.plot_slice(study, target_name="best fid")
+    figure.update_traces(
+        marker={"color": _BLUE, "size": 8, "opacity": 0.75, "showscale": False, "line_width": 0}
+    )
+    figure.update_yaxes(type="log")
+    figure.for_each_xaxis(lambda axis: axis.update(dtick=1) if axis.type == "log" else None)  # decades
+    return figure.update_layout(title=None)

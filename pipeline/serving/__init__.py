@@ -1,0 +1,1 @@
+"""What is done with a finished generator: sample, interpolate, measure, export, serve."""

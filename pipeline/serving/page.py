@@ -1,0 +1,210 @@
+"""A page for one generator: sample, fix a seed, slide through latent space, pick a label.
+
+Owns: the page, its three addresses, the bounds of what may be asked over HTTP. Refuses: other machines (it
+listens on loopback only, and answers no other host name, so that no web page can reach it by a name of its
+own); keeping anything.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import math
+import socket
+import threading
+from typing import Annotated, Any
+
+import numpy as np
+import uvicorn
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from pipeline.errors import ConfigError, RegistryError
+from pipeline.serving import interpolation
+from pipeline.tracking.registry.load import LoadedGenerator
+from pipeline.tracking.registry.registered_model import Images
+from pipeline.training.checkpoint import grid_image
+
+HOST = "127.0.0.1"
+MAX_IMAGES = 1024
+MAX_BYTES = 2**24
+"""Most pixels of one answer, in bytes: 85 images of 256 px in colour."""
+
+Count = Annotated[int, Query(ge=1, le=MAX_IMAGES)]
+Seed = Annotated[int, Query(ge=0, le=2**31)]
+Share = Annotated[float, Query(ge=0.0, le=1.0)]
+Scale = Annotated[float, Query(gt=0.0, le=2.0)]
+Label = Annotated[int, Query(ge=-1)]
+
+
+def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
+    """The page of `generator`, headed `name`; also /facts, /grid.png and /samples.npz."""
+    app = FastAPI(title=f"gansweep {name}", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    lock = threading.Lock()  # a slider asks faster than a CPU draws: one at a time, in order
+
+    def drawn(
+        n: Count = 64,
+        seed: Seed = 0,
+        label: Label = -1,
+        truncation: Scale = 1.0,
+        to: Seed = 1,
+        at: Share = 0.0,
+    ) -> Images:
+        most = min(MAX_IMAGES, MAX_BYTES // (generator.size**2 * generator.channels))
+        if n > most:
+            raise RegistryError(f"n is at most {most} here", seen=n, fix="use gansweep sample for more")
+        chosen = None if label < 0 else label
+        with lock:
+            z, labels = generator.latents(n, seed, chosen, truncation)
+            if at > 0:
+                z = interpolation.slerp(z, generator.latents(n, to, chosen, truncation)[0], at)
+            return generator.render(z, labels)
+
+    asked_for = Depends(drawn)  # the images of a request, by its query
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return _page(generator, name)
+
+    @app.get("/facts")
+    def facts() -> dict[str, Any]:
+        return {"model": name, **_shape(generator), "facts": generator.facts}
+
+    @app.get("/grid.png")
+    def grid(images: Any = asked_for) -> Response:
+        buffer = io.BytesIO()
+        grid_image(images, math.ceil(math.sqrt(len(images)))).save(buffer, format="PNG", compress_level=1)
+        return Response(buffer.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
+
+    @app.get("/samples.npz")
+    def samples(images: Any = asked_for) -> Response:
+        buffer = io.BytesIO()
+        np.savez(buffer, images=images)
+        return Response(buffer.getvalue(), media_type="application/octet-stream")
+
+    @app.exception_handler(RegistryError)
+    def impossible(request: Request, error: RegistryError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 400)
+
+    @app.exception_handler(RequestValidationError)
+    def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 400)
+
+    return app
+
+
+def serve_page(generator: LoadedGenerator, name: str, port: int = 8000, say: Any = print) -> None:
+    """Serve the page on loopback until it is interrupted. port: 0 = any that is free.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                "the port is free", seen=f"{port} ({error})", fix="write --port 0 for any"
+            ) from error
+        say(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl+C ends it)")
+        config = uvicorn.Config(page_app(generator, name), log_level="warning", access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _shape(generator: LoadedGenerator) -> dict[str, Any]:
+    names = generator.facts.get("class_names") or []
+    count = generator.classes
+    labels = list(names) if len(names) == count else [str(label) for label in range(count)]
+    return {"size": generator.size, "channels": generator.channels, "labels": labels}
+
+
+def _page(generator: LoadedGenerator, name: str) -> str:
+    labels = "".join(
+        f'<option value="{value}">{html.escape(str(text))}</option>'
+        for value, text in enumerate(_shape(generator)["labels"])
+    )
+    facts = {key: generator.facts[key] for key in _SHOWN.split() if generator.facts.get(key) is not None}
+    rows = "".join(
+        f"<tr><th>{html.escape(key)}<td>{html.escape(_text(value))}" for key, value in facts.items()
+    )
+    whole = _PAGE.replace("@LABELS@", labels).replace("@HIDDEN@", "" if generator.classes else "hidden")
+    return whole.replace("@ROWS@", rows).replace("@NAME@", html.escape(name))
+
+
+def _text(value: object) -> str:
+    return (
+        f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )
+
+
+_SHOWN = "fid fid_low fid_high extractor balance overfit memorisation collapse kimg data trial"
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>@NAME@</title>
+<style>
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.2rem }
+main { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start }
+form { display: grid; gap: .8rem; width: 16rem; align-content: start }
+label { display: grid; gap: .2rem } label[hidden] { display: none }
+input, select, button { font: inherit }
+#picture { width: min(32rem, 100%); aspect-ratio: 1; object-fit: contain; background: #8882;
+  image-rendering: pixelated }
+table { border-collapse: collapse; font-size: .85rem }
+th { text-align: left; padding-right: 1rem; font-weight: 500 }
+#said { color: #c33; min-height: 1.5em }
+</style>
+<h1>@NAME@</h1>
+<main>
+<form>
+<label>Images <input name="n" type="number" value="64" min="1" max="1024"></label>
+<label>Seed <input name="seed" type="number" value="0" min="0"></label>
+<button type="button" id="roll">Another seed</button>
+<label @HIDDEN@>Class <select name="label"><option value="-1">any</option>@LABELS@</select></label>
+<label>Truncation <input name="truncation" type="range" value="1" min="0.1" max="2" step="0.05"></label>
+<label>Walk to seed <input name="to" type="number" value="1" min="0"></label>
+<label>On the way <input name="at" type="range" value="0" min="0" max="1" step="0.01"></label>
+<a id="file" download="samples.npz">Download as npz</a>
+<div id="said" role="status"></div>
+<table>@ROWS@</table>
+</form>
+<img id="picture" alt="samples of the generator">
+</main>
+<script>
+const form = document.querySelector("form"), picture = document.getElementById("picture");
+const said = document.getElementById("said"), file = document.getElementById("file");
+let busy = false, again = false;
+async function draw() {
+  if (busy) { again = true; return; }
+  busy = true;
+  const asked = new URLSearchParams(new FormData(form));
+  file.href = "samples.npz?" + asked;
+  try {
+    const answer = await fetch("grid.png?" + asked);
+    if (answer.ok) {
+      const before = picture.src;
+      picture.src = URL.createObjectURL(await answer.blob());
+      URL.revokeObjectURL(before);
+      said.textContent = "";
+    } else said.textContent = (await answer.json()).error;
+  } catch (error) { said.textContent = "the server is gone"; }
+  busy = false;
+  if (again) { again = false; draw(); }
+}
+form.addEventListener("input", draw);
+form.addEventListener("submit", event => event.preventDefault());
+document.getElementById("roll").addEventListener("click", () => {
+  form.seed.value = Math.floor(Math.random() * 1e6); draw();
+});
+draw();
+</script>
+</html>
+"""

@@ -1,0 +1,145 @@
+"""After the search: the winner is packed and registered, the summary and the report are written.
+
+Owns: what is known of a winner. Refuses: choosing it (`pipeline.training.finalists`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Any
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import RegistryError
+from pipeline.metrics import frechet
+from pipeline.reporting.html.report import write_report
+from pipeline.reporting.summary import Summary
+from pipeline.search.trial_manager import TrialManager
+from pipeline.sweep.request import Outcome, Request
+from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.mlflow_exporter import MlflowExporter
+from pipeline.tracking.provenance import provenance
+from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.model_card import write_card
+from pipeline.tracking.registry.pack import device_name, label_shares, pack_generator
+from pipeline.tracking.registry.promote import register_version
+from pipeline.training import finalists
+from pipeline.training.checkpoint import best_generator, read_records
+
+
+def finalize(
+    request: Request,
+    ledger: TrialManager,
+    summary: Summary,
+    dataset: Dataset,
+    evaluator: frechet.Evaluator,
+    found: list[finalists.Finalist],
+    shipper: MlflowExporter,
+    uri: str,
+) -> None:
+    """Write down the finalists, pack the winner and register it."""
+    if not found:
+        request.say("no trial has a fid: nothing to register")
+        return
+    rows = [{**final.row(), "params": ledger.entries[final.trial].params} for final in found]
+    for row in rows:
+        row["best"]["params"] = row.pop("params")
+    summary.extra["finalists"] = rows
+    summary.write(force=True)
+    run = found[0].chosen
+    assert run.measurement is not None
+    if request.courier:
+        request.courier.bring_folder(run.folder)
+    facts = {
+        **rows[0]["best"],
+        **rows[0]["measurement"],
+        **_at_best(ledger, run),
+        "withhold": list(run.measurement.verdicts),
+        "sweep": request.config.name,
+        "data": request.config.data,
+        "fingerprint": dataset.fingerprint,
+        "class_names": list(dataset.classes),
+        "label_shares": label_shares(dataset),
+        "space": request.space.hash,
+        "search_seed": request.config.seed,
+        **provenance(),
+    }
+    generator, _ = best_generator(run.folder)
+    pack_generator(generator, request.paths.packed, facts)
+    card = from_packed(request.paths.packed)
+    records = read_records(run.folder)
+    write_card(request.paths.packed, card, dataset, records, name=request.config.name)
+    if request.register is not None:
+        judge = dataclasses.replace(evaluator, samples=run.measurement.n)
+        summary.extra["registered"] = _register(request, shipper, run.trial, facts, uri, judge)
+
+
+def _at_best(ledger: TrialManager, run: finalists.FinalistRun) -> dict[str, Any]:
+    """What is known of a run beside its fid: D at the best tick, time and device."""
+    assert run.record is not None
+    last, gpus = read_records(run.folder)[-1], ledger.gpus_per_trial
+    seconds = last.train_seconds + last.eval_seconds
+    return {
+        "auc": run.record["auc"],
+        "overfit": run.record["overfit"],
+        "seconds": round(seconds, 1),
+        "device": device_name() if gpus else "cpu",
+        "gpu_hours": round(seconds * gpus / 3600, 4),
+        "sweep_hours": round(ledger.seconds / 3600, 4),
+        "sweep_gpu_hours": round(ledger.gpu_hours, 4),
+    }
+
+
+def _register(
+    request: Request,
+    shipper: MlflowExporter,
+    trial: int,
+    facts: dict[str, Any],
+    uri: str,
+    evaluator: frechet.Evaluator,
+) -> dict[str, Any] | None:
+    """Register the packed winner; a registry that is away costs the sweep nothing but this step."""
+    if request.courier:
+        request.courier.carry()
+    shipper.flush(timeout=60.0)
+    run = shipper.trial_run_id(trial)
+    try:
+        done = register_version(
+            request.paths.packed,
+            tracking_uri=uri,
+            name=str(request.register),
+            facts={**facts, "sweep_run_id": shipper.run_id, "run_id": run},
+            run_id=run,
+            promote=request.promote,
+            evaluator=evaluator,
+        )
+    except RegistryError as error:
+        again = shlex.quote(request.place)
+        request.say(f"warning: not registered: {error}; later: gansweep register {again}")
+        return None
+    request.say(f"registered {done.uri}: {done.reason}")
+    return dataclasses.asdict(done)
+
+
+def close_sweep(
+    summary: Summary, state: str, request: Request, spool: EventLog, shipper: MlflowExporter, uri: str
+) -> Outcome:
+    """Write the last summary and the report, and bring MLflow up to date."""
+    summary.state = state
+    summary.write(force=True)
+    best = summary.content()["best"] or {}
+    status = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}[state]
+    numbers = {
+        f"best_{k}": float(best[k]) for k in ("fid", "balance", "kimg", "trial") if best.get(k) is not None
+    }
+    if state == "finished":
+        write_report(request.paths.root)
+        spool.artifact(None, request.paths.report)
+    spool.finish(status, numbers, {"gansweep.state": state})
+    if request.courier:
+        request.courier.carry()
+    if not shipper.close(timeout=30.0):
+        request.say(f"MLflow is {shipper.status}; the spool keeps the rest for the next run or resume")
+    if state == "finished" and request.courier:
+        request.courier.over(request.paths.root / "trials")
+    return Outcome(state, request.paths.root, summary.content(), uri, request.place)

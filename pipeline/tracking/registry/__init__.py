@@ -1,0 +1,1 @@
+"""Generators in the MLflow model registry: packed, verified, registered, promoted, loaded again."""

@@ -1,0 +1,39 @@
+"""How a sweep's spool goes to MLflow: its experiment, and what its own run is described by.
+
+Owns: these names. Refuses: MLflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.mlflow_exporter import MlflowExporter
+from pipeline.tracking.provenance import provenance
+from pipeline.tracking.tracking_uri import default_artifacts
+
+
+def start_exporter(
+    paths: SweepPaths,
+    config: SweepConfig,
+    spool: EventLog,
+    uri: str,
+    facts: dict[str, dict[str, Any]],
+    space_hash: str,
+) -> MlflowExporter:
+    """Start to carry the sweep's spool to the tracking store at `uri`.
+
+    facts: the tables of sweep.toml that describe images, evaluator and code.
+    """
+    described = {f"{table}.{key}": str(value) for table, rows in facts.items() for key, value in rows.items()}
+    return MlflowExporter(
+        paths.root,
+        spool,
+        uri,
+        experiment=f"gansweep/{config.name}",
+        artifact_location=default_artifacts(uri),
+        parent_tags={**provenance(), **described, "space.hash": space_hash},
+        parent_params=dataclasses.asdict(config),
+    )

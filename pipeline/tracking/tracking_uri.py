@@ -1,0 +1,123 @@
+"""Tracking stores by their URI: defaults, checks before a sweep starts, what may be shown of them.
+
+Owns: `check_server`, `default_uri`, `redact`, the making of an experiment. Refuses: writing a run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import RegistryError, first_line, redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROBE_SEC = 10.0
+
+
+def ensure_experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    """The id of the experiment, created or brought back from the bin where need be."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifact_location))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)  # another sweep may have been faster
+            if found is None:
+                raise error
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def make_folder(uri: str) -> None:
+    """Make the folder of an sqlite store; other stores need none."""
+    path = _sqlite_path(uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def default_uri(out: Path) -> str:
+    """The tracking store of sweeps below `out` where none is named: an sqlite file, by absolute path."""
+    return f"sqlite:///{(out / 'mlflow.db').resolve()}"
+
+
+def default_artifacts(uri: str) -> str | None:
+    """Where an experiment of an sqlite store keeps its files (not in ./mlruns); None for other stores."""
+    path = _sqlite_path(uri)
+    return None if path is None else (path.parent / "artifacts").as_uri()
+
+
+def check_server(uri: str, *, write: bool = True) -> None:
+    """Return where the tracking store answers within some 10 seconds, else raise RegistryError.
+
+    `write` False asks for a store that exists and can be read.
+    """
+    path = _sqlite_path(uri)
+    if path is not None:
+        _check_sqlite(path, write)
+    elif uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
+        raise RegistryError(
+            "MLflow 3 keeps no tracking store in a plain folder",
+            seen=redact(uri),
+            fix="use sqlite:///PATH/mlflow.db or a server's http:// address",
+        )
+    else:
+        error = _probe(uri)
+        if error:
+            raise RegistryError(
+                "the tracking server answers",
+                seen=f"{redact(uri)} ({redact(error)})",
+                fix="start it, correct --tracking-uri or leave it out for a local store",
+            )
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    return Path(match[1]).resolve() if match else None
+
+
+def _takes_files(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _check_sqlite(path: Path, write: bool) -> None:
+    wanted = os.R_OK | os.W_OK if write else os.R_OK
+    try:
+        # A folder that is not there yet is made with the store: a check leaves nothing behind.
+        there = next(folder for folder in path.parents if folder.exists())
+        good = os.access(path, wanted) if path.exists() else write and _takes_files(there)
+        if good and path.exists():
+            with open(path, "rb") as file:
+                good = path.is_file() and file.read(15) in (b"", b"SQLite format 3")
+    except OSError:
+        good = False
+    if not good:
+        rule = "the tracking store is an sqlite file that can be " + ("written" if write else "read")
+        raise RegistryError(rule, seen=str(path), fix="correct --tracking-uri or run a sweep first")
+
+
+def _probe(uri: str) -> str:
+    """The first line of what goes wrong when the store is asked one thing; empty where it answers."""
+    answer: list[str] = []
+
+    def ask() -> None:
+        try:
+            from mlflow import MlflowClient
+
+            MlflowClient(uri, uri).search_experiments(max_results=1)
+            answer.append("")
+        except Exception as error:  # whatever it is becomes the user's one line
+            answer.append(first_line(error))
+
+    # In a thread: a host that swallows packets holds the call for longer than a person waits.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SEC)
+    return answer[0] if answer else f"no answer in {PROBE_SEC:g} s"

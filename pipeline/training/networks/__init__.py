@@ -1,0 +1,1 @@
+"""Generators and discriminators: built-in architectures and those of users."""

@@ -1,0 +1,196 @@
+"""The families of networks that come with gansweep, and how fresh weights are drawn.
+
+Owns: `mlp`, `dcgan` (Radford et al. 2016), `resnet` (normalisation-free residual, after R3GAN, Huang et
+al. 2024), initialisation, spectral normalisation. Refuses: conditioning of D, losses, training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from pipeline.config import TrialConfig
+from pipeline.errors import ConfigError
+from pipeline.training.networks.blocks import ClassNorm, ImageShape, Stack
+
+_SLOPE = 0.2
+_MAX_WIDENING = 8  # channels double per halving of the resolution up to this factor
+
+BodyG = Callable[[TrialConfig, ImageShape, int], nn.Module]
+"""(config, shape, length of the input) -> body of G."""
+BodyD = Callable[[TrialConfig, ImageShape], tuple[nn.Module, int]]
+"""(config, shape) -> body of D, number of features it gives."""
+
+
+def normalises_by_class(config: TrialConfig) -> bool:
+    """Whether this G learns its class through batch norm; without batch norm it is by embedding."""
+    has_norm = config.norm_g == "batch" and config.architecture in ("mlp", "dcgan")
+    return config.conditional and config.condition_g == "batchnorm" and has_norm
+
+
+def _mlp_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    width = z_in
+    for _ in range(config.depth_g):
+        layers.append(nn.Linear(width, config.width_g))
+        if config.norm_g == "batch":
+            layers.append(_norm_g(config, shape, nn.BatchNorm1d)(config.width_g))
+        layers.append(nn.LeakyReLU(_SLOPE))
+        width = config.width_g
+    image = (shape.channels, shape.size, shape.size)
+    pixels = shape.channels * shape.size**2
+    return Stack(*layers, nn.Linear(width, pixels), nn.Unflatten(1, image))
+
+
+def _mlp_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = shape.channels * shape.size**2
+    for _ in range(config.depth_d):
+        layers.append(nn.Linear(width, config.width_d))
+        if config.norm_d == "batch":
+            layers.append(nn.BatchNorm1d(config.width_d))
+        if config.norm_d == "layer":
+            layers.append(nn.LayerNorm(config.width_d))
+        layers.append(nn.LeakyReLU(_SLOPE))
+        width = config.width_d
+    return nn.Sequential(*layers), width
+
+
+def _dcgan_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
+    base, widths = _pyramid(shape.size, config.width_g, config.architecture)
+    norm = _norm_g(config, shape, nn.BatchNorm2d)
+    layers: list[nn.Module] = [
+        nn.Linear(z_in, widths[0] * base * base),
+        nn.Unflatten(1, (widths[0], base, base)),
+        norm(widths[0]),
+        nn.ReLU(),
+    ]
+    for wide, narrow in zip(widths, widths[1:], strict=False):
+        layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1), norm(narrow), nn.ReLU()]
+        for _ in range(config.depth_g - 1):
+            layers += [nn.Conv2d(narrow, narrow, 3, 1, 1), norm(narrow), nn.ReLU()]
+    return Stack(*layers, nn.ConvTranspose2d(widths[-1], shape.channels, 4, 2, 1))
+
+
+def _dcgan_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
+    base, widths = _pyramid(shape.size, config.width_d, config.architecture)
+    norm = _norm_d(config.norm_d)
+    widths = widths[::-1]
+    layers: list[nn.Module] = [nn.Conv2d(shape.channels, widths[0], 4, 2, 1), nn.LeakyReLU(_SLOPE)]
+    for narrow, wide in zip(widths, widths[1:], strict=False):
+        for _ in range(config.depth_d - 1):
+            layers += [nn.Conv2d(narrow, narrow, 3, 1, 1), norm(narrow), nn.LeakyReLU(_SLOPE)]
+        layers += [nn.Conv2d(narrow, wide, 4, 2, 1), norm(wide), nn.LeakyReLU(_SLOPE)]
+    return nn.Sequential(*layers, nn.Flatten()), widths[-1] * base * base
+
+
+class _Residual(nn.Module):
+    """x + conv(act(conv(act(x)))); unless spectral, the last starts at zero: the identity at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, 1, 1)
+        self.last = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.first(nn.functional.leaky_relu(x, _SLOPE))
+        change: Tensor = self.last(nn.functional.leaky_relu(inner, _SLOPE))
+        return x + change
+
+
+def _resnet_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
+    base, widths = _pyramid(shape.size, config.width_g, config.architecture)
+    layers: list[nn.Module] = [
+        nn.Linear(z_in, widths[0] * base * base),
+        nn.Unflatten(1, (widths[0], base, base)),
+    ]
+    for wide, narrow in zip(widths, [*widths[1:], widths[-1]], strict=True):
+        layers += [_Residual(wide) for _ in range(config.depth_g)]
+        layers += [nn.Conv2d(wide, narrow, 1), nn.Upsample(scale_factor=2, mode="bilinear")]
+    layers += [nn.LeakyReLU(_SLOPE), nn.Conv2d(widths[-1], shape.channels, 3, 1, 1)]
+    return nn.Sequential(*layers)
+
+
+def _resnet_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
+    base, widths = _pyramid(shape.size, config.width_d, config.architecture)
+    widths = widths[::-1]
+    layers: list[nn.Module] = [nn.Conv2d(shape.channels, widths[0], 3, 1, 1), nn.AvgPool2d(2)]
+    for narrow, wide in zip(widths, widths[1:], strict=False):
+        layers += [_Residual(narrow) for _ in range(config.depth_d)]
+        layers += [nn.AvgPool2d(2), nn.Conv2d(narrow, wide, 1)]
+    layers += [_Residual(widths[-1]) for _ in range(config.depth_d)]
+    layers += [nn.LeakyReLU(_SLOPE), nn.Flatten()]
+    return nn.Sequential(*layers), widths[-1] * base * base
+
+
+ARCHITECTURES: dict[str, tuple[BodyG, BodyD]] = {
+    "mlp": (_mlp_g, _mlp_d),
+    "dcgan": (_dcgan_g, _dcgan_d),
+    "resnet": (_resnet_g, _resnet_d),
+}
+
+
+def _pyramid(size: int, width: int, family: str) -> tuple[int, list[int]]:
+    """Side of the smallest feature map (4 to 7) and the widths from there up to half the image."""
+    base = size
+    widths: list[int] = []
+    while base % 2 == 0 and base > 7:
+        base //= 2
+        widths.append(width * min(2 ** len(widths), _MAX_WIDENING))
+    if not 4 <= base <= 7 or not widths:
+        raise ConfigError(
+            f"{family} draws sizes 4, 5, 6 or 7 times a power of two (8, 16, 28, 32, 48, 64, ...)",
+            seen=f"{size} px",
+            fix="pass --image-size 32, or search architecture = 'mlp'",
+        )
+    return base, widths[::-1]
+
+
+def _norm_g(
+    config: TrialConfig, shape: ImageShape, kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]
+) -> Callable[[int], nn.Module]:
+    if config.norm_g == "none":
+        return lambda width: nn.Identity()
+    if normalises_by_class(config):
+        return lambda width: ClassNorm(kind(width, affine=False), shape.classes)
+    return lambda width: kind(width)
+
+
+def _norm_d(name: str) -> Callable[[int], nn.Module]:
+    table: dict[str, Callable[[int], nn.Module]] = {
+        "none": lambda width: nn.Identity(),
+        "spectral": lambda width: nn.Identity(),  # on the weights instead
+        "batch": lambda width: nn.BatchNorm2d(width),
+        "layer": lambda width: nn.GroupNorm(1, width),
+    }
+    return table[name]
+
+
+def initialise(network: nn.Module, identity: bool = True) -> None:
+    """Draw fresh weights; identity: residual blocks begin as the identity."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            _scale_to_fan_in(module)
+    for module in network.modules():
+        if identity and isinstance(module, _Residual):
+            nn.init.zeros_(module.last.weight)
+
+
+def _scale_to_fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """He et al. 2015. A transposed convolution's fan-in is what reaches one output pixel."""
+    fan_in = module.weight[0].numel()
+    if isinstance(module, nn.ConvTranspose2d):
+        taps = (module.kernel_size[0] // module.stride[0]) ** 2
+        fan_in = module.in_channels * taps
+    nn.init.normal_(module.weight, std=(2 / (1 + _SLOPE**2) / fan_in) ** 0.5)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def normalise_spectrally(network: nn.Module) -> None:
+    """Divide every weight by its largest singular value from now on (Miyato et al. 2018)."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+            spectral_norm(module)

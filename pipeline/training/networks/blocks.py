@@ -1,0 +1,130 @@
+"""What every family shares: the two frames of a pair, conditional batch norm, G's running average.
+
+Owns: `Generator`, `Discriminator`, `ClassNorm`, `Ema`. Refuses: layers of any one family.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.training.tensor_chunks import in_chunks
+
+EMBEDDING_DIM = 32
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """What a network must know of its images. classes: 0 = unlabelled."""
+
+    size: int
+    channels: int
+    classes: int = 0
+
+
+class ClassNorm(nn.Module):
+    """Batch norm with a gain and a bias for each class (de Vries et al. 2017; Miyato & Koyama 2018).
+
+    Args:
+        norm: BatchNorm1d or BatchNorm2d without gain and bias of its own.
+        classes: number of classes.
+    """
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, classes: int) -> None:
+        super().__init__()
+        self.norm = norm
+        self.gain = nn.Embedding(classes, norm.num_features)
+        self.bias = nn.Embedding(classes, norm.num_features)
+        nn.init.ones_(self.gain.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        flat: Tensor = self.norm(x)
+        shape = (-1, flat.shape[1], *[1] * (flat.ndim - 2))
+        # in x's precision: under autocast a float32 product would widen everything after it
+        gain, bias = self.gain(labels).to(flat.dtype), self.bias(labels).to(flat.dtype)
+        return torch.addcmul(bias.view(shape), flat, gain.view(shape))
+
+
+class Stack(nn.Sequential):
+    """Layers in a row; those that look at the class are told it."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        for module in self:
+            x = module(x, labels) if isinstance(module, ClassNorm) else module(x)
+        return x
+
+
+class Generator(nn.Module):
+    """z (N,Z) float32 [and labels (N,) int64] -> images (N,C,H,W) in [-1, 1].
+
+    Args:
+        body: z (N, Z [+ EMBEDDING_DIM where embed]) -> (N,C,H,W), unbounded.
+        z_dim: Z. classes: K, 0 = unconditional.
+        embed: put an embedding of the class beside z; else `body` is a Stack with ClassNorms.
+    """
+
+    def __init__(self, body: nn.Module, *, z_dim: int, classes: int, embed: bool = True) -> None:
+        super().__init__()
+        self.z_dim, self.classes = z_dim, classes
+        self.embed = nn.Embedding(classes, EMBEDDING_DIM) if classes and embed else None
+        self.body = body
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.embed is not None and labels is not None:
+            z = torch.cat([z, self.embed(labels)], dim=1)
+        return torch.tanh(self.body(z, labels) if isinstance(self.body, Stack) else self.body(z))
+
+
+class Discriminator(nn.Module):
+    """images (N,C,H,W) in [-1, 1] [and labels (N,) int64] -> logits (N,)."""
+
+    def __init__(self, body: nn.Module, *, features: int, classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(features, 1)
+        self.project = nn.Embedding(classes, features) if classes else None
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        features: Tensor = self.body(images)
+        logits: Tensor = self.head(features).squeeze(1)
+        if self.project is not None and labels is not None:
+            # scaled like the head: an embedding drawn from N(0, 1) would drown it
+            scale = features.shape[1] ** -0.5
+            logits = logits + (self.project(labels) * features).sum(dim=1) * scale
+        return logits
+
+
+class Ema:
+    """Exponential moving average of a generator's weights with its half-life in kimg.
+
+    The half-life grows with training (at most 5 % of the images shown so far), so that the random
+    start is forgotten early (StyleGAN2-ADA). Buffers (batch statistics) are averaged as well: those
+    of the live network belong to other weights. A half-life of 0 copies.
+    """
+
+    _RAMP = 0.05
+
+    def __init__(self, live: Generator, halflife_kimg: float) -> None:
+        self.halflife_nimg = halflife_kimg * 1000
+        self.generator = copy.deepcopy(live).eval().requires_grad_(False)
+        self._ours, self._live = _floats(self.generator), _floats(live)
+        self._pieces: tuple[list[Tensor], ...] | None = None
+
+    @torch.no_grad()
+    def update(self, images: int, shown: int) -> None:
+        """Blend in the live weights after `images` more reals, `shown` in all."""
+        halflife = min(self.halflife_nimg, shown * self._RAMP)
+        keep = 0.5 ** (images / halflife) if halflife > 0 else 0.0
+        if self._pieces is None:  # once: they lie where they are as long as the networks do
+            self._pieces = in_chunks(self._ours, self._live)
+        ours, live = self._pieces
+        torch._foreach_lerp_(ours, live, 1.0 - keep)
+
+
+def _floats(module: nn.Module) -> list[Tensor]:
+    tensors = [p.data for p in module.parameters()]
+    return tensors + [b for b in module.buffers() if b.is_floating_point()]
