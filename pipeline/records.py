@@ -19,7 +19,7 @@ PENALTY = 1e6
 """Objective of a trial that never had a fid. Far above any distance, so every real fid wins."""
 
 VERDICTS = ("healthy", "d_wins", "g_wins", "collapsed", "diverged")
-"""What `pipeline.training.balance.verdict` may say of a tick."""
+"""What `pipeline.training.balance.verdict` may call a tick."""
 
 _OPTIONAL = ("fid", "best_fid", "best_kimg")
 

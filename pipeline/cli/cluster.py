@@ -66,7 +66,7 @@ def live(paths: SweepPaths) -> Iterator[None]:
     if not sys.stderr.isatty() or not paths.root.parent.is_dir():
         yield
         return
-    with LiveView(paths, live=True, say=lambda text: None):
+    with LiveView(paths, live=True):
         yield
 
 

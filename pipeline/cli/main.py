@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 from pipeline.cli import cluster, inspect, manage, model, run
-from pipeline.cli.terminal import err_console, fail
+from pipeline.cli.terminal import err_console, fail, log_to_terminal
 from pipeline.errors import UserError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for _command in (cluster.status, cluster.stop):
 
 def main() -> NoReturn:
     """Read the command line and do what it asks; ends in SystemExit."""
+    log_to_terminal()
     try:
         sys.exit(app(standalone_mode=False))  # a command that raised typer.Exit returns its code here
     except UserError as error:

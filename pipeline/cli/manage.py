@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.options import SweepDir, Tracking
-from pipeline.cli.terminal import err_console, out_console, sayer
+from pipeline.cli.terminal import err_console, out_console
 from pipeline.errors import SweepError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def sync(sweep_dir: Folder, tracking_uri: Tracking = "") -> None:
     from pipeline.sweep.cleanup import sync_mlflow
 
     folder = _here(sweep_dir, f"gansweep resume {sweep_dir} sends it")
-    sent = sync_mlflow(folder, tracking_uri, sayer(False))
+    sent = sync_mlflow(folder, tracking_uri)
     parts = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(sent.items())]
     out_console.print(f"sent {', '.join(parts) or 'nothing'}: MLflow has everything", markup=False)
 
@@ -76,7 +76,7 @@ def rerun(
     from pipeline.sweep import rerun as reruns
 
     with readonly_copy(sweep_dir) as root:
-        runs = reruns.rerun_trial(root, trial, kimg=kimg, seeds=seeds, say=sayer(False), on_row=_print_row)
+        runs = reruns.rerun_trial(root, trial, kimg=kimg, seeds=seeds, on_row=_print_row)
     for run in runs:
         out_console.print(_verdict(trial, run), markup=False)
     if any(run.agreed < run.compared for run in runs):

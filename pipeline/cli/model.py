@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.options import Model, Promote, Tracking, numbers
-from pipeline.cli.terminal import out_console, progress, sayer
+from pipeline.cli.terminal import log_to_terminal, out_console, progress
 
 
 def register(
@@ -30,9 +30,7 @@ def register(
     """Register the best of a sweep, or set an alias of a registered version (roll back)."""
     from pipeline.serving import models
 
-    done = models.register(
-        model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri, say=sayer(False)
-    )
+    done = models.register(model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri)
     out_console.print(f"{done.uri} (version {done.version}): {done.reason}", markup=False)
 
 
@@ -60,6 +58,7 @@ def evaluate(
     from pipeline.metrics.evaluation import MEANINGS
     from pipeline.serving import models
 
+    log_to_terminal(quiet=json_)
     numbers = models.evaluate(
         model,
         data=data,
@@ -69,7 +68,6 @@ def evaluate(
         extractor=extractor,
         weights=extractor_weights,
         tracking_uri=tracking_uri,
-        say=sayer(json_),
     )
     if json_:
         sys.stdout.write(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
@@ -173,4 +171,4 @@ def serve(
     from pipeline.serving import page as pages
 
     generator = models.open_model(model, tracking_uri)
-    pages.serve_page(generator, model, port, say=lambda line: out_console.print(line, markup=False))
+    pages.serve_page(generator, model, port, on_ready=lambda url: out_console.print(url, markup=False))

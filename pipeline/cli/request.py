@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.cli.options import DEFAULTS, UNLIMITED, seconds, settings, share
-from pipeline.cli.terminal import live, sayer
+from pipeline.cli.terminal import live
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 
@@ -33,6 +33,7 @@ def request_of(given: Mapping[str, Any]) -> Request:
     Raises:
         UserError: an option or the space is wrong.
     """
+    from pipeline.reporting.webhook import check_webhook
     from pipeline.search.space.builtin import find_space, load_space
     from pipeline.storage.url import check_url, is_url, scratch_dir
     from pipeline.sweep.request import Request
@@ -57,9 +58,8 @@ def request_of(given: Mapping[str, Any]) -> Request:
         storage=given["storage"],
         dry_run=given["dry_run"],
         measure=given["dry_run"],
-        notify=check_url(given["notify"]),
+        notify=check_webhook(given["notify"]),
         live=live(given["quiet"]),
-        say=sayer(given["quiet"]),
     )
 
 

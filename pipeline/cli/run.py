@@ -32,10 +32,10 @@ from pipeline.cli.options import (
     Wait,
 )
 from pipeline.cli.request import changes_of, request_of
-from pipeline.cli.terminal import conclude, leaderboard, live, out_console, sayer
+from pipeline.cli.terminal import conclude, leaderboard, live, log_to_terminal, out_console
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
-from pipeline.reporting.webhook import check_webhook as check_url
+from pipeline.reporting.webhook import check_webhook
 
 
 def run(
@@ -102,6 +102,7 @@ def run(
     """Search. Repeated with the same arguments, it goes on with the sweep that is there."""
     from pipeline.sweep.run import run_sweep
 
+    log_to_terminal(quiet=quiet)
     conclude(run_sweep(request_of(locals())))
 
 
@@ -125,14 +126,14 @@ def resume(
     """Go on with an interrupted sweep; trials and budgets may grow."""
     from pipeline.sweep.run import resume_sweep
 
+    log_to_terminal(quiet=quiet)
     outcome = resume_sweep(
         sweep_dir,
         changes_of(locals()),
         tracking_uri=tracking_uri,
         storage=storage,
-        notify=check_url(notify),
+        notify=check_webhook(notify),
         live=live(quiet),
-        say=sayer(quiet),
     )
     conclude(outcome)
 

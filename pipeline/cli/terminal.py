@@ -6,6 +6,7 @@ Owns: the two consoles; results go to stdout, all else to stderr. Refuses: compu
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
@@ -126,10 +128,22 @@ def progress() -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
-def sayer(quiet: bool) -> Any:
-    if quiet:
-        return lambda text: None
-    return lambda text: err_console.print(text, style="dim", markup=False)
+class _LineHandler(RichHandler):
+    """One line a message on stderr, never folded: INFO dim, WARNING and above after `warning: `."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno >= logging.WARNING
+        text = ("warning: " if warns else "") + self.format(record)
+        self.console.print(text, style=None if warns else "dim", markup=False)
+
+
+def log_to_terminal(*, quiet: bool = False) -> None:
+    """Print what this package logs on stderr; `quiet` leaves out all but warnings."""
+    logger = logging.getLogger("pipeline")
+    if not any(isinstance(handler, _LineHandler) for handler in logger.handlers):
+        logger.addHandler(_LineHandler(console=err_console))
+        logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def live(quiet: bool) -> bool:

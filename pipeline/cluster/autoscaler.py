@@ -6,24 +6,26 @@ Owns: asking for it, how long, when it will never come. Refuses: deciding what a
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.cluster.connection import cluster_nodes
 from pipeline.errors import ConfigError
 from pipeline.search.resources import TrialResources
 
+log = logging.getLogger(__name__)
+
 _PERIOD_SEC = 1.0
 _TOLD_SEC = 60.0
 _SURE_SEC = 10.0
-"""So long an autoscaler has to say that it has no such machine: it may not have read its own list yet."""
+"""So long an autoscaler has to report that it has no such machine: it may not have read its own list yet."""
 
 
 def wait_for_machine(
     share: TrialResources,
     bound_sec: float,
-    say: Callable[[str], None],
     *,
     sure_sec: float = _SURE_SEC,
     told_sec: float = _TOLD_SEC,
@@ -36,7 +38,7 @@ def wait_for_machine(
     if cluster_nodes().now(share.bundle):
         return
     bound = f"at most {_minutes(bound_sec)}" if bound_sec else "without end"
-    say(f"no machine holds a trial ({share}): waiting for the autoscaler to add one, {bound}")
+    log.info(f"no machine holds a trial ({share}): waiting for the autoscaler to add one, {bound}")
     began = told = time.monotonic()
     refused = 0.0
     with _asked(share.bundle) as demand:
@@ -51,12 +53,12 @@ def wait_for_machine(
                 came = f"none came in {_minutes(now - began)}"
                 raise _refusal(share, came, "ask `ray status` why, raise --wait")
             if now - told >= told_sec:
-                say(
+                log.info(
                     f"still waiting for a machine with {share}: {_minutes(now - began)} so far ({cluster_nodes()})"
                 )
                 told = now
             time.sleep(_PERIOD_SEC)
-    say(f"a machine is there after {_minutes(time.monotonic() - began)}: {cluster_nodes()}")
+    log.info(f"a machine is there after {_minutes(time.monotonic() - began)}: {cluster_nodes()}")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import logging
 import os
 import secrets
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import pipeline
 from pipeline.cluster.preemption import draining
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.resources import Cluster, Node
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"
 PROBE_SEC = 25.0
@@ -160,7 +163,7 @@ def _launcher_kinds(path: Path) -> list[tuple[Node, int]]:
         return []
 
 
-def check_nodes(place: Path | str, say: Callable[[str], None]) -> None:
+def check_nodes(place: Path | str) -> None:
     """Ask every node whether it sees and may write a folder or a store's address, and which gansweep it has.
 
     Raises:
@@ -168,19 +171,19 @@ def check_nodes(place: Path | str, say: Callable[[str], None]) -> None:
     """
     if isinstance(place, str):
         for answer in _ask_nodes(place):
-            _judge(answer, place, say)
+            _judge(answer, place)
     else:
-        _check_folder(place, say)
+        _check_folder(place)
 
 
-def _check_folder(folder: Path, say: Callable[[str], None]) -> None:
+def _check_folder(folder: Path) -> None:
     mark = folder / f".seen-{secrets.token_hex(8)}"
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
         for answer in _ask_nodes(str(mark)):
-            _judge(answer, str(folder), say)
+            _judge(answer, str(folder))
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
@@ -249,12 +252,12 @@ def _answer(mark: str, node: str, here: str) -> str:
     return json.dumps({**answer, "seen": seen, "writes": writes})
 
 
-def _judge(answer: dict[str, Any], folder: str, say: Callable[[str], None]) -> None:
+def _judge(answer: dict[str, Any], folder: str) -> None:
     node = answer["node"]
     if "No module named 'pipeline" in answer.get("problem", ""):
         answer = {**answer, "writes": True, "version": ""}
     elif "problem" in answer:
-        say(f"warning: {node} did not answer: {answer['problem']}")
+        log.warning(f"{node} did not answer: {answer['problem']}")
         return
     if "lacks" in answer:
         raise SweepError(
@@ -276,4 +279,4 @@ def _judge(answer: dict[str, Any], folder: str, say: Callable[[str], None]) -> N
             fix="install the same one on all nodes",
         )
     if not answer["began"] - SKEW_SEC < answer["clock"] < answer["ended"] + SKEW_SEC:
-        say(f"warning: the clock of {node} is {answer['clock'] - answer['ended']:+.0f} s off: run NTP there")
+        log.warning(f"the clock of {node} is {answer['clock'] - answer['ended']:+.0f} s off: run NTP there")

@@ -6,8 +6,8 @@ nodes.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
@@ -18,6 +18,8 @@ from pipeline.cluster.preemption import PREEMPTED
 from pipeline.cluster.tune_adapters import NODE_GONE, failure_cause
 from pipeline.config import SweepConfig
 from pipeline.search.resources import Cluster, TrialResources, concurrency
+
+log = logging.getLogger(__name__)
 
 _PERIOD_SEC = 5.0
 _TOLD_SEC = 60.0
@@ -40,9 +42,8 @@ class ConcurrencyCallback(Callback):  # type: ignore[misc]
         searcher: ConcurrencyLimiter,
         plan: SweepConfig,
         share: TrialResources,
-        say: Callable[[str], None],
     ) -> None:
-        self._searcher, self._plan, self._share, self._say = searcher, plan, share, say
+        self._searcher, self._plan, self._share = searcher, plan, share
         self._looked = time.monotonic()
         self._alone: tuple[float, float] | None = None  # since no machine holds a trial; when that was told
 
@@ -53,7 +54,7 @@ class ConcurrencyCallback(Callback):  # type: ignore[misc]
         cluster = cluster_nodes()
         fits = concurrency(self._plan, self._share, cluster)
         if fits != self._searcher.max_concurrent:
-            self._say(f"trials at a time: {fits} instead of {self._searcher.max_concurrent} ({cluster})")
+            log.info(f"trials at a time: {fits} instead of {self._searcher.max_concurrent} ({cluster})")
             self._searcher.max_concurrent = fits
         self._tell_of_waiting(cluster)
 
@@ -66,9 +67,7 @@ class ConcurrencyCallback(Callback):  # type: ignore[misc]
         since, told = self._alone or (now, -_TOLD_SEC + now)
         if now - told >= _TOLD_SEC:
             told = now
-            self._say(
-                f"no machine holds a trial ({self._share}): waiting for one, {now - since:.0f} s so far"
-            )
+            log.info(f"no machine holds a trial ({self._share}): waiting for one, {now - since:.0f} s so far")
         self._alone = since, told
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,8 +81,7 @@ class NodeLossCallback(Callback):  # type: ignore[misc]
     fails first and its node is declared dead later, so a failure is kept in mind until then.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self) -> None:
         self._suspects: list[tuple[Any, str, float]] = []
         self._pardoned: set[tuple[str, str]] = set()
         self._looked = 0.0
@@ -91,7 +89,7 @@ class NodeLossCallback(Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         node = (trial.last_result or {}).get("node", "")
         if failure_cause(trial.error_file)[0] == NODE_GONE:
-            self._say(f"trial {trial.config['number']}: {PREEMPTED}; it goes on elsewhere from where it was")
+            log.info(f"trial {trial.config['number']}: {PREEMPTED}; it goes on elsewhere from where it was")
         elif node and (trial.trial_id, node) not in self._pardoned:
             self._suspects.append((trial, node, time.monotonic() + _NOTICED_SEC))
 
@@ -104,7 +102,7 @@ class NodeLossCallback(Callback):  # type: ignore[misc]
             if node in lost:
                 trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
                 self._pardoned.add((trial.trial_id, node))
-                self._say(f"trial {trial.config['number']} lost its node and goes on elsewhere")
+                log.info(f"trial {trial.config['number']} lost its node and goes on elsewhere")
         self._suspects = [s for s in self._suspects if s[1] not in lost and now < s[2]]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -33,13 +33,13 @@ def draining() -> set[str]:
 class PreemptionNotice:
     """Whether this process's machine is to go; a thread asks once a second, so that a step only looks.
 
-    Use as a context; `given` is the answer.
+    Use as a context; `received` is the answer.
     """
 
     def __init__(self, node: str) -> None:
         self._node = node
         self._told, self._over = threading.Event(), threading.Event()
-        self.given = self._told.is_set
+        self.received = self._told.is_set
 
     def __enter__(self) -> PreemptionNotice:
         threading.Thread(target=self._watch, name="notice", daemon=True).start()

@@ -129,7 +129,7 @@ def _measure(config: TrialConfig, lent: Any, threads: int, code: Path | None, mp
     from pipeline.training.networks.custom import use_code
 
     if mps:
-        shared_objects.join_mps(mps, print)
+        shared_objects.join_mps(mps)
     use_code(code)
     try:
         dataset, evaluator = shared_objects.get_shared(lent)
@@ -153,7 +153,7 @@ def _accompany(
     from pipeline.training.networks.custom import use_code
 
     if mps:
-        shared_objects.join_mps(mps, print)
+        shared_objects.join_mps(mps)
     use_code(code)
 
     def ready() -> float:

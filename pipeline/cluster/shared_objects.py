@@ -6,6 +6,7 @@ comes to its GPU and leaves it. Refuses: anything that belongs to one trial.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipeline.cluster import mps
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
 from pipeline.training.process import visible_gpus
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,16 @@ def gpu_task(function: Callable[..., Any], gpus: float = 1.0) -> Any:
     return ray.remote(max_calls=1)(function) if gpus else ray.remote(function)
 
 
-def join_mps(trials: int, say: Callable[[str], object]) -> None:
+def join_mps(trials: int) -> None:
     """Let this process compute at the same time as those that it shares its GPU with; before CUDA starts.
 
-    trials: on that GPU, this one counted. say: told, once in a process, why it cannot.
+    trials: on that GPU, this one counted. Why it cannot is logged once in a process.
     """
     os.environ.setdefault(mps.PERCENTAGE, str(mps.percentage(trials)))
     why = mps.start()
     if why and why not in _TOLD:
         _TOLD.add(why)
-        say(f"trials that share a GPU take turns on it: {why}")
+        log.warning(f"trials that share a GPU take turns on it: {why}")
 
 
 def gpu_count() -> int:

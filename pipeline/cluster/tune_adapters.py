@@ -5,6 +5,7 @@ Owns: the translation, and the ending of workers that are silent. Refuses: any d
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.preemption import PREEMPTED
+from pipeline.cluster.worker_log import log_lines
 from pipeline.search.hang_watch import HangWatch
 from pipeline.search.trial_manager import TrialManager
 
+log = logging.getLogger(__name__)
+
 _MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "running low on memory")
 """What torch, Python and Ray's memory monitor write where there was too little of it."""
-
-_SAID = {
-    "://": "store away",
-    "the disk": "disk full",
-    "out of memory": "out of memory",
-    "the checkpoint before it": "damaged checkpoint",
-}
-"""What trials say of failures that they outlive, by its mark."""
 
 NODE_GONE = "machine gone"
 """The kind of an end that is no failure: the trial left a machine that is about to be taken away."""
@@ -84,11 +80,12 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             return TrialScheduler.STOP  # type: ignore[no-any-return]
         if "record" not in result:  # Ray repeats the last result when a trial returns
             return TrialScheduler.CONTINUE  # type: ignore[no-any-return]
-        for text in result.get("said", ()):
-            if kind := kind_of(text):
-                self._ledger.note(number, kind, text)
+        for event in result.get("events", ()):
+            if event.kind.is_failure:
+                self._ledger.note(number, event.kind.value, event.text)
             else:
-                self._ledger.say(f"trial {number}: {text}")
+                log.info("trial %d: %s", number, event.text)
+        log_lines(number, result.get("lines", []))
         stop = self._ledger.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 
@@ -154,8 +151,3 @@ def failure_cause(error_file: str | None) -> tuple[str, str]:
     if died or any("actor died" in line or "is unavailable" in line for line in lines):
         return "worker killed", detail.partition(" Some common causes")[0] or lines[-1]
     return "exception", lines[-1]
-
-
-def kind_of(said: str) -> str:
-    """The failure that a trial which goes on tells of; empty where it is none."""
-    return next((kind for mark, kind in _SAID.items() if mark in said), "")

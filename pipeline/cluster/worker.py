@@ -5,9 +5,11 @@ Owns: the report dictionary. Refuses: any decision on training.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,16 +17,20 @@ from ray import tune
 
 from pipeline.cluster.preemption import PreemptionNotice, raise_preempted
 from pipeline.cluster.shared_objects import SharedRefs, get_shared, gpu_task, join_mps, worker_device
+from pipeline.cluster.worker_log import collected_lines
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.errors import GansweepError
 from pipeline.records import PENALTY
 from pipeline.search.resources import TrialResources
-from pipeline.storage.trial_storage import trial_storage
+from pipeline.storage.trial_storage import TrialStorage, trial_storage
+from pipeline.training.events import EventKind, TrialEvent
 from pipeline.training.finalists import FinalistRun, measure_finalist, retrain, samples_of
 from pipeline.training.networks.custom import use_code
 from pipeline.training.process import exit_when_silent, prepare_process
 from pipeline.training.seeds import seed_of
 from pipeline.training.trial import run_trial
+
+log = logging.getLogger(__name__)
 
 
 def train_trial(
@@ -45,43 +51,54 @@ def train_trial(
     """
     # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    number, said, here = asked["number"], list[str](), ray.get_runtime_context().get_node_id()
-    if mps:
-        join_mps(mps, said.append)
-    try:
-        dataset, evaluator = get_shared(lent)
-        config = TrialConfig.from_dict({**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)})
-        place = trial_storage(root, store)
-        paths = SweepPaths(place.root)
-        folder = paths.trial(number)
-        place.take(paths.code)
-        place.take(folder)
-        use_code(paths.code)
-        with PreemptionNotice(here) as notice:
-            trial = run_trial(
-                config,
-                dataset,
-                evaluator,
-                folder,
-                number=number,
-                device=worker_device(),
-                threads=threads,
-                should_stop=lambda: notice.given() or place.stopped(),
-                say=said.append,
+    number, here = asked["number"], ray.get_runtime_context().get_node_id()
+    events: list[TrialEvent] = []
+    with collected_lines() as lines:
+        if mps:
+            join_mps(mps)
+        try:
+            dataset, evaluator = get_shared(lent)
+            config = TrialConfig.from_dict(
+                {**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)}
             )
-            over = False
-            for record in trial:
-                place.give(folder, said.append)
-                news = {"record": record, "said": said.copy(), "node": here}
-                tune.report({"objective": record.objective, **news})
-                said.clear()
-                over = record.kimg == config.kimg or record.verdict == "diverged"
-            if not over:
-                place.give(folder, said.append)  # the tick that it was told to stop in
-            if not over and notice.given():
-                raise_preempted()
-    except GansweepError as error:
-        tune.report({"objective": PENALTY, "failure": str(error)})
+            storage = trial_storage(root, store)
+            paths = SweepPaths(storage.root)
+            folder = paths.trial(number)
+            storage.take(paths.code)
+            storage.take(folder)
+            use_code(paths.code)
+            with PreemptionNotice(here) as notice:
+                trial = run_trial(
+                    config,
+                    dataset,
+                    evaluator,
+                    folder,
+                    number=number,
+                    device=worker_device(),
+                    threads=threads,
+                    should_stop=lambda: notice.received() or storage.stopped(),
+                    on_event=events.append,
+                )
+                over = False
+                for record in trial:
+                    _give(storage, folder, events)
+                    news = {"record": record, "events": events.copy(), "lines": lines.copy(), "node": here}
+                    tune.report({"objective": record.objective, **news})
+                    events.clear()
+                    lines.clear()
+                    over = record.kimg == config.kimg or record.verdict == "diverged"
+                if not over:
+                    _give(storage, folder, events)  # the tick that it was told to stop in
+                if not over and notice.received():
+                    raise_preempted()
+        except GansweepError as error:
+            tune.report({"objective": PENALTY, "failure": str(error)})
+
+
+def _give(storage: TrialStorage, folder: Path, events: list[TrialEvent]) -> None:
+    away = storage.give(folder)
+    if away:
+        events.append(TrialEvent(EventKind.STORE_AWAY, away))
 
 
 def run_finalists(
@@ -95,7 +112,6 @@ def run_finalists(
     store: str = "",
     mps: int = 0,
     should_stop: Callable[[], bool],
-    say: Callable[[str], None],
 ) -> list[FinalistRun]:
     """Carry out each run (and its kimg) as a Ray task, a share each; none of them if stopped.
 
@@ -114,7 +130,7 @@ def run_finalists(
             running[work] = run
         for work in ray.wait(list(running), timeout=0.5)[0]:
             runs.append(_result(work, running.pop(work)))
-            say(_line(runs[-1]))
+            log.info(_line(runs[-1]))
         if should_stop():
             return []
     return runs
@@ -151,26 +167,26 @@ def _finalist(
     """Train the run where it is another seed of its trial, and measure it."""
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     if mps:
-        join_mps(mps, print)  # into the worker's log: the search has told it
+        join_mps(mps)
     prepare_process(threads)
-    place = trial_storage(root, store)
-    paths = SweepPaths(place.root)
+    storage = trial_storage(root, store)
+    paths = SweepPaths(storage.root)
     run = replace(asked, folder=paths.rerun(asked.trial, asked.index))
     with exit_when_silent(bound_sec) as alive:
 
         def ticked() -> None:
             alive()
-            place.give(run.folder)
+            storage.give(run.folder)
 
         try:
             dataset, evaluator = get_shared(lent)
             for folder in (paths.code, paths.trial(run.trial), run.folder):
-                place.take(folder)
+                storage.take(folder)
             use_code(paths.code)
             if run.index:
                 retrain(
                     paths.trial(run.trial), run, kimg, dataset, evaluator,
-                    device=worker_device(), threads=threads, should_stop=place.stopped, each=ticked,
+                    device=worker_device(), threads=threads, should_stop=storage.stopped, each=ticked,
                 )  # fmt: skip
         except GansweepError as error:
             return replace(asked, problem=str(error))

@@ -13,6 +13,7 @@ import importlib
 import importlib.resources
 import io
 import json
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -31,7 +32,6 @@ from pipeline.data.image_files import (
     Pixels,
     Plan,
     Raw,
-    Say,
     decode_all,
     fit_raw,
     plan_folder,
@@ -40,6 +40,8 @@ from pipeline.data.image_files import (
 )
 from pipeline.errors import DataError, nearest
 from pipeline.storage.files import cache_root, replacing
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 """Part of every cache key: raise it when the same files would be prepared differently."""
@@ -151,7 +153,6 @@ def load_dataset(
     image_size: int = 0,
     cache: Path | None = None,
     download: Path | None = None,
-    say: Say = lambda text: None,
 ) -> Dataset:
     """Prepare the images of `source`, or read them back from the cache of an earlier call.
 
@@ -160,7 +161,6 @@ def load_dataset(
         image_size: side in pixels; 0 = as it is (folders: chosen from `images.SIZES` by the median image).
         cache: used instead of `cache_root()`.
         download: torchvision's folder; `<cache>/downloads` when None.
-        say: takes one line of progress or warning at a time.
 
     Raises:
         DataError: the source does not exist, cannot be read, or holds too few usable images.
@@ -169,30 +169,30 @@ def load_dataset(
         rule = f"image_size is 0 or in [{MIN_SIDE}, {MAX_SIDE}]"
         raise DataError(rule, seen=image_size, fix="0 lets a size be chosen")
     root = cache if cache is not None else cache_root()
-    plan = _plan(source, image_size, download if download is not None else root / "downloads", say)
+    plan = _plan(source, image_size, download if download is not None else root / "downloads")
     key = hashlib.sha256(json.dumps([VERSION, image_size, *plan.key]).encode()).hexdigest()[:16]
     file = root / "data" / f"{source.partition(':')[0]}-{key}.npz"
-    dataset = _read_cache(file, source, say)
+    dataset = _read_cache(file, source)
     if dataset is None:
         dataset = _assemble(source, plan.prepare())
-        _write_cache(file, dataset, say)
+        _write_cache(file, dataset)
     return dataset
 
 
 # --- Sources -------------------------------------------------------------------------------------
 
 
-def _plan(source: str, size: int, downloads: Path, say: Say) -> Plan:
+def _plan(source: str, size: int, downloads: Path) -> Plan:
     kind, colon, path = source.partition(":")
     if colon and kind in ("folder", "npz") and path:
         where = Path(os.path.expanduser(path))
-        return plan_folder(where, size, say) if kind == "folder" else plan_npz(where, size)
+        return plan_folder(where, size) if kind == "folder" else plan_npz(where, size)
     if source in ("mnist5k", "digits"):
         parse = _mnist5k if source == "mnist5k" else _digits
         return Plan([source], lambda: fit_raw(parse(), size))
     if source in NAMED:
         key = [source, str(downloads.absolute())]
-        return Plan(key, lambda: _named(source, size, downloads, say))
+        return Plan(key, lambda: _named(source, size, downloads))
     valid = ("mnist5k", "digits", *NAMED, "folder:PATH", "npz:PATH")
     prefix = "npz:" if source.endswith(".npz") else "folder:"
     known = nearest(source, valid)
@@ -221,13 +221,13 @@ def _digits() -> Raw:
     return Raw(images[..., None], bunch.target.astype(np.int64))
 
 
-def _named(source: str, size: int, downloads: Path, say: Say) -> Raw:
+def _named(source: str, size: int, downloads: Path) -> Raw:
     """The training part of one of torchvision's sets.
 
     torchvision unpickles the CIFAR batches itself, after checking them against its pinned MD5 sums.
     """
     entry = NAMED[source]
-    say(f"reading {source} (downloads go to {downloads})")
+    log.info(f"reading {source} (downloads go to {downloads})")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SEC)  # torchvision sets none: a dead network would hang
     try:
@@ -242,7 +242,7 @@ def _named(source: str, size: int, downloads: Path, say: Say) -> Raw:
         socket.setdefaulttimeout(timeout)
     if entry.kind == "CelebA":
         folder = downloads / "celeba" / "img_align_celeba"
-        return decode_all([folder / name for name in found.filename], size or entry.size, "RGB", say)
+        return decode_all([folder / name for name in found.filename], size or entry.size, "RGB")
     labels = np.asarray(getattr(found, "targets", getattr(found, "labels", None)), np.int64)
     return fit_raw(Raw(_layout(source, found.data), labels, getattr(found, "classes", ())), size)
 
@@ -321,7 +321,7 @@ def fingerprint(train: Pixels, held: Pixels, train_labels: Labels | None, held_l
 # --- The prepared cache --------------------------------------------------------------------------
 
 
-def _read_cache(file: Path, source: str, say: Say) -> Dataset | None:
+def _read_cache(file: Path, source: str) -> Dataset | None:
     """None when there is none or it is damaged: the zip's checksums cover every byte that is read."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -334,11 +334,13 @@ def _read_cache(file: Path, source: str, say: Say) -> Dataset | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # as for any damaged zip
-        say(f"the prepared images in {file} cannot be used ({type(error).__name__}): preparing them again")
+        log.info(
+            f"the prepared images in {file} cannot be used ({type(error).__name__}): preparing them again"
+        )
         return None
 
 
-def _write_cache(file: Path, dataset: Dataset, say: Say) -> None:
+def _write_cache(file: Path, dataset: Dataset) -> None:
     meta = {name: getattr(dataset, name) for name in ("labelled", "classes", "fingerprint", "skipped")}
     arrays: dict[str, npt.NDArray[Any]] = {"train": dataset.train, "held": dataset.held}
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -349,4 +351,4 @@ def _write_cache(file: Path, dataset: Dataset, say: Say) -> None:
         with replacing(file) as temporary, temporary.open("xb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
     except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
-        say(f"the prepared images are not cached: {error}")
+        log.info(f"the prepared images are not cached: {error}")

@@ -10,6 +10,7 @@ reduced to 8 bits, and resized with an antialiased Lanczos filter. Nothing else 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -24,6 +25,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from pipeline.errors import DataError
+
+log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -141,7 +144,7 @@ def _check_bytes(shape: Sequence[int]) -> None:
 # --- Folders -------------------------------------------------------------------------------------
 
 
-def plan_folder(root: Path, size: int, say: Say) -> Plan:
+def plan_folder(root: Path, size: int) -> Plan:
     """The image files below `root`, in the order of their names; classes by first sub-folder.
 
     size: side in pixels; 0 = chosen from `SIZES` by the median image. No file is opened here.
@@ -154,7 +157,7 @@ def plan_folder(root: Path, size: int, say: Say) -> Plan:
     files = sorted(_image_files(root))
     stats = [(str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f in files for s in [_stat(f)]]
     key = ["folder", str(root.resolve()), stats]
-    return Plan(key, lambda: _folder(root, files, size, say))
+    return Plan(key, lambda: _folder(root, files, size))
 
 
 def _image_files(root: Path) -> Iterator[Path]:
@@ -183,7 +186,7 @@ def _stat(file: Path) -> os.stat_result:
     return file.stat() if file.exists() else file.lstat()
 
 
-def _folder(root: Path, files: list[Path], size: int, say: Say) -> Raw:
+def _folder(root: Path, files: list[Path], size: int) -> Raw:
     if len(files) < MIN_IMAGES:
         raise too_few(len(files), f"image files ({' '.join(SUFFIXES)}) in {root}")
     short, grey = np.zeros(len(files), np.int64), np.zeros(len(files), bool)
@@ -192,11 +195,11 @@ def _folder(root: Path, files: list[Path], size: int, say: Say) -> Raw:
         with _open(files[i]) as image:
             short[i], grey[i] = min(image.size), image.mode in GREY_MODES
 
-    reasons = _each(look, len(files), "looking at images", say)
+    reasons = _each(look, len(files), "looking at images")
     good = [i for i, reason in enumerate(reasons) if not reason]
     _check_unreadable(files, reasons)
     mode = "L" if grey[good].all() else "RGB"
-    raw = decode_all(files, size or _choose_size(short[good]), mode, say, reasons)
+    raw = decode_all(files, size or _choose_size(short[good]), mode, reasons)
     return raw._replace(
         **_folder_labels(root, [f for f, reason in zip(files, reasons, strict=True) if not reason])
     )
@@ -220,7 +223,7 @@ def _folder_labels(root: Path, files: list[Path]) -> dict[str, Any]:
     }
 
 
-def decode_all(files: list[Path], size: int, mode: str, say: Say, reasons: list[str] | None = None) -> Raw:
+def decode_all(files: list[Path], size: int, mode: str, reasons: list[str] | None = None) -> Raw:
     """Decode the files that have no reason against them yet; fills `reasons` in place.
 
     mode: "L" (C=1) or "RGB" (C=3, or 1 where every image turns out grey). images: uint8 (N,size,size,C).
@@ -232,19 +235,19 @@ def decode_all(files: list[Path], size: int, mode: str, say: Say, reasons: list[
     good = [i for i, reason in enumerate(reasons) if not reason]
     shape = (len(good), size, size, 1 if mode == "L" else 3)
     _check_bytes(shape)
-    say(f"preparing {len(good)} images at {size}x{size}")
+    log.info(f"preparing {len(good)} images at {size}x{size}")
     images = np.empty(shape, np.uint8)
 
     def read(i: int) -> None:
         with _open(files[good[i]]) as image:
             images[i] = _square(image, mode, size)
 
-    for i, reason in enumerate(_each(read, len(good), "preparing images", say)):
+    for i, reason in enumerate(_each(read, len(good), "preparing images")):
         reasons[good[i]] = reason
     _check_unreadable(files, reasons)
     skipped = sum(map(bool, reasons))
     if skipped:
-        say(f"left out {skipped} unreadable images: {_examples(files, reasons)}")
+        log.info(f"left out {skipped} unreadable images: {_examples(files, reasons)}")
         images = images[[not reasons[i] for i in good]]
     return Raw(_drop_colour(images), skipped=skipped)
 
@@ -256,7 +259,7 @@ def _drop_colour(images: Pixels) -> Pixels:
     return images
 
 
-def _each(work: Callable[[int], None], total: int, what: str, say: Say) -> list[str]:
+def _each(work: Callable[[int], None], total: int, what: str) -> list[str]:
     """Do `work(0..total-1)` on threads (Pillow decodes outside the GIL); why each failed, "" if not."""
 
     def guarded(i: int) -> str:
@@ -273,7 +276,7 @@ def _each(work: Callable[[int], None], total: int, what: str, say: Say) -> list[
         for start in range(0, total, 256):  # in blocks: bounded memory, and prompt when interrupted
             reasons.extend(pool.map(guarded, range(start, min(start + 256, total))))
             if time.monotonic() - heard >= PROGRESS_SEC:
-                say(f"{what}: {len(reasons)} of {total}")
+                log.info(f"{what}: {len(reasons)} of {total}")
                 heard = time.monotonic()
     return reasons
 

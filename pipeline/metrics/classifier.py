@@ -9,7 +9,8 @@ whatever the caller has set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset, to_float
 from pipeline.storage.files import replacing
+
+log = logging.getLogger(__name__)
 
 # The classifier's recipe. Change a number, raise the version: old caches and hashes then stand apart.
 VERSION = "classifier-1"
@@ -61,7 +64,7 @@ class DigitNet(nn.Module):
         return self.hidden(to_float(images)) * self.scale
 
 
-def load_classifier(dataset: Dataset, folder: Path, say: Callable[[str], None]) -> nn.Module:
+def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
     """The classifier of `dataset`, trained at the first call (10 s on one core) and kept in `folder`."""
     path = folder / f"{VERSION}-{dataset.fingerprint}.pt"
     with torch.random.fork_rng(devices=[]):
@@ -69,14 +72,14 @@ def load_classifier(dataset: Dataset, folder: Path, say: Callable[[str], None]) 
     with suppress(Exception):  # missing, damaged or of another shape: all are mended by training anew
         net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         return net.to(memory_format=torch.channels_last)
-    say(f"training the classifier that measures {dataset.source} (once)")
+    log.info(f"training the classifier that measures {dataset.source} (once)")
     net = train_classifier(dataset)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(net.state_dict(), temporary)
     except OSError as error:  # a full or read-only disk costs the next start some seconds, nothing else
-        say(f"the classifier is not cached: {error}")
+        log.info(f"the classifier is not cached: {error}")
     return net
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import logging
 import re
 import shutil
 import urllib.request
@@ -31,6 +32,8 @@ from pipeline.errors import EvaluatorError, nearest
 from pipeline.metrics import classifier
 from pipeline.metrics.precision import exact
 from pipeline.storage.files import cache_root, replacing
+
+log = logging.getLogger(__name__)
 
 NAMES = ("classifier", "inception", "pixels")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -96,7 +99,6 @@ def build_extractor(
     weights: str = "",
     code: Path | None = None,
     cache: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Extractor:
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
@@ -116,10 +118,10 @@ def build_extractor(
         )  # fmt: skip
     folder = (cache_root() if cache is None else cache) / "extractors"
     if chosen == "classifier":
-        net = classifier.load_classifier(dataset, folder, say)
+        net = classifier.load_classifier(dataset, folder)
         return _NetExtractor("classifier", net, classifier.VERSION, classifier.DIM)
     if chosen == "inception":
-        return _NetExtractor("inception", _inception(weights, folder, say), "inception-tf2015-2048-1", 2048)
+        return _NetExtractor("inception", _inception(weights, folder), "inception-tf2015-2048-1", 2048)
     if chosen == "pixels":
         return PixelExtractor(dataset.size, dataset.channels)
     return CustomExtractor(chosen, _own_file(chosen, code), torch.from_numpy(dataset.train[:4]))
@@ -290,8 +292,8 @@ class _Inception(nn.Module):
         return features
 
 
-def _inception(weights: str, folder: Path, say: Callable[[str], None]) -> nn.Module:
-    path = Path(weights) if weights else _stored_inception(folder, say)
+def _inception(weights: str, folder: Path) -> nn.Module:
+    path = Path(weights) if weights else _stored_inception(folder)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         return _Inception(state)
@@ -303,7 +305,7 @@ def _inception(weights: str, folder: Path, say: Callable[[str], None]) -> nn.Mod
         ) from error
 
 
-def _stored_inception(folder: Path, say: Callable[[str], None]) -> Path:
+def _stored_inception(folder: Path) -> Path:
     """The weights in our cache or torch's; failing both, one download."""
     for stored in (folder / INCEPTION_FILE, Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE):
         if stored.is_file():
@@ -311,7 +313,7 @@ def _stored_inception(folder: Path, say: Callable[[str], None]) -> Path:
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as url
 
     stored = folder / INCEPTION_FILE
-    say(f"downloading {INCEPTION_FILE} (90 MB, once)")
+    log.info(f"downloading {INCEPTION_FILE} (90 MB, once)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from pipeline.metrics.extractors import Extractor
 from pipeline.metrics.precision import torch_state_lock
 from pipeline.metrics.statistics import BATCH, SPLIT, FeatureAccumulator, FeatureStatistics, reals_statistics
 from pipeline.storage.files import cache_root
+
+log = logging.getLogger(__name__)
 
 _SMALL = 256
 """Below it the host finds a matrix' eigenvalues sooner than a GPU does: 0.1 ms at 64, against 1 to 2 ms."""
@@ -310,22 +313,19 @@ def build_evaluator(
     extractor: Extractor,
     samples: int,
     cache: Path | None = None,
-    *,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Evaluator:
     """The evaluator of `dataset`'s training split; its statistics are kept below `cache`.
 
     Args:
         samples: generated images per fid, at least 2.
         cache: None means `files.cache_root()`. A damaged file there is made anew.
-        say: told the evaluator's `warning`, if it has one.
     """
     if samples < 2:
         raise EvaluatorError("a fid needs at least 2 samples", seen=samples, fix="the default is 2000")
     folder = (cache_root() if cache is None else cache) / "statistics"
-    statistics = reals_statistics(dataset, extractor, folder, say)
+    statistics = reals_statistics(dataset, extractor, folder)
     shape = (dataset.size, dataset.size, dataset.channels)
     evaluator = Evaluator(extractor, RealFactor.of(statistics), samples, shape, dataset.fingerprint)
     if evaluator.warning:
-        say(evaluator.warning)
+        log.warning(evaluator.warning)
     return evaluator

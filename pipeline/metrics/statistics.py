@@ -5,8 +5,8 @@ Owns: `Statistics`, `Moments`, the cache of the reals' statistics. Refuses: dist
 
 from __future__ import annotations
 
+import logging
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import Extractor
 from pipeline.storage.files import replacing
+
+log = logging.getLogger(__name__)
 
 BATCH = 500
 """Most images in one batch; part of no result, it bounds memory."""
@@ -75,9 +77,7 @@ class FeatureAccumulator:
         return FeatureStatistics(self.n, self._mean, self._scatter / (self.n - 1))
 
 
-def reals_statistics(
-    dataset: Dataset, extractor: Extractor, folder: Path, say: Callable[[str], None]
-) -> FeatureStatistics:
+def reals_statistics(dataset: Dataset, extractor: Extractor, folder: Path) -> FeatureStatistics:
     """The statistics of the training split, kept in `folder`; a file of another version is not used.
 
     Raises:
@@ -85,11 +85,11 @@ def reals_statistics(
     """
     path = folder / f"{dataset.fingerprint}-{extractor.hash}-{SPLIT}-{len(dataset.train)}.npz"
     identity = f"{_CACHE} {path.stem}"
-    statistics = _read(path, identity, len(dataset.train), extractor.dim, say)
+    statistics = _read(path, identity, len(dataset.train), extractor.dim)
     if statistics is None:
         statistics = _measure(extractor, dataset.train)
         _check_reals(statistics, dataset)
-        _write(path, identity, statistics, say)
+        _write(path, identity, statistics)
     return statistics
 
 
@@ -111,9 +111,7 @@ def _check_reals(statistics: FeatureStatistics, dataset: Dataset) -> None:
     raise EvaluatorError(f"the training images of {dataset.source} can be told apart", seen=seen, fix=fix)
 
 
-def _read(
-    path: Path, identity: str, n: int, dim: int, say: Callable[[str], None]
-) -> FeatureStatistics | None:
+def _read(path: Path, identity: str, n: int, dim: int) -> FeatureStatistics | None:
     """The cached statistics, or None where they are missing, damaged, of another version or other images."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -122,7 +120,7 @@ def _read(
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if found != identity:
-        say(f"cached statistics are not used: they are {found!r}, wanted {identity!r}; measuring anew")
+        log.info(f"cached statistics are not used: they are {found!r}, wanted {identity!r}; measuring anew")
         return None
     sound = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
     if not (sound and np.isfinite(mean).all() and np.isfinite(cov).all()):
@@ -130,11 +128,11 @@ def _read(
     return FeatureStatistics(count, torch.from_numpy(mean), torch.from_numpy(cov))
 
 
-def _write(path: Path, identity: str, statistics: FeatureStatistics, say: Callable[[str], None]) -> None:
+def _write(path: Path, identity: str, statistics: FeatureStatistics) -> None:
     n, mean, cov = statistics.n, statistics.mean.numpy(), statistics.cov.numpy()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             np.savez(temporary, identity=identity, n=n, mean=mean, cov=cov)
     except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
-        say(f"the reals' statistics are not cached: {error}")
+        log.info(f"the reals' statistics are not cached: {error}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
@@ -33,7 +32,6 @@ class Summary:
         paths: SweepPaths,
         config: SweepConfig,
         evaluator: dict[str, Any],
-        say: Callable[[str], None] = print,
     ) -> None:
         self.paths, self.config = paths, config
         before = read_summary(paths.summary)
@@ -46,7 +44,7 @@ class Summary:
         self.ledger: TrialManager | None = None
         self._written = 0.0
         self._sized = (-_SIZING_SEC, 0)  # when, and how much
-        self._space = DiskSpace("summary.json stands still", say)
+        self._space = DiskSpace("summary.json stands still")
 
     def on_start(self, entry: SweepTrial) -> None:
         self.write()

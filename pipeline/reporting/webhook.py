@@ -13,6 +13,7 @@ chat webhooks show.
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import threading
 import urllib.error
@@ -27,6 +28,8 @@ from pipeline.records import TrialRecord
 if TYPE_CHECKING:
     from pipeline.search.trial_manager import SweepTrial
     from pipeline.training.checkpoint import Failure
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_SEC = 10.0
 _FACTS = ("trial", "fid", "balance", "kimg")
@@ -49,14 +52,12 @@ def check_webhook(url: str) -> str:
 class WebhookNotifier:
     """A `Listener` of the search that posts from a thread of its own, in order; mute without a URL.
 
-    Used as a context: on leaving it the end of the sweep is told. summary: what summary.json would say now;
+    Used as a context: on leaving it the end of the sweep is told. summary: what summary.json would hold now;
     who leads on entering is no news.
     """
 
-    def __init__(
-        self, url: str, sweep: str, say: Callable[[str], None], summary: Callable[[], Mapping[str, Any]]
-    ) -> None:
-        self._url, self._sweep, self._say, self._summary = check_webhook(url), sweep, say, summary
+    def __init__(self, url: str, sweep: str, summary: Callable[[], Mapping[str, Any]]) -> None:
+        self._url, self._sweep, self._summary = check_webhook(url), sweep, summary
         self._leader: int | None = None
         self._lowest: float | None = None
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -123,7 +124,7 @@ class WebhookNotifier:
             reason = type(error).__name__  # its text may hold the URL
             if isinstance(error, urllib.error.HTTPError):
                 reason = f"HTTP {error.code}"
-            self._say(f"warning: --notify: {urlsplit(self._url).hostname} cannot be told ({reason})")
+            log.warning(f"--notify: {urlsplit(self._url).hostname} cannot be told ({reason})")
         self._warned = True
 
 

@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,12 @@ _SYNC_SEC = 1.0
 class SweepJournal(JournalFileBackend):
     """A journal file whose lines wait in memory while the disk is full; the study goes on meanwhile."""
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         repair_journal(path)
         super().__init__(str(path))
         self._path = path
-        self._space = DiskSpace("the search is remembered in memory", say)
+        self._space = DiskSpace("the search is remembered in memory")
         self._held: list[bytes] = []
         self._own: list[dict[str, Any]] = []  # lines of this process that Optuna has not yet read back
         self._first = path.read_bytes().count(b"\n")  # the number of the first of them

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +33,15 @@ def open_study(
     storage: str | Path,
     plan: SweepConfig,
     space: Space,
-    say: Callable[[str], None] = print,
 ) -> optuna.Study:
     """Open the sweep's study, or make it with the space's enqueued points waiting.
 
-    storage: a journal file, or a database URL. say: told of a full disk.
+    storage: a journal file, or a database URL.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=name,
-        storage=JournalStorage(SweepJournal(storage, say)) if isinstance(storage, Path) else storage,
+        storage=JournalStorage(SweepJournal(storage)) if isinstance(storage, Path) else storage,
         direction="minimize",
         load_if_exists=True,
         sampler=make_sampler(plan.sampler, plan.seed, 0),

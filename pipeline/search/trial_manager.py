@@ -5,6 +5,7 @@ Owns: `Entry`, `Ledger`. Refuses: Ray.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,8 @@ from pipeline.search.space.definition import Space
 from pipeline.search.study import make_sampler, suggest_params
 from pipeline.training.balance import ONE_SIDED, hopeless
 from pipeline.training.checkpoint import Failure, append_failure, read_failures, read_records
+
+log = logging.getLogger(__name__)
 
 STATES = ("running", "complete", "pruned", "failed")
 _OPTUNA_STATES = {
@@ -90,7 +93,6 @@ class TrialManager:
         paths: the sweep's folder, for the records of trials begun earlier.
         listeners: told of every start, record and end; of those before this process too.
         spent_sec: search time used by earlier processes.
-        say: told of what is gone on with, and of what goes wrong with a trial, in a line.
     """
 
     def __init__(
@@ -101,10 +103,9 @@ class TrialManager:
         paths: SweepPaths,
         listeners: Sequence[SweepCallback] = (),
         spent_sec: float = 0.0,
-        say: Callable[[str], None] = print,
     ) -> None:
         self.study, self.space, self.plan = study, space, plan
-        self.listeners, self.paths, self.say = listeners, paths, say
+        self.listeners, self.paths = listeners, paths
         self.entries: dict[int, SweepTrial] = {}
         self.reason = ""  # why the search ends before its last trial
         self.stopped_by = ""  # the bound that was met: a field of SweepConfig
@@ -189,7 +190,7 @@ class TrialManager:
         failure = Failure(len(entry.failures), kind, " ".join(text.split())[:500], kimg)
         entry.failures.append(failure)
         append_failure(self.paths.trial(number), failure)
-        self.say(f"trial {number}: {failure}")
+        log.info(f"trial {number}: {failure}")
         self._tell_all("on_failure", entry, failure)
 
     def suspect(self, number: int, text: str) -> None:
@@ -253,7 +254,7 @@ class TrialManager:
         if self.entries:
             begun = len(self._readopted)
             progress = f"{len(self.entries) - begun} of {self.plan.trials} trials over, {begun} in progress"
-            self.say(f"going on with what is there: {progress}")
+            log.info(f"going on with what is there: {progress}")
 
     def _recall(self, frozen: FrozenTrial, folder: Path) -> None:
         state = _OPTUNA_STATES[frozen.state]

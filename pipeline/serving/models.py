@@ -129,7 +129,7 @@ def sample(
     tracking_uri: str = "",
     advance: Advance = lambda done, n: None,
 ) -> str:
-    """Write n images as `out` and `format` say; returns what was written, in a line.
+    """Write n images in the format that `out` and `format` name; returns what was written, in a line.
 
     FILE.png: a grid. FILE.npz: `images` uint8 (N,H,W,C), `labels` int64 (N,). A folder, or any `format` of
     `pipeline.serving.dataset_export`: a data set, streamed and resumable, drawn on a GPU where there is one (the bytes of
@@ -252,7 +252,6 @@ def evaluate(
     extractor: str = "auto",
     weights: str = "",
     tracking_uri: str = "",
-    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure a MODEL against `data` with n samples (0 = 5,000, or all): `evaluation.Measurement`, plain.
 
@@ -262,7 +261,7 @@ def evaluate(
         UserError: the model, the data or the extractor cannot be had, or do not fit each other.
     """
     if model.startswith(external_samples.PREFIX):
-        dataset = load_dataset(data, image_size=image_size, say=say)
+        dataset = load_dataset(data, image_size=image_size)
         images, labels = external_samples.read_samples(
             Path(model.removeprefix(external_samples.PREFIX)).expanduser(), dataset.size, dataset.channels
         )
@@ -270,10 +269,10 @@ def evaluate(
         n, repeats = _of_pool(n, len(images))
     else:
         generator = open_model(model, tracking_uri)
-        dataset = load_dataset(data, image_size=image_size or generator.size, say=say)
+        dataset = load_dataset(data, image_size=image_size or generator.size)
         source, repeats = evaluation.from_arrays(generator.sample), evaluation.REPEATS
-    chosen = extractors.build_extractor(extractor, dataset, weights=weights, say=say)
-    evaluator = frechet.build_evaluator(dataset, chosen, n or N_MEASURED, say=say)
+    chosen = extractors.build_extractor(extractor, dataset, weights=weights)
+    evaluator = frechet.build_evaluator(dataset, chosen, n or N_MEASURED)
     measured = evaluation.measure_generator(
         source, dataset, evaluator, n=n or N_MEASURED, seed=seed, repeats=repeats
     )
@@ -295,7 +294,6 @@ def register(
     alias: str = "auto",
     promote: str = CHAMPION,
     tracking_uri: str = "",
-    say: Callable[[str], None] = lambda line: None,
 ) -> Registered:
     """Register the best of a sweep's folder, or give a registered version an alias.
 
@@ -320,11 +318,11 @@ def register(
             facts=facts,
             alias=alias,
             promote=promote,
-            evaluator=None if promote == "never" else _evaluator_of(root, facts, say),
+            evaluator=None if promote == "never" else _evaluator_of(root, facts),
         )
 
 
-def _evaluator_of(root: Path, facts: dict[str, Any], say: Callable[[str], None]) -> frechet.Evaluator | None:
+def _evaluator_of(root: Path, facts: dict[str, Any]) -> frechet.Evaluator | None:
     """What the fid in `facts` was measured with; None where it is not one of the finalists'."""
     if not facts.get("evaluator") or facts.get("withhold"):
         return None
@@ -332,8 +330,6 @@ def _evaluator_of(root: Path, facts: dict[str, Any], say: Callable[[str], None])
     config = SweepConfig.from_dict(stored["sweep"])
     if extractors.is_custom_extractor(config.extractor):
         return None  # looking at a folder runs no code of its own
-    dataset = load_dataset(config.data, image_size=config.image_size, say=say)
-    extractor = extractors.build_extractor(
-        config.extractor, dataset, weights=config.extractor_weights, say=say
-    )
-    return frechet.build_evaluator(dataset, extractor, int(facts["n"]), say=say)
+    dataset = load_dataset(config.data, image_size=config.image_size)
+    extractor = extractors.build_extractor(config.extractor, dataset, weights=config.extractor_weights)
+    return frechet.build_evaluator(dataset, extractor, int(facts["n"]))

@@ -13,6 +13,7 @@ import json
 import math
 import socket
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -98,8 +99,12 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
     return app
 
 
-def serve_page(generator: LoadedGenerator, name: str, port: int = 8000, say: Any = print) -> None:
-    """Serve the page on loopback until it is interrupted. port: 0 = any that is free.
+def serve_page(
+    generator: LoadedGenerator, name: str, port: int = 8000, on_ready: Callable[[str], object] = print
+) -> None:
+    """Serve the page on loopback until it is interrupted.
+
+    port: 0 = any that is free. on_ready: called with a line that holds the page's address, once it answers.
 
     Raises:
         ConfigError: the port is taken.
@@ -112,7 +117,7 @@ def serve_page(generator: LoadedGenerator, name: str, port: int = 8000, say: Any
             raise ConfigError(
                 "the port is free", seen=f"{port} ({error})", fix="write --port 0 for any"
             ) from error
-        say(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl+C ends it)")
+        on_ready(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl+C ends it)")
         config = uvicorn.Config(page_app(generator, name), log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])
 

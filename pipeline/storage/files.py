@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 _LEAST = 1_000_000
 """A disk with fewer bytes than these is full: no champion fits."""
@@ -103,15 +106,20 @@ def no_space(error: BaseException, folder: Path) -> bool:
     return is_full(error) or (isinstance(error, Exception) and shutil.disk_usage(folder).free < _LEAST)
 
 
+def _log_change(full: bool, text: str) -> None:
+    log.log(logging.WARNING if full else logging.INFO, "%s", text)
+
+
 class DiskSpace:
     """A writer's patience with a full disk: `full` while it is, told once when it begins and when it ends.
 
-    what: what happens meanwhile, as the end of a sentence.
+    what: what happens meanwhile, as the end of a sentence. on_change: called with whether the disk is full, and a
+    line for people; by default the line is logged.
     """
 
-    def __init__(self, what: str, say: Callable[[str], None]) -> None:
+    def __init__(self, what: str, on_change: Callable[[bool, str], object] = _log_change) -> None:
         self.full = False
-        self._what, self._say = what, say
+        self._what, self._on_change = what, on_change
 
     @contextmanager
     def awaited(self, *, small: bool = False) -> Iterator[None]:
@@ -126,8 +134,8 @@ class DiskSpace:
                 raise
             if not self.full:
                 self.full = True
-                self._say(f"warning: the disk is full: {self._what}")
+                self._on_change(True, f"the disk is full: {self._what}")
         else:
             if self.full and not small:
                 self.full = False
-                self._say(f"the disk has space again; while it was full: {self._what}")
+                self._on_change(False, f"the disk has space again; while it was full: {self._what}")

@@ -5,13 +5,15 @@ Owns: what a trial takes from the store before it begins and gives back with eac
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.storage.object_store import ObjectStore
 from pipeline.storage.sync import FolderSync
 from pipeline.storage.url import scratch_dir
+
+log = logging.getLogger(__name__)
 
 TAKE_SEC, GIVE_SEC = 120.0, 60.0
 """Patience with a store that is away: before a trial begins (then it fails, and Ray tries it again), and with
@@ -29,8 +31,9 @@ class TrialStorage:
     def take(self, folder: Path) -> None:
         """Have a folder of the sweep as the last one who worked in it left it."""
 
-    def give(self, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
-        """Have all others see a folder of the sweep; `say` is told in a line where they do not yet."""
+    def give(self, folder: Path) -> str:
+        """Have all others see a folder of the sweep; where they do not yet, why, in a line."""
+        return ""
 
     def stopped(self) -> bool:
         """Whether the sweep ends, and with it its trials."""
@@ -58,16 +61,15 @@ class _RemoteTrialStorage(TrialStorage):
                     raise
             time.sleep(1.0)
 
-    def give(self, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    def give(self, folder: Path) -> str:
         end = time.monotonic() + GIVE_SEC
         while True:
             try:
                 self._mirror.push(self._key(folder))
-                return
+                return ""
             except OSError as error:
                 if time.monotonic() > end:
-                    say(f"{self._mirror.store.url} is away, the trial goes on on its node alone: {error}")
-                    return
+                    return f"{self._mirror.store.url} is away, the trial goes on on its node alone: {error}"
             time.sleep(1.0)
 
     def stopped(self) -> bool:

@@ -7,13 +7,15 @@ reach the search.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.storage.sync import LOGS, FolderSync
+
+log = logging.getLogger(__name__)
 
 PERIOD_SEC = 2.0
 LONGEST_SEC = 30.0
@@ -23,10 +25,10 @@ _IDLE = 30
 
 
 class Uploader:
-    """Carries what changes in the folder of `mirror` until closed; `say` is told when the store is away."""
+    """Carries what changes in the folder of `mirror` until closed."""
 
-    def __init__(self, mirror: FolderSync, say: Callable[[str], None]) -> None:
-        self._mirror, self._say = mirror, say
+    def __init__(self, mirror: FolderSync) -> None:
+        self._mirror = mirror
         self._over: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self.error = ""
         self._stop = threading.Event()
@@ -83,11 +85,11 @@ class Uploader:
             self._forget()
         except OSError as error:
             if not self.error:
-                self._say(f"warning: {self.url} is away, the sweep goes on and is carried later: {error}")
+                log.warning(f"{self.url} is away, the sweep goes on and is carried later: {error}")
             self.error = str(error)
             return False
         if self.error:
-            self._say(f"{self.url} answers again, and has everything")
+            log.info(f"{self.url} answers again, and has everything")
         self.error = ""
         return True
 

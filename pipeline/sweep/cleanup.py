@@ -7,10 +7,11 @@ study in a database, or a file that no sweep has written.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from pipeline.tracking.cursor import unexported
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.sweep_export import start_exporter
 from pipeline.tracking.tracking_uri import check_server
+
+log = logging.getLogger(__name__)
 
 _TRIALS = ("trials", "finals")
 _KEPT_OF_A_TRIAL = re.compile(r"best-.*\.pt|records\.jsonl|failures\.jsonl")
@@ -99,7 +102,7 @@ def remove_sweep(root: Path, *, keep_best: bool) -> Removal:
     return removal
 
 
-def sync_mlflow(root: Path, tracking_uri: str = "", say: Callable[[str], None] = print) -> Counter[str]:
+def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
     """Send to MLflow what the spool of the sweep in `root` has still for it: events by kind.
 
     What was sent before is not sent again; a record that arrives twice changes nothing.
@@ -115,7 +118,7 @@ def sync_mlflow(root: Path, tracking_uri: str = "", say: Callable[[str], None] =
     if "***" in uri or not uri:
         seen = f"{uri or 'none'} in sweep.toml (passwords are written nowhere)"
         raise RegistryError("the tracking address is known", seen=seen, fix="give --tracking-uri")
-    with sweep_lock(paths), contextlib.closing(EventLog(paths.spool, say)) as spool:
+    with sweep_lock(paths), contextlib.closing(EventLog(paths.spool)) as spool:
         waiting = unexported(paths.root, spool, uri)
         check_server(uri)
         facts = {str(t): stored[t] for t in ("data", "evaluator", "code") if t in stored}
@@ -123,7 +126,7 @@ def sync_mlflow(root: Path, tracking_uri: str = "", say: Callable[[str], None] =
         space = space_from_tables(stored["space"], "sweep.toml")
         shipper = start_exporter(paths, config, spool, uri, facts, space.hash)
         while not shipper.flush(_PATIENCE_SEC) and not shipper.status.error:
-            say(f"MLflow is {shipper.status}")
+            log.info(f"MLflow is {shipper.status}")
         status = shipper.status
         shipper.close(0.0)
     if status.behind:

@@ -6,6 +6,7 @@ Owns: what is known of a winner. Refuses: choosing it (`pipeline.training.finali
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
 from typing import Any
 
@@ -26,6 +27,8 @@ from pipeline.tracking.registry.promote import register_version
 from pipeline.training import finalists
 from pipeline.training.checkpoint import best_generator, read_records
 
+log = logging.getLogger(__name__)
+
 
 def finalize(
     request: Request,
@@ -39,7 +42,7 @@ def finalize(
 ) -> None:
     """Write down the finalists, pack the winner and register it."""
     if not found:
-        request.say("no trial has a fid: nothing to register")
+        log.info("no trial has a fid: nothing to register")
         return
     rows = [{**final.row(), "params": ledger.entries[final.trial].params} for final in found]
     for row in rows:
@@ -115,9 +118,9 @@ def _register(
         )
     except RegistryError as error:
         again = shlex.quote(request.place)
-        request.say(f"warning: not registered: {error}; later: gansweep register {again}")
+        log.warning(f"not registered: {error}; later: gansweep register {again}")
         return None
-    request.say(f"registered {done.uri}: {done.reason}")
+    log.info(f"registered {done.uri}: {done.reason}")
     return dataclasses.asdict(done)
 
 
@@ -139,7 +142,7 @@ def close_sweep(
     if request.courier:
         request.courier.carry()
     if not shipper.close(timeout=30.0):
-        request.say(f"MLflow is {shipper.status}; the spool keeps the rest for the next run or resume")
+        log.info(f"MLflow is {shipper.status}; the spool keeps the rest for the next run or resume")
     if state == "finished" and request.courier:
         request.courier.over(request.paths.root / "trials")
     return Outcome(state, request.paths.root, summary.content(), uri, request.place)

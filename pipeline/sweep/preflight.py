@@ -7,9 +7,9 @@ Owns: these checks. Refuses: writing anything.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from pipeline.tracking.tracking_uri import check_server
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import check_networks
 from pipeline.training.networks.custom import is_custom
+
+log = logging.getLogger(__name__)
 
 
 def check_request(request: Request) -> None:
@@ -58,10 +60,10 @@ def check_cluster(request: Request) -> None:
         return
     cluster = cluster_nodes()
     share = trial_resources(request.config, cluster)
-    request.say(f"cluster: {cluster}; trials at a time: {share.concurrency}, each {share}")
+    log.info(f"cluster: {cluster}; trials at a time: {share.concurrency}, each {share}")
     if request.measure or not request.dry_run:
-        wait_for_machine(share, request.config.wait_sec, request.say)
-    check_nodes(request.url or request.paths.root.parent, request.say)
+        wait_for_machine(share, request.config.wait_sec)
+    check_nodes(request.url or request.paths.root.parent)
 
 
 def check_out(out: Path) -> None:
@@ -123,10 +125,10 @@ def possible_values(space: Space, name: str) -> tuple[Any, ...]:
     return (space.fixed.get(name, TrialConfig.fields()[name].default),)
 
 
-def check_tracking(uri: str, *, new: bool, say: Callable[[str], None]) -> None:
+def check_tracking(uri: str, *, new: bool) -> None:
     try:
         check_server(uri)
     except RegistryError as error:
         if new:
             raise
-        say(f"warning: {error}; records stay in the spool until it answers")
+        log.warning(f"{error}; records stay in the spool until it answers")

@@ -76,7 +76,7 @@ def uploaded_sweep(request: Request) -> Iterator[Request]:
         return
     with store_lock(store.url, request.storage):
         _take(mirror)
-        courier = Uploader(mirror, request.say)
+        courier = Uploader(mirror)
         try:
             yield dataclasses.replace(request, courier=courier)
         finally:

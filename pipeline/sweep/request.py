@@ -6,7 +6,6 @@ Owns: `Request`, `Outcome`. Refuses: doing anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ class Request:
     begin from, which leaves the fixed parameters `kept` alone. code: where networks of the user's own stand.
     measure: whether a dry run tries the largest trial. notify: an address to tell news to, written to no
     file. store: the address that `out` stands for, where sweeps live in an object store; courier: carries
-    this one there. say: told each step in a line.
+    this one there.
     """
 
     space: Space
@@ -45,7 +44,6 @@ class Request:
     live: bool = False
     promote: str = CHAMPION
     notify: str = field(default="", repr=False)
-    say: Callable[[str], None] = print
 
     @property
     def paths(self) -> SweepPaths:

@@ -80,7 +80,6 @@ def rerun_trial(
     *,
     kimg: int = 0,
     seeds: int = 0,
-    say: Callable[[str], None] = print,
     on_row: Callable[[int, RerunRow], None] = lambda index, row: None,
 ) -> list[RerunResult]:
     """Train trial `number` of the sweep in `root` again, as far as it came or for `kimg`.
@@ -95,7 +94,7 @@ def rerun_trial(
     stored = read_manifest(paths)
     assert stored is not None
     config = config_of(paths, stored, number)
-    dataset, evaluator = _loaded(paths, stored, say)
+    dataset, evaluator = _loaded(paths, stored)
     last = read_records(paths.trial(number))
     until = kimg or (last[-1].kimg if last else config.kimg)
     with_gpu = stored["sweep"].get("gpus_per_trial", -1) != 0
@@ -112,7 +111,7 @@ def rerun_trial(
         rows = []
         with _fresh(folder, until):
             done = read_records(folder)[:-1]  # interrupted before: the trial yields its last one again
-            ticks = trial.run_trial(asked, dataset, evaluator, folder, number=number, say=say, **machine)
+            ticks = trial.run_trial(asked, dataset, evaluator, folder, number=number, **machine)
             for record in _until(until, chain(done, ticks)):
                 rows.append(compare(record, known.get(record.kimg)))
                 on_row(index, rows[-1])
@@ -180,17 +179,15 @@ def _fresh(folder: Path, until: int) -> Iterator[None]:
         yield
 
 
-def _loaded(
-    paths: SweepPaths, stored: dict[str, Any], say: Callable[[str], None]
-) -> tuple[Dataset, frechet.Evaluator]:
+def _loaded(paths: SweepPaths, stored: dict[str, Any]) -> tuple[Dataset, frechet.Evaluator]:
     """The sweep's images and evaluator, or SweepError where they are others by now."""
     config, space = SweepConfig.from_dict(stored["sweep"]), space_from_tables(stored["space"], "sweep.toml")
-    dataset = load_dataset(config.data, image_size=config.image_size, say=say)
+    dataset = load_dataset(config.data, image_size=config.image_size)
     use_code(paths.code)
     own = hashes([*possible_values(space, "architecture"), config.extractor], paths.code)
     extractor = extractors.build_extractor(
-        config.extractor, dataset, weights=config.extractor_weights, code=paths.code, say=say
+        config.extractor, dataset, weights=config.extractor_weights, code=paths.code
     )
-    evaluator = frechet.build_evaluator(dataset, extractor, config.fid_samples, say=say)
+    evaluator = frechet.build_evaluator(dataset, extractor, config.fid_samples)
     check_same_data(stored, {**measured_facts(dataset, evaluator), **({"code": own} if own else {})})
     return dataset, evaluator

@@ -8,6 +8,7 @@ of any of them.
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ from pipeline.tracking.tracking_uri import default_uri
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.custom import copy_code, hashes, use_code
 
+log = logging.getLogger(__name__)
+
 
 def run_sweep(request: Request) -> Outcome:
     """Search, measure the finalists, register the best; or go on with the sweep that is there.
@@ -73,25 +76,25 @@ def run_sweep(request: Request) -> Outcome:
 
 def _run(request: Request) -> Outcome:
     """The whole run, once this machine and the cluster can carry it."""
-    paths, config, say = request.paths, request.config, request.say
+    paths, config = request.paths, request.config
     stored = read_manifest(paths)
     if stored is not None:
         seen = stored["data"]
         check_same_request(stored, resolve_for_images(request, seen["size"], bool(seen["classes"])))
     uri = request.tracking_uri or default_uri(request.out)
-    check_tracking(uri, new=stored is None, say=say)
+    check_tracking(uri, new=stored is None)
     check_storage(request.storage, config.name, new=stored is None)
-    say(f"images: {config.data}")
-    dataset = load_dataset(config.data, image_size=config.image_size, say=say)
+    log.info(f"images: {config.data}")
+    dataset = load_dataset(config.data, image_size=config.image_size)
     request = resolve_for_images(request, dataset.size, dataset.labelled)
     space = request.space
     own = hashes([*possible_values(space, "architecture"), config.extractor], request.code)
     use_code(request.code)
     check_space(space, dataset)
     extractor = extractors.build_extractor(
-        config.extractor, dataset, weights=config.extractor_weights, code=request.code, say=say
+        config.extractor, dataset, weights=config.extractor_weights, code=request.code
     )
-    evaluator = frechet.build_evaluator(dataset, extractor, config.fid_samples, say=say)
+    evaluator = frechet.build_evaluator(dataset, extractor, config.fid_samples)
     facts = {**measured_facts(dataset, evaluator), **({"code": own} if own else {})}
     if stored is not None:
         check_same_data(stored, facts)
@@ -102,17 +105,17 @@ def _run(request: Request) -> Outcome:
     before = read_summary(paths.summary)
     over = before.get("state") == "finished" and not _unregistered(before, request)
     if stored is not None and over and not raised_limits(stored, config):
-        say("this sweep is finished; raise --trials or a budget to go on")
+        log.info("this sweep is finished; raise --trials or a budget to go on")
         return Outcome("finished", paths.root, before, uri, request.place, plan)
 
     paths.root.mkdir(parents=True, exist_ok=True)
-    with sweep_lock(paths), contextlib.closing(EventLog(paths.spool, say)) as spool:
+    with sweep_lock(paths), contextlib.closing(EventLog(paths.spool)) as spool:
         write_text(paths.config, manifest_toml(request, facts, uri))
         if own and request.code is not None:
             copy_code(own, request.code, paths.code)
             use_code(paths.code)
-        study = open_study(config.name, request.storage or paths.study, config, space, say)
-        summary = Summary(paths, config, facts["evaluator"], say)
+        study = open_study(config.name, request.storage or paths.study, config, space)
+        summary = Summary(paths, config, facts["evaluator"])
         spool.artifact(None, paths.config)
         if request.courier:
             spool.settled = request.courier.sealed
@@ -120,11 +123,11 @@ def _run(request: Request) -> Outcome:
         shipper = start_exporter(paths, config, spool, uri, facts, space.hash)
         listeners = (EventLogCallback(spool, paths), summary)
         spent = float(before.get("wall_seconds", 0.0))
-        ledger = TrialManager(study, space, config, paths, listeners, spent, say)
+        ledger = TrialManager(study, space, config, paths, listeners, spent)
         summary.ledger = ledger
         ledger.replay()
         summary.write(force=True)
-        with WebhookNotifier(request.notify, config.name, say, summary.content) as notifier:
+        with WebhookNotifier(request.notify, config.name, summary.content) as notifier:
             first = (FetchTrialFiles(request.courier, paths),) if request.courier else ()
             ledger.listeners = (*first, *listeners, notifier)
             ledger.before_end = StudyArtifacts(paths).hang

@@ -38,18 +38,17 @@ class EventLog:
     """Append-only JSON lines, one event a line; survives SIGKILL, and never holds a row twice.
 
     A line torn by a kill is cut off when the file is opened again: its trial reports it once more.
-    `id` names the sweep for ever (it is the first line); `count` is the number of lines. `say` is told of
-    a full disk. `settled` gives the bytes that no lost machine takes back: MLflow is to know no more.
+    `id` names the sweep for ever (it is the first line); `count` is the number of lines. `settled` gives the bytes that no lost machine takes back: MLflow is to know no more.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.id = ""
         self.count = 0
         self._seen: set[tuple[object, ...]] = set()
         self._status: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._space = DiskSpace("what MLflow is to know waits in memory", say)
+        self._space = DiskSpace("what MLflow is to know waits in memory")
         self._held: list[bytes] = []
         self.settled: Callable[[], float] = lambda: math.inf
         path.parent.mkdir(parents=True, exist_ok=True)

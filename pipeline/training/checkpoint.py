@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from pipeline.config import TrialConfig
 from pipeline.errors import CheckpointError
 from pipeline.records import TrialRecord
 from pipeline.storage.files import DiskSpace, append_bytes, write_bytes
+from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
 from pipeline.training.networks.blocks import Generator, ImageShape
 from pipeline.training.networks.build import build_networks
 
@@ -41,8 +42,8 @@ _NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
 
 
 FAILURES = (
-    *("exception", "out of memory", "worker killed", "hang"),
-    *("disk full", "store away", "damaged checkpoint"),
+    *("exception", EventKind.OUT_OF_MEMORY.value, "worker killed", "hang"),
+    *(EventKind.DISK_FULL.value, EventKind.STORE_AWAY.value, EventKind.DAMAGED_CHECKPOINT.value),
 )
 """Kinds of what may go wrong with a trial; none of them ends a sweep, and the last three end no trial."""
 
@@ -69,16 +70,16 @@ class Failure:
 
 
 class TrialFolder:
-    """The folder of one trial; `say` is told which files are damaged and left out, and of a full disk.
+    """The folder of one trial; `on_event` hears of damaged files that are left out, and of a full disk.
 
     `damaged` names those files.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, root: Path, on_event: OnEvent = log_event) -> None:
         self.root = root
         self.damaged: list[str] = []
-        self._say = say
-        self._space = DiskSpace("nothing is saved, training goes on", say)
+        self._on_event = on_event
+        self._space = DiskSpace("nothing is saved, training goes on", self._disk_changed)
         self._best: tuple[Path, bytes] | None = None  # waits for space
         self._unwritten = ""  # rows that wait as well
         (root / "samples").mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,8 @@ class TrialFolder:
                 return read_checked(path)
             except CheckpointError as error:
                 self.damaged.append(str(error))
-                self._say(f"{error}; the checkpoint before it is used")
+                text = f"{error}; the checkpoint before it is used"
+                self._on_event(TrialEvent(EventKind.DAMAGED_CHECKPOINT, text))
         return None
 
     def save_best(self, kimg: int, state: dict[str, Any]) -> None:
@@ -153,6 +155,9 @@ class TrialFolder:
         with self._space.awaited(small=True):
             write_bytes(path, buffer.getvalue())
         return path
+
+    def _disk_changed(self, full: bool, text: str) -> None:
+        self._on_event(TrialEvent(EventKind.DISK_FULL if full else EventKind.DISK_HAS_SPACE, text))
 
     def _pack(self, kind: str, kimg: int, state: dict[str, Any]) -> tuple[Path, bytes]:
         buffer = io.BytesIO()

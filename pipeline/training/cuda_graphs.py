@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from pipeline.metrics.precision import torch_state_lock
+from pipeline.training.events import EventKind, OnEvent, TrialEvent
 from pipeline.training.process import release_memory
 
 SWITCH = "GANSWEEP_CUDA_GRAPHS"
@@ -97,8 +98,8 @@ class _Snapshot:
 class GraphCache:
     """Takes a step, by replay where it can. All steps of a kind must have the same kernels and shapes."""
 
-    def __init__(self, recorder: Recorder, stage: GraphedState, say: Callable[[str], object]) -> None:
-        self._recorder, self._stage, self._say = recorder, stage, say
+    def __init__(self, recorder: Recorder, stage: GraphedState, on_event: OnEvent) -> None:
+        self._recorder, self._stage, self._on_event = recorder, stage, on_event
         self._turns: dict[Hashable, int] = {}
         self._replays: dict[Hashable, tuple[Step, list[int]]] = {}
         self.given_up = False
@@ -185,7 +186,7 @@ class GraphCache:
         self._restore(state)
         self.forget()
         self._stage.set_host(state.host, fresh=True)
-        self._say(f"training without CUDA graphs: {why}")
+        self._on_event(TrialEvent(EventKind.NO_CUDA_GRAPHS, f"training without CUDA graphs: {why}"))
 
     def _snapshot(self) -> _Snapshot:
         parts = self._stage.parts()

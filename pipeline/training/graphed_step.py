@@ -18,6 +18,7 @@ from pipeline.config import TrialConfig
 from pipeline.training.balance import MetricAccumulator
 from pipeline.training.capturable_adam import make_capturable, step_with_tensor_lr
 from pipeline.training.cuda_graphs import GraphCache, Recorder, StatePart
+from pipeline.training.events import OnEvent
 from pipeline.training.prefetch import Prefetcher
 from pipeline.training.schedules import StepSchedule
 
@@ -118,10 +119,10 @@ class GraphedStep:
     """Takes steps, by replay where it can."""
 
     def __init__(
-        self, players: TrainerParts, feed: Prefetcher, recorder: Recorder, say: Callable[[str], object]
+        self, players: TrainerParts, feed: Prefetcher, recorder: Recorder, on_event: OnEvent
     ) -> None:
         self._players, self._feed = players, feed
-        self.replays = GraphCache(recorder, self, say)
+        self.replays = GraphCache(recorder, self, on_event)
         self._dials = {dial.name: torch.zeros((), device=players.device) for dial in fields(StepHyperparams)}
         self._set: dict[str, float] = {}
 

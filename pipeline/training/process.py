@@ -67,8 +67,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device had no memory left: torch's allocator, the driver, or a library.
 
     Only torch's own allocator raises `torch.OutOfMemoryError`. Handles of cuBLAS and cuDNN, loaded kernels
-    and CUDA graphs take memory of the driver's, and say so in the text of a RuntimeError. Other errors of a
-    device (an illegal address, say) end its context: they are never taken for this one.
+    and CUDA graphs take memory of the driver's, and tell so in the text of a RuntimeError. Other errors of a
+    device (an illegal address) end its context: they are never taken for this one.
     """
     if isinstance(error, torch.OutOfMemoryError):
         return True

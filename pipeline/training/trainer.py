@@ -15,7 +15,6 @@ cuDNN has it by default, and not in other products of matrices.
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +33,7 @@ from pipeline.training.balance import (
     update_controller,
 )
 from pipeline.training.cuda_graphs import recorder_for
+from pipeline.training.events import OnEvent, log_event
 from pipeline.training.graphed_step import (
     GraphedStep,
     Recording,
@@ -67,7 +67,7 @@ class Trainer:
         classes: number of classes, 0 = unlabelled.
         device: to train on; None = where the images are.
         recording: makes what records steps; by default CUDA graphs on a GPU, and nothing on a CPU.
-        say: told, once, why steps are not recorded.
+        on_event: hears, once, why steps are not recorded.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Trainer:
         classes: int,
         device: torch.device | None = None,
         recording: Recording = recorder_for,
-        say: Callable[[str], object] = warnings.warn,
+        on_event: OnEvent = log_event,
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
         self.device = torch.empty(0, device=device or images.device).device  # "cuda" is "cuda:0" from here on
@@ -114,7 +114,9 @@ class Trainer:
         recorder = recording(self.device, lambda: self.rng)
         fed = self.device.type == "cuda" or recorder is not None  # else images are fetched when wanted
         self._feed = Prefetcher(images, labels, self.sampler, config.batch_size, self.device) if fed else None
-        self._recorded = GraphedStep(self, self._feed, recorder, say) if self._feed and recorder else None
+        self._recorded: GraphedStep | None = None
+        if self._feed and recorder:
+            self._recorded = GraphedStep(self, self._feed, recorder, on_event)
 
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train until D has seen `until_kimg` thousand reals, or until told to stop: then go on next time."""

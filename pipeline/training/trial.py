@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import asdict, replace
@@ -25,6 +24,7 @@ from pipeline.metrics.frechet import Evaluator
 from pipeline.records import TrialRecord
 from pipeline.training.balance import verdict
 from pipeline.training.checkpoint import TrialFolder
+from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
 from pipeline.training.networks.blocks import Generator
 from pipeline.training.overlap import cloned_state, run_overlapped
 from pipeline.training.prefetch import place_images, place_labels
@@ -46,12 +46,12 @@ def run_trial(
     device: str = "cpu",
     threads: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = lambda text: None,
+    on_event: OnEvent = log_event,
 ) -> Iterator[TrialRecord]:
     """Train and measure one trial, yielding a record per tick; resumes what `folder` holds.
 
-    say: told of damaged checkpoints, of a full disk, of batches that had to be parted, of graphs that a
-    GPU could not have.
+    on_event: hears of damaged checkpoints, a full disk, batches that were split for lack of memory, CUDA graphs
+    that could not be had.
 
     A trial that is told to stop keeps its tick as far as it has come. One that was interrupted first yields
     its last record again, so that whoever listens can catch up. A diverged tick is the last one: the trial
@@ -65,7 +65,9 @@ def run_trial(
     prepare_process(threads, on, config.float_pixels(dataset.size))
     trial = None
     try:
-        trial = _Trial(config, dataset, evaluator, TrialFolder(folder, say), number, on, should_stop, say)
+        trial = _Trial(
+            config, dataset, evaluator, TrialFolder(folder, on_event), number, on, should_stop, on_event
+        )
         yield from trial.records()
     finally:
         if trial is not None:
@@ -86,11 +88,11 @@ class _Trial:
         number: int,
         device: torch.device,
         should_stop: Callable[[], bool],
-        say: Callable[[str], None],
+        on_event: OnEvent,
     ) -> None:
         self.config, self.dataset, self.evaluator, self.files = config, dataset, evaluator, files
-        self.number, self.device, self.should_stop, self.say = number, device, should_stop, say
-        self.trainer, self.progress, self.last = _begin(config, dataset, files, device, say)
+        self.number, self.device, self.should_stop, self.on_event = number, device, should_stop, on_event
+        self.trainer, self.progress, self.last = _begin(config, dataset, files, device, on_event)
         self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
         self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
         self.seconds = 0.0  # of the present tick's training
@@ -158,10 +160,10 @@ class _Trial:
         if self.trainer.pieces > 1:
             raise TrialError(_too_large(self.trainer))
         again = f"from its last tick on, each batch in {_PIECES} parts"
-        self.say(f"trial {self.number}: out of memory; {again}")
+        self.on_event(TrialEvent(EventKind.OUT_OF_MEMORY, f"out of memory; {again}"))
         del self.trainer  # its memory is needed
         self.trainer, self.progress, self.last = _begin(
-            self.config, self.dataset, self.files, self.device, self.say, _PIECES
+            self.config, self.dataset, self.files, self.device, self.on_event, _PIECES
         )
         self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
 
@@ -277,11 +279,13 @@ def _peak(device: torch.device) -> str:
 
 
 def build_trainer(
-    config: TrialConfig, dataset: Dataset, device: torch.device, say: Callable[[str], object] = warnings.warn
+    config: TrialConfig, dataset: Dataset, device: torch.device, on_event: OnEvent = log_event
 ) -> Trainer:
-    """A fresh trainer on the training split; say: told, once, why its steps are not recorded."""
+    """A fresh trainer on the training split; on_event: hears, once, why its steps are not recorded."""
     labels = place_labels(dataset.train_labels, device) if config.conditional else None
-    return Trainer(config, place_images(dataset.train, device), labels, len(dataset.classes), device, say=say)
+    return Trainer(
+        config, place_images(dataset.train, device), labels, len(dataset.classes), device, on_event=on_event
+    )
 
 
 def _begin(
@@ -289,11 +293,11 @@ def _begin(
     dataset: Dataset,
     files: TrialFolder,
     device: torch.device,
-    say: Callable[[str], None],
+    on_event: OnEvent,
     pieces: int = 1,
 ) -> tuple[Trainer, RunState, TrialRecord | None]:
     release_memory(device)  # what an earlier trial of this process left
-    trainer = build_trainer(config, dataset, device, say)
+    trainer = build_trainer(config, dataset, device, on_event)
     trainer.pieces = pieces
     state = files.restore()
     if state is None:

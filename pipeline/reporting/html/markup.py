@@ -45,7 +45,7 @@ def measured(name: str, value: object, key: str, hint: str = "", form: str = ".4
 
 
 def source(key: str, value: object) -> str:
-    """The attributes that say where a number comes from."""
+    """The attributes that tell where a number comes from."""
     known = finite(value)
     return "" if known is None or not key else f' data-key="{esc(key)}" data-value="{known!r}"'
 

@@ -7,10 +7,10 @@ Refuses: touching the search; it may run elsewhere. (pulse: what the spool tells
 from __future__ import annotations
 
 import fcntl
+import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +23,8 @@ from pipeline.reporting import history
 from pipeline.reporting.live.drawing import block, line
 from pipeline.reporting.live.progress import SweepProgress
 from pipeline.storage.summary_file import read_summary
+
+log = logging.getLogger(__name__)
 
 DEAD = "dead"
 """What `follow` calls a sweep whose process is gone without a word."""
@@ -54,10 +56,9 @@ class Picture:
 
 
 class LiveView:
-    """Shows a sweep until left. live: redraw in place; else a line now and then through `say`."""
+    """Shows a sweep until left. live: redraw in place; else a line is logged now and then."""
 
-    def __init__(self, paths: SweepPaths, *, live: bool, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, paths: SweepPaths, *, live: bool) -> None:
         self._console = Console(file=sys.stderr)
         self._picture = Picture(paths, self._console)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if live else None
@@ -88,7 +89,7 @@ class LiveView:
                     self._console.control(Control.clear(), Control.home())
                 self._live.update(self._picture.draw(), refresh=True)
             elif (text := line(self._picture.summary)) != said:
-                self._say(text)
+                log.info(text)
                 said = text
 
 

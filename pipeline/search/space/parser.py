@@ -143,7 +143,7 @@ def _with_recipe(
     fixed: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
-    """The point with what its recipe says; `recipe` stays in it where images have a say (`on_images`)."""
+    """The point with what its recipe says; `recipe` stays in it where it depends on the images (`on_images`)."""
     if not isinstance(named, str):
         raise SpaceError(f"{where}: a recipe is named", seen=named, fix="write recipe = 'sngan'")
     recipe = recipes.load_recipe(named)

@@ -1,0 +1,51 @@
+"""What happens to a trial beside its records, as typed events: programs go by `kind`, never by the text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+log = logging.getLogger(__name__)
+
+
+class EventKind(StrEnum):
+    """Kinds of events. Those of failures are the kinds that failures.jsonl keeps (`checkpoint.FAILURES`)."""
+
+    OUT_OF_MEMORY = "out of memory"
+    DISK_FULL = "disk full"
+    STORE_AWAY = "store away"
+    DAMAGED_CHECKPOINT = "damaged checkpoint"
+    DISK_HAS_SPACE = "disk has space"
+    NO_CUDA_GRAPHS = "no cuda graphs"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it counts as a failure of the trial, which goes on all the same."""
+        return self in _FAILURES
+
+
+_FAILURES = {
+    EventKind.OUT_OF_MEMORY,
+    EventKind.DISK_FULL,
+    EventKind.STORE_AWAY,
+    EventKind.DAMAGED_CHECKPOINT,
+}
+
+
+@dataclass(frozen=True)
+class TrialEvent:
+    """One event of a trial. text: one line for people."""
+
+    kind: EventKind
+    text: str
+
+
+OnEvent = Callable[[TrialEvent], object]
+
+
+def log_event(event: TrialEvent) -> None:
+    """Where nobody else listens: good news as INFO, everything else as WARNING."""
+    level = logging.INFO if event.kind is EventKind.DISK_HAS_SPACE else logging.WARNING
+    log.log(level, "%s", event.text)

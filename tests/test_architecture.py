@@ -1,0 +1,98 @@
+"""The rule of the packages: each imports only those before it, and each framework has one home."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pipeline"
+
+VOCABULARY = ["errors", "config", "records"]
+PACKAGES = [
+    *["storage", "data", "metrics", "training", "search"],
+    *["tracking", "serving", "reporting", "cluster", "sweep", "cli"],
+]
+ORDER = [*VOCABULARY, *PACKAGES, "__main__"]
+"""A name imports from those before it."""
+
+HOMES = {
+    "torch": {"data", "metrics", "training", "tracking"},
+    "ray": {"cluster"},
+    "optuna": {"search"},
+    "mlflow": {"tracking"},
+}
+"""Who imports a framework: exactly these."""
+
+WITHOUT_RAY = {"data", "metrics", "training"}
+"""What trains and measures on a machine that has torch and numpy alone."""
+
+NOT_ON_A_GPU_BOX = {"ray", "optuna", "mlflow", "pydantic"}
+
+
+def files(name: str) -> list[Path]:
+    folder = PACKAGE / name
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{name}.py"]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at the top or inside functions, as dotted names."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def frameworks(name: str) -> set[str]:
+    return {imported.split(".")[0] for path in files(name) for imported in imports(path)}
+
+
+def test_the_packages_are_those_of_the_plan() -> None:
+    entries = {p.stem for p in PACKAGE.iterdir() if p.name not in ("__init__.py", "__pycache__")}
+    assert entries == set(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_package_imports_only_those_before_it(name: str) -> None:
+    allowed = {*ORDER[: ORDER.index(name)], name}
+    later = {
+        f"{path.relative_to(PACKAGE)}: {imported}"
+        for path in files(name)
+        for imported in imports(path)
+        if imported.startswith("pipeline.") and imported.split(".")[1] in {*ORDER} - allowed
+    }
+    assert not later
+
+
+@pytest.mark.parametrize("framework", HOMES)
+def test_a_framework_is_imported_by_its_homes_alone(framework: str) -> None:
+    assert {name for name in ORDER if framework in frameworks(name)} == HOMES[framework]
+
+
+def test_training_needs_no_cluster_and_no_tracking() -> None:
+    for name in (*VOCABULARY, "storage", *WITHOUT_RAY):
+        assert not frameworks(name) & NOT_ON_A_GPU_BOX
+
+
+def test_no_module_is_part_of_an_import_circle() -> None:
+    modules = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+    graph = {name: (imports(path) & set(modules)) - {name} for name, path in modules.items()}
+    while leaves := [name for name, needed in graph.items() if not needed & set(graph)]:
+        for name in leaves:
+            del graph[name]
+    assert sorted(graph) == []
+
+
+def test_the_registered_model_stands_alone() -> None:
+    """It is shipped inside every registered model and is run there without this package."""
+    path = PACKAGE / "tracking" / "registry" / "registered_model.py"
+    assert not {name.split(".")[0] for name in imports(path)} & {"pipeline", "ray", "optuna", "torchvision"}
