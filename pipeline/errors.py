@@ -24,20 +24,26 @@ class GansweepError(Exception):
 
 
 class UserError(GansweepError):
-    """The caller's input breaks a rule.
+    """The caller's input is wrong. The text is one line: `PROBLEM (RULE); FIX`.
 
     Args:
-        rule: the rule that must hold, as a sentence without its full stop.
-        seen: the value that broke it.
-        fix: what to type or change instead.
+        problem: what is wrong, first: `port {seen} is in use`. `{seen}` stands for the value; where it is
+            missing, the value follows after a colon.
+        rule: what must hold instead: `a free port is needed`.
+        seen: the value that broke the rule; None where the problem names it already.
+        fix: what to type or change instead: `try --port 8001`.
     """
 
-    def __init__(self, rule: str, *, seen: object, fix: str) -> None:
-        super().__init__(_printable(f"{rule}; got {_one_line(seen)}; {fix}"))
-        self.rule, self.seen, self.fix = rule, seen, fix
+    def __init__(self, problem: str, *, rule: str = "", seen: object = None, fix: str) -> None:
+        wrong = problem
+        if seen is not None:
+            mark = "{seen}" if "{seen}" in problem else None
+            wrong = problem.replace(mark, _one_line(seen)) if mark else f"{problem}: {_one_line(seen)}"
+        super().__init__(_printable(f"{wrong}{f' ({rule})' if rule else ''}; {fix}"))
+        self.problem, self.rule, self.seen, self.fix = problem, rule, seen, fix
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.rule, self.seen, self.fix)
+        return _rebuild, (type(self), self.problem, self.rule, self.seen, self.fix)
 
 
 class ConfigError(UserError):
@@ -92,8 +98,8 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _rebuild(kind: type[UserError], rule: str, seen: object, fix: str) -> UserError:
-    return kind(rule, seen=seen, fix=fix)
+def _rebuild(kind: type[UserError], problem: str, rule: str, seen: object, fix: str) -> UserError:
+    return kind(problem, rule=rule, seen=seen, fix=fix)
 
 
 def redact(text: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import pytest
 import torch
@@ -83,13 +83,7 @@ def make_trainer(dataset: Dataset, tiny: Callable[..., TrialConfig]) -> Callable
 @pytest.fixture(scope="session")
 def make_record() -> Callable[..., TrialRecord]:
     """make_record(kimg, fid, **changes): a healthy tick."""
-
-    def make(kimg: int, fid: float | None, **changes: Any) -> TrialRecord:
-        numbers: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
-        numbers.update(trial=0, kimg=kimg, verdict="healthy", fid=fid, best_fid=fid, best_kimg=kimg)
-        return TrialRecord(**{**numbers, **changes})
-
-    return make
+    return factories.record
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError, SweepError
 from pipeline.search.study import check_storage
 from pipeline.training.checkpoint import read_records
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(400)]
 
 

@@ -23,7 +23,7 @@ with ending_silence(1.0) as alive:
 
 
 def test_a_silent_process_ends_and_says_where_it_hung() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", HANGS], cwd=root, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout) == (1, "inside\n")
     assert "Timeout" in done.stderr

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import requests
 import torch
-from test_tracker import Server, free_port
+from mlflow_server import Server, free_port
 from torch import nn
 
 from pipeline.data.dataset import Dataset, fingerprint

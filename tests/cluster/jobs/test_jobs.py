@@ -18,7 +18,7 @@ from pipeline.cluster.jobs.launcher import check_launcher
 from pipeline.cluster.jobs.yaml_file import cluster_file_kind
 from pipeline.errors import ConfigError, UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -264,7 +264,7 @@ with live(SweepPaths(Path(sys.argv[1]))):
 def test_a_jobs_log_has_the_live_view_beneath_it_on_a_terminal(sweep: SweepPaths, terminal: bool) -> None:
     ours, theirs = pty.openpty() if terminal else os.pipe()
     command = [sys.executable, "-c", BENEATH, str(sweep.root)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[3]
     with subprocess.Popen(command, cwd=root, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as process:
         os.close(theirs)
         said = b""

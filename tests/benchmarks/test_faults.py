@@ -23,7 +23,7 @@ from pipeline.metrics.frechet import Evaluator
 from pipeline.training import trial
 from pipeline.training.networks.custom import use_code
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from faults import files, numbers
 from faults.sweeps import Sweep

@@ -17,7 +17,7 @@ from pipeline.cluster.jobs.files import check_cluster_file
 from pipeline.cluster.jobs.kuberay import check_kuberay
 from pipeline.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 SHIPPED: dict[str, Any] = next(yaml.safe_load_all((ROOT / "kuberay.yaml").read_text(encoding="utf-8")))
 GROUP = "spec.rayClusterSpec.workerGroupSpecs.0"
 POD = f"{GROUP}.template.spec"

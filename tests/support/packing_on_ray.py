@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from pretended_mps import Machine
-from test_packing import GIB, WHOLE, asked
 
 from pipeline.cluster import mps, packing, profiling, shared_objects
 from pipeline.cluster.gpu_sharing import MpsSharing

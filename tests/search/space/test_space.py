@@ -17,7 +17,7 @@ from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Distribution, to_toml
 from pipeline.search.space.parser import parse_space, space_from_tables
 
-SHIPPED = sorted((Path(__file__).parent.parent / "search_spaces").glob("*.toml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "search_spaces").glob("*.toml"))
 
 FULL = """
 [fixed]

@@ -14,31 +14,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from factories import CLASSES, generator_of
 from PIL import Image
 
 import pipeline
-from pipeline.config import SweepPaths, TrialConfig
+from pipeline.config import SweepPaths
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import models
 from pipeline.tracking.registry.export import export_generator
 from pipeline.tracking.registry.load import from_packed
 from pipeline.tracking.registry.pack import pack_generator
-from pipeline.training.networks.blocks import Ema, ImageShape
-from pipeline.training.networks.build import build_networks
-
-CLASSES = 3
-
-
-def generator_of(classes: int = CLASSES, **changes: Any) -> torch.nn.Module:
-    """A small real generator of 8x8 grey images, in eval mode."""
-    torch.manual_seed(0)
-    small = {"architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8}
-    config = TrialConfig(**{**small, "conditional": bool(classes), **changes})
-    generator, _ = build_networks(config, ImageShape(8, 1, classes))
-    with torch.no_grad():  # not the zeros that training begins with
-        for parameter in generator.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return generator.eval()
+from pipeline.training.networks.blocks import Ema
 
 
 @pytest.fixture(scope="module")

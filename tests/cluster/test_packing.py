@@ -320,7 +320,7 @@ def test_a_sweep_begun_before_intervals_were_kept_goes_on_as_it_is(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_on_a_real_ray() -> None:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1] / "support"
     command = [
         sys.executable,
         "-m",
@@ -331,7 +331,7 @@ def test_on_a_real_ray() -> None:
         str(here / "packing_on_ray.py"),
     ]
     done = subprocess.run(
-        [*command, "-o", "timeout=300"], cwd=here.parent, capture_output=True, text=True, timeout=390
+        [*command, "-o", "timeout=300"], cwd=here.parents[1], capture_output=True, text=True, timeout=390
     )
     last = done.stdout.strip().splitlines()[-1]
     assert re.match(r"10 passed\b", last), done.stdout[-5000:] + done.stderr[-2000:]

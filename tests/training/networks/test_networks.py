@@ -326,7 +326,7 @@ def test_condition_g_means_nothing_without_labels(tiny: Any) -> None:
 
 # ---- networks of the user's own
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 LINEAR = """
 from torch import nn
 def build(config, shape):

@@ -17,7 +17,7 @@ import torch
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.metrics.frechet import Evaluator
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import gpu_check
 import gpu_parts
 import gpu_report

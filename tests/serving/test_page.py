@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import requests
 import uvicorn
+from factories import generator_of
 from PIL import Image
-from test_models import generator_of
 
 from pipeline.errors import ConfigError
 from pipeline.serving import interpolation, page

@@ -1,0 +1,34 @@
+"""Makers of what many tests need: a record, a small generator."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from pipeline.config import TrialConfig
+from pipeline.records import TrialRecord
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.build import build_networks
+
+CLASSES = 3
+
+
+def record(kimg: int = 1, fid: float | None = 10.0, **changes: Any) -> TrialRecord:
+    """A healthy tick; every number that is not given is 0.5."""
+    numbers: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
+    numbers.update(trial=0, kimg=kimg, verdict="healthy", fid=fid, best_fid=fid, best_kimg=kimg)
+    return TrialRecord(**{**numbers, **changes})
+
+
+def generator_of(classes: int = CLASSES, **changes: Any) -> torch.nn.Module:
+    """A small real generator of 8x8 grey images, in eval mode."""
+    torch.manual_seed(0)
+    small = {"architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8}
+    config = TrialConfig(**{**small, "conditional": bool(classes), **changes})
+    generator, _ = build_networks(config, ImageShape(8, 1, classes))
+    with torch.no_grad():  # not the zeros that training begins with
+        for parameter in generator.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return generator.eval()
