@@ -1,4 +1,4 @@
-"""Bytes at rest: whole-or-absent files, object stores, the lock of a sweep.
+"""Files and folders: atomic writes, object stores, the lock of a sweep.
 
-Knows how files are written, copied and locked, and not what trials or sweeps mean by them.
+Responsible for how bytes are written, copied and locked; not for what trials or sweeps mean by them.
 """

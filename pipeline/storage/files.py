@@ -1,7 +1,7 @@
-"""How a file is written and read here: whole or not at all.
+"""Atomic file writes, tolerant reads, full disks, and the location of the cache.
 
-Owns: writing under a temporary name in the same folder and renaming; reading JSON that may be torn; what a
-full disk is, and that it is told once; where the cache lies. Refuses: knowing any file's name or meaning.
+A file is written under a temporary name in the same folder and then renamed, so a reader sees the old content
+or the new one, never a part.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_LEAST = 1_000_000
-"""A disk with fewer bytes than these is full: no champion fits."""
+_MIN_FREE_BYTES = 1_000_000
+"""A disk with less free space than this counts as full: no champion fits."""
 
 
 def cache_root() -> Path:
-    """Where what can be made or fetched again is kept: $GANSWEEP_CACHE, else ~/.cache/gansweep."""
+    """The folder of what can be computed or downloaded again: $GANSWEEP_CACHE, else ~/.cache/gansweep."""
     return Path(os.environ.get("GANSWEEP_CACHE") or "~/.cache/gansweep").expanduser()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` at the end; on an error it vanishes instead.
+    """Yield a temporary path; what is written there replaces `path` at the end, or is deleted on an error.
 
-    It has the same suffix, for writers that look at it.
+    The temporary path has the suffix of `path`, because some writers choose the format by it.
     """
     temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
@@ -43,18 +43,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file at `path`."""
+    """Replace the file at `path` by `data`, atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put `text` (UTF-8) in place of the file at `path`."""
+    """Replace the file at `path` by `text` in UTF-8, atomically."""
     write_bytes(path, text.encode())
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Add `data` to the end of the file at `path`, all of it or nothing; one writer at a time."""
+    """Append `data` to the file at `path`, all of it or nothing. There may be one writer at a time.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; the file is as before.
+    """
     with open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
@@ -67,7 +71,7 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none or it cannot be read."""
+    """The object in a JSON file; `{}` if the file is missing, damaged or holds no object."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -76,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; what vanishes meanwhile counts nothing."""
+    """Bytes of a file, or of all files below a folder; files that are deleted meanwhile count as 0."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -88,7 +92,7 @@ def size_of(path: Path) -> int:
 
 
 def readable(count: float) -> str:
-    """A number of bytes for people: `1.2 MB`."""
+    """A number of bytes in a unit that reads well: `1.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -97,13 +101,15 @@ def readable(count: float) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the disk, or the user's share of it, has no space left."""
+    """Whether `error` says that the disk, or the user's quota on it, has no space left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def no_space(error: BaseException, folder: Path) -> bool:
-    """Whether `error` comes of a full disk; libraries have words of their own for it."""
-    return is_full(error) or (isinstance(error, Exception) and shutil.disk_usage(folder).free < _LEAST)
+    """Whether `error` was caused by a full disk; libraries raise exceptions of their own for it."""
+    return is_full(error) or (
+        isinstance(error, Exception) and shutil.disk_usage(folder).free < _MIN_FREE_BYTES
+    )
 
 
 def _log_change(full: bool, text: str) -> None:
@@ -111,21 +117,25 @@ def _log_change(full: bool, text: str) -> None:
 
 
 class DiskSpace:
-    """A writer's patience with a full disk: `full` while it is, told once when it begins and when it ends.
+    """Lets a writer continue while the disk is full; reports once when that begins and once when it ends.
 
-    what: what happens meanwhile, as the end of a sentence. on_change: called with whether the disk is full, and a
-    line for people; by default the line is logged.
+    Args:
+        consequence: what happens meanwhile, as the end of a sentence: `nothing is saved, training goes on`.
+        on_change: called with whether the disk is full, and a line of text; by default the line is logged.
+
+    Attributes:
+        full: whether the last write found no space.
     """
 
-    def __init__(self, what: str, on_change: Callable[[bool, str], object] = _log_change) -> None:
+    def __init__(self, consequence: str, on_change: Callable[[bool, str], object] = _log_change) -> None:
         self.full = False
-        self._what, self._on_change = what, on_change
+        self._consequence, self._on_change = consequence, on_change
 
     @contextmanager
-    def awaited(self, *, small: bool = False) -> Iterator[None]:
-        """Inside, a full disk raises nothing: the writer looks at `full` and tries again later.
+    def tolerate_full(self, *, small: bool = False) -> Iterator[None]:
+        """Suppress the error of a full disk in the block: the writer checks `full` and tries again later.
 
-        A `small` write that found room proves nothing for the others: it never says that there is space.
+        small: a success proves nothing about larger writes, so it does not reset `full`.
         """
         try:
             yield
@@ -134,8 +144,8 @@ class DiskSpace:
                 raise
             if not self.full:
                 self.full = True
-                self._on_change(True, f"the disk is full: {self._what}")
+                self._on_change(True, f"the disk is full: {self._consequence}")
         else:
             if self.full and not small:
                 self.full = False
-                self._on_change(False, f"the disk has space again; while it was full: {self._what}")
+                self._on_change(False, f"the disk has space again; while it was full: {self._consequence}")

@@ -1,6 +1,6 @@
-"""The lock of a sweep: one process works on it, of this machine's folder or, in a store, of all machines.
+"""The lock of a sweep: one process at a time works on it.
 
-Owns: who holds it. Refuses: looking into the folder.
+A sweep in a folder is locked by a file in it; a sweep in an object store by a lock in its study's database.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ and (classid::bigint << 32 | objid::bigint) = %s
 
 @contextlib.contextmanager
 def sweep_lock(paths: SweepPaths) -> Iterator[None]:
-    """Hold the sweep's folder; a second process is told who does. The kernel lets go when a process dies.
+    """Hold the lock of a sweep's folder during the block. The kernel releases it when the process dies.
 
     Raises:
-        SweepError: another process holds it.
+        SweepError: another process holds it; the message names that process.
     """
     with paths.lock.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise _taken(paths.root.name, file.read().strip()) from error
-        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            raise _locked(paths.root.name, file.read().strip()) from error
+        with contextlib.suppress(OSError):  # a full disk: the lock is held all the same
             file.truncate(0)
             file.write(f"{_me()}\n")
             file.flush()
@@ -45,24 +45,30 @@ def sweep_lock(paths: SweepPaths) -> Iterator[None]:
 
 @contextlib.contextmanager
 def store_lock(url: str, storage: str) -> Iterator[None]:
-    """Hold the sweep in the store at `url`, by its study's database, which all its machines reach.
+    """Hold the lock of the sweep in the object store at `url` during the block.
 
-    PostgreSQL lets go when the process, or its connection, is gone.
+    The lock is an advisory lock in the study's database, which all machines of the sweep reach. PostgreSQL
+    releases it when the process or its connection ends.
+
+    Args:
+        url: the address of the sweep.
+        storage: the study's database, `postgresql://...`.
 
     Raises:
         SweepError: another process holds it, or the database does not answer.
     """
     import psycopg
 
-    key, plain = lock_url(url), re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", storage)
+    key, dsn = lock_url(url), re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", storage)
     try:
         session = psycopg.connect(
-            plain, autocommit=True, connect_timeout=10, application_name=f"gansweep {_me()}"[:63],
+            dsn, autocommit=True, connect_timeout=10, application_name=f"gansweep {_me()}"[:63],
             keepalives_idle=30, keepalives_interval=10, keepalives_count=6,
         )  # fmt: skip
     except psycopg.Error as error:
         raise SweepError(
-            "the study's database answers",
+            "the study's database does not answer: {seen}",
+            rule="the lock of a sweep in an object store is held there",
             seen=f"{redact(storage)} ({redact(first_line(error))})",
             fix="start it, correct --storage, or export PGUSER and PGPASSWORD",
         ) from error
@@ -70,7 +76,7 @@ def store_lock(url: str, storage: str) -> Iterator[None]:
         row = session.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
         if not (row and row[0]):
             holder = session.execute(_HOLDER, [key]).fetchone()
-            raise _taken(url, str(holder[0]).removeprefix("gansweep ") if holder else "")
+            raise _locked(url, str(holder[0]).removeprefix("gansweep ") if holder else "")
         yield
 
 
@@ -78,9 +84,10 @@ def _me() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _taken(name: str, holder: str) -> SweepError:
+def _locked(name: str, holder: str) -> SweepError:
     return SweepError(
-        "one process works on a sweep",
-        seen=f"{name} held by {holder or 'another'}",
+        "the sweep is in use: {seen}",
+        rule="one process works on a sweep",
+        seen=f"{name} is held by {holder or 'another process'}",
         fix="wait for it, or stop it",
     )

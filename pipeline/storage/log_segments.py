@@ -1,7 +1,7 @@
-"""A log that only grows, kept in a store that cannot append: as sealed segments, none of them written twice.
+"""An append-only log in an object store, which cannot append: a series of immutable segments.
 
-Owns: the names of segments, which tell where their bytes belong, how many there are, and the start of their
-SHA-256; which of them make up the log. Refuses: reading or writing.
+The name of a segment holds its offset in the log, its length, and the start of its SHA-256. This module names
+segments and joins them; `pipeline.storage.sync` reads and writes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAME = re.compile(r"(\d{15})-(\d{12})-([0-9a-f]{16})")
 
 @dataclass(frozen=True)
 class Segment:
-    """`length` bytes of a log from `offset` on."""
+    """`length` bytes of a log from byte `offset` on; `sha` is the start of their SHA-256, 16 hex digits."""
 
     offset: int
     length: int
@@ -24,11 +24,12 @@ class Segment:
 
     @classmethod
     def of(cls, offset: int, data: bytes) -> Segment:
+        """The segment that holds `data`."""
         return cls(offset, len(data), hashlib.sha256(data).hexdigest()[:16])
 
     @classmethod
-    def named(cls, name: str) -> Segment | None:
-        """The segment of this name; None where it is the name of something else."""
+    def parse(cls, name: str) -> Segment | None:
+        """The segment of this name; None if it is the name of something else."""
         match = _NAME.fullmatch(name)
         return cls(int(match[1]), int(match[2]), match[3]) if match else None
 
@@ -36,38 +37,48 @@ class Segment:
     def name(self) -> str:
         return f"{self.offset:015d}-{self.length:012d}-{self.sha}"
 
-    def holds(self, data: bytes) -> bool:
-        """Whether `data` is what was sealed."""
+    def matches(self, data: bytes) -> bool:
+        """Whether `data` is the content of this segment."""
         return Segment.of(self.offset, data) == self
 
 
-def put_together(
+def join_segments(
     names: Iterable[str], get: Callable[[str], bytes], offset: int = 0
 ) -> tuple[bytes, list[str]]:
-    """The log from `offset` to the first byte that is missing or damaged, and the segments beside it.
+    """Join segments from byte `offset` of the log up to the first byte that is missing or damaged.
 
-    A segment that was put twice, because its answer got lost, overlaps a longer one: the longest whole one
-    counts. get: the bytes behind a name, or FileNotFoundError.
+    A segment may have been put twice, because the answer to the first put got lost; the second one may be
+    longer. Of segments with the same offset the longest undamaged one is used.
+
+    Args:
+        names: names of segments in any order; other names are ignored.
+        get: returns the content of a name; raises FileNotFoundError if there is none.
+        offset: where to begin, in bytes.
+
+    Returns:
+        The joined bytes, and the sorted names of the segments that were not used.
     """
-    waiting: dict[int, list[Segment]] = {}
-    for segment in filter(None, map(Segment.named, names)):
-        waiting.setdefault(segment.offset, []).append(segment)
+    by_offset: dict[int, list[Segment]] = {}
+    for segment in filter(None, map(Segment.parse, names)):
+        by_offset.setdefault(segment.offset, []).append(segment)
     parts, used = list[bytes](), set[Segment]()
-    while found := _whole(waiting.get(offset, []), get, parts):
+    while found := _longest_intact(by_offset.get(offset, []), get, parts):
         used.add(found)
         offset += found.length
-    spare = [segment.name for there in waiting.values() for segment in there if segment not in used]
-    return b"".join(parts), sorted(spare)
+    unused = [segment.name for group in by_offset.values() for segment in group if segment not in used]
+    return b"".join(parts), sorted(unused)
 
 
-def _whole(found: list[Segment], get: Callable[[str], bytes], parts: list[bytes]) -> Segment | None:
-    """The longest of the segments that is as it was sealed; its bytes are added to `parts`."""
-    for segment in sorted(found, key=lambda s: s.length, reverse=True):
+def _longest_intact(
+    candidates: list[Segment], get: Callable[[str], bytes], parts: list[bytes]
+) -> Segment | None:
+    """The longest segment whose content is undamaged; the content is added to `parts`."""
+    for segment in sorted(candidates, key=lambda s: s.length, reverse=True):
         try:
             data = get(segment.name)
         except FileNotFoundError:
             continue
-        if segment.length and segment.holds(data):
+        if segment.length and segment.matches(data):
             parts.append(data)
             return segment
     return None

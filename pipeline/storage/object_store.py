@@ -1,6 +1,7 @@
-"""One prefix of an object store: its keys are put, got, listed and deleted, each whole.
+"""The keys below one prefix of an object store (S3 or Google Cloud Storage), through pyarrow.
 
-Owns: pyarrow's file systems, their patience, their errors in one line. Refuses: knowing what the keys hold.
+Responsible for timeouts, and for turning pyarrow's errors into OSError with one line of text; not for what
+the keys mean.
 """
 
 from __future__ import annotations
@@ -19,100 +20,113 @@ from pipeline.errors import SweepError
 from pipeline.storage.url import check_url
 
 CONNECT_SEC, SILENT_SEC, ATTEMPTS = 3.0, 10.0, 2
-"""How long a call waits: to connect, for the next byte, and how often. Who carries tries again later."""
-_AT_A_TIME = 8
+"""Timeouts of a request, to connect and for the next byte, and its attempts. Callers retry later."""
+_PARALLEL_GETS = 8
 
 
 class ObjectStore:
-    """The keys below the address `url`; several threads may use it. All but `check` raise OSError in a line.
+    """The keys below the address `url`. Threads may share an instance.
 
-    A key is put whole or not at all, also where the process is killed meanwhile.
+    A key is written whole or not at all, also if the process is killed meanwhile. All methods but `check`
+    raise OSError with one line of text if the store does not answer or refuses.
+
+    Raises:
+        SweepError: the address is not valid.
+        OSError: the file system cannot be opened.
     """
 
     def __init__(self, url: str) -> None:
         self.url = check_url(url)
-        with _plainly(self.url):
-            self._files, self._base = _opened(self.url)
+        with _as_os_error(self.url):
+            self._files, self._base = _open_filesystem(self.url)
 
     def check(self) -> None:
         """Write a key and delete it.
 
         Raises:
-            SweepError: the store does not answer, knows no such bucket, or does not let us write.
+            SweepError: the store does not answer, knows no such bucket, or refuses the write.
         """
-        mark = f".seen-{secrets.token_hex(8)}"
+        key = f".seen-{secrets.token_hex(8)}"
         try:
-            self.put(mark, b"")
-            self.delete([mark])
+            self.put(key, b"")
+            self.delete([key])
         except OSError as error:
             raise store_error(self.url, error) from error
 
     def put(self, key: str, data: bytes) -> None:
-        """Put `data` in place of what `key` holds."""
-        with _plainly(f"{self.url}: {key}"), self._files.open_output_stream(self._path(key)) as stream:
-            stream.write(data)
+        """Replace the content of `key` by `data`."""
+        try:
+            with (
+                _as_os_error(f"{self.url}: {key}"),
+                self._files.open_output_stream(self._path(key)) as stream,
+            ):
+                stream.write(data)
+        except FileNotFoundError as error:
+            # Google's answer to a write into a missing bucket. Callers take FileNotFoundError for a missing
+            # local file or key, which they tolerate.
+            raise OSError(f"{self.url}: there is no such bucket") from error
 
     def get(self, key: str) -> bytes:
-        """What `key` holds; FileNotFoundError where there is none."""
-        with _plainly(f"{self.url}: {key}"), self._files.open_input_file(self._path(key)) as stream:
+        """The content of `key`; FileNotFoundError if there is none."""
+        with _as_os_error(f"{self.url}: {key}"), self._files.open_input_file(self._path(key)) as stream:
             data: bytes = stream.read()
         return data
 
-    def holds(self, key: str) -> bool:
+    def exists(self, key: str) -> bool:
         """Whether there is such a key."""
-        with _plainly(f"{self.url}: {key}"):
+        with _as_os_error(f"{self.url}: {key}"):
             return bool(self._files.get_file_info(self._path(key)).is_file)
 
-    def listing(self, prefix: str = "") -> dict[str, int]:
-        """All keys that begin with the folder `prefix`, with their bytes."""
+    def list_keys(self, prefix: str = "") -> dict[str, int]:
+        """All keys below the folder `prefix`, with their sizes in bytes."""
         from pyarrow import fs
 
-        with _plainly(self.url):
-            where = fs.FileSelector(self._path(prefix), recursive=True, allow_not_found=True)
-            found = self._files.get_file_info(where)
+        with _as_os_error(self.url):
+            selector = fs.FileSelector(self._path(prefix), recursive=True, allow_not_found=True)
+            found = self._files.get_file_info(selector)
         return {info.path[len(self._base) + 1 :]: info.size for info in found if info.is_file}
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete keys; those that are not there are no error."""
+        """Delete keys; missing ones are ignored."""
         for key in keys:
-            with contextlib.suppress(FileNotFoundError), _plainly(f"{self.url}: {key}"):
+            with contextlib.suppress(FileNotFoundError), _as_os_error(f"{self.url}: {key}"):
                 self._files.delete_file(self._path(key))
 
-    def get_all(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """What the keys hold, several fetched at a time; a key that vanished meanwhile is left out."""
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            work = [(key, pool.submit(self.get, key)) for key in keys]
-            for key, fetched in work:
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Keys and their contents, fetched in parallel; a key that was deleted meanwhile is left out."""
+        with ThreadPoolExecutor(_PARALLEL_GETS) as pool:
+            futures = [(key, pool.submit(self.get, key)) for key in keys]
+            for key, future in futures:
                 with contextlib.suppress(FileNotFoundError):
-                    yield key, fetched.result()
+                    yield key, future.result()
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}" if key else self._base
 
 
 def store_error(url: str, error: OSError) -> SweepError:
-    """The refusal of a store that cannot be used."""
-    fix = (
-        "correct the address, AWS_ENDPOINT_URL or ?endpoint_override=, and the credentials in the environment"
+    """The SweepError for a store at `url` that cannot be used because of `error`."""
+    server = "AWS_ENDPOINT_URL or ?endpoint_override=" if url.startswith("s3:") else "?endpoint_override="
+    return SweepError(
+        "the object store cannot be used",
+        rule="it answers, and takes what is written",
+        seen=f"{url}: {error}",
+        fix=f"correct the address, {server}, and the credentials in the environment",
     )
-    return SweepError("the object store answers, and can be written", seen=f"{url}: {error}", fix=fix)
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    """pyarrow's file system behind the address, with short patience, and the path below it."""
+def _open_filesystem(url: str) -> tuple[Any, str]:
+    """pyarrow's file system of the address, with short timeouts, and the path within it."""
     from pyarrow import fs
 
     parts = urlsplit(url)
     options, path = dict(parse_qsl(parts.query)), f"{parts.netloc}{parts.path}"
     if parts.scheme == "s3":
-        return fs.S3FileSystem(**_of_s3(parts.netloc, options)), path
-    if parts.scheme in ("gs", "gcs"):
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_SEC), **_of_gs(options)), path
-    files, path = fs.FileSystem.from_uri(url)
-    return files, path
+        return fs.S3FileSystem(**_s3_options(parts.netloc, options)), path
+    return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_SEC), **_gcs_options(options)), path
 
 
-def _of_s3(bucket: str, options: dict[str, str]) -> dict[str, Any]:
+def _s3_options(bucket: str, options: dict[str, str]) -> dict[str, Any]:
     from pyarrow import fs
 
     env = os.environ
@@ -131,26 +145,32 @@ def _of_s3(bucket: str, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _of_gs(options: dict[str, str]) -> dict[str, Any]:
+def _gcs_options(options: dict[str, str]) -> dict[str, Any]:
     if "endpoint_override" not in options:
         return {}
-    secure = {"endpoint_override": options["endpoint_override"], "scheme": options.get("scheme", "https")}
-    return {**secure, "anonymous": not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")}
+    scheme, _, host = options["endpoint_override"].rpartition("://")  # pyarrow takes HOST:PORT alone here
+    return {
+        "endpoint_override": host,
+        "scheme": options.get("scheme") or scheme or "https",
+        "anonymous": not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"),
+    }
 
 
 @contextlib.contextmanager
-def _plainly(what: str) -> Iterator[None]:
-    """pyarrow's errors as OSError, in a line."""
+def _as_os_error(what: str) -> Iterator[None]:
+    """Raise pyarrow's errors as OSError (FileNotFoundError where `what` is missing) with one line of text."""
     try:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{what} is not there") from error
     except Exception as error:  # OSError, ArrowInvalid, ArrowNotImplementedError: all of them are the store's
-        raise OSError(_brief(str(error))) from error
+        raise OSError(_shorten(str(error))) from error
 
 
-def _brief(text: str) -> str:
-    """The part of pyarrow's message that tells what is wrong."""
+def _shorten(text: str) -> str:
+    """The part of pyarrow's message that says what is wrong."""
     text = " ".join(text.split())
-    told = re.search(r"(AWS Error .*?|google::cloud::Status\(.*?)( \(Request ID.*)?$", text)
-    return (told[1] if told else text)[:300]
+    match = re.search(r"(AWS Error .*?)( \(Request ID.*)?$", text) or re.search(
+        r"google::cloud::Status\((.*?)( error_info=.*)?$", text
+    )
+    return (match[1] if match else text)[:300]

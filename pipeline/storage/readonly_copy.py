@@ -1,6 +1,7 @@
-"""A sweep in a store for those who only look: a copy of what they need, here, as it is now.
+"""Local read-only copies of sweeps in object stores, for commands that only look.
 
-Owns: `visited`, `fetched`, `watched`. Refuses: changing the store, but for what a visitor says it made.
+A sweep in a folder is used as it is. Nothing in the store changes, except for files that a command declares
+to have made (a report).
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from pathlib import Path
 from pipeline.errors import SweepError
 from pipeline.storage.files import write_bytes
 from pipeline.storage.object_store import ObjectStore, store_error
-from pipeline.storage.sync import FolderSync, Wanted, is_scratch_file
+from pipeline.storage.sync import FolderSync, KeyFilter, is_scratch_file
 from pipeline.storage.url import is_url, scratch_dir
 
 REFRESH_SEC = 5.0
-_NEWS = ("sweep.toml", "summary.json", "spool.jsonl")
+_WATCHED = ("sweep.toml", "summary.json", "spool.jsonl")
 
 
 @contextlib.contextmanager
-def readonly_copy(sweep: str, *made: str) -> Iterator[Path]:
-    """The folder of a sweep as it is; or a copy of the one in a store, without what only its trials need.
+def readonly_copy(sweep: str, *outputs: str) -> Iterator[Path]:
+    """The folder of a sweep; of one in a store, a copy without the checkpoints and generators of its trials.
 
-    made: files that are put into the store afterwards, where the visitor has written them.
+    Args:
+        sweep: a folder or an address.
+        outputs: files of the folder that are uploaded at the end of the block, if they exist.
 
     Raises:
         SweepError: the store cannot be used, or has no such sweep.
@@ -35,70 +38,70 @@ def readonly_copy(sweep: str, *made: str) -> Iterator[Path]:
     if not is_url(sweep):
         yield Path(sweep)
         return
-    with _copy(sweep) as mirror:
-        _pull(mirror, lambda key: not is_scratch_file(key))
-        yield mirror.root
-        with _told(mirror.store.url):
-            for name in made:
-                if (mirror.root / name).is_file():
-                    mirror.store.put(name, (mirror.root / name).read_bytes())
+    with _locked_copy(sweep) as sync:
+        _pull(sync, lambda key: not is_scratch_file(key))
+        yield sync.root
+        with _as_sweep_error(sync.store.url):
+            for name in outputs:
+                if (sync.root / name).is_file():
+                    sync.store.put(name, (sync.root / name).read_bytes())
 
 
 @contextlib.contextmanager
 def fetched_sweep(sweep: str) -> Iterator[Path]:
-    """The folder of a sweep for those who want its best generator; of one in a store, little else of it.
+    """The folder of a sweep; of one in a store, a copy that holds its best generator and little else.
 
     Raises:
-        SweepError: see `visited`.
+        SweepError: see `readonly_copy`.
     """
     if not is_url(sweep):
         yield Path(sweep)
         return
-    with _copy(sweep) as mirror:
-        _pull(mirror, lambda key: key in ("sweep.toml", "summary.json") or key.startswith("champion/"))
-        if not (mirror.root / "champion" / "files.json").is_file():
+    with _locked_copy(sweep) as sync:
+        _pull(sync, lambda key: key in ("sweep.toml", "summary.json") or key.startswith("champion/"))
+        if not (sync.root / "champion" / "files.json").is_file():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                best = json.loads((mirror.root / "summary.json").read_bytes())["best"]["trial"]
-                mirror.pull(f"trials/{int(best)}", lambda key: "/best-" in key)
-        yield mirror.root
+                best = json.loads((sync.root / "summary.json").read_bytes())["best"]["trial"]
+                sync.pull(f"trials/{int(best)}", lambda key: "/best-" in key)
+        yield sync.root
 
 
 @contextlib.contextmanager
 def watched_copy(sweep: str) -> Iterator[Path]:
-    """The folder of a sweep; of one in a store, a copy of what tells how it stands, refreshed until left.
+    """The folder of a sweep; of one in a store, a copy of its state, refreshed every `REFRESH_SEC` seconds.
 
     Raises:
-        SweepError: see `visited`.
+        SweepError: see `readonly_copy`.
     """
     if not is_url(sweep):
         yield Path(sweep)
         return
-    left = threading.Event()
+    closed = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
-        mirror = FolderSync(_opened(sweep), Path(folder), lambda key: key in _NEWS)
-        _pull(mirror, lambda key: key in _NEWS)
+        sync = FolderSync(_open_store(sweep), Path(folder), lambda key: key in _WATCHED)
+        _pull(sync, lambda key: key in _WATCHED)
 
         def refresh() -> None:
-            while not left.wait(REFRESH_SEC):
+            while not closed.wait(REFRESH_SEC):
                 with contextlib.suppress(OSError):
-                    mirror.pull()
+                    sync.pull()
 
         thread = threading.Thread(target=refresh, name="watched", daemon=True)
         thread.start()
         try:
-            yield mirror.root
+            yield sync.root
         finally:
-            left.set()
+            closed.set()
             thread.join()
 
 
-def sweep_toml(url: str) -> Path:
-    """Fetch the sweep.toml of the sweep at `url` into the folder that stands for it; returns that folder.
+def fetch_sweep_toml(url: str) -> Path:
+    """Download the sweep.toml of the sweep at `url` into its working copy; returns that folder.
 
     Raises:
-        SweepError: see `visited`.
+        SweepError: see `readonly_copy`.
     """
-    with _told(url):
+    with _as_sweep_error(url):
         store, root = ObjectStore(url), scratch_dir(url)
         root.mkdir(parents=True, exist_ok=True)
         write_bytes(root / "sweep.toml", store.get("sweep.toml"))
@@ -106,35 +109,39 @@ def sweep_toml(url: str) -> Path:
 
 
 @contextlib.contextmanager
-def _copy(sweep: str) -> Iterator[FolderSync]:
-    """The copy, for one visitor at a time."""
-    store = _opened(sweep)
+def _locked_copy(sweep: str) -> Iterator[FolderSync]:
+    """The copy of a sweep on this machine, for one process at a time."""
+    store = _open_store(sweep)
     root = scratch_dir(store.url, "copy")
     root.mkdir(parents=True, exist_ok=True)
-    mirror = FolderSync(store, root)
+    sync = FolderSync(store, root)
     with (root / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield mirror
+        yield sync
 
 
-def _opened(sweep: str) -> ObjectStore:
-    with _told(sweep):
+def _open_store(sweep: str) -> ObjectStore:
+    with _as_sweep_error(sweep):
         return ObjectStore(sweep)
 
 
-def _pull(mirror: FolderSync, wanted: Wanted) -> None:
-    with _told(mirror.store.url):
-        if not mirror.pull("", wanted):
-            raise FileNotFoundError(f"{mirror.store.url} is not there")
+def _pull(sync: FolderSync, wanted: KeyFilter) -> None:
+    with _as_sweep_error(sync.store.url):
+        if not sync.pull("", wanted):
+            raise FileNotFoundError(f"{sync.store.url} is not there")
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
-    """The store's errors as the user's."""
+def _as_sweep_error(url: str) -> Iterator[None]:
+    """Raise the store's OSError as a SweepError."""
     try:
         yield
     except FileNotFoundError as error:
-        fix = "name s3://BUCKET/PREFIX/NAME, as `run` printed it"
-        raise SweepError("a sweep's address holds a sweep.toml", seen=url, fix=fix) from error
+        raise SweepError(
+            "there is no sweep at {seen}",
+            rule="a sweep's address holds a sweep.toml",
+            seen=url,
+            fix="name s3://BUCKET/PREFIX/NAME, as `run` printed it",
+        ) from error
     except OSError as error:
         raise store_error(url, error) from error

@@ -1,7 +1,7 @@
-"""summary.json as a contract: what stands in it, checked before anybody reads it.
+"""The schema of summary.json, and reading a summary.json that was checked against it.
 
-Owns: the schema of the keys that commands, view and report read; further keys may come. Refuses: writing it
-(`pipeline.reporting.summary`).
+The schema lists the keys that commands, the live view and the report read; further keys are allowed.
+`pipeline.reporting.summary` writes the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.errors import SweepError
 
 _NUMBER = {"type": "number", "minimum": -1e15, "maximum": 1e15}
-_MAYBE = {"anyOf": [_NUMBER, {"type": "null"}]}
+_NUMBER_OR_NULL = {"anyOf": [_NUMBER, {"type": "null"}]}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 10**9}
 _TEXT = {"type": "string"}
 _PARAMS = {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}}
@@ -27,24 +27,28 @@ def _list(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item}
 
 
-_AT_BEST = {"trial": _COUNT, "balance": _MAYBE, "kimg": _MAYBE, "params": _PARAMS}
-_BEST = _object("trial fid balance kimg params", **_AT_BEST, fid=_NUMBER)
+_BEST_FIELDS = {"trial": _COUNT, "balance": _NUMBER_OR_NULL, "kimg": _NUMBER_OR_NULL, "params": _PARAMS}
+_BEST = _object("trial fid balance kimg params", **_BEST_FIELDS, fid=_NUMBER)
 _LEADER = _object(
     "trial state fid balance kimg params",
-    **_AT_BEST,
-    **dict.fromkeys(("fid", "auc", "last_kimg", "stability"), _MAYBE),
+    **_BEST_FIELDS,
+    **dict.fromkeys(("fid", "auc", "last_kimg", "stability"), _NUMBER_OR_NULL),
     **dict.fromkeys(("state", "verdict", "cause"), _TEXT),
 )
 _RUNNING = _object(
-    "trial fid balance last_kimg verdict", trial=_COUNT, fid=_MAYBE, balance=_MAYBE, verdict=_TEXT
+    "trial fid balance last_kimg verdict",
+    trial=_COUNT,
+    fid=_NUMBER_OR_NULL,
+    balance=_NUMBER_OR_NULL,
+    verdict=_TEXT,
 )
 _FINALIST = _object(
     "best measurement",
-    best=_object("trial fid search_fid", **_AT_BEST, **dict.fromkeys(("fid", "search_fid"), _NUMBER),
-                 **dict.fromkeys(("fresh_fid", "gap", "fid_mean", "fid_std"), _MAYBE)),
+    best=_object("trial fid search_fid", **_BEST_FIELDS, **dict.fromkeys(("fid", "search_fid"), _NUMBER),
+                 **dict.fromkeys(("fresh_fid", "gap", "fid_mean", "fid_std"), _NUMBER_OR_NULL)),
     measurement=_object("fid_low fid_high n verdicts", fid_low=_NUMBER, fid_high=_NUMBER, n=_COUNT,
                         verdicts=_list(_TEXT)),
-    runs=_list(_object("fid", fid=_MAYBE, verdicts=_list(_TEXT))),
+    runs=_list(_object("fid", fid=_NUMBER_OR_NULL, verdicts=_list(_TEXT))),
 )  # fmt: skip
 _REGISTERED = _object("name version alias uri", name=_TEXT, uri=_TEXT, reason=_TEXT)
 _STATES = ("complete", "pruned", "failed", "running")
@@ -69,15 +73,15 @@ SCHEMA = _object(
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What the summary.json at `path` says; empty where there is none.
+    """The content of the summary.json at `path`; `{}` if there is none.
 
     Raises:
-        SweepError: it is not as gansweep wrote it.
+        SweepError: it cannot be read, or does not match the schema.
     """
     from jsonschema import Draft202012Validator
 
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_no_number)
+        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
         error = next(Draft202012Validator(SCHEMA).iter_errors(content), None)
         wrong = "" if error is None else f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
     except (FileNotFoundError, NotADirectoryError):
@@ -85,10 +89,15 @@ def read_summary(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as problem:
         wrong = str(problem)
     if wrong:
-        fix = "delete it: the next resume writes it again"
-        raise SweepError("summary.json is as gansweep wrote it", seen=wrong, fix=fix)
+        raise SweepError(
+            "summary.json cannot be used",
+            rule="it is as gansweep wrote it",
+            seen=wrong,
+            fix="delete it: the next resume writes it again",
+        )
     return dict(content)
 
 
-def _no_number(text: str) -> float:
+def _refuse_constant(text: str) -> float:
+    """For `NaN` and `Infinity`, which Python's parser accepts though JSON has no such numbers."""
     raise ValueError(f"{text} is no number of JSON")

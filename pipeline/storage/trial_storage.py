@@ -1,6 +1,6 @@
-"""Where a trial works on its node: in the sweep's folder where all nodes see it, else in one of its own.
+"""The folder in which a trial works on its node: the sweep's, or a local copy of the sweep's object store.
 
-Owns: what a trial takes from the store before it begins and gives back with each record. Refuses: training.
+Responsible for what a trial downloads before it begins and uploads with each record; not for training.
 """
 
 from __future__ import annotations
@@ -15,77 +15,89 @@ from pipeline.storage.url import scratch_dir
 
 log = logging.getLogger(__name__)
 
-TAKE_SEC, GIVE_SEC = 120.0, 60.0
-"""Patience with a store that is away: before a trial begins (then it fails, and Ray tries it again), and with
-each record (then it goes on, and the next record gives all)."""
-_STOP_SEC = 3.0
-_OLD_SEC = 600.0
+FETCH_SEC, PUBLISH_SEC = 120.0, 60.0
+"""How long an unreachable store is retried: before a trial begins (then the trial fails, and Ray retries it),
+and with each record (then the trial continues, and the next record uploads everything)."""
+_STOP_CHECK_SEC = 3.0
+_MIN_AGE_SEC = 600.0
+"""Younger checkpoints may belong to a trial that runs on this node."""
 
 
 class TrialStorage:
-    """A folder that all nodes see: nothing is taken, nothing is given."""
+    """The sweep's folder `root`, which all nodes share: nothing has to be copied."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def take(self, folder: Path) -> None:
-        """Have a folder of the sweep as the last one who worked in it left it."""
+    def fetch(self, folder: Path) -> None:
+        """Make a folder of the sweep equal to what the last worker published.
 
-    def give(self, folder: Path) -> str:
-        """Have all others see a folder of the sweep; where they do not yet, why, in a line."""
+        Raises:
+            OSError: the store does not answer.
+        """
+
+    def publish(self, folder: Path) -> str:
+        """Make a folder of the sweep visible to all nodes.
+
+        Returns one line that says why this has not succeeded; empty if it has.
+        """
         return ""
 
-    def stopped(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the sweep ends, and with it its trials."""
         return (self.root / "stop").exists()
 
 
 class _RemoteTrialStorage(TrialStorage):
-    """A folder of this node that stands for the store at `url`."""
+    """A folder of this node that is a working copy of the store at `url`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(scratch_dir(url, "node"))
-        # failures.jsonl is written by the process that drives the sweep.
-        self._mirror = FolderSync(ObjectStore(url), self.root, lambda key: not key.endswith("failures.jsonl"))
-        self._looked, self._stopped = 0.0, False
+        # failures.jsonl is written by the process that runs the sweep.
+        self._sync = FolderSync(ObjectStore(url), self.root, lambda key: not key.endswith("failures.jsonl"))
+        self._stop_checked, self._stop_requested = 0.0, False
 
-    def take(self, folder: Path) -> None:
-        end = time.monotonic() + TAKE_SEC
+    def fetch(self, folder: Path) -> None:
+        end = time.monotonic() + FETCH_SEC
         while True:
             try:
-                self._tidy()
-                self._mirror.pull(self._key(folder))
+                self._delete_stale()
+                self._sync.pull(self._key(folder))
                 return
             except OSError:
                 if time.monotonic() > end:
                     raise
             time.sleep(1.0)
 
-    def give(self, folder: Path) -> str:
-        end = time.monotonic() + GIVE_SEC
+    def publish(self, folder: Path) -> str:
+        end = time.monotonic() + PUBLISH_SEC
         while True:
             try:
-                self._mirror.push(self._key(folder))
+                self._sync.push(self._key(folder))
                 return ""
             except OSError as error:
                 if time.monotonic() > end:
-                    return f"{self._mirror.store.url} is away, the trial goes on on its node alone: {error}"
+                    return (
+                        f"{self._sync.store.url} is unreachable, the trial goes on on its node alone: {error}"
+                    )
             time.sleep(1.0)
 
-    def stopped(self) -> bool:
-        if time.monotonic() - self._looked > _STOP_SEC:
+    def stop_requested(self) -> bool:
+        if time.monotonic() - self._stop_checked > _STOP_CHECK_SEC:
             try:
-                self._stopped = self._mirror.store.holds("stop")
+                self._stop_requested = self._sync.store.exists("stop")
             except OSError:
-                self._stopped = False
-            self._looked = time.monotonic()
-        return self._stopped
+                self._stop_requested = False
+            self._stop_checked = time.monotonic()
+        return self._stop_requested
 
-    def _tidy(self) -> None:
-        """Delete old checkpoints of trials that are over: the store has none of them any more."""
-        old = [p for p in self.root.glob("trials/*/state-*") if time.time() - p.stat().st_mtime > _OLD_SEC]
+    def _delete_stale(self) -> None:
+        """Delete old local checkpoints of trials that have none in the store any more: they have ended."""
+        old = [
+            p for p in self.root.glob("trials/*/state-*") if time.time() - p.stat().st_mtime > _MIN_AGE_SEC
+        ]
         for folder in {path.parent for path in old}:
-            if not any("/state-" in key for key in self._mirror.store.listing(self._key(folder))):
+            if not any("/state-" in key for key in self._sync.store.list_keys(self._key(folder))):
                 for path in old:
                     if path.parent == folder:
                         path.unlink(missing_ok=True)
@@ -95,7 +107,7 @@ class _RemoteTrialStorage(TrialStorage):
 
 
 def trial_storage(root: str, url: str) -> TrialStorage:
-    """Where trials of a sweep work: in its folder `root`, or on behalf of the store at `url`.
+    """The storage of a sweep's trials: the folder `root`, or a local copy of the store at `url` if given.
 
     Raises:
         OSError: the store cannot be opened.

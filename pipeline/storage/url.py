@@ -1,6 +1,6 @@
-"""Addresses of object stores, and the folders here that stand for them.
+"""Addresses of sweeps in object stores, and the local folders that hold their working copies.
 
-Owns: what an address may look like, its parts, the names of scratch folders. Refuses: opening a store.
+Responsible for parsing and checking addresses; not for opening a store.
 """
 
 from __future__ import annotations
@@ -13,38 +13,56 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from pipeline.errors import SweepError
 from pipeline.storage.files import cache_root
 
-SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+SCHEMES = ("s3", "gs", "gcs")
+"""pyarrow knows more of them (abfs, hdfs, ...); these are the ones that are tested against a server."""
 OPTIONS = ("endpoint_override", "region", "scheme")
-"""What may follow a `?`: where an S3-compatible server answers, and how."""
+"""What may follow a `?`: where another server of the same protocol answers, and how."""
 
 
 def is_url(text: str) -> bool:
-    """Whether --out, or a sweep, is named by an address rather than by a folder."""
+    """Whether --out, or a sweep, is given as an address rather than as a folder."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
 
 
 def check_url(url: str) -> str:
-    """The address without what means nothing in it.
+    """The normalized address: no slash at its end, no fragment.
 
     Raises:
-        SweepError: another scheme, no bucket, unknown options, or credentials in it (which are not repeated).
+        SweepError: the scheme is not supported, the bucket or the prefix is missing, an option is unknown, or
+            there are credentials in the address (which the message does not repeat).
     """
     parts = urlsplit(url)
     path = parts.path.strip("/")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     options = dict(parse_qsl(parts.query))
     if parts.scheme not in SCHEMES:
-        fix = f"write one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}, or name a folder"
-        raise SweepError("--out is a folder or an object store", seen=shown, fix=fix)
-    if "@" in parts.netloc and not parts.scheme.startswith("abfs"):
-        fix = "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS"
-        raise SweepError("credentials come from the environment", seen=f"some in {shown}", fix=fix)
+        raise SweepError(
+            "{seen} is in no object store that gansweep supports",
+            rule=f"an address begins with {', '.join(f'{scheme}://' for scheme in SCHEMES)}",
+            seen=shown,
+            fix="use one of these, or a folder",
+        )
+    if "@" in parts.netloc:
+        raise SweepError(
+            "there are credentials in the address {seen}",
+            rule="credentials come from the environment",
+            seen=shown,
+            fix="export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS",
+        )
     if unknown := options.keys() - set(OPTIONS):
-        fix = f"an address takes {', '.join(OPTIONS)}; credentials come from the environment"
-        raise SweepError("every option of an address is known", seen=sorted(unknown)[0], fix=fix)
+        raise SweepError(
+            "an address has no option {seen}",
+            rule=f"its options are {', '.join(OPTIONS)}",
+            seen=sorted(unknown)[0],
+            fix="leave it out; credentials come from the environment",
+        )
     if not parts.netloc or not path or ".." in path.split("/"):
-        fix = f"write {parts.scheme}://BUCKET/PREFIX"
-        raise SweepError("an address has a bucket and a prefix", seen=shown, fix=fix)
+        raise SweepError(
+            "{seen} is no place for a sweep",
+            rule="an address has a bucket and a prefix",
+            seen=shown,
+            fix=f"write {parts.scheme}://BUCKET/PREFIX",
+        )
     return urlunsplit((parts.scheme, parts.netloc, f"/{path}", parts.query, ""))
 
 
@@ -66,16 +84,16 @@ def parent_url(url: str) -> tuple[str, str]:
 
 
 def scratch_dir(url: str, role: str = "sweep") -> Path:
-    """The folder on this machine that stands for `url`; each role has one of its own.
+    """The folder on this machine that holds a working copy of `url`; each role has a separate one.
 
-    role: `sweep` of the process that drives it, `node` of trials, `copy` of those who only look.
+    role: `sweep` for the process that runs the sweep, `node` for its trials, `copy` for readers.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", urlsplit(url).path.rpartition("/")[2])
     return cache_root() / "stores" / role / hashlib.sha256(url.encode()).hexdigest()[:16] / name
 
 
 def lock_url(url: str) -> int:
-    """A number that stands for the sweep at `url` in a database's locks: signed, 64 bits."""
+    """The key of the sweep at `url` among the advisory locks of a database: a signed 64-bit integer."""
     parts = urlsplit(url)
     named = f"{parts.scheme}://{parts.netloc}{parts.path}".encode()
     return int.from_bytes(hashlib.sha256(named).digest()[:8], "big", signed=True)

@@ -1,4 +1,4 @@
-"""summary.json: what gansweep writes is accepted, everything else is refused in one line."""
+"""summary.json: what gansweep writes is accepted, everything else is refused with one line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_summary(write(tmp_path / "summary.json", none)) == none
 
 
-def test_none_is_none(tmp_path: Path) -> None:
+def test_a_missing_file_reads_as_empty(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "summary.json") == {}
     assert read_summary(tmp_path / "no" / "summary.json") == {}
 
@@ -75,20 +75,20 @@ def test_none_is_none(tmp_path: Path) -> None:
         ("registered", "models:/s/1"),
     ],
 )
-def test_other_kinds_are_refused_and_named(tmp_path: Path, where: str, value: Any) -> None:
+def test_values_of_other_types_are_refused_by_name(tmp_path: Path, where: str, value: Any) -> None:
     content = copy.deepcopy(GOOD)
-    *way, last = where.split(".")
-    place: Any = content
-    for key in way:
-        place = place[int(key) if key.isdigit() else key]
-    place[last] = value
-    with pytest.raises(SweepError, match="as gansweep wrote it") as caught:
+    *parents, last = where.split(".")
+    node: Any = content
+    for key in parents:
+        node = node[int(key) if key.isdigit() else key]
+    node[last] = value
+    with pytest.raises(SweepError, match="summary.json cannot be used") as caught:
         read_summary(write(tmp_path / "summary.json", content))
-    assert way == [] or way[0] in str(caught.value)
+    assert parents == [] or parents[0] in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": NaN}', "[" * 100_000, '{"name": "s"}'])
-def test_what_is_no_summary_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SweepError, match="as gansweep wrote it"):
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SweepError, match="summary.json cannot be used"):
         read_summary(write(tmp_path / "summary.json", text))
