@@ -1,10 +1,8 @@
-"""The small classifier that measures labelled grey images where no published weights are at hand.
+"""A small classifier whose features measure labelled grey images without published weights.
 
-Owns: its architecture, its training, its file in the cache. Refuses: being an extractor
-(`pipeline.metrics.extractors`).
-
-The same images give the same weights on the same kind of processor: one thread, one seed, the CPU,
-whatever the caller has set.
+It is trained on the training split: always on the CPU, with one thread and one seed, whatever the caller has
+set. So the same images give the same weights on the same kind of processor. `pipeline.metrics.extractors`
+makes an extractor of it.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from pipeline.storage.files import replacing
 
 log = logging.getLogger(__name__)
 
-# The classifier's recipe. Change a number, raise the version: old caches and hashes then stand apart.
+# The classifier's recipe. Raise the version whenever a number changes, to invalidate old caches and hashes.
 VERSION = "classifier-1"
 _WIDTHS = (32, 64, 96)
 DIM = 64
@@ -34,8 +32,14 @@ _TOTAL_VARIANCE = 100.0
 class DigitNet(nn.Module):
     """A small strided CNN; its features are the activations before the class layer.
 
-    No batch normalisation, so an image's features never depend on its neighbours. They are scaled to a
-    total variance of 100 over the training reals: 100 is then about the distance of a constant image.
+    There is no batch normalisation, so the features of an image do not depend on the rest of its batch. They
+    are scaled to a total variance of 100 over the training images: a constant image then has a Frechet
+    distance of about 100.
+
+    Args:
+        size: height and width of the images in pixels.
+        channels: 1 or 3.
+        classes: number of classes.
     """
 
     scale: Tensor
@@ -57,19 +61,20 @@ class DigitNet(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def hidden(self, images: Tensor) -> Tensor:
-        """float32 (N,C,H,W) in [-1,1] to the unscaled features (N,64)."""
+        """The unscaled features float32 (N,64) of images float32 (N,C,H,W) in [-1, 1]."""
         return F.leaky_relu(self.features(self.stages(images).flatten(1)), 0.1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """The scaled features float32 (N,64) of images uint8 (N,H,W,C)."""
         return self.hidden(to_float(images)) * self.scale
 
 
 def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
-    """The classifier of `dataset`, trained at the first call (10 s on one core) and kept in `folder`."""
+    """The classifier of `dataset`, trained at the first call (10 s on one core) and cached in `folder`."""
     path = folder / f"{VERSION}-{dataset.fingerprint}.pt"
     with torch.random.fork_rng(devices=[]):
         net = DigitNet(dataset.size, dataset.channels, len(dataset.classes))
-    with suppress(Exception):  # missing, damaged or of another shape: all are mended by training anew
+    with suppress(Exception):  # missing, damaged or of another shape: train again
         net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         return net.to(memory_format=torch.channels_last)
     log.info(f"training the classifier that measures {dataset.source} (once)")
@@ -78,13 +83,13 @@ def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(net.state_dict(), temporary)
-    except OSError as error:  # a full or read-only disk costs the next start some seconds, nothing else
+    except OSError as error:  # a full or read-only disk: the next start trains again
         log.info(f"the classifier is not cached: {error}")
     return net
 
 
 def train_classifier(dataset: Dataset, seed: int = 0) -> DigitNet:
-    """Train on the training split, always in the same way; another seed is another classifier."""
+    """Train a classifier on the training split; deterministic in the images and `seed`."""
     assert dataset.train_labels is not None
     images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
     rng = torch.Generator().manual_seed(seed)
@@ -118,7 +123,7 @@ def _batches(count: int, rng: torch.Generator) -> Iterator[Tensor]:
 
 
 def _jitter(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Small rotations, scalings and shifts: features that generalise beyond the training images."""
+    """Random small rotations, scalings and shifts of (N,C,H,W), so that features generalise to new images."""
     count = len(images)
     angle, zoom_x, zoom_y, shift_x, shift_y = torch.rand(5, count, generator=rng) * 2 - 1
     angle, zoom_x, zoom_y = 0.2 * angle, 1 + 0.12 * zoom_x, 1 + 0.12 * zoom_y
@@ -131,7 +136,7 @@ def _jitter(images: Tensor, rng: torch.Generator) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums split over threads differ in their last bits; the weights' hash must not."""
+    """One torch thread: sums split over threads differ in their last bits, and weights are hashed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

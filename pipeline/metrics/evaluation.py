@@ -1,7 +1,7 @@
-"""Everything measured of a finished generator.
+"""The full evaluation of a trained generator: all metrics, an interval for its fid, and verdicts.
 
-Owns: `measure` and its `Measurement`; the fid's interval; where samples come from. Refuses: training, the
-finalists of a sweep (`pipeline.training.finalists`), and choosing what becomes of a verdict (`pipeline.tracking.registry`).
+Responsible for `measure_generator` and its `Measurement`; not for the finalists of a sweep
+(`pipeline.training.finalists`) or what follows from a verdict (`pipeline.tracking.registry`).
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ from pipeline.errors import EvaluatorError
 from pipeline.metrics import frechet, memorization
 from pipeline.metrics.extractors import Extractor
 from pipeline.metrics.frechet import Evaluator, RealFactor
-from pipeline.metrics.memorization import as_tensor, pixels_of, subset
+from pipeline.metrics.memorization import pixel_vectors, random_subset
 from pipeline.metrics.prdc import manifold
 from pipeline.metrics.statistics import BATCH, FeatureStatistics
 
 Sample = Callable[[int, int], tuple[Tensor, Tensor | None]]
-"""(n, seed) -> uint8 (n,H,W,C) and the labels int64 (n,) they were asked for, or None."""
+"""(n, seed) -> images uint8 (n,H,W,C) and the labels int64 (n,) they were generated for, or None."""
 
 REPEATS = 4
-"""Independent batches of n behind one fid."""
-FEWEST = 16
+"""Independent batches of n samples whose fids are averaged."""
+MIN_SAMPLES = 16
 """Fewest samples of a measurement."""
 
-MEANINGS: dict[str, str] = {
+METRIC_DESCRIPTIONS: dict[str, str] = {
     "fid": "0 and up, lower is better: Frechet distance to the training reals, at this n and evaluator only",
     "fid_low": "lower end of the interval: 95 % of measurements with n other samples lie in it (95 % sure)",
-    "fid_high": "upper end of it",
-    "fid_infinity": "fid extrapolated to endless samples; may be below 0",
+    "fid_high": "upper end of the interval",
+    "fid_infinity": "fid extrapolated to infinitely many samples; may be below 0",
     "fid_held": "fid of n_held samples to as many held-out reals: compare with fid_even",
     "fid_even": "fid of the same samples to as many training reals: far below fid_held = overfitted",
     "n_held": "samples and reals behind fid_held, fid_even and kid_held: never more than are held out",
     "fid_by_class": "fid within each class, few samples each: compare classes of one measurement only",
     "kid": "about 0 and up, lower is better: unbiased squared MMD, any n; may be below 0",
-    "kid_error": "its standard error",
+    "kid_error": "standard error of kid",
     "kid_held": "kid to the held-out reals: far above kid = overfitted",
-    "kid_held_error": "its standard error",
+    "kid_held_error": "standard error of kid_held",
     "precision": "0..1, higher is better: samples that lie among the reals",
     "recall": "0..1, higher is better: reals that lie among the samples",
     "density": "0 and up, 1 = as the reals: how thickly reals surround a sample",
     "coverage": "0..1, higher is better: reals with a sample nearby",
     "memorisation_auc": "0.5 = as held-out images, 1 = copies: how much closer to training images, in pixels",
     "copied": "0..1, lower is better: samples closer to a training image than 99 % of held-out ones",
-    "modes": "classes (else clusters) seen at a tenth of their usual share or more",
-    "modes_total": "as many there are",
-    "imbalance": "0..1, lower is better: total variation between the shares of the modes and the reals'",
-    "diversity": "1 = as the reals, 0 = all alike: mean distance of two samples over that of two reals",
-    "duplicates": "0..1, lower is better: samples with a twin among the samples",
+    "modes": "classes (else clusters) with at least a tenth of their frequency in the reals",
+    "modes_total": "number of modes in the training images",
+    "imbalance": "0..1, lower is better: total variation between the mode frequencies of samples and reals",
+    "diversity": "1 = as the reals, 0 = all the same: mean distance of two samples over that of two reals",
+    "duplicates": "0..1, lower is better: samples that nearly equal another sample",
     "class_counts": "samples per class or cluster",
-    "label_accuracy": "0..1, higher is better: samples that look like the label asked for",
+    "label_accuracy": "0..1, higher is better: samples classified as the label they were generated for",
 }
-"""Range, direction and sense of what a `Measurement` holds."""
+"""Range, direction and meaning of the fields of a `Measurement`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What is known of a generator from n samples (see `MEANINGS`); distances in the evaluator's extractor.
+    """The metrics of a generator (see `METRIC_DESCRIPTIONS`); distances use the features of `extractor`.
 
-    fid is the mean over `repeats` independent batches of n. notes: what to know before trusting a number.
+    fid is the mean over `repeats` independent batches of n samples. notes: caveats about these numbers.
     """
 
     n: int
@@ -106,7 +106,7 @@ class Measurement:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Reasons against promotion, one sentence each; empty for an honest generator."""
+        """Reasons against promotion, one sentence each; empty without memorization or mode collapse."""
         reasons = []
         if self.memorisation != "ok":
             reasons.append(
@@ -121,39 +121,46 @@ class Measurement:
         return tuple(reasons)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values ready for JSON, `verdicts` among them."""
+        """The fields and `verdicts` as JSON values."""
         return {**dataclasses.asdict(self), "notes": list(self.notes), "verdicts": list(self.verdicts)}
 
 
 def measure_generator(
     sample: Sample, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, repeats: int = REPEATS
 ) -> Measurement:
-    """Measure the generator behind `sample` with `repeats` batches of n images; n >= 16.
+    """Measure the generator behind `sample` with `repeats` batches of n images.
 
-    The first batch is `sample(n, seed)`; the others have seeds derived from it.
+    Args:
+        sample: makes images; the first batch is `sample(n, seed)`, the others have seeds derived from `seed`.
+        dataset: the training and held-out images to compare with.
+        evaluator: the extractor and statistics of `dataset`; its number of samples is replaced by n.
+        n: at least 16. repeats: at least 1.
 
     Raises:
-        EvaluatorError: n is too small, the images have another shape than the data's, or their features
-            are not finite.
+        EvaluatorError: n is too small, the images are not of the data's shape, or their features are not
+            finite.
     """
-    if n < FEWEST:
+    if n < MIN_SAMPLES:
         raise EvaluatorError(
-            f"a measurement needs at least {FEWEST} samples", seen=n, fix="the default is 5000"
+            "{seen} samples are too few",
+            rule=f"a measurement needs at least {MIN_SAMPLES}",
+            seen=n,
+            fix="the default is 5000",
         )
     evaluator = dataclasses.replace(evaluator, samples=n)
     train, held = (_extract(evaluator.extractor, split) for split in (dataset.train, dataset.held))
     images, labels, features = _batch(sample, evaluator, n, seed)
-    fids = _Fids(evaluator.real, train, held, n)
+    fids = _FidInterval(evaluator.real, train, held, n)
     fids.add(features)
-    for other in _more_seeds(seed, repeats):
-        fids.add(_batch(sample, evaluator, n, other)[2])  # one at a time: they may be large
-    look = subset(n, memorization.LOOKED_AT, seed)
-    reference = subset(len(train), len(look), seed)
-    copies, twins = memorization.find_copies(images[look], features[look], dataset, train, held)
+    for other_seed in _more_seeds(seed, repeats):
+        fids.add(_batch(sample, evaluator, n, other_seed)[2])  # one at a time: they may be large
+    few = random_subset(n, memorization.MAX_COMPARED, seed)
+    reference = random_subset(len(train), len(few), seed)
+    copies, nearest = memorization.find_copies(images[few], features[few], dataset, train, held)
     real_modes, names = memorization.find_modes(dataset, train)
-    modes = real_modes[twins]
-    spread = memorization.CollapseProbe(pixels_of(images[look]), features[look], modes)
-    real_pixels = pixels_of(as_tensor(dataset.train)[reference])
+    modes = real_modes[nearest]
+    samples = memorization.CollapseProbe(pixel_vectors(images[few]), features[few], modes)
+    real_pixels = pixel_vectors(torch.from_numpy(dataset.train)[reference])
     reals = memorization.CollapseProbe(real_pixels, train[reference], real_modes[reference])
     return Measurement(
         n=n,
@@ -164,22 +171,22 @@ def measure_generator(
         **fids.read(),
         **_kids(train, held, features, seed),
         fid_infinity=frechet.frechet_infinity(evaluator.real, features, seed=seed),
-        fid_by_class=_by_class(train, real_modes, features[look], modes, names) if dataset.labelled else {},
-        **manifold(train[reference], features[look][: len(reference)])._asdict(),
+        fid_by_class=_by_class(train, real_modes, features[few], modes, names) if dataset.labelled else {},
+        **manifold(train[reference], features[few][: len(reference)])._asdict(),
         **copies,
-        **memorization.find_collapse(spread, reals, names),
-        label_accuracy=None if labels is None else float((labels.cpu()[look] == modes).double().mean()),
+        **memorization.find_collapse(samples, reals, names),
+        label_accuracy=None if labels is None else float((labels.cpu()[few] == modes).double().mean()),
         notes=_notes(evaluator, len(held)),
     )
 
 
 def _notes(evaluator: Evaluator, held: int) -> tuple[str, ...]:
-    few = f"{held} images are held out: fid_held, fid_even and kid_held are of as many samples"
-    return tuple(note for note in (evaluator.warning, few if evaluator.samples > held else "") if note)
+    few_held = f"{held} images are held out: fid_held, fid_even and kid_held are of as many samples"
+    return tuple(note for note in (evaluator.warning, few_held if evaluator.samples > held else "") if note)
 
 
 def from_arrays(draw_arrays: Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]) -> Sample:
-    """What `measure` wants, of a function that gives the same as NumPy arrays (a registered generator)."""
+    """A `Sample` from a function that returns NumPy arrays (a registered generator)."""
 
     def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:
         images, labels = draw_arrays(n, seed)
@@ -189,7 +196,10 @@ def from_arrays(draw_arrays: Callable[[int, int], tuple[np.ndarray, np.ndarray |
 
 
 def from_pool(images: np.ndarray, labels: np.ndarray | None, seed: int) -> Sample:
-    """What `measure` wants, of samples that are there: each call takes others of them, in random order."""
+    """A `Sample` from stored images uint8 (N,H,W,C): each call takes others of them, in random order.
+
+    A call that asks for more than are left raises EvaluatorError.
+    """
     order = np.random.default_rng([seed, 2]).permutation(len(images))
     taken = 0
 
@@ -197,7 +207,12 @@ def from_pool(images: np.ndarray, labels: np.ndarray | None, seed: int) -> Sampl
         nonlocal taken
         picked = order[taken : taken + n]
         if len(picked) < n:
-            raise EvaluatorError("no sample counts twice", seen=f"{n} of {len(picked)}", fix=f"lower -n {n}")
+            raise EvaluatorError(
+                f"{n} samples are needed, {{seen}} are left",
+                rule="no sample is used twice",
+                seen=len(picked),
+                fix=f"lower -n {n}",
+            )
         taken += n
         return torch.from_numpy(images[picked]), None if labels is None else torch.from_numpy(labels[picked])
 
@@ -207,17 +222,17 @@ def from_pool(images: np.ndarray, labels: np.ndarray | None, seed: int) -> Sampl
 # ---- the fid and its interval
 
 
-class _Fids:
-    """The mean fid and the interval in which other measurements of the same size lie, batch by batch.
+class _FidInterval:
+    """The mean fid over batches, and the interval in which other measurements of the same size lie.
 
-    Not a bootstrap: resampling with replacement counts some samples twice, which reads as less variety
-    and inflates the distance itself (1.1 becomes 2.0 at n = 500 in 64 dimensions). Centred on the mean of
-    K independent batches; as wide as the influence function's standard deviation s says. A normal
-    tolerance interval, mean +- s (1.64 + 1.96/sqrt(K)): a prediction interval covers 95 % on average, and
-    much less whenever the mean happens to lie off; this one covers it in 95 of 100 such cases.
+    Not a bootstrap: resampling with replacement repeats samples, which looks like less variety and inflates
+    the distance itself (1.1 becomes 2.0 at n = 500 in 64 dimensions). The interval is centred on the mean of
+    K independent batches, with the standard deviation s from the influence function. It is a normal tolerance
+    interval, mean +- s (1.64 + 1.96/sqrt(K)): a prediction interval covers 95 % on average, but much less
+    whenever the mean happens to be off; this one covers 95 % in 95 of 100 such cases.
 
-    The distance to the held-out reals is biased upwards, for they are few. So it has a twin, equally
-    biased: the same samples against as many training reals, others for every batch.
+    The distance to the held-out reals is biased upwards because they are few. It is therefore reported beside
+    an equally biased one, fid_even: the same samples against as many training reals, others in every batch.
     """
 
     def __init__(self, real: RealFactor, train: Tensor, held: Tensor, n: int) -> None:
@@ -227,6 +242,7 @@ class _Fids:
         self._rows: list[tuple[float, ...]] = []
 
     def add(self, features: Tensor) -> None:
+        """Add the features float (n,d) of one batch."""
         few = features[: self.n_held]
         self._rows.append(
             (
@@ -238,9 +254,10 @@ class _Fids:
         )
 
     def _factor(self, reals: Tensor, seed: int) -> RealFactor:
-        return RealFactor.of(FeatureStatistics.of(reals[subset(len(reals), self.n_held, seed)]))
+        return RealFactor.of(FeatureStatistics.of(reals[random_subset(len(reals), self.n_held, seed)]))
 
     def read(self) -> dict[str, Any]:
+        """The fid fields of a `Measurement`, over all batches added."""
         centre, held, even, variance = np.mean(self._rows, axis=0).tolist()
         half = math.sqrt(variance) * (1.645 + 1.96 / math.sqrt(len(self._rows)))
         return {
@@ -254,37 +271,38 @@ class _Fids:
 
 
 def _kids(train: Tensor, held: Tensor, features: Tensor, seed: int) -> dict[str, Any]:
-    against = {"kid": train, "kid_held": held}
-    found = {name: frechet.kid(reals, features, seed=seed) for name, reals in against.items()}
-    return {**{k: v.value for k, v in found.items()}, **{f"{k}_error": v.error for k, v in found.items()}}
+    sides = {"kid": train, "kid_held": held}
+    kids = {name: frechet.kid(reals, features, seed=seed) for name, reals in sides.items()}
+    return {**{k: v.value for k, v in kids.items()}, **{f"{k}_error": v.error for k, v in kids.items()}}
 
 
 def _by_class(
     real: Tensor, real_modes: Tensor, features: Tensor, modes: Tensor, names: Sequence[str]
 ) -> dict[str, float]:
-    found = frechet.frechet_by_class(real, real_modes, features, modes)
-    return {names[mode]: distance for mode, distance in found.items()}
+    distances = frechet.frechet_by_class(real, real_modes, features, modes)
+    return {names[mode]: distance for mode, distance in distances.items()}
 
 
 # ---- features, seeds
 
 
 def _batch(sample: Sample, evaluator: Evaluator, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Images, labels and finite features of one batch, on the CPU."""
+    """Images and labels of one batch, and its features on the CPU; they must be finite."""
     images, labels = sample(n, seed)
     evaluator.check(images)
     features = evaluator.extractor(images).cpu()
     if not features.isfinite().all():
         raise EvaluatorError(
-            "the features of generated images are finite",
-            seen=f"{int((~features.isfinite()).any(1).sum())} of {n} that are not",
+            f"{{seen}} of {n} generated images have features that are not finite",
+            rule="features must be finite",
+            seen=int((~features.isfinite()).any(1).sum()),
             fix="choose another extractor, or another generator",
         )
     return images.cpu(), labels, features
 
 
 def _extract(extractor: Extractor, images: np.ndarray) -> Tensor:
-    return torch.cat([extractor(block).cpu() for block in torch.split(as_tensor(images), BATCH)])
+    return torch.cat([extractor(block).cpu() for block in torch.split(torch.from_numpy(images), BATCH)])
 
 
 def _more_seeds(seed: int, repeats: int) -> list[int]:

@@ -1,22 +1,17 @@
-"""Extractors: what a distance between sets of images looks at.
+"""Feature extractors: the functions from images to feature vectors on which all metrics are based.
 
-Owns: the extractors (`classifier`, `inception`, `pixels`, the user's own), which of them suits a data set,
-their weights on disk and their hash. Refuses: distances and statistics (`pipeline.metrics.frechet`).
+There are `classifier`, `inception`, `pixels` and custom ones (`module:function`).
 
-Two distances compare only if their extractors agree to the bit, so `hash` covers the architecture's
-version and every weight. All arithmetic is float32 without TF32 or autocast, in blocks whose size a CPU
-never changes; a GPU takes larger ones, and its features differ from a CPU's by rounding.
+Two distances are comparable only if their extractors are identical, so `hash` covers the architecture's
+version and every weight. All arithmetic is float32 without TF32 or autocast, on a CPU in blocks of constant
+size; a GPU uses larger blocks, and its features differ from a CPU's by rounding.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import io
-import logging
 import re
-import shutil
-import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,21 +25,19 @@ from torch import Tensor, nn
 from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError, nearest
 from pipeline.metrics import classifier
-from pipeline.metrics.precision import exact
-from pipeline.storage.files import cache_root, replacing
-
-log = logging.getLogger(__name__)
+from pipeline.metrics.inception import load_inception
+from pipeline.metrics.precision import full_float32
+from pipeline.metrics.weights import extractor_dir
 
 NAMES = ("classifier", "inception", "pixels")
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-OWN = "module:function"
+CUSTOM_FORM = "module:function"
 
 
 class Extractor(Protocol):
-    """Images to features.
+    """A function from images to feature vectors.
 
-    name: one of `NAMES`, or `module:function`. hash: 16 hex over architecture and weights, or over the bytes
-    of the user's file and its weights. dim: length of a feature vector.
+    name: one of `NAMES`, or `module:function`. hash: 16 hex digits over architecture and weights, for a
+    custom extractor also over the bytes of its file. dim: length of a feature vector.
     """
 
     name: str
@@ -59,10 +52,12 @@ class Extractor(Protocol):
 
 
 def resolve_extractor(name: str, dataset: Dataset) -> str:
-    """The extractor that `name` means for `dataset`; `auto` looks at the data alone, never at the network.
+    """The extractor that `name` means for `dataset`; `auto` depends on the data alone.
+
+    `auto` is the classifier for labelled grey images up to 32 px, else Inception.
 
     Raises:
-        EvaluatorError: the name is unknown, or a classifier is asked for unlabelled images.
+        EvaluatorError: the name is unknown, or names the classifier for unlabelled images.
     """
     if name == "auto":
         small_grey = dataset.channels == 1 and dataset.size <= 32
@@ -71,24 +66,28 @@ def resolve_extractor(name: str, dataset: Dataset) -> str:
         return name
     if name in ("clip", "dinov2"):
         raise EvaluatorError(
-            "clip and dinov2 come as a function of yours, with your weights",  # neither loads without pickle
+            "{seen} is not built in",  # the published weights do not load without pickle
+            rule="clip and dinov2 must be custom extractors, with weights of your choice",
             seen=name,
-            fix="write --extractor module:function, which returns that network",
+            fix="write --extractor module:function, where the function returns that network",
         )
     if name not in NAMES:
-        known = ("auto", *NAMES, OWN)
-        raise EvaluatorError(f"extractor is one of {', '.join(known)}", seen=name, fix=nearest(name, known))
+        known = ("auto", *NAMES, CUSTOM_FORM)
+        raise EvaluatorError(
+            "unknown extractor {seen}", rule=f"one of {', '.join(known)}", seen=name, fix=nearest(name, known)
+        )
     if name == "classifier" and not dataset.labelled:
         raise EvaluatorError(
-            "the classifier extractor needs labelled images",
-            seen=f"{dataset.source} without labels",
+            "{seen} has no labels",
+            rule="the classifier extractor needs labelled images",
+            seen=dataset.source,
             fix="use --extractor pixels, or --extractor inception",
         )
     return name
 
 
 def is_custom_extractor(name: str) -> bool:
-    """Whether an extractor is the user's own."""
+    """Whether an extractor is custom: `module:function`."""
     return re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", name, re.ASCII) is not None
 
 
@@ -102,35 +101,42 @@ def build_extractor(
 ) -> Extractor:
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
-    The classifier is trained on the training split at the first call (about 10 s on one core) and kept
-    below `cache` (None: `files.cache_root()`); the same data gives the same weights on the same kind of
-    processor. code: the folder with the file of an extractor `module:function` (see `OwnExtractor`).
+    The classifier is trained on the training split at the first call (about 10 s on one core); the same data
+    gives the same weights on the same kind of processor.
+
+    Args:
+        weights: file of Inception's weights; empty = use the cache, or download it.
+        code: folder with the file of a custom extractor (see `CustomExtractor`); None = the current one.
+        cache: folder below which weights are cached; None = `files.cache_root()`.
 
     Raises:
-        EvaluatorError: as `resolve`; or Inception's weights are missing, unreadable, of another network;
-            or the user's own extractor cannot be had.
+        EvaluatorError: as for `resolve_extractor`; or Inception's weights are missing, unreadable or of
+        another
+            network; or the custom extractor does not work.
     """
     chosen = resolve_extractor(name, dataset)
     if weights and chosen != "inception":
         raise EvaluatorError(
-            "a weights file belongs to the inception extractor", seen=f"{weights} for {chosen}",
+            f"the weights file {{seen}} cannot be used with the {chosen} extractor",
+            rule="only the inception extractor takes one",
+            seen=weights,
             fix="add --extractor inception, or leave --extractor-weights out",
-        )  # fmt: skip
-    folder = (cache_root() if cache is None else cache) / "extractors"
+        )
+    folder = extractor_dir(cache)
     if chosen == "classifier":
         net = classifier.load_classifier(dataset, folder)
         return _NetExtractor("classifier", net, classifier.VERSION, classifier.DIM)
     if chosen == "inception":
-        return _NetExtractor("inception", _inception(weights, folder), "inception-tf2015-2048-1", 2048)
+        return _NetExtractor("inception", load_inception(weights, folder), "inception-tf2015-2048-1", 2048)
     if chosen == "pixels":
         return PixelExtractor(dataset.size, dataset.channels)
-    return CustomExtractor(chosen, _own_file(chosen, code), torch.from_numpy(dataset.train[:4]))
+    return CustomExtractor(chosen, _read_custom_file(chosen, code), torch.from_numpy(dataset.train[:4]))
 
 
 class PixelExtractor:
-    """Images shrunk by area to at most 8x8, as C*8*8 values in [0, 1]: needs no weights and no labels.
+    """Images shrunk by area averaging to at most 8x8, as C*8*8 values in [0, 1]; needs no weights, no labels.
 
-    It sees colour, layout and coarse shape, no more: a fallback, honest but blunt.
+    A fallback that distinguishes colour, layout and coarse shape only.
     """
 
     name = "pixels"
@@ -147,11 +153,11 @@ class PixelExtractor:
         return torch.cat([shrink(block) for block in torch.split(images, 1000)])
 
     def to(self, device: torch.device | str) -> Self:
-        return self  # no weights: it works where the images are
+        return self  # no weights: it computes on the device of the images
 
 
 class _NetExtractor:
-    """A frozen network as an extractor."""
+    """A frozen network as an extractor; `version` identifies its architecture in the hash."""
 
     def __init__(self, name: str, net: nn.Module, version: str, dim: int) -> None:
         self.name, self.dim, self.version = name, dim, version
@@ -162,7 +168,7 @@ class _NetExtractor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         device = next(self.net.parameters()).device
-        with exact(device):
+        with full_float32(device):
             return _in_blocks(
                 lambda block: self._forward(block.to(device)), images, self._blocks(device, images)
             )
@@ -172,13 +178,14 @@ class _NetExtractor:
             return (self.block,)
         if self.name == "inception":
             return 250, self.block
-        of_memory = 2_000 * 32 * 32 // (images.shape[1] * images.shape[2])  # of the first layer's activations
-        return max(self.block, min(2_000, of_memory)), self.block
+        # Bounded by the memory of the first layer's activations.
+        fitting = 2_000 * 32 * 32 // (images.shape[1] * images.shape[2])
+        return max(self.block, min(2_000, fitting)), self.block
 
     def _forward(self, images: Tensor) -> Tensor:
-        # Very small batches take other matrix kernels, which round otherwise: fill them up.
-        filler = images[:1].expand(max(0, 16 - len(images)), -1, -1, -1)
-        return self.net(torch.cat([images, filler]))[: len(images)]  # type: ignore[no-any-return]
+        # Very small batches use other matrix kernels, with other rounding: pad them.
+        padding = images[:1].expand(max(0, 16 - len(images)), -1, -1, -1)
+        return self.net(torch.cat([images, padding]))[: len(images)]  # type: ignore[no-any-return]
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)
@@ -187,41 +194,48 @@ class _NetExtractor:
 
 
 class CustomExtractor:
-    """What `function(size, channels)` of the user's file makes: images uint8 (N,H,W,C) -> float (N,d).
+    """An extractor made by a user's `function(size, channels)`: images uint8 (N,H,W,C) -> float (N,d).
 
-    A torch module or any callable, on whatever device the images are; an image's features must not depend
-    on its neighbours. To another machine it travels as the bytes of its file and its weights.
+    The function returns a torch module or another callable. It must work on any device, and the features of
+    an image must not depend on the rest of its batch. It is pickled as the bytes of its file and its weights.
+
+    Args:
+        name: `module:function`. content: bytes of the file `module.py`.
+        images: uint8 (n,H,W,C), a few training images to try it on.
     """
 
     def __init__(self, name: str, content: bytes, images: Tensor) -> None:
         self.name, self._content, self._images = name, content, images
-        self._act = self._make()
-        self.hash = self._identity()
-        self.dim = self._try()
+        self._extract = self._make()
+        self.hash = self._compute_hash()
+        self.dim = self._check()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         blocks = (500, 250) if images.device.type == "cuda" else (250,)
-        with exact(images.device):
-            return _in_blocks(lambda block: self._act(block).float(), images, blocks)
+        with full_float32(images.device):
+            return _in_blocks(lambda block: self._extract(block).float(), images, blocks)
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)
-        if isinstance(self._act, nn.Module):
-            moved._act = copy.deepcopy(self._act).to(device)
+        if isinstance(self._extract, nn.Module):
+            moved._extract = copy.deepcopy(self._extract).to(device)
         return moved
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_act": self._weights()}
+        return {**vars(self), "_extract": self._weights()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._act = self._make()
-        if isinstance(self._act, nn.Module):
-            self._act.load_state_dict(state["_act"])
-        if self._identity() != self.hash:
+        self._extract = self._make()
+        if isinstance(self._extract, nn.Module):
+            self._extract.load_state_dict(state["_extract"])
+        if self._compute_hash() != self.hash:
             raise EvaluatorError(
-                f"{self.name} is the same on every machine", seen="other weights", fix="give it one seed"
+                "the extractor {seen} has other weights here",
+                rule="it must be the same on every machine",
+                seen=self.name,
+                fix="give it a fixed seed",
             )
 
     def _make(self) -> Any:
@@ -234,110 +248,55 @@ class CustomExtractor:
                 exec(compile(self._content, f"{module}.py", "exec"), vars(loaded))
                 made = getattr(loaded, function)(size, channels)
             except Exception as error:
-                raise _own_refused(self.name, f"{type(error).__name__}: {error}") from error
+                raise _custom_error(self.name, f"{type(error).__name__}: {error}") from error
         return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
 
     def _weights(self) -> dict[str, Tensor]:
-        return self._act.cpu().state_dict() if isinstance(self._act, nn.Module) else {}
+        return self._extract.cpu().state_dict() if isinstance(self._extract, nn.Module) else {}
 
-    def _identity(self) -> str:
+    def _compute_hash(self) -> str:
         digest = hashlib.sha256(self._content).hexdigest()
         return _hash(f"own-1 {self.name} {digest} {tuple(self._images.shape[1:])}", self._weights())
 
-    def _try(self) -> int:
-        """The length of its feature vectors, if they are such."""
+    def _check(self) -> int:
+        """Try it on the images; returns the length of its feature vectors."""
         try:
             found, one = self(self._images), self(self._images[:1])
         except Exception as error:
-            raise _own_refused(self.name, f"{type(error).__name__}: {error}") from error
+            raise _custom_error(self.name, f"{type(error).__name__}: {error}") from error
         if found.ndim != 2 or len(found) != len(self._images):
-            raise _own_refused(self.name, f"shape {tuple(found.shape)} for {len(self._images)} images")
+            raise _custom_error(
+                self.name, f"returned shape {tuple(found.shape)} for {len(self._images)} images"
+            )
         if not (found.isfinite().all() and torch.allclose(found[:1], one, rtol=1e-4, atol=1e-5)):
-            raise _own_refused(self.name, "other features for the same image, or ones that are not finite")
+            raise _custom_error(self.name, "returned other features for the same image, or values not finite")
         return int(found.shape[1])
 
 
-def _own_file(name: str, code: Path | None) -> bytes:
+def _read_custom_file(name: str, code: Path | None) -> bytes:
     file = f"{name.partition(':')[0]}.py"
     try:
         return ((code or Path.cwd()) / file).read_bytes()
     except OSError as error:
-        raise _own_refused(name, f"{error.filename}: {error.strerror}") from error
+        raise _custom_error(name, f"{error.filename}: {error.strerror}") from error
 
 
-def _own_refused(name: str, seen: str) -> EvaluatorError:
+def _custom_error(name: str, problem: str) -> EvaluatorError:
     return EvaluatorError(
-        f"{name} is function(size, channels) -> (uint8 (N,H,W,C) -> float (N,d)), in a file beside the space",
-        seen=seen,
+        f"the extractor {name} does not work",
+        rule="it is function(size, channels) -> (uint8 (N,H,W,C) -> float (N,d)), in a file beside the space",
+        seen=problem,
         fix=f"correct {name.partition(':')[0]}.py",
     )
 
 
-class _Inception(nn.Module):
-    """torch-fidelity's Inception of 2015-12-05 (the network of published FIDs), layer 2048."""
-
-    def __init__(self, state: dict[str, Tensor]) -> None:
-        super().__init__()
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        # Its constructor insists on a file and would unpickle it; it gets a clean copy in memory instead.
-        clean = io.BytesIO()
-        torch.save(state, clean)
-        clean.seek(0)
-        net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=clean)
-        self.net = net.to(memory_format=torch.channels_last)  # 1.6 times as fast on a CPU
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.net(images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1))[0]
-        return features
-
-
-def _inception(weights: str, folder: Path) -> nn.Module:
-    path = Path(weights) if weights else _stored_inception(folder)
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        return _Inception(state)
-    except Exception as error:
-        raise EvaluatorError(
-            "Inception's weights are the file that torch-fidelity publishes",
-            seen=f"{path} ({type(error).__name__})",
-            fix=f"give --extractor-weights the file {INCEPTION_FILE}",
-        ) from error
-
-
-def _stored_inception(folder: Path) -> Path:
-    """The weights in our cache or torch's; failing both, one download."""
-    for stored in (folder / INCEPTION_FILE, Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE):
-        if stored.is_file():
-            return stored
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as url
-
-    stored = folder / INCEPTION_FILE
-    log.info(f"downloading {INCEPTION_FILE} (90 MB, once)")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(stored) as temporary,
-            urllib.request.urlopen(url, timeout=20) as answer,
-            temporary.open("wb") as file,
-        ):
-            shutil.copyfileobj(answer, file)
-    except OSError as error:
-        raise EvaluatorError(
-            "the inception extractor needs its weights", seen=f"no file, and no download ({error})",
-            fix=f"give --extractor-weights FILE ({INCEPTION_FILE}), or use --extractor pixels, "
-            "or --extractor classifier where the images are labelled",
-        ) from error  # fmt: skip
-    return stored
-
-
-def _in_blocks(act: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[int]) -> Tensor:
-    """`act` on blocks of `images` (N,...), in the first of the sizes that memory is enough for: (N,d)."""
+def _in_blocks(extract: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[int]) -> Tensor:
+    """`extract` on blocks of `images` (N,...), of the first size for which the memory suffices: (N,d)."""
     *larger, last = sizes
     for size in larger:
         with suppress(torch.OutOfMemoryError):
-            return torch.cat([act(block) for block in torch.split(images, size)])
-    return torch.cat([act(block) for block in torch.split(images, last)])
+            return torch.cat([extract(block) for block in torch.split(images, size)])
+    return torch.cat([extract(block) for block in torch.split(images, last)])
 
 
 def _nchw(images: Tensor) -> Tensor:

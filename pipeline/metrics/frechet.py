@@ -1,14 +1,10 @@
-"""Distances between sets of features, and the evaluator that gives a generator its fid.
+"""The Frechet distance, KID, and the `Evaluator` that gives a generator its fid.
 
-Owns: the Frechet distance with the reals' factor computed once, its extrapolation, deviation and per-class
-form, KID, the `Evaluator`. Refuses: images (`pipeline.metrics.extractors`), statistics and their cache
-(`pipeline.metrics.statistics`), neighbours (`pipeline.metrics.prdc`), verdicts (`pipeline.metrics.memorization`).
+Features that are not finite make a distance NaN, and None in `Evaluator.score`. A fid depends on the number
+of samples, so that number is part of the evaluator's hash.
 
-NaN policy: features that are not finite make a distance NaN here, and None in `Evaluator.score`; no
-distance is ever guessed. Distances depend on the number of samples, so that number is in the hash.
-
-All matrices are float64. A distance is computed where its features lie, if the reals' factor lies there as
-well, and on the CPU otherwise; see `_solved_in_place` for its eigenvalues.
+All matrices are float64. A distance is computed on the device of its features if the factor of the reals is
+there too, otherwise on the CPU; see `_solves_on_device` for its eigenvalues.
 """
 
 from __future__ import annotations
@@ -36,17 +32,17 @@ from pipeline.storage.files import cache_root
 log = logging.getLogger(__name__)
 
 _SMALL = 256
-"""Below it the host finds a matrix' eigenvalues sooner than a GPU does: 0.1 ms at 64, against 1 to 2 ms."""
+"""Smaller matrices are solved faster by the host than by a GPU: 0.1 ms at 64, against 1 to 2 ms."""
 _FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
-"""Compute capabilities with float64 at half the speed of float32; the others have a 32nd or a 64th of it."""
+"""Compute capabilities with float64 at half the speed of float32; others run it at 1/32 or 1/64."""
 
 
 @dataclass(frozen=True)
 class RealFactor:
-    """One side of a Frechet distance, prepared once: float64 root (d,r) with root @ root.T = cov.
+    """The reals' side of a Frechet distance, computed once, on the device of the statistics.
 
-    n: vectors behind it. mean: float64 (d,). trace: of the covariance. r <= min(d, n - 1), its rank.
-    Its device is that of the statistics.
+    n: number of vectors. mean: float64 (d,). trace: of the covariance. root: float64 (d,r) with
+    root @ root.T = covariance, where r <= min(d, n - 1) is its rank.
     """
 
     n: int
@@ -68,9 +64,9 @@ class RealFactor:
 
 
 def frechet(real: RealFactor, fake: FeatureStatistics) -> float:
-    """|m1-m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (FID: Heusel et al. 2017), computed where `real` lies.
+    """|m1-m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (FID: Heusel et al. 2017); NaN if not finite.
 
-    NaN where not finite.
+    Computed on the device of `real`.
 
     With S1 = R R', the eigenvalues of S1 S2 are those of the symmetric R' S2 R: no matrix root, no
     complex numbers, nothing to add to the diagonal.
@@ -81,13 +77,13 @@ def frechet(real: RealFactor, fake: FeatureStatistics) -> float:
 
 
 def frechet_few(real: RealFactor, features: Tensor) -> float:
-    """`frechet` to fewer feature vectors than dimensions, float (n,d): exact, cheaper, no covariance.
+    """`frechet` for fewer feature vectors float (n,d) than dimensions: exact, cheaper, no covariance.
 
-    Computed where `real` lies. NaN where not finite. Raises ValueError for fewer than two vectors.
+    Computed on the device of `real`; NaN if not finite. Raises ValueError for fewer than two vectors.
 
     With S2 = B B', tr (S1 S2)^(1/2) is the nuclear norm of R' B, which has n columns only. Its singular
     values come from the n x n Gram matrix, several times faster than `svdvals` and as exact: the one that
-    centring makes 0, which a root would blur to 1e-8, is dropped.
+    centring makes 0, whose root would be about 1e-8, is dropped.
     """
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 feature vectors, got {len(features)}")
@@ -100,54 +96,54 @@ def frechet_few(real: RealFactor, features: Tensor) -> float:
 
 
 def _frechet(real: RealFactor, mean: Tensor, trace: Tensor, gram: Tensor, rank: int) -> float:
-    """The distance, from a mean (d,), a trace and a symmetric matrix with the eigenvalues of S1 S2.
+    """The distance from the mean (d,), the covariance's trace, and `gram` with the eigenvalues of S1 S2.
 
-    All three float64 on the device of `real`, from which one number comes back, or the matrix. What is not
-    finite is kept from the solver, which may not end on it, and makes the distance NaN.
+    All are float64 on the device of `real`; the host receives one number, or the matrix if it solves it.
+    Values that are not finite are kept from the solver, which may not terminate on them, and make the
+    distance NaN.
     """
     apart = (real.mean - mean).square().sum() + real.trace + trace
     apart = torch.where(gram.isfinite().all(), apart, math.nan)
     gram = torch.nan_to_num((gram + gram.T) / 2, 0.0, 0.0, 0.0)
-    waiting = (
-        contextlib.nullcontext() if gram.device.type == "cpu" else torch_state_lock
-    )  # some steps refuse waits
-    with waiting:
+    # Reading synchronises, which is forbidden in this process while a CUDA graph is captured.
+    with contextlib.nullcontext() if gram.device.type == "cpu" else torch_state_lock:
         distance = _read(gram, apart, rank)
     return max(0.0, distance) if math.isfinite(distance) else math.nan
 
 
 def _read(gram: Tensor, apart: Tensor, rank: int) -> float:
-    """`apart` less twice the nuclear norm, on the host: one transfer from a GPU, whichever side solves."""
-    if _solved_in_place(gram):
-        with contextlib.suppress(RuntimeError):  # of cuSOLVER, or for want of memory: the host may do it
+    """`apart` minus twice the nuclear norm, on the host: one transfer from a GPU, whichever side solves."""
+    if _solves_on_device(gram):
+        with contextlib.suppress(RuntimeError):  # of cuSOLVER, or out of memory: the host solves it instead
             return float(apart - 2 * _nuclear(gram, rank))
     packed = torch.cat([gram.flatten(), apart[None]]).cpu()
     return float(packed[-1] - 2 * _nuclear(packed[:-1].view(gram.shape), rank))
 
 
-def _solved_in_place(gram: Tensor) -> bool:
-    """Whether eigenvalues are found where the matrix lies: on a GPU only large ones, and fast ones."""
+def _solves_on_device(gram: Tensor) -> bool:
+    """Whether to solve on the matrix's device: on a GPU only large matrices, and with fast float64."""
     if gram.device.type == "cpu":
         return True
     return len(gram) >= _SMALL and torch.cuda.get_device_capability(gram.device) in _FAST_FLOAT64
 
 
 def _nuclear(gram: Tensor, rank: int) -> Tensor:
-    """Sum of the roots of the `rank` largest eigenvalues; the others are 0 but for rounding."""
+    """Sum of the square roots of the `rank` largest eigenvalues; the others are 0 up to rounding."""
     values: Tensor = torch.linalg.eigvalsh(gram)
     return values[-rank:].clamp(min=0).sqrt().sum()
 
 
 def frechet_of(real: RealFactor, features: Tensor) -> float:
-    """`frechet` to float (n,d) features by the cheaper of the two ways."""
+    """`frechet` for features float (n,d), by the cheaper of the two methods."""
     few = len(features) <= features.shape[1]
     return frechet_few(real, features) if few else frechet(real, FeatureStatistics.of(features))
 
 
 def frechet_infinity(real: RealFactor, features: Tensor, *, points: int = 15, seed: int = 0) -> float:
-    """Extrapolate the distance to infinitely many samples (Chong and Forsyth 2020); may be below 0.
+    """The distance extrapolated to infinitely many samples (Chong and Forsyth 2020); may be below 0.
 
-    The intercept of a line through the distances of `points` random subsets, from n/5 to n, over 1/n.
+    It is the intercept of a line fitted to the distances of `points` random subsets, of n/5 to n features
+    float (n,d), over 1/size.
     """
     rng = np.random.default_rng(seed)
     sizes = np.linspace(max(2, len(features) // 5), len(features), points).astype(int)
@@ -157,12 +153,12 @@ def frechet_infinity(real: RealFactor, features: Tensor, *, points: int = 15, se
 
 
 def frechet_deviation(real: RealFactor, features: Tensor) -> float:
-    """Standard deviation of the Frechet distance over draws of n samples, from one draw float (n,d).
+    """Standard deviation of the Frechet distance over sets of n samples, from one set float (n,d).
 
     By the influence function (the infinitesimal jackknife, Efron 1982): with m, S of the sample and T the
     optimal transport from the sample to the reals, a sample x moves the distance by
-    (2 (m - m1)'(x - m) + (x - m)'(I - T)(x - m)) / n. Right to a few per cent where the distance is well
-    above 0, and up to twice too wide where the samples are the reals.
+    (2 (m - m1)'(x - m) + (x - m)'(I - T)(x - m)) / n. Accurate to a few per cent where the distance is well
+    above 0, and up to twice too large where samples and reals have the same distribution.
     """
     vectors = features.double().cpu()
     n, mean = len(vectors), vectors.mean(0)
@@ -170,7 +166,7 @@ def frechet_deviation(real: RealFactor, features: Tensor) -> float:
     projected = centred @ real.root
     values, axes = torch.linalg.eigh(projected.T @ projected / (n - 1))
     kept = values > 1e-10 * values[-1]
-    kept[: -(n - 1)] = False  # n vectors span n - 1 directions, the others are rounding
+    kept[: -(n - 1)] = False  # n centred vectors span n - 1 directions; the others are rounding
     transported = (projected @ axes[:, kept]).square() @ values[kept].rsqrt()
     moved = 2 * centred @ (mean - real.mean) + centred.square().sum(1) - transported
     return float(moved.std() / math.sqrt(n))
@@ -179,7 +175,10 @@ def frechet_deviation(real: RealFactor, features: Tensor) -> float:
 def frechet_by_class(
     real: Tensor, real_labels: Tensor, fake: Tensor, fake_labels: Tensor
 ) -> dict[int, float]:
-    """The distance within each class; a class with fewer than two vectors on either side is left out."""
+    """The distance within each class, between features float (n,d) and (m,d) with labels int64 (n,) and (m,).
+
+    A class with fewer than two vectors on either side is left out.
+    """
     result = {}
     for label in sorted(set(real_labels.tolist())):
         reals, fakes = real[real_labels == label], fake[fake_labels == label]
@@ -198,8 +197,11 @@ class Kid(NamedTuple):
 def kid(real: Tensor, fake: Tensor, *, size: int = 1000, seed: int = 0) -> Kid:
     """Unbiased MMD^2 with the kernel (x'y/d + 1)^3 (Binkowski et al. 2018) of float (m,d) and (n,d).
 
-    The mean over disjoint random subsets of at most `size` vectors, at least ten where there are enough.
-    The usual hundred overlapping subsets have the same expectation, but their spread is no standard error.
+    The mean over disjoint random subsets of at most `size` vectors, at least ten if there are enough. The
+    usual hundred overlapping subsets have the same expectation, but their spread is no standard error.
+
+    Raises:
+        ValueError: there are fewer than four vectors on a side.
     """
     count = min(len(real), len(fake))
     if count < 4:
@@ -226,11 +228,11 @@ def _mmd(x: Tensor, y: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """An extractor, the reals' statistics and a number of samples: what gives a fid its meaning.
+    """An extractor, the statistics of the reals and a number of samples: all that a fid depends on.
 
-    Plain data of the CPU when it is pickled, so it travels to other machines. real: on the CPU. samples:
-    generated images per fid. shape: (H,W,C) of the images. data: fingerprint of the data set. near: `real`
-    once more, on the GPU that the extractor runs on.
+    It is pickled as CPU data, so it can be sent to other machines. real: on the CPU. samples: generated
+    images per fid. shape: (H,W,C) of the images. data: fingerprint of the data set. device_real: a copy of
+    `real` on the GPU that the extractor runs on, else None.
     """
 
     extractor: Extractor
@@ -238,74 +240,76 @@ class Evaluator:
     samples: int
     shape: tuple[int, int, int]
     data: str
-    near: RealFactor | None = None
+    device_real: RealFactor | None = None
 
     @property
     def hash(self) -> str:
-        """16 hex over extractor, data, split and samples; two fids compare only if it agrees."""
+        """16 hex digits over extractor, data, split and samples; compare only fids of equal hashes."""
         identity = f"evaluator-1 {self.extractor.hash} {self.data} {SPLIT} {self.samples}"
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     @property
     def extractor_name(self) -> str:
-        """One of `pipeline.metrics.extractors.NAMES`."""
+        """One of `pipeline.metrics.extractors.NAMES`, or `module:function`."""
         return self.extractor.name
 
     @property
     def warning(self) -> str:
-        """What to know before trusting this evaluator's numbers; empty if nothing.
+        """The bias of fids by this evaluator if it is considerable; else empty.
 
-        A sample of n has a distance of about d/8n of the reals' total variance to its own source:
+        A sample of n vectors has a distance of about d/8n of the total variance to its own distribution:
         measured on Gaussians for d = 64..2048 and n = 1,000..10,000.
         """
-        share = self.extractor.dim / (8 * min(self.samples, self.real.n))
-        if share < 0.03:
+        bias = self.extractor.dim / (8 * min(self.samples, self.real.n))
+        if bias < 0.03:
             return ""
         return (
             f"{self.samples} samples and {self.real.n} reals are few for {self.extractor.dim} dimensions: "
-            f"fid is about {share * self.real.trace:.3g} too high; compare it only at this number of samples"
+            f"fid is about {bias * self.real.trace:.3g} too high; compare it only at this number of samples"
         )
 
     def score(self, sample: Callable[[int], Tensor]) -> float | None:
-        """The fid of `samples` images, asked from `sample(n)` in batches of at most 500 uint8 (n,H,W,C).
+        """The fid of `samples` images from `sample(n)`, which makes uint8 (n,H,W,C) for n <= 500.
 
-        Returns None where the features are not finite. Raises EvaluatorError for images of another shape.
+        Returns None if the features are not finite. Raises EvaluatorError for images of another shape.
         """
         few = self.samples <= self.extractor.dim
-        moments = FeatureAccumulator()
+        accumulator = FeatureAccumulator()
         kept: list[Tensor] = []
         for start in range(0, self.samples, BATCH):
             images = sample(min(BATCH, self.samples - start))
             self.check(images)
-            (kept.append if few else moments.add)(self.extractor(images))
+            (kept.append if few else accumulator.add)(self.extractor(images))
         if few:
             features = torch.cat(kept)
             fid = frechet_few(self._real_on(features.device), features)
         else:
-            statistics = moments.statistics()
+            statistics = accumulator.statistics()
             fid = frechet(self._real_on(statistics.mean.device), statistics)
         return fid if math.isfinite(fid) else None
 
     def _real_on(self, device: torch.device) -> RealFactor:
-        """The reals' factor on `device`; the CPU's if it has been moved nowhere, or elsewhere."""
-        return self.near if self.near is not None and self.near.root.device == device else self.real
+        """The factor of the reals on `device` if it has been copied there, else that on the CPU."""
+        moved = self.device_real
+        return moved if moved is not None and moved.root.device == device else self.real
 
     def check(self, images: Tensor) -> None:
-        """Raise EvaluatorError unless `images` are uint8 of the data's shape."""
+        """Raise EvaluatorError unless `images` are uint8 (n,H,W,C) of the data's shape."""
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
             raise EvaluatorError(
-                f"a generator's images are uint8 {self.shape}, as the data's",
+                "generated images are {seen}",
+                rule=f"they must be uint8 {self.shape}, as the data",
                 seen=f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape[1:])}",
                 fix="evaluate it on the data that it was trained on",
             )
 
     def to(self, device: torch.device | str) -> Evaluator:
         """A copy that extracts and scores on `device`; its `real` stays on the CPU."""
-        near = None if torch.device(device).type == "cpu" else self.real.to(device)
-        return replace(self, extractor=self.extractor.to(device), near=near)
+        device_real = None if torch.device(device).type == "cpu" else self.real.to(device)
+        return replace(self, extractor=self.extractor.to(device), device_real=device_real)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self if self.near is None else self.to("cpu"))
+        return vars(self if self.device_real is None else self.to("cpu"))
 
 
 def build_evaluator(
@@ -314,14 +318,22 @@ def build_evaluator(
     samples: int,
     cache: Path | None = None,
 ) -> Evaluator:
-    """The evaluator of `dataset`'s training split; its statistics are kept below `cache`.
+    """The evaluator of the training split of `dataset`; the statistics are cached below `cache`.
 
     Args:
         samples: generated images per fid, at least 2.
-        cache: None means `files.cache_root()`. A damaged file there is made anew.
+        cache: None = `files.cache_root()`. A damaged file there is replaced.
+
+    Raises:
+        EvaluatorError: `samples` is below 2, or the extractor cannot tell the training images apart.
     """
     if samples < 2:
-        raise EvaluatorError("a fid needs at least 2 samples", seen=samples, fix="the default is 2000")
+        raise EvaluatorError(
+            "{seen} samples are too few",
+            rule="a fid needs at least 2",
+            seen=samples,
+            fix="the default is 2000",
+        )
     folder = (cache_root() if cache is None else cache) / "statistics"
     statistics = reals_statistics(dataset, extractor, folder)
     shape = (dataset.size, dataset.size, dataset.channels)

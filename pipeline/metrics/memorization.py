@@ -1,12 +1,12 @@
-"""Whether a generator copies its training images, or draws the same few again and again.
+"""Memorization and mode collapse: does a generator copy its training images, or draw only a few?
 
-Owns: `copies` (memorisation), `collapse`, the modes of a data set, the limits of both verdicts. Refuses:
-distances between distributions (`pipeline.metrics.frechet`), and what becomes of a verdict (`pipeline.tracking.registry`).
+Responsible for both measurements, the modes of a data set and the limits of the two verdicts; not for what
+follows from a verdict (`pipeline.tracking.registry`).
 
-A low fid is no proof of a good generator: one that copies its training images has the best fid of all.
-So copies are looked for (against held-out images, which an honest generator does not approach less than
-training images) and so are missing modes and duplicates. The limits below were chosen on mnist5k with
-planted memorisers (training images and noise), collapsed generators and honest ones.
+A low fid is no proof of a good generator: one that copies its training images has the best fid of all. A
+generator that does not memorize comes as close to held-out images as to training images, so the two are
+compared. The limits below were chosen on mnist5k with planted memorizers (training images plus noise),
+collapsed generators and normally trained ones.
 """
 
 from __future__ import annotations
@@ -25,61 +25,78 @@ from pipeline.data.dataset import Dataset
 from pipeline.metrics.prdc import nearest_to, nearest_within
 from pipeline.metrics.statistics import BATCH
 
-LOOKED_AT = 5000
-"""Most samples whose neighbours are sought: the cost grows with their square."""
+MAX_COMPARED = 5000
+"""Most samples whose neighbours are searched: the cost grows with their square."""
 CLUSTERS = 20
-"""Modes of unlabelled images: k-means clusters of the training reals' features."""
+"""Modes of unlabelled images: k-means clusters of the features of the training images."""
 
-MAX_COPIED = 0.05  # honest: 0.00-0.02; blends of two training images: 0.3; planted copies: their share
-MAX_DUPLICATES = 0.2  # honest: 0.00; ten images with noise: 1.00; 1,000 draws of 2,250 images: 0.37
-MIN_DIVERSITY = 0.3  # honest: 0.5-1.0; the first ticks of a GAN: 0.13-0.20
-MAX_IMBALANCE = 0.45  # honest: 0.02-0.25; one digit of ten: 0.9 by class, 0.54-0.83 by pixel cluster
+MAX_COPIED = 0.05  # normal: 0.00-0.02; blends of two training images: 0.3; planted copies: their fraction
+MAX_DUPLICATES = 0.2  # normal: 0.00; ten images with noise: 1.00; 1,000 draws of 2,250 images: 0.37
+MIN_DIVERSITY = 0.3  # normal: 0.5-1.0; the first ticks of a GAN: 0.13-0.20
+MAX_IMBALANCE = 0.45  # normal: 0.02-0.25; one digit of ten: 0.9 by class, 0.54-0.83 by pixel cluster
 
 
 def find_copies(
     images: Tensor, features: Tensor, dataset: Dataset, train: Tensor, held: Tensor
 ) -> tuple[dict[str, Any], Tensor]:
-    """The memorisation fields, and the index of each sample's nearest training image by features.
+    """Compare the distances to training images of generated and of held-out images, in pixels and features.
 
-    What is compared is the distance to the nearest training image over that to the third nearest. The
-    plain distance would call every smooth generator a copier: blur brings an image closer to all others.
-    Copies are seen through noise and mild blur; shifted or turned copies are not.
+    Compared is the ratio of the distance to the nearest training image to that of the third nearest. The
+    plain distance would call every smooth generator a memorizer: blur brings an image closer to all others.
+    Copies with noise or mild blur are found; shifted or rotated copies are not.
+
+    Args:
+        images, features: the samples uint8 (n,H,W,C) and their features float (n,d).
+        train, held: features float (N,d) and (M,d) of the training and held-out images of `dataset`.
+
+    Returns:
+        The fields memorisation_auc, copied and memorisation of a `Measurement`; and the index int64 (n,) of
+        the training image nearest to each sample by features.
     """
-    few = subset(len(held), LOOKED_AT, 0)
-    pixels = [pixels_of(i) for i in (images, as_tensor(dataset.held)[few], as_tensor(dataset.train))]
-    shares, aucs, twins = [], [], torch.empty(0)
+    few = random_subset(len(held), MAX_COMPARED, 0)
+    held_images, train_images = torch.from_numpy(dataset.held)[few], torch.from_numpy(dataset.train)
+    pixels = [pixel_vectors(i) for i in (images, held_images, train_images)]
+    fractions, aucs, nearest = [], [], torch.empty(0)
     for samples, others, reals in (pixels, (features, held[few], train)):
-        near, places = nearest_to(samples, reals, 3)
-        far, _ = nearest_to(others, reals, 3)
-        closeness, usual = _ratio(near), _ratio(far)
-        shares.append(float((closeness < usual.quantile(0.01)).double().mean()))
-        aucs.append(_auc(closeness, usual))
-        twins = places[:, 0]
+        sample_distances, indices = nearest_to(samples, reals, 3)
+        held_distances, _ = nearest_to(others, reals, 3)
+        sample_ratios, held_ratios = _distance_ratio(sample_distances), _distance_ratio(held_distances)
+        fractions.append(float((sample_ratios < held_ratios.quantile(0.01)).double().mean()))
+        aucs.append(_auc(sample_ratios, held_ratios))
+        nearest = indices[:, 0]
     # A quantile of few held-out images is itself uncertain: of m, the lowest lies at about 1/m.
-    found = max(shares) > MAX_COPIED + 2 / len(few)
-    fields = {"memorisation_auc": aucs[0], "copied": max(shares), "memorisation": "copies" if found else "ok"}
-    return fields, twins
+    memorized = max(fractions) > MAX_COPIED + 2 / len(few)
+    fields = {
+        "memorisation_auc": aucs[0],
+        "copied": max(fractions),
+        "memorisation": "copies" if memorized else "ok",
+    }
+    return fields, nearest
 
 
-def _ratio(nearest: Tensor) -> Tensor:
+def _distance_ratio(nearest: Tensor) -> Tensor:
+    """First over third of the nearest distances (n,3); 1 where all are 0: no copy of one image."""
     first, third = nearest[:, 0], nearest[:, -1]
-    return torch.where(third > 0, first / third.clamp(min=1e-300), 1.0)  # all three alike: no one's copy
+    return torch.where(third > 0, first / third.clamp(min=1e-300), 1.0)
 
 
 def _auc(low: Tensor, high: Tensor) -> float:
-    """P(a < b) + P(a = b)/2 of a from `low`, b from `high`."""
+    """P(a < b) + P(a = b)/2 for a from `low` and b from `high`."""
     ordered = high.sort().values
     below = torch.searchsorted(ordered, low.contiguous(), right=True)
     at_most = torch.searchsorted(ordered, low.contiguous())
     return 1 - float((below + at_most).double().mean()) / (2 * len(high))
 
 
-# ---- collapse
+# ---- mode collapse
 
 
 @dataclass(frozen=True)
 class CollapseProbe:
-    """One set as the search for a collapse sees it: shrunk pixels, features, mode of each image."""
+    """One set of images for `find_collapse`.
+
+    pixels: uint8 (n,p) from `pixel_vectors`. features: float (n,d). modes: int64 (n,), from `find_modes`.
+    """
 
     pixels: Tensor
     features: Tensor
@@ -87,18 +104,22 @@ class CollapseProbe:
 
 
 def find_collapse(samples: CollapseProbe, reals: CollapseProbe, names: Sequence[str]) -> dict[str, Any]:
+    """The mode-collapse fields of a `Measurement`: samples compared with as many reals.
+
+    names: of the modes. The verdict `collapse` is `collapsed` for too few modes, duplicates or low diversity.
+    """
     counts = torch.bincount(samples.modes, minlength=len(names))
-    usual = torch.bincount(reals.modes, minlength=len(names))
-    expected = usual.double() / len(reals.modes) * len(samples.modes)
+    real_counts = torch.bincount(reals.modes, minlength=len(names))
+    expected = real_counts.double() / len(reals.modes) * len(samples.modes)
     covered = int(((counts >= 0.1 * expected) & (counts > 0)).sum())
     diversity = _mean_distance(samples.features) / max(_mean_distance(reals.features), 1e-12)
-    # Half of a distance that one real in a hundred has to its nearest: closer than that is a twin.
-    twin = nearest_within(reals.pixels, 1).quantile(0.01) / 2
-    duplicates = float((nearest_within(samples.pixels, 1) <= twin).double().mean())
+    # A duplicate is closer than half the distance below which 1 % of the reals have their nearest neighbour.
+    threshold = nearest_within(reals.pixels, 1).quantile(0.01) / 2
+    duplicates = float((nearest_within(samples.pixels, 1) <= threshold).double().mean())
     imbalance = float((counts - expected).abs().sum() / (2 * len(samples.modes)))
-    by_chance = math.sqrt(len(names) / (2 * math.pi * len(samples.modes)))  # of an honest draw this small
-    lopsided = imbalance > MAX_IMBALANCE + by_chance
-    collapsed = lopsided or duplicates > MAX_DUPLICATES or diversity < MIN_DIVERSITY
+    by_chance = math.sqrt(len(names) / (2 * math.pi * len(samples.modes)))  # of a fair draw this small
+    imbalanced = imbalance > MAX_IMBALANCE + by_chance
+    collapsed = imbalanced or duplicates > MAX_DUPLICATES or diversity < MIN_DIVERSITY
     return {
         "modes": covered,
         "modes_total": len(names),
@@ -111,22 +132,25 @@ def find_collapse(samples: CollapseProbe, reals: CollapseProbe, names: Sequence[
 
 
 def _mean_distance(features: Tensor) -> float:
-    """Mean distance of pairs, each vector paired with eight others."""
+    """Mean distance between features (n,d), each paired with eight others."""
     vectors = features.double()
-    steps = [len(vectors) * i // 9 for i in range(1, 9)]
-    return float(np.mean([float((vectors - vectors.roll(s, 0)).norm(dim=1).mean()) for s in steps]))
+    shifts = [len(vectors) * i // 9 for i in range(1, 9)]
+    return float(np.mean([float((vectors - vectors.roll(s, 0)).norm(dim=1).mean()) for s in shifts]))
 
 
 def find_modes(dataset: Dataset, train: Tensor) -> tuple[Tensor, tuple[str, ...]]:
-    """The mode of every training image, int64 (N,), and the modes' names: classes, else clusters."""
+    """The mode int64 (N,) of every training image and the names of the modes: the classes, else clusters.
+
+    train: features float (N,d) of the training images; used where these have no labels.
+    """
     if dataset.train_labels is not None:
         return torch.from_numpy(dataset.train_labels), dataset.classes
     count = max(2, min(CLUSTERS, len(train) // 10))
-    return clusters(train.double().cpu(), count), tuple(f"cluster {i}" for i in range(count))
+    return k_means(train.double().cpu(), count), tuple(f"cluster {i}" for i in range(count))
 
 
-def clusters(points: Tensor, count: int, rounds: int = 20) -> Tensor:
-    """Cluster (N,d) by k-means (seeded k-means++ start, Arthur and Vassilvitskii 2007): int64 (N,)."""
+def k_means(points: Tensor, count: int, rounds: int = 20) -> Tensor:
+    """Cluster index int64 (N,) of points (N,d): k-means, k-means++ start (Arthur and Vassilvitskii 2007)."""
     rng = torch.Generator().manual_seed(0)
     centres = points[:1]
     for _ in range(count - 1):
@@ -141,15 +165,11 @@ def clusters(points: Tensor, count: int, rounds: int = 20) -> Tensor:
     return nearest
 
 
-# ---- images and parts of them
+# ---- pixels and subsets
 
 
-def as_tensor(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images)
-
-
-def pixels_of(images: Tensor) -> Tensor:
-    """uint8 (N,H,W,C) as uint8 vectors, shrunk where neighbours would be dear to find."""
+def pixel_vectors(images: Tensor) -> Tensor:
+    """Images uint8 (N,H,W,C) as uint8 vectors; larger ones are shrunk to 32x32 (grey) or 16x16 (colour)."""
     side = 32 if images.shape[3] == 1 else 16
     if images.shape[1] <= side:
         return images.flatten(1)
@@ -157,7 +177,7 @@ def pixels_of(images: Tensor) -> Tensor:
     return torch.cat([F.adaptive_avg_pool2d(b, side).round().to(torch.uint8).flatten(1) for b in blocks])
 
 
-def subset(count: int, wanted: int, seed: int) -> Tensor:
-    """Sorted indices of at most `wanted` of `count`, drawn without replacement."""
+def random_subset(count: int, most: int, seed: int) -> Tensor:
+    """Sorted indices int64 of at most `most` of `count` items, drawn without replacement."""
     rng = np.random.default_rng([seed, 1])
-    return torch.from_numpy(np.sort(rng.permutation(count)[:wanted]))
+    return torch.from_numpy(np.sort(rng.permutation(count)[:most]))

@@ -1,9 +1,6 @@
-"""Who lies next to whom: nearest neighbours in blocks, and the shares in which two sets cover each other.
+"""Nearest neighbours of feature vectors; precision, recall, density and coverage from them.
 
-Owns: `nearest_to`, `nearest_within`, precision, recall, density and coverage. Refuses: images, and
-what is made of a neighbour that is too near (`pipeline.metrics.memorization`).
-
-All distances are Euclidean, float64, on the CPU; memory stays bounded whatever the sizes.
+All distances are Euclidean, float64, on the CPU, computed in blocks so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ _BLOCK = 2000  # rows and columns of a block of pairwise distances: 32 MB
 
 
 class Manifold(NamedTuple):
-    """Shares in [0,1] (density may pass 1) of how the two sets cover one another."""
+    """How far real and generated features cover each other: fractions in [0, 1]; density may exceed 1."""
 
     precision: float
     recall: float
@@ -27,19 +24,23 @@ class Manifold(NamedTuple):
 
 
 def manifold(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> Manifold:
-    """Precision and recall (Kynkaanniemi et al. 2019, k=3), density and coverage (Naeem et al. 2020, k=5).
+    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    Balls reach to a point's k-th neighbour in its own set. Both sets should be of one size.
+    A ball around a point reaches to its k-th nearest neighbour in the same set.
+
+    Args:
+        real, fake: features float (n,d) and (m,d); n and m should be equal.
+        k: neighbours for precision and recall. k_density: neighbours for density and coverage.
     """
     k, k_density = (min(wanted, len(real) - 1, len(fake) - 1) for wanted in (k, k_density))
-    real_own, fake_own = nearest_within(real, max(k, k_density)), nearest_within(fake, k)
+    real_radii, fake_radii = nearest_within(real, max(k, k_density)), nearest_within(fake, k)
     covered = recalled = torch.zeros(len(real), dtype=torch.bool)
     precise = inside = 0
     for start in range(0, len(fake), _BLOCK):
         block = _distances(fake[start : start + _BLOCK], real)
-        precise += int((block <= real_own[:, k - 1]).any(1).sum())
-        recalled = recalled | (block <= fake_own[start : start + _BLOCK, k - 1, None]).any(0)
-        near = block <= real_own[:, k_density - 1]
+        precise += int((block <= real_radii[:, k - 1]).any(1).sum())
+        recalled = recalled | (block <= fake_radii[start : start + _BLOCK, k - 1, None]).any(0)
+        near = block <= real_radii[:, k_density - 1]
         covered = covered | near.any(0)
         inside += int(near.sum())
     precision, density = precise / len(fake), inside / (k_density * len(fake))
@@ -47,29 +48,30 @@ def manifold(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> M
 
 
 def nearest_to(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Distances (n,k) float64, ascending, and indices (n,k) of each query's k nearest points.
+    """Distances float64 (n,k), ascending, and indices int64 (n,k) of the k nearest points of each query.
 
-    Both are (n,d) and (m,d) of any number type; whatever n and m, memory stays bounded.
+    Args:
+        queries, points: (n,d) and (m,d) of any number type. k: at most m.
     """
     nearest = []
     for query in torch.split(queries, _BLOCK):
-        found, places = torch.zeros(len(query), 0, dtype=torch.float64), torch.zeros(len(query), 0).long()
+        found, indices = torch.zeros(len(query), 0, dtype=torch.float64), torch.zeros(len(query), 0).long()
         for start in range(0, len(points), _BLOCK):
             block = _distances(query, points[start : start + _BLOCK])
             best = block.topk(min(k, block.shape[1]), 1, largest=False)
             found = torch.cat([found, best.values], 1)
-            places = torch.cat([places, best.indices + start], 1)
+            indices = torch.cat([indices, best.indices + start], 1)
             found, order = found.topk(min(k, found.shape[1]), 1, largest=False)
-            places = places.gather(1, order)
-        nearest.append((found, places))
+            indices = indices.gather(1, order)
+        nearest.append((found, indices))
     return torch.cat([n[0] for n in nearest]), torch.cat([n[1] for n in nearest])
 
 
 def nearest_within(points: Tensor, k: int) -> Tensor:
-    """Distances (n,k) float64, ascending, of each point's k nearest others."""
-    distances, places = nearest_to(points, points, k + 1)
-    # Itself is usually the first, but a duplicate may come before it: put it last, wherever it is.
-    itself = places == torch.arange(len(points))[:, None]
+    """Distances float64 (n,k), ascending, of each point (n,d) to its k nearest other points."""
+    distances, indices = nearest_to(points, points, k + 1)
+    # The point itself is usually the first, but a duplicate may precede it: move it to the end.
+    itself = indices == torch.arange(len(points))[:, None]
     return distances.masked_fill(itself, math.inf).sort(1).values[:, :k]
 
 

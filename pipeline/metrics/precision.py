@@ -1,8 +1,4 @@
-"""Full float32, whatever else is switched on in the process.
-
-Owns: torch's flags for TF32, bfloat16 products and autocast, around what must be exact. Refuses: knowing what
-is computed.
-"""
+"""Full float32 for a block of code, whatever TF32, bfloat16 or autocast settings the process has."""
 
 from __future__ import annotations
 
@@ -14,49 +10,50 @@ from typing import Any
 import torch
 
 torch_state_lock = threading.RLock()
-"""Held by whatever needs the flags of the whole process to itself: precision while a fid is measured, the
-debug mode for waits while a CUDA graph is recorded. A replay depends on no flag and needs no lock."""
+"""Lock for torch's process-wide settings: held while a fid is measured (float32 precision) and while a CUDA
+graph is captured (sync debug mode). Replaying a graph depends on no setting and needs no lock."""
 
-PARTS: Sequence[Any] = (
+FLOAT32_BACKENDS: Sequence[Any] = (
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]
     torch.backends.cuda.matmul,
     torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
     torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
 )
-"""What computes float32 products in less than float32 where its `fp32_precision` says so."""
+"""The torch backends that may compute float32 products in a lower precision, as `fp32_precision` says."""
 
 
 @contextmanager
-def exact(device: torch.device) -> Iterator[None]:
-    """Full float32, whatever the trainer has switched on around us, and no search for algorithms.
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Inside: full float32, no autocast on `device`, and no cuDNN benchmark; the old settings afterwards.
 
-    These flags are the whole process's: `exclusive` is held, as it is by steps that are being recorded and
-    by those that cannot be. May be nested, and used by several threads, one at a time.
+    These settings belong to the whole process, so `torch_state_lock` is held meanwhile: threads take turns.
+    May be nested.
     """
     with torch_state_lock, torch.autocast(device.type, enabled=False):
-        search = torch.backends.cudnn.benchmark
-        precise, older = [part.fp32_precision for part in PARTS], _older_flags()
+        benchmark = torch.backends.cudnn.benchmark
+        saved = [backend.fp32_precision for backend in FLOAT32_BACKENDS]
+        saved_legacy = _legacy_flags()
         try:
             torch.backends.cudnn.benchmark = False
-            _set_precision(["ieee"] * len(PARTS), ("highest", False) if older else None)
+            _set_precision(["ieee"] * len(FLOAT32_BACKENDS), ("highest", False) if saved_legacy else None)
             yield
         finally:
-            _set_precision(precise, older)
-            torch.backends.cudnn.benchmark = search
+            _set_precision(saved, saved_legacy)
+            torch.backends.cudnn.benchmark = benchmark
 
 
-def _older_flags() -> tuple[str, bool] | None:
-    """torch's flags for all products and all of cuDNN; None once somebody has set the parts one by one."""
+def _legacy_flags() -> tuple[str, bool] | None:
+    """torch's older flags for all products and all of cuDNN; None once `fp32_precision` has been set."""
     try:
         return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError:
         return None
 
 
-def _set_precision(parts: Sequence[str], older: tuple[str, bool] | None) -> None:
-    """The parts' own settings go last: they decide, and the older flags overwrite them."""
-    if older is not None:
-        torch.set_float32_matmul_precision(older[0])
-        torch.backends.cudnn.allow_tf32 = older[1]
-    for part, precision in zip(PARTS, parts, strict=True):
-        part.fp32_precision = precision
+def _set_precision(precisions: Sequence[str], legacy: tuple[str, bool] | None) -> None:
+    """Set the older flags first: they overwrite `fp32_precision`, which decides."""
+    if legacy is not None:
+        torch.set_float32_matmul_precision(legacy[0])
+        torch.backends.cudnn.allow_tf32 = legacy[1]
+    for backend, precision in zip(FLOAT32_BACKENDS, precisions, strict=True):
+        backend.fp32_precision = precision

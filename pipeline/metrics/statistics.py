@@ -1,7 +1,4 @@
-"""Mean and covariance of features: streamed, in float64, and kept on disk for the reals.
-
-Owns: `Statistics`, `Moments`, the cache of the reals' statistics. Refuses: distances (`pipeline.metrics.frechet`).
-"""
+"""Mean and covariance of features in float64: accumulated by batches; those of the reals are cached."""
 
 from __future__ import annotations
 
@@ -22,10 +19,10 @@ from pipeline.storage.files import replacing
 log = logging.getLogger(__name__)
 
 BATCH = 500
-"""Most images in one batch; part of no result, it bounds memory."""
+"""Images per batch at most: bounds memory and changes no result."""
 SPLIT = "train"
 _CACHE = "statistics-1"
-"""What a file of the cache calls itself; raise it when the same images would give other statistics."""
+"""Version written into a cache file; raise it when the same images would give other statistics."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,10 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: Tensor) -> FeatureStatistics:
-        """Statistics of float (n,d) features, n >= 2, where these lie."""
-        moments = FeatureAccumulator()
-        moments.add(features)
-        return moments.statistics()
+        """Statistics of features float (n,d), n >= 2, on their device."""
+        accumulator = FeatureAccumulator()
+        accumulator.add(features)
+        return accumulator.statistics()
 
     def to(self, device: torch.device | str) -> FeatureStatistics:
         """The same on `device`."""
@@ -49,14 +46,14 @@ class FeatureStatistics:
 
 
 class FeatureAccumulator:
-    """Accumulates `Statistics` batch by batch, by the pairwise update of Chan, Golub and LeVeque (1983)."""
+    """Accumulates `FeatureStatistics`, by the pairwise update of Chan, Golub and LeVeque (1983)."""
 
     def __init__(self) -> None:
         self.n = 0
         self._mean = self._scatter = torch.zeros(0)
 
     def add(self, features: Tensor) -> None:
-        """Take in float (n,d) features, n >= 1, on any device, but all on the same."""
+        """Add features float (n,d), n >= 1; all calls on one device."""
         batch = features.double()
         mean = batch.mean(0)
         centred = batch - mean
@@ -68,9 +65,10 @@ class FeatureAccumulator:
         self.n, self._mean, self._scatter = self.n + len(batch), mean, scatter
 
     def statistics(self) -> FeatureStatistics:
-        """What has been taken in so far, at least two vectors, on their device; nothing waits for it.
+        """Statistics of all vectors added so far, on their device, without a synchronisation.
 
-        Raises ValueError for fewer.
+        Raises:
+            ValueError: there are fewer than two vectors.
         """
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.n}")
@@ -78,10 +76,10 @@ class FeatureAccumulator:
 
 
 def reals_statistics(dataset: Dataset, extractor: Extractor, folder: Path) -> FeatureStatistics:
-    """The statistics of the training split, kept in `folder`; a file of another version is not used.
+    """Statistics of the training split, cached in `folder`; a file of another version is not used.
 
     Raises:
-        EvaluatorError: the extractor sees all images as one, or not at all.
+        EvaluatorError: the features are not finite, or the same for all images.
     """
     path = folder / f"{dataset.fingerprint}-{extractor.hash}-{SPLIT}-{len(dataset.train)}.npz"
     identity = f"{_CACHE} {path.stem}"
@@ -94,25 +92,30 @@ def reals_statistics(dataset: Dataset, extractor: Extractor, folder: Path) -> Fe
 
 
 def _measure(extractor: Extractor, images: np.ndarray) -> FeatureStatistics:
-    moments = FeatureAccumulator()
+    accumulator = FeatureAccumulator()
     for start in range(0, len(images), BATCH):
-        moments.add(extractor(torch.from_numpy(images[start : start + BATCH])))
-    return moments.statistics().to("cpu")
+        accumulator.add(extractor(torch.from_numpy(images[start : start + BATCH])))
+    return accumulator.statistics().to("cpu")
 
 
 def _check_reals(statistics: FeatureStatistics, dataset: Dataset) -> None:
-    """A distance to one point, or to nowhere, means nothing."""
+    """Refuse statistics to which no distance has a meaning."""
     if not (statistics.mean.isfinite().all() and statistics.cov.isfinite().all()):
-        seen, fix = "features that are not finite", "choose another --extractor"
+        problem, fix = "are not finite", "choose another --extractor"
     elif float(statistics.cov.trace()) <= 1e-12 * float(statistics.mean.square().sum() + 1):
-        seen, fix = "the same features for all of them", "give other images, or another --extractor"
+        problem, fix = "are the same for all of them", "give other images, or another --extractor"
     else:
         return
-    raise EvaluatorError(f"the training images of {dataset.source} can be told apart", seen=seen, fix=fix)
+    raise EvaluatorError(
+        f"the features of the training images of {{seen}} {problem}",
+        rule="the extractor must tell the images apart",
+        seen=dataset.source,
+        fix=fix,
+    )
 
 
 def _read(path: Path, identity: str, n: int, dim: int) -> FeatureStatistics | None:
-    """The cached statistics, or None where they are missing, damaged, of another version or other images."""
+    """The cached statistics, or None if missing, damaged, of another version or of other images."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             found = str(stored["identity"]) if "identity" in stored else "none"
@@ -120,10 +123,12 @@ def _read(path: Path, identity: str, n: int, dim: int) -> FeatureStatistics | No
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if found != identity:
-        log.info(f"cached statistics are not used: they are {found!r}, wanted {identity!r}; measuring anew")
+        log.info(
+            f"cached statistics are not used: they are {found!r}, needed {identity!r}; computing them again"
+        )
         return None
-    sound = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
-    if not (sound and np.isfinite(mean).all() and np.isfinite(cov).all()):
+    fits = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
+    if not (fits and np.isfinite(mean).all() and np.isfinite(cov).all()):
         return None
     return FeatureStatistics(count, torch.from_numpy(mean), torch.from_numpy(cov))
 
@@ -134,5 +139,5 @@ def _write(path: Path, identity: str, statistics: FeatureStatistics) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             np.savez(temporary, identity=identity, n=n, mean=mean, cov=cov)
-    except OSError as error:  # a full or read-only disk costs the next start some time, nothing else
+    except OSError as error:  # a full or read-only disk: the next start computes them again
         log.info(f"the reals' statistics are not cached: {error}")

@@ -1,4 +1,4 @@
-"""What is measured of a finished generator: honest ones pass, copiers and collapsed ones do not."""
+"""Evaluation of generators: normal ones pass, memorizing and collapsed ones do not."""
 
 from __future__ import annotations
 
@@ -12,27 +12,21 @@ import torch
 
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import EvaluatorError
-from pipeline.metrics import classifier, evaluation, extractors, frechet
+from pipeline.metrics import evaluation, extractors, frechet
 from pipeline.metrics.statistics import FeatureStatistics
 
 N = 400
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    with classifier.one_thread():
-        yield
-
-
 @pytest.fixture(scope="module")
 def halves() -> tuple[Dataset, np.ndarray]:
-    """Digits as two halves: a data set, and images of the same kind that it has never seen."""
+    """Digits in two halves: a data set, and images of the same distribution that are not in it."""
     whole = load_dataset("digits")
-    own = np.random.default_rng(0).permutation(len(whole.train))
-    mine, unseen = own[:900], own[900:]
+    order = np.random.default_rng(0).permutation(len(whole.train))
+    seen, unseen = order[:900], order[900:]
     assert whole.train_labels is not None
     data = dataclasses.replace(
-        whole, train=whole.train[mine], train_labels=whole.train_labels[mine], fingerprint="half"
+        whole, train=whole.train[seen], train_labels=whole.train_labels[seen], fingerprint="half"
     )
     return data, whole.train[unseen]
 
@@ -43,7 +37,7 @@ def without_labels(data: Dataset) -> Dataset:
 
 @pytest.fixture(scope="module")
 def evaluators(halves, tmp_path_factory):
-    """Labelled with the classifier, and unlabelled with pixels."""
+    """For labelled digits by the classifier, and for unlabelled ones by pixels."""
     data, cache = halves[0], tmp_path_factory.mktemp("cache")
     plain = without_labels(data)
     return {
@@ -91,7 +85,7 @@ def test_unseen_images_are_promoted(evaluators, halves, kind, seed):
 
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
 @pytest.mark.parametrize("noise", [0.0, 6.0, 12.0])
-def test_a_memoriser_is_caught(evaluators, halves, kind, noise):
+def test_copies_of_training_images_are_detected(evaluators, halves, kind, noise):
     found = measured(evaluators, kind, drawn(halves[0].train, noise))
     assert found.memorisation == "copies"
     assert found.copied > 0.5
@@ -100,18 +94,18 @@ def test_a_memoriser_is_caught(evaluators, halves, kind, noise):
     assert found.fid < measured(evaluators, kind, drawn(halves[1], 30.0)).fid  # the best fid of all
 
 
-def test_a_part_of_copies_is_found_out(evaluators, halves):
-    honest, copier = drawn(halves[1]), drawn(halves[0].train, 5.0)
+def test_a_fraction_of_copies_is_detected(evaluators, halves):
+    normal, copies = drawn(halves[1]), drawn(halves[0].train, 5.0)
 
     def sample(n, seed):
-        return torch.cat([honest(n - n // 5, seed)[0], copier(n // 5, seed)[0]]), None
+        return torch.cat([normal(n - n // 5, seed)[0], copies(n // 5, seed)[0]]), None
 
     found = measured(evaluators, "labelled", sample)
     assert found.copied == pytest.approx(0.2, abs=0.04)
     assert found.memorisation == "copies"
 
 
-def test_a_blurred_generator_is_no_copier(evaluators, halves):
+def test_blurred_images_are_no_copies(evaluators, halves):
     pool = torch.from_numpy(halves[1]).permute(0, 3, 1, 2).float()
     blurred = torch.nn.functional.avg_pool2d(pool, 3, 1, 1).permute(0, 2, 3, 1).to(torch.uint8).numpy()
     found = measured(evaluators, "labelled", drawn(blurred))
@@ -123,7 +117,7 @@ def test_a_blurred_generator_is_no_copier(evaluators, halves):
 def test_a_generator_of_one_class_is_collapsed(evaluators, halves, kind, digit):
     data = evaluators["labelled"][0]
     pool = data.train[data.train_labels == digit]
-    found = measured(evaluators, kind, drawn(pool, 40.0, replace=True))  # noise enough to be no twin
+    found = measured(evaluators, kind, drawn(pool, 40.0, replace=True))  # enough noise not to be duplicates
     assert found.collapse == "collapsed"
     assert found.imbalance > 0.5
     assert any(reason.startswith("collapsed: ") for reason in found.verdicts)
@@ -140,7 +134,7 @@ def test_a_generator_of_few_images_is_collapsed(evaluators, halves, kind):
 
 
 @pytest.mark.parametrize("kind", ["labelled", "plain"])
-def test_a_constant_generator_is_measured_too(evaluators, kind):
+def test_a_constant_generator_can_be_measured(evaluators, kind):
     found = measured(evaluators, kind, lambda n, seed: (torch.full((n, 8, 8, 1), 7, dtype=torch.uint8), None))
     assert found.collapse == "collapsed"
     assert found.diversity == found.recall == 0
@@ -162,7 +156,7 @@ def test_another_n_is_another_evaluator(evaluators, halves):
     assert measured(evaluators, "plain", drawn(halves[1]), n=200).evaluator != evaluators["plain"][1].hash
 
 
-def test_asked_labels_are_checked(evaluators):
+def test_label_accuracy_compares_with_the_requested_labels(evaluators):
     data, evaluator = evaluators["labelled"]
 
     def sample(n, seed):
@@ -175,10 +169,10 @@ def test_asked_labels_are_checked(evaluators):
     assert found.label_accuracy == pytest.approx(0.75, abs=0.01)
 
 
-def test_refused_are_few_samples_other_shapes_and_nan(evaluators, halves):
-    with pytest.raises(EvaluatorError, match="at least 16 samples; got 15"):
+def test_too_few_samples_other_shapes_and_nan_are_refused(evaluators, halves):
+    with pytest.raises(EvaluatorError, match="15 samples are too few.*at least 16"):
         measured(evaluators, "plain", drawn(halves[1]), n=15)
-    with pytest.raises(EvaluatorError, match=r"uint8 \(8, 8, 1\)"):
+    with pytest.raises(EvaluatorError, match=r"must be uint8 \(8, 8, 1\)"):
         measured(evaluators, "plain", lambda n, s: (torch.zeros(n, 9, 9, 1, dtype=torch.uint8), None))
 
     class Broken(extractors.PixelExtractor):
@@ -188,7 +182,7 @@ def test_refused_are_few_samples_other_shapes_and_nan(evaluators, halves):
 
     data, evaluator = evaluators["plain"]
     broken = dataclasses.replace(evaluator, extractor=Broken(8, 1))
-    with pytest.raises(EvaluatorError, match="400 of 400 that are not"):
+    with pytest.raises(EvaluatorError, match="400 of 400 generated images have features that are not finite"):
         evaluation.measure_generator(
             lambda n, s: (torch.full((n, 8, 8, 1), 255, dtype=torch.uint8), None), data, broken, n=N, seed=0
         )
@@ -208,32 +202,32 @@ def test_the_interval_covers_other_measurements(evaluators, halves, kind, noise)
     ]
     inside = sum(found.fid_low <= other <= found.fid_high for other in others)
     assert inside >= 17
-    assert found.fid_high - found.fid_low < 8 * np.std(others)  # and is no wider than it must be
+    assert found.fid_high - found.fid_low < 8 * np.std(others)  # and is not needlessly wide
 
 
 @pytest.mark.parametrize(("n", "d"), [(1000, 8), (60, 90)])
-def test_the_deviation_is_that_of_repeated_draws(n, d):
+def test_the_deviation_is_that_of_repeated_samples(n, d):
     rng = torch.Generator().manual_seed(0)
     mix = torch.randn(d, d, generator=rng).double() / math.sqrt(d)
     draw = lambda count: torch.randn(count, d, generator=rng).double() @ mix  # noqa: E731
     real = frechet.RealFactor.of(FeatureStatistics.of(draw(3000) * 1.5 + 0.3))
     batches = [draw(n) for _ in range(60)]
     truth = np.std([frechet.frechet_of(real, batch) for batch in batches])
-    told = np.mean([frechet.frechet_deviation(real, batch) for batch in batches])
-    assert told == pytest.approx(truth, rel=0.3)
+    estimate = np.mean([frechet.frechet_deviation(real, batch) for batch in batches])
+    assert estimate == pytest.approx(truth, rel=0.3)
 
 
-# ---- beside held-out images, and out of a pool
+# ---- held-out images; samples from a pool
 
 
 def test_held_out_and_training_reals_are_compared_evenly(evaluators, halves):
     data = halves[0]
-    honest, copier = (measured(evaluators, "plain", drawn(pool)) for pool in (halves[1], data.train))
-    assert honest.n_held == len(data.held)
-    assert honest.fid_held < 1.5 * honest.fid_even  # both are of as many images
-    assert copier.fid_held > 1.1 * copier.fid_even
-    assert honest.kid_held == pytest.approx(0, abs=4 * honest.kid_held_error)
-    assert any(f"{len(data.held)} images are held out" in note for note in honest.notes)
+    normal, copies = (measured(evaluators, "plain", drawn(pool)) for pool in (halves[1], data.train))
+    assert normal.n_held == len(data.held)
+    assert normal.fid_held < 1.5 * normal.fid_even  # both are of as many images
+    assert copies.fid_held > 1.1 * copies.fid_even
+    assert normal.kid_held == pytest.approx(0, abs=4 * normal.kid_held_error)
+    assert any(f"{len(data.held)} images are held out" in note for note in normal.notes)
     few = measured(evaluators, "plain", drawn(halves[1]), n=100)
     assert few.n_held == 100
     assert not any("held out" in note for note in few.notes)
@@ -253,18 +247,18 @@ def test_a_fid_does_not_depend_on_batches_or_threads(evaluators, halves, monkeyp
     assert evaluator.score(lambda n: next(parts)) == pytest.approx(whole, rel=1e-6)
 
 
-def test_no_sample_of_a_pool_counts_twice(halves):
+def test_no_sample_of_a_pool_is_used_twice(halves):
     pool = halves[1][:50]
     sample = evaluation.from_pool(pool, np.arange(50), 0)
     batches = [sample(20, seed) for seed in (3, 3)]
     seen = torch.cat([labels for _, labels in batches])
     assert len(set(seen.tolist())) == 40
     assert all(np.array_equal(images, pool[labels]) for images, labels in batches)
-    with pytest.raises(EvaluatorError, match="no sample counts twice; got 20 of 10"):
+    with pytest.raises(EvaluatorError, match="20 samples are needed, 10 are left.*used twice"):
         sample(20, 0)
 
 
-def test_a_pool_is_measured_in_as_many_batches_as_it_has(evaluators, halves):
+def test_a_pool_can_be_measured_in_fewer_batches(evaluators, halves):
     data, evaluator = evaluators["labelled"]
     pool = halves[1][: 2 * 300]
     sample = evaluation.from_pool(pool, None, 0)

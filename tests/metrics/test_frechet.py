@@ -1,4 +1,4 @@
-"""Distances: closed forms, a peer's matrix root, bias, batches, cache."""
+"""Distances: closed forms, scipy's matrix root, bias, devices; the evaluator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def factor(x):
 
 
 def by_sqrtm(x, y):
-    """The usual formula, by scipy's matrix root."""
+    """The usual formula, with scipy's matrix root."""
     s1, s2 = np.cov(x.numpy().T), np.cov(y.numpy().T)
     root = scipy.linalg.sqrtm(s1 @ s2).real
     return float((x.mean(0) - y.mean(0)).square().sum()) + np.trace(s1 + s2 - 2 * root)
@@ -85,7 +85,7 @@ def test_constant_images_are_a_point():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("n", [3, 50])
-def test_what_is_not_finite_has_no_distance(bad, n):
+def test_a_value_that_is_not_finite_makes_the_distance_nan(bad, n):
     y = gaussian(n, 4)
     y[1, 2] = bad
     assert math.isnan(frechet.frechet_of(factor(gaussian(90, 4)), y))
@@ -93,7 +93,7 @@ def test_what_is_not_finite_has_no_distance(bad, n):
 
 @pytest.mark.parametrize(("n_real", "n_fake", "d"), [(90, 50, 4), (500, 400, 300), (90, 5, 8)])
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_host_solves_to_the_same_bits(monkeypatch, n_real, n_fake, d, fails):
+def test_the_host_gives_the_same_bits(monkeypatch, n_real, n_fake, d, fails):
     x, y = gaussian(n_real, d), gaussian(n_fake, d, 1, scale=1.4, shift=0.1)
     usual, solve, calls = frechet.frechet_of(factor(x), y), torch.linalg.eigvalsh, []
 
@@ -104,7 +104,7 @@ def test_the_host_solves_to_the_same_bits(monkeypatch, n_real, n_fake, d, fails)
         return solve(gram)
 
     real = factor(x)
-    monkeypatch.setattr(frechet, "_solved_in_place", lambda gram: fails)
+    monkeypatch.setattr(frechet, "_solves_on_device", lambda gram: fails)
     if fails:
         monkeypatch.setattr(torch.linalg, "eigvalsh", failing)
     assert frechet.frechet_of(real, y) == usual
@@ -112,7 +112,7 @@ def test_the_host_solves_to_the_same_bits(monkeypatch, n_real, n_fake, d, fails)
 
 
 class Transfers(TorchDispatchMode):
-    """Counts what goes from the GPU to the host."""
+    """Lists the transfers from the GPU to the host."""
 
     def __init__(self, seen):
         super().__init__()
@@ -126,12 +126,14 @@ class Transfers(TorchDispatchMode):
 
 
 @pytest.fixture
-def pretended(monkeypatch):
-    """A GPU whose tensors have no values; lists where eigenvalues are found, and what is fetched."""
+def fake_gpu(monkeypatch):
+    """A GPU whose tensors have no values; a list of where matrices are solved and what is transferred."""
     seen = []
 
     def read(tensor):
-        assert tensor.device.type == "cpu" or torch_state_lock._is_owned()  # some steps refuse waits
+        assert (
+            tensor.device.type == "cpu" or torch_state_lock._is_owned()
+        )  # no synchronisation while a graph is captured
         seen.append(f"read on {tensor.device.type}")
         return 1.0
 
@@ -146,68 +148,66 @@ def pretended(monkeypatch):
         yield seen
 
 
-def score_there(n, d):
+def distance_on_gpu(n, d):
     features, mean = torch.zeros(n, d, device="cuda"), torch.zeros(d, device="cuda").double()
     return frechet.frechet_of(RealFactor(900, mean, 1.0, torch.zeros(d, d, device="cuda").double()), features)
 
 
 @pytest.mark.parametrize(("n", "d"), [(400, 256), (2000, 2048), (5000, 2048)])
-def test_a_gpu_sends_one_number(pretended, n, d):
-    assert score_there(n, d) == 1.0
-    assert pretended == ["solved on cuda", "read on cuda"]
+def test_a_gpu_transfers_one_number(fake_gpu, n, d):
+    assert distance_on_gpu(n, d) == 1.0
+    assert fake_gpu == ["solved on cuda", "read on cuda"]
 
 
 @pytest.mark.parametrize(("n", "d", "sent"), [(400, 64, 64), (20, 64, 20), (255, 2048, 255)])
-def test_a_small_matrix_is_solved_on_the_host(pretended, n, d, sent):
-    score_there(n, d)
-    assert pretended == [f"sent ({sent**2 + 1},)", "solved on cpu", "read on cpu"]
+def test_a_small_matrix_is_solved_on_the_host(fake_gpu, n, d, sent):
+    distance_on_gpu(n, d)
+    assert fake_gpu == [f"sent ({sent**2 + 1},)", "solved on cpu", "read on cpu"]
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 6), (8, 9), (10, 3), (12, 0)])
-def test_so_is_a_large_one_of_a_gpu_with_slow_float64(pretended, monkeypatch, capability):
+def test_a_gpu_with_slow_float64_does_not_solve(fake_gpu, monkeypatch, capability):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    score_there(400, 300)
-    assert pretended == ["sent (90001,)", "solved on cpu", "read on cpu"]
+    distance_on_gpu(400, 300)
+    assert fake_gpu == ["sent (90001,)", "solved on cpu", "read on cpu"]
 
 
 @pytest.mark.parametrize(
     "error", [torch.linalg.LinAlgError("no convergence"), RuntimeError("cusolver"), torch.OutOfMemoryError()]
 )
-def test_so_is_one_that_the_gpu_cannot_solve(pretended, monkeypatch, error):
+def test_the_host_solves_after_an_error_of_the_gpu(fake_gpu, monkeypatch, error):
     def solve(gram):
-        pretended.append(f"solved on {gram.device.type}")
+        fake_gpu.append(f"solved on {gram.device.type}")
         if gram.device.type == "cuda":
             raise error
         return gram.diagonal()
 
     monkeypatch.setattr(torch.linalg, "eigvalsh", solve)
-    score_there(400, 300)
-    assert pretended == ["solved on cuda", "sent (90001,)", "solved on cpu", "read on cpu"]
+    distance_on_gpu(400, 300)
+    assert fake_gpu == ["solved on cuda", "sent (90001,)", "solved on cpu", "read on cpu"]
 
 
-def test_a_gpu_waits_for_whoever_refuses_waits(pretended):
-    """The modes of a pretended GPU belong to this thread, so the other one is who holds the lock."""
+def test_a_distance_on_a_gpu_waits_for_the_lock(fake_gpu):
+    """The fake GPU exists in this thread only, so the other one holds the lock."""
     held, ended = threading.Event(), threading.Event()
 
     def other():
         with torch_state_lock:
             held.set()
             ended.wait(0.2)
-            pretended.append("over")
+            fake_gpu.append("released")
 
     thread = threading.Thread(target=other)
     thread.start()
     held.wait()
-    score_there(400, 256)
+    distance_on_gpu(400, 256)
     thread.join()
-    assert pretended[0] == "over"
+    assert fake_gpu[0] == "released"
 
 
-def test_infinity_takes_the_bias_off():
+def test_the_extrapolation_removes_the_bias():
     x, y = gaussian(20_000, 32), gaussian(2000, 32, 1)
-    assert (
-        frechet.frechet_of(factor(x), y) > 0.12
-    )  # d/8N of the trace of each: no distance of theirs is smaller
+    assert frechet.frechet_of(factor(x), y) > 0.12  # the bias: d/8n of the trace, of both sides
     assert abs(frechet.frechet_infinity(factor(x), y)) < 0.04
     assert frechet.frechet_infinity(factor(x), y) == frechet.frechet_infinity(factor(x), y)
 
@@ -231,10 +231,10 @@ def test_kid_is_the_textbook_estimate():
     assert frechet._mmd(x, y) == pytest.approx(float(expected), rel=1e-10)
 
 
-def test_kid_is_unbiased_and_its_error_honest():
+def test_kid_is_unbiased_and_its_standard_error_is_right():
     runs = [frechet.kid(gaussian(200, 8, s), gaussian(200, 8, s + 1000), seed=s) for s in range(60)]
     values = np.array([run.value for run in runs])
-    assert abs(values.mean()) < 3 * values.std() / math.sqrt(60)  # 0 for one and the same distribution
+    assert abs(values.mean()) < 3 * values.std() / math.sqrt(60)  # 0 for two samples of one distribution
     assert (values < 0).any()
     assert np.mean([run.error for run in runs]) == pytest.approx(values.std(), rel=0.25)
     far = frechet.kid(gaussian(200, 8), gaussian(200, 8, 1, shift=1.0))
@@ -288,15 +288,15 @@ def test_few_samples_score_as_many_do(evaluator, digits):
     )
 
 
-def test_score_asks_for_exactly_its_samples_in_small_batches(evaluator, digits):
-    asked = []
+def test_score_requests_exactly_its_samples_in_small_batches(evaluator, digits):
+    requested = []
 
     def sample(n):
-        asked.append(n)
+        requested.append(n)
         return torch.zeros(n, 8, 8, 1, dtype=torch.uint8)
 
     assert dataclasses.replace(evaluator, samples=1101).score(sample) > 1
-    assert asked == [500, 500, 101]
+    assert requested == [500, 500, 101]
 
 
 def test_held_out_reals_score_better_than_noise_than_black(evaluator, digits):
@@ -319,14 +319,14 @@ def test_score_of_features_that_are_not_finite_is_none(evaluator, digits, sample
 
 
 @pytest.mark.parametrize(
-    "wrong", [torch.zeros(9, 8, 8, 3).byte(), torch.zeros(9, 8, 8, 1), torch.zeros(9, 1, 8, 8).byte()]
+    "images", [torch.zeros(9, 8, 8, 3).byte(), torch.zeros(9, 8, 8, 1), torch.zeros(9, 1, 8, 8).byte()]
 )
-def test_images_of_another_shape_are_refused(evaluator, wrong):
-    with pytest.raises(EvaluatorError, match=r"uint8 \(8, 8, 1\)"):
-        evaluator.score(lambda n: wrong)
+def test_images_of_another_shape_are_refused(evaluator, images):
+    with pytest.raises(EvaluatorError, match=r"must be uint8 \(8, 8, 1\)"):
+        evaluator.score(lambda n: images)
 
 
-def test_hash_says_what_a_fid_depends_on(evaluator, digits, tmp_path):
+def test_the_hash_covers_all_that_a_fid_depends_on(evaluator, digits, tmp_path):
     others = [
         dataclasses.replace(evaluator, samples=301),
         dataclasses.replace(evaluator, data="another"),
@@ -338,42 +338,40 @@ def test_hash_says_what_a_fid_depends_on(evaluator, digits, tmp_path):
     assert evaluator.extractor_name == "pixels"
 
 
-def test_it_pickles_and_scores_the_same(evaluator, digits):
-    shipped = pickle.loads(pickle.dumps(evaluator))
-    assert shipped.score(stream(digits.train)) == evaluator.score(stream(digits.train))
+def test_a_pickled_evaluator_scores_the_same(evaluator, digits):
+    unpickled = pickle.loads(pickle.dumps(evaluator))
+    assert unpickled.score(stream(digits.train)) == evaluator.score(stream(digits.train))
 
 
 @pytest.mark.parametrize("samples", [40, 300])
-def test_one_that_was_moved_pickles_as_it_was(evaluator, digits, samples):
+def test_an_evaluator_on_a_gpu_is_pickled_as_one_on_the_cpu(evaluator, digits, samples):
     evaluator = dataclasses.replace(evaluator, samples=samples)
-    moved = dataclasses.replace(evaluator, near=evaluator.real.to("cpu"))  # as on a GPU
+    moved = dataclasses.replace(evaluator, device_real=evaluator.real.to("cpu"))  # as on a GPU
     assert moved.score(stream(digits.train)) == evaluator.score(stream(digits.train))
-    shipped = pickle.loads(pickle.dumps(moved))
-    assert shipped.near is None
-    assert shipped.hash == moved.hash == evaluator.hash
-    assert shipped.score(stream(digits.train)) == evaluator.score(stream(digits.train))
-    assert moved.to("cpu").near is None
+    unpickled = pickle.loads(pickle.dumps(moved))
+    assert unpickled.device_real is None
+    assert unpickled.hash == moved.hash == evaluator.hash
+    assert unpickled.score(stream(digits.train)) == evaluator.score(stream(digits.train))
+    assert moved.to("cpu").device_real is None
 
 
-def test_where_the_reals_lie(evaluator):
+def test_a_moved_evaluator_has_the_reals_on_both_devices(evaluator):
     with FakeTensorMode(allow_non_fake_inputs=True):
         moved = evaluator.to("cuda:0")
-        assert {str(t.device) for t in (moved.near.root, moved.near.mean)} == {"cuda:0"}
+        assert {str(t.device) for t in (moved.device_real.root, moved.device_real.mean)} == {"cuda:0"}
         assert {str(t.device) for t in (moved.real.root, moved.real.mean)} == {"cpu"}
-        assert moved._real_on(torch.device("cuda:0")) is moved.near
+        assert moved._real_on(torch.device("cuda:0")) is moved.device_real
         for elsewhere in ("cpu", "cuda:1"):
             assert moved._real_on(torch.device(elsewhere)) is moved.real
 
 
 @pytest.mark.parametrize(("samples", "warned"), [(300, False), (200, True)])
-def test_few_samples_are_warned_of(digits, tmp_path, samples, warned):
-    said: list[str] = []
-    frechet.build_evaluator(
-        digits, extractors.build_extractor("pixels", digits), samples, tmp_path, say=said.append
-    )
-    assert any("compare it only at this number of samples" in line for line in said) == warned
+def test_few_samples_give_a_warning(digits, tmp_path, caplog, samples, warned):
+    frechet.build_evaluator(digits, extractors.build_extractor("pixels", digits), samples, tmp_path)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("compare it only at this number of samples" in line for line in warnings) == warned
 
 
 def test_one_sample_is_refused(digits, tmp_path):
-    with pytest.raises(EvaluatorError, match="at least 2 samples; got 1"):
+    with pytest.raises(EvaluatorError, match="1 samples are too few.*at least 2"):
         frechet.build_evaluator(digits, extractors.build_extractor("pixels", digits), 1, tmp_path)

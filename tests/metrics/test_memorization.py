@@ -1,4 +1,4 @@
-"""Copies and collapse, each sign of them by itself; whole generators are in test_evaluation.py."""
+"""Copies and mode collapse, each symptom by itself; whole generators are in test_evaluation.py."""
 
 from __future__ import annotations
 
@@ -6,48 +6,77 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.dataset import Dataset
 from pipeline.metrics import memorization
 
 
-def test_closeness_is_relative():
-    nearest = torch.tensor([[2.0, 3.0, 4.0], [0.0, 3.0, 4.0], [0.0, 0.0, 0.0]])
-    assert memorization._ratio(nearest).tolist() == [0.5, 0.0, 1.0]  # thrice the same image: no one's copy
+def copies_of(train, held, samples):
+    """`find_copies` where pixels and features are the same; images are lists of four bytes."""
+    train, held, samples = (np.array(i, dtype=np.uint8).reshape(-1, 2, 2, 1) for i in (train, held, samples))
+    vectors = [torch.from_numpy(images).flatten(1).float() for images in (samples, train, held)]
+    dataset = Dataset("made", train, held, None, None, (), "0" * 16)
+    fields, nearest = memorization.find_copies(torch.from_numpy(samples), vectors[0], dataset, *vectors[1:])
+    return fields, nearest.tolist()
 
 
-def test_auc_counts_ties_by_half():
-    low, high = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])
-    assert memorization._auc(low, high) == 0.875
-    assert memorization._auc(high, low) == 0.125
-    assert memorization._auc(high, high) == 0.5
+def on_a_line(*values):
+    return [(value, 0, 0, 0) for value in values]
 
 
-@pytest.mark.parametrize(("spread", "twins", "one_mode", "word"), [
+def test_a_sample_is_compared_by_the_ratio_of_its_distances():
+    """Held-out images have the ratio 10/30 of nearest to third nearest; only far smaller ones are copies."""
+    train = on_a_line(0, 10, 20, 100, 110, 120, 200, 210, 220)
+    held = on_a_line(*[30, 130, 230] * 20)  # distances 10, 20, 30 to the nearest three
+    same, nearest = copies_of(train, held, on_a_line(130, 230, 30))
+    assert (same["copied"], same["memorisation"], same["memorisation_auc"]) == (0.0, "ok", 0.5)
+    assert nearest == [5, 8, 2]
+    found, nearest = copies_of(train, held, on_a_line(0, 100, 220))
+    assert (found["copied"], found["memorisation"], found["memorisation_auc"]) == (1.0, "copies", 1.0)
+    assert nearest == [0, 3, 8]
+
+
+def test_a_sample_of_three_equal_training_images_is_no_copy_of_one():
+    held = on_a_line(*[130] * 40)
+    found, _ = copies_of(on_a_line(0, 0, 0, 100, 110, 120), held, on_a_line(0, 0))
+    assert found["copied"] == 0.0
+    assert found["memorisation_auc"] == 0.0
+
+
+def test_the_auc_counts_ties_by_half():
+    train = on_a_line(0, 10, 20, 100, 110, 120)
+    half = copies_of(train, on_a_line(*[30, 130] * 20), on_a_line(30, 100))[0]
+    assert half["memorisation_auc"] == 0.75  # one equal, one closer
+
+
+@pytest.mark.parametrize(("spread", "duplicates", "one_mode", "word"), [
     (1.0, False, False, "ok"), (0.2, False, False, "collapsed"), (1.0, True, False, "collapsed"),
     (1.0, False, True, "collapsed"),
 ])  # fmt: skip
-def test_each_sign_of_a_collapse_is_enough(spread, twins, one_mode, word):
+def test_each_symptom_of_a_collapse_is_enough(spread, duplicates, one_mode, word):
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (200, 64), dtype=np.uint8))
     vectors, modes = torch.from_numpy(rng.normal(size=(200, 8))), torch.arange(200) % 4
     reals = memorization.CollapseProbe(pixels, vectors, modes)
     other = torch.from_numpy(rng.integers(0, 256, (200, 64), dtype=np.uint8))
     samples = memorization.CollapseProbe(
-        other[torch.arange(200) // 2] if twins else other, vectors * spread, modes * 0 if one_mode else modes
+        other[torch.arange(200) // 2] if duplicates else other,
+        vectors * spread,
+        modes * 0 if one_mode else modes,
     )
     assert memorization.find_collapse(samples, reals, ("a", "b", "c", "d"))["collapse"] == word
 
 
-def test_clusters_find_what_is_there():
+def test_k_means_finds_separate_clusters():
     rng = torch.Generator().manual_seed(0)
     centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]]).double()
     truth = torch.arange(90) % 3
-    found = memorization.clusters(centres[truth] + torch.randn(90, 2, generator=rng).double(), 3)
+    found = memorization.k_means(centres[truth] + torch.randn(90, 2, generator=rng).double(), 3)
     pairs = {(int(a), int(b)) for a, b in zip(truth, found, strict=True)}
     assert len(pairs) == 3
 
 
-def test_large_images_are_shrunk_for_their_neighbours():
+def test_large_images_are_shrunk():
     images = torch.arange(64 * 64, dtype=torch.float32).view(1, 64, 64, 1).div(16).to(torch.uint8)
-    assert memorization.pixels_of(images).shape == (1, 32 * 32)
-    assert memorization.pixels_of(images.expand(-1, -1, -1, 3)).shape == (1, 16 * 16 * 3)
-    assert memorization.pixels_of(images[:, :8, :8]).dtype == torch.uint8
+    assert memorization.pixel_vectors(images).shape == (1, 32 * 32)
+    assert memorization.pixel_vectors(images.expand(-1, -1, -1, 3)).shape == (1, 16 * 16 * 3)
+    assert memorization.pixel_vectors(images[:, :8, :8]).dtype == torch.uint8

@@ -1,4 +1,4 @@
-"""Neighbours and what is counted of them: constructed sets, the definitions, blocks."""
+"""Nearest neighbours and the metrics from them: constructed sets, the definitions, blocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_manifold_of_constructed_sets():
 
 def test_density_of_constructed_sets():
     real = torch.tensor([[0.0], [1.0], [2.0], [50.0]])
-    # k=1: balls of radius 1, 1, 1 and 48; a sample at 1.0 lies in the first three (it is 49 from the last)
+    # k=1: balls of radius 1, 1, 1 and 48; a sample at 1.0 is in the first three, 49 from the last
     assert prdc.manifold(real, torch.tensor([[1.0], [1.0]]), k=1, k_density=1).density == 3.0
 
 
@@ -48,7 +48,7 @@ def test_manifold_by_the_definitions():
     assert 0 < found.precision < 1
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_results_do_not_depend_on_the_blocks(monkeypatch):
     x, y = gaussian(37, 4), gaussian(23, 4, 1)
     whole = prdc.manifold(x, y), prdc.nearest_to(y, x, 3), prdc.nearest_within(x, 2)
     monkeypatch.setattr(prdc, "_BLOCK", 5)
@@ -59,6 +59,6 @@ def test_blocks_change_nothing(monkeypatch):
     torch.testing.assert_close(whole[1][0], torch.cdist(y, x).topk(3, largest=False).values)
 
 
-def test_nearest_within_finds_twins_but_not_itself():
+def test_nearest_within_finds_duplicates_but_not_the_point_itself():
     points = torch.tensor([[7, 7], [7, 7], [7, 11]], dtype=torch.uint8)
     assert prdc.nearest_within(points, 1).flatten().tolist() == [0.0, 0.0, 4.0]

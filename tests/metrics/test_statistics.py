@@ -1,4 +1,4 @@
-"""Statistics of features: NumPy's, in any batches; kept on disk, and not used when they do not fit."""
+"""Statistics of features: as NumPy's, in any batches; their cache, and which files of it are not used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digits() -> Dataset:
     return load_dataset("digits")
 
 
-def test_statistics_are_numpys():
+def test_statistics_equal_those_of_numpy():
     x = gaussian(50, 7, shift=1000.0)
     found = FeatureStatistics.of(x.float())
     np.testing.assert_allclose(found.mean.numpy(), x.float().double().numpy().mean(0), rtol=1e-14)
@@ -33,41 +33,41 @@ def test_statistics_are_numpys():
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 1000])
-def test_moments_do_not_depend_on_the_batches(batch):
-    x, moments = gaussian(100, 5, shift=50.0), FeatureAccumulator()
-    for part in x.split(batch):
-        moments.add(part)
-    whole, found = FeatureStatistics.of(x), moments.statistics()
+def test_statistics_do_not_depend_on_the_batches(batch):
+    x, accumulator = gaussian(100, 5, shift=50.0), FeatureAccumulator()
+    for block in x.split(batch):
+        accumulator.add(block)
+    whole, found = FeatureStatistics.of(x), accumulator.statistics()
     assert found.n == 100
     torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(found.cov, whole.cov, rtol=1e-10, atol=1e-12)
 
 
-def test_statistics_lie_where_the_features_do():
+def test_statistics_are_on_the_device_of_the_features():
     with FakeTensorMode():
-        moments = FeatureAccumulator()
+        accumulator = FeatureAccumulator()
         for _ in range(2):
-            moments.add(torch.zeros(50, 7, device="cuda"))
-        found = moments.statistics()
+            accumulator.add(torch.zeros(50, 7, device="cuda"))
+        found = accumulator.statistics()
         assert {found.mean.device.type, found.cov.device.type} == {"cuda"}
         assert found.to("cpu").cov.device.type == found.to("cpu").mean.device.type == "cpu"
 
 
-class Counting(extractors.PixelExtractor):
+class CountingExtractor(extractors.PixelExtractor):
     calls = 0
 
     def __call__(self, images):
-        Counting.calls += 1
+        CountingExtractor.calls += 1
         return super().__call__(images)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "pickle", "nan", "shape", "empty"])
-def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
-    extractor = Counting(8, 1)
+def test_damaged_statistics_are_computed_again(digits, tmp_path, damage):
+    extractor = CountingExtractor(8, 1)
     first = frechet.build_evaluator(digits, extractor, 300, tmp_path)
-    Counting.calls = 0
+    CountingExtractor.calls = 0
     again = frechet.build_evaluator(digits, extractor, 300, tmp_path)
-    assert Counting.calls == 0  # read from the cache
+    assert CountingExtractor.calls == 0  # read from the cache
     assert torch.equal(again.real.root, first.real.root)
     (path,) = (tmp_path / "statistics").iterdir()
     n, mean, cov = len(digits.train), first.real.mean.numpy(), np.eye(64)
@@ -83,24 +83,23 @@ def test_damaged_statistics_are_made_anew(digits, tmp_path, damage):
         np.savez(path, n=n, mean=mean[:-1], cov=cov)
     else:
         path.write_bytes(b"")
-    mended = frechet.build_evaluator(digits, extractor, 300, tmp_path)
-    assert Counting.calls > 0
-    torch.testing.assert_close(mended.real.root, first.real.root)
+    second = frechet.build_evaluator(digits, extractor, 300, tmp_path)
+    assert CountingExtractor.calls > 0
+    torch.testing.assert_close(second.real.root, first.real.root)
     assert [p.name for p in (tmp_path / "statistics").iterdir()] == [path.name]
 
 
-def test_cache_that_cannot_be_written_is_told(digits, tmp_path):
-    (tmp_path / "statistics").write_text("in the way")
-    said: list[str] = []
-    frechet.build_evaluator(
-        digits, extractors.build_extractor("pixels", digits), 300, tmp_path, say=said.append
-    )
-    assert "not cached" in said[0]
+def test_a_cache_that_cannot_be_written_is_logged(digits, tmp_path, caplog):
+    caplog.set_level("INFO", "pipeline")
+    (tmp_path / "statistics").write_text("a file where a folder should be")
+    frechet.build_evaluator(digits, extractors.build_extractor("pixels", digits), 300, tmp_path)
+    assert "not cached" in caplog.text
 
 
 @pytest.mark.parametrize("stored", ["statistics-0", None])
-def test_statistics_of_another_version_are_not_used(digits, tmp_path, stored):
-    extractor = Counting(8, 1)
+def test_statistics_of_another_version_are_not_used(digits, tmp_path, caplog, stored):
+    caplog.set_level("INFO", "pipeline")
+    extractor = CountingExtractor(8, 1)
     first = frechet.build_evaluator(digits, extractor, 300, tmp_path)
     (path,) = (tmp_path / "statistics").iterdir()
     with np.load(path) as arrays:
@@ -108,22 +107,23 @@ def test_statistics_of_another_version_are_not_used(digits, tmp_path, stored):
     name = str(kept.pop("identity")).partition(" ")[2]
     wrong = {**kept, "mean": kept["mean"] + 1}
     np.savez(path, **wrong, **({"identity": f"{stored} {name}"} if stored else {}))
-    Counting.calls = 0
-    said: list[str] = []
-    mended = frechet.build_evaluator(digits, extractor, 300, tmp_path, say=said.append)
-    assert Counting.calls > 0
-    assert torch.equal(mended.real.mean, first.real.mean)
-    assert "cached statistics are not used" in said[0]
-    assert "statistics-1" in said[0]
+    CountingExtractor.calls = 0
+    second = frechet.build_evaluator(digits, extractor, 300, tmp_path)
+    assert CountingExtractor.calls > 0
+    assert torch.equal(second.real.mean, first.real.mean)
+    assert "cached statistics are not used" in caplog.text
+    assert "statistics-1" in caplog.text
 
 
-@pytest.mark.parametrize(("value", "told"), [(7, "the same features"), (255, "not finite")])
-def test_images_that_cannot_be_told_apart_are_refused(digits, tmp_path, value, told):
-    class Odd(extractors.PixelExtractor):
+@pytest.mark.parametrize(("value", "problem"), [(7, "the same for all"), (255, "not finite")])
+def test_images_that_the_extractor_cannot_distinguish_are_refused(digits, tmp_path, value, problem):
+    class NanExtractor(extractors.PixelExtractor):
         def __call__(self, images):
             return torch.where(images.flatten(1) == 255, math.nan, super().__call__(images))
 
     same = dataclasses.replace(digits, train=np.full_like(digits.train, value), fingerprint=f"same{value}")
-    with pytest.raises(EvaluatorError, match=f"can be told apart; got .*{told}"):
-        frechet.build_evaluator(same, Odd(8, 1), 300, tmp_path)
+    with pytest.raises(
+        EvaluatorError, match=f"features of the training images of {same.source} are {problem}"
+    ):
+        frechet.build_evaluator(same, NanExtractor(8, 1), 300, tmp_path)
     assert not (tmp_path / "statistics").exists()
