@@ -1,11 +1,11 @@
-"""Augmentation that D sees and G does not learn.
+"""Differentiable augmentation: DiffAugment, and the control of its probability as in ADA.
 
-Owns: DiffAugment (color, translation, cutout; Zhao et al. 2020) and the law by which ADA's probability
-follows the overfitting of D (Karras et al. 2020). Refuses: knowing the trainer; flips (digits have a side).
+DiffAugment (color, translation, cutout; Zhao et al. 2020) has no flips here: mirrored digits are no digits.
+ADA adapts the probability to the overfitting of D (Karras et al. 2020).
 
-Reals and fakes go through the same random functions, differentiably, so that G is told of its own images
-and not of the augmented ones. That holds as long as an image often passes untouched: with a probability
-above 0.8 G begins to draw the augmentations themselves, hence `ADA_CEILING`.
+Reals and fakes pass through the same random, differentiable functions before D, so that G learns the
+distribution of unaugmented images. That holds as long as many images stay unaugmented: at a probability above
+0.8 G begins to draw the augmentations themselves, hence `ADA_CEILING`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ import torch
 from torch import Tensor
 
 ADA_CEILING = 0.8
-"""ADA's probability never passes this: above it augmentations leak into the fakes (Karras et al. 2020)."""
+"""Maximum of ADA's probability: above it augmentations leak into the fakes (Karras et al. 2020)."""
 
 ADA_WIDTH = 0.1
-"""The distance of `overfit` from its target at which p moves at full speed."""
+"""Distance of `overfit` from its target at which p changes by a full step."""
 
-_SHIFT = 0.125  # of the side, each way
-_CUT = 0.5  # side of the square that is cut out, of the image's side
+_SHIFT = 0.125  # largest translation in each direction, relative to the image side
+_CUT = 0.5  # side of the cut-out square, relative to the image side
 
 
 def diffaugment(images: Tensor, p: float | Tensor, rng: torch.Generator) -> Tensor:
-    """Change each image with probability p, each in its own way, and leave the others bit for bit.
+    """Augment each image independently with probability p; the others stay bit-identical.
 
-    images: (N,C,H,W) in [-1, 1]. p: a number, or a scalar on the images' device, which is not looked at
-    beforehand. rng: on the images' device. Returns (N,C,H,W) float32 in channels_last
-    memory, differentiable by the images and not confined to [-1, 1]; the images themselves where p is 0.
-    One draw, no wait for the device.
+    Makes one draw from `rng` and never synchronises with the device.
+
+    Args:
+        images: (N,C,H,W) in [-1, 1].
+        p: in [0, 1]: a number, or a scalar tensor on the device of the images, which is not read by the host.
+        rng: on the device of the images.
+
+    Returns:
+        float32 (N,C,H,W) in channels_last memory, differentiable in the images and not clipped to [-1, 1];
+        the images themselves if p is the number 0.
     """
     if not isinstance(p, Tensor) and p <= 0:
         return images
@@ -40,7 +46,7 @@ def diffaugment(images: Tensor, p: float | Tensor, rng: torch.Generator) -> Tens
     changed = random_cutout(
         random_translation(random_color(images, draws[:, 1:4]), draws[:, 4:6]), draws[:, 6:8]
     )
-    # A mask, not an index: the host need not know which were chosen.
+    # A mask instead of indices: the host need not know which images were chosen.
     mixed = torch.where(draws[:, 0].view(-1, 1, 1, 1) < p, changed, images)
     return mixed.contiguous(memory_format=torch.channels_last)
 
@@ -48,7 +54,7 @@ def diffaugment(images: Tensor, p: float | Tensor, rng: torch.Generator) -> Tens
 def random_color(images: Tensor, draws: Tensor) -> Tensor:
     """Brightness +-0.5, saturation times 0 to 2, contrast times 0.5 to 1.5.
 
-    images: (N,C,H,W). draws: (N,3) uniform in [0, 1). A grey image has no saturation.
+    images: (N,C,H,W); saturation is skipped for C = 1. draws: (N,3) uniform in [0, 1).
     """
     brightness, saturation, contrast = draws.view(-1, 3, 1, 1, 1).unbind(1)
     images = images + (brightness - 0.5)
@@ -60,22 +66,22 @@ def random_color(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def random_translation(images: Tensor, draws: Tensor) -> Tensor:
-    """Shift by whole pixels, at most an eighth of the side each way; what comes in is 0, mid-grey.
+    """Shift by whole pixels, at most an eighth of the side each way; the uncovered area is 0, mid-grey.
 
-    images: (N,C,H,W). draws: (N,2) uniform in [0, 1), down and right.
+    images: (N,C,H,W). draws: (N,2) uniform in [0, 1), for down and right.
     """
     count, channels, height, width = images.shape
     rows, in_rows = _sources(height, draws[:, 0])
     columns, in_columns = _sources(width, draws[:, 1])
-    places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
-    moved = images.reshape(count, channels, -1).gather(2, places.expand(-1, channels, -1))
+    indices = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
+    moved = images.reshape(count, channels, -1).gather(2, indices.expand(-1, channels, -1))
     return moved.view_as(images) * (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
 
 def random_cutout(images: Tensor, draws: Tensor) -> Tensor:
-    """Put 0 into a square of half the side whose centre lies anywhere; it may hang over the edge.
+    """Set a square of half the image side to 0; its centre is anywhere, so it may extend over the edge.
 
-    images: (N,C,H,W). draws: (N,2) uniform in [0, 1), down and right.
+    images: (N,C,H,W). draws: (N,2) uniform in [0, 1), for down and right.
     """
     in_rows = _cut(images.shape[2], draws[:, 0])
     in_columns = _cut(images.shape[3], draws[:, 1])
@@ -83,12 +89,15 @@ def random_cutout(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def next_augment_p(p: float, overfit: float, target: float, step: float, ceiling: float) -> float:
-    """ADA's probability for the next tick.
+    """ADA's probability for the next tick (after Karras et al. 2020).
 
-    The law: p moves towards less overfitting, by step * (overfit - target) / ADA_WIDTH, never by more than
-    `step`, and stays in [0, min(ceiling, ADA_CEILING)]. A reading that is NaN moves nothing.
+    p changes by step * (overfit - target) / ADA_WIDTH, at most by `step`, and stays in
+    [0, min(ceiling, ADA_CEILING)]. If `overfit` is NaN, p does not change.
 
-    overfit, target: P(D(training real) > D(held-out real)); 0.5 = D knows no image by heart.
+    Args:
+        p: the present probability.
+        overfit, target: P(D(training real) > D(held-out real)); 0.5 = D does not overfit.
+        step: largest change per tick. ceiling: upper bound of p.
     """
     if not math.isfinite(overfit):
         return p
@@ -97,17 +106,17 @@ def next_augment_p(p: float, overfit: float, target: float, step: float, ceiling
 
 
 def _sources(side: int, draw: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of `side` lines the line it comes from (N,side), and whether that lies in the image."""
+    """Source row of each of `side` rows, int64 (N,side), and whether it is inside the image; draw: (N,)."""
     most = int(side * _SHIFT + 0.5)
     shift = (draw * (2 * most + 1)).long().clamp_max(2 * most) - most
-    lines = torch.arange(side, device=draw.device) - shift[:, None]
-    return lines.clamp(0, side - 1), (lines >= 0) & (lines < side)
+    rows = torch.arange(side, device=draw.device) - shift[:, None]
+    return rows.clamp(0, side - 1), (rows >= 0) & (rows < side)
 
 
 def _cut(side: int, draw: Tensor) -> Tensor:
-    """Whether each of `side` lines is within the cut: bool (N,side)."""
+    """Whether each of `side` rows is within the cut-out, bool (N,side); draw: (N,)."""
     length = int(side * _CUT + 0.5)
-    places = side + 1 - length % 2
-    first = (draw * places).long().clamp_max(places - 1) - length // 2
-    lines = torch.arange(side, device=draw.device) - first[:, None]
-    return (lines >= 0) & (lines < length)
+    positions = side + 1 - length % 2
+    first = (draw * positions).long().clamp_max(positions - 1) - length // 2
+    rows = torch.arange(side, device=draw.device) - first[:, None]
+    return (rows >= 0) & (rows < length)

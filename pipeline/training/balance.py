@@ -1,12 +1,9 @@
-"""Whether the game between D and G is alive: what is read each tick, and the verdict on it.
+"""The balance between D and G: its measurement at each tick, the verdict, and a controller for it.
 
-Owns: `Reading` (what D says of held-out reals, training reals and fresh fakes), `Tally` (sums kept on
-the device between two ticks, read once), `verdict`, `hopeless`, and the controller (`steer`) that may hold
-the two in scale. Refuses: knowing trials or files.
+Everything is based on the AUC, P(D(real) > D(fake)): a rank statistic, so it is comparable between losses.
+The fakes are those of the live G; fids are of its EMA weights.
 
-Everything rests on the AUC, P(D(real) > D(fake)): a rank statistic, so it means the same for every loss.
-The fakes are those of the raw G, the player; fid judges its average.
-NaN policy: a score that is not finite makes every number of the reading NaN and the verdict `diverged`.
+A score that is not finite makes all numbers of the reading NaN, and the verdict `diverged`.
 """
 
 from __future__ import annotations
@@ -23,32 +20,32 @@ from torch import Tensor, nn
 from pipeline.records import TrialRecord
 
 ONE_SIDED = 0.05
-"""Balance below this: one side has won the tick. Good generators are seen at 0.2 to 0.8."""
+"""Below this balance one side wins. Good generators are observed at 0.2 to 0.8."""
 
 COLLAPSED = 0.05
-"""Diversity below this: the fakes are one picture."""
+"""Below this diversity the fakes are all the same image."""
 
 PATIENCE = 4
-"""Ticks in a row that a game must be lost, with a fid that has stopped falling, to be hopeless."""
+"""Ticks in a row with a bad verdict, and no better fid, after which training is hopeless."""
 
 CONTROL_WIDTH = 0.1
-"""The controller pushes in full where the AUC is this far outside of its band. Narrower would oscillate."""
+"""Distance of the AUC from its band at which the controller acts fully. Smaller values would oscillate."""
 
 CONTROL_RATE = 0.5
-"""The share of the way to the push that the controller goes per tick."""
+"""Fraction by which the controller moves towards its target per tick."""
 
-SKIP_MOST = 0.75
-"""The largest share of its updates that the winner leaves out."""
+MAX_SKIPPED = 0.75
+"""Largest fraction of its updates that the winner skips."""
 
-RATIO_MOST = 8.0
-"""The largest factor, and its inverse the smallest, by which lr_d / lr_g is changed."""
+MAX_LR_RATIO = 8.0
+"""Largest factor by which lr_d / lr_g is changed; its inverse is the smallest."""
 
-_DEAD = ("d_wins", "g_wins", "collapsed")
+_FAILED = ("d_wins", "g_wins", "collapsed")
 
 
 @dataclass(frozen=True)
 class BalanceReading:
-    """What D says at a tick; the fields are those of `TrialRecord` with the same names."""
+    """Statistics of the scores of D at a tick; the fields are those of `TrialRecord` with the same names."""
 
     balance: float
     auc: float
@@ -61,37 +58,37 @@ class BalanceReading:
 
 
 def auc(positive: Tensor, negative: Tensor) -> Tensor:
-    """P(positive > negative) + 0.5 P(equal), for scores (N,) and (M,): a scalar in [0, 1]."""
+    """P(positive > negative) + 0.5 P(equal) for scores (N,) and (M,): a float64 scalar in [0, 1]."""
     order = positive[:, None] - negative[None, :]
     return ((order > 0).double() + 0.5 * (order == 0).double()).mean()
 
 
-def from_auc(value: float) -> float:
-    """1 - |2 AUC - 1|: 1 where D is at chance, 0 where one side has won."""
+def balance_from_auc(value: float) -> float:
+    """1 - |2 AUC - 1|: 1 where D is at chance level, 0 where one side has won."""
     return 1.0 - abs(2.0 * value - 1.0)
 
 
 def read_scores(held: Tensor, train: Tensor, fake: Tensor, diversity: Tensor) -> BalanceReading:
-    """Make a reading of D's scores (N,) on held-out reals, training reals and fresh fakes.
+    """A reading from the scores of D on held-out reals, training reals and new fakes, (N,) each.
 
-    diversity: scalar of `spread_ratio`. One transfer from the device for all numbers.
+    diversity: the scalar of `spread_ratio`. All numbers are read from the device in one transfer.
     """
     held, train, fake = held.float(), train.float(), fake.float()
-    numbers = torch.stack(
-        [
-            auc(held, fake),
-            auc(train, held),
-            held.mean().double(),
-            fake.mean().double(),
-            (held > 0).double().mean(),
-            (fake < 0).double().mean(),
-            diversity.double(),
-            train.mean().double(),  # for the finite check alone: ranks hide a NaN
-        ]
-    ).tolist()
-    if not all(map(math.isfinite, numbers)):
-        return BalanceReading(*[math.nan] * 8)
-    return BalanceReading(from_auc(numbers[0]), *numbers[:-1])
+    scalars = {
+        "auc": auc(held, fake),
+        "overfit": auc(train, held),
+        "score_real": held.mean(),
+        "score_fake": fake.mean(),
+        "accuracy_real": (held > 0).double().mean(),
+        "accuracy_fake": (fake < 0).double().mean(),
+        "diversity": diversity,
+    }
+    # The mean of `train` is for the check below alone: ranks hide a NaN.
+    *values, train_mean = torch.stack([s.double() for s in (*scalars.values(), train.mean())]).tolist()
+    if not all(map(math.isfinite, (*values, train_mean))):
+        return BalanceReading(**dict.fromkeys(("balance", *scalars), math.nan))
+    numbers = dict(zip(scalars, values, strict=True))
+    return BalanceReading(balance=balance_from_auc(numbers["auc"]), **numbers)
 
 
 def spread_ratio(fake: Tensor, real: Tensor) -> Tensor:
@@ -100,9 +97,9 @@ def spread_ratio(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def verdict(reading: BalanceReading, losses: Sequence[float]) -> str:
-    """One word for a tick: `diverged`, `collapsed`, `d_wins`, `g_wins` or `healthy`.
+    """The verdict on a tick: `diverged`, `collapsed`, `d_wins`, `g_wins` or `healthy`.
 
-    losses: whatever else must be finite for the training to have a meaning.
+    losses: other numbers that must be finite, or the training has diverged.
     """
     if not math.isfinite(reading.auc) or not all(map(math.isfinite, losses)):
         return "diverged"
@@ -114,51 +111,52 @@ def verdict(reading: BalanceReading, losses: Sequence[float]) -> str:
 
 
 def hopeless(records: Sequence[TrialRecord]) -> bool:
-    """Whether the game has been lost for `PATIENCE` ticks while the best fid stood still.
+    """Whether the last `PATIENCE` ticks all had a bad verdict and the best fid did not improve.
 
-    Both are asked for: a relativistic D may have AUC 1 all along and still teach its G.
+    Both are required: with a relativistic loss D may have an AUC of 1 all the time while G still improves.
     """
     last = records[-PATIENCE:]
-    if len(last) < PATIENCE or any(record.verdict not in _DEAD for record in last):
+    if len(last) < PATIENCE or any(record.verdict not in _FAILED for record in last):
         return False
     return last[-1].objective >= last[0].objective
 
 
 def update_controller(control: float, auc: float, low: float, high: float) -> float:
-    """The controller's state after a tick, from its state before and the tick's AUC.
+    """The state of the controller after a tick, from its state before and the AUC of the tick.
 
-    The law: a push in [-1, 1], 0 where the AUC is in [low, high] and growing linearly to +-1 within
-    `CONTROL_WIDTH` outside of it, and control += CONTROL_RATE * (push - control). So control stays in
-    [-1, 1], never falls when the AUC or the control before rises, settles at the push instead of winding
-    up, and is back at exactly 0 after ten ticks in the band. A reading that is NaN moves nothing.
+    The target is 0 where the AUC is in [low, high], and changes linearly to +-1 within `CONTROL_WIDTH`
+    outside of it; then control += CONTROL_RATE * (target - control). So control stays in [-1, 1], is monotone
+    in the AUC and in its previous value, does not wind up, and is exactly 0 again after ten ticks in the
+    band. If the AUC is NaN, control does not change.
 
-    control: 0 = neutral, above 0 D is held back, below 0 G.
+    control: 0 = neutral; above 0 D is slowed down, below 0 G.
     """
     if not math.isfinite(auc):
         return control
-    push = min(1.0, max(0.0, (auc - high) / CONTROL_WIDTH)) - min(1.0, max(0.0, (low - auc) / CONTROL_WIDTH))
-    control += CONTROL_RATE * (push - control)
+    above, below = ((auc - high) / CONTROL_WIDTH, (low - auc) / CONTROL_WIDTH)
+    target = min(1.0, max(0.0, above)) - min(1.0, max(0.0, below))
+    control += CONTROL_RATE * (target - control)
     return 0.0 if abs(control) < 1e-3 else control
 
 
-def skips_turn(control: float, turn: int) -> bool:
-    """Controller `skip`: whether a player held back by `control` leaves out its update number `turn`.
+def skips_step(control: float, step: int) -> bool:
+    """Controller `skip`: whether a network slowed down by `control` skips its update number `step`.
 
-    Of any n turns in a row SKIP_MOST * control * n are left out, evenly spread, to within one.
+    Of any n consecutive updates MAX_SKIPPED * control * n are skipped, evenly spaced, to within one.
     """
-    share = SKIP_MOST * max(0.0, control)
-    return math.floor((turn + 1) * share) > math.floor(turn * share)
+    fraction = MAX_SKIPPED * max(0.0, control)
+    return math.floor((step + 1) * fraction) > math.floor(step * fraction)
 
 
 def lr_factors(control: float) -> tuple[float, float]:
-    """Controller `lr_ratio`: factors in [1/RATIO_MOST, 1] of lr_g and lr_d; only the winner slows down."""
-    return RATIO_MOST ** min(0.0, control), RATIO_MOST ** -max(0.0, control)
+    """Controller `lr_ratio`: factors in [1/MAX_LR_RATIO, 1] for lr_g and lr_d; only the winner is slowed."""
+    return MAX_LR_RATIO ** min(0.0, control), MAX_LR_RATIO ** -max(0.0, control)
 
 
 class MetricAccumulator:
-    """Running means of a tick, kept on the device: adding never waits for it, reading does once.
+    """Running means of training metrics over a tick, on the device: `add` does not synchronise, `read` does.
 
-    A NaN anywhere makes its mean NaN, so the read is also the finite check of the tick.
+    A NaN makes its mean NaN, so reading is also the tick's check for values that are not finite.
     """
 
     NAMES = ("loss_d", "sign_real", "sign_fake", "grad_norm_d", "loss_g", "grad_norm_g", "penalty")
@@ -168,42 +166,42 @@ class MetricAccumulator:
         self._counts = dict.fromkeys(self.NAMES, 0)
 
     def add(self, name: str, *values: Tensor) -> None:
-        """Add scalars, or tensors (k,) of some, to the mean called `name` and to those that follow it."""
+        """Add scalars, or tensors (k,), to the mean called `name` and to those that follow it in `NAMES`."""
         flat = [value.detach().reshape(-1) for value in values]
-        found = flat[0] if len(flat) == 1 else torch.cat(flat)  # one kernel to join them, one to add
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat)  # one kernel to join them, one to add
         first = self.NAMES.index(name)
-        self._sums[first : first + len(found)] += found
-        for each in self.NAMES[first : first + len(found)]:
+        self._sums[first : first + len(joined)] += joined
+        for each in self.NAMES[first : first + len(joined)]:
             self._counts[each] += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums so far, for a tick that is interrupted."""
+        """The sums so far, for the checkpoint of an unfinished tick."""
         sums = dict(zip(self.NAMES, self._sums.clone().unbind(), strict=True))
         return {"sums": sums, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        for place, name in enumerate(self.NAMES):
-            self._sums[place] = state["sums"][name]
+        """Restore what `state_dict` returned."""
+        for index, name in enumerate(self.NAMES):
+            self._sums[index] = state["sums"][name]
             self._counts[name] = state["counts"][name]
 
     @property
     def sums(self) -> Tensor:
-        """The sums themselves (7,), in the order of `NAMES`: a tensor that stays where it is."""
+        """The sums float32 (7,), in the order of `NAMES`; always the same tensor."""
         return self._sums
 
     @property
     def counts(self) -> list[int]:
-        """How often each was added to, in the order of `NAMES`."""
+        """The number of values in each sum, in the order of `NAMES`."""
         return list(self._counts.values())
 
-    def gain(self, counts: list[int]) -> None:
-        """Count what was added to the sums in another way than by `add`."""
+    def add_counts(self, counts: list[int]) -> None:
+        """Count values that a replayed CUDA graph has added to the sums."""
         for name, count in zip(self.NAMES, counts, strict=True):
             self._counts[name] += count
 
     def read(self) -> dict[str, float]:
-        """The means since the last read, and start anew. A mean of nothing is 0."""
+        """The means since the last read, after which all sums are reset. A mean of no values is 0."""
         sums = self._sums.tolist()
         means = {n: s / max(self._counts[n], 1) for n, s in zip(self.NAMES, sums, strict=True)}
         self._sums.zero_()
@@ -212,11 +210,11 @@ class MetricAccumulator:
 
 
 @contextmanager
-def as_displayed_scores(*networks: nn.Module) -> Iterator[None]:
-    """Inside: the networks answer as they do in the game, without gradients, and learn nothing.
+def scoring_mode(*networks: nn.Module) -> Iterator[None]:
+    """Inside: the networks compute the outputs that they have in training, without gradients or side effects.
 
-    Batch norms use the batch's statistics but do not keep them; all else is in eval mode, so that
-    spectral norm takes no power iteration.
+    Batch norms use the statistics of the batch but do not track them; everything else is in eval mode, so
+    that spectral norm does no power iteration. All networks are in training mode afterwards.
     """
     norms = [m for n in networks for m in n.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -1,9 +1,8 @@
-"""One step of Adam whose rates lie in tensors, for a step that is recorded once and replayed often.
+"""An Adam step with its learning rate in a tensor, for CUDA graphs; on the state of `torch.optim.Adam`.
 
-Owns: `prepare` and `step_by_tensors`, on torch's own optimizer and its state. Refuses: choosing rates.
-
-A recorded kernel keeps the numbers it was called with, but reads tensors anew. torch's fused kernel takes a
-learning rate of either kind, beta2 as a number only; where beta2 moves, the formula is written out here.
+A kernel in a CUDA graph is replayed with the numbers of its capture, but reads tensors again. torch's fused
+kernel accepts a tensor for the learning rate but not for beta2; if beta2 changes, the formula is computed
+here.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pipeline.training.tensor_chunks import in_chunks
 
 
 def make_capturable(optimizer: torch.optim.Adam) -> None:
-    """Make the state of all parameters that have none yet, as the first step would."""
+    """Create the state of all parameters that have none yet, as the first step would."""
     for group in optimizer.param_groups:
         for p in group["params"]:
             if not optimizer.state[p]:
@@ -29,58 +28,58 @@ def make_capturable(optimizer: torch.optim.Adam) -> None:
 
 
 def step_with_tensor_lr(optimizer: torch.optim.Adam, lr: Tensor, beta2: Tensor | None) -> None:
-    """A step that never waits for the device.
+    """One step without synchronisation; lr and beta2 of the parameter groups stay unchanged.
 
-    lr, beta2: float32 scalars on the parameters' device. beta2 None: the number that the group has, by the
-    fused kernel. The groups are left with the numbers they had.
+    lr, beta2: float32 scalars on the device of the parameters. beta2 = None: the number in the group, which
+    allows the fused kernel.
     """
     for group in optimizer.param_groups:
         if beta2 is None:
-            _by_kernel(optimizer, group, lr)
+            _fused_step(optimizer, group, lr)
         else:
-            _by_formula(optimizer, group, lr, beta2)
+            _foreach_step(optimizer, group, lr, beta2)
 
 
 @torch.no_grad()
-def _by_kernel(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) -> None:
-    """What `torch.optim.Adam(fused=True)` does, with smaller pieces of tensors for a GPU."""
-    moved = [p for p in group["params"] if p.grad is not None]
-    if not moved:
+def _fused_step(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) -> None:
+    """As `torch.optim.Adam(fused=True)`, with tensors in smaller chunks on a GPU."""
+    parameters = [p for p in group["params"] if p.grad is not None]
+    if not parameters:
         return
-    states = [optimizer.state[p] for p in moved]
+    states = [optimizer.state[p] for p in parameters]
     torch._foreach_add_([state["step"] for state in states], 1)
-    slopes = [p.grad for p in moved]
+    gradients = [p.grad for p in parameters]
     means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-    weights, slopes, means, squares, steps = in_chunks(moved, slopes, means, squares, whole=steps)
+    weights, gradients, means, squares, steps = in_chunks(parameters, gradients, means, squares, whole=steps)
     beta1, beta2 = group["betas"]
     torch._fused_adam_(
-        weights, slopes, means, squares, [], steps,
+        weights, gradients, means, squares, [], steps,
         lr=lr, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
         amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
     )  # fmt: skip
 
 
 @torch.no_grad()
-def _by_formula(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor, beta2: Tensor) -> None:
-    """Kingma & Ba 2015, algorithm 1, as torch writes it: without weight decay and AMSGrad."""
-    moved = [p for p in group["params"] if p.grad is not None]
-    if not moved:
+def _foreach_step(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor, beta2: Tensor) -> None:
+    """Kingma & Ba 2015, algorithm 1, in torch's order of operations: without weight decay and AMSGrad."""
+    parameters = [p for p in group["params"] if p.grad is not None]
+    if not parameters:
         return
     beta1, eps = group["betas"][0], group["eps"]
-    slopes: list[Tensor] = [p.grad for p in moved]
+    gradients: list[Tensor] = [p.grad for p in parameters]
     steps, means, squares = (
-        [optimizer.state[p][name] for p in moved] for name in ("step", "exp_avg", "exp_avg_sq")
+        [optimizer.state[p][name] for p in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
     )
     torch._foreach_add_(steps, 1)
-    torch._foreach_lerp_(means, slopes, 1 - beta1)
+    torch._foreach_lerp_(means, gradients, 1 - beta1)
     torch._foreach_mul_(squares, beta2)
-    slopes_squared = torch._foreach_mul(slopes, slopes)
-    torch._foreach_mul_(slopes_squared, 1 - beta2)
-    torch._foreach_add_(squares, slopes_squared)
-    # All have made as many steps: one correction each for all of them.
+    gradients_squared = torch._foreach_mul(gradients, gradients)
+    torch._foreach_mul_(gradients_squared, 1 - beta2)
+    torch._foreach_add_(squares, gradients_squared)
+    # All parameters have the same number of steps, so the bias corrections are the same.
     roots = torch._foreach_sqrt(squares)
     torch._foreach_div_(roots, (1 - beta2 ** steps[0]).sqrt())
     torch._foreach_add_(roots, eps)
     changes = torch._foreach_div(means, roots)
     torch._foreach_mul_(changes, -lr / (1 - beta1 ** steps[0]))
-    torch._foreach_add_(moved, changes)
+    torch._foreach_add_(parameters, changes)

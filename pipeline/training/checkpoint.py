@@ -1,13 +1,13 @@
-"""Every byte that a trial leaves on disk, and every file name.
+"""The files of one trial: their names, and how they are written and read.
 
-Owns: `TrialFolder`: `records.jsonl`, two checkpoints `state-<kimg>-<sha>.pt`, the best generator
-`best-<kimg>-<sha>.pt`, sample grids `samples/<kimg>.png`; `failures.jsonl`. Refuses: deciding when.
+`records.jsonl`, two checkpoints `state-<kimg>-<sha>.pt`, the best generator `best-<kimg>-<sha>.pt`, sample
+grids `samples/<kimg>.png`, and `failures.jsonl`. Not responsible for when they are written.
 
-A file is written under a temporary name and renamed, and carries the start of its own SHA-256 in its
-name: a truncated or altered one is recognised, named and left out. Loaded with weights_only, so a file
-from elsewhere can hold wrong numbers but run nothing.
+A checkpoint is written under a temporary name and renamed, and has the first 16 hex digits of its SHA-256 in
+its name: a truncated or altered one is recognised, reported and ignored. Checkpoints are loaded with
+`weights_only`, so a file from elsewhere can hold wrong numbers but cannot run code.
 
-A full disk stops no trial: its saves pause, and what they left out is written when there is space again.
+A full disk stops no trial: its writes pause, and what was left out is written when there is space again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -37,23 +38,26 @@ from pipeline.training.networks.blocks import Generator, ImageShape
 from pipeline.training.networks.build import build_networks
 
 FORMAT = 1
-_KEPT = 2
-_NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
+_CHECKPOINTS_KEPT = 2
+_FILE_NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
 
 
-FAILURES = (
+FAILURE_KINDS = (
     *("exception", EventKind.OUT_OF_MEMORY.value, "worker killed", "hang"),
     *(EventKind.DISK_FULL.value, EventKind.STORE_AWAY.value, EventKind.DAMAGED_CHECKPOINT.value),
 )
-"""Kinds of what may go wrong with a trial; none of them ends a sweep, and the last three end no trial."""
+"""Kinds of failures of a trial; none of them ends a sweep, and the last three do not end the trial."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that went wrong with a trial. index: counts them. kimg: of the last record before.
+    """One failure of a trial.
+
+    index: counts the failures of the trial. kind: one of `FAILURE_KINDS`. text: one line for people. kimg: of
+    the last record before it.
 
     Raises:
-        ValueError: the kind is none of `FAILURES`.
+        ValueError: the kind is unknown.
     """
 
     index: int
@@ -62,45 +66,46 @@ class Failure:
     kimg: int
 
     def __post_init__(self) -> None:
-        if self.kind not in FAILURES:
-            raise ValueError(f"no kind of failure: {self.kind}")
+        if self.kind not in FAILURE_KINDS:
+            raise ValueError(f"unknown kind of failure: {self.kind}")
 
     def __str__(self) -> str:
         return f"{self.kind} after {self.kimg} kimg: {self.text}"
 
 
 class TrialFolder:
-    """The folder of one trial; `on_event` hears of damaged files that are left out, and of a full disk.
+    """The folder of one trial.
 
-    `damaged` names those files.
+    `damaged` lists the checkpoints that were ignored, with the reason. on_event: receives an event for each
+    of them, and one when the disk becomes full and when it has space again.
     """
 
     def __init__(self, root: Path, on_event: OnEvent = log_event) -> None:
         self.root = root
         self.damaged: list[str] = []
         self._on_event = on_event
-        self._space = DiskSpace("nothing is saved, training goes on", self._disk_changed)
-        self._best: tuple[Path, bytes] | None = None  # waits for space
-        self._unwritten = ""  # rows that wait as well
+        self._space = DiskSpace("nothing is saved, training goes on", self._on_disk_change)
+        self._best: tuple[Path, bytes] | None = None  # not written yet
+        self._unwritten_rows = ""
         (root / "samples").mkdir(parents=True, exist_ok=True)
 
     def save(self, kimg: int, state: dict[str, Any]) -> None:
         """Write a checkpoint and keep the one before it; delete all others.
 
-        Another one of the same kimg or of a later one is what a resumed trial could not use.
+        Others of the same kimg, or of a later one, are damaged: a resumed trial could not use them.
         """
-        kept, data = self._pack("state", kimg, state)
-        with self._space.awaited():
+        path, data = self._serialize("state", kimg, state)
+        with self._space.tolerate_full():
             self._write_best()
-            write_bytes(kept, data)
-            older = [path for path in self._newest("state") if path.name < f"state-{kimg:09d}"]
-            for path in self._newest("state"):
-                if path != kept and path not in older[: _KEPT - 1]:
-                    path.unlink(missing_ok=True)
+            write_bytes(path, data)
+            older = [other for other in self._newest_first("state") if other.name < f"state-{kimg:09d}"]
+            for other in self._newest_first("state"):
+                if other != path and other not in older[: _CHECKPOINTS_KEPT - 1]:
+                    other.unlink(missing_ok=True)
 
     def restore(self) -> dict[str, Any] | None:
-        """The state of the newest whole checkpoint, or None where there is none."""
-        for path in self._newest("state"):
+        """The state in the newest undamaged checkpoint, or None where there is none."""
+        for path in self._newest_first("state"):
             try:
                 return read_checked(path)
             except CheckpointError as error:
@@ -110,36 +115,36 @@ class TrialFolder:
         return None
 
     def save_best(self, kimg: int, state: dict[str, Any]) -> None:
-        """Write the best generator so far in place of the one before."""
-        self._best = self._pack("best", kimg, state)
-        with self._space.awaited(small=True):
+        """Write the best generator so far, and delete the one before."""
+        self._best = self._serialize("best", kimg, state)
+        with self._space.tolerate_full(small=True):
             self._write_best()
 
     def flush(self) -> None:
-        """Write what waits for space, if there is any by now."""
-        with self._space.awaited(small=True):
+        """Write what a full disk has delayed, if there is space now."""
+        with self._space.tolerate_full(small=True):
             self._write_best()
             self._write_rows()
 
     def complete(self, records: list[TrialRecord]) -> None:
-        """Write all records of a trial that is over where a full disk kept its worker from it."""
+        """Write all records of a finished trial, where a full disk kept its worker from writing them."""
         if len(self.records()) < len(records):
-            with self._space.awaited(small=True):
+            with self._space.tolerate_full(small=True):
                 self.rewrite(records)
 
     def drop_states(self) -> None:
-        """Delete the checkpoints of a trial that is over; records and best generator stay."""
-        for path in self._newest("state"):
+        """Delete the checkpoints of a finished trial; records and best generator stay."""
+        for path in self._newest_first("state"):
             path.unlink(missing_ok=True)
 
     def append(self, record: TrialRecord) -> None:
         """Add one row to records.jsonl."""
-        self._unwritten += record.to_json() + "\n"
-        with self._space.awaited(small=True):
+        self._unwritten_rows += record.to_json() + "\n"
+        with self._space.tolerate_full(small=True):
             self._write_rows()
 
     def rewrite(self, records: Iterable[TrialRecord]) -> None:
-        """Replace records.jsonl, atomically."""
+        """Replace records.jsonl atomically."""
         text = "".join(record.to_json() + "\n" for record in records)
         write_bytes(self.root / "records.jsonl", text.encode())
 
@@ -152,14 +157,14 @@ class TrialFolder:
         path = grid_path(self.root, kimg)
         buffer = io.BytesIO()
         grid_image(images.cpu().numpy(), columns).save(buffer, format="PNG")
-        with self._space.awaited(small=True):
+        with self._space.tolerate_full(small=True):
             write_bytes(path, buffer.getvalue())
         return path
 
-    def _disk_changed(self, full: bool, text: str) -> None:
+    def _on_disk_change(self, full: bool, text: str) -> None:
         self._on_event(TrialEvent(EventKind.DISK_FULL if full else EventKind.DISK_HAS_SPACE, text))
 
-    def _pack(self, kind: str, kimg: int, state: dict[str, Any]) -> tuple[Path, bytes]:
+    def _serialize(self, kind: str, kimg: int, state: dict[str, Any]) -> tuple[Path, bytes]:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         data = buffer.getvalue()
@@ -168,20 +173,22 @@ class TrialFolder:
     def _write_best(self) -> None:
         if self._best is None:
             return
-        kept, data = self._best
-        write_bytes(kept, data)
+        path, data = self._best
+        write_bytes(path, data)
         self._best = None
-        for path in self._newest("best"):
-            if path != kept:
-                path.unlink(missing_ok=True)
+        for other in self._newest_first("best"):
+            if other != path:
+                other.unlink(missing_ok=True)
 
     def _write_rows(self) -> None:
-        if self._unwritten:
-            append_bytes(self.root / "records.jsonl", self._unwritten.encode())
-            self._unwritten = ""
+        if self._unwritten_rows:
+            append_bytes(self.root / "records.jsonl", self._unwritten_rows.encode())
+            self._unwritten_rows = ""
 
-    def _newest(self, kind: str) -> list[Path]:
-        return sorted((p for p in self.root.glob(f"{kind}-*.pt") if _NAME.fullmatch(p.name)), reverse=True)
+    def _newest_first(self, kind: str) -> list[Path]:
+        return sorted(
+            (p for p in self.root.glob(f"{kind}-*.pt") if _FILE_NAME.fullmatch(p.name)), reverse=True
+        )
 
 
 def load_best(root: Path) -> dict[str, Any]:
@@ -201,7 +208,7 @@ def load_best(root: Path) -> dict[str, Any]:
 
 
 def best_generator(root: Path) -> tuple[Generator, dict[str, Any]]:
-    """The best generator of the trial in `root`, ready to draw on the CPU, and what `load_best` gives.
+    """The best generator of the trial in `root`, in eval mode on the CPU, and the result of `load_best`.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -218,7 +225,7 @@ def read_checked(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is truncated, altered, unreadable or of another format.
     """
-    match = _NAME.fullmatch(path.name)
+    match = _FILE_NAME.fullmatch(path.name)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -227,30 +234,30 @@ def read_checked(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path.name} is damaged: its bytes do not match its name")
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a file that is not one of its own
-        raise CheckpointError(f"{path.name} is no checkpoint: {type(error).__name__}") from error
+    except Exception as error:  # torch raises a dozen types for a file in another format
+        raise CheckpointError(f"{path.name} is not a checkpoint: {type(error).__name__}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path.name} was written by another version of gansweep")
     return state
 
 
-def sizes(config: TrialConfig, shape: ImageShape) -> tuple[int, int]:
-    """Bytes of a checkpoint and of a best generator, about; builds nothing real."""
+def checkpoint_sizes(config: TrialConfig, shape: ImageShape) -> tuple[int, int]:
+    """Approximate bytes of a checkpoint and of a best generator; builds the networks on the meta device."""
     with torch.device("meta"):
         pair = build_networks(config, shape)
     g, d = (sum(t.numel() * t.element_size() for t in net.state_dict().values()) for net in pair)
-    return 4 * g + 3 * d, g  # G and its average, D, and two moments of each
+    return 4 * g + 3 * d, g  # G and its average, D, and two Adam moments of each
 
 
 def append_failure(root: Path, failure: Failure) -> None:
-    """Add one line to failures.jsonl; where the disk is full the line is left out."""
+    """Add one line to failures.jsonl; where that is impossible (a full disk) the line is left out."""
     with suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
         append_bytes(root / "failures.jsonl", (json.dumps(asdict(failure)) + "\n").encode())
 
 
 def read_failures(root: Path) -> list[Failure]:
-    """What went wrong with the trial in `root`, oldest first; lines that are not whole are left out."""
+    """The failures of the trial in `root`, oldest first; incomplete lines are left out."""
     failures = []
     with suppress(OSError):
         for line in (root / "failures.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -260,7 +267,7 @@ def read_failures(root: Path) -> list[Failure]:
 
 
 def read_records(root: Path) -> list[TrialRecord]:
-    """The records of the trial in `root`, oldest first; lines that are not whole are left out."""
+    """The records of the trial in `root`, oldest first; incomplete lines are left out."""
     path = root / "records.jsonl"
     if not path.is_file():
         return []
@@ -276,14 +283,14 @@ def read_records(root: Path) -> list[TrialRecord]:
 
 
 def grid_path(root: Path, kimg: int) -> Path:
-    """Where the sample grid of a tick lies."""
+    """The path of the sample grid of a tick."""
     return root / "samples" / f"{kimg:06d}.png"
 
 
 def grid_image(images: npt.NDArray[np.uint8], columns: int) -> Image.Image:
-    """uint8 (N,H,W,C) -> one picture, row by row; missing cells are black."""
+    """uint8 (N,H,W,C), C = 1 or 3 -> one picture, row by row; missing cells are black."""
     count, height, width, channels = images.shape
-    rows = -(-count // columns)
+    rows = math.ceil(count / columns)
     canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
     canvas[:count] = images
     sheet = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)

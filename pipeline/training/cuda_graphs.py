@@ -1,16 +1,18 @@
-"""A step that is recorded as a CUDA graph after a few turns, and replayed then.
+"""Training steps captured as CUDA graphs after a few eager steps, and replayed from then on.
 
-Owns: `Replays` (when a step is rehearsed, recorded, proved and replayed, and when all that is given up) and
-`CudaRecorder` (how). Refuses: knowing what the step does.
+`GraphCache` decides when a step is run eagerly, captured, checked and replayed, and when CUDA graphs are
+disabled; `CudaGraphBackend` does it with torch
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). Neither knows what the step does.
 
 On a GPU the small kernels of a GAN end sooner than Python launches the next ones; a graph launches them all
-at once. It repeats the very kernels at the very addresses, so each *kind* of step has a graph of its own, and
-all that changes from step to step lies in tensors that stay where they are. The graphs of one step share
-their memory: none leaves anything there that another reads.
+at once. It repeats the same kernels at the same addresses, so each *kind* of step has a graph of its own, and
+all that changes from step to step lies in tensors that stay where they are. The graphs of one trainer share a
+memory pool: none leaves anything there that another reads.
 
-A graph has to prove itself: right after it was recorded, one replay is compared with the same step taken
-without it from the same state. If they differ, if a step waits for the device (networks that look at their
-data), or if memory is short, the state is put right, a warning says why, and the steps go on without graphs.
+A graph is checked before it is used: right after the capture, one replay is compared with the same step run
+eagerly from the same state. If they differ, if a step waits for the device (networks whose control flow
+depends on their data), or if memory is short, the state is restored, an event says why, and training
+continues without CUDA graphs.
 """
 
 from __future__ import annotations
@@ -31,26 +33,26 @@ from pipeline.training.events import EventKind, OnEvent, TrialEvent
 from pipeline.training.process import release_memory
 
 SWITCH = "GANSWEEP_CUDA_GRAPHS"
-"""Environment variable: 1 = steps become CUDA graphs on a GPU, 0 = they do not; without it `DEFAULT`."""
+"""Environment variable: 1 = steps become CUDA graphs on a GPU, 0 = they do not; unset = `DEFAULT`."""
 
 DEFAULT = "1"
-"""On, since benchmarks/gpu_check.py passed on a GPU (docs/gpu_check.md says on which, and when)."""
+"""On, since benchmarks/gpu_check.py passed on a GPU (docs/gpu_check.md has the card and the date)."""
 
-WARM_UP = 3
-"""Turns of each kind before it is recorded: libraries load, choose algorithms and take their workspaces."""
+WARM_UP_STEPS = 3
+"""Steps of each kind before its capture: libraries load, choose algorithms and allocate workspaces."""
 
-_ROUNDING = 1e-7  # of the size of what moves: half a bit or so in each number
+_ROUNDING = 1e-7  # relative to the norm of the state: about half a bit in each number
 
 Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class StatePart:
-    """Tensors that a step moves in place.
+    """Tensors that a step changes in place.
 
-    tolerance: of ||replayed - taken|| / ||taken||, both being what one step changed in all of them. Not 0:
-    atomic sums round differently each time. More for weights: where a gradient is 0 but for rounding (a
-    bias before a batch norm), Adam makes a whole step of it.
+    tolerance: the largest ||replayed - eager|| / ||eager||, where both are the change that one step makes to
+    all of the tensors. Not 0, because atomic sums round differently each time. Larger for weights: where a
+    gradient is 0 up to rounding (a bias before a batch norm), Adam still makes a full step of it.
     """
 
     tensors: Sequence[Tensor]
@@ -58,230 +60,244 @@ class StatePart:
 
 
 class GraphedState(Protocol):
-    """What a step moves."""
+    """What a step changes."""
 
-    def parts(self) -> Mapping[str, StatePart]:
-        """On the device, by name."""
+    def device_state(self) -> Mapping[str, StatePart]:
+        """Tensors on the device, by name."""
 
-    def on_host(self) -> Any:
-        """What else it moves: states of generators, counters."""
+    def host_state(self) -> Any:
+        """What else a step changes: states of random generators, counters."""
 
-    def set_host(self, state: Any, fresh: bool) -> None:
-        """Put that back (into fresh generators) and forget all gradients."""
+    def set_host_state(self, state: Any, new_generator: bool) -> None:
+        """Restore `host_state` (with a new generator, if wanted) and drop all gradients."""
 
     def counts(self) -> list[int]:
-        """What Python counts in a step, and a replay would not."""
+        """Counters that a step increments in Python, which a replay does not."""
 
-    def gain(self, counts: list[int]) -> None:
-        """Count that much more."""
+    def add_counts(self, counts: list[int]) -> None:
+        """Increment the counters."""
 
 
-class Recorder(Protocol):
-    """How a step is rehearsed and recorded; tests have one that needs no GPU."""
+class GraphBackend(Protocol):
+    """How a step is warmed up and captured; tests have a backend that needs no GPU."""
 
-    def rehearse(self, step: Step, strict: bool) -> None:
-        """Take the step where it will be recorded; strict: raise where it waits for the device."""
+    def warm_up(self, step: Step, strict: bool) -> None:
+        """Run the step on the stream of the capture; strict: raise where it waits for the device."""
 
-    def record(self, step: Step) -> Step:
-        """Return what replays the step; nothing on the device moves by recording."""
+    def capture(self, step: Step) -> Step:
+        """Return a function that replays the step; the capture itself changes nothing on the device."""
 
     def release(self) -> None:
-        """All graphs were dropped: give their memory back."""
+        """Free the memory of the graphs; the caller has dropped all of them."""
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    held: dict[str, list[Tensor]]
+    device: dict[str, list[Tensor]]
     host: Any
 
 
 class GraphCache:
-    """Takes a step, by replay where it can. All steps of a kind must have the same kernels and shapes."""
+    """Runs steps, by replay where a graph of their kind exists.
 
-    def __init__(self, recorder: Recorder, stage: GraphedState, on_event: OnEvent) -> None:
-        self._recorder, self._stage, self._on_event = recorder, stage, on_event
-        self._turns: dict[Hashable, int] = {}
-        self._replays: dict[Hashable, tuple[Step, list[int]]] = {}
-        self.given_up = False
+    All steps of one kind must launch the same kernels on the same shapes.
+
+    Args:
+        backend: warms up and captures.
+        state: what a step changes.
+        on_event: receives one event if graphs are disabled.
+    """
+
+    def __init__(self, backend: GraphBackend, state: GraphedState, on_event: OnEvent) -> None:
+        self._backend, self._state, self._on_event = backend, state, on_event
+        self._steps_run: dict[Hashable, int] = {}
+        self._graphs: dict[Hashable, tuple[Step, list[int]]] = {}
+        self.disabled = False
 
     @property
-    def kinds(self) -> int:
-        """How many kinds of step are replayed by now."""
-        return len(self._replays)
+    def graph_count(self) -> int:
+        """For how many kinds of step a graph exists."""
+        return len(self._graphs)
 
-    def take(self, kind: Hashable, recorded: Step, plain: Step) -> None:
-        """Take one step. recorded: from static tensors, to be replayed. plain: the same as it comes."""
-        turn = self._turns[kind] = self._turns.get(kind, 0) + 1
-        if kind in self._replays:
-            replay, gained = self._replays[kind]
+    def run(self, kind: Hashable, graphed: Step, eager: Step) -> None:
+        """Run one step. graphed: its inputs are static tensors, to be captured. eager: they are not."""
+        steps = self._steps_run[kind] = self._steps_run.get(kind, 0) + 1
+        if kind in self._graphs:
+            replay, counts = self._graphs[kind]
             replay()
-            self._stage.gain(gained)
+            self._state.add_counts(counts)
             return
         with torch_state_lock:
-            if self.given_up:
-                plain()
-            elif turn <= WARM_UP:
-                self._rehearse(turn, recorded, plain)
+            if self.disabled:
+                eager()
+            elif steps <= WARM_UP_STEPS:
+                self._warm_up(steps, graphed, eager)
             else:
-                self._record(kind, recorded, plain)
+                self._capture(kind, graphed, eager)
 
-    def forget(self) -> None:
-        """Drop all graphs, since the tensors that they point to are no more. They are recorded anew."""
-        self._turns.clear()
-        self._replays.clear()
-        self._recorder.release()
+    def clear(self) -> None:
+        """Drop all graphs, because the tensors that they read are replaced. They are captured again."""
+        self._steps_run.clear()
+        self._graphs.clear()
+        self._backend.release()
 
-    def _rehearse(self, turn: int, recorded: Step, plain: Step) -> None:
-        strict = turn > 1  # what libraries do once may wait for the device
-        if strict or self._replays:  # the memory of graphs may leave too little even for a first step
-            self._attempt(recorded, strict, plain)
+    def _warm_up(self, steps: int, graphed: Step, eager: Step) -> None:
+        strict = steps > 1  # what libraries do once may wait for the device
+        if strict or self._graphs:  # the memory of other graphs may leave too little even for a first step
+            self._try_step(graphed, strict, eager)
         else:
-            self._recorder.rehearse(recorded, strict)
+            self._backend.warm_up(graphed, strict)
 
-    def _record(self, kind: Hashable, recorded: Step, plain: Step) -> None:
-        # On the stream of the warm-up steps: a tensor that a network keeps from its last step (its features)
-        # would bring the default stream into the capture.
-        before = self._attempt(plain, False, plain)
+    def _capture(self, kind: Hashable, graphed: Step, eager: Step) -> None:
+        """Run the step eagerly, capture it, and keep the graph if its replay has the same effect."""
+        # The eager step runs on the stream of the warm-up steps: a tensor that a network keeps from its last
+        # step (such as its features) would bring the default stream into the capture.
+        before = self._try_step(eager, False, eager)
         if before is None:
             return
         after, replay = self._snapshot(), None
         try:
             self._restore(before)
-            counts = self._stage.counts()
-            replay = self._recorder.record(recorded)
-            gained = [now - then for now, then in zip(self._stage.counts(), counts, strict=True)]
+            counts = self._state.counts()
+            replay = self._backend.capture(graphed)
+            added = [now - then for now, then in zip(self._state.counts(), counts, strict=True)]
             self._restore(before)
             replay()
-            self._stage.gain(gained)
-            why = self._difference(before, after)
+            self._state.add_counts(added)
+            reason = self._difference(before, after)
         except Exception as error:
-            why = _first_line(error)
-        if replay is not None and not why:
-            self._replays[kind] = replay, gained
+            reason = _first_line(error)
+        if replay is not None and not reason:
+            self._graphs[kind] = replay, added
             return
         replay = None  # its memory is needed now
-        self._go_back(after, why)
+        self._disable(after, reason)
 
-    def _attempt(self, step: Step, strict: bool, plain: Step) -> _Snapshot | None:
+    def _try_step(self, step: Step, strict: bool, eager: Step) -> _Snapshot | None:
         """Run a step that may fail, and return the state before it.
 
-        None where it failed: then graphs are given up, and `plain` was run from that state instead.
+        None where it failed: then graphs are disabled, and `eager` was run from that state instead.
         """
-        before, why = self._snapshot(), ""
+        before, reason = self._snapshot(), ""
         try:
-            self._recorder.rehearse(step, strict)
-        except Exception as error:  # the user's networks may raise anything; so will `plain`, if it is theirs
-            why = _first_line(error)
-        if not why:
+            self._backend.warm_up(step, strict)
+        except Exception as error:  # custom networks may raise anything; `eager` raises it again if they do
+            reason = _first_line(error)
+        if not reason:
             return before
         # Outside of the handler, which would keep the failed step's memory alive.
-        self._go_back(before, why)
+        self._disable(before, reason)
         del before
-        plain()
+        eager()
         return None
 
-    def _go_back(self, state: _Snapshot, why: str) -> None:
-        """To that state, and on without graphs."""
-        self.given_up = True
+    def _disable(self, state: _Snapshot, reason: str) -> None:
+        """Restore the state and continue without graphs."""
+        self.disabled = True
         self._restore(state)
-        self.forget()
-        self._stage.set_host(state.host, fresh=True)
-        self._on_event(TrialEvent(EventKind.NO_CUDA_GRAPHS, f"training without CUDA graphs: {why}"))
+        self.clear()
+        self._state.set_host_state(state.host, new_generator=True)
+        self._on_event(TrialEvent(EventKind.NO_CUDA_GRAPHS, f"training without CUDA graphs: {reason}"))
 
     def _snapshot(self) -> _Snapshot:
-        parts = self._stage.parts()
-        held = {name: [tensor.clone() for tensor in part.tensors] for name, part in parts.items()}
-        return _Snapshot(held, self._stage.on_host())
+        parts = self._state.device_state()
+        copies = {name: [tensor.clone() for tensor in part.tensors] for name, part in parts.items()}
+        return _Snapshot(copies, self._state.host_state())
 
     def _restore(self, state: _Snapshot) -> None:
-        for name, part in self._stage.parts().items():
-            for tensor, value in zip(part.tensors, state.held[name], strict=True):
+        for name, part in self._state.device_state().items():
+            for tensor, value in zip(part.tensors, state.device[name], strict=True):
                 tensor.copy_(value)
-        self._stage.set_host(state.host, fresh=False)
+        self._state.set_host_state(state.host, new_generator=False)
 
     def _difference(self, before: _Snapshot, after: _Snapshot) -> str:
-        """In what the replay that was just done differs from the step `before` to `after`; "" = nothing."""
-        for name, part in self._stage.parts().items():
-            taken = _distance(after.held[name], before.held[name])
-            off = _distance(part.tensors, after.held[name])
+        """How the replay just run differs from the eager step `before` -> `after`; "" = it does not."""
+        for name, part in self._state.device_state().items():
+            change = _distance(after.device[name], before.device[name])
+            error = _distance(part.tensors, after.device[name])
             rounding = _ROUNDING * _distance(part.tensors, None)
-            if not off <= part.tolerance * taken + rounding:
+            if not error <= part.tolerance * change + rounding:
                 return (
-                    f"a replayed step moved the {name} by {off / max(taken, 1e-30):.2g} of a step elsewhere"
+                    f"the replayed step changed the {name} differently from the eager step "
+                    f"(relative difference {error / max(change, 1e-30):.2g})"
                 )
         return ""
 
 
-class CudaRecorder:
-    """CUDA graphs, recorded on a stream beside the present one, in a memory pool of their own.
+class CudaGraphBackend:
+    """CUDA graphs of torch, captured on a side stream into a private memory pool.
 
     Args:
         device: a GPU.
-        generator: gives the generator that the step draws from. It may be seeded between replays.
+        generator: returns the generator that the step draws from. It may be seeded between replays.
     """
 
     def __init__(self, device: torch.device, generator: Callable[[], torch.Generator]) -> None:
         self._device, self._generator = device, generator
-        self._stream = _borrow_stream(device)
-        weakref.finalize(self, _FREE.setdefault(device, []).append, self._stream)
+        self._stream = _take_stream(device)
+        weakref.finalize(self, _FREE_STREAMS.setdefault(device, []).append, self._stream)
         self._pool = torch.cuda.graph_pool_handle()
 
-    def rehearse(self, step: Step, strict: bool) -> None:
-        """Take the step on the stream of the graphs."""
-        present = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(present)
+    def warm_up(self, step: Step, strict: bool) -> None:
+        """Run the step on the stream of the graphs; strict: raise RuntimeError where it waits for the GPU."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
         try:
-            with refusing_waits() if strict else contextlib.nullcontext(), torch.cuda.stream(self._stream):
+            with (
+                forbid_device_sync() if strict else contextlib.nullcontext(),
+                torch.cuda.stream(self._stream),
+            ):
                 step()
         finally:
-            present.wait_stream(self._stream)
+            current.wait_stream(self._stream)
 
-    def record(self, step: Step) -> Step:
-        """Capture the step. Other threads may go on using the device meanwhile."""
+    def capture(self, step: Step) -> Step:
+        """Capture the step. Other threads may continue to use the device meanwhile."""
         torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()  # what eager steps have cached, the graph will need
+        torch.cuda.empty_cache()  # the graph needs the memory that eager steps have cached
         graph = torch.cuda.CUDAGraph()
-        _register(graph, self._generator())
+        _register_generator(graph, self._generator())
         with torch.cuda.stream(self._stream):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 step()
                 graph.capture_end()
             except BaseException:
-                self._abandon(graph)
+                self._abort_capture(graph)
                 raise
         return graph.replay
 
     def release(self) -> None:
-        """Free the graphs' memory; a pool whose last graph is gone cannot be recorded into again."""
+        """Free the graphs' memory; a pool whose last graph is gone cannot be captured into again."""
         self._pool = torch.cuda.graph_pool_handle()
         release_memory(self._device)
 
-    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
+    def _abort_capture(self, graph: torch.cuda.CUDAGraph) -> None:
         """End a capture that failed, so that allocator and generators can be used again."""
         try:
             graph.capture_end()
-        except RuntimeError:  # an invalid capture ends by this, but leaves the allocator recording
+        except RuntimeError:  # this ends an invalid capture, but the allocator still fills the pool
             # torch 2.14 has ended the pool by itself: the first call raises, and `graph` releases the pool.
             with contextlib.suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
                 torch._C._cuda_releasePool(self._stream.device_index, self._pool)
-            with contextlib.suppress(RuntimeError):  # and torch's own generator; a whole capture frees it
-                mend = torch.cuda.CUDAGraph()
-                mend.capture_begin(capture_error_mode="thread_local")
+            # torch's default generator is still in capture mode; a complete capture ends that.
+            with contextlib.suppress(RuntimeError):
+                repair = torch.cuda.CUDAGraph()
+                repair.capture_begin(capture_error_mode="thread_local")
                 torch.zeros(1, device=self._device)
-                mend.capture_end()
+                repair.capture_end()
 
 
-def recorder_for(device: torch.device, generator: Callable[[], torch.Generator]) -> Recorder | None:
-    """The recorder of a trial on this device: None on a CPU, and where `SWITCH` is not 1."""
+def graph_backend(device: torch.device, generator: Callable[[], torch.Generator]) -> GraphBackend | None:
+    """The backend of a trial on this device: None on a CPU, and where `SWITCH` is not 1."""
     if device.type != "cuda" or os.environ.get(SWITCH, DEFAULT) != "1":
         return None
-    return CudaRecorder(device, generator)
+    return CudaGraphBackend(device, generator)
 
 
 @contextlib.contextmanager
-def refusing_waits() -> Iterator[None]:
+def forbid_device_sync() -> Iterator[None]:
     """Inside, whatever waits for a GPU raises a RuntimeError; this holds for all threads."""
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
@@ -293,21 +309,22 @@ def refusing_waits() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(mode)
 
 
-_FREE: dict[torch.device, list[torch.cuda.Stream]] = {}
-"""Streams whose recorder is gone, with all of its graphs."""
+_FREE_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = {}
+"""Streams whose backend, with all of its graphs, has been deleted."""
 
 
-def _borrow_stream(device: torch.device) -> torch.cuda.Stream:
-    """A stream that no other recorder uses: one that was given back, else a new one.
+def _take_stream(device: torch.device) -> torch.cuda.Stream:
+    """A stream that no other backend uses: a free one, else a new one.
 
-    Graphs of one stream share cuBLAS's workspace, and the first of them to be dropped frees it under the
-    others (pytorch issue 193402). A stream is used again, since libraries keep workspaces for every one.
+    Graphs of one stream share cuBLAS's workspace, and the first of them to be dropped frees it while the
+    others still use it (pytorch issue 193402). Streams are reused, because libraries keep a workspace for
+    each one.
     """
-    free = _FREE.setdefault(device, [])
+    free = _FREE_STREAMS.setdefault(device, [])
     return free.pop() if free else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
+def _register_generator(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
     """Register the step's generator with a graph: needed by torch 2.11, a deprecated no-op in 2.14."""
     register = getattr(graph, "register_generator_state", None)
     if register is not None:
@@ -317,12 +334,12 @@ def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
 
 
 def _distance(ours: Sequence[Tensor], theirs: Sequence[Tensor] | None) -> float:
-    """||ours - theirs|| over all tensors; a NaN is as far as 0, so that equal wrecks are equal."""
+    """||ours - theirs|| over all tensors. NaNs count as 0, so that two NaNs compare equal."""
     total = torch.zeros((), dtype=torch.float64)
-    for place, tensor in enumerate(ours):
+    for index, tensor in enumerate(ours):
         change = tensor.double().nan_to_num()
         if theirs is not None:
-            change = change - theirs[place].double().nan_to_num()
+            change = change - theirs[index].double().nan_to_num()
         total += change.square().sum().cpu()
     return float(total.sqrt())
 

@@ -1,4 +1,4 @@
-"""What happens to a trial beside its records, as typed events: programs go by `kind`, never by the text."""
+"""Events of a trial besides its records. Programs depend on their `kind`, never on the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class EventKind(StrEnum):
-    """Kinds of events. Those of failures are the kinds that failures.jsonl keeps (`checkpoint.FAILURES`)."""
+    """Kinds of events. Those that are failures are also kinds in failures.jsonl (`FAILURE_KINDS`)."""
 
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"
@@ -22,7 +22,7 @@ class EventKind(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it counts as a failure of the trial, which goes on all the same."""
+        """Whether it counts as a failure of the trial, which continues nevertheless."""
         return self in _FAILURES
 
 
@@ -46,6 +46,6 @@ OnEvent = Callable[[TrialEvent], object]
 
 
 def log_event(event: TrialEvent) -> None:
-    """Where nobody else listens: good news as INFO, everything else as WARNING."""
+    """The default `on_event`: logs disk space again as INFO, everything else as WARNING."""
     level = logging.INFO if event.kind is EventKind.DISK_HAS_SPACE else logging.WARNING
     log.log(level, "%s", event.text)

@@ -1,11 +1,12 @@
 """The finalists of a sweep: the best trials measured again, and trained again with other seeds.
 
-Owns: how many samples a final takes, what a finalist's run is, which finalist wins. Refuses: the search,
-and where the work runs (`pipeline.cluster.worker`).
+Responsible for the number of samples, the runs of a finalist, and which finalist wins; not for the search, or
+for where the work runs (`pipeline.cluster.worker`).
 
-A search looks at many noisy numbers and keeps the smallest: its own minimum is too good (the winner's
-curse). So nothing of it counts here. Every finalist is measured with fresh latents and more samples; where
-there is time its configuration is trained again with other seeds, and the mean over the seeds decides.
+A search compares many noisy numbers and keeps the smallest, so its own minimum is too good (the winner's
+curse). Therefore no number of the search counts here. Every finalist is measured with fresh latents and more
+samples; where there is time, its configuration is trained again with other seeds, and the mean over the seeds
+decides.
 """
 
 from __future__ import annotations
@@ -25,22 +26,24 @@ from pipeline.errors import GansweepError
 from pipeline.metrics import evaluation
 from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
-from pipeline.training import sampling, trial
 from pipeline.training.checkpoint import best_generator, load_best
+from pipeline.training.sampling import EVALUATION_SEED, image_sampler, labelled_image_sampler
+from pipeline.training.trial import run_trial
 
-GROWTH = 2.5
-"""Samples of a final over those of a fid in the search: 5,000 by default."""
-PATIENT_SEC = 600.0
-"""A search that may take longer can afford to train its finalists again."""
-OTHER_SEEDS = 2
+FINAL_SAMPLES_FACTOR = 2.5
+"""Samples of a final measurement over those of a fid in the search: 5,000 by default."""
+LONG_SEARCH_SEC = 600.0
+"""A search that may take longer has time to train its finalists again."""
+EXTRA_SEEDS = 2
 
 
 @dataclass(frozen=True)
 class FinalistRun:
-    """One training of a finalist's configuration. index: 0 = the trial itself, else its other seeds.
+    """One training of a finalist's configuration.
 
-    search_fid: the best of its ticks, as the search sees it. fresh_fid: mean of fids just like it with
-    fresh latents; their difference is luck. record: of its best tick. problem: why there is no measurement.
+    index: 0 = the trial itself, above 0 = a training with another seed. folder: of its files. record: of its
+    best tick. fresh_fid: mean of fids of as many samples as in the search, with fresh latents; its difference
+    from `search_fid` is luck. problem: why there is no measurement.
     """
 
     trial: int
@@ -54,54 +57,55 @@ class FinalistRun:
 
     @property
     def search_fid(self) -> float | None:
+        """The best fid of its ticks, as the search measures it."""
         return None if self.record is None else self.record["fid"]
 
     @property
     def rank(self) -> tuple[bool, bool, float]:
-        """Sorts honest runs before others, low fids before high ones."""
-        found = self.measurement
-        return found is None, bool(found and found.verdicts), found.fid if found else math.inf
+        """Sort key: runs without a measurement last, runs with verdicts before them, then by fid."""
+        measured = self.measurement
+        return measured is None, bool(measured and measured.verdicts), measured.fid if measured else math.inf
 
     def row(self) -> dict[str, Any]:
-        """What a table shows of it: plain values."""
-        found = self.measurement
+        """The run as plain values, for summary.json and tables."""
+        measured = self.measurement
         return {
             "seed": self.seed,
             "kimg": self.record["kimg"] if self.record else None,
             "search_fid": self.search_fid,
             "fresh_fid": self.fresh_fid,
-            "fid": found.fid if found else None,
-            "fid_low": found.fid_low if found else None,
-            "fid_high": found.fid_high if found else None,
-            "verdicts": list(found.verdicts) if found else [],
+            "fid": measured.fid if measured else None,
+            "fid_low": measured.fid_low if measured else None,
+            "fid_high": measured.fid_high if measured else None,
+            "verdicts": list(measured.verdicts) if measured else [],
             "problem": self.problem,
         }
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A finalist: its runs, the trial itself first; at least one of them was measured."""
+    """A finalist with its runs, the trial itself first; at least one of them was measured."""
 
     trial: int
     runs: tuple[FinalistRun, ...]
 
     @property
     def chosen(self) -> FinalistRun:
-        """The run whose generator stands for the configuration: honest, and the best of them."""
+        """The best run, if possible one without verdicts: its generator represents the configuration."""
         return min(self.runs, key=lambda run: run.rank)
 
     @property
     def fids(self) -> list[float]:
-        """The final fids of those runs that have one."""
+        """The final fids of those runs that were measured."""
         return [run.measurement.fid for run in self.runs if run.measurement]
 
     @property
     def rank(self) -> tuple[bool, int, float]:
-        """Sorts by verdict, then by how many seeds came to nothing, then by the mean over the seeds."""
+        """Sort key: finalists with verdicts last, then by the number of failed runs, then by the mean fid."""
         return self.chosen.rank[1], len(self.runs) - len(self.fids), float(np.mean(self.fids))
 
     def row(self) -> dict[str, Any]:
-        """The finalist as plain values: `best` (the chosen run), every run, the chosen one's measurement."""
+        """The finalist as plain values: `best` (the chosen run), all runs, the chosen run's measurement."""
         chosen = self.chosen
         record, measured = chosen.record, chosen.measurement
         assert record is not None
@@ -122,20 +126,25 @@ class Finalist:
 
 
 def _gap(run: FinalistRun) -> float | None:
-    """How much better the search saw a run than it is, at the search's own number of samples."""
-    return None if None in (run.fresh_fid, run.search_fid) else run.fresh_fid - run.search_fid  # type: ignore[operator]
+    """By how much the search's fid is lower than a fresh one of as many samples."""
+    if run.fresh_fid is None or run.search_fid is None:
+        return None
+    return run.fresh_fid - run.search_fid
 
 
-def samples_of(evaluator: Evaluator, asked: int = 0) -> int:
-    """Samples of a final measurement: as asked, else `GROWTH` times the search's."""
-    return max(asked or round(GROWTH * evaluator.samples), evaluation.FEWEST)
+def final_samples(evaluator: Evaluator, requested: int = 0) -> int:
+    """Samples of a final measurement: as requested, else `FINAL_SAMPLES_FACTOR` times the search's."""
+    return max(requested or round(FINAL_SAMPLES_FACTOR * evaluator.samples), evaluation.MIN_SAMPLES)
 
 
-def seeds_of(asked: int, time_budget_sec: float, spent_sec: float) -> int:
-    """How many other seeds a finalist is trained with: as asked; -1 = 2 where the search is a long one."""
-    if asked >= 0:
-        return asked
-    return OTHER_SEEDS if (time_budget_sec or spent_sec) > PATIENT_SEC else 0
+def extra_seed_count(requested: int, time_budget_sec: float, spent_sec: float) -> int:
+    """How many other seeds a finalist is trained with: as requested; -1 = 2 after a long search, else 0.
+
+    A search is long if its time budget, or without one its duration, is over `LONG_SEARCH_SEC` seconds.
+    """
+    if requested >= 0:
+        return requested
+    return EXTRA_SEEDS if (time_budget_sec or spent_sec) > LONG_SEARCH_SEC else 0
 
 
 def retrain(
@@ -148,25 +157,25 @@ def retrain(
     device: str,
     threads: int,
     should_stop: Callable[[], bool],
-    each: Callable[[], object] = lambda: None,
+    on_tick: Callable[[], object] = lambda: None,
 ) -> None:
     """Train the configuration of the trial in `original` with another seed for `kimg`, into `run.folder`.
 
-    each: called after every tick. Goes on where it was interrupted. A cosine schedule keeps the length that
-    the trial was given.
+    Resumes after an interruption. A cosine schedule keeps the length that it had in the original trial.
+    on_tick: called after every tick.
     """
     config = TrialConfig.from_dict(load_best(original)["config"])
-    ticks = trial.run_trial(
-        replace(config, seed=other_seed(config.seed, run.index)), dataset, evaluator, run.folder,
+    records = run_trial(
+        replace(config, seed=extra_seed(config.seed, run.index)), dataset, evaluator, run.folder,
         number=run.trial, device=device, threads=threads, should_stop=should_stop,
     )  # fmt: skip
-    for record in ticks:
-        each()
+    for record in records:
+        on_tick()
         if record.kimg >= kimg:
             return
 
 
-def other_seed(seed: int, index: int) -> int:
+def extra_seed(seed: int, index: int) -> int:
     """The `index`-th other seed (from 1) of a configuration that was trained with `seed`."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
 
@@ -174,37 +183,39 @@ def other_seed(seed: int, index: int) -> int:
 def measure_finalist(
     run: FinalistRun, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, device: str
 ) -> FinalistRun:
-    """The run with its measurement: n fresh samples, and the search's fid with fresh latents beside it.
+    """The run with its measurement: of n fresh samples, and the search's fid repeated with fresh latents.
 
-    Never raises for what is wrong with the run: that is its `problem`.
+    Raises no GansweepError: a run that cannot be measured gets a `problem` instead.
     """
     try:
         generator, best = best_generator(run.folder)
-        sample = sampling.labelled_sampler(generator.to(torch.device(device)), dataset)
-        found = evaluation.measure_generator(sample, dataset, evaluator, n=n, seed=seed)
-        again = [
-            evaluator.score(sampling.sampler(generator, dataset, seed=_fresh(seed, i)))
+        sample = labelled_image_sampler(generator.to(torch.device(device)), dataset)
+        measured = evaluation.measure_generator(sample, dataset, evaluator, n=n, seed=seed)
+        scores = [
+            evaluator.score(image_sampler(generator, dataset, seed=_fresh_seed(seed, i)))
             for i in range(evaluation.REPEATS)
         ]
     except GansweepError as error:
         return replace(run, problem=str(error))
-    known = [fid for fid in again if fid is not None]
+    fids = [fid for fid in scores if fid is not None]
     return replace(
         run,
         seed=best["config"]["seed"],
         record=best["record"],
-        fresh_fid=float(np.mean(known)) if known else None,
-        measurement=found,
+        fresh_fid=float(np.mean(fids)) if fids else None,
+        measurement=measured,
     )
 
 
-def _fresh(seed: int, i: int) -> int:
-    """Latents that neither the search nor the measurement has seen."""
-    return int(np.random.SeedSequence((seed, i, sampling.EVALUATION_SEED)).generate_state(1)[0])
+def _fresh_seed(seed: int, i: int) -> int:
+    """A seed of latents that neither the search nor the measurement has used."""
+    return int(np.random.SeedSequence((seed, i, EVALUATION_SEED)).generate_state(1)[0])
 
 
 def choose_winner(runs: Sequence[FinalistRun]) -> list[Finalist]:
-    """The finalists that could be measured, the winner first; those with verdicts come after all others."""
-    trials = {run.trial: [r for r in runs if r.trial == run.trial] for run in runs}
-    finals = [Finalist(number, tuple(sorted(own, key=lambda r: r.index))) for number, own in trials.items()]
-    return sorted((final for final in finals if final.fids), key=lambda final: final.rank)
+    """The finalists that were measured, the winner first; those with verdicts come after all others."""
+    by_trial = {run.trial: [r for r in runs if r.trial == run.trial] for run in runs}
+    finalists = [
+        Finalist(number, tuple(sorted(group, key=lambda r: r.index))) for number, group in by_trial.items()
+    ]
+    return sorted((finalist for finalist in finalists if finalist.fids), key=lambda finalist: finalist.rank)

@@ -1,8 +1,8 @@
-"""A trainer's step, recorded and replayed.
+"""A trainer's step as a CUDA graph: what tells one step from another, and the tensors that a step changes.
 
-Owns: `Turn` and `Rates` (all that tells one step from another, made from a pace), `Recorded` (the tensors
-they are kept in for replays, and what must be put right if a recording fails). Refuses: the step itself, the
-mechanism of graphs.
+`StepKind` and `StepHyperparams` are made from a schedule. `GraphedStep` keeps the hyper-parameters in tensors
+for replays, and gives `pipeline.training.cuda_graphs` the state to restore if a capture fails. Not
+responsible for the step itself.
 """
 
 from __future__ import annotations
@@ -17,36 +17,40 @@ from torch import Tensor, nn
 from pipeline.config import TrialConfig
 from pipeline.training.balance import MetricAccumulator
 from pipeline.training.capturable_adam import make_capturable, step_with_tensor_lr
-from pipeline.training.cuda_graphs import GraphCache, Recorder, StatePart
+from pipeline.training.cuda_graphs import GraphBackend, GraphCache, StatePart
 from pipeline.training.events import OnEvent
 from pipeline.training.prefetch import Prefetcher
 from pipeline.training.schedules import StepSchedule
 
-_TIGHT, _NOISY = 0.1, 0.5
-"""Tolerances: of what is linear in gradients; of what Adam has divided by their size."""
+_LINEAR_TOLERANCE = 0.1
+"""For state that is linear in gradients."""
+
+_WEIGHT_TOLERANCE = 0.5
+"""For what Adam has divided by the gradients' size."""
 
 
 @dataclass(frozen=True)
 class StepKind:
-    """Of which kind a step is: two steps with equal turns launch the same kernels.
+    """The kind of a step: two steps of equal kind launch the same kernels.
 
-    g_is_due: G's n_critic-th turn has come, whether or not it plays. due: D's penalty is taken.
+    g_is_due: G's n_critic-th turn has come, whether or not its update is skipped. has_penalty: D's gradient
+    penalty is part of the step. grad_accum_steps: parts in which a batch goes through the networks.
     """
 
-    d_plays: bool
-    g_plays: bool
-    g_is_due: bool = field(compare=False)  # launches nothing: G's average is updated beside the step
-    due: bool
+    updates_d: bool
+    updates_g: bool
+    g_is_due: bool = field(compare=False)  # launches nothing: the average of G is updated outside the step
+    has_penalty: bool
     augmented: bool
-    pieces: int
+    grad_accum_steps: int
 
 
 @dataclass(frozen=True)
 class StepHyperparams:
-    """What a step is played with: numbers, or scalars on the device that a recorded step reads each time.
+    """Hyper-parameters of a step: numbers, or scalar tensors on the device that a captured step reads anew.
 
-    penalty: factor of D's slope. augment_p: 0.0 where nothing is augmented.
-    beta2: None where it never moves, so that the optimizers' own number holds.
+    penalty: factor of the gradient penalty. augment_p: 0.0 where nothing is augmented.
+    beta2: None where it never changes, so that the optimizers' own number holds.
     """
 
     lr_g: float | Tensor
@@ -56,52 +60,56 @@ class StepHyperparams:
     beta2: float | Tensor | None = None
 
     @property
-    def recorded(self) -> bool:
-        """Whether the step is one that will be replayed: Python's time in it does not count."""
+    def is_graphed(self) -> bool:
+        """Whether the step will be replayed, so that time spent in Python does not matter."""
         return isinstance(self.lr_d, Tensor)
 
     def step(self, optimizer: torch.optim.Adam, lr: float | Tensor) -> None:
-        """Update an optimizer's weights by the gradients that they have."""
+        """Update an optimizer's weights by their present gradients, with this learning rate."""
         if isinstance(lr, Tensor):
             step_with_tensor_lr(optimizer, lr, self.beta2 if isinstance(self.beta2, Tensor) else None)
-        else:
-            optimizer.step()  # its groups have the numbers
+            return
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
 
 
-def step_kind(config: TrialConfig, now: StepSchedule, nimg: int, d_steps: int, pieces: int) -> StepKind:
-    """The kind of the step that ends at `nimg`: D trains alone first, then more often than G.
+def step_kind(
+    config: TrialConfig, schedule: StepSchedule, nimg: int, d_steps: int, grad_accum_steps: int
+) -> StepKind:
+    """The kind of the step that ends at `nimg`: D trains alone during the warm-up, then more often than G.
 
-    d_steps: updates of D before it. pieces: parts in which a batch goes through the networks.
+    d_steps: updates of D before it.
     """
     warm = nimg > config.d_warmup_kimg * 1000
     g_is_due = warm and nimg // config.batch_size % config.n_critic == 0
-    penalised = config.penalty != "none" and now.gamma > 0 and not now.skip_d
-    due = penalised and d_steps % config.penalty_interval == 0
+    penalised = config.penalty != "none" and schedule.gamma > 0 and not schedule.skip_d
     return StepKind(
-        d_plays=not now.skip_d,
-        g_plays=g_is_due and not now.skip_g,
+        updates_d=not schedule.skip_d,
+        updates_g=g_is_due and not schedule.skip_g,
         g_is_due=g_is_due,
-        due=due,
-        augmented=now.augment_p > 0,
-        pieces=pieces,
+        has_penalty=penalised and d_steps % config.penalty_interval == 0,
+        augmented=schedule.augment_p > 0,
+        grad_accum_steps=grad_accum_steps,
     )
 
 
-def step_hyperparams(config: TrialConfig, now: StepSchedule) -> StepHyperparams:
-    """What a step at this pace is played with."""
-    beta2 = now.beta2 if config.schedule == "cosine" and config.beta2_final else None
-    return StepHyperparams(now.lr_g, now.lr_d, now.gamma * config.penalty_interval, now.augment_p, beta2)
+def step_hyperparams(config: TrialConfig, schedule: StepSchedule) -> StepHyperparams:
+    """The hyper-parameters of a step, as numbers."""
+    beta2 = schedule.beta2 if config.schedule == "cosine" and config.beta2_final else None
+    penalty = schedule.gamma * config.penalty_interval
+    return StepHyperparams(schedule.lr_g, schedule.lr_d, penalty, schedule.augment_p, beta2)
 
 
-Play = Callable[[StepKind, StepHyperparams, Tensor, Tensor | None], None]
-"""One step: of a kind, at rates, on reals float32 (N,C,H,W) and their labels (N,)."""
+TrainStep = Callable[[StepKind, StepHyperparams, Tensor, Tensor | None], None]
+"""One step on reals float32 (N,C,H,W) and their labels (N,)."""
 
-Recording = Callable[[torch.device, Callable[[], torch.Generator]], Recorder | None]
-"""(device, what gives the generator that steps draw from) -> a recorder, or None."""
+BackendFactory = Callable[[torch.device, Callable[[], torch.Generator]], GraphBackend | None]
+"""(device, getter of the generator that steps draw from) -> a backend, or None for eager steps only."""
 
 
 class TrainerParts(Protocol):
-    """What a step moves, and draws from."""
+    """The parts of a trainer that a step changes or draws from."""
 
     @property
     def G(self) -> nn.Module: ...
@@ -110,98 +118,104 @@ class TrainerParts(Protocol):
 
     opt_g: torch.optim.Adam
     opt_d: torch.optim.Adam
-    tally: MetricAccumulator
+    metrics: MetricAccumulator
     rng: torch.Generator
     device: torch.device
 
 
 class GraphedStep:
-    """Takes steps, by replay where it can."""
+    """Runs a trainer's steps, by replay where a graph of their kind was captured."""
 
     def __init__(
-        self, players: TrainerParts, feed: Prefetcher, recorder: Recorder, on_event: OnEvent
+        self, trainer: TrainerParts, prefetcher: Prefetcher, backend: GraphBackend, on_event: OnEvent
     ) -> None:
-        self._players, self._feed = players, feed
-        self.replays = GraphCache(recorder, self, on_event)
-        self._dials = {dial.name: torch.zeros((), device=players.device) for dial in fields(StepHyperparams)}
-        self._set: dict[str, float] = {}
+        self._trainer, self._prefetcher = trainer, prefetcher
+        self.graphs = GraphCache(backend, self, on_event)
+        self._on_device = {
+            hyperparam.name: torch.zeros((), device=trainer.device) for hyperparam in fields(StepHyperparams)
+        }
+        self._last_set: dict[str, float] = {}
 
-    def take(self, turn: StepKind, rates: StepHyperparams, play: Play, position: int) -> None:
+    def run(self, kind: StepKind, hyperparams: StepHyperparams, train_step: TrainStep, position: int) -> None:
         """One step on the reals at `position` of the stream."""
-        self._feed.load(position)
-        dials = self._dial(rates, turn)
+        self._prefetcher.load(position)
+        on_device = self._copy_to_device(hyperparams, kind)
 
-        def recorded() -> None:
-            play(turn, dials, self._feed.reals(), self._feed.labels)
+        def graphed() -> None:
+            train_step(kind, on_device, self._prefetcher.reals(), self._prefetcher.labels)
 
-        def plain() -> None:
-            play(turn, rates, self._feed.reals(), self._feed.labels)
+        def eager() -> None:
+            train_step(kind, hyperparams, self._prefetcher.reals(), self._prefetcher.labels)
 
-        self.replays.take(turn, recorded, plain)
+        self.graphs.run(kind, graphed, eager)
 
-    def start(self) -> None:
-        """Before a run of steps: a recorded step finds its optimizers' states, and never makes them."""
-        make_capturable(self._players.opt_g)
-        make_capturable(self._players.opt_d)
+    def prepare_optimizers(self) -> None:
+        """Before a run of steps: create the optimizers' state, which a captured step must find in place."""
+        make_capturable(self._trainer.opt_g)
+        make_capturable(self._trainer.opt_d)
 
-    def _dial(self, rates: StepHyperparams, turn: StepKind) -> StepHyperparams:
-        """The rates as scalars on the device, set there where they have changed, without a transfer."""
-        for name, value in vars(rates).items():
-            if value is not None and self._set.get(name) != value:
-                self._dials[name].fill_(value)
-                self._set[name] = value
-        dials: dict[str, Any] = dict(self._dials)
-        dials["augment_p"] = self._dials["augment_p"] if turn.augmented else 0.0
-        dials["beta2"] = None if rates.beta2 is None else self._dials["beta2"]
-        return StepHyperparams(**dials)
+    def _copy_to_device(self, hyperparams: StepHyperparams, kind: StepKind) -> StepHyperparams:
+        """The hyper-parameters as scalars on the device, filled without a transfer where they changed."""
+        for name, value in vars(hyperparams).items():
+            if value is not None and self._last_set.get(name) != value:
+                self._on_device[name].fill_(value)
+                self._last_set[name] = value
+        found: dict[str, Any] = dict(self._on_device)
+        found["augment_p"] = self._on_device["augment_p"] if kind.augmented else 0.0
+        found["beta2"] = None if hyperparams.beta2 is None else self._on_device["beta2"]
+        return StepHyperparams(**found)
 
-    # --- What `Replays` asks for ---
+    # --- The protocol `GraphedState` ---
 
-    def parts(self) -> dict[str, StatePart]:
-        """All tensors that a step moves in place."""
-        players = self._players
-        sums = StatePart([players.tally.sums], _TIGHT)
+    def device_state(self) -> dict[str, StatePart]:
+        """All tensors that a step changes in place."""
+        trainer = self._trainer
         return {
-            "means": sums,
-            **_parts("G", players.G, players.opt_g),
-            **_parts("D", players.D, players.opt_d),
+            "means": StatePart([trainer.metrics.sums], _LINEAR_TOLERANCE),
+            **_network_state("G", trainer.G, trainer.opt_g),
+            **_network_state("D", trainer.D, trainer.opt_d),
         }
 
-    def on_host(self) -> tuple[Tensor, Tensor, list[int]]:
-        """States of the step's generator and of torch's own, and the tally's counts."""
-        return self._players.rng.get_state(), _default_rng(self._players.device), self.counts()
+    def host_state(self) -> tuple[Tensor, Tensor, list[int]]:
+        """States of the step's generator and of torch's default generator, and the counts of the metrics."""
+        return self._trainer.rng.get_state(), _default_rng(self._trainer.device), self.counts()
 
-    def set_host(self, state: Any, fresh: bool) -> None:
-        """A capture that failed leaves its generator unusable: `fresh` makes another with that state."""
-        players = self._players
+    def set_host_state(self, state: Any, new_generator: bool) -> None:
+        """Restore `host_state` and drop all gradients.
+
+        new_generator: a failed capture leaves its generator unusable, so make another one with that state.
+        """
+        trainer = self._trainer
         rng, default, counts = state
-        if fresh:
-            players.rng = torch.Generator(players.device)
-        players.rng.set_state(rng)
-        _set_default_rng(players.device, default)
-        self.gain([then - now for then, now in zip(counts, self.counts(), strict=True)])
-        for network in (players.G, players.D):
+        if new_generator:
+            trainer.rng = torch.Generator(trainer.device)
+        trainer.rng.set_state(rng)
+        _set_default_rng(trainer.device, default)
+        self.add_counts([then - now for then, now in zip(counts, self.counts(), strict=True)])
+        for network in (trainer.G, trainer.D):
             network.zero_grad(set_to_none=True)
 
     def counts(self) -> list[int]:
-        """How often each of the tally's means was added to."""
-        return self._players.tally.counts
+        """How often each of the metrics was added to."""
+        return self._trainer.metrics.counts
 
-    def gain(self, counts: list[int]) -> None:
+    def add_counts(self, counts: list[int]) -> None:
         """Count what a replay has added."""
-        self._players.tally.gain(counts)
+        self._trainer.metrics.add_counts(counts)
 
 
-def _parts(name: str, network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, StatePart]:
+def _network_state(name: str, network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, StatePart]:
     weights = list(network.parameters())
     states = [optimizer.state[p] for group in optimizer.param_groups for p in group["params"]]
     buffers = [b for b in network.buffers() if b.is_floating_point()]
     counters = [b for b in network.buffers() if not b.is_floating_point()] + [s["step"] for s in states]
     return {
-        f"gradients of {name}": StatePart([state["exp_avg"] for state in states], _TIGHT),
-        f"squared gradients of {name}": StatePart([state["exp_avg_sq"] for state in states], 2 * _TIGHT),
-        f"weights of {name}": StatePart([weight.detach() for weight in weights], _NOISY),
-        f"buffers of {name}": StatePart(buffers, _NOISY),
+        f"gradients of {name}": StatePart([state["exp_avg"] for state in states], _LINEAR_TOLERANCE),
+        f"squared gradients of {name}": StatePart(
+            [state["exp_avg_sq"] for state in states], 2 * _LINEAR_TOLERANCE
+        ),
+        f"weights of {name}": StatePart([weight.detach() for weight in weights], _WEIGHT_TOLERANCE),
+        f"buffers of {name}": StatePart(buffers, _WEIGHT_TOLERANCE),
         f"counters of {name}": StatePart(counters, 0.0),
     }
 

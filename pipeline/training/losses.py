@@ -1,9 +1,8 @@
 """Adversarial losses and gradient penalties as pure functions of logits and images.
 
-Owns: one table from a loss's name to its pair, one from a penalty's name to its function.
-Refuses: logging, stepping, weighting (gamma and the lazy interval belong to the trainer).
+Penalties are not weighted here: gamma and the interval of lazy regularisation belong to the trainer.
 
-Notation: r = D(real) (N,), f = D(G(z)) (N,), sp = softplus. Every function returns a scalar to minimise.
+Notation: r = D(real) (N,), f = D(G(z)) (N,). Every function returns a scalar to minimise.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Critic = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """A pair of objectives: `d(r, f)` for D, `g(r, f)` for G (r without gradient there)."""
+    """The objectives `d(r, f)` of D and `g(r, f)` of G; in the latter r has no gradient."""
 
     d: Callable[[Tensor, Tensor], Tensor]
     g: Callable[[Tensor, Tensor], Tensor]
-    relative: bool = False  # G's loss looks at r too
+    relative: bool = False  # whether the loss of G depends on r
 
 
 LOSSES: dict[str, Loss] = {
@@ -34,7 +33,7 @@ LOSSES: dict[str, Loss] = {
         d=lambda r, f: softplus(-r).mean() + softplus(f).mean(),
         g=lambda r, f: -softplus(f).mean(),
     ),
-    # Goodfellow et al. 2014, the version that is used: G maximises E log sigmoid(f).
+    # Goodfellow et al. 2014, the variant used in practice: G maximises E log sigmoid(f).
     "nonsaturating": Loss(
         d=lambda r, f: softplus(-r).mean() + softplus(f).mean(),
         g=lambda r, f: softplus(-f).mean(),
@@ -64,9 +63,11 @@ LOSSES: dict[str, Loss] = {
 
 
 def gradient_penalty_from_logits(logits: Tensor, images: Sequence[Tensor]) -> Tensor:
-    """0.5 E||dD/dx||^2 summed over kinds of images, from the logits that D has given them already.
+    """0.5 E||dD/dx||^2, summed over batches of images, from logits that D has already computed.
 
-    logits: of all the images, any shape, in a graph from them; images: leaves (N,C,H,W) with gradient.
+    Args:
+        logits: of all images, any shape, with an autograd graph from them.
+        images: batches (N,C,H,W), leaves that require gradients.
     """
     gradients = torch.autograd.grad(logits.sum(), list(images), create_graph=True)
     squares = [gradient.square().flatten(1).sum(1).mean() for gradient in gradients]
@@ -74,44 +75,44 @@ def gradient_penalty_from_logits(logits: Tensor, images: Sequence[Tensor]) -> Te
 
 
 def r1(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """0.5 E||grad D(real)||^2 (Mescheder et al. 2018)."""
+    """0.5 E||grad D(real)||^2 (Mescheder et al. 2018). real: (N,C,H,W); fake and mix are unused."""
     real = real.detach().requires_grad_(True)
     return gradient_penalty_from_logits(critic(real), [real])
 
 
 def r1r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """0.5 (E||grad D(real)||^2 + E||grad D(fake)||^2) (Mescheder et al. 2018; R3GAN)."""
+    """0.5 (E||grad D(real)||^2 + E||grad D(fake)||^2) (Mescheder et al. 2018; R3GAN). mix is unused."""
     return r1(critic, real, fake, mix) + r1(critic, fake, real, mix)
 
 
 def gp(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """E(||grad D(x)|| - 1)^2 between real and fake (WGAN-GP, Gulrajani et al. 2017).
 
-    mix: (N,C,H,W) uniform in [0, 1], drawn by the caller; one number of each image's is used.
+    mix: (N,C,H,W) uniform in [0, 1], drawn by the caller; one number per image is used.
     """
-    return _unit_slope(critic, torch.lerp(fake.detach(), real.detach(), mix[:, :1, :1, :1]))
+    return _unit_norm_penalty(critic, torch.lerp(fake.detach(), real.detach(), mix[:, :1, :1, :1]))
 
 
 def dragan(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """E(||grad D(x)|| - 1)^2 around the reals: x = real + mix * 0.5 std(real) (Kodali et al. 2017).
 
-    mix: (N,C,H,W) uniform in [0, 1]: noise of its own for every pixel, so that all directions are seen.
+    mix: (N,C,H,W) uniform in [0, 1]: independent noise for every pixel, so that all directions are covered.
     """
     real = real.detach()
-    return _unit_slope(critic, real + mix * 0.5 * real.std())
+    return _unit_norm_penalty(critic, real + mix * 0.5 * real.std())
 
 
-def _unit_slope(critic: Critic, images: Tensor) -> Tensor:
+def _unit_norm_penalty(critic: Critic, images: Tensor) -> Tensor:
     images = images.requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
-    slopes: Tensor = gradient.flatten(1).norm(dim=1)
-    return (slopes - 1).square().mean()
+    norms: Tensor = gradient.flatten(1).norm(dim=1)
+    return (norms - 1).square().mean()
 
 
 Penalty = Callable[[Critic, Tensor, Tensor, Tensor], Tensor]
 
 PENALTIES: dict[str, Penalty] = {"r1": r1, "r1r2": r1r2, "gp": gp, "dragan": dragan}
-"""name -> penalty(critic, real, fake, mix); `none` is the absence of a penalty."""
+"""name -> penalty(critic, real, fake, mix); there is no entry for `none`."""
 
 PENALTY_INPUTS: dict[str, tuple[bool, bool]] = {"r1": (True, False), "r1r2": (True, True)}
-"""The penalties at (reals, fakes) themselves: `judged_slope` takes them from the loss's own pass of D."""
+"""Whether a penalty is taken at (reals, fakes) themselves, and so by `gradient_penalty_from_logits` alone."""

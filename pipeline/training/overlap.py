@@ -1,10 +1,8 @@
-"""Work that is done beside training: in a thread, and on a GPU's stream, of its own.
-
-Owns: the thread, the stream, their order against training, copies of what training would change meanwhile.
-Refuses: knowing what the work is.
+"""Work that runs while training continues: in a thread of its own and, on a GPU, on a stream of its own.
 
 Training by CUDA graphs leaves Python idle, and most of a GPU's processors, so a tick can be measured and
-saved while the next one trains. The work holds `process.exclusive`: a step that is not replayed waits for it.
+saved while the next one trains. The work holds `pipeline.metrics.precision.torch_state_lock`: a step that is
+not a replay waits for it.
 """
 
 from __future__ import annotations
@@ -23,19 +21,19 @@ T = TypeVar("T")
 
 
 def run_overlapped(work: Callable[[], T], device: torch.device) -> Future[T]:
-    """Begin work that reads what the present stream of a GPU has written by now; one at a time.
+    """Start work that reads what the current stream of a GPU has written so far; one piece of work at a time.
 
-    The future is done when all that the work launched is. What it raises, `Future.result` raises. On a CPU,
-    which training keeps busy, the work is done at once.
+    The future is done when everything that the work has launched is done. `Future.result` raises what the
+    work raises. On a CPU, which training keeps busy, the work is done before this returns.
     """
     if device.type != "cuda":
-        return _done(work)
+        return _run_now(work)
     written = torch.cuda.current_stream(device).record_event()
     threads = torch.get_num_threads()
 
-    def act() -> T:
-        torch.set_num_threads(threads)  # holds for one thread of Python's
-        stream = _stream_on(device)
+    def run() -> T:
+        torch.set_num_threads(threads)  # a setting of each Python thread
+        stream = _side_stream(device)
         with torch_state_lock, torch.cuda.device(device), torch.cuda.stream(stream):
             stream.wait_event(written)
             try:
@@ -43,11 +41,11 @@ def run_overlapped(work: Callable[[], T], device: torch.device) -> Future[T]:
             finally:
                 stream.synchronize()
 
-    return _thread().submit(act)
+    return _executor().submit(run)
 
 
 def cloned_state(tree: Any) -> Any:
-    """Dictionaries and lists with a copy of each of their tensors."""
+    """A nested state of dictionaries and lists with a copy of each of its tensors."""
     if isinstance(tree, Tensor):
         return tree.detach().clone()
     if isinstance(tree, dict):
@@ -55,7 +53,7 @@ def cloned_state(tree: Any) -> Any:
     return [cloned_state(value) for value in tree] if isinstance(tree, list) else tree
 
 
-def _done(work: Callable[[], T]) -> Future[T]:
+def _run_now(work: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
     try:
         future.set_result(work())
@@ -65,12 +63,12 @@ def _done(work: Callable[[], T]) -> Future[T]:
 
 
 @functools.cache
-def _thread() -> ThreadPoolExecutor:
-    """One for all trials of a process: libraries keep handles for every thread that they have met."""
-    return ThreadPoolExecutor(1, "beside-training")
+def _executor() -> ThreadPoolExecutor:
+    """One thread for all trials of a process: libraries keep handles for every calling thread."""
+    return ThreadPoolExecutor(1, "overlapped-work")
 
 
 @functools.cache
-def _stream_on(device: torch.device) -> torch.cuda.Stream:
-    """One for all trials of a process, whose workspaces libraries keep as well."""
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all trials of a process: libraries keep workspaces for every stream, too."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -1,11 +1,10 @@
-"""The reals of each step, in buffers that stay where they are.
+"""The reals of each step, fetched ahead into buffers whose addresses never change.
 
-Owns: `place`, where the images lie; `Feed`: which images come next is known long before, so they are fetched
-while the device still trains.
-Refuses: what is done to an image (floats, augmentation), the order (`pipeline.data.dataset.Sampler`).
+Which images come next is known long before, so they are fetched while the device still trains. Where the
+images lie on the device, the indices of many batches are sent there at once. Where they lie on the host,
+being too large, the next batch is gathered into pinned memory and copied on a stream of its own.
 
-Where the images lie on the device, the places of many batches are sent there at once. Where they lie on the
-host, being too large, the next batch is gathered into pinned memory and copied on a stream of its own.
+Not responsible for augmentation or for the order of the images (`pipeline.data.dataset.Sampler`).
 """
 
 from __future__ import annotations
@@ -19,22 +18,23 @@ from torch import Tensor
 
 from pipeline.data.dataset import Sampler, to_float
 
-Sampling = Callable[[int], Tensor]
+RowsAt = Callable[[int], Tensor]
+"""Position in the stream -> the indices int64 (batch,) of its batch."""
 
-_AHEAD = 256  # batches whose places are sent at once
+_BATCHES_AHEAD = 256  # batches whose indices are sent at once
 _FLOAT_BYTES = 256 * 2**20
-"""Images that take no more than this as float32 lie on a GPU as such: three kernels less in every step."""
+"""Images that take no more than this as float32 are kept so on a GPU: three kernels less in every step."""
 
 
 class Prefetcher:
-    """Fills its buffers with the batch of any position; positions in a row cost nothing extra.
+    """Loads the batch at any position into its buffers; consecutive positions are fastest.
 
     Args:
         images: uint8 (N,H,W,C) on the device or on the host.
         labels: int64 (N,) on the device, or None.
         sampler: which images come at which position.
         batch: images per step.
-        device: where the buffers lie.
+        device: of the buffers.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Prefetcher:
         self.pixels = torch.empty(batch, *images.shape[1:], dtype=self._images.dtype, device=device)
         self.labels = None if labels is None else torch.empty(batch, dtype=torch.int64, device=device)
         self._rows, self._start = torch.empty(0, dtype=torch.int64, device=device), 0
-        self._courier = None if images.device == device else _Courier(images, batch, device)
+        self._host_images = None if images.device == device else _HostPrefetcher(images, batch, device)
 
     def reals(self) -> Tensor:
         """The batch as float32 (N,C,H,W) in [-1, 1], in channels_last memory."""
@@ -55,24 +55,24 @@ class Prefetcher:
 
     def load(self, position: int) -> None:
         """Put the batch that begins at `position` of the stream into the buffers."""
-        if self._courier is None or self._labels is not None:
-            rows = self._rows_at(position)
-            if self._courier is None:
+        if self._host_images is None or self._labels is not None:
+            rows = self._rows_on_device(position)
+            if self._host_images is None:
                 torch.index_select(self._images, 0, rows, out=self.pixels)
             if self._labels is not None and self.labels is not None:
                 torch.index_select(self._labels, 0, rows, out=self.labels)
-        if self._courier is not None:
-            self._courier.deliver(self.pixels, position, self._take)
-
-    def _take(self, position: int) -> Tensor:
-        return torch.from_numpy(self._sampler.take(position, self._batch))
+        if self._host_images is not None:
+            self._host_images.load(self.pixels, position, self._rows_at)
 
     def _rows_at(self, position: int) -> Tensor:
-        at = position - self._start
-        if not 0 <= at <= len(self._rows) - self._batch:
-            rows = torch.from_numpy(self._sampler.take(position, _AHEAD * self._batch))
-            self._rows, self._start, at = _send(rows, self._device), position, 0
-        return self._rows[at : at + self._batch]
+        return torch.from_numpy(self._sampler.take(position, self._batch))
+
+    def _rows_on_device(self, position: int) -> Tensor:
+        offset = position - self._start
+        if not 0 <= offset <= len(self._rows) - self._batch:
+            rows = torch.from_numpy(self._sampler.take(position, _BATCHES_AHEAD * self._batch))
+            self._rows, self._start, offset = _send(rows, self._device), position, 0
+        return self._rows[offset : offset + self._batch]
 
 
 def place_images(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -88,45 +88,45 @@ def place_labels(labels: npt.NDArray[np.int64] | None, device: torch.device) -> 
     return None if labels is None else torch.from_numpy(labels).to(device)
 
 
-class _Courier:
-    """Brings batches from the host: while one is used, the next is on its way. Two of each buffer."""
+class _HostPrefetcher:
+    """Copies batches from the host. Two buffers on each side: while one is used, the next is being filled."""
 
     def __init__(self, images: Tensor, batch: int, device: torch.device) -> None:
         shape = (batch, *images.shape[1:])
         self._images, self._cuda = images, device.type == "cuda"
         self._host = [torch.empty(shape, dtype=torch.uint8, pin_memory=self._cuda) for _ in range(2)]
-        self._there = [torch.empty(shape, dtype=torch.uint8, device=device) for _ in range(2)]
+        self._on_device = [torch.empty(shape, dtype=torch.uint8, device=device) for _ in range(2)]
         self._stream = torch.cuda.Stream(device) if self._cuda else None  # type: ignore[no-untyped-call]
-        self._arrived: list[torch.cuda.Event | None] = [None, None]
-        self._sent = (-1, 0)  # position of the batch under way, and its buffer
+        self._copied: list[torch.cuda.Event | None] = [None, None]
+        self._pending = (-1, 0)  # position of the batch that is being copied, and its buffer
 
-    def deliver(self, target: Tensor, position: int, take: Sampling) -> None:
-        """Copy the batch at `position` to `target`, and send for the one after it."""
-        if self._sent[0] != position:
-            self._send(position, 0, take)
-        place = self._sent[1]
-        arrived = self._arrived[place]
-        if arrived is not None:
-            torch.cuda.current_stream(target.device).wait_event(arrived)
-        target.copy_(self._there[place])
-        self._send(position + len(target), 1 - place, take)
+    def load(self, target: Tensor, position: int, rows_at: RowsAt) -> None:
+        """Copy the batch at `position` to `target`, and begin to copy the one after it."""
+        if self._pending[0] != position:
+            self._begin_copy(position, 0, rows_at)
+        buffer = self._pending[1]
+        copied = self._copied[buffer]
+        if copied is not None:
+            torch.cuda.current_stream(target.device).wait_event(copied)
+        target.copy_(self._on_device[buffer])
+        self._begin_copy(position + len(target), 1 - buffer, rows_at)
 
-    def _send(self, position: int, place: int, take: Sampling) -> None:
-        arrived = self._arrived[place]
-        if arrived is not None:
-            arrived.synchronize()  # before the host writes there again: it runs two steps ahead at most
-        torch.index_select(self._images, 0, take(position), out=self._host[place])
+    def _begin_copy(self, position: int, buffer: int, rows_at: RowsAt) -> None:
+        copied = self._copied[buffer]
+        if copied is not None:
+            copied.synchronize()  # before the host overwrites this buffer: it is two steps ahead at most
+        torch.index_select(self._images, 0, rows_at(position), out=self._host[buffer])
         if self._stream is None:
-            self._there[place].copy_(self._host[place])
+            self._on_device[buffer].copy_(self._host[buffer])
         else:
-            # Not before the device has used what this buffer brought last time.
-            self._stream.wait_stream(torch.cuda.current_stream(self._there[place].device))
+            # Not before the device has used the last content of this buffer.
+            self._stream.wait_stream(torch.cuda.current_stream(self._on_device[buffer].device))
             with torch.cuda.stream(self._stream):
-                self._there[place].copy_(self._host[place], non_blocking=True)
-                self._arrived[place] = self._stream.record_event()
-            # It belongs to another stream, which must not give it away while a copy is under way.
-            self._there[place].record_stream(self._stream)
-        self._sent = position, place
+                self._on_device[buffer].copy_(self._host[buffer], non_blocking=True)
+                self._copied[buffer] = self._stream.record_event()
+            # The buffer was allocated on another stream, which must not reuse its memory during a copy.
+            self._on_device[buffer].record_stream(self._stream)
+        self._pending = position, buffer
 
 
 def _send(values: Tensor, device: torch.device) -> Tensor:

@@ -1,8 +1,7 @@
-"""How long and how large the largest trial of a space would be, from a few real steps of it.
+"""Time and memory of a trial, measured in a few real steps of it.
 
-Owns: which configuration is the largest, the measuring. Refuses: deciding what to make of it; Ray.
-
-Run it in a process of its own: on a CPU the memory it tells is that of the whole process.
+Not responsible for what follows from the numbers, or for Ray. To be run in a process of its own: on a CPU the
+memory that is measured is that of the whole process.
 """
 
 from __future__ import annotations
@@ -18,27 +17,28 @@ import torch
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
-from pipeline.training.cuda_graphs import WARM_UP
+from pipeline.training.cuda_graphs import WARM_UP_STEPS
 from pipeline.training.overlap import cloned_state, run_overlapped
 from pipeline.training.prefetch import place_labels
 from pipeline.training.process import is_out_of_memory, prepare_process, release_memory
-from pipeline.training.sampling import sampler
+from pipeline.training.sampling import image_sampler
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import build_trainer
 from pipeline.training.trial_speed import TrialSpeed
 
-WARM_STEPS = 3
-"""Left out of the clock: allocations, choice of kernels."""
+UNTIMED_STEPS = 3
+"""First steps on a CPU that are not timed: allocations, choice of kernels."""
 
-LEAST_SEC = 2.0
-"""Of training on a GPU, whose steps are too short to be timed one by one."""
+MIN_TIMED_SEC = 2.0
+"""Seconds of training that are timed on a GPU, whose steps are too short to be timed one by one."""
 
 
 @dataclass(frozen=True)
 class TrialProfile:
-    """What was measured. seconds_per_kimg: of training; eval_seconds: of one fid.
+    """Time and memory of one trial.
 
-    memory_bytes: highest, of torch on a GPU and of the process on a CPU. device_bytes: the GPU's, 0 = a CPU.
+    seconds_per_kimg: of training. eval_seconds: of one fid. memory_bytes: the peak, of torch on a GPU and of
+    the process on a CPU. device: `cpu` or the GPU's name. device_bytes: memory of the GPU, 0 = a CPU.
     """
 
     seconds_per_kimg: float
@@ -48,8 +48,8 @@ class TrialProfile:
     device_bytes: int = 0
 
     @property
-    def pace(self) -> TrialSpeed:
-        """Of the trial, alone."""
+    def speed(self) -> TrialSpeed:
+        """The speed of the trial, alone on its device."""
         return TrialSpeed(1, self.seconds_per_kimg, self.eval_seconds)
 
 
@@ -61,35 +61,41 @@ def profile_trial(
     threads: int,
     seconds: float = 20.0,
 ) -> TrialProfile:
-    """Train some steps of `config`, for at most about `seconds`, and take one fid of the result.
+    """Train some steps of `config`, for at most about `seconds`, and measure one fid of the result.
 
-    Nothing of it stays on the GPU. The memory is that of steady training and of a fid; what recording the
-    steps' graphs takes for a moment is not in it.
+    All memory of the GPU is free again afterwards. The profile has the memory of steady training and of a
+    fid, without what the capture of CUDA graphs takes for a moment.
     """
-    on = torch.device(device)
-    prepare_process(threads, on, config.float_pixels(dataset.size))
-    least = min(LEAST_SEC, seconds) if on.type == "cuda" else 0.0
-    trainer = clock = None
+    torch_device = torch.device(device)
+    on_gpu = torch_device.type == "cuda"
+    prepare_process(threads, torch_device, config.float_pixels(dataset.size))
+    min_seconds = min(MIN_TIMED_SEC, seconds) if on_gpu else 0.0
+    trainer = timer = None
     try:
-        trainer = build_trainer(config, dataset, on)
-        clock = _Clock(trainer, _steps(config), least, seconds)
-        trainer.advance(10**9, clock)
-        if on.type == "cuda":  # the first one loads kernels, too
-            _look_seconds(trainer, dataset, evaluator)
-        evaluated = _look_seconds(trainer, dataset, evaluator)
-        if on.type != "cuda":
+        trainer = build_trainer(config, dataset, torch_device)
+        timer = _StepTimer(trainer, _timed_steps(config), min_seconds, seconds)
+        trainer.advance(10**9, timer)
+        if on_gpu:  # the first evaluation also loads kernels
+            _evaluation_seconds(trainer, dataset, evaluator)
+        eval_seconds = _evaluation_seconds(trainer, dataset, evaluator)
+        if not on_gpu:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            return TrialProfile(clock.seconds_per_kimg, evaluated, memory, "cpu")
-        memory, room = torch.cuda.max_memory_reserved(on), torch.cuda.get_device_properties(on).total_memory
-        return TrialProfile(clock.seconds_per_kimg, evaluated, memory, torch.cuda.get_device_name(on), room)
+            return TrialProfile(timer.seconds_per_kimg, eval_seconds, memory, "cpu")
+        memory = torch.cuda.max_memory_reserved(torch_device)
+        total = torch.cuda.get_device_properties(torch_device).total_memory
+        name = torch.cuda.get_device_name(torch_device)
+        return TrialProfile(timer.seconds_per_kimg, eval_seconds, memory, name, total)
     finally:
-        del trainer, clock
-        release_memory(on)
+        del trainer, timer
+        release_memory(torch_device)
 
 
 @dataclass(frozen=True)
 class SharedGpuSample:
-    """What one of several trials did while all trained: real images, in so many seconds; then a fid."""
+    """What one of several trials did while all trained on one GPU.
+
+    images: reals shown to D in `seconds` of training. eval_seconds: of the fid after that.
+    """
 
     images: int
     seconds: float
@@ -105,114 +111,115 @@ def profile_sharing_gpu(
     gate: Callable[[], float],
     seconds: float,
 ) -> SharedGpuSample:
-    """Train beside others: from a common moment for `seconds`, and then take a fid as they do.
+    """Train while others do: from a common moment for `seconds`, and then measure a fid as they do.
 
-    gate: called once this trial is warm; waits for the others, and gives the moment (as of `time.time`).
+    gate: called once this trial is warmed up; waits for the others, and returns the moment (as of
+    `time.time`).
     """
-    on = torch.device(device)
-    prepare_process(threads, on, config.float_pixels(dataset.size))
+    torch_device = torch.device(device)
+    prepare_process(threads, torch_device, config.float_pixels(dataset.size))
     trainer = None
     try:
-        trainer = build_trainer(config, dataset, on)
-        trainer.advance(10**9, _Clock(trainer, 1, 0.0, 0.0))
-        _look_seconds(trainer, dataset, evaluator)
+        trainer = build_trainer(config, dataset, torch_device)
+        trainer.advance(10**9, _StepTimer(trainer, steps=1, min_seconds=0.0, max_seconds=0.0))
+        _evaluation_seconds(trainer, dataset, evaluator)
         begin = gate()
         time.sleep(max(0.0, begin - time.time()))
-        begun, seen = time.perf_counter(), trainer.nimg
+        started, nimg = time.perf_counter(), trainer.nimg
         trainer.advance(10**9, lambda: time.time() >= begin + seconds)
-        _wait(on)
-        trained, images = time.perf_counter() - begun, trainer.nimg - seen
-        return SharedGpuSample(images, trained, _look_seconds(trainer, dataset, evaluator))
+        _synchronize(torch_device)
+        train_seconds, images = time.perf_counter() - started, trainer.nimg - nimg
+        return SharedGpuSample(images, train_seconds, _evaluation_seconds(trainer, dataset, evaluator))
     finally:
         del trainer
-        release_memory(on)
+        release_memory(torch_device)
 
 
-def combined_speed(stretches: Sequence[SharedGpuSample]) -> TrialSpeed:
-    """The pace of trials that trained at the same time.
+def combined_speed(samples: Sequence[SharedGpuSample]) -> TrialSpeed:
+    """The speed of trials that trained at the same time.
 
     Raises:
-        ValueError: none of them saw an image.
+        ValueError: none of them was shown an image.
     """
-    speed = sum(stretch.images / stretch.seconds for stretch in stretches)
-    if not speed:
-        raise ValueError("no image was seen")
-    trials = len(stretches)
-    return TrialSpeed(
-        trials, 1000 * trials / speed, sum(stretch.eval_seconds for stretch in stretches) / trials
-    )
+    images_per_sec = sum(sample.images / sample.seconds for sample in samples)
+    if not images_per_sec:
+        raise ValueError("no trial was shown an image")
+    trials = len(samples)
+    eval_seconds = sum(sample.eval_seconds for sample in samples) / trials
+    return TrialSpeed(trials, 1000 * trials / images_per_sec, eval_seconds)
 
 
 def profiling_failure(error: BaseException, device: str) -> str:
-    """Why the largest trial could not be measured, in a line."""
+    """One line on why the largest trial could not be measured."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if is_out_of_memory(error):
         return f"the largest trial does not fit the {'GPU' if device == 'cuda' else 'memory'}: {lines[0]}"
     return f"the largest trial fails: {type(error).__name__}: {lines[0]}"
 
 
-def _look_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator) -> float:
-    """Seconds of a tick's reading and fid, with the copies and on the stream that a trial has them on."""
-    begun, on = time.perf_counter(), trainer.device
-    trainer.read_balance(torch.from_numpy(dataset.held).to(on), place_labels(dataset.held_labels, on))
-    kept = cloned_state(trainer.state_dict()) if trainer.records_steps else None
-    run_overlapped(lambda: evaluator.score(sampler(trainer.ema.generator, dataset)), on).result()
-    del kept
-    return time.perf_counter() - begun
+def _evaluation_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator) -> float:
+    """Seconds of a tick's balance reading and fid, with the copies and the stream of a real trial."""
+    started, device = time.perf_counter(), trainer.device
+    trainer.read_balance(torch.from_numpy(dataset.held).to(device), place_labels(dataset.held_labels, device))
+    copies = cloned_state(trainer.state_dict()) if trainer.uses_cuda_graphs else None
+    run_overlapped(lambda: evaluator.score(image_sampler(trainer.ema.generator, dataset)), device).result()
+    del copies
+    return time.perf_counter() - started
 
 
-def _steps(config: TrialConfig) -> int:
-    """Enough for D, G and a lazy penalty to have had their turns."""
+def _timed_steps(config: TrialConfig) -> int:
+    """Enough for D's and G's updates and for a lazy penalty."""
     return max(8, 2 * config.n_critic, config.penalty_interval if config.penalty != "none" else 0)
 
 
-def _warm_steps(trainer: Trainer) -> int:
-    """Until every kind of step was recorded, on a GPU: the rarest is both G's turn and the penalty's."""
+def _untimed_steps(trainer: Trainer) -> int:
+    """On a GPU, until every kind of step was captured: the rarest has both G's update and the penalty."""
     if trainer.device.type != "cuda":
-        return WARM_STEPS
+        return UNTIMED_STEPS
     config = trainer.config
     interval = config.penalty_interval if config.penalty != "none" else 1
-    return max(WARM_STEPS, (WARM_UP + 2) * math.lcm(config.n_critic, interval))
+    return max(UNTIMED_STEPS, (WARM_UP_STEPS + 2) * math.lcm(config.n_critic, interval))
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-class _Clock:
-    """Asked before every step whether to stop; begins to count after the warm ones.
+class _StepTimer:
+    """The `should_stop` of a profile: times the steps after the untimed ones, and then stops.
 
-    steps, least: so many steps and seconds are counted, unless they take longer than `most` seconds.
+    Stops after `steps` timed steps and `min_seconds`, but in any case after `max_seconds`.
     """
 
-    def __init__(self, trainer: Trainer, steps: int, least: float, most: float) -> None:
-        self._trainer, self._steps, self._least, self._most = trainer, steps, least, most
-        self._warm = _warm_steps(trainer)
-        self._asked, self._begun, self._seen = 0, 0.0, 0
+    def __init__(self, trainer: Trainer, steps: int, min_seconds: float, max_seconds: float) -> None:
+        self._trainer, self._steps = trainer, steps
+        self._min_seconds, self._max_seconds = min_seconds, max_seconds
+        self._untimed = _untimed_steps(trainer)
+        self._calls, self._started, self._nimg = 0, 0.0, 0
         self.seconds_per_kimg = 0.0
 
     def __call__(self) -> bool:
-        self._asked += 1
-        if self._asked == self._warm:
-            self._settle()
-        if self._asked == self._warm + 1:
-            _wait(self._trainer.device)
-            self._begun, self._seen = time.perf_counter(), self._trainer.nimg
-        if self._asked <= self._warm + 1:
+        self._calls += 1
+        if self._calls == self._untimed:
+            self._reset_peak_memory()
+        if self._calls == self._untimed + 1:
+            _synchronize(self._trainer.device)
+            self._started, self._nimg = time.perf_counter(), self._trainer.nimg
+        if self._calls <= self._untimed + 1:
             return False
-        gone = time.perf_counter() - self._begun
-        enough = self._asked > self._warm + self._steps and gone >= self._least
-        if not enough and gone <= self._most:
+        passed = time.perf_counter() - self._started
+        enough = self._calls > self._untimed + self._steps and passed >= self._min_seconds
+        if not enough and passed <= self._max_seconds:
             return False
-        _wait(self._trainer.device)
-        seen = (self._trainer.nimg - self._seen) / 1000
-        self.seconds_per_kimg = (time.perf_counter() - self._begun) / seen
+        _synchronize(self._trainer.device)
+        kimg = (self._trainer.nimg - self._nimg) / 1000
+        self.seconds_per_kimg = (time.perf_counter() - self._started) / kimg
         return True
 
-    def _settle(self) -> None:
-        """Forget the memory that recording has taken: the peak from here on is what a trial goes on with."""
+    def _reset_peak_memory(self) -> None:
+        """Leave out the memory of the captures: the peak from here on is that of the rest of a trial."""
         if self._trainer.device.type == "cuda":
-            _wait(self._trainer.device)
+            _synchronize(self._trainer.device)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._trainer.device)

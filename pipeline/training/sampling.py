@@ -1,7 +1,4 @@
-"""Images of a generator: the stream that fids are measured on, and a tick's grid.
-
-Owns: which latents and labels a generator is given, in which blocks. Refuses: what is made of the images.
-"""
+"""Images of a generator: the stream that fids are measured on, and the sample grid of a tick."""
 
 from __future__ import annotations
 
@@ -17,42 +14,55 @@ from pipeline.training.networks.build import to_uint8
 from pipeline.training.prefetch import place_labels
 
 EVALUATION_SEED = 20_151_205
-"""Latents of every in-search fid, the same for all trials and ticks: differences are the networks'."""
+"""Seed of the latents of every in-search fid: the same for all trials and ticks."""
 
-_GRID = 50
+_GRID_IMAGES = 50
 _CHUNK = 250
 
 
-def sampler(generator: Generator, dataset: Dataset, seed: int = EVALUATION_SEED) -> Callable[[int], Tensor]:
-    """A function n -> the next n images uint8 (n,H,W,C) of a stream that begins at `seed`."""
+def image_sampler(
+    generator: Generator, dataset: Dataset, seed: int = EVALUATION_SEED
+) -> Callable[[int], Tensor]:
+    """A function n -> the next n images uint8 (n,H,W,C) of a stream that begins at `seed`.
+
+    A conditional generator gets labels as frequent as those of the training split.
+    """
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(seed)
     labels = place_labels(dataset.train_labels, device)
 
     @torch.inference_mode()
     def sample(count: int) -> Tensor:
-        return to_uint8(draw(generator, count, rng, labels)[0])
+        return to_uint8(generate_images(generator, count, rng, labels)[0])
 
     return sample
 
 
-def labelled_sampler(generator: Generator, dataset: Dataset) -> Sample:
-    """What `measure_generator` wants, of a generator: latents from the seed, labels as frequent as the data's."""
+def labelled_image_sampler(generator: Generator, dataset: Dataset) -> Sample:
+    """A function (n, seed) -> n images uint8 (n,H,W,C) and their labels (n,) or None.
+
+    It is what `pipeline.metrics.evaluation.measure_generator` takes. Labels are as frequent as in the
+    training split.
+    """
     device = next(generator.parameters()).device
-    known = place_labels(dataset.train_labels, device)
+    data_labels = place_labels(dataset.train_labels, device)
 
     @torch.inference_mode()
     def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        images, labels = draw(generator, n, torch.Generator(device).manual_seed(seed), known)
+        rng = torch.Generator(device).manual_seed(seed)
+        images, labels = generate_images(generator, n, rng, data_labels)
         return to_uint8(images), labels
 
     return sample
 
 
-def draw(
+def generate_images(
     generator: Generator, count: int, rng: torch.Generator, data_labels: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """`count` images (N,C,H,W) in [-1, 1] and their labels, as frequent as in `data_labels`."""
+    """`count` images (N,C,H,W) in [-1, 1] and, for a conditional generator, their labels (N,).
+
+    data_labels: int64 (M,); the labels are as frequent as in it. None: the generator gets no labels.
+    """
     z = torch.randn(count, generator.z_dim, generator=rng, device=rng.device)
     labels = None
     if generator.classes and data_labels is not None:
@@ -65,10 +75,10 @@ def draw(
 
 
 @torch.inference_mode()
-def grid(generator: Generator) -> Tensor:
-    """The same latents at every tick; a conditional G shows its classes in columns."""
+def sample_grid(generator: Generator) -> Tensor:
+    """50 images uint8 (N,H,W,C), of the same latents at every tick and of all classes in turn."""
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(EVALUATION_SEED)
-    z = torch.randn(_GRID, generator.z_dim, generator=rng, device=device)
-    labels = torch.arange(_GRID, device=device) % max(generator.classes, 1)
+    z = torch.randn(_GRID_IMAGES, generator.z_dim, generator=rng, device=device)
+    labels = torch.arange(_GRID_IMAGES, device=device) % max(generator.classes, 1)
     return to_uint8(generator(z, labels if generator.classes else None))

@@ -1,8 +1,8 @@
-"""Lists of tensors, cut so that torch's kernels for whole lists keep a GPU busy.
+"""Lists of tensors split into chunks, so that torch's multi-tensor kernels occupy a whole GPU.
 
-Those kernels (`torch._foreach_*`, fused Adam) give each block of threads 65,536 numbers, which it walks
-through: a few blocks, and 5 to 20 microseconds, for the weights of a small network. In pieces each block has
-less to do. What is computed number by number is the same to the bit; a norm is, to rounding.
+Those kernels (`torch._foreach_*`, fused Adam) give each thread block 65,536 elements to process in sequence:
+for the weights of a small network these are a few blocks, and 5 to 20 microseconds. With chunks each block
+has less to do. Element-wise results are bit-identical; norms are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -13,37 +13,43 @@ import torch
 from torch import Tensor
 
 _ONE_LAUNCH = {1: 110, 2: 64, 4: 36}
-"""Tensors that one launch takes, by the number of lists (torch's MultiTensorApply.cuh)."""
-_OF_A_BLOCK = 65_536
-_SHORTEST = 4_096
+"""Tensors per kernel launch, by the number of lists (torch's MultiTensorApply.cuh)."""
+_BLOCK_ELEMENTS = 65_536
+_MIN_CHUNK = 4_096
 
 
 def in_chunks(*lists: Sequence[Tensor], whole: Sequence[Tensor] = ()) -> tuple[list[Tensor], ...]:
-    """Lists of equal length whose n-th tensors have one shape, as lists of pieces; on a CPU as they are.
+    """Split the tensors of all lists into chunks in the same way; on a CPU the lists are returned unchanged.
 
-    Pieces are views (k,) of dense memory. Tensors that are not dense in the same order stay whole.
-    whole: one more list, of what belongs to the n-th tensors: each of it stands beside all of their pieces.
+    Chunks are views (k,) of dense memory. Tensors whose memory layouts differ or are not dense stay whole.
+
+    Args:
+        lists: of equal length; their n-th tensors have the same shape.
+        whole: another list, whose n-th tensor is not split but repeated for each chunk of the n-th tensors.
+
+    Returns:
+        As many lists as were given, `whole` last.
     """
-    found = [*lists, whole] if whole else [*lists]
-    rows = list(zip(*found, strict=True))
-    length = _length([row[0].numel() for row in rows], len(lists))
+    given = [*lists, whole] if whole else [*lists]
+    rows = list(zip(*given, strict=True))
+    length = _chunk_length([row[0].numel() for row in rows], len(lists))
     if not rows or not rows[0][0].is_cuda or length is None:
-        return tuple(list(tensors) for tensors in found)
+        return tuple(list(tensors) for tensors in given)
     count = len(lists)
-    pieces = [(*piece, *row[count:]) for row in rows for piece in _cut(row[:count], length)]
-    return tuple(map(list, zip(*pieces, strict=True)))
+    chunks = [(*chunk, *row[count:]) for row in rows for chunk in _split(row[:count], length)]
+    return tuple(map(list, zip(*chunks, strict=True)))
 
 
-def _length(sizes: list[int], lists: int) -> int | None:
-    """Of a piece, so that all of them go into one launch; None where that gains nothing."""
+def _chunk_length(sizes: list[int], lists: int) -> int | None:
+    """Elements per chunk such that all chunks fit in one launch; None if splitting gains nothing."""
     spare = _ONE_LAUNCH[lists] - len(sizes)
     if spare <= 0:
         return None
-    length = max(_SHORTEST, -(-sum(sizes) // spare // 1024) * 1024)
-    return length if length < _OF_A_BLOCK else None
+    length = max(_MIN_CHUNK, -(-sum(sizes) // spare // 1024) * 1024)
+    return length if length < _BLOCK_ELEMENTS else None
 
 
-def _cut(row: tuple[Tensor, ...], length: int) -> list[tuple[Tensor, ...]]:
+def _split(row: tuple[Tensor, ...], length: int) -> list[tuple[Tensor, ...]]:
     if len({tensor.stride() for tensor in row}) > 1 or not _is_dense(row[0]):
         return [row]
     flat = [torch.split(tensor.as_strided((tensor.numel(),), (1,)), length) for tensor in row]

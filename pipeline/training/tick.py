@@ -1,8 +1,4 @@
-"""A tick that was trained: what is kept of it until it is measured and saved, and its record.
-
-Owns: `Tick`, `Progress` (what a trial remembers besides its networks), the record made of both. Refuses:
-training, measuring, files.
-"""
+"""One trained tick until it is measured and saved, and the record that is made of it."""
 
 from __future__ import annotations
 
@@ -16,47 +12,48 @@ from pipeline.training.networks.blocks import Generator
 
 @dataclass(frozen=True)
 class RunState:
-    """What a trial remembers besides its networks."""
+    """The state of a trial besides its networks. Checkpoints hold it as `progress`."""
 
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     best_fid: float | None = None
     best_kimg: int | None = None
-    tick_seconds: float = 0.0  # of a tick that was interrupted
+    tick_seconds: float = 0.0  # training time of an unfinished tick, in a mid-tick checkpoint
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A tick that was trained, as it is measured and saved. seen: reals shown to D in it.
+    """One trained tick, ready to be measured and saved.
 
-    generator, state: the average of G and the trainer's state at its end. train_seconds: of it alone;
-    read_seconds: of the reading.
+    kimg: at its end. means: of the metrics over the tick, with the adaptive settings. images: reals shown to
+    D in it. train_seconds: of this tick alone. balance_seconds: of its balance reading. generator, state: the
+    EMA of G and the trainer's state at its end.
     """
 
     kimg: int
-    word: str
+    verdict: str
     reading: BalanceReading
     means: dict[str, float]
-    seen: int
+    images: int
     train_seconds: float
-    read_seconds: float
+    balance_seconds: float
     generator: Generator
     state: dict[str, Any]
 
 
-def record_of(number: int, tick: Tick, fid: float | None, progress: RunState) -> TrialRecord:
-    """The record of a tick of trial `number`; progress: with this tick in it."""
+def make_record(number: int, tick: Tick, fid: float | None, run_state: RunState) -> TrialRecord:
+    """The record of a tick of trial `number`; run_state: after this tick."""
     return TrialRecord(
         trial=number,
         kimg=tick.kimg,
-        verdict=tick.word,
-        objective=objective_of(progress.best_fid),
+        verdict=tick.verdict,
+        objective=objective_of(run_state.best_fid),
         fid=fid,
-        best_fid=progress.best_fid,
-        best_kimg=progress.best_kimg,
-        images_per_sec=tick.seen / max(tick.train_seconds, 1e-9),
-        train_seconds=progress.train_seconds,
-        eval_seconds=progress.eval_seconds,
+        best_fid=run_state.best_fid,
+        best_kimg=run_state.best_kimg,
+        images_per_sec=tick.images / max(tick.train_seconds, 1e-9),
+        train_seconds=run_state.train_seconds,
+        eval_seconds=run_state.eval_seconds,
         **vars(tick.reading),
         **tick.means,
     )

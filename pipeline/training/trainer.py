@@ -1,15 +1,16 @@
-"""The alternating game of G and D.
+"""The training loop of one GAN: alternating updates of D and G, with the state that they change.
 
-Owns: the loop, `Trainer.advance`, its step, and the state they move. Refuses: FID, files, Ray, MLflow.
+Not responsible for FID, files, Ray or MLflow. The file is long because one class owns all state that a step
+changes.
 
-Progress counts real images shown to D (nimg). Randomness is drawn anew from (seed, purpose, nimg) at the
-start of every advance, the reals come from an index-restartable stream and rates are a function of nimg,
-so a trainer restored at a tick goes on exactly as one that was never interrupted; within one it takes its
-dice along.
+Progress is counted in real images shown to D (`nimg`). At the start of every tick the random generator is
+seeded from (seed, purpose, nimg), the reals come from a stream that can be entered at any position, and the
+step's hyper-parameters are a function of nimg: a trainer restored at a tick continues exactly like one that
+was never interrupted. A mid-tick checkpoint also holds the state of the random generator.
 
-On a GPU a step becomes a CUDA graph after a few turns (`pipeline.training.cuda_graphs`, GANSWEEP_CUDA_GRAPHS): the same
-kernels, and states that either way of training can take over. float32 stays torch's: TF32 in convolutions, as
-cuDNN has it by default, and not in other products of matrices.
+On a GPU a step becomes a CUDA graph after a few eager steps (`pipeline.training.cuda_graphs`,
+GANSWEEP_CUDA_GRAPHS): the same kernels, and checkpoints that work either way. The precision of float32 is
+torch's default: TF32 in cuDNN's convolutions, full float32 in matrix products.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from pipeline.training.augmentation import diffaugment, next_augment_p
 from pipeline.training.balance import (
     BalanceReading,
     MetricAccumulator,
-    as_displayed_scores,
     read_scores,
+    scoring_mode,
     spread_ratio,
     update_controller,
 )
-from pipeline.training.cuda_graphs import recorder_for
+from pipeline.training.cuda_graphs import graph_backend
 from pipeline.training.events import OnEvent, log_event
 from pipeline.training.graphed_step import (
+    BackendFactory,
     GraphedStep,
-    Recording,
     StepHyperparams,
     StepKind,
     step_hyperparams,
@@ -51,14 +52,14 @@ from pipeline.training.schedules import StepSchedule, step_schedule
 from pipeline.training.seeds import derive_seed
 from pipeline.training.tensor_chunks import in_chunks
 
-_READ_IMAGES = 512  # of each kind, at each reading of the balance
+_BALANCE_IMAGES = 512  # of each kind (held-out reals, training reals, fakes) per balance reading
 
-Shown = list[tuple[Tensor, Tensor | None]]
-"""What D sees of the reals in a step, with their labels: the batch, or pieces of it."""
+MicroBatches = list[tuple[Tensor, Tensor | None]]
+"""The reals of a step with their labels: the whole batch, or `grad_accum_steps` parts of it."""
 
 
 class Trainer:
-    """G, D, their optimizers and G's average, trained on images that lie on the device.
+    """G, D, their optimizers and the moving average (EMA) of G.
 
     Args:
         config: the trial's hyper-parameters.
@@ -66,8 +67,8 @@ class Trainer:
         labels: int64 (N,) on the device, or None.
         classes: number of classes, 0 = unlabelled.
         device: to train on; None = where the images are.
-        recording: makes what records steps; by default CUDA graphs on a GPU, and nothing on a CPU.
-        on_event: hears, once, why steps are not recorded.
+        backend_factory: makes what captures steps; by default CUDA graphs on a GPU, and None on a CPU.
+        on_event: receives one event if CUDA graphs have to be disabled.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Trainer:
         labels: Tensor | None,
         classes: int,
         device: torch.device | None = None,
-        recording: Recording = recorder_for,
+        backend_factory: BackendFactory = graph_backend,
         on_event: OnEvent = log_event,
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
@@ -85,7 +86,7 @@ class Trainer:
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
         generator, discriminator = build_networks(config, self.shape)
-        # In one move each: a pretended device (tests/test_devices.py) allows no second one.
+        # One call of `to` each: the fake device of tests/training/test_devices.py allows no second one.
         self.G = generator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.D = discriminator.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.G, config.ema_halflife_kimg)
@@ -94,126 +95,135 @@ class Trainer:
         self.opt_d = torch.optim.Adam(self.D.parameters(), lr=config.lr_d, betas=betas, fused=True)
         self.sampler = Sampler(len(images), derive_seed(config.seed, "reals"))
         self.rng = torch.Generator(self.device)
-        self.tally = MetricAccumulator(self.device)
+        self.metrics = MetricAccumulator(self.device)
         self.nimg = 0
         self.d_steps = 0
         self.control = 0.0  # of the balance controller
         self.ada_p = 0.0
-        self.pieces = 1  # in which a batch goes through the networks: more where memory is short
-        self._midway = False  # the next advance goes on within a tick
-        # Weights alone: nobody wants a loss's gradient by a penalty's images. On a CPU `strided` would
-        # compute what autograd's `inputs` leave out.
+        self.grad_accum_steps = 1  # more where memory is short
+        self._mid_tick = False  # whether the next call of `advance` continues a tick
+        # Only the weights: no loss needs its gradient with respect to a penalty's images. On a CPU `strided`
+        # would compute what autograd's `inputs` leaves out.
         self._d_inputs = list(self.D.parameters()) if self.device.type == "cuda" else None
-        self._together = config.norm_d != "batch"  # else reals and fakes have batch statistics of their own
+        # With batch norm, reals and fakes need separate passes: each has its own batch statistics.
+        self._concat_real_fake = config.norm_d != "batch"
         self._autocast = functools.partial(
             torch.autocast, self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
         )
-        self._pass_g, self._pass_d = (
+        self._forward_g, self._forward_d = (
             CastParameters(net, config.precision == "bfloat16") for net in (self.G, self.D)
         )
-        recorder = recording(self.device, lambda: self.rng)
-        fed = self.device.type == "cuda" or recorder is not None  # else images are fetched when wanted
-        self._feed = Prefetcher(images, labels, self.sampler, config.batch_size, self.device) if fed else None
-        self._recorded: GraphedStep | None = None
-        if self._feed and recorder:
-            self._recorded = GraphedStep(self, self._feed, recorder, on_event)
+        backend = backend_factory(self.device, lambda: self.rng)
+        prefetch = self.device.type == "cuda" or backend is not None  # else images are fetched when needed
+        self._prefetcher = (
+            Prefetcher(images, labels, self.sampler, config.batch_size, self.device) if prefetch else None
+        )
+        self._graphed_step: GraphedStep | None = None
+        if self._prefetcher and backend:
+            self._graphed_step = GraphedStep(self, self._prefetcher, backend, on_event)
 
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Train until D has seen `until_kimg` thousand reals, or until told to stop: then go on next time."""
-        batch = self.config.batch_size
-        if not self._midway:
-            self.rng.manual_seed(derive_seed(self.config.seed, "game", self.nimg))
-        self._midway = False
+        """Train until D has seen `until_kimg` thousand reals, or until `should_stop`, asked before each step.
 
-        if self._recorded is not None:
-            self._recorded.start()
+        After a stop the next call continues within the same tick.
+        """
+        batch = self.config.batch_size
+        if not self._mid_tick:
+            self.rng.manual_seed(derive_seed(self.config.seed, "steps", self.nimg))
+        self._mid_tick = False
+
+        if self._graphed_step is not None:
+            self._graphed_step.prepare_optimizers()
 
         while self.nimg < until_kimg * 1000 and not should_stop():
-            # The clock goes on whoever plays.
-            now, position = self._set_pace(), self.nimg
+            # nimg advances even if an update is skipped.
+            schedule, position = self._apply_schedule(), self.nimg
             self.nimg += batch
-            turn = step_kind(self.config, now, self.nimg, self.d_steps, self.pieces)
-            rates = step_hyperparams(self.config, now)
-            if self._recorded is not None:
-                self._recorded.take(turn, rates, self._play, position)
+            kind = step_kind(self.config, schedule, self.nimg, self.d_steps, self.grad_accum_steps)
+            hyperparams = step_hyperparams(self.config, schedule)
+            if self._graphed_step is not None:
+                self._graphed_step.run(kind, hyperparams, self._train_step, position)
             else:
-                self._play(turn, rates, *self._reals(position))
-            self.d_steps += turn.d_plays
+                self._train_step(kind, hyperparams, *self._reals(position))
+            self.d_steps += kind.updates_d
 
-            # Average G.
-            if turn.g_is_due:
+            if kind.g_is_due:
                 self.ema.update(batch * self.config.n_critic, self.nimg)
-        self._midway = self.nimg < until_kimg * 1000
+        self._mid_tick = self.nimg < until_kimg * 1000
 
     @property
-    def records_steps(self) -> bool:
-        """Whether steps are replayed after the first few of their kind."""
-        return self._recorded is not None and not self._recorded.replays.given_up
+    def uses_cuda_graphs(self) -> bool:
+        """Whether steps are replayed as CUDA graphs after the first few of their kind."""
+        return self._graphed_step is not None and not self._graphed_step.graphs.disabled
 
-    def _play(self, turn: StepKind, rates: StepHyperparams, real: Tensor, labels: Tensor | None) -> None:
-        """One step of the game on reals (N,C,H,W): D's update, then G's; either may sit out."""
-        for each in (self._pass_g, self._pass_d):
-            each.begin(at_once=rates.recorded)
-        shown = self._shown(real, labels, rates)
-        drawn = self._update_d(turn, rates, shown) if turn.d_plays else None
-        if turn.g_plays:
-            self._update_g(rates, shown, drawn)
-        for each in (self._pass_g, self._pass_d):
-            each.end()
+    def _train_step(
+        self, kind: StepKind, hyperparams: StepHyperparams, real: Tensor, labels: Tensor | None
+    ) -> None:
+        """One step on reals (N,C,H,W): D's update, then G's; either may be skipped."""
+        for forward in (self._forward_g, self._forward_d):
+            forward.begin(graphed=hyperparams.is_graphed)
+        batches = self._micro_batches(real, labels, hyperparams)
+        fake = self._update_d(kind, hyperparams, batches) if kind.updates_d else None
+        if kind.updates_g:
+            self._update_g(hyperparams, batches, fake)
+        for forward in (self._forward_g, self._forward_d):
+            forward.end()
 
-    def _update_d(self, turn: StepKind, rates: StepHyperparams, shown: Shown) -> Tensor | None:
-        """D learns to tell. Returns the fakes that it was shown, if G is to learn from the same ones."""
+    def _update_d(self, kind: StepKind, hyperparams: StepHyperparams, batches: MicroBatches) -> Tensor | None:
+        """Update D. Returns the fakes that it was shown where G's update is to use the same ones."""
         config, loss = self.config, LOSSES[self.config.loss]
-        together = turn.g_plays and self.pieces == 1
-        at_real, at_fake = PENALTY_INPUTS.get(config.penalty, (False, False)) if turn.due else (False, False)
+        reuse_fakes = kind.updates_g and self.grad_accum_steps == 1
+        at_real, at_fake = (
+            PENALTY_INPUTS.get(config.penalty, (False, False)) if kind.has_penalty else (False, False)
+        )
         self.D.requires_grad_(True)
         self.opt_d.zero_grad(set_to_none=True)
-        self._pass_d.renew()
-        with torch.set_grad_enabled(together):
-            self._pass_g.renew()
-        for real, labels in shown:
-            # Show D the reals and as many fakes: a pair, or a mix, has one label.
-            with torch.set_grad_enabled(together), self._autocast():
-                drawn = self._pass_g(self._noise(len(real), self.rng), labels)
-            fake = diffaugment(drawn.detach().float(), rates.augment_p, self.rng)
+        self._forward_d.refresh()
+        with torch.set_grad_enabled(reuse_fakes):
+            self._forward_g.refresh()
+        for real, labels in batches:
+            # The fakes have the labels of the reals, so that a pair of both, or a mix, has one label.
+            with torch.set_grad_enabled(reuse_fakes), self._autocast():
+                generated = self._forward_g(self._noise(len(real), self.rng), labels)
+            fake = diffaugment(generated.detach().float(), hyperparams.augment_p, self.rng)
             real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
             with self._autocast():
-                scores = self._judge(real, fake, labels)
-            loss_d = loss.d(*scores.float().chunk(2))
+                logits = self._discriminate(real, fake, labels)
+            loss_d = loss.d(*logits.float().chunk(2))
             total = loss_d
 
-            # Keep D smooth where it looks: every k-th step with k times the weight.
-            if turn.due:
-                slope = self._slope(real, fake, labels, scores)
-                total = loss_d + rates.penalty * slope
-                self.tally.add("penalty", slope)
-            torch.autograd.backward(_share(total, len(shown)), inputs=self._d_inputs)
-            self.tally.add("loss_d", loss_d, scores.detach().float().sign().view(2, -1).mean(1))
-        rates.step(self.opt_d, rates.lr_d)
-        self.tally.add("grad_norm_d", gradient_norm(self.D))
-        return drawn if together else None
+            # Lazy regularization (Karras et al. 2020): every k-th step with k times the weight.
+            if kind.has_penalty:
+                penalty = self._penalty(real, fake, labels, logits)
+                total = loss_d + hyperparams.penalty * penalty
+                self.metrics.add("penalty", penalty)
+            torch.autograd.backward(_scaled(total, len(batches)), inputs=self._d_inputs)
+            self.metrics.add("loss_d", loss_d, logits.detach().float().sign().view(2, -1).mean(1))
+        hyperparams.step(self.opt_d, hyperparams.lr_d)
+        self.metrics.add("grad_norm_d", gradient_norm(self.D))
+        return generated if reuse_fakes else None
 
-    def _update_g(self, rates: StepHyperparams, shown: Shown, drawn: Tensor | None) -> None:
-        """G learns through a D that stands still, from the fakes `drawn` or, without them, from its own."""
+    def _update_g(self, hyperparams: StepHyperparams, batches: MicroBatches, fakes: Tensor | None) -> None:
+        """Update G through a frozen D, from `fakes` or, where None, from newly generated ones."""
         loss = LOSSES[self.config.loss]
         self.D.requires_grad_(False)
         self.opt_g.zero_grad(set_to_none=True)
-        self._pass_d.renew()
-        if drawn is None:
-            self._pass_g.renew()
-        for real, labels in shown:
+        self._forward_d.refresh()
+        if fakes is None:
+            self._forward_g.refresh()
+        for real, labels in batches:
             with self._autocast():
-                fake = self._pass_g(self._noise(len(real), self.rng), labels) if drawn is None else drawn
-                scores_fake = self._pass_d(diffaugment(fake, rates.augment_p, self.rng), labels)
-                scores_real = self._judge_reals(real, labels) if loss.relative else scores_fake
-            loss_g = loss.g(scores_real.detach().float(), scores_fake.float())
-            torch.autograd.backward(_share(loss_g, len(shown)))
-            self.tally.add("loss_g", loss_g)
-        rates.step(self.opt_g, rates.lr_g)
-        self.tally.add("grad_norm_g", gradient_norm(self.G))
+                fake = self._forward_g(self._noise(len(real), self.rng), labels) if fakes is None else fakes
+                logits_fake = self._forward_d(diffaugment(fake, hyperparams.augment_p, self.rng), labels)
+                logits_real = self._discriminate_reals(real, labels) if loss.relative else logits_fake
+            loss_g = loss.g(logits_real.detach().float(), logits_fake.float())
+            torch.autograd.backward(_scaled(loss_g, len(batches)))
+            self.metrics.add("loss_g", loss_g)
+        hyperparams.step(self.opt_g, hyperparams.lr_g)
+        self.metrics.add("grad_norm_g", gradient_norm(self.G))
 
-    def react(self, reading: BalanceReading) -> None:
-        """Answer a tick's reading for the next tick: steer the controller, move ADA's probability."""
+    def adapt(self, reading: BalanceReading) -> None:
+        """Set the balance controller and ADA's probability for the next tick from this tick's reading."""
         config = self.config
         if config.controller != "none" and self.nimg > config.d_warmup_kimg * 1000:
             self.control = update_controller(self.control, reading.auc, config.auc_low, config.auc_high)
@@ -223,20 +233,20 @@ class Trainer:
                 self.ada_p, reading.overfit, config.augment_target, step, config.augment_p
             )
 
-    def settings(self) -> dict[str, float]:
-        """What answers to readings, as it is now; the names are those of `TrialRecord`."""
-        return {"augment_p": self._pace().augment_p, "control": self.control}
+    def adaptive_settings(self) -> dict[str, float]:
+        """What `adapt` has set; the names are those of `TrialRecord`."""
+        return {"augment_p": self._schedule().augment_p, "control": self.control}
 
     def read_balance(self, held: Tensor, held_labels: Tensor | None) -> BalanceReading:
-        """Measure D against the raw G: held-out reals uint8 (M,H,W,C), as many training reals and fakes."""
-        count = min(_READ_IMAGES, len(held))
-        rng = torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, "reading", self.nimg))
+        """Measure D on held-out reals uint8 (M,H,W,C), as many training reals, and fakes of the raw G."""
+        count = min(_BALANCE_IMAGES, len(held))
+        rng = torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, "balance", self.nimg))
         z, fake_labels = self.latents(count, rng)
         rows = torch.randint(len(self.images), (count,), generator=rng, device=self.device)
         train = self.images[rows.to(self.images.device)]
         train_labels = None if self.labels is None else self.labels[rows]
         held, held_labels = held[:count], None if held_labels is None else held_labels[:count]
-        with as_displayed_scores(self.G, self.D):
+        with scoring_mode(self.G, self.D):
             fake, real = self.G(z, fake_labels), to_float(held)
             return read_scores(
                 self.D(real, held_labels),
@@ -253,44 +263,45 @@ class Trainer:
         rows = torch.randint(len(self.labels), (count,), generator=rng, device=self.device)
         return z, self.labels[rows]
 
-    def state_dict(self, midway: bool = False) -> dict[str, Any]:
-        """Everything that a later `load_state_dict` needs to go on as if nothing had happened.
+    def state_dict(self, mid_tick: bool = False) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to continue as if there had been no interruption.
 
-        midway: within a tick, whose dice go on to fall where they would have, and whose means have begun.
+        mid_tick: the tick is not over: add the state of the random generator and of the metrics' sums.
         """
-        begun = {"rng": self.rng.get_state(), "tally": self.tally.state_dict()} if midway else {}
+        unfinished = {"rng": self.rng.get_state(), "tally": self.metrics.state_dict()} if mid_tick else {}
         return {
-            **begun,
+            **unfinished,
             "nimg": self.nimg,
             "d_steps": self.d_steps,
             "control": self.control,
             "ada_p": self.ada_p,
-            "pieces": self.pieces,
-            **{name: part.state_dict() for name, part in self._parts().items()},
+            "pieces": self.grad_accum_steps,
+            **{name: part.state_dict() for name, part in self._stateful_parts().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.nimg, self.d_steps = state["nimg"], state["d_steps"]
-        self.control, self.ada_p = state.get("control", 0.0), state.get("ada_p", 0.0)  # older: without
-        self.pieces = state.get("pieces", 1)
-        for name, part in self._parts().items():
+        # Older checkpoints lack these keys.
+        self.control, self.ada_p = state.get("control", 0.0), state.get("ada_p", 0.0)
+        self.grad_accum_steps = state.get("pieces", 1)
+        for name, part in self._stateful_parts().items():
             part.load_state_dict(state[name])
-        self.release()
-        self._midway = False
+        self.drop_graphs()
+        self._mid_tick = False
         if "tally" in state:
-            self.tally.load_state_dict(state["tally"])
-            # The dice of another kind of device are of no use here.
-            self._midway = len(state["rng"]) == len(self.rng.get_state())
-            if self._midway:
+            self.metrics.load_state_dict(state["tally"])
+            # The generators of a CPU and of a GPU have states of different lengths.
+            self._mid_tick = len(state["rng"]) == len(self.rng.get_state())
+            if self._mid_tick:
                 self.rng.set_state(state["rng"])
 
-    def release(self) -> None:
-        """Drop the recorded steps, which hold most of a GPU's memory; a later step is recorded anew."""
-        if self._recorded is not None:
-            self._recorded.replays.forget()
+    def drop_graphs(self) -> None:
+        """Free the CUDA graphs, which hold most of a GPU's memory; later steps are captured again."""
+        if self._graphed_step is not None:
+            self._graphed_step.graphs.clear()
 
-    def _parts(self) -> dict[str, Any]:
+    def _stateful_parts(self) -> dict[str, Any]:
         return {
             "G": self.G,
             "D": self.D,
@@ -299,72 +310,73 @@ class Trainer:
             "opt_d": self.opt_d,
         }
 
-    def _pace(self) -> StepSchedule:
+    def _schedule(self) -> StepSchedule:
         return step_schedule(self.config, self.nimg, self.control, self.ada_p)
 
-    def _set_pace(self) -> StepSchedule:
-        """Set the optimizers and the average to the present pace; the rest of it is for the loop."""
-        now = self._pace()
-        for optimizer, lr in ((self.opt_g, now.lr_g), (self.opt_d, now.lr_d)):
+    def _apply_schedule(self) -> StepSchedule:
+        """Set the optimizers and the average for the next step; the caller applies the rest."""
+        schedule = self._schedule()
+        for optimizer, lr in ((self.opt_g, schedule.lr_g), (self.opt_d, schedule.lr_d)):
             for group in optimizer.param_groups:
-                group["lr"], group["betas"] = lr, (self.config.beta1, now.beta2)
-        self.ema.halflife_nimg = now.ema_halflife_nimg
-        return now
+                group["lr"], group["betas"] = lr, (self.config.beta1, schedule.beta2)
+        self.ema.halflife_nimg = schedule.ema_halflife_nimg
+        return schedule
 
     def _noise(self, count: int, rng: torch.Generator) -> Tensor:
         return torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
 
     def _reals(self, position: int) -> tuple[Tensor, Tensor | None]:
         """The batch at `position` of the stream, float32 (N,C,H,W), and its labels."""
-        if self._feed is not None:
-            self._feed.load(position)
-            return self._feed.reals(), self._feed.labels
+        if self._prefetcher is not None:
+            self._prefetcher.load(position)
+            return self._prefetcher.reals(), self._prefetcher.labels
         rows = torch.from_numpy(self.sampler.take(position, self.config.batch_size))
         return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
 
-    def _shown(self, real: Tensor, labels: Tensor | None, rates: StepHyperparams) -> Shown:
-        """The reals as D sees them, with their labels, in `pieces` parts."""
-        real = diffaugment(real, rates.augment_p, self.rng)
-        if self.pieces == 1:
+    def _micro_batches(
+        self, real: Tensor, labels: Tensor | None, hyperparams: StepHyperparams
+    ) -> MicroBatches:
+        """The reals, augmented, with their labels, in `grad_accum_steps` parts."""
+        real = diffaugment(real, hyperparams.augment_p, self.rng)
+        if self.grad_accum_steps == 1:
             return [(real, labels)]
-        parts = real.chunk(self.pieces)
-        return list(
-            zip(parts, [None] * len(parts) if labels is None else labels.chunk(self.pieces), strict=True)
-        )
+        parts = real.chunk(self.grad_accum_steps)
+        label_parts = [None] * len(parts) if labels is None else labels.chunk(self.grad_accum_steps)
+        return list(zip(parts, label_parts, strict=True))
 
-    def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """Scores (2N,) of reals, then of fakes."""
-        # In one pass, unless each has batch statistics of its own, or a slope is wanted of one kind only.
-        if not self._together or real.requires_grad != fake.requires_grad:
-            return torch.cat([self._pass_d(real, labels), self._pass_d(fake, labels)])
+    def _discriminate(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """D's logits (2N,): of the reals, then of the fakes."""
+        # Separate passes for batch norm, or where the penalty needs gradients at one kind only.
+        if not self._concat_real_fake or real.requires_grad != fake.requires_grad:
+            return torch.cat([self._forward_d(real, labels), self._forward_d(fake, labels)])
         both = None if labels is None else torch.cat([labels, labels])
-        return self._pass_d(torch.cat([real, fake]), both)
+        return self._forward_d(torch.cat([real, fake]), both)
 
-    def _judge_reals(self, real: Tensor, labels: Tensor | None) -> Tensor:
+    def _discriminate_reals(self, real: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():
-            return self._pass_d(real, labels)
+            return self._forward_d(real, labels)
 
-    def _slope(self, real: Tensor, fake: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
-        """The penalty: from D's own pass where it is taken at what D has judged, else from another pass."""
-        judged = [images for images in (real, fake) if images.requires_grad]
-        if judged:
-            return gradient_penalty_from_logits(scores, judged)
+    def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor | None, logits: Tensor) -> Tensor:
+        """The gradient penalty: from the pass that gave `logits` where possible, else from another one."""
+        inputs = [images for images in (real, fake) if images.requires_grad]
+        if inputs:
+            return gradient_penalty_from_logits(logits, inputs)
         mix = torch.rand(real.shape, generator=self.rng, device=self.device)
-        self._pass_d.renew()  # gradients of the two passes are added in float32
+        self._forward_d.refresh()  # gradients of the two passes are added in float32
         with self._autocast():
             return PENALTIES[self.config.penalty](
-                lambda images: self._pass_d(images, labels), real, fake, mix
+                lambda images: self._forward_d(images, labels), real, fake, mix
             )
 
 
-def _share(loss: Tensor, parts: int) -> Tensor:
-    """What one part of a batch adds to the batch's loss."""
-    return loss if parts == 1 else loss / parts
+def _scaled(loss: Tensor, micro_batches: int) -> Tensor:
+    """What one micro-batch adds to the loss of its batch."""
+    return loss if micro_batches == 1 else loss / micro_batches
 
 
 def gradient_norm(network: nn.Module) -> Tensor:
-    """L2 norm of the network's present gradient: a scalar on its device."""
+    """L2 norm of the gradient of all parameters: a scalar on the network's device."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    (pieces,) = in_chunks(gradients)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(pieces)))
+    (chunks,) = in_chunks(gradients)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(chunks)))
     return norm

@@ -1,7 +1,7 @@
-"""What one trial is: build, train a tick, measure, yield a record; and go on after an interruption.
+"""One trial: build the networks, train a tick, measure it, yield its record; resume after an interruption.
 
-Owns: the order of these steps and the trial's own memory (best so far). Refuses: Ray, MLflow, deciding
-whether to stop for being worse than others.
+Responsible for the order of these steps and for the trial's own state (best fid so far). Not for Ray, MLflow,
+or the decision to stop a trial that is worse than others.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pipeline.training.networks.blocks import Generator
 from pipeline.training.overlap import cloned_state, run_overlapped
 from pipeline.training.prefetch import place_images, place_labels
 from pipeline.training.process import is_out_of_memory, prepare_process, release_memory
-from pipeline.training.sampling import grid, sampler
-from pipeline.training.tick import RunState, Tick, record_of
+from pipeline.training.sampling import image_sampler, sample_grid
+from pipeline.training.tick import RunState, Tick, make_record
 from pipeline.training.trainer import Trainer
 
-_PIECES = 2  # of a batch, where memory is short
+_GRAD_ACCUM_STEPS = 2  # where memory is too small for whole batches
 
 
 def run_trial(
@@ -48,36 +48,44 @@ def run_trial(
     should_stop: Callable[[], bool] = lambda: False,
     on_event: OnEvent = log_event,
 ) -> Iterator[TrialRecord]:
-    """Train and measure one trial, yielding a record per tick; resumes what `folder` holds.
+    """Train and measure one trial, yielding a record per tick; resumes from the checkpoints in `folder`.
 
-    on_event: hears of damaged checkpoints, a full disk, batches that were split for lack of memory, CUDA graphs
-    that could not be had.
+    A trial that is stopped saves a mid-tick checkpoint. A resumed trial first yields its last record again, for
+    callers that missed it. A diverged tick is the last one: the trial ends with that verdict, without an
+    exception.
 
-    A trial that is told to stop keeps its tick as far as it has come. One that was interrupted first yields
-    its last record again, so that whoever listens can catch up. A diverged tick is the last one: the trial
-    ends with that verdict, without an exception.
+    Args:
+        config: hyper-parameters.
+        dataset: images to train on, and held-out ones.
+        evaluator: measures the fid of every tick.
+        folder: of the trial's files.
+        number: Optuna's number of the trial.
+        device: `cpu` or a GPU of torch's.
+        threads: of the CPU, at least 1.
+        should_stop: asked before each step.
+        on_event: receives an event for a damaged checkpoint, a full disk and its end, batches that are split
+            for lack of memory, and CUDA graphs that cannot be used.
 
     Raises:
         ConfigError: the configuration does not fit the images.
-        TrialError: the device's memory is too small even for parts of a batch.
+        TrialError: the device's memory is too small even for split batches.
     """
-    on = torch.device(device)
-    prepare_process(threads, on, config.float_pixels(dataset.size))
+    torch_device = torch.device(device)
+    prepare_process(threads, torch_device, config.float_pixels(dataset.size))
     trial = None
     try:
-        trial = _Trial(
-            config, dataset, evaluator, TrialFolder(folder, on_event), number, on, should_stop, on_event
-        )
+        files = TrialFolder(folder, on_event)
+        trial = _Trial(config, dataset, evaluator, files, number, torch_device, should_stop, on_event)
         yield from trial.records()
     finally:
         if trial is not None:
             trial.close()
         del trial
-        release_memory(on)
+        release_memory(torch_device)
 
 
 class _Trial:
-    """One trial under way; `records` is its course."""
+    """A running trial; `records` trains and measures it."""
 
     def __init__(
         self,
@@ -92,17 +100,17 @@ class _Trial:
     ) -> None:
         self.config, self.dataset, self.evaluator, self.files = config, dataset, evaluator, files
         self.number, self.device, self.should_stop, self.on_event = number, device, should_stop, on_event
-        self.trainer, self.progress, self.last = _begin(config, dataset, files, device, on_event)
+        self.trainer, self.run_state, self.last = _start_or_resume(config, dataset, files, device, on_event)
         self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
         self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
-        self.seconds = 0.0  # of the present tick's training
-        self._begun = 0  # nimg at its beginning
-        self._stopped, self._fits = False, True
-        self._copy: Generator | None = None  # of the average, for what is measured beside training
-        self._measuring: tuple[Tick, Future[tuple[TrialRecord, RunState]]] | None = None
+        self.seconds = 0.0  # of training in the current tick
+        self._nimg_at_start = 0  # of the current tick, in this process
+        self._stopped, self._fits_memory = False, True
+        self._ema_copy: Generator | None = None  # what is measured while training continues
+        self._pending: tuple[Tick, Future[tuple[TrialRecord, RunState]]] | None = None
 
     def records(self) -> Iterator[TrialRecord]:
-        """Train, measure, yield; the record of a tick that is measured beside the next comes within that."""
+        """Train, measure, yield. A tick that is measured during the next one is yielded within that."""
         if self.last is not None:
             yield self.last
         for kimg in _ticks(self.config, after=0 if self.last is None else self.last.kimg):
@@ -110,45 +118,45 @@ class _Trial:
                 return
             yield from self._train(kimg)
             if self._stopped:
-                waiting = [self._wait()] if self._measuring is not None else []
-                self._keep_midway()
+                waiting = [self._await_record()] if self._pending is not None else []
+                self._save_mid_tick()
                 yield from waiting
                 return
-            tick = self._end(kimg)
-            if self._copy is not None and tick.generator is self._copy:
+            tick = self._finish_tick(kimg)
+            if self._ema_copy is not None and tick.generator is self._ema_copy:
                 work = functools.partial(self._measure, tick)
-                self._measuring = tick, run_overlapped(work, self.trainer.device)
+                self._pending = tick, run_overlapped(work, self.trainer.device)
             else:
-                yield self._take(self._measure(tick))
+                yield self._accept(self._measure(tick))
         self.files.flush()
 
     def close(self) -> None:
-        """Wait for what is under way."""
-        if self._measuring is not None:
-            wait([self._measuring[1]])
+        """Wait for a measurement that is still running."""
+        if self._pending is not None:
+            wait([self._pending[1]])
 
     def _train(self, kimg: int) -> Iterator[TrialRecord]:
-        """Train up to `kimg`, or until told to stop, and give the record of the tick before meanwhile."""
-        self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
+        """Train up to `kimg`, or until stopped; yield the record of the tick before when it is measured."""
+        self.seconds, self._nimg_at_start = self.run_state.tick_seconds, self.trainer.nimg
         while True:
             started = time.perf_counter()
-            self._fits = self._advance(kimg)
+            self._fits_memory = self._advance(kimg)
             self.seconds += time.perf_counter() - started
             self._stopped = self.should_stop()
             if self._stopped:
                 return
-            whole = self._fits and self.trainer.nimg >= kimg * 1000
-            if self._measuring is not None and (self._measured() or whole or not self._fits):
-                yield self._wait()
-            if whole:
+            complete = self._fits_memory and self.trainer.nimg >= kimg * 1000
+            if self._pending is not None and (self._record_ready() or complete or not self._fits_memory):
+                yield self._await_record()
+            if complete:
                 return
-            if not self._fits:
+            if not self._fits_memory:
                 self._restart()
 
     def _advance(self, kimg: int) -> bool:
-        """Train until a record waits to be given; False where memory was too small for whole batches."""
+        """Train until a record is ready; False where memory was too small for whole batches."""
         try:
-            self.trainer.advance(kimg, lambda: self.should_stop() or self._measured())
+            self.trainer.advance(kimg, lambda: self.should_stop() or self._record_ready())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -156,123 +164,132 @@ class _Trial:
         return True
 
     def _restart(self) -> None:
-        """From the last tick on, with less memory; TrialError where that was tried."""
-        if self.trainer.pieces > 1:
+        """Restart at the last checkpoint with split batches; TrialError where that was tried before."""
+        if self.trainer.grad_accum_steps > 1:
             raise TrialError(_too_large(self.trainer))
-        again = f"from its last tick on, each batch in {_PIECES} parts"
-        self.on_event(TrialEvent(EventKind.OUT_OF_MEMORY, f"out of memory; {again}"))
+        restart = f"the trial restarts from its last tick with each batch in {_GRAD_ACCUM_STEPS} parts"
+        self.on_event(TrialEvent(EventKind.OUT_OF_MEMORY, f"out of memory; {restart}"))
         del self.trainer  # its memory is needed
-        self.trainer, self.progress, self.last = _begin(
-            self.config, self.dataset, self.files, self.device, self.on_event, _PIECES
+        self.trainer, self.run_state, self.last = _start_or_resume(
+            self.config, self.dataset, self.files, self.device, self.on_event, _GRAD_ACCUM_STEPS
         )
-        self.seconds, self._begun = self.progress.tick_seconds, self.trainer.nimg
+        self.seconds, self._nimg_at_start = self.run_state.tick_seconds, self.trainer.nimg
 
-    def _end(self, kimg: int) -> Tick:
-        """Read a tick that was trained, and answer it; nothing of it is measured or saved yet."""
+    def _finish_tick(self, kimg: int) -> Tick:
+        """Read the balance of a trained tick and adapt to it; no fid is measured and nothing saved yet."""
         trainer, started = self.trainer, time.perf_counter()
-        means = {**trainer.tally.read(), **trainer.settings()}  # waits for the device
+        means = {**trainer.metrics.read(), **trainer.adaptive_settings()}  # waits for the device
         trained = time.perf_counter()
         self.seconds += trained - started
         reading = trainer.read_balance(self.held, self.held_labels)
-        trainer.react(reading)
-        word = verdict(reading, list(means.values()))
-        seen = (kimg - (0 if self.last is None else self.last.kimg)) * 1000
+        trainer.adapt(reading)
+        tick_verdict = verdict(reading, list(means.values()))
+        images = (kimg - (0 if self.last is None else self.last.kimg)) * 1000
         generator, state = trainer.ema.generator, trainer.state_dict()
-        if trainer.records_steps and word != "diverged" and kimg < self.config.kimg:
-            generator, state = self._copied(generator, state)
-        tick = (self.seconds, time.perf_counter() - trained)
-        self.progress = replace(self.progress, tick_seconds=0.0)  # it has them
-        return Tick(kimg, word, reading, means, seen, *tick, generator, state)
+        if trainer.uses_cuda_graphs and tick_verdict != "diverged" and kimg < self.config.kimg:
+            generator, state = self._copies(generator, state)
+        balance_seconds = time.perf_counter() - trained
+        self.run_state = replace(self.run_state, tick_seconds=0.0)  # they are part of the tick from here on
+        return Tick(
+            kimg=kimg,
+            verdict=tick_verdict,
+            reading=reading,
+            means=means,
+            images=images,
+            train_seconds=self.seconds,
+            balance_seconds=balance_seconds,
+            generator=generator,
+            state=state,
+        )
 
-    def _copied(self, generator: Generator, state: dict[str, Any]) -> tuple[Generator, dict[str, Any]]:
-        """What training leaves as it is; the originals where there is no memory for that."""
+    def _copies(self, generator: Generator, state: dict[str, Any]) -> tuple[Generator, dict[str, Any]]:
+        """Copies that training does not change; the originals where memory is too small for copies."""
         try:
-            if self._copy is None:
-                self._copy = copy.deepcopy(generator)
-            self._copy.load_state_dict(generator.state_dict())
-            return self._copy, cloned_state(state)
+            if self._ema_copy is None:
+                self._ema_copy = copy.deepcopy(generator)
+            self._ema_copy.load_state_dict(generator.state_dict())
+            return self._ema_copy, cloned_state(state)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return generator, state
 
     def _measure(self, tick: Tick) -> tuple[TrialRecord, RunState]:
-        """The tick's record, with all that belongs to it on disk."""
-        started, progress = time.perf_counter(), self.progress
-        sample = sampler(tick.generator, self.dataset)
-        fid = None if tick.word == "diverged" else self.evaluator.score(sample)
-        improved = fid is not None and (progress.best_fid is None or fid < progress.best_fid)
-        progress = RunState(
-            train_seconds=progress.train_seconds + tick.train_seconds,
-            eval_seconds=progress.eval_seconds + tick.read_seconds + time.perf_counter() - started,
-            best_fid=fid if improved else progress.best_fid,
-            best_kimg=tick.kimg if improved else progress.best_kimg,
+        """Measure the tick's fid and write its files; returns its record and the state after it."""
+        started, before = time.perf_counter(), self.run_state
+        sample = image_sampler(tick.generator, self.dataset)
+        fid = None if tick.verdict == "diverged" else self.evaluator.score(sample)
+        improved = fid is not None and (before.best_fid is None or fid < before.best_fid)
+        run_state = RunState(
+            train_seconds=before.train_seconds + tick.train_seconds,
+            eval_seconds=before.eval_seconds + tick.balance_seconds + time.perf_counter() - started,
+            best_fid=fid if improved else before.best_fid,
+            best_kimg=tick.kimg if improved else before.best_kimg,
         )
-        record = record_of(self.number, tick, fid, progress)
-        self._store(tick, record, progress, improved)
-        return record, progress
+        record = make_record(self.number, tick, fid, run_state)
+        self._save(tick, record, run_state, improved)
+        return record, run_state
 
-    def _store(self, tick: Tick, record: TrialRecord, progress: RunState, improved: bool) -> None:
-        """Best generator first, then the checkpoint that knows of it, then the record that tells of both."""
+    def _save(self, tick: Tick, record: TrialRecord, run_state: RunState, improved: bool) -> None:
+        """Write the best generator, then the checkpoint that names it, then the record that names both."""
         shape = vars(self.trainer.shape)
         if improved:
             best: dict[str, Any] = {"config": self.config.to_dict(), "shape": shape, "kimg": tick.kimg}
             found = {"record": record.to_dict(), "ema": tick.generator.state_dict()}
             self.files.save_best(tick.kimg, {**best, **found})
         if record.verdict != "diverged":
-            self.files.save_grid(tick.kimg, grid(tick.generator))
-        state = {"trainer": tick.state, "progress": asdict(progress), "record": record.to_dict()}
+            self.files.save_grid(tick.kimg, sample_grid(tick.generator))
+        state = {"trainer": tick.state, "progress": asdict(run_state), "record": record.to_dict()}
         self.files.save(tick.kimg, state)
         self.files.append(record)
 
-    def _keep_midway(self) -> None:
-        """A checkpoint within a tick, beside the one of its beginning."""
-        if self.trainer.nimg <= self._begun or not self._fits:
+    def _save_mid_tick(self) -> None:
+        """Write a mid-tick checkpoint, beside the one of the tick's start."""
+        if self.trainer.nimg <= self._nimg_at_start or not self._fits_memory:
             return
-        so_far = replace(self.progress, tick_seconds=self.seconds)
-        record = None if self.last is None else self.last.to_dict()
+        run_state = replace(self.run_state, tick_seconds=self.seconds)
         state = {
-            "trainer": self.trainer.state_dict(midway=True),
-            "progress": asdict(so_far),
-            "record": record,
+            "trainer": self.trainer.state_dict(mid_tick=True),
+            "progress": asdict(run_state),
+            "record": None if self.last is None else self.last.to_dict(),
         }
         self.files.save(self.trainer.nimg // 1000, state)
 
-    def _measured(self) -> bool:
-        return self._measuring is not None and self._measuring[1].done()
+    def _record_ready(self) -> bool:
+        return self._pending is not None and self._pending[1].done()
 
-    def _wait(self) -> TrialRecord:
-        """The record of the tick that is measured beside training."""
-        assert self._measuring is not None
-        tick, future = self._measuring
-        self._measuring = None
+    def _await_record(self) -> TrialRecord:
+        """The record of the tick that is measured while training continues."""
+        assert self._pending is not None
+        tick, future = self._pending
+        self._pending = None
         try:
             found = future.result()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             found = None
-        if found is None:  # alone, without the memory of recorded steps and of the attempt
+        if found is None:  # again, without the memory of the CUDA graphs and of the failed measurement
             del future
-            self.trainer.release()
+            self.trainer.drop_graphs()
             found = self._measure(tick)
-        return self._take(found)
+        return self._accept(found)
 
-    def _take(self, found: tuple[TrialRecord, RunState]) -> TrialRecord:
-        self.last, self.progress = found
+    def _accept(self, found: tuple[TrialRecord, RunState]) -> TrialRecord:
+        self.last, self.run_state = found
         return self.last
 
 
 def _too_large(trainer: Trainer) -> str:
     config = trainer.config
-    widths = f"width_g {config.width_g}, width_d {config.width_d}{_peak(trainer.device)}"
+    widths = f"width_g {config.width_g}, width_d {config.width_d}{_peak_memory(trainer.device)}"
     return (
-        f"a trial fits its device, or {trainer.pieces} parts of a batch do; got batch_size "
-        f"{config.batch_size}, {widths}; lower these, or give a trial more of a GPU"
+        f"the device's memory is too small even for batches in {trainer.grad_accum_steps} parts: "
+        f"batch_size {config.batch_size}, {widths}; lower these, or give a trial more of a GPU"
     )
 
 
-def _peak(device: torch.device) -> str:
+def _peak_memory(device: torch.device) -> str:
     if device.type != "cuda":
         return ""
     return f" and a peak of {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
@@ -281,40 +298,41 @@ def _peak(device: torch.device) -> str:
 def build_trainer(
     config: TrialConfig, dataset: Dataset, device: torch.device, on_event: OnEvent = log_event
 ) -> Trainer:
-    """A fresh trainer on the training split; on_event: hears, once, why its steps are not recorded."""
+    """A new trainer on the training split. on_event: receives one event if CUDA graphs are disabled."""
     labels = place_labels(dataset.train_labels, device) if config.conditional else None
     return Trainer(
         config, place_images(dataset.train, device), labels, len(dataset.classes), device, on_event=on_event
     )
 
 
-def _begin(
+def _start_or_resume(
     config: TrialConfig,
     dataset: Dataset,
     files: TrialFolder,
     device: torch.device,
     on_event: OnEvent,
-    pieces: int = 1,
+    grad_accum_steps: int = 1,
 ) -> tuple[Trainer, RunState, TrialRecord | None]:
-    release_memory(device)  # what an earlier trial of this process left
+    """A trainer, the trial's state and its last record: from the newest checkpoint, or new ones."""
+    release_memory(device)  # of an earlier trial of this process
     trainer = build_trainer(config, dataset, device, on_event)
-    trainer.pieces = pieces
+    trainer.grad_accum_steps = grad_accum_steps
     state = files.restore()
     if state is None:
         files.rewrite([])
         return trainer, RunState(), None
     trainer.load_state_dict(state["trainer"])
-    trainer.pieces = max(pieces, trainer.pieces)
-    progress = RunState(**state["progress"])
+    trainer.grad_accum_steps = max(grad_accum_steps, trainer.grad_accum_steps)
+    run_state = RunState(**state["progress"])
     if state["record"] is None:  # interrupted before its first record
         files.rewrite([])
-        return trainer, progress, None
+        return trainer, run_state, None
     last = TrialRecord.from_dict(state["record"])
     files.rewrite([*(r for r in files.records() if r.kimg < last.kimg), last])
-    return trainer, progress, last
+    return trainer, run_state, last
 
 
-def _ticks(config: TrialConfig, after: int) -> range | list[int]:
-    """Whole kimg at which a trial reports; the last one is `config.kimg` itself."""
-    ticks = list(range(config.tick_kimg, config.kimg, config.tick_kimg)) + [config.kimg]
+def _ticks(config: TrialConfig, after: int) -> list[int]:
+    """Kimg at which a trial reports, without those up to `after`; the last one is `config.kimg` itself."""
+    ticks = [*range(config.tick_kimg, config.kimg, config.tick_kimg), config.kimg]
     return [kimg for kimg in ticks if kimg > after]

@@ -1,4 +1,4 @@
-"""Augmentation: what it may change and what not, its draws against enumeration, ADA's law."""
+"""Augmentation: what it changes, its random draws against enumeration, the control of ADA."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def grid(side: int) -> Tensor:
     return torch.cartesian_prod(line, line)
 
 
-PARTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
-    "recolor": (random_color, 3),
-    "translate": (random_translation, 2),
-    "cut_out": (random_cutout, 2),
+TRANSFORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
+    "color": (random_color, 3),
+    "translation": (random_translation, 2),
+    "cutout": (random_cutout, 2),
 }
 
 
-# ---- The whole
+# ---- diffaugment
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -58,22 +58,22 @@ def test_shape_type_and_memory(channels: int, size: int) -> None:
         assert out.isfinite().all()
 
 
-def test_p_zero_is_the_identity_and_draws_nothing() -> None:
+def test_p_zero_is_the_identity_and_uses_no_randomness() -> None:
     images, source = pictures(), rng()
     assert diffaugment(images, 0.0, source) is images
     assert torch.equal(source.get_state(), rng().get_state())
-    assert torch.equal(diffaugment(images, 1e-12, source), images)  # by the long way too
+    assert torch.equal(diffaugment(images, 1e-12, source), images)  # also if it is computed
 
 
 @pytest.mark.parametrize("p", [0.2, 0.8, 1.0])
-def test_p_is_the_share_of_images_that_change(p: float) -> None:
+def test_p_is_the_fraction_of_images_that_change(p: float) -> None:
     images = pictures(4000, 1, 4)
     out = diffaugment(images, p, rng(1))
     changed = (out != images).flatten(1).any(1).double().mean().item()
     assert changed == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 4000))
 
 
-def test_each_image_is_changed_in_its_own_way() -> None:
+def test_images_are_augmented_independently() -> None:
     out = diffaugment(pictures(1).expand(100, -1, -1, -1), 1.0, rng())
     assert len(out.flatten(1).unique(dim=0)) == 100
 
@@ -90,16 +90,16 @@ def test_the_global_random_state_is_not_used() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_gradient_of_a_part_against_finite_differences(name: str, channels: int) -> None:
-    part, count = PARTS[name]
+def test_gradient_of_a_transform_against_finite_differences(name: str, channels: int) -> None:
+    transform, count = TRANSFORMS[name]
     draws = torch.rand(2, count, generator=rng(3), dtype=torch.float64)
     images = pictures(2, channels, 5).double().requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda x: part(x, draws), images)
+    assert torch.autograd.gradcheck(lambda x: transform(x, draws), images)
 
 
-def test_gradient_flows_to_every_image_and_is_plain_where_unchanged() -> None:
+def test_gradient_flows_to_every_image_and_is_one_where_unchanged() -> None:
     images = pictures(200, 1, 6).requires_grad_(True)
     out = diffaugment(images, 0.5, rng())
     (gradient,) = torch.autograd.grad(out.sum(), images)
@@ -110,7 +110,7 @@ def test_gradient_flows_to_every_image_and_is_plain_where_unchanged() -> None:
     assert not torch.equal(gradient, torch.ones_like(images))
 
 
-# ---- Its parts
+# ---- color, translation, cutout
 
 
 def test_neutral_draws_change_nothing() -> None:
@@ -121,7 +121,7 @@ def test_neutral_draws_change_nothing() -> None:
     assert torch.equal(random_translation(images, middle[:, :2]), images)
 
 
-def test_recolor_against_its_formulas() -> None:
+def test_color_against_its_formulas() -> None:
     images = pictures(3)
     draws = torch.tensor([[0.9, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.75]])
     bright, grey, strong = random_color(images, draws)
@@ -130,7 +130,7 @@ def test_recolor_against_its_formulas() -> None:
     torch.testing.assert_close(strong, images[2].mean() + 1.25 * (images[2] - images[2].mean()))
 
 
-def test_saturation_leaves_grey_images_alone() -> None:
+def test_saturation_does_not_change_grey_images() -> None:
     images = pictures(2, 1)
     draws = torch.tensor([[0.6, 0.1, 0.3], [0.6, 0.9, 0.3]])
     out = random_color(images[:1].expand(2, -1, -1, -1), draws)
@@ -138,8 +138,8 @@ def test_saturation_leaves_grey_images_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 13, 28])
-def test_translate_shifts_each_way_equally_often_and_puts_zeros(size: int) -> None:
-    """Every shift up to an eighth of the side, against slices."""
+def test_translation_draws_all_shifts_equally_often(size: int) -> None:
+    """Every shift up to an eighth of the side, against slices; the uncovered area is zero."""
     most = int(size / 8 + 0.5)
     side = 2 * most + 1
     image = pictures(1, 3, size)
@@ -152,8 +152,8 @@ def test_translate_shifts_each_way_equally_often_and_puts_zeros(size: int) -> No
         assert torch.equal(moved, expected)
 
 
-def test_translate_keeps_a_bound_of_the_mass() -> None:
-    """Positive images lose at most the two strips that leave: no less than (7/8)^2 of a flat one stays."""
+def test_translation_keeps_most_of_an_image() -> None:
+    """At most an eighth is lost on two sides: at least (7/8)^2 of a constant image stays."""
     flat = torch.ones(500, 1, 16, 16)
     mass = random_translation(flat, torch.rand(500, 2, generator=rng())).mean(dim=(1, 2, 3))
     assert mass.max() == 1
@@ -161,32 +161,32 @@ def test_translate_keeps_a_bound_of_the_mass() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 13, 28])
-def test_cut_out_zeroes_the_right_share(size: int) -> None:
-    """Over all centres, against enumeration: a square of half the side that may hang over the edge."""
+def test_cutout_zeroes_a_square(size: int) -> None:
+    """For all centres, against enumeration: a square of half the side that may extend over the edge."""
     length = int(size / 2 + 0.5)
-    places = size + 1 - length % 2
+    positions = size + 1 - length % 2
     inside = [
         sum(0 <= first + i < size for i in range(length))
-        for first in range(-(length // 2), places - length // 2)
+        for first in range(-(length // 2), positions - length // 2)
     ]
-    out = random_cutout(torch.ones(places**2, 1, size, size), grid(places))
+    out = random_cutout(torch.ones(positions**2, 1, size, size), grid(positions))
     zeros = (out == 0).flatten(1).sum(1).tolist()
     assert zeros == [a * b for a in inside for b in inside]
     assert max(zeros) == length**2
     assert min(zeros) >= (length // 2) ** 2
 
 
-@pytest.mark.parametrize("name", ["translate", "cut_out"])
+@pytest.mark.parametrize("name", ["translation", "cutout"])
 def test_draws_at_the_end_of_their_range_stay_within_bounds(name: str) -> None:
     """The largest float below 1 times a count can round up to the count."""
     almost = torch.nextafter(torch.ones(1, 2), torch.zeros(1, 2))
     for size in range(2, 40):
         image = torch.ones(1, 1, size, size)
-        top = PARTS[name][0](image, torch.full((1, 2), 1 - 1e-3))
-        assert torch.equal(PARTS[name][0](image, almost), top)
+        top = TRANSFORMS[name][0](image, torch.full((1, 2), 1 - 1e-3))
+        assert torch.equal(TRANSFORMS[name][0](image, almost), top)
 
 
-# ---- ADA's law
+# ---- ADA
 
 
 @pytest.mark.parametrize(
@@ -194,18 +194,18 @@ def test_draws_at_the_end_of_their_range_stay_within_bounds(name: str) -> None:
     [
         (0.3, 0.6, 0.3),  # on target
         (0.3, 0.6 + ADA_WIDTH / 2, 0.35),
-        (0.3, 0.9, 0.4),  # full speed is a step
+        (0.3, 0.9, 0.4),  # at most a step
         (0.3, 0.5, 0.2),
         (0.05, 0.5, 0.0),
         (0.75, 1.0, ADA_CEILING),
         (0.3, math.nan, 0.3),
     ],
 )
-def test_adapt(p: float, overfit: float, after: float) -> None:
+def test_next_augment_p(p: float, overfit: float, after: float) -> None:
     assert next_augment_p(p, overfit, target=0.6, step=0.1, ceiling=1.0) == pytest.approx(after)
 
 
-def test_adapt_is_monotone_in_both_and_bounded() -> None:
+def test_next_augment_p_is_monotone_in_both_and_bounded() -> None:
     readings, ps = [i / 20 for i in range(21)], [i / 25 for i in range(21)]
     table = torch.tensor(
         [[next_augment_p(p, o, 0.6, 0.25, 0.8) for o in readings] for p in ps], dtype=torch.float64
@@ -218,7 +218,7 @@ def test_adapt_is_monotone_in_both_and_bounded() -> None:
 
 
 @pytest.mark.parametrize("ceiling", [0.0, 0.5, 0.8, 1.0])
-def test_p_rises_while_d_overfits_and_comes_back(ceiling: float) -> None:
+def test_p_rises_while_d_overfits_and_falls_afterwards(ceiling: float) -> None:
     p, path = 0.0, []
     for overfit in [0.9] * 30 + [0.5] * 30:
         p = next_augment_p(p, overfit, 0.6, 0.05, ceiling)

@@ -1,13 +1,13 @@
-"""The balance against brute force, scikit-learn and the theory of two Gaussians; the verdicts on it."""
+"""The balance against brute force, scikit-learn and the theory of two Gaussians; verdicts, controller."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
+import factories
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -17,19 +17,19 @@ from pipeline.records import PENALTY, VERDICTS, TrialRecord
 from pipeline.training.balance import (
     COLLAPSED,
     CONTROL_WIDTH,
+    MAX_LR_RATIO,
+    MAX_SKIPPED,
     ONE_SIDED,
     PATIENCE,
-    RATIO_MOST,
-    SKIP_MOST,
     BalanceReading,
     MetricAccumulator,
-    as_displayed_scores,
     auc,
-    from_auc,
+    balance_from_auc,
     hopeless,
     lr_factors,
     read_scores,
-    skips_turn,
+    scoring_mode,
+    skips_step,
     spread_ratio,
     update_controller,
     verdict,
@@ -37,12 +37,6 @@ from pipeline.training.balance import (
 from pipeline.training.losses import LOSSES
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks
-
-
-def record(**changes: Any) -> TrialRecord:
-    values: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
-    return TrialRecord(**{**values, "trial": 0, "kimg": 1, "verdict": "healthy", **changes})
-
 
 # ---- AUC
 
@@ -68,14 +62,14 @@ def test_auc_is_a_rank_statistic() -> None:
 
 
 @pytest.mark.parametrize(("value", "balance"), [(0.0, 0), (0.25, 0.5), (0.5, 1), (0.75, 0.5), (1.0, 0)])
-def test_from_auc(value: float, balance: float) -> None:
-    assert from_auc(value) == balance
+def test_balance_from_auc(value: float, balance: float) -> None:
+    assert balance_from_auc(value) == balance
 
 
-# ---- Reading
+# ---- readings
 
 
-def test_a_reading_says_what_its_fields_say() -> None:
+def test_the_fields_of_a_reading() -> None:
     held, train = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([5.0, 0.5])
     fake = torch.tensor([-2.0, 2.5])
     reading = read_scores(held, train, fake, torch.tensor(0.25))
@@ -89,11 +83,11 @@ def test_a_reading_says_what_its_fields_say() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["held", "train", "fake", "diversity"])
 def test_a_score_that_is_not_finite_makes_the_reading_nan(where: str, bad: float) -> None:
-    parts = {"held": torch.randn(4), "train": torch.randn(4), "fake": torch.randn(4)}
-    parts["diversity"] = torch.ones(1)
-    parts[where][0] = bad
-    parts["diversity"] = parts["diversity"][0]
-    reading = read_scores(**parts)
+    tensors = {"held": torch.randn(4), "train": torch.randn(4), "fake": torch.randn(4)}
+    tensors["diversity"] = torch.ones(1)
+    tensors[where][0] = bad
+    tensors["diversity"] = tensors["diversity"][0]
+    reading = read_scores(**tensors)
     assert all(math.isnan(value) for value in vars(reading).values())
     assert verdict(reading, []) == "diverged"
 
@@ -106,16 +100,16 @@ def test_spread_ratio() -> None:
     assert spread_ratio(real, torch.zeros_like(real)).isfinite()
 
 
-# ---- Two Gaussians: real N(0, 1), fake N(mu, 1)
+# ---- two Gaussians: real N(0, 1), fake N(mu, 1)
 
 
 def quantiles(mean: float, spread: float = 1.0, count: int = 2001) -> Tensor:
-    """Equally likely points of N(mean, spread^2): sums over them are integrals, without chance."""
-    shares = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return mean + spread * torch.special.ndtri(shares)
+    """Equally likely points of N(mean, spread^2): means over them are integrals, without randomness."""
+    probabilities = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return mean + spread * torch.special.ndtri(probabilities)
 
 
-def train_to_the_end(parameters: list[Tensor], loss: Callable[[], Tensor]) -> float:
+def minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> float:
     options = {"line_search_fn": "strong_wolfe", "tolerance_change": 1e-12}
     optimizer = torch.optim.LBFGS(parameters, max_iter=300, **options)
 
@@ -135,37 +129,37 @@ def test_d_converges_to_the_ratio_of_densities(name: str, mu: float) -> None:
     """log p/q = -mu x + mu^2 / 2: linear in x, so logistic regression holds the optimal D."""
     weight = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     real, fake = quantiles(0), quantiles(mu)
-    reached = train_to_the_end(
+    minimum = minimise(
         [weight], lambda: LOSSES[name].d(weight[0] * real + weight[1], weight[0] * fake + weight[1])
     )
     assert weight[0].item() == pytest.approx(-mu, abs=5e-3)
     assert weight[1].item() == pytest.approx(mu**2 / 2, abs=5e-3)
-    if mu == 0:  # D is at chance: the value of the game is log 4
-        assert reached == pytest.approx(math.log(4), abs=1e-9)
+    if mu == 0:  # D is at chance level: its loss is log 4
+        assert minimum == pytest.approx(math.log(4), abs=1e-9)
     else:
-        assert reached < math.log(4)
+        assert minimum < math.log(4)
 
 
 def test_relativistic_d_learns_the_ratio_up_to_a_constant() -> None:
     weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     shuffle = torch.randperm(2001, generator=torch.Generator().manual_seed(0))
     real, fake = quantiles(0), quantiles(1.2)[shuffle]
-    train_to_the_end([weight], lambda: LOSSES["relativistic"].d(weight * real, weight * fake))
+    minimise([weight], lambda: LOSSES["relativistic"].d(weight * real, weight * fake))
     assert weight.item() == pytest.approx(-1.2, abs=0.1)
 
 
 @pytest.mark.parametrize("spread", [1.0, 1.7])
-@pytest.mark.parametrize(("name", "share"), [("nonsaturating", torch.sigmoid), ("lsgan", lambda d: d)])
-def test_a_network_converges_to_the_optimal_d(name: str, share: Any, spread: float) -> None:
+@pytest.mark.parametrize(("name", "probability"), [("nonsaturating", torch.sigmoid), ("lsgan", lambda d: d)])
+def test_a_network_converges_to_the_optimal_d(name: str, probability: Any, spread: float) -> None:
     """D* = p / (p + q) (Goodfellow et al. 2014; for lsgan D itself: Mao et al. 2017)."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)).double()
     real, fake = quantiles(0, count=601)[:, None], quantiles(1, spread, count=601)[:, None]
-    train_to_the_end(list(network.parameters()), lambda: LOSSES[name].d(network(real), network(fake)))
+    minimise(list(network.parameters()), lambda: LOSSES[name].d(network(real), network(fake)))
     x = torch.linspace(-1.5, 2, 50, dtype=torch.float64)[:, None]
     normal = torch.distributions.Normal
     p, q = normal(0.0, 1.0).log_prob(x).exp(), normal(1.0, spread).log_prob(x).exp()
-    torch.testing.assert_close(share(network(x)).detach(), p / (p + q), atol=0.03, rtol=0)
+    torch.testing.assert_close(probability(network(x)).detach(), p / (p + q), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.3, -1.0, 2.0])
@@ -181,7 +175,7 @@ def test_auc_of_the_optimal_d_of_two_gaussians(mu: float) -> None:
         assert reading.balance == 1.0
 
 
-# ---- Verdicts
+# ---- verdicts
 
 
 def reading(**changes: float) -> BalanceReading:
@@ -214,10 +208,10 @@ def test_verdict(changes: dict[str, float], losses: list[float], word: str) -> N
     assert word in VERDICTS
 
 
-def game(words: list[str], objectives: list[float]) -> list[TrialRecord]:
+def records_of(words: list[str], objectives: list[float]) -> list[TrialRecord]:
     auc_of = {"d_wins": 1.0, "g_wins": 0.0}
     return [
-        record(kimg=i + 1, verdict=word, objective=objective, auc=auc_of.get(word, 0.7))
+        factories.record(kimg=i + 1, verdict=word, objective=objective, auc=auc_of.get(word, 0.7))
         for i, (word, objective) in enumerate(zip(words, objectives, strict=True))
     ]
 
@@ -229,7 +223,11 @@ def game(words: list[str], objectives: list[float]) -> list[TrialRecord]:
         (["g_wins"] * 4, [9.0] * 4, True),
         (["collapsed"] * 4, [9.0] * 4, True),
         (["collapsed", "d_wins", "g_wins", "d_wins"], [PENALTY] * 4, True),
-        (["d_wins"] * 4, [1013.0, 800.0, 500.0, 348.0], False),  # a relativistic D with AUC 1 may still teach
+        (
+            ["d_wins"] * 4,
+            [1013.0, 800.0, 500.0, 348.0],
+            False,
+        ),  # with a relativistic loss G may improve at AUC 1
         (["d_wins"] * 4, [9.0, 9.0, 9.0, 8.9], False),
         (["d_wins"] * 6, [20.0, 10.0, 9.0, 9.0, 9.0, 9.0], True),
         (["d_wins", "d_wins", "healthy", "d_wins"], [9.0] * 4, False),
@@ -240,18 +238,18 @@ def game(words: list[str], objectives: list[float]) -> list[TrialRecord]:
     ],
 )
 def test_hopeless(words: list[str], objectives: list[float], lost: bool) -> None:
-    assert hopeless(game(words, objectives)) is lost
+    assert hopeless(records_of(words, objectives)) is lost
 
 
-def test_nothing_is_hopeless_before_patience_ends() -> None:
+def test_nothing_is_hopeless_in_the_first_ticks() -> None:
     for count in range(PATIENCE):
-        assert not hopeless(game(["d_wins"] * count, [9.0] * count))
+        assert not hopeless(records_of(["d_wins"] * count, [9.0] * count))
 
 
-# ---- The controller
+# ---- the controller
 
 
-def steered(aucs: list[float], control: float = 0.0) -> list[float]:
+def control_path(aucs: list[float], control: float = 0.0) -> list[float]:
     path = []
     for value in aucs:
         control = update_controller(control, value, low=0.6, high=0.9)
@@ -260,8 +258,8 @@ def steered(aucs: list[float], control: float = 0.0) -> list[float]:
 
 
 @pytest.mark.parametrize(("value", "sign"), [(1.0, 1), (0.5, -1), (0.0, -1)])
-def test_a_winner_is_held_back_more_and_more_and_never_beyond_the_bound(value: float, sign: int) -> None:
-    path = [sign * control for control in steered([value] * 60)]
+def test_a_winner_is_slowed_increasingly_up_to_the_bound(value: float, sign: int) -> None:
+    path = [sign * control for control in control_path([value] * 60)]
     assert path[:3] == pytest.approx([0.5, 0.75, 0.875])
     assert path == sorted(path)
     assert path[-1] == pytest.approx(1)
@@ -271,19 +269,21 @@ def test_a_winner_is_held_back_more_and_more_and_never_beyond_the_bound(value: f
 @pytest.mark.parametrize("start", [1.0, 0.3, -0.7, -1.0])
 @pytest.mark.parametrize("value", [0.6, 0.75, 0.9])
 def test_inside_the_band_control_returns_to_neutral(value: float, start: float) -> None:
-    path = [abs(control) for control in steered([value] * 10, start)]
+    path = [abs(control) for control in control_path([value] * 10, start)]
     assert path == sorted(path, reverse=True)
     assert path[-1] == 0.0
 
 
 @pytest.mark.parametrize(("outside", "settled"), [(0.2, 0.2), (0.5, 0.5), (1.0, 1.0), (1.9, 1.0)])
-def test_control_settles_in_proportion_to_what_is_outside(outside: float, settled: float) -> None:
+def test_control_converges_in_proportion_to_the_distance_from_the_band(
+    outside: float, settled: float
+) -> None:
     distance = outside * CONTROL_WIDTH
-    assert steered([0.9 + distance] * 40)[-1] == pytest.approx(settled)
-    assert steered([0.6 - distance] * 40)[-1] == pytest.approx(-settled)
+    assert control_path([0.9 + distance] * 40)[-1] == pytest.approx(settled)
+    assert control_path([0.6 - distance] * 40)[-1] == pytest.approx(-settled)
 
 
-def test_the_law_is_monotone_and_bounded() -> None:
+def test_control_is_monotone_and_bounded() -> None:
     values, controls = [i / 200 for i in range(201)], [i / 50 - 1 for i in range(101)]
     table = torch.tensor(
         [[update_controller(c, v, 0.6, 0.9) for v in values] for c in controls], dtype=torch.float64
@@ -294,12 +294,12 @@ def test_the_law_is_monotone_and_bounded() -> None:
     assert table.abs().max() <= 1
 
 
-def test_a_nan_steers_nothing() -> None:
-    assert len(set(steered([1.0, math.nan, math.nan]))) == 1
+def test_a_nan_does_not_change_control() -> None:
+    assert len(set(control_path([1.0, math.nan, math.nan]))) == 1
 
 
-def test_a_game_that_answers_is_brought_back_into_its_neighbourhood() -> None:
-    """D too strong by a margin m in logits: each unit of control takes 3 of them off again."""
+def test_the_auc_is_brought_back_near_its_band() -> None:
+    """D leads by 4.5 in logits; each unit of control takes 3 off."""
     control, seen = 0.0, []
     for _ in range(60):
         value = 1 / (1 + math.exp(-(4.5 - 3 * control)))
@@ -307,86 +307,86 @@ def test_a_game_that_answers_is_brought_back_into_its_neighbourhood() -> None:
         control = update_controller(control, value, 0.6, 0.9)
     assert seen[0] > 0.98
     assert all(0.9 < value < 0.96 for value in seen[-10:])
-    assert max(seen[-10:]) - min(seen[-10:]) < 0.02  # it rests
+    assert max(seen[-10:]) - min(seen[-10:]) < 0.02  # it does not oscillate
 
 
 @pytest.mark.parametrize("control", [0.0, 0.1, 1 / 3, 0.5, 0.9, 1.0])
-def test_turns_sat_out_are_the_share_evenly_spread(control: float) -> None:
-    skipped = [skips_turn(control, turn) for turn in range(1000)]
+def test_skipped_steps_are_evenly_spaced(control: float) -> None:
+    skipped = [skips_step(control, step) for step in range(1000)]
     for window in (1, 7, 100, 1000):
         counts = [sum(skipped[i : i + window]) for i in range(1001 - window)]
-        assert all(abs(count - SKIP_MOST * control * window) < 1 + 1e-6 for count in counts)
-    assert not any(skips_turn(-control, turn) for turn in range(100))
+        assert all(abs(count - MAX_SKIPPED * control * window) < 1 + 1e-6 for count in counts)
+    assert not any(skips_step(-control, step) for step in range(100))
 
 
 @pytest.mark.parametrize("control", [-1.0, -0.2, 0.0, 0.5, 1.0])
-def test_brakes_are_bounded_and_touch_the_winner_only(control: float) -> None:
+def test_lr_factors_are_bounded_and_slow_only_the_winner(control: float) -> None:
     g, d = lr_factors(control)
     assert max(g, d) == 1.0
-    assert d / g == pytest.approx(RATIO_MOST**-control)
-    assert 1 / RATIO_MOST <= d / g <= RATIO_MOST
+    assert d / g == pytest.approx(MAX_LR_RATIO**-control)
+    assert 1 / MAX_LR_RATIO <= d / g <= MAX_LR_RATIO
 
 
-# ---- Tally
+# ---- MetricAccumulator
 
 
-def test_tally_gives_means_and_starts_anew() -> None:
-    tally = MetricAccumulator(torch.device("cpu"))
+def test_reading_gives_means_and_resets_them() -> None:
+    metrics = MetricAccumulator(torch.device("cpu"))
     for value in (1.0, 2.0, 6.0):
-        tally.add("loss_d", torch.tensor(value, requires_grad=True))
-    tally.add("penalty", torch.tensor(4.0))
-    means = tally.read()
+        metrics.add("loss_d", torch.tensor(value, requires_grad=True))
+    metrics.add("penalty", torch.tensor(4.0))
+    means = metrics.read()
     assert tuple(means) == MetricAccumulator.NAMES
     assert (means["loss_d"], means["penalty"], means["loss_g"]) == (3.0, 4.0, 0.0)
-    assert set(tally.read().values()) == {0.0}
-    tally.add("loss_d", torch.tensor(5.0))
-    assert tally.read()["loss_d"] == 5.0
+    assert set(metrics.read().values()) == {0.0}
+    metrics.add("loss_d", torch.tensor(5.0))
+    assert metrics.read()["loss_d"] == 5.0
 
 
 def test_one_nan_makes_the_mean_nan_and_only_that_one() -> None:
-    tally = MetricAccumulator(torch.device("cpu"))
+    metrics = MetricAccumulator(torch.device("cpu"))
     for value in (1.0, math.nan, 1.0):
-        tally.add("loss_g", torch.tensor(value))
-    tally.add("loss_d", torch.tensor(1.0))
-    means = tally.read()
+        metrics.add("loss_g", torch.tensor(value))
+    metrics.add("loss_d", torch.tensor(1.0))
+    means = metrics.read()
     assert math.isnan(means["loss_g"])
     assert means["loss_d"] == 1.0
-    assert tally.read()["loss_g"] == 0.0
+    assert metrics.read()["loss_g"] == 0.0
 
 
-# ---- as_played
+# ---- scoring_mode
 
 
 @pytest.mark.parametrize("norm_d", ["none", "batch", "layer", "spectral"])
-def test_as_played_leaves_no_trace(tiny: Any, norm_d: str) -> None:
+def test_scoring_mode_has_no_side_effects(tiny: Any, norm_d: str) -> None:
     networks = build_networks(tiny(norm_d=norm_d, norm_g="batch", conditional=True), ImageShape(16, 1, 3))
     images, labels = torch.randn(6, 1, 16, 16), torch.arange(6) % 3
-    networks[1](images, labels)  # so that running statistics are not the initial ones
+    networks[1](images, labels)  # changes the running statistics
     before = [copy.deepcopy(network.state_dict()) for network in networks]
-    with as_displayed_scores(*networks):
+    with scoring_mode(*networks):
         networks[1](networks[0](torch.randn(6, 8), labels), labels)
         assert not torch.is_grad_enabled()
     assert torch.is_grad_enabled()
     for network, state in zip(networks, before, strict=True):
         assert all(module.training for module in network.modules())
         for name, value in network.state_dict().items():
-            if not name.endswith("num_batches_tracked"):  # counted on; read by nothing while momentum is set
+            if not name.endswith("num_batches_tracked"):  # still counted, but unused while momentum is set
                 assert torch.equal(value, state[name]), name
     momenta = [m.momentum for n in networks for m in n.modules() if isinstance(m, nn.BatchNorm2d)]
     assert set(momenta) == {0.1}
 
 
-def test_as_played_answers_as_in_the_game(tiny: Any) -> None:
-    """With the batch's statistics, not the running ones; and modes come back after an error too."""
+def test_scoring_mode_gives_the_outputs_of_training(tiny: Any) -> None:
+    """With the statistics of the batch, not the running ones; modes are restored after an error too."""
     generator, _ = build_networks(tiny(norm_g="batch"), ImageShape(8, 1))
     z = torch.randn(16, 8) * 3
-    played = copy.deepcopy(generator)(z).detach()
-    with as_displayed_scores(generator):
-        assert torch.equal(generator(z), played)
-    assert not torch.allclose(copy.deepcopy(generator).eval()(z), played, atol=1e-3)
+    expected = copy.deepcopy(generator)(z).detach()
+    with scoring_mode(generator):
+        assert torch.equal(generator(z), expected)
+    assert not torch.allclose(copy.deepcopy(generator).eval()(z), expected, atol=1e-3)
 
     def fail() -> None:
-        with as_displayed_scores(generator):
+        with scoring_mode(generator):
             raise RuntimeError("inside")
 
     with pytest.raises(RuntimeError, match="inside"):

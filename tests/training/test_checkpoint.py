@@ -1,8 +1,7 @@
-"""Files of a trial that were cut, altered, forged or torn; what is kept; the grid."""
+"""Files of a trial: damaged and forged checkpoints, incomplete records, retention, sample grids."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import math
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories import record
 from PIL import Image
 
 from pipeline.config import TrialConfig
@@ -36,11 +36,6 @@ def state(kimg: int) -> dict[str, Any]:
     return {"kimg": kimg, "weights": {"w": torch.arange(50.0) + kimg}, "fid": None, "words": ["a", kimg / 3]}
 
 
-def record(kimg: int, **changes: Any) -> TrialRecord:
-    values: dict[str, Any] = {field.name: kimg / 3 for field in dataclasses.fields(TrialRecord)}
-    return TrialRecord(**{**values, "trial": 7, "kimg": kimg, "verdict": "healthy", **changes})
-
-
 def names(folder: TrialFolder) -> list[str]:
     return sorted(str(p.relative_to(folder.root)) for p in folder.root.rglob("*") if p.is_file())
 
@@ -53,7 +48,7 @@ def newest(folder: TrialFolder) -> Path:
     return max(folder.root.glob("state-*.pt"))
 
 
-def test_what_was_saved_comes_back(folder: TrialFolder) -> None:
+def test_restore_returns_what_was_saved(folder: TrialFolder) -> None:
     assert folder.restore() is None
     folder.save(3, state(3))
     back = TrialFolder(folder.root).restore()
@@ -63,7 +58,7 @@ def test_what_was_saved_comes_back(folder: TrialFolder) -> None:
     assert folder.damaged == []
 
 
-def test_two_states_and_one_best_are_kept(folder: TrialFolder) -> None:
+def test_two_checkpoints_and_one_best_generator_are_kept(folder: TrialFolder) -> None:
     for kimg in (5, 10, 100, 1000):  # by number, not by text
         folder.save(kimg, state(kimg))
         folder.save_best(kimg, state(kimg))
@@ -76,7 +71,7 @@ def test_two_states_and_one_best_are_kept(folder: TrialFolder) -> None:
     assert load_best(folder.root)["kimg"] == 1000
 
 
-def test_nothing_temporary_is_left(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_temporary_file_is_left(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.save(1, state(1))
     folder.save_best(1, state(1))
     folder.append(record(1))
@@ -98,7 +93,7 @@ def test_nothing_temporary_is_left(folder: TrialFolder, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_altered_byte_is_found(folder: TrialFolder, seed: int) -> None:
+def test_an_altered_bit_is_detected(folder: TrialFolder, seed: int) -> None:
     folder.save(1, state(1))
     folder.save(2, state(2))
     path, rng = newest(folder), random.Random(seed)
@@ -112,18 +107,18 @@ def test_an_altered_byte_is_found(folder: TrialFolder, seed: int) -> None:
     assert "\n" not in folder.damaged[0]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99, 2.0])
-def test_a_cut_or_lengthened_file_is_found(folder: TrialFolder, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.7, 0.99, 2.0])
+def test_a_truncated_or_lengthened_file_is_detected(folder: TrialFolder, fraction: float) -> None:
     folder.save(1, state(1))
     folder.save(2, state(2))
     path = newest(folder)
     data = path.read_bytes()
-    path.write_bytes((data + data)[: int(share * len(data))])
+    path.write_bytes((data + data)[: int(fraction * len(data))])
     assert folder.restore()["kimg"] == 1
     assert path.name in folder.damaged[0]
 
 
-def test_both_damaged_is_a_start_from_nothing(folder: TrialFolder) -> None:
+def test_nothing_is_restored_if_both_checkpoints_are_damaged(folder: TrialFolder) -> None:
     for kimg in (1, 2):
         folder.save(kimg, state(kimg))
     for path in folder.root.glob("state-*.pt"):
@@ -133,13 +128,13 @@ def test_both_damaged_is_a_start_from_nothing(folder: TrialFolder) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_damaged_file_takes_no_whole_ones_place(folder: TrialFolder, seed: int) -> None:
-    """After the tick is done again, there are two whole states; whichever hash sorts first."""
+def test_a_damaged_checkpoint_does_not_displace_an_undamaged_one(folder: TrialFolder, seed: int) -> None:
+    """After the tick is repeated there are two undamaged checkpoints, whichever hash sorts first."""
     folder.save(1, state(1))
     folder.save(2, state(2))
     newest(folder).write_bytes(b"torn")
     assert folder.restore()["kimg"] == 1
-    folder.save(2, {**state(2), "seconds": seed})  # its own hash: times differ
+    folder.save(2, {**state(2), "seconds": seed})  # another hash, because times differ
     assert states(folder) == [1, 2]
     newest(folder).write_bytes(b"torn again")
     again = TrialFolder(folder.root)
@@ -156,8 +151,10 @@ class Evil:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["plain pickle", "torch.save", "other format", "not a dict"])
-def test_a_forged_file_is_refused_and_runs_nothing(folder: TrialFolder, tmp_path: Path, kind: str) -> None:
-    """Its name matches its bytes, as anybody can arrange; what it holds must still not run."""
+def test_a_forged_checkpoint_is_refused_and_runs_no_code(
+    folder: TrialFolder, tmp_path: Path, kind: str
+) -> None:
+    """Its name matches its bytes, as anyone can arrange; its content must still not run."""
     folder.save(1, state(1))
     buffer = io.BytesIO()
     trap = tmp_path / "trap"
@@ -181,7 +178,7 @@ def test_a_forged_file_is_refused_and_runs_nothing(folder: TrialFolder, tmp_path
 
 
 @pytest.mark.parametrize("name", ["state-1-0.pt", "state-000000001-zzzzzzzzzzzzzzzz.pt", "best-copy.pt"])
-def test_files_with_other_names_are_not_ours(folder: TrialFolder, name: str) -> None:
+def test_files_with_other_names_are_ignored(folder: TrialFolder, name: str) -> None:
     folder.save(1, state(1))
     (folder.root / name).write_bytes(newest(folder).read_bytes())
     assert folder.restore()["kimg"] == 1
@@ -197,10 +194,10 @@ def test_missing_files_are_named(folder: TrialFolder, tmp_path: Path) -> None:
         read_checked(tmp_path / f"state-000000001-{'0' * 16}.pt")
 
 
-def test_best_generator_draws_what_the_average_drew(folder: TrialFolder, tiny: Any) -> None:
+def test_the_best_generator_gives_the_images_of_the_average(folder: TrialFolder, tiny: Any) -> None:
     config, shape = tiny(conditional=True), ImageShape(8, 1, 3)
     generator, _ = build_networks(config, shape)
-    generator(torch.randn(16, 8), torch.arange(16) % 3)  # running statistics are part of it
+    generator(torch.randn(16, 8), torch.arange(16) % 3)  # changes the running statistics
     saved = {"config": config.to_dict(), "shape": vars(shape), "kimg": 4, "record": record(4).to_dict()}
     folder.save_best(4, {**saved, "ema": generator.state_dict()})
     back, best = checkpoint.best_generator(folder.root)
@@ -214,7 +211,7 @@ def test_best_generator_draws_what_the_average_drew(folder: TrialFolder, tiny: A
 # ---- Records
 
 
-def test_records_come_back(folder: TrialFolder) -> None:
+def test_records_are_read_as_they_were_written(folder: TrialFolder) -> None:
     assert folder.records() == []
     rows = [record(1), record(2, fid=None, best_fid=None, best_kimg=None), record(3, auc=0.1 + 0.2)]
     for row in rows:
@@ -224,7 +221,7 @@ def test_records_come_back(folder: TrialFolder) -> None:
     assert folder.records() == rows[:1]
 
 
-def test_a_number_that_is_not_finite_comes_back_as_nan(folder: TrialFolder) -> None:
+def test_a_number_that_is_not_finite_is_read_as_nan(folder: TrialFolder) -> None:
     folder.append(record(1, loss_d=math.nan, loss_g=math.inf))
     assert "NaN" not in (folder.root / "records.jsonl").read_text()
     (row,) = folder.records()
@@ -234,7 +231,7 @@ def test_a_number_that_is_not_finite_comes_back_as_nan(folder: TrialFolder) -> N
 
 
 @pytest.mark.parametrize("cut", [1, 5, 50, 300])
-def test_a_torn_line_is_left_out(folder: TrialFolder, cut: int) -> None:
+def test_an_incomplete_line_is_left_out(folder: TrialFolder, cut: int) -> None:
     for kimg in (1, 2, 3):
         folder.append(record(kimg))
     path = folder.root / "records.jsonl"
@@ -272,19 +269,19 @@ def test_grid(folder: TrialFolder, count: int, channels: int, columns: int) -> N
         assert np.array_equal(cell, images[i].numpy() if i < count else np.zeros_like(cell))
 
 
-def test_sizes_are_foretold(folder: TrialFolder) -> None:
-    """A checkpoint and a best generator are as large as was said, to a fifth."""
+def test_checkpoint_sizes_are_predicted(folder: TrialFolder) -> None:
+    """To within a fifth."""
     config, shape = TrialConfig(width_g=24, width_d=24), ImageShape(16, 3)
     trainer = Trainer(config, torch.zeros(64, 16, 16, 3, dtype=torch.uint8), None, 0)
     trainer.advance(1)
     folder.save(1, {"trainer": trainer.state_dict()})
     folder.save_best(1, {"ema": trainer.ema.generator.state_dict()})
-    state_bytes, best_bytes = checkpoint.sizes(config, shape)
+    state_bytes, best_bytes = checkpoint.checkpoint_sizes(config, shape)
     assert newest(folder).stat().st_size == pytest.approx(state_bytes, rel=0.2)
     assert next(folder.root.glob("best-*")).stat().st_size == pytest.approx(best_bytes, rel=0.2)
 
 
-def test_a_full_trial_is_completed_by_who_has_its_records(folder: TrialFolder) -> None:
+def test_complete_writes_missing_records(folder: TrialFolder) -> None:
     folder.append(record(1))
     folder.complete([record(1), record(2), record(3)])
     assert folder.records() == [record(1), record(2), record(3)]

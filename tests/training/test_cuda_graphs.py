@@ -1,8 +1,8 @@
-"""Recorded steps: the same game as without, when they are given up, and what stays behind. No GPU needed.
+"""Captured steps: they train like eager ones, graphs that are disabled, what stays in memory. No GPU needed.
 
-The recorder of these tests does all that CUDA graphs do to the rest of the program, by calling the step:
-recording moves nothing on the device but is a turn of Python's; replaying moves the device and Python counts
-nothing.
+The fake backend of these tests has all effects of CUDA graphs on the rest of the program, by calling the
+step: a capture changes nothing on the device but increments Python's counters; a replay changes the device,
+and Python's counters stay.
 """
 
 from __future__ import annotations
@@ -11,210 +11,199 @@ import copy
 import dataclasses
 import gc
 import math
+import re
 import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import games
 import pytest
 import torch
+import trainers
 from torch import Tensor
+from trainers import same, state_of
 
 from pipeline.config import TrialConfig
-from pipeline.data.dataset import Dataset, Sampler
+from pipeline.data.dataset import Dataset
 from pipeline.search import recipes
-from pipeline.training import capturable_adam, cuda_graphs, trial
-from pipeline.training.cuda_graphs import SWITCH, WARM_UP, Step, recorder_for
-from pipeline.training.graphed_step import GraphedStep, StepKind, step_hyperparams
-from pipeline.training.prefetch import Prefetcher
+from pipeline.training import cuda_graphs, trial
+from pipeline.training.cuda_graphs import SWITCH, WARM_UP_STEPS, Step, graph_backend
+from pipeline.training.events import EventKind, TrialEvent
+from pipeline.training.graphed_step import GraphedStep, step_hyperparams
 from pipeline.training.trainer import Trainer
 
-Make = Callable[..., Trainer]
-
-GAMES = {
-    **games.GAMES,
+CONFIGS = {
+    **trainers.CONFIGS,
     "scheduled": {"schedule": "cosine", "lr_final": 0.1, "penalty": "r1", "gamma_final": 0.1, "kimg": 6},
 }
 
 
-class Stand:
-    """A recorder that records by remembering the step."""
+class FakeBackend:
+    """A backend whose captured step is the Python function itself."""
 
     def __init__(self, trainer: Callable[[], Trainer]) -> None:
         self.trainer = trainer
-        self.rehearsed, self.recorded, self.replayed, self.released = 0, 0, 0, 0
+        self.warm_ups, self.captures, self.replays, self.releases = 0, 0, 0, 0
 
-    def rehearse(self, step: Step, strict: bool) -> None:
-        self.rehearsed += 1
+    def warm_up(self, step: Step, strict: bool) -> None:
+        self.warm_ups += 1
         step()
 
-    def record(self, step: Step) -> Step:
-        self.recorded += 1
-        stage = self.stage
-        before, rng = saved(stage), stage.on_host()[:2]
+    def capture(self, step: Step) -> Step:
+        self.captures += 1
+        state = self.state
+        before, generators = copies(state), state.host_state()[:2]
         step()
-        put(stage, before)  # the device has not moved; what Python counts has
-        stage.set_host((*rng, stage.counts()), fresh=False)
+        restore(state, before)  # the device is unchanged; Python's counters are not
+        state.set_host_state((*generators, state.counts()), new_generator=False)
         return lambda: self.replay(step)
 
     def replay(self, step: Step) -> None:
-        self.replayed += 1
-        counts = self.stage.counts()
+        self.replays += 1
+        counts = self.state.counts()
         step()
-        self.stage.gain([then - now for then, now in zip(counts, self.stage.counts(), strict=True)])
+        self.state.add_counts([then - now for then, now in zip(counts, self.state.counts(), strict=True)])
 
     def release(self) -> None:
-        self.released += 1
+        self.releases += 1
 
     @property
-    def stage(self) -> GraphedStep:
-        stage = self.trainer()._recorded
-        assert stage is not None
-        return stage
+    def state(self) -> GraphedStep:
+        step = self.trainer()._graphed_step
+        assert step is not None
+        return step
 
 
-def saved(stage: GraphedStep) -> list[Tensor]:
-    return [tensor.clone() for part in stage.parts().values() for tensor in part.tensors]
+def copies(state: GraphedStep) -> list[Tensor]:
+    return [tensor.clone() for part in state.device_state().values() for tensor in part.tensors]
 
 
-def put(stage: GraphedStep, values: list[Tensor]) -> None:
-    tensors = [tensor for part in stage.parts().values() for tensor in part.tensors]
+def restore(state: GraphedStep, values: list[Tensor]) -> None:
+    tensors = [tensor for part in state.device_state().values() for tensor in part.tensors]
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)
 
 
+Pair = Callable[..., tuple[Trainer, Trainer, Any]]
+
+
 @pytest.fixture
-def pair(dataset: Dataset, tiny: Callable[..., TrialConfig]) -> Callable[..., tuple[Trainer, Trainer, Stand]]:
-    """pair(**changes): a plain trainer, one that records, and its stand-in; `recorder` is of another kind."""
+def pair(dataset: Dataset, tiny: Callable[..., TrialConfig]) -> Pair:
+    """pair(backend_class, events, **changes): an eager trainer, one with captured steps, and its backend."""
 
     def make(
-        recorder: type[Stand] = Stand, said: list[str] | None = None, **changes: Any
+        backend_class: type[FakeBackend] = FakeBackend,
+        events: list[TrialEvent] | None = None,
+        **changes: Any,
     ) -> tuple[Trainer, Trainer, Any]:
         config = tiny(**changes)
         images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
-        found: list[Trainer] = []
-        stand = recorder(lambda: found[0])
-        say = (said if said is not None else []).append
+        made: list[Trainer] = []
+        backend = backend_class(lambda: made[0])
+        on_event = (events if events is not None else []).append
         inputs = (config, images, labels if config.conditional else None, len(dataset.classes))
-        found.append(Trainer(*inputs, recording=lambda device, rng: stand, say=say))
-        return Trainer(*inputs), found[0], stand
+        made.append(Trainer(*inputs, backend_factory=lambda device, rng: backend, on_event=on_event))
+        return Trainer(*inputs), made[0], backend
 
     return make
-
-
-def state(trainer: Trainer) -> list[Any]:
-    parts = (trainer.G, trainer.D, trainer.ema.generator, trainer.opt_g, trainer.opt_d)
-    return [trainer.nimg, trainer.d_steps, *(part.state_dict() for part in parts)]
-
-
-def flat(tree: Any) -> list[Any]:
-    if isinstance(tree, dict):
-        return [leaf for key in sorted(tree, key=str) for leaf in flat(tree[key])]
-    return [leaf for item in tree for leaf in flat(item)] if isinstance(tree, list | tuple) else [tree]
-
-
-def same(a: Any, b: Any) -> bool:
-    left, right = flat(a), flat(b)
-    return len(left) == len(right) and all(
-        torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in zip(left, right, strict=True)
-    )
 
 
 def train(trainer: Trainer, kimg: int, steps: int = 10**6) -> dict[str, float]:
     trainer.control = 0.6 if trainer.config.controller == "skip" else 0.0
     trainer.advance(kimg, should_stop=lambda: trainer.nimg // trainer.config.batch_size >= steps)
-    return trainer.tally.read()
+    return trainer.metrics.read()
 
 
-@pytest.mark.parametrize("game", GAMES)
-def test_recorded_steps_play_the_same_game(pair: Any, game: str) -> None:
-    """Bit for bit: weights, optimizers, average, tallies, dice."""
-    steps = 200 if game == "plain" else 60
-    plain, recorded, stand = pair(**GAMES[game])
-    assert train(plain, 9, steps) == train(recorded, 9, steps)
-    assert same(state(plain), state(recorded))
-    assert torch.equal(plain.rng.get_state(), recorded.rng.get_state())
-    replays = recorded._recorded.replays
-    assert not replays.given_up
-    assert stand.recorded == replays.kinds > 0
-    assert stand.rehearsed >= WARM_UP * replays.kinds
-    assert stand.replayed >= steps - (WARM_UP + 1) * len(replays._turns)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_captured_steps_train_like_eager_ones(pair: Pair, name: str) -> None:
+    """Bit for bit: weights, optimizers, average, metrics, random generator."""
+    steps = 200 if name == "plain" else 60
+    eager, graphed, backend = pair(**CONFIGS[name])
+    assert train(eager, 9, steps) == train(graphed, 9, steps)
+    assert same(state_of(eager), state_of(graphed))
+    assert torch.equal(eager.rng.get_state(), graphed.rng.get_state())
+    graphs = graphed._graphed_step.graphs
+    assert not graphs.disabled
+    assert backend.captures == graphs.graph_count > 0
+    assert backend.warm_ups >= WARM_UP_STEPS * graphs.graph_count
+    assert backend.replays >= steps - (WARM_UP_STEPS + 1) * len(graphs._steps_run)
 
 
 @pytest.mark.parametrize("recipe", sorted(recipes.builtin_recipes()))
-def test_every_recipe_can_be_recorded(pair: Any, tiny: Any, recipe: str) -> None:
-    """Bit for bit, or where beta2 moves, and so is in a tensor, to rounding."""
-    known = {field.name: field.default for field in dataclasses.fields(TrialConfig)}
-    changes = recipes.load_recipe(recipe).at(8, True, {**known, "batch_size": 32})
+def test_every_recipe_can_be_captured(pair: Pair, recipe: str) -> None:
+    """Bit for bit, or up to rounding where beta2 changes and therefore lies in a tensor."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrialConfig)}
+    changes = recipes.load_recipe(recipe).at(8, True, {**defaults, "batch_size": 32})
     changes |= {"width_g": 4, "width_d": 4, "kimg": 4, "batch_size": 32, "z_dim": 8}
-    plain, recorded, stand = pair(**changes)
-    means = [train(trainer, 3, 40) for trainer in (plain, recorded)]
-    assert stand.replayed > 10
-    if step_hyperparams(recorded.config, recorded._pace()).beta2 is None:
-        assert same(state(plain), state(recorded))
+    eager, graphed, backend = pair(**changes)
+    means = [train(trainer, 3, 40) for trainer in (eager, graphed)]
+    assert backend.replays > 10
+    if step_hyperparams(graphed.config, graphed._schedule()).beta2 is None:
+        assert same(state_of(eager), state_of(graphed))
     else:
         assert means[0] == pytest.approx(means[1], rel=1e-2, abs=1e-3)
-        for ours, theirs in zip(plain.G.parameters(), recorded.G.parameters(), strict=True):
+        for ours, theirs in zip(eager.G.parameters(), graphed.G.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=2e-3)
 
 
-def test_each_kind_of_step_is_recorded_once(pair: Any) -> None:
+def test_each_kind_of_step_is_captured_once(pair: Pair) -> None:
     """Two critics, a penalty every third step: D alone or with G, each with and without the penalty."""
-    _, trainer, stand = pair(n_critic=2, penalty="r1", penalty_interval=3)
+    _, trainer, backend = pair(n_critic=2, penalty="r1", penalty_interval=3)
     train(trainer, 3)
-    kinds = set(trainer._recorded.replays._replays)
-    assert {(turn.g_plays, turn.due) for turn in kinds} == {(g, due) for g in (0, 1) for due in (0, 1)}
-    assert stand.recorded == len(kinds) == 4
-    trainer.pieces = 2
+    kinds = set(trainer._graphed_step.graphs._graphs)
+    assert {(kind.updates_g, kind.has_penalty) for kind in kinds} == {(g, p) for g in (0, 1) for p in (0, 1)}
+    assert backend.captures == len(kinds) == 4
+    trainer.grad_accum_steps = 2
     train(trainer, 5)
-    assert stand.recorded == 8
+    assert backend.captures == 8
 
 
-def test_a_recorded_step_sees_the_rates_move(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step is recorded once, and plays at the pace of the present."""
+def test_a_captured_step_reads_the_scheduled_hyperparameters(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is captured only once."""
     _, trainer, _ = pair(
         schedule="cosine", lr_final=0.0, beta2_final=0.9, penalty="r1", gamma_final=0.5, kimg=3
     )
     seen: list[tuple[float, ...]] = []
-    play = trainer._play
+    train_step = trainer._train_step
 
-    def watch(turn: Any, rates: Any, *images: Any) -> None:
-        seen.append(tuple(float(rate) for rate in vars(rates).values()))
-        play(turn, rates, *images)
+    def recording_step(kind: Any, hyperparams: Any, *images: Any) -> None:
+        seen.append(tuple(float(value) for value in vars(hyperparams).values()))
+        train_step(kind, hyperparams, *images)
 
-    monkeypatch.setattr(trainer, "_play", watch)
+    monkeypatch.setattr(trainer, "_train_step", recording_step)
     train(trainer, 3)
     lr_g, lr_d, penalty, augment_p, beta2 = zip(*seen[-60:], strict=True)
-    for rates in (lr_g, lr_d, penalty, beta2):
-        assert list(rates) == sorted(rates, reverse=True)
-        assert rates[0] > 1.05 * rates[-1]
+    for values in (lr_g, lr_d, penalty, beta2):
+        assert list(values) == sorted(values, reverse=True)
+        assert values[0] > 1.05 * values[-1]
     assert set(augment_p) == {0.0}
 
 
-# ---- Given up
+# ---- Graphs that are disabled
 
 
-class Wary(Stand):
-    """Raises where a step would wait for the device, after having taken half of it."""
+class WaitingStep(FakeBackend):
+    """Raises where a step would wait for the device, after the step has changed the state."""
 
-    def rehearse(self, step: Step, strict: bool) -> None:
-        super().rehearse(step, strict)
+    def warm_up(self, step: Step, strict: bool) -> None:
+        super().warm_up(step, strict)
         if strict:
             raise RuntimeError("called a synchronizing CUDA operation\nwith a trace of C++")
 
 
-class Broken(Stand):
+class FailingCapture(FakeBackend):
     """A capture that fails in the middle."""
 
-    def record(self, step: Step) -> Step:
+    def capture(self, step: Step) -> Step:
         step()
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
-class Lying(Stand):
-    """Replays a step that forgets D."""
+class ReplayWithoutD(FakeBackend):
+    """Replays without the update of D."""
 
     def replay(self, step: Step) -> None:
         weights = copy.deepcopy(self.trainer().D.state_dict())
@@ -222,8 +211,8 @@ class Lying(Stand):
         self.trainer().D.load_state_dict(weights)
 
 
-class Dicey(Stand):
-    """Replays with the dice of another step."""
+class ReplayWithOtherNoise(FakeBackend):
+    """Replays with the random numbers of another step."""
 
     def replay(self, step: Step) -> None:
         torch.rand(4, generator=self.trainer().rng)
@@ -231,217 +220,214 @@ class Dicey(Stand):
 
 
 @pytest.mark.parametrize(
-    ("recorder", "why"),
+    ("backend_class", "reason"),
     [
-        (Wary, "called a synchronizing CUDA operation"),
-        (Broken, "CUDA out of memory. Tried to allocate 2 GiB"),
-        (Lying, "a replayed step moved the weights of D by 1 of a step elsewhere"),
-        (Dicey, "a replayed step moved the"),
+        (WaitingStep, "called a synchronizing CUDA operation"),
+        (FailingCapture, "CUDA out of memory. Tried to allocate 2 GiB"),
+        (ReplayWithoutD, "the replayed step changed the weights of D .*difference 1"),
+        (ReplayWithOtherNoise, "the replayed step changed the"),
     ],
 )
-@pytest.mark.parametrize("game", ["lazy r1, two critics", "batch norm, conditional"])
-def test_what_cannot_be_recorded_trains_on_without(
-    pair: Any, recorder: type[Stand], why: str, game: str
+@pytest.mark.parametrize("name", ["lazy r1, two critics", "batch norm, conditional"])
+def test_steps_that_cannot_be_captured_continue_eagerly(
+    pair: Pair, backend_class: type[FakeBackend], reason: str, name: str
 ) -> None:
-    """One warning, and the very game that was never recorded."""
-    said: list[str] = []
-    plain, recorded, stand = pair(recorder, said, **GAMES[game])
-    dice = recorded.rng
-    assert train(plain, 2, 32) == train(recorded, 2, 32)
-    assert same(state(plain), state(recorded))
-    assert len(said) == 1
-    assert said[0].startswith(f"training without CUDA graphs: {why}")
-    assert "\n" not in said[0]
-    assert recorded._recorded.replays.given_up
-    assert recorded.rng is not dice  # a failed capture leaves its generator unusable
-    assert stand.released > 0
+    """One event, and training as if no capture had been tried."""
+    events: list[TrialEvent] = []
+    eager, graphed, backend = pair(backend_class, events, **CONFIGS[name])
+    generator = graphed.rng
+    assert train(eager, 2, 32) == train(graphed, 2, 32)
+    assert same(state_of(eager), state_of(graphed))
+    (event,) = events
+    assert event.kind is EventKind.NO_CUDA_GRAPHS
+    assert not event.kind.is_failure
+    assert re.search(reason, event.text)
+    assert "\n" not in event.text
+    assert graphed._graphed_step.graphs.disabled
+    assert not graphed.uses_cuda_graphs
+    assert graphed.rng is not generator  # a failed capture leaves its generator unusable
+    assert backend.releases > 0
 
 
-def test_memory_that_ends_in_a_rehearsal_is_the_trial_s_to_answer(pair: Any) -> None:
-    """The graphs are given up, and the same step is tried without; where that ends so too, it is said so."""
+def test_an_eager_step_without_memory_raises_after_graphs_are_disabled(pair: Pair) -> None:
+    """The graphs are disabled, and the same step is tried without; its own error goes to the trial."""
 
-    class Full(Stand):
-        def rehearse(self, step: Step, strict: bool) -> None:
+    class Full(FakeBackend):
+        def warm_up(self, step: Step, strict: bool) -> None:
             if strict:
                 raise torch.OutOfMemoryError("full")
-            super().rehearse(step, strict)
+            super().warm_up(step, strict)
 
-    said: list[str] = []
-    _, trainer, _ = pair(Full, said)
-    trainer.D.register_forward_pre_hook(lambda module, inputs: full(trainer))
+    events: list[TrialEvent] = []
+    _, trainer, _ = pair(Full, events)
 
-    def full(trainer: Trainer) -> None:
-        if said:
+    def raise_if_disabled(module: Any, inputs: Any) -> None:
+        if events:
             raise torch.OutOfMemoryError("still full")
 
+    trainer.D.register_forward_pre_hook(raise_if_disabled)
     with pytest.raises(torch.OutOfMemoryError, match="still full"):
         train(trainer, 1)
-    assert said == ["training without CUDA graphs: full"]
+    assert [event.kind for event in events] == [EventKind.NO_CUDA_GRAPHS]
 
 
-def test_memory_that_ends_in_the_first_turn_of_a_later_kind_costs_the_graphs_alone(pair: Any) -> None:
-    """A kind of step that comes late finds the graphs of the others in its way; the batch stays whole."""
+def test_memory_that_is_short_for_a_later_kind_of_step_disables_only_the_graphs(pair: Pair) -> None:
+    """The graphs of other kinds take the memory of a kind that comes late; batches are not split."""
 
-    class Crowded(Stand):
-        def rehearse(self, step: Step, strict: bool) -> None:
-            super().rehearse(step, strict)
-            if self.recorded and not self.released:
+    class Crowded(FakeBackend):
+        def warm_up(self, step: Step, strict: bool) -> None:
+            super().warm_up(step, strict)
+            if self.captures and not self.releases:
                 raise torch.OutOfMemoryError("CUDA out of memory beside the graphs")
 
-    said: list[str] = []
-    game = {"penalty": "r1", "penalty_interval": 16}
-    plain, recorded, stand = pair(Crowded, said, **game)
-    assert train(plain, 2, 60) == train(recorded, 2, 60)
-    assert same(state(plain), state(recorded))
-    assert said == ["training without CUDA graphs: CUDA out of memory beside the graphs"]
-    assert stand.recorded == 1
-    assert recorded.pieces == 1
+    events: list[TrialEvent] = []
+    eager, graphed, backend = pair(Crowded, events, penalty="r1", penalty_interval=16)
+    assert train(eager, 2, 60) == train(graphed, 2, 60)
+    assert same(state_of(eager), state_of(graphed))
+    (event,) = events
+    assert event.kind is EventKind.NO_CUDA_GRAPHS
+    assert "CUDA out of memory beside the graphs" in event.text
+    assert backend.captures == 1
+    assert graphed.grad_accum_steps == 1
 
 
-def test_the_proof_s_step_is_taken_where_the_others_are(pair: Any) -> None:
-    """On another stream, what a network keeps of it would be pulled into the recording."""
-    _, trainer, stand = pair()
+def test_the_eager_step_before_a_capture_runs_on_the_stream_of_the_warm_up(pair: Pair) -> None:
+    """On another stream, tensors that a network keeps of it would be pulled into the capture."""
+    _, trainer, backend = pair()
     train(trainer, 1, 20)
-    assert stand.rehearsed == WARM_UP + 1
-    assert stand.recorded == 1
+    assert backend.warm_ups == WARM_UP_STEPS + 1
+    assert backend.captures == 1
 
 
-def test_a_refused_recording_is_dropped_before_anything_is_put_back(pair: Any) -> None:
+def test_a_rejected_graph_is_freed_before_the_state_is_restored(pair: Pair) -> None:
     """Its memory is needed then."""
-    alive: list[Any] = []
+    replays: list[Any] = []
 
-    class Watched(Lying):
-        def record(self, step: Step) -> Step:
-            replay = super().record(step)
-            alive.append(weakref.ref(replay))
+    class Watched(ReplayWithoutD):
+        def capture(self, step: Step) -> Step:
+            replay = super().capture(step)
+            replays.append(weakref.ref(replay))
             return replay
 
         def release(self) -> None:
             super().release()
-            assert alive[0]() is None
+            assert replays[0]() is None
 
-    _, trainer, stand = pair(Watched, [])
+    _, trainer, backend = pair(Watched, [])
     train(trainer, 1, 20)
-    assert stand.released == 1
+    assert backend.releases == 1
 
 
-def test_no_two_recorders_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one that is gone leaves its stream to the next."""
+def test_no_two_backends_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream of a deleted backend is used again."""
     made: list[Any] = []
-    monkeypatch.setattr(cuda_graphs, "_FREE", {})
+    monkeypatch.setattr(cuda_graphs, "_FREE_STREAMS", {})
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(object()) or made[-1])
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     device = torch.device("cuda:0")
-    first, second = (cuda_graphs.CudaRecorder(device, torch.Generator) for _ in range(2))
+    first, second = (cuda_graphs.CudaGraphBackend(device, torch.Generator) for _ in range(2))
     assert first._stream is not second._stream
-    left = first._stream
+    stream = first._stream
     del first
-    third = cuda_graphs.CudaRecorder(device, torch.Generator)
-    assert third._stream is left
+    third = cuda_graphs.CudaGraphBackend(device, torch.Generator)
+    assert third._stream is stream
     assert third._stream is not second._stream
     assert len(made) == 2
 
 
-def test_generators_are_registered_where_torch_wants_it() -> None:
-    class Old:
+def test_generators_are_registered_where_torch_needs_it() -> None:
+    class OldGraph:
         def register_generator_state(self, generator: torch.Generator) -> None:
             warnings.warn("deprecated, and now a no-op", FutureWarning, stacklevel=1)
-            self.known = generator
+            self.registered = generator
 
-    dice, old = torch.Generator(), Old()
+    generator, old = torch.Generator(), OldGraph()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cuda_graphs._register(old, dice)  # type: ignore[arg-type]
-        cuda_graphs._register(object(), dice)  # type: ignore[arg-type]
-    assert old.known is dice
+        cuda_graphs._register_generator(old, generator)  # type: ignore[arg-type]
+        cuda_graphs._register_generator(object(), generator)  # type: ignore[arg-type]
+    assert old.registered is generator
 
 
 @pytest.mark.parametrize(
-    ("value", "has"), [(None, cuda_graphs.DEFAULT == "1"), ("1", True), ("0", False), ("", False)]
+    ("value", "graphs"), [(None, cuda_graphs.DEFAULT == "1"), ("1", True), ("0", False), ("", False)]
 )
-def test_graphs_are_asked_for_by_a_variable(monkeypatch: Any, value: str | None, has: bool) -> None:
+def test_an_environment_variable_switches_graphs(monkeypatch: Any, value: str | None, graphs: bool) -> None:
     monkeypatch.delenv(SWITCH, raising=False)
     if value is not None:
         monkeypatch.setenv(SWITCH, value)
-    monkeypatch.setattr(cuda_graphs, "CudaRecorder", lambda *_: "a recorder")
-    assert recorder_for(torch.device("cuda:0"), torch.Generator) == ("a recorder" if has else None)
-    assert recorder_for(torch.device("cpu"), torch.Generator) is None
+    monkeypatch.setattr(cuda_graphs, "CudaGraphBackend", lambda *_: "a backend")
+    assert graph_backend(torch.device("cuda:0"), torch.Generator) == ("a backend" if graphs else None)
+    assert graph_backend(torch.device("cpu"), torch.Generator) is None
 
 
-def test_whose_turn_is_due_makes_no_other_kind_of_step() -> None:
-    """A step in which G sits out launches the same kernels whether or not its turn had come."""
-    kind = StepKind(d_plays=True, g_plays=False, g_is_due=True, due=False, augmented=False, pieces=1)
-    assert kind == dataclasses.replace(kind, g_is_due=False)
-    assert hash(kind) == hash(dataclasses.replace(kind, g_is_due=False))
-
-
-def test_a_wreck_is_no_reason_to_give_up(pair: Any) -> None:
-    """NaN stays NaN, replayed or not; the tick's end will tell."""
-    said: list[str] = []
-    _, trainer, stand = pair(said=said)
+def test_nan_weights_do_not_disable_graphs(pair: Pair) -> None:
+    """A NaN stays NaN with and without a replay; the end of the tick reports it."""
+    events: list[TrialEvent] = []
+    _, trainer, backend = pair(events=events)
     with torch.no_grad():
         next(trainer.D.parameters())[0] = float("nan")
     assert math.isnan(train(trainer, 1)["loss_d"])
-    assert stand.replayed > 20
-    assert not said
+    assert backend.replays > 20
+    assert not events
 
 
 # ---- Checkpoints
 
 
-@pytest.mark.parametrize("game", ["lazy r1, two critics", "spectral norm"])
-def test_states_pass_from_one_way_of_training_to_the_other(pair: Any, game: str) -> None:
-    plain, recorded, stand = pair(**GAMES[game])
-    whole, _, _ = pair(**GAMES[game])
-    train(recorded, 1)
-    plain.load_state_dict(copy.deepcopy(recorded.state_dict()))
-    train(plain, 2)
-    recorded.load_state_dict(copy.deepcopy(plain.state_dict()))
-    assert recorded._recorded.replays.kinds == 0  # what they pointed to is no more
-    train(recorded, 3)
+@pytest.mark.parametrize("name", ["lazy r1, two critics", "spectral norm"])
+def test_checkpoints_work_with_and_without_graphs(pair: Pair, name: str) -> None:
+    eager, graphed, backend = pair(**CONFIGS[name])
+    whole, _, _ = pair(**CONFIGS[name])
+    train(graphed, 1)
+    eager.load_state_dict(copy.deepcopy(graphed.state_dict()))
+    train(eager, 2)
+    graphed.load_state_dict(copy.deepcopy(eager.state_dict()))
+    assert graphed._graphed_step.graphs.graph_count == 0  # their tensors were replaced
+    train(graphed, 3)
     for tick in (1, 2, 3):
         train(whole, tick)
-    assert same(state(recorded), state(whole))
-    assert stand.replayed > 20
+    assert same(state_of(graphed), state_of(whole))
+    assert backend.replays > 20
 
 
-def test_a_state_is_the_same_on_paper_whichever_way_it_was_made(pair: Any) -> None:
-    """Numbers, no tensors, where numbers are; no trace of a capture."""
-    plain, recorded, _ = pair()
-    for trainer in (plain, recorded):
+def test_optimizer_states_hold_no_trace_of_a_capture(pair: Pair) -> None:
+    """The learning rate is a number, not a tensor, and `capturable` is off."""
+    eager, graphed, _ = pair()
+    for trainer in (eager, graphed):
         train(trainer, 1)
-    ours, theirs = (trainer.opt_d.state_dict()["param_groups"][0] for trainer in (plain, recorded))
+    ours, theirs = (trainer.opt_d.state_dict()["param_groups"][0] for trainer in (eager, graphed))
     assert ours == theirs
     assert type(theirs["lr"]) is float
     assert theirs["capturable"] is False
 
 
-def test_released_steps_are_recorded_anew(pair: Any) -> None:
-    _, trainer, stand = pair()
+def test_dropped_graphs_are_captured_again(pair: Pair) -> None:
+    _, trainer, backend = pair()
     train(trainer, 1)
-    trainer.release()
-    assert trainer._recorded.replays.kinds == 0
+    trainer.drop_graphs()
+    assert trainer._graphed_step.graphs.graph_count == 0
     train(trainer, 2)
-    assert stand.recorded == 2
+    assert backend.captures == 2
 
 
 @pytest.mark.parametrize("ticks", [1, 2])
-def test_a_trial_that_ends_leaves_nothing(
+def test_no_trainer_is_referenced_when_a_trial_releases_memory(
     dataset: Dataset, tiny: Any, evaluator: Any, tmp_path: Path, monkeypatch: Any, ticks: int
 ) -> None:
-    """Trained to its end or stopped before: when memory is asked back, nobody holds the trainer any more."""
-    born: list[weakref.ref[Trainer]] = []
+    """Whether it was trained to its end or stopped before."""
+    made: list[weakref.ref[Trainer]] = []
     alive: list[bool] = []
 
     class Watched(Trainer):
         def __init__(self, *args: Any, **options: Any) -> None:
-            stand = Stand(lambda: self)
-            super().__init__(*args, **options, recording=lambda device, rng: stand)
-            born.append(weakref.ref(self))
+            backend = FakeBackend(lambda: self)
+            super().__init__(*args, **options, backend_factory=lambda device, rng: backend)
+            made.append(weakref.ref(self))
 
     def release(device: torch.device) -> None:
         gc.collect()
-        alive.extend(trainer() is not None for trainer in born)
+        alive.extend(trainer() is not None for trainer in made)
 
     monkeypatch.setattr(trial, "Trainer", Watched)
     monkeypatch.setattr(trial, "release_memory", release)
@@ -454,70 +440,8 @@ def test_a_trial_that_ends_leaves_nothing(
     assert alive == [False]
 
 
-def test_a_cpu_has_no_graphs(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recorder_for(torch.device("cpu"), torch.Generator) is None
-    assert make_trainer()._recorded is None
+def test_a_cpu_has_no_graphs(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert graph_backend(torch.device("cpu"), torch.Generator) is None
+    assert make_trainer()._graphed_step is None
     monkeypatch.setenv(SWITCH, "0")
-    assert recorder_for(torch.device("cuda"), torch.Generator) is None
-
-
-# ---- Adam by tensors
-
-
-@pytest.mark.parametrize("beta1", [0.0, 0.5])
-def test_adam_s_formula_is_torch_s(beta1: float) -> None:
-    """With a rate and a beta2 that move: against torch's fused kernel given numbers."""
-    torch.manual_seed(0)
-    nets = [torch.nn.Linear(5, 3) for _ in range(2)]
-    nets[1].load_state_dict(nets[0].state_dict())
-    ours, theirs = (torch.optim.Adam(net.parameters(), 0.1, (beta1, 0.9), fused=True) for net in nets)
-    capturable_adam.make_capturable(ours)
-    for step in range(20):
-        lr, beta2 = 0.01 / (1 + step), 0.9 + 0.004 * step
-        for net in nets:
-            net.zero_grad()
-            net(torch.full((2, 5), 0.1 * step + 0.1)).square().sum().backward()
-        capturable_adam.step_with_tensor_lr(ours, torch.tensor(lr), torch.tensor(beta2))
-        theirs.param_groups[0].update(lr=lr, betas=(beta1, beta2))
-        theirs.step()
-    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-    assert [int(s["step"]) for s in ours.state.values()] == [20, 20]
-
-
-def test_a_prepared_state_is_torch_s_first() -> None:
-    nets = [torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last) for _ in range(2)]
-    ours, theirs = (torch.optim.Adam(net.parameters(), 0.0, fused=True) for net in nets)
-    capturable_adam.make_capturable(ours)
-    nets[1](torch.zeros(1, 2, 4, 4)).sum().backward()
-    theirs.step()
-    for mine, made in zip(ours.state.values(), theirs.state.values(), strict=True):
-        assert mine.keys() == made.keys()
-        for name in mine:
-            assert (mine[name].dtype, mine[name].stride()) == (made[name].dtype, made[name].stride()), name
-    before = ours.state[next(nets[0].parameters())]["exp_avg"]
-    capturable_adam.make_capturable(ours)
-    assert ours.state[next(nets[0].parameters())]["exp_avg"] is before
-
-
-# ---- The feed
-
-
-@pytest.mark.parametrize("far", [False, True])
-def test_a_feed_gives_the_stream_at_any_position(dataset: Dataset, far: bool, monkeypatch: Any) -> None:
-    """Near: places sent 256 batches at once. Far: fetched one batch ahead. Entered anywhere, in any order."""
-    images, labels = torch.from_numpy(dataset.train), torch.from_numpy(dataset.train_labels)
-    sampler = Sampler(len(images), 3)
-    feed = Prefetcher(images, labels, sampler, 24, images.device)
-    if far:
-        from pipeline.training import prefetch as room
-
-        feed._courier = room._Courier(images, 24, images.device)
-    pixels, tags = feed.pixels, feed.labels
-    for position in [*range(0, 24 * 300, 24), 48, 24 * 299, 24 * 300, 7, 31]:
-        rows = torch.from_numpy(sampler.take(position, 24))
-        feed.load(position)
-        assert torch.equal(feed.pixels, images[rows]), position
-        assert torch.equal(feed.labels, labels[rows])
-    assert feed.pixels is pixels
-    assert feed.labels is tags
+    assert graph_backend(torch.device("cuda"), torch.Generator) is None

@@ -1,4 +1,4 @@
-"""Finalists: measured with fresh latents, trained with other seeds, ranked by the mean."""
+"""Finalists: measured with fresh latents, trained with other seeds, ranked by the mean over the seeds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
-from pipeline.training import finalists, trial
+from pipeline.training import finalists
 from pipeline.training.checkpoint import load_best, read_records
 from pipeline.training.finalists import Finalist, FinalistRun
+from pipeline.training.trial import run_trial
 
 
 def measurement(fid: float, verdict: str = "ok", n: int = 100) -> Measurement:
@@ -36,44 +37,42 @@ def run(trial: int, index: int, fid: float | None, verdict: str = "ok") -> Final
     )
 
 
-def test_the_mean_over_seeds_decides_not_the_luckiest() -> None:
+def test_the_mean_over_the_seeds_decides() -> None:
     lucky, steady = (10.0, 50.0, 60.0), (20.0, 21.0, 22.0)
     runs = [run(t, i, fid) for t, fids in enumerate((lucky, steady)) for i, fid in enumerate(fids)]
     found = finalists.choose_winner(runs[::-1])
-    assert [final.trial for final in found] == [1, 0]
+    assert [finalist.trial for finalist in found] == [1, 0]
     assert found[0].row()["best"]["fid_mean"] == 21.0
     assert found[0].row()["best"]["fid_std"] == 1.0
     assert found[1].chosen.index == 0
 
 
-def test_verdicts_and_seeds_that_came_to_nothing_come_last() -> None:
-    copier = [run(0, 0, 1.0, "collapsed"), run(0, 1, 1.0, "collapsed")]
+def test_finalists_with_verdicts_or_failed_runs_come_last() -> None:
+    collapsed = [run(0, 0, 1.0, "collapsed"), run(0, 1, 1.0, "collapsed")]
     failing = [run(1, 0, 2.0), run(1, 1, None)]
     plain, nothing = [run(2, 0, 30.0), run(2, 1, 31.0)], [run(3, 0, None)]
-    found = finalists.choose_winner([*copier, *failing, *plain, *nothing])
-    assert [final.trial for final in found] == [2, 1, 0]
+    found = finalists.choose_winner([*collapsed, *failing, *plain, *nothing])
+    assert [finalist.trial for finalist in found] == [2, 1, 0]
 
 
-def test_an_honest_run_stands_for_its_configuration() -> None:
-    final = Finalist(0, (run(0, 0, 5.0, "collapsed"), run(0, 1, 9.0), run(0, 2, 8.0)))
-    assert final.chosen.index == 2
-    assert json.dumps(final.row(), allow_nan=False)
+def test_a_run_without_verdicts_is_chosen() -> None:
+    finalist = Finalist(0, (run(0, 0, 5.0, "collapsed"), run(0, 1, 9.0), run(0, 2, 8.0)))
+    assert finalist.chosen.index == 2
+    assert json.dumps(finalist.row(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    ("asked", "budget", "spent", "seeds"),
+    ("requested", "budget", "spent", "seeds"),
     [(-1, 0, 30, 0), (-1, 600, 605, 0), (-1, 601, 30, 2), (-1, 0, 5000, 2), (0, 9999, 9999, 0), (5, 0, 0, 5)],
 )
-def test_there_are_other_seeds_where_there_is_time(
-    asked: int, budget: float, spent: float, seeds: int
-) -> None:
-    assert finalists.seeds_of(asked, budget, spent) == seeds
+def test_extra_seeds_after_a_long_search(requested: int, budget: float, spent: float, seeds: int) -> None:
+    assert finalists.extra_seed_count(requested, budget, spent) == seeds
 
 
-def test_more_samples_than_in_the_search(evaluator: Evaluator) -> None:
-    assert finalists.samples_of(evaluator) == 250
-    assert finalists.samples_of(evaluator, 400) == 400
-    assert finalists.samples_of(evaluator, 3) == 16
+def test_final_samples(evaluator: Evaluator) -> None:
+    assert finalists.final_samples(evaluator) == 250
+    assert finalists.final_samples(evaluator, 400) == 400
+    assert finalists.final_samples(evaluator, 3) == 16
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +80,15 @@ def trained(
     dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder: Path = tmp_path_factory.mktemp("trial")
-    list(trial.run_trial(tiny(seed=5), dataset, evaluator, folder, number=3))
+    list(run_trial(tiny(seed=5), dataset, evaluator, folder, number=3))
     return folder
 
 
 def test_a_finalist_is_measured_with_fresh_latents(
     trained: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
-    asked = FinalistRun(3, 0, trained)
-    found = finalists.measure_finalist(asked, dataset, evaluator, n=200, seed=1, device="cpu")
+    requested = FinalistRun(3, 0, trained)
+    found = finalists.measure_finalist(requested, dataset, evaluator, n=200, seed=1, device="cpu")
     best = min(record.fid for record in read_records(trained) if record.fid is not None)
     assert found.measurement is not None
     assert found.measurement.n == 200
@@ -102,11 +101,11 @@ def test_a_finalist_is_measured_with_fresh_latents(
     final = Finalist(3, (found,)).row()
     assert final["best"]["gap"] == pytest.approx(found.fresh_fid - best)
     assert final["measurement"]["fid"] == found.measurement.fid
-    again = finalists.measure_finalist(asked, dataset, evaluator, n=200, seed=1, device="cpu")
+    again = finalists.measure_finalist(requested, dataset, evaluator, n=200, seed=1, device="cpu")
     assert again == found
 
 
-def test_a_finalist_without_a_file_is_a_problem_not_a_crash(
+def test_a_finalist_without_a_checkpoint_gets_a_problem(
     tmp_path: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
     found = finalists.measure_finalist(
@@ -116,16 +115,16 @@ def test_a_finalist_without_a_file_is_a_problem_not_a_crash(
     assert finalists.choose_winner([found]) == []
 
 
-def test_another_seed_is_another_training_of_the_same(
+def test_retraining_changes_only_the_seed(
     trained: Path, tmp_path: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
     for index in (1, 2):
-        asked = FinalistRun(3, index, tmp_path / str(index))
-        for _ in range(2):  # the second call finds it done
+        requested = FinalistRun(3, index, tmp_path / str(index))
+        for _ in range(2):  # the second call has nothing left to do
             finalists.retrain(
-                trained, asked, 1, dataset, evaluator, device="cpu", threads=1, should_stop=lambda: False
+                trained, requested, 1, dataset, evaluator, device="cpu", threads=1, should_stop=lambda: False
             )
-        assert [record.kimg for record in read_records(asked.folder)] == [1]
+        assert [record.kimg for record in read_records(requested.folder)] == [1]
     configs = [load_best(folder)["config"] for folder in (trained, tmp_path / "1", tmp_path / "2")]
     assert len({config.pop("seed") for config in configs}) == 3
     assert configs[0] == configs[1] == configs[2]

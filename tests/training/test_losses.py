@@ -65,8 +65,8 @@ def test_gradients_of_losses(name: str, side: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_game_is_a_game(name: str) -> None:
-    """D's loss falls as r rises and f falls (between the targets); G's falls as f rises."""
+def test_losses_are_adversarial(name: str) -> None:
+    """The loss of D falls as r rises and f falls (between the targets); that of G falls as f rises."""
     real, fake = (torch.full((4,), value, dtype=torch.float64, requires_grad=True) for value in (0.1, 0.2))
     d_real, d_fake = torch.autograd.grad(LOSSES[name].d(real, fake), (real, fake))
     (g_fake,) = torch.autograd.grad(LOSSES[name].g(real.detach(), fake), fake)
@@ -89,7 +89,7 @@ def test_losses_are_finite_for_huge_scores(name: str) -> None:
     assert LOSSES[name].g(real, fake).isfinite()
 
 
-def test_only_relativistic_looks_at_reals_in_g() -> None:
+def test_only_the_relativistic_loss_of_g_depends_on_the_reals() -> None:
     real, fake = scores()
     for loss in LOSSES.values():
         assert (loss.g(real, fake) != loss.g(real + 1, fake)).item() is loss.relative
@@ -111,15 +111,15 @@ def test_penalties_of_a_linear_critic(name: str, length: float) -> None:
     direction /= direction.norm()
     weight = (length * direction).requires_grad_(True)
     penalty = PENALTIES[name](lambda x: (x * weight).flatten(1).sum(1) + 0.7, *batch())
-    value, slope = LINEAR[name]
+    value, derivative = LINEAR[name]
     assert penalty.item() == pytest.approx(value(length), abs=1e-12)
     (gradient,) = torch.autograd.grad(penalty, weight)
-    torch.testing.assert_close(gradient, slope(length) * direction)
+    torch.testing.assert_close(gradient, derivative(length) * direction)
 
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties_of_a_quadratic_critic(name: str) -> None:
-    """D(x) = a |x|^2 / 2: the gradient is a x, so the penalty tells at which x it was taken."""
+    """D(x) = a |x|^2 / 2: the gradient is a x, so the penalty depends on the x at which it was taken."""
     real, fake, mix = batch()
     a = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     penalty = PENALTIES[name](lambda x: 0.5 * a * x.square().flatten(1).sum(1), real, fake, mix)
@@ -136,12 +136,12 @@ def test_penalties_of_a_quadratic_critic(name: str) -> None:
         "dragan": lambda s: (s * norms(around) - 1).square().mean(),
     }[name]
     torch.testing.assert_close(penalty, closed(a))
-    ours, theirs = (torch.autograd.grad(value, a)[0] for value in (penalty, closed(a)))
-    torch.testing.assert_close(ours, theirs)
+    found, expected = (torch.autograd.grad(value, a)[0] for value in (penalty, closed(a)))
+    torch.testing.assert_close(found, expected)
 
 
 def smooth_critic() -> nn.Module:
-    """Smooth, so that finite differences of its gradient mean something."""
+    """Smooth, so that its gradient has finite differences."""
     critic = nn.Sequential(
         nn.Conv2d(2, 3, 2), nn.Softplus(), nn.Flatten(), nn.Linear(12, 4), nn.Tanh(), nn.Linear(4, 1)
     )
@@ -163,21 +163,21 @@ def test_second_order_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PENALTIES)
-def test_penalties_touch_neither_their_images_nor_g(name: str) -> None:
+def test_penalties_change_neither_their_images_nor_g(name: str) -> None:
     real, fake, mix = batch()
-    kept = [real.clone(), fake.clone()]
+    copies = [real.clone(), fake.clone()]
     fake_of_g = fake.clone().requires_grad_(True)
     critic = smooth_critic()
     penalty = PENALTIES[name](critic, real, fake_of_g * 1.0, mix)
     assert torch.autograd.grad(penalty, fake_of_g, allow_unused=True)[0] is None
-    assert torch.equal(real, kept[0])
-    assert torch.equal(fake, kept[1])
+    assert torch.equal(real, copies[0])
+    assert torch.equal(fake, copies[1])
     assert not real.requires_grad
 
 
 @pytest.mark.parametrize("name", PENALTIES)
-def test_a_dead_critic_has_finite_gradients(name: str) -> None:
-    """|grad| is not differentiable at 0; a D of zeros must not become a D of NaN."""
+def test_a_critic_of_zeros_has_finite_gradients(name: str) -> None:
+    """|grad| is not differentiable at 0; zero weights must not become NaN."""
     critic = smooth_critic()
     for parameter in critic.parameters():
         nn.init.zeros_(parameter)
@@ -185,8 +185,8 @@ def test_a_dead_critic_has_finite_gradients(name: str) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in critic.parameters())
 
 
-def test_dragan_looks_in_every_direction() -> None:
-    """Its noise is one of pixels; a brighter image alone would leave D rough in all other directions."""
+def test_dragan_covers_all_directions() -> None:
+    """Its noise is independent for each pixel; brightness alone would leave all other directions out."""
     real, fake, mix = batch()
     seen: list[Tensor] = []
     PENALTIES["dragan"](lambda x: (seen.append(x), x.sum((1, 2, 3)))[1], real, fake, mix)
@@ -200,12 +200,12 @@ def test_gp_lies_between_real_and_fake() -> None:
     real, fake, mix = batch()
     seen: list[Tensor] = []
     PENALTIES["gp"](lambda x: (seen.append(x), x.sum((1, 2, 3)))[1], real, fake, mix)
-    share = ((seen[0] - fake) / (real - fake)).detach().flatten(1)
-    torch.testing.assert_close(share, mix[:, 0, 0, 0, None].expand_as(share))
+    fraction = ((seen[0] - fake) / (real - fake)).detach().flatten(1)
+    torch.testing.assert_close(fraction, mix[:, 0, 0, 0, None].expand_as(fraction))
 
 
-def test_a_slope_does_not_depend_on_the_batch_size() -> None:
-    """A mean over images, as E says: a batch of copies has the same penalty as one image."""
+def test_a_penalty_does_not_depend_on_the_batch_size() -> None:
+    """It is a mean over images: a batch of copies has the same penalty as one image."""
     critic = smooth_critic()
     image = torch.randn(1, *SHAPE[1:], dtype=torch.float64)
     one, many = (image.repeat(n, 1, 1, 1).requires_grad_(True) for n in (1, 6))
@@ -215,20 +215,20 @@ def test_a_slope_does_not_depend_on_the_batch_size() -> None:
 
 
 @pytest.mark.parametrize("name", PENALTY_INPUTS)
-def test_the_slope_of_the_losses_own_pass_is_the_penalty(name: str) -> None:
-    """The same value and the same gradient for every weight of D, from one pass over both kinds."""
+def test_a_penalty_from_the_logits_of_the_loss_is_the_same(name: str) -> None:
+    """The same value and gradients for every weight of D, from one forward pass of reals and fakes."""
     critic = smooth_critic()
     real, fake, mix = batch()
-    kinds = [
+    inputs = [
         x.detach().requires_grad_(True)
-        for x, judged in zip((real, fake), PENALTY_INPUTS[name], strict=True)
-        if judged
+        for x, is_input in zip((real, fake), PENALTY_INPUTS[name], strict=True)
+        if is_input
     ]
-    logits = critic(torch.cat([*kinds, fake.detach()]))
-    ours, theirs = gradient_penalty_from_logits(logits, kinds), PENALTIES[name](critic, real, fake, mix)
-    torch.testing.assert_close(ours, theirs)
+    logits = critic(torch.cat([*inputs, fake.detach()]))
+    found, expected = gradient_penalty_from_logits(logits, inputs), PENALTIES[name](critic, real, fake, mix)
+    torch.testing.assert_close(found, expected)
     for a, b in zip(
-        *(torch.autograd.grad(x, [*critic.parameters()], allow_unused=True) for x in (ours, theirs)),
+        *(torch.autograd.grad(x, [*critic.parameters()], allow_unused=True) for x in (found, expected)),
         strict=True,
     ):
         assert (a is None) == (b is None)

@@ -1,28 +1,26 @@
-"""What a process of gansweep does to itself."""
+"""Settings of a process, its watchdog, and errors of too little memory."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.training import process
-from pipeline.training.process import exit_when_silent
 
 HANGS = """
 import time
-from pipeline.process import ending_silence
-with ending_silence(1.0) as alive:
+from pipeline.training.process import exit_when_silent
+with exit_when_silent(1.0) as report_alive:
     print("inside", flush=True)
     time.sleep(60)
 """
 
 
-def test_a_silent_process_ends_and_says_where_it_hung() -> None:
+def test_a_silent_process_ends_with_the_traceback_of_where_it_hung() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", HANGS], cwd=root, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout) == (1, "inside\n")
@@ -30,25 +28,40 @@ def test_a_silent_process_ends_and_says_where_it_hung() -> None:
     assert "line 6 in <module>" in done.stderr
 
 
-def test_one_that_gives_news_is_left_alone() -> None:
-    with exit_when_silent(1.0) as alive:
-        for _ in range(3):
-            time.sleep(0.5)
-            alive()
-    time.sleep(1.2)  # outside nobody looks
+REPORTS = """
+import time
+from pipeline.training.process import exit_when_silent
+with exit_when_silent(1.0) as report_alive:
+    for _ in range(3):
+        time.sleep(0.5)
+        report_alive()
+print("still here", flush=True)
+time.sleep(1.2)
+print("and after", flush=True)
+"""
+
+
+def test_a_process_that_reports_is_not_ended_and_not_watched_afterwards() -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", REPORTS], cwd=root, capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\nand after\n")
+    assert "Timeout" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("device", "float_pixels", "tries"), [("cpu", 1e12, False), ("cuda", 0.0, False), ("cuda", 1e12, True)]
+    ("device", "float_pixels", "benchmarks"),
+    [("cpu", 1e12, False), ("cuda", 0.0, False), ("cuda", 1e12, True)],
 )
-def test_cudnn_tries_algorithms_for_long_trials_on_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, device: str, float_pixels: float, tries: bool
+def test_cudnn_benchmarks_for_long_trials_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, float_pixels: float, benchmarks: bool
 ) -> None:
     frozen = []
     monkeypatch.setattr(process.gc, "freeze", lambda: frozen.append(True))
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not tries)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not benchmarks)
     process.prepare_process(1, device, float_pixels)
-    assert torch.backends.cudnn.benchmark is tries
+    assert torch.backends.cudnn.benchmark is benchmarks
     assert bool(frozen) is (device == "cuda")
 
 
@@ -66,5 +79,5 @@ def test_cudnn_tries_algorithms_for_long_trials_on_a_gpu(
         (ValueError("out of memory"), False),
     ],
 )
-def test_out_of_memory_has_many_texts(error: BaseException, is_memory: bool) -> None:
+def test_is_out_of_memory(error: BaseException, is_memory: bool) -> None:
     assert process.is_out_of_memory(error) is is_memory

@@ -1,4 +1,4 @@
-"""The largest configuration of a space, and what a few real steps of it tell."""
+"""Time and memory of a trial, from a few real steps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import torch
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
-from pipeline.search.space.builtin import builtin_spaces, load_space
-from pipeline.search.space.largest import largest_config
-from pipeline.search.space.parser import parse_space
 from pipeline.training import profiling, trial
 from pipeline.training.profiling import (
     SharedGpuSample,
@@ -29,69 +26,64 @@ from pipeline.training.profiling import (
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial_speed import TrialSpeed
 
-SPACE = """
-[fixed]
-kimg = 20
-tick_kimg = 8
-[search]
-width_g = { int = [16, 64], log = true }
-batch_size = { choice = [32, 128, 64] }
-loss = { choice = ["hinge", "nonsaturating"] }
-penalty = { choice = ["r1", "none", "gp"] }
-gamma = { float = [0.1, 10.0], when = { penalty = ["r1"] } }
-penalty_interval = { int = [4, 16], when = { penalty = ["r1"] } }
-n_critic = { int = [1, 3] }
-lr_g = { float = [1e-4, 1e-2], log = true }
-"""
 
-
-def test_the_largest_configuration_has_every_heavy_end() -> None:
-    config = largest_config(parse_space(SPACE))
-    assert (config.width_g, config.batch_size, config.n_critic) == (64, 128, 3)
-    assert (config.penalty, config.gamma, config.penalty_interval) == ("r1", 10.0, 4)
-
-
-def test_conditions_are_kept() -> None:
-    config = largest_config(
-        parse_space(SPACE.replace('when = { penalty = ["r1"] }', 'when = { penalty = ["gp"] }'))
-    )
-    assert (config.penalty, config.gamma) == ("r1", TrialConfig().gamma)
-
-
-@pytest.mark.parametrize("name", sorted(builtin_spaces()))
-def test_every_shipped_space_has_a_largest(name: str) -> None:
-    space = load_space(name).on_images(28, True)
-    config = largest_config(space)
-    for key, distribution in space.search.items():
-        if not distribution.choices and distribution.whole and key.startswith("width"):
-            assert getattr(config, key) == distribution.high
-
-
-def test_alone_it_has_a_pace() -> None:
+def test_the_speed_of_a_trial_alone() -> None:
     found = TrialProfile(seconds_per_kimg=2.0, eval_seconds=5.0, memory_bytes=1, device="cpu")
-    assert found.pace == TrialSpeed(1, 2.0, 5.0)
+    assert found.speed == TrialSpeed(1, 2.0, 5.0)
 
 
-def test_some_steps_are_measured(
-    dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
+def test_a_few_real_steps_and_a_fid_are_measured(
+    dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few steps and one fid, for real."""
+    """Against a clock that advances with the trainer: 5 ms per image, and nothing else takes time."""
+    made = record_trainers(monkeypatch)
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: 0.005 * made[0].nimg if made else 0.0)
+    scores: list[float | None] = []
+    score = Evaluator.score
+    monkeypatch.setattr(Evaluator, "score", lambda *given: scores.append(score(*given)) or scores[-1])
     found = profile_trial(tiny(), dataset, evaluator, "cpu", threads=1)
-    assert found.seconds_per_kimg > 0
-    assert found.eval_seconds > 0
-    assert found.memory_bytes > 100 * 2**20  # a process with torch in it
+    assert found.seconds_per_kimg == pytest.approx(5.0)
+    assert found.eval_seconds == 0.0
+    assert len(scores) == 1
+    assert scores[0] is not None
+    assert 100 * 2**20 < found.memory_bytes < 64 * 2**30  # a process with torch in it
     assert (found.device, found.device_bytes) == ("cpu", 0)
 
 
-def test_the_clock_stops_slow_steps(
-    dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
+@pytest.mark.parametrize(
+    ("max_seconds", "timed"),
+    [(1e9, 64), (0.0, 1), (0.25, 3)],  # all steps of a lazy penalty; the least possible; as many as fit
+)
+def test_slow_steps_are_timed_for_a_limited_time(
+    dataset: Dataset,
+    evaluator: Evaluator,
+    tiny: Callable[..., TrialConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    max_seconds: float,
+    timed: int,
 ) -> None:
-    slow = tiny(penalty="r1", penalty_interval=64, batch_size=2)
-    few = profile_trial(slow, dataset, evaluator, "cpu", threads=1, seconds=0.0)
-    assert few.seconds_per_kimg > 0
+    """A step takes 0.1 s by the clock."""
+    made = record_trainers(monkeypatch)
+    config = tiny(penalty="r1", penalty_interval=64, batch_size=2)
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: 0.05 * made[0].nimg if made else 0.0)
+    found = profile_trial(config, dataset, evaluator, "cpu", threads=1, seconds=max_seconds)
+    assert found.seconds_per_kimg == pytest.approx(50.0)
+    assert made[0].nimg == 2 * (profiling.UNTIMED_STEPS + timed)
 
 
-def test_nothing_of_it_stays(
+def record_trainers(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
+    """The trainers that are made from here on."""
+    made: list[Trainer] = []
+
+    def make(*given: Any, **named: Any) -> Trainer:
+        made.append(Trainer(*given, **named))
+        return made[-1]
+
+    monkeypatch.setattr(trial, "Trainer", make)
+    return made
+
+
+def test_no_trainer_is_referenced_when_memory_is_released(
     dataset: Dataset,
     evaluator: Evaluator,
     tiny: Callable[..., TrialConfig],
@@ -99,7 +91,7 @@ def test_nothing_of_it_stays(
 ) -> None:
     made, left = list[Any](), list[int]()
 
-    def noted(*given: Any, **named: Any) -> Trainer:
+    def make(*given: Any, **named: Any) -> Trainer:
         trainer = Trainer(*given, **named)
         made.append(weakref.ref(trainer))
         return trainer
@@ -108,34 +100,34 @@ def test_nothing_of_it_stays(
         gc.collect()
         left.append(sum(trainer() is not None for trainer in made))
 
-    monkeypatch.setattr(trial, "Trainer", noted)
+    monkeypatch.setattr(trial, "Trainer", make)
     monkeypatch.setattr(profiling, "release_memory", release)
     profile_trial(tiny(), dataset, evaluator, "cpu", threads=1)
     profile_sharing_gpu(tiny(), dataset, evaluator, "cpu", 1, time.time, 0.1)
     assert (len(made), left) == (2, [0, 0])
 
 
-def test_images_lie_where_a_trial_has_them(
+def test_images_are_placed_as_in_a_trial(
     dataset: Dataset,
     evaluator: Evaluator,
     tiny: Callable[..., TrialConfig],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What `trial.place` gives is trained on, on the device that was asked for."""
+    """The trainer gets what `place_images` returns, and the requested device."""
     elsewhere, given = torch.from_numpy(dataset.train), list[Any]()
 
-    def noted(*all_of: Any, **named: Any) -> Trainer:
+    def make(*all_of: Any, **named: Any) -> Trainer:
         given.extend(all_of)
         return Trainer(*all_of, **named)
 
     monkeypatch.setattr(trial, "place_images", lambda images, device: elsewhere)
-    monkeypatch.setattr(trial, "Trainer", noted)
+    monkeypatch.setattr(trial, "Trainer", make)
     profile_trial(tiny(), dataset, evaluator, "cpu", threads=1)
     assert given[1] is elsewhere
     assert given[4] == torch.device("cpu")
 
 
-def test_trials_train_from_a_common_moment_on(
+def test_trials_train_from_a_common_moment(
     dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
 ) -> None:
     called = list[float]()
@@ -152,23 +144,23 @@ def test_trials_train_from_a_common_moment_on(
     assert found.eval_seconds > 0
 
 
-def test_who_comes_too_late_reports_no_images(
+def test_a_trial_that_is_too_late_reports_no_images(
     dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig]
 ) -> None:
     found = profile_sharing_gpu(tiny(), dataset, evaluator, "cpu", 1, lambda: time.time() - 60, 0.5)
     assert found.images == 0
 
 
-def test_the_pace_of_many_is_their_common_speed() -> None:
+def test_the_combined_speed_of_trials() -> None:
     """3000 images a second among two: each of them takes 2/3 s for a kimg."""
-    pace = combined_speed([SharedGpuSample(2000, 1.0, 0.5), SharedGpuSample(2000, 2.0, 1.5)])
-    assert (pace.trials, pace.seconds_per_kimg, pace.eval_seconds) == (2, pytest.approx(2 / 3), 1.0)
+    speed = combined_speed([SharedGpuSample(2000, 1.0, 0.5), SharedGpuSample(2000, 2.0, 1.5)])
+    assert (speed.trials, speed.seconds_per_kimg, speed.eval_seconds) == (2, pytest.approx(2 / 3), 1.0)
     with pytest.raises(ValueError, match="no image"):
         combined_speed([SharedGpuSample(0, 1.0, 0.5)])
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "start"),
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried 9 GiB.\nmore"),
@@ -182,6 +174,6 @@ def test_the_pace_of_many_is_their_common_speed() -> None:
         (AssertionError(), "the largest trial fails: AssertionError: AssertionError"),
     ],
 )
-def test_a_failure_is_said_as_it_was(error: Exception, said: str) -> None:
-    assert profiling_failure(error, "cuda").startswith(said)
+def test_a_profiling_failure_is_one_line_with_the_reason(error: Exception, start: str) -> None:
+    assert profiling_failure(error, "cuda").startswith(start)
     assert "\n" not in profiling_failure(error, "cuda")

@@ -1,11 +1,14 @@
-"""A trial from its first tick to its last: what it yields, what it leaves, how it goes on."""
+"""A trial from its first tick to its last: its records, its files, its events, and how it resumes."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,20 +17,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trainers import without_times
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.errors import ConfigError, TrialError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.records import METRICS, PENALTY, VERDICTS, TrialRecord
+from pipeline.storage import files
 from pipeline.training import sampling, trial
 from pipeline.training.augmentation import next_augment_p
 from pipeline.training.balance import update_controller
 from pipeline.training.checkpoint import TrialFolder, best_generator, load_best
+from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.training.networks.build import build_networks
 from pipeline.training.networks.custom import use_code
-from pipeline.training.schedules import scheduled
+from pipeline.training.schedules import cosine_schedule
+from pipeline.training.trainer import Trainer
+from pipeline.training.trial import run_trial
 
 Start = Callable[..., Iterator[TrialRecord]]
 
@@ -40,18 +47,25 @@ WILD: dict[str, Any] = {
 
 @pytest.fixture
 def start(dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig], tmp_path: Path) -> Start:
-    """start(folder, **changes): `trial.run` of a tiny trial below tmp_path."""
+    """start(folder, should_stop, on_event, **changes): `run_trial` of a tiny trial below tmp_path."""
 
-    def run(folder: str = "0", should_stop: Callable[[], bool] = bool, **changes: Any) -> Any:
-        config, place = tiny(**changes), tmp_path / folder
-        return trial.run_trial(config, dataset, evaluator, place, number=7, should_stop=should_stop)
+    def run(
+        folder: str = "0",
+        should_stop: Callable[[], bool] = bool,
+        on_event: OnEvent = log_event,
+        **changes: Any,
+    ) -> Any:
+        return run_trial(
+            tiny(**changes),
+            dataset,
+            evaluator,
+            tmp_path / folder,
+            number=7,
+            should_stop=should_stop,
+            on_event=on_event,
+        )
 
     return run
-
-
-def timeless(records: list[TrialRecord]) -> list[TrialRecord]:
-    still = {"images_per_sec": 0.0, "train_seconds": 0.0, "eval_seconds": 0.0}
-    return [dataclasses.replace(record, **still) for record in records]
 
 
 @pytest.mark.parametrize(
@@ -69,16 +83,16 @@ def test_ticks_fall_on_whole_kimg_and_the_last_is_kimg(
     assert shown == pytest.approx(np.diff([0, *ticks]) * 1000)
 
 
-def test_records_on_disk_are_those_that_were_yielded(start: Start, tmp_path: Path) -> None:
+def test_records_on_disk_equal_those_that_were_yielded(start: Start, tmp_path: Path) -> None:
     records = []
     for record in start(kimg=3, penalty="r1"):
         records.append(record)
-        assert TrialFolder(tmp_path / "0").records() == records  # on disk before anybody hears of it
+        assert TrialFolder(tmp_path / "0").records() == records  # on disk before they are yielded
     lines = (tmp_path / "0" / "records.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [record.to_dict() for record in records]
 
 
-def test_what_a_record_says(start: Start) -> None:
+def test_the_numbers_of_a_record_are_consistent(start: Start) -> None:
     records = list(start(kimg=3, penalty="r1", conditional=True))
     best = math.inf
     for before, record in zip([None, *records], records, strict=False):
@@ -99,7 +113,7 @@ def test_what_a_record_says(start: Start) -> None:
 
 
 def test_training_improves_the_fid(start: Start) -> None:
-    """Not only does it run: ten kimg bring the distance to the blobs down to a half."""
+    """Ten kimg at least halve the fid."""
     records = list(start(kimg=10, tick_kimg=5, width_g=16, width_d=16, lr_g=2e-3, lr_d=2e-3))
     (untrained,) = start("untrained", kimg=1, width_g=16, width_d=16, lr_g=1e-7)
     assert records[-1].objective < 0.5 * untrained.objective
@@ -120,7 +134,7 @@ def test_files_of_a_finished_trial(start: Start, tmp_path: Path) -> None:
 def test_the_best_generator_is_that_of_the_lowest_fid(
     start: Start, tmp_path: Path, dataset: Dataset, evaluator: Evaluator
 ) -> None:
-    """And it draws again, from its file, to the very same fid. A high rate makes fid go up and down."""
+    """Its file gives the same fid again. A high learning rate makes the fid go up and down."""
     records = list(start(kimg=6, lr_g=0.02, lr_d=0.02, conditional=True, ema_halflife_kimg=0.0))
     fids = [record.fid for record in records]
     best = min(records, key=lambda record: record.fid)
@@ -128,7 +142,7 @@ def test_the_best_generator_is_that_of_the_lowest_fid(
     generator, stored = best_generator(tmp_path / "0")
     assert stored["kimg"] == best.kimg == records[-1].best_kimg
     assert TrialRecord.from_dict(stored["record"]) == best
-    assert evaluator.score(sampling.sampler(generator, dataset)) == best.fid
+    assert evaluator.score(sampling.image_sampler(generator, dataset)) == best.fid
     assert TrialConfig.from_dict(stored["config"]).lr_g == 0.02
     assert ImageShape(**stored["shape"]) == ImageShape(8, 1, 3)
 
@@ -138,18 +152,18 @@ def test_the_best_generator_is_that_of_the_lowest_fid(
 
 @pytest.mark.parametrize("ticks", [1, 2])
 @pytest.mark.parametrize(
-    "game", [{"conditional": True, "norm_d": "batch"}, {"norm_d": "spectral", "n_critic": 2}]
+    "changes", [{"conditional": True, "norm_d": "batch"}, {"norm_d": "spectral", "n_critic": 2}]
 )
-def test_an_interrupted_trial_goes_on_as_if_it_had_not_been(
-    start: Start, tmp_path: Path, game: dict[str, Any], ticks: int
+def test_an_interrupted_trial_resumes_to_the_same_records(
+    start: Start, tmp_path: Path, changes: dict[str, Any], ticks: int
 ) -> None:
-    whole = list(start("whole", kimg=3, **game))
-    running = start("broken", kimg=3, **game)
+    whole = list(start("whole", kimg=3, **changes))
+    running = start("broken", kimg=3, **changes)
     first = [next(running) for _ in range(ticks)]
     running.close()
-    second = list(start("broken", kimg=3, **game))
+    second = list(start("broken", kimg=3, **changes))
     assert second[0] == first[-1]
-    assert timeless(first + second[1:]) == timeless(whole)
+    assert without_times(first + second[1:]) == without_times(whole)
     assert TrialFolder(tmp_path / "broken").records() == first + second[1:]
     assert second[-1].train_seconds > first[-1].train_seconds
     ours, theirs = (load_best(tmp_path / name) for name in ("broken", "whole"))
@@ -158,35 +172,37 @@ def test_an_interrupted_trial_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize(
-    "game", [{"norm_d": "batch", "conditional": True}, {"penalty": "r1", "n_critic": 2, "augment_p": 0.5}]
+    "changes", [{"norm_d": "batch", "conditional": True}, {"penalty": "r1", "n_critic": 2, "augment_p": 0.5}]
 )
 @pytest.mark.parametrize("stops", [[5], [50], [33, 33], [7, 3, 40]])
-def test_stopped_within_a_tick(start: Start, tmp_path: Path, stops: list[int], game: dict[str, Any]) -> None:
-    """What the tick under way had done is kept: no step is taken twice, and all goes on bit for bit.
+def test_a_trial_that_is_stopped_mid_tick_resumes_to_the_same_records(
+    start: Start, tmp_path: Path, stops: list[int], changes: dict[str, Any]
+) -> None:
+    """No step is done twice, and the records are the same bit for bit.
 
-    A tick of 32 steps asks 33 times: before its first record, at a step, when all is trained and nothing is
-    measured yet, and again within the very same tick.
+    A tick of 32 steps calls `should_stop` 33 times. The stops: before the first record, at a step, when the
+    tick is trained but not measured, and again within the same tick.
     """
-    asked: list[int] = []
+    calls: list[int] = []
 
     def stopped_at(stop: int) -> Callable[[], bool]:
-        asked.append(0)
+        calls.append(0)
 
         def should_stop() -> bool:
-            asked[-1] += 1
-            return asked[-1] >= stop
+            calls[-1] += 1
+            return calls[-1] >= stop
 
         return should_stop
 
-    whole = list(start("whole", stopped_at(1000), kimg=3, **game))
-    told: dict[int, TrialRecord] = {}
+    whole = list(start("whole", stopped_at(1000), kimg=3, **changes))
+    known: dict[int, TrialRecord] = {}
     for stop in [*stops, 1000]:
-        told |= {record.kimg: record for record in start("broken", stopped_at(stop), kimg=3, **game)}
-    assert timeless(list(told.values())) == timeless(whole)
-    assert asked[0] < sum(asked[1:]) <= asked[0] + 2 * len(stops), "a step was taken again"
+        known |= {record.kimg: record for record in start("broken", stopped_at(stop), kimg=3, **changes)}
+    assert without_times(list(known.values())) == without_times(whole)
+    assert calls[0] < sum(calls[1:]) <= calls[0] + 2 * len(stops), "a step was done twice"
     ours, theirs = (load_best(tmp_path / name) for name in ("broken", "whole"))
     assert all(torch.equal(ours["ema"][name], theirs["ema"][name]) for name in theirs["ema"])
-    seconds = [record.train_seconds for record in told.values()]
+    seconds = [record.train_seconds for record in known.values()]
     assert seconds == sorted(seconds)
 
 
@@ -208,20 +224,20 @@ def test_without_its_newest_checkpoint_a_trial_falls_back_one_tick(
     second = list(start(kimg=3))
     assert [record.kimg for record in second] == [2, 3]
     assert second[0] == first[1]
-    assert timeless(second) == timeless(first[1:])
+    assert without_times(second) == without_times(first[1:])
     assert [record.kimg for record in TrialFolder(tmp_path / "0").records()] == [1, 2, 3]
 
 
-def test_without_any_checkpoint_a_trial_begins_anew(start: Start, tmp_path: Path) -> None:
+def test_without_any_checkpoint_a_trial_starts_again(start: Start, tmp_path: Path) -> None:
     first = list(start(kimg=2))
     for path in (tmp_path / "0").glob("state-*.pt"):
         path.unlink()
-    assert timeless(list(start(kimg=2))) == timeless(first)
+    assert without_times(list(start(kimg=2))) == without_times(first)
     assert len(TrialFolder(tmp_path / "0").records()) == 2
 
 
-def test_a_record_that_was_not_written_before_a_crash_is_put_back(start: Start, tmp_path: Path) -> None:
-    """The checkpoint comes first: a crash between the two leaves a record missing, or half of one."""
+def test_a_record_that_a_crash_left_unwritten_is_restored(start: Start, tmp_path: Path) -> None:
+    """The checkpoint is written first: a crash after it leaves a record missing, or half of one."""
     running = start(kimg=3)
     first = [next(running), next(running)]
     running.close()
@@ -231,36 +247,36 @@ def test_a_record_that_was_not_written_before_a_crash_is_put_back(start: Start, 
     assert TrialFolder(tmp_path / "0").records() == first
 
 
-ANSWERING: dict[str, Any] = {
+ADAPTIVE: dict[str, Any] = {
     "controller": "skip", "auc_low": 0.7, "auc_high": 0.7, "augment": "ada", "augment_target": 0.5,
     "augment_kimg": 4.0, "schedule": "cosine", "lr_final": 0.5, "augment_start": 0.2, "kimg": 5,
 }  # fmt: skip
 
 
-def test_every_action_of_the_controller_and_of_ada_is_recorded(
+def test_records_hold_the_controller_and_the_probability_of_ada(
     dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path: Path
 ) -> None:
-    """The reading of a tick sets what the next one is played with, by the laws of their rooms."""
-    strange = dataclasses.replace(dataset, held=255 - dataset.held)  # as if D knew the training set by heart
-    records = list(trial.run_trial(tiny(**ANSWERING), strange, evaluator, tmp_path))
+    """The reading of a tick sets both for the next one."""
+    strange = dataclasses.replace(dataset, held=255 - dataset.held)  # as if D had memorised the training set
+    records = list(run_trial(tiny(**ADAPTIVE), strange, evaluator, tmp_path))
     assert (records[0].control, records[0].augment_p) == (0.0, 0.0)
     p = 0.0
     for before, after in itertools.pairwise(records):
         assert after.control == update_controller(before.control, before.auc, 0.7, 0.7)
         p = next_augment_p(p, before.overfit, 0.5, 0.25, 0.8)
-        ceiling = 0.8 * scheduled(0.2, 1.0, min(1.0, after.kimg / 5))
+        ceiling = 0.8 * cosine_schedule(0.2, 1.0, min(1.0, after.kimg / 5))
         assert after.augment_p == pytest.approx(min(p, ceiling), abs=0.01)  # a batch beyond the kimg
     assert any(record.control for record in records)
     assert any(record.augment_p for record in records)
 
 
-def test_what_answers_goes_on_after_an_interruption(start: Start) -> None:
-    whole = list(start("whole", **ANSWERING))
-    running = start("broken", **ANSWERING)
+def test_ada_and_the_controller_resume_to_the_same_records(start: Start) -> None:
+    whole = list(start("whole", **ADAPTIVE))
+    running = start("broken", **ADAPTIVE)
     first = [next(running) for _ in range(2)]
     running.close()
-    second = list(start("broken", **ANSWERING))
-    assert timeless(first + second[1:]) == timeless(whole)
+    second = list(start("broken", **ADAPTIVE))
+    assert without_times(first + second[1:]) == without_times(whole)
 
 
 # ---- Failures
@@ -298,44 +314,16 @@ def test_divergence_after_a_good_tick_keeps_the_best(start: Start, tmp_path: Pat
     assert list(start(kimg=5))[0].verdict == "diverged"
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_trained(
+def test_a_conditional_trial_on_unlabelled_images_is_refused(
     start: Start, dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path: Path
 ) -> None:
     unlabelled = dataclasses.replace(dataset, train_labels=None, held_labels=None, classes=())
     with pytest.raises(ConfigError, match="labelled"):
-        next(trial.run_trial(tiny(conditional=True), unlabelled, evaluator, tmp_path / "1"))
-    assert next(trial.run_trial(tiny(), unlabelled, evaluator, tmp_path / "2")).kimg == 1
+        next(run_trial(tiny(conditional=True), unlabelled, evaluator, tmp_path / "1"))
+    assert next(run_trial(tiny(), unlabelled, evaluator, tmp_path / "2")).kimg == 1
 
 
-# ---- Drawing
-
-
-def test_samples_are_a_stream_that_follows_its_seed(dataset: Dataset, tiny: Any) -> None:
-    torch.manual_seed(0)
-    generator = build_networks(tiny(), ImageShape(8, 1))[0].eval()
-    a, b = (sampling.sampler(generator, dataset) for _ in range(2))
-    c = sampling.sampler(generator, dataset, 1)
-    first = a(300)  # more than a chunk
-    assert first.shape == (300, 8, 8, 1)
-    assert first.dtype == torch.uint8
-    assert torch.equal(first, b(300))
-    assert not torch.equal(first, c(300))
-    assert not torch.equal(first, a(300))
-
-
-def test_draw_gives_labels_as_frequent_as_in_the_data(dataset: Dataset, tiny: Any) -> None:
-    generator = build_networks(tiny(conditional=True), ImageShape(8, 1, 3))[0].eval()
-    data_labels = torch.tensor([0, 2, 2, 2])
-    rng = torch.Generator().manual_seed(0)
-    images, labels = sampling.draw(generator, 2000, rng, data_labels)
-    assert len(images) == 2000
-    assert labels is not None
-    assert np.allclose(np.bincount(labels.numpy(), minlength=3) / 2000, [0.25, 0, 0.75], atol=0.03)
-    unconditional = build_networks(tiny(), ImageShape(8, 1))[0].eval()
-    assert sampling.draw(unconditional, 2, rng, data_labels)[1] is None
-
-
-HUNGRY = """
+LIMITED = """
 import torch
 from torch import nn
 
@@ -355,42 +343,111 @@ def make(config, shape):
 
 
 @pytest.fixture
-def hungry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], str]]:
-    """hungry(most): networks whose D cannot learn from more than `most` images at once."""
+def out_of_memory_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], str]]:
+    """out_of_memory_above(most): networks whose D cannot train on more than `most` images at once."""
 
     def write(most: int) -> str:
-        (tmp_path / "hungry.py").write_text(HUNGRY.format(most=most))
+        (tmp_path / "limited.py").write_text(LIMITED.format(most=most))
         use_code(tmp_path)
-        return "hungry:make"
+        return "limited:make"
 
     yield write
     use_code(None)
 
 
-def test_batches_go_through_in_parts_where_memory_is_short(
-    start: Start,
-    dataset: Dataset,
-    evaluator: Evaluator,
-    tiny: Any,
-    tmp_path: Path,
-    hungry: Callable[[int], str],
+def test_batches_are_split_where_memory_is_short(
+    start: Start, out_of_memory_above: Callable[[int], str]
 ) -> None:
-    said: list[str] = []
-    config = tiny(architecture=hungry(40), batch_size=32)  # reals and fakes: 64 at once, 32 in two parts
-    whole = list(trial.run_trial(config, dataset, evaluator, tmp_path / "0", say=said.append))
-    assert said == ["trial 0: out of memory; from its last tick on, each batch in 2 parts"]
+    events: list[TrialEvent] = []
+    changes = {"architecture": out_of_memory_above(40), "batch_size": 32, "on_event": events.append}
+    whole = list(start("0", **changes))  # reals and fakes: 64 at once, 32 in two parts
+    (event,) = events
+    assert event.kind is EventKind.OUT_OF_MEMORY
+    assert event.kind.is_failure
+    assert "each batch in 2 parts" in event.text
     assert [record.kimg for record in whole] == [1, 2]
     assert all(record.fid is not None for record in whole)
-    half = trial.run_trial(config, dataset, evaluator, tmp_path / "1", say=said.append)
-    next(half)
-    half.close()
-    resumed = list(trial.run_trial(config, dataset, evaluator, tmp_path / "1", say=said.append))
-    assert timeless(resumed) == timeless(whole)
-    assert len(said) == 2  # its checkpoint remembers
+    running = start("1", **changes)
+    next(running)
+    running.close()
+    resumed = list(start("1", **changes))
+    assert without_times(resumed) == without_times(whole)
+    assert len(events) == 2  # the checkpoint holds the number of parts
 
 
-def test_a_trial_that_does_not_fit_in_parts_says_what_to_lower(
-    start: Start, hungry: Callable[[int], str]
+def test_the_error_of_a_trial_too_large_even_for_split_batches_names_what_to_lower(
+    start: Start, out_of_memory_above: Callable[[int], str]
 ) -> None:
-    with pytest.raises(TrialError, match=r"2 parts of a batch do; got batch_size 32.*lower these"):
-        list(start(architecture=hungry(20), batch_size=32))
+    with pytest.raises(
+        TrialError, match=r"too small even for batches in 2 parts: batch_size 32.*lower these"
+    ):
+        list(start(architecture=out_of_memory_above(20), batch_size=32))
+
+
+# ---- Events
+
+
+def test_a_trial_without_incidents_has_no_events(start: Start) -> None:
+    events: list[TrialEvent] = []
+    list(start(on_event=events.append))
+    assert events == []
+
+
+def test_a_damaged_checkpoint_is_an_event(start: Start, tmp_path: Path) -> None:
+    list(start(kimg=3))
+    newest = max((tmp_path / "0").glob("state-*.pt"))
+    newest.write_bytes(b"torn")
+    events: list[TrialEvent] = []
+    assert [record.kimg for record in start(kimg=3, on_event=events.append)] == [2, 3]
+    (event,) = events
+    assert event.kind is EventKind.DAMAGED_CHECKPOINT
+    assert event.kind.is_failure
+    assert newest.name in event.text
+
+
+def test_a_full_disk_is_a_failure_and_space_on_it_again_is_none(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[TrialEvent] = []
+    replace = files.os.replace
+    running = start(kimg=4, on_event=events.append)
+    records = [next(running)]
+
+    def full(source: Any, target: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "replace", full)
+    records += [next(running), next(running)]
+    assert [event.kind for event in events] == [EventKind.DISK_FULL]
+    monkeypatch.setattr(files.os, "replace", replace)
+    records += running
+    assert [event.kind for event in events] == [EventKind.DISK_FULL, EventKind.DISK_HAS_SPACE]
+    assert [event.kind.is_failure for event in events] == [True, False]
+    assert [record.kimg for record in records] == [1, 2, 3, 4]
+    assert without_times(TrialFolder(tmp_path / "0").records()) == without_times(records)
+
+
+class _NoCapture:
+    """A backend that can warm up but not capture."""
+
+    def warm_up(self, step: Callable[[], None], strict: bool) -> None:
+        step()
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("no capture on this device")
+
+    def release(self) -> None: ...
+
+
+def test_cuda_graphs_that_cannot_be_captured_are_an_event(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = list(start("without"))
+    monkeypatch.setattr(trial, "Trainer", functools.partial(Trainer, backend_factory=lambda *_: _NoCapture()))
+    events: list[TrialEvent] = []
+    records = list(start("with", on_event=events.append))
+    (event,) = events
+    assert event.kind is EventKind.NO_CUDA_GRAPHS
+    assert not event.kind.is_failure
+    assert "no capture on this device" in event.text
+    assert without_times(records) == without_times(without)

@@ -1,7 +1,7 @@
-"""The families of networks that come with gansweep, and how fresh weights are drawn.
+"""The built-in network architectures, weight initialisation and spectral normalisation.
 
-Owns: `mlp`, `dcgan` (Radford et al. 2016), `resnet` (normalisation-free residual, after R3GAN, Huang et
-al. 2024), initialisation, spectral normalisation. Refuses: conditioning of D, losses, training.
+The architectures are `mlp`, `dcgan` (Radford et al. 2016) and `resnet` (residual without normalisation, after
+R3GAN, Huang et al. 2024). D is made conditional in `pipeline.training.networks.blocks`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pipeline.errors import ConfigError
 from pipeline.training.networks.blocks import ClassNorm, ImageShape, Stack
 
 _SLOPE = 0.2
-_MAX_WIDENING = 8  # channels double per halving of the resolution up to this factor
+_MAX_WIDENING = 8  # channels double with each halving of the resolution, up to this factor
 
 BodyG = Callable[[TrialConfig, ImageShape, int], nn.Module]
-"""(config, shape, length of the input) -> body of G."""
+"""(config, shape, length of G's input) -> body of G."""
 BodyD = Callable[[TrialConfig, ImageShape], tuple[nn.Module, int]]
-"""(config, shape) -> body of D, number of features it gives."""
+"""(config, shape) -> body of D, number of its output features."""
 
 
-def normalises_by_class(config: TrialConfig) -> bool:
-    """Whether this G learns its class through batch norm; without batch norm it is by embedding."""
+def uses_class_norm(config: TrialConfig) -> bool:
+    """Whether G is conditioned by class-conditional batch norm; otherwise by an embedding beside z."""
     has_norm = config.norm_g == "batch" and config.architecture in ("mlp", "dcgan")
     return config.conditional and config.condition_g == "batchnorm" and has_norm
 
@@ -87,7 +87,7 @@ def _dcgan_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
 
 
 class _Residual(nn.Module):
-    """x + conv(act(conv(act(x)))); unless spectral, the last starts at zero: the identity at first."""
+    """x + conv(act(conv(act(x)))); initialised as the identity, except under spectral normalisation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -132,8 +132,8 @@ ARCHITECTURES: dict[str, tuple[BodyG, BodyD]] = {
 }
 
 
-def _pyramid(size: int, width: int, family: str) -> tuple[int, list[int]]:
-    """Side of the smallest feature map (4 to 7) and the widths from there up to half the image."""
+def _pyramid(size: int, width: int, architecture: str) -> tuple[int, list[int]]:
+    """Side of the smallest feature map (4 to 7) and the channels from there up to half the image size."""
     base = size
     widths: list[int] = []
     while base % 2 == 0 and base > 7:
@@ -141,8 +141,8 @@ def _pyramid(size: int, width: int, family: str) -> tuple[int, list[int]]:
         widths.append(width * min(2 ** len(widths), _MAX_WIDENING))
     if not 4 <= base <= 7 or not widths:
         raise ConfigError(
-            f"{family} draws sizes 4, 5, 6 or 7 times a power of two (8, 16, 28, 32, 48, 64, ...)",
-            seen=f"{size} px",
+            f"{architecture} cannot draw images of {size} px",
+            rule="sizes are 4, 5, 6 or 7 times a power of two: 8, 16, 28, 32, 48, 64, ...",
             fix="pass --image-size 32, or search architecture = 'mlp'",
         )
     return base, widths[::-1]
@@ -153,7 +153,7 @@ def _norm_g(
 ) -> Callable[[int], nn.Module]:
     if config.norm_g == "none":
         return lambda width: nn.Identity()
-    if normalises_by_class(config):
+    if uses_class_norm(config):
         return lambda width: ClassNorm(kind(width, affine=False), shape.classes)
     return lambda width: kind(width)
 
@@ -161,15 +161,15 @@ def _norm_g(
 def _norm_d(name: str) -> Callable[[int], nn.Module]:
     table: dict[str, Callable[[int], nn.Module]] = {
         "none": lambda width: nn.Identity(),
-        "spectral": lambda width: nn.Identity(),  # on the weights instead
+        "spectral": lambda width: nn.Identity(),  # normalises the weights instead
         "batch": lambda width: nn.BatchNorm2d(width),
         "layer": lambda width: nn.GroupNorm(1, width),
     }
     return table[name]
 
 
-def initialise(network: nn.Module, identity: bool = True) -> None:
-    """Draw fresh weights; identity: residual blocks begin as the identity."""
+def initialise_weights(network: nn.Module, identity: bool = True) -> None:
+    """Draw initial weights (He et al. 2015); identity: residual blocks start as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             _scale_to_fan_in(module)
@@ -179,7 +179,7 @@ def initialise(network: nn.Module, identity: bool = True) -> None:
 
 
 def _scale_to_fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """He et al. 2015. A transposed convolution's fan-in is what reaches one output pixel."""
+    """He et al. 2015. The fan-in of a transposed convolution counts the inputs of one output pixel."""
     fan_in = module.weight[0].numel()
     if isinstance(module, nn.ConvTranspose2d):
         taps = (module.kernel_size[0] // module.stride[0]) ** 2
@@ -189,8 +189,8 @@ def _scale_to_fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None
         nn.init.zeros_(module.bias)
 
 
-def normalise_spectrally(network: nn.Module) -> None:
-    """Divide every weight by its largest singular value from now on (Miyato et al. 2018)."""
+def apply_spectral_norm(network: nn.Module) -> None:
+    """Parametrise all weights as divided by their largest singular value (Miyato et al. 2018)."""
     for module in list(network.modules()):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             spectral_norm(module)

@@ -1,7 +1,4 @@
-"""What every family shares: the two frames of a pair, conditional batch norm, G's running average.
-
-Owns: `Generator`, `Discriminator`, `ClassNorm`, `Ema`. Refuses: layers of any one family.
-"""
+"""What all architectures share: `Generator`, `Discriminator`, class-conditional batch norm, EMA weights."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ EMBEDDING_DIM = 32
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What a network must know of its images. classes: 0 = unlabelled."""
+    """Size (height = width, in pixels), channels and number of classes (0 = unlabelled) of the images."""
 
     size: int
     channels: int
@@ -29,7 +26,7 @@ class ClassNorm(nn.Module):
     """Batch norm with a gain and a bias for each class (de Vries et al. 2017; Miyato & Koyama 2018).
 
     Args:
-        norm: BatchNorm1d or BatchNorm2d without gain and bias of its own.
+        norm: BatchNorm1d or BatchNorm2d with affine=False.
         classes: number of classes.
     """
 
@@ -44,13 +41,13 @@ class ClassNorm(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         flat: Tensor = self.norm(x)
         shape = (-1, flat.shape[1], *[1] * (flat.ndim - 2))
-        # in x's precision: under autocast a float32 product would widen everything after it
+        # In the precision of x: under autocast a float32 product would make all later layers float32.
         gain, bias = self.gain(labels).to(flat.dtype), self.bias(labels).to(flat.dtype)
         return torch.addcmul(bias.view(shape), flat, gain.view(shape))
 
 
 class Stack(nn.Sequential):
-    """Layers in a row; those that look at the class are told it."""
+    """`nn.Sequential` that passes the labels to its `ClassNorm` layers."""
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         for module in self:
@@ -64,7 +61,7 @@ class Generator(nn.Module):
     Args:
         body: z (N, Z [+ EMBEDDING_DIM where embed]) -> (N,C,H,W), unbounded.
         z_dim: Z. classes: K, 0 = unconditional.
-        embed: put an embedding of the class beside z; else `body` is a Stack with ClassNorms.
+        embed: concatenate an embedding of the class to z; otherwise `body` is a Stack with ClassNorms.
     """
 
     def __init__(self, body: nn.Module, *, z_dim: int, classes: int, embed: bool = True) -> None:
@@ -80,7 +77,13 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images (N,C,H,W) in [-1, 1] [and labels (N,) int64] -> logits (N,)."""
+    """images (N,C,H,W) in [-1, 1] [and labels (N,) int64] -> logits (N,).
+
+    Conditional by projection (Miyato & Koyama 2018).
+
+    Args:
+        body: images -> features (N, features). classes: K, 0 = unconditional.
+    """
 
     def __init__(self, body: nn.Module, *, features: int, classes: int) -> None:
         super().__init__()
@@ -92,18 +95,18 @@ class Discriminator(nn.Module):
         features: Tensor = self.body(images)
         logits: Tensor = self.head(features).squeeze(1)
         if self.project is not None and labels is not None:
-            # scaled like the head: an embedding drawn from N(0, 1) would drown it
+            # Scaled like the head, which an embedding drawn from N(0, 1) would dominate.
             scale = features.shape[1] ** -0.5
             logits = logits + (self.project(labels) * features).sum(dim=1) * scale
         return logits
 
 
 class Ema:
-    """Exponential moving average of a generator's weights with its half-life in kimg.
+    """Exponential moving average (EMA) of a generator's weights, with a half-life in kimg.
 
-    The half-life grows with training (at most 5 % of the images shown so far), so that the random
-    start is forgotten early (StyleGAN2-ADA). Buffers (batch statistics) are averaged as well: those
-    of the live network belong to other weights. A half-life of 0 copies.
+    The half-life is at most 5 % of the images seen so far, so that the random start is forgotten early
+    (StyleGAN2-ADA). Buffers (batch statistics) are averaged as well: those of the live network belong to
+    other weights. With a half-life of 0 the weights are copied.
     """
 
     _RAMP = 0.05
@@ -111,18 +114,18 @@ class Ema:
     def __init__(self, live: Generator, halflife_kimg: float) -> None:
         self.halflife_nimg = halflife_kimg * 1000
         self.generator = copy.deepcopy(live).eval().requires_grad_(False)
-        self._ours, self._live = _floats(self.generator), _floats(live)
-        self._pieces: tuple[list[Tensor], ...] | None = None
+        self._average, self._live = _floats(self.generator), _floats(live)
+        self._chunks: tuple[list[Tensor], ...] | None = None
 
     @torch.no_grad()
     def update(self, images: int, shown: int) -> None:
-        """Blend in the live weights after `images` more reals, `shown` in all."""
+        """Blend in the live weights after `images` more reals have been seen, `shown` in total."""
         halflife = min(self.halflife_nimg, shown * self._RAMP)
-        keep = 0.5 ** (images / halflife) if halflife > 0 else 0.0
-        if self._pieces is None:  # once: they lie where they are as long as the networks do
-            self._pieces = in_chunks(self._ours, self._live)
-        ours, live = self._pieces
-        torch._foreach_lerp_(ours, live, 1.0 - keep)
+        decay = 0.5 ** (images / halflife) if halflife > 0 else 0.0
+        if self._chunks is None:  # once: the tensors stay at the same addresses
+            self._chunks = in_chunks(self._average, self._live)
+        average, live = self._chunks
+        torch._foreach_lerp_(average, live, 1.0 - decay)
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

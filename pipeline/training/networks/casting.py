@@ -1,8 +1,8 @@
-"""Weights cast to bfloat16 for a GPU: all of a network's by one kernel, and their gradients by another.
+"""Weights cast to bfloat16 on a GPU by one kernel for a whole network, and their gradients by another.
 
-Autocast casts every weight and bias by a kernel of its own, forwards and backwards: a fifth of the kernels of
-a small GAN's step. Here a pass finds them cast already, and autocast leaves them as they are: the numbers are
-the same to the bit.
+Autocast launches one kernel for each weight and bias, forwards and backwards: a fifth of the kernels of a
+small GAN's step. Here the weights are cast before the forward pass, and autocast leaves them as they are. The
+results are bit-identical.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from pipeline.training.tensor_chunks import in_chunks
 _CAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 """Layers whose weights autocast casts."""
 
-_KNOWN = ("torch.nn.", "pipeline.training.networks.build.")
+_TRUSTED = ("torch.nn.", "pipeline.training.networks.")
+"""Modules of these packages use their weights in forward passes only."""
 
 
 class CastParameters:
-    """Passes of a network under autocast in a step, between two updates of its weights.
+    """The forward pass of a network in a training step, with weights cast to bfloat16 by one kernel.
 
-    network: taken as it is where it is not on a GPU, not under autocast, or has modules of the user's own,
-    which may do with their weights what they like.
+    The network is called as it is, and autocast does the casts, unless all of it is on a GPU and `bfloat16`
+    is true; also if it has custom modules, which may use their weights in other ways.
     """
 
     def __init__(self, network: nn.Module, bfloat16: bool) -> None:
@@ -34,32 +35,32 @@ class CastParameters:
         self._names = _names(network) if bfloat16 and _on_gpu(network) else []
         self._weights = dict(network.named_parameters())
         self._cast: dict[str, Tensor] = {}
-        self._at_once = False
+        self._graphed = False
 
-    def begin(self, at_once: bool) -> None:
-        """A step begins. at_once: it is recorded: Python's time in it, a fifth more, does not count."""
-        self._at_once = at_once
+    def begin(self, graphed: bool) -> None:
+        """Start a step. graphed: in a CUDA graph, where extra Python time (a fifth) does not count."""
+        self._graphed = graphed
         self._cast = {}
 
-    def renew(self) -> None:
-        """Cast the present weights; to be called after each update, and where gradients begin or end."""
-        if self._names and self._at_once:
+    def refresh(self) -> None:
+        """Cast the current weights: call it after each update, and where gradients are switched on or off."""
+        if self._names and self._graphed:
             cast = _Cast.apply(*(self._weights[name] for name in self._names))
             self._cast = dict(zip(self._names, cast, strict=True))
 
     def end(self) -> None:
-        """The step is over: forget the casts, and with them what autograd knows of it."""
+        """End a step: drop the cast weights and their autograd graph."""
         self._cast = {}
 
     def __call__(self, *args: Any) -> Tensor:
-        found: Tensor = (
+        output: Tensor = (
             functional_call(self._network, self._cast, args) if self._cast else self._network(*args)
         )
-        return found
+        return output
 
 
 class _Cast(Function):
-    """float32 tensors -> bfloat16 copies in the same memory format; gradients the other way."""
+    """float32 tensors -> bfloat16 copies in the same memory format; gradients are cast back."""
 
     @staticmethod
     def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -68,26 +69,27 @@ class _Cast(Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        there = [gradient for gradient in gradients if gradient is not None]
-        copies = iter(_copies(there, torch.float32))
+        present = [gradient for gradient in gradients if gradient is not None]
+        copies = iter(_copies(present, torch.float32))
         return tuple(None if gradient is None else next(copies) for gradient in gradients)
 
 
-def _copies(tensors: list[Tensor], kind: torch.dtype) -> tuple[Tensor, ...]:
-    found = [torch.empty_like(tensor, dtype=kind) for tensor in tensors]
-    if found:
-        copies, sources = in_chunks(found, tensors)
-        torch._foreach_copy_(copies, sources)
-    return tuple(found)
+def _copies(tensors: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    copies = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    if copies:
+        targets, sources = in_chunks(copies, tensors)
+        torch._foreach_copy_(targets, sources)
+    return tuple(copies)
 
 
 def _names(network: nn.Module) -> list[str]:
+    """Names of the parameters that autocast casts; none if the network has custom modules."""
     modules = dict(network.named_modules())
-    if not all(type(module).__module__.startswith(_KNOWN) for module in modules.values()):
+    if not all(type(module).__module__.startswith(_TRUSTED) for module in modules.values()):
         return []
     return [
-        f"{place}.{name}" if place else name
-        for place, module in modules.items()
+        f"{path}.{name}" if path else name
+        for path, module in modules.items()
         if isinstance(module, _CAST)
         for name, _ in module.named_parameters(recurse=False)
     ]
