@@ -1,7 +1,6 @@
 """When a search has had enough: time, GPU hours, money, failures, or a fid that is good enough.
 
-Owns: the bounds of a search and what each says when it is reached; prices. Refuses: measuring what is used
-(`pipeline.search` does), ending anything.
+Responsible for the bounds and for prices; `TrialManager` measures what is used and ends the search.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from dataclasses import dataclass
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, nearest
 
-KINDS = ("cpu", "gpu")
-"""What has a price: the core and the GPU, by the hour."""
+PRICED = ("cpu", "gpu")
+"""What has a price by the hour: a core and a GPU."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a search has used and reached so far; hours are summed over trials, by their shares."""
+    """What a search has used and reached so far. gpu_hours, cost: summed over trials."""
 
     seconds: float = 0.0
     gpu_hours: float = 0.0
@@ -36,64 +35,79 @@ class StopReason:
     reason: str
 
 
-def budget_reached(plan: SweepConfig, use: Usage) -> StopReason | None:
-    """The first bound of `plan` that `use` has met, or None; a bound of 0 is none."""
+def budget_reached(config: SweepConfig, usage: Usage) -> StopReason | None:
+    """The first bound of `config` that `usage` meets, or None; a bound of 0 means that there is none."""
     bounds = (
-        ("time_budget_sec", use.seconds, f"time budget of {plan.time_budget_sec:g} s is spent"),
-        ("gpu_hours", use.gpu_hours, f"budget of {plan.gpu_hours:g} GPU hours is spent"),
-        ("cost_budget", use.cost, f"cost budget of {plan.cost_budget:g} is spent ({use.cost:.4g})"),
-        ("max_failures", use.failures, f"{use.failures} trials failed (--max-failures)"),
+        ("time_budget_sec", usage.seconds, f"time budget of {config.time_budget_sec:g} s is spent"),
+        ("gpu_hours", usage.gpu_hours, f"budget of {config.gpu_hours:g} GPU hours is spent"),
+        ("cost_budget", usage.cost, f"cost budget of {config.cost_budget:g} is spent ({usage.cost:.4g})"),
+        ("max_failures", usage.failures, f"{usage.failures} trials failed (--max-failures)"),
     )
     for name, used, reason in bounds:
-        if 0 < getattr(plan, name) <= used:
+        if 0 < getattr(config, name) <= used:
             return StopReason(name, reason)
-    if plan.target_fid > 0 and use.best_fid is not None and use.best_fid <= plan.target_fid:
-        return StopReason("target_fid", f"fid {use.best_fid:.4g} reached the target of {plan.target_fid:g}")
+    fid, target = usage.best_fid, config.target_fid
+    if target > 0 and fid is not None and fid <= target:
+        return StopReason("target_fid", f"fid {fid:.4g} reached the target of {target:g}")
     return None
 
 
-def prices(text: str) -> dict[str, float]:
-    """`gpu=2.5,cpu=0.05` as a price per hour of each kind.
+def parse_prices(text: str) -> dict[str, float]:
+    """Read `gpu=2.5,cpu=0.05` as prices per hour, by name.
 
     Raises:
-        ConfigError: an unknown kind, or a price that is no number from 0.
+        ConfigError: a name is not in `PRICED`, or a price is no number from 0.
     """
-    found = amounts(text, "--price", "gpu=2.5,cpu=0.05")
-    for kind in found:
-        if kind not in KINDS:
-            raise ConfigError("--price knows cpu and gpu", seen=kind, fix=nearest(kind, KINDS))
-    return found
+    prices = parse_amounts(text, "--price", "gpu=2.5,cpu=0.05")
+    for name in prices:
+        if name not in PRICED:
+            raise ConfigError(
+                "--price {seen} is unknown",
+                rule="cpu and gpu have a price",
+                seen=name,
+                fix=nearest(name, PRICED),
+            )
+    return prices
 
 
-def amounts(text: str, flag: str, example: str) -> dict[str, float]:
-    """`name=1,other=0.5` as numbers from 0.
+def parse_amounts(text: str, flag: str, example: str) -> dict[str, float]:
+    """Read `name=1,other=0.5` as numbers from 0, by name. flag, example: for the error's text.
 
     Raises:
         ConfigError: a part is not NAME=NUMBER.
     """
-    found: dict[str, float] = {}
+    amounts: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, number = part.partition("=")
+        name, _, number = (word.strip() for word in part.partition("="))
         try:
-            found[name.strip()] = float(number)
+            amounts[name] = float(number)
         except ValueError:
-            found[name.strip()] = math.nan
-        if not name.strip() or not 0 <= found[name.strip()] < math.inf:
-            raise ConfigError(f"{flag} is NAME=NUMBER, from 0", seen=part, fix=f"write {flag} {example}")
-    return found
+            amounts[name] = math.nan
+        if not name or not 0 <= amounts[name] < math.inf:
+            raise ConfigError(
+                f"{flag} {{seen}} cannot be read",
+                rule="each part is NAME=NUMBER, from 0",
+                seen=part,
+                fix=f"write {flag} {example}",
+            )
+    return amounts
 
 
-def check_budgets(plan: SweepConfig) -> None:
-    """Raise ConfigError where the bounds of `plan` contradict each other."""
-    known = prices(plan.price)
-    if plan.cost_budget and not any(known.values()):
+def check_budgets(config: SweepConfig) -> None:
+    """Check that the bounds of `config` do not contradict each other.
+
+    Raises:
+        ConfigError: they do.
+    """
+    prices = parse_prices(config.price)
+    if config.cost_budget and not any(prices.values()):
         raise ConfigError(
-            "--cost-budget needs the price of an hour",
-            seen=plan.price or "no --price",
+            "--cost-budget is given without the price of an hour",
+            seen=config.price or "no --price",
             fix="add --price gpu=2.5,cpu=0.05",
         )
 
 
-def hourly_price(known: Mapping[str, float], cpus: float, gpus: float) -> float:
-    """What an hour of a trial with these shares costs."""
-    return known.get("cpu", 0.0) * cpus + known.get("gpu", 0.0) * gpus
+def hourly_price(prices: Mapping[str, float], cpus: float, gpus: float) -> float:
+    """What an hour of a trial costs that takes these cores and GPUs (or a fraction of one)."""
+    return prices.get("cpu", 0.0) * cpus + prices.get("gpu", 0.0) * gpus

@@ -1,11 +1,9 @@
 """The study's file: Optuna's journal, made to survive a kill and a full disk.
 
-Owns: `Journal`. Refuses: knowing what the lines mean.
-
-Optuna's own backend waits 30 seconds for the lock of a process that was killed, cannot read a journal any
-more in which a torn line is followed by another one, and takes a lock, brings each line to the platter and
-reads it back: a millisecond a line, at sixteen lines a trial. One process at a time writes here (the sweep's
-lock), so it needs none of that, and what a dead one left behind can be mended when the file is opened.
+Optuna's own backend waits 30 seconds for the lock of a process that was killed and cannot read a journal in
+which a torn line is followed by another one. For each line it takes a lock, syncs the file and reads the line
+back: a millisecond a line, at sixteen lines a trial. Here only one process writes at a time (it holds the
+sweep's lock), so none of that is needed, and what a killed process left is repaired when the file is opened.
 """
 
 from __future__ import annotations
@@ -25,40 +23,40 @@ from pipeline.storage.files import DiskSpace, append_bytes
 _LOCK = ".lock"
 _BLOCK = 65_536
 _SYNC_SEC = 1.0
-"""A kill loses no line; a power cut loses those of the last second, which the trials' records outlive."""
+"""A kill loses no line; a power cut loses those of the last second (not the trials' records)."""
 
 
 class SweepJournal(JournalFileBackend):
-    """A journal file whose lines wait in memory while the disk is full; the study goes on meanwhile."""
+    """A journal file whose lines are kept in memory while the disk is full, so that the study can go on."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         repair_journal(path)
         super().__init__(str(path))
         self._path = path
-        self._space = DiskSpace("the search is remembered in memory")
-        self._held: list[bytes] = []
-        self._own: list[dict[str, Any]] = []  # lines of this process that Optuna has not yet read back
-        self._first = path.read_bytes().count(b"\n")  # the number of the first of them
+        self._space = DiskSpace("the search is kept in memory")
+        self._pending: list[bytes] = []  # lines that are not in the file yet
+        self._unread: list[dict[str, Any]] = []  # logs of this process that Optuna has not yet read back
+        self._first = path.read_bytes().count(b"\n")  # the number of the first unread log
         self._synced = time.monotonic()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """The lines from a number on: this process's own from memory, those before from the file."""
+        """The logs from a number on: those of this process from memory, those before from the file."""
         if log_number_from < self._first:
             yield from itertools.islice(super().read_logs(log_number_from), self._first - log_number_from)
-        elif not self._held:  # then the file has all that is forgotten here
-            del self._own[: log_number_from - self._first]
+        elif not self._pending:  # then the file has all that is dropped here
+            del self._unread[: log_number_from - self._first]
             self._first = log_number_from
-        yield from self._own[max(0, log_number_from - self._first) :]
+        yield from self._unread[max(0, log_number_from - self._first) :]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write the lines that wait and these, all or none of them."""
+        """Write the pending lines and these logs, all or none of them."""
         lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
-        self._own += [json.loads(line) for line in lines]  # as another process will read them
-        self._held += [line.encode() for line in lines]
-        with self._space.awaited():
-            append_bytes(self._path, b"".join(self._held))
-            self._held = []
+        self._unread += [json.loads(line) for line in lines]  # as another process will read them
+        self._pending += [line.encode() for line in lines]
+        with self._space.tolerate_full():
+            append_bytes(self._path, b"".join(self._pending))
+            self._pending = []
             self._sync()
 
     def _sync(self) -> None:
@@ -70,7 +68,7 @@ class SweepJournal(JournalFileBackend):
 
 
 def repair_journal(path: Path) -> None:
-    """Cut off a last line that is torn, and take away the lock of a process that died."""
+    """Cut off a torn last line and remove the lock file of a killed process."""
     Path(str(path) + _LOCK).unlink(missing_ok=True)
     if not path.exists():
         return

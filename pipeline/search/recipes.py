@@ -1,9 +1,9 @@
-"""Published recipes as named points: values of `TrialConfig` fields, some set by the images.
+"""Published recipes as named points: values of `TrialConfig` fields, some of which depend on the images.
 
-Owns: the TOML format of search_spaces/recipes. Refuses: code in a recipe; what a space does with it.
+The format of the TOML files in search_spaces/recipes; a recipe has no code:
 
     loss = "hinge"                             # any field of TrialConfig
-    [labelled]                                 # and these, where the images have labels
+    [labelled]                                 # set as well if the images have labels
     conditional = true
     [auto]                                     # factor * size^a * batch_size^b, for numbers
     gamma = { factor = 2e-4, size = 2, batch_size = -1 }
@@ -27,7 +27,7 @@ _POWERS = ("size", "batch_size")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named point. `values` hold on any images; `labelled` and `auto` wait for them."""
+    """A named point. `values` hold for any images; `labelled` and `auto` depend on the images."""
 
     name: str
     values: Mapping[str, Any]
@@ -35,28 +35,30 @@ class Recipe:
     auto: Mapping[str, Mapping[str, float]]
 
     def at(self, size: int, labelled: bool, known: Mapping[str, Any]) -> dict[str, Any]:
-        """All its values on images of `size` pixels; a `known` batch size goes before its own.
+        """All its values for images of `size` pixels.
+
+        known: values from elsewhere; its batch size goes before the recipe's in `auto`.
 
         Raises:
-            ConfigError: one that follows the images leaves its bounds.
+            ConfigError: a value that depends on the images is out of its bounds.
         """
-        said = {**self.values, **(self.labelled if labelled else {})}
-        batch = {**said, **known}.get("batch_size", TrialConfig.fields()["batch_size"].default)
+        values = {**self.values, **(self.labelled if labelled else {})}
+        batch = {**values, **known}.get("batch_size", TrialConfig.fields()["batch_size"].default)
         for name, rule in self.auto.items():
-            said[name] = rule["factor"] * size ** rule.get("size", 0) * batch ** rule.get("batch_size", 0)
-        return {name: check_value(TrialConfig.fields()[name], value) for name, value in said.items()}
+            values[name] = rule["factor"] * size ** rule.get("size", 0) * batch ** rule.get("batch_size", 0)
+        return _checked(values)
 
 
 @functools.cache
 def load_recipe(name: str) -> Recipe:
-    """Read a shipped recipe.
+    """Read a recipe that comes with gansweep.
 
     Raises:
         SpaceError: there is none of that name.
     """
     recipes = builtin_recipes()
     if name not in recipes:
-        raise SpaceError("a recipe is a shipped name", seen=name, fix=nearest(name, recipes))
+        raise SpaceError("there is no recipe {seen}", seen=name, fix=nearest(name, recipes))
     return parse_recipe(recipes[name].read_text(encoding="utf-8"), name)
 
 
@@ -69,7 +71,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
     """Check the TOML text of a recipe.
 
     Raises:
-        SpaceError: what it says breaks a rule.
+        SpaceError: it is not TOML, or a key or a value is wrong.
     """
     try:
         values = tomllib.loads(text)
@@ -80,9 +82,13 @@ def parse_recipe(text: str, name: str) -> Recipe:
             _check_rule(rule)
         recipe = Recipe(name, _checked(values), _checked(labelled), auto)
     except tomllib.TOMLDecodeError as error:
-        raise SpaceError(f"recipe {name} is valid TOML", seen=str(error), fix="correct that line") from error
+        raise SpaceError(
+            f"recipe {name} is not valid TOML", seen=str(error), fix="correct that line"
+        ) from error
     except ConfigError as error:
-        raise SpaceError(f"recipe {name}: {error.rule}", seen=error.seen, fix=error.fix) from error
+        raise SpaceError(
+            f"recipe {name}: {error.problem}", rule=error.rule, seen=error.seen, fix=error.fix
+        ) from error
     return recipe
 
 
@@ -94,7 +100,8 @@ def _check_rule(rule: Any) -> None:
     numbers = isinstance(rule, dict) and all(isinstance(v, int | float) for v in rule.values())
     if not numbers or "factor" not in rule or rule.keys() - {"factor", *_POWERS}:
         raise ConfigError(
-            "an automatic value is a factor and powers of size and batch_size",
+            "[auto] cannot have {seen}",
+            rule="an automatic value is a factor and powers of size and batch_size",
             seen=rule,
             fix="write { factor = 2e-4, size = 2, batch_size = -1 }",
         )

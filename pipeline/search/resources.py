@@ -1,7 +1,7 @@
 """What one trial asks of a machine, and how many of them a cluster can hold.
 
-Owns: `Share`, the arithmetic of fitting it into nodes, how many trials share a GPU and what that must win.
-Refuses: Ray (nodes come as plain mappings resource -> amount), measuring anything.
+Responsible for the arithmetic: fitting trials into nodes, how many share a GPU and what sharing must gain.
+Not for Ray (nodes come as plain mappings resource -> amount) and not for measuring.
 """
 
 from __future__ import annotations
@@ -13,41 +13,47 @@ from typing import Any
 
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError
-from pipeline.search.budgets import amounts
+from pipeline.search.budgets import parse_amounts
 from pipeline.training.trial_speed import TrialSpeed
 
 Node = Mapping[str, float]
-"""What a node has in all, in Ray's names: CPU, GPU, memory (bytes), accelerator_type:L4, custom ones."""
+"""All resources of a node by Ray's names: CPU, GPU, memory (bytes), accelerator_type:L4, custom ones."""
 
 ACCELERATOR = "accelerator_type:"
-"""How Ray names the kind of a node's GPUs: a resource that a trial takes a crumb of."""
+"""Prefix of the resource by which Ray names the kind of a node's GPUs."""
 
-_CRUMB = 0.001
+_KIND_AMOUNT = 0.001  # how much of that resource a trial takes: enough to be placed there
 
-RESERVE = 0.9
-"""Share of a GPU's memory that trials may fill: fragments and the driver need the rest."""
+USABLE_MEMORY = 0.9
+"""Fraction of a GPU's memory that trials may fill; fragmentation and the driver need the rest."""
 
 CONTEXT_BYTES = 600 * 2**20
-"""What a CUDA process takes before its first tensor (torch's and cuDNN's kernels), beside torch's count."""
+"""What a CUDA process takes before its first tensor (torch's and cuDNN's kernels), not counted by torch."""
 
-MOST_PER_GPU = 16
-"""More trials than this on one GPU only take turns, MPS or not."""
+MAX_TRIALS_PER_GPU = 16
+"""With more trials on one GPU, they only wait for each other, with MPS or without."""
 
-MOST_IN_TURNS = 2
-"""The same without MPS: processes then compute one after the other, and fill each other's gaps at best."""
+MAX_WITHOUT_MPS = 2
+"""The same without MPS: processes then compute one after the other, and at best fill each other's gaps."""
 
-TICK_SEC, LOOKS = 2.0, 12
-"""Seconds of training between two reports of a trial on a GPU, and how many reports it makes all the same: a
-GPU trains a tenth of a second where a core needs five, and every report costs the driver as much as ever."""
+MIN_TICK_SEC = 2.0
+"""Seconds of training that a tick on a GPU should take: a GPU trains for a tenth of a second where a core
+needs five, and a report costs the driver the same."""
 
-WORTH = 1.15
-"""More trials on a GPU are taken for so many times the trials per hour of fewer: each of them is slower, so
-that the search learns of it later, and all end where one of them fails badly."""
+MIN_REPORTS = 12
+"""Reports that a full trial makes in any case."""
+
+MIN_PACKING_GAIN = 1.15
+"""Factor in trials per hour for which more trials are put on a GPU: each of them is slower, so that the
+search learns of it later, and all of them end where one fails badly."""
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """CPU cores and GPUs of one trial, what else its machine must have, and how many run at a time."""
+    """What one trial asks of a machine, and how many trials run at a time.
+
+    cpus: cores. gpus: GPUs, or a fraction of one. extra: other resources by Ray's names.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -56,75 +62,80 @@ class TrialResources:
 
     @property
     def shares_gpu(self) -> bool:
-        """Whether more than one trial may be on a GPU."""
+        """Whether several trials may be on one GPU."""
         return 0 < self.gpus < 1
 
     @property
     def per_gpu(self) -> int:
-        """How many trials share a GPU; 0 where none does."""
+        """How many trials share a GPU; 0 where they do not share."""
         return int(1 / self.gpus + 1e-9) if self.shares_gpu else 0
 
     @property
     def bundle(self) -> dict[str, float]:
-        """What Ray is asked for, per trial."""
+        """The placement group bundle that Ray reserves for one trial."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **self.extra}
 
     @property
     def task_options(self) -> dict[str, Any]:
-        """The same as options of a Ray task."""
+        """The same as the options of a Ray task."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.extra)}
 
     @property
     def threads(self) -> int:
-        """Of one trial."""
+        """CPU threads of one trial."""
         return max(1, int(self.cpus))
 
     def __str__(self) -> str:
         extra = "".join(
-            f", {name.removeprefix(ACCELERATOR) if value == _CRUMB else f'{value:g} {name}'}"
+            f", {name.removeprefix(ACCELERATOR) if value == _KIND_AMOUNT else f'{value:g} {name}'}"
             for name, value in self.extra.items()
         )
         return f"{self.cpus:g} CPU, {self.gpus:g} GPU{extra}"
 
 
-def fastest_packing(paces: Sequence[TrialSpeed], config: TrialConfig) -> TrialSpeed:
-    """The pace with the most trials per hour; more trials at a time have to win by `WORTH` over fewer."""
-    best, *more = sorted(paces, key=lambda pace: pace.trials)
-    for pace in more:
-        if pace.per_hour(config) >= WORTH * best.per_hour(config):
-            best = pace
+def fastest_packing(speeds: Sequence[TrialSpeed], config: TrialConfig) -> TrialSpeed:
+    """The speed with the most trials per hour; more trials at a time must gain `MIN_PACKING_GAIN` over fewer.
+
+    speeds: measured, with different numbers of trials on a GPU. config: gives the length of a trial.
+    """
+    best, *more = sorted(speeds, key=lambda speed: speed.trials)
+    for speed in more:
+        if speed.per_hour(config) >= MIN_PACKING_GAIN * best.per_hour(config):
+            best = speed
     return best
 
 
-def tick_for_gpu(tick: int, kimg: int, pace: TrialSpeed | None) -> int:
-    """After how many kimg trials of `kimg` at this pace report: as the space says, or less often.
+def tick_for_gpu(tick_kimg: int, kimg: int, speed: TrialSpeed | None) -> int:
+    """The interval in kimg between two reports of a trial of `kimg` at this speed; None: not measured.
 
-    A multiple of the space's `tick` that takes `TICK_SEC` of training, while `LOOKS` reports remain.
+    The space's `tick_kimg`, or a multiple of it that takes `MIN_TICK_SEC` of training, while `MIN_REPORTS`
+    reports remain.
     """
-    if pace is None:
-        return tick
-    times = math.ceil(TICK_SEC / max(tick * pace.seconds_per_kimg, 1e-9))
-    return tick * max(1, min(times, kimg // (LOOKS * tick)))
+    if speed is None:
+        return tick_kimg
+    times = math.ceil(MIN_TICK_SEC / max(tick_kimg * speed.seconds_per_kimg, 1e-9))
+    return tick_kimg * max(1, min(times, kimg // (MIN_REPORTS * tick_kimg)))
 
 
-def check_gpus(gpus: float, fix: str = "") -> None:
-    """Refuse more than one GPU for a trial, the second of which would idle.
+def check_gpus_per_trial(gpus: float, fix: str = "") -> None:
+    """Refuse more than one GPU for a trial: the second one would idle.
 
-    gpus: as asked for, -1 = auto. fix: what to do instead, where it is not to ask for one.
+    gpus: as asked for, -1 = auto. fix: what to do instead, where it is not to ask for one GPU.
 
     Raises:
         ConfigError: it is above 1.
     """
     if gpus > 1:
         raise ConfigError(
-            "a trial trains on one GPU, and a second one would idle",
-            seen=f"--gpus-per-trial {gpus:g}",
+            "--gpus-per-trial {seen} is too many",
+            rule="a trial trains on one GPU, and a second one would idle",
+            seen=f"{gpus:g}",
             fix=fix or "write --gpus-per-trial 1: several GPUs in a machine each get their trials",
         )
 
 
-def required(text: str) -> dict[str, float]:
-    """`accelerator=L4,fast_disk=1` as resources of Ray.
+def parse_required(text: str) -> dict[str, float]:
+    """Read `accelerator=L4,fast_disk=1` as resources by Ray's names.
 
     Raises:
         ConfigError: a part is neither accelerator=KIND nor RESOURCE=AMOUNT.
@@ -133,47 +144,49 @@ def required(text: str) -> dict[str, float]:
     kinds = [part.partition("=")[2].strip() for part in parts if part.startswith("accelerator=")]
     if not all(kinds):
         raise ConfigError(
-            "--require accelerator names a kind of GPU",
+            "--require {seen} does not name the kind of GPU",
             seen=text,
             fix="write --require accelerator=L4 (`ray status` lists accelerator_type:L4)",
         )
     others = ",".join(part for part in parts if not part.startswith("accelerator="))
-    custom = amounts(others, "--require", "accelerator=L4 or fast_disk=1")
-    return {**{ACCELERATOR + kind: _CRUMB for kind in kinds}, **custom}
+    custom = parse_amounts(others, "--require", "accelerator=L4 or fast_disk=1")
+    return {**{ACCELERATOR + kind: _KIND_AMOUNT for kind in kinds}, **custom}
 
 
 def trials_that_fit(node: Node, bundle: Mapping[str, float]) -> int:
-    """How many trials fit on one node; a share of a GPU never spans two."""
+    """How many trials with this bundle fit on one node; a fraction of a GPU never spans two GPUs."""
     return min((_fit(name, node.get(name, 0.0), amount) for name, amount in bundle.items()), default=0)
 
 
-def _fit(name: str, has: float, asks: float) -> int:
-    if asks <= 0:
+def _fit(name: str, available: float, amount: float) -> int:
+    if amount <= 0:
         return 2**31
-    if name == "GPU" and asks < 1:
-        return int(has) * int(1 / asks + 1e-9)
-    return int(has / asks + 1e-9)
+    if name == "GPU" and amount < 1:
+        return int(available) * int(1 / amount + 1e-9)
+    return int(available / amount + 1e-9)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes that are there, and what an autoscaler may add.
+    """The nodes of a cluster, and what an autoscaler may add.
 
-    kinds: machines that may be added, each with its highest count. grows: some may be added of which nothing
-    is known (Kubernetes does not tell the driver).
+    kinds: kinds of nodes that may be added, each with its highest count. grows: nodes of unknown kinds may be
+    added (Kubernetes does not tell the driver).
     """
 
     nodes: Sequence[Node]
     kinds: Sequence[tuple[Node, int]] = ()
     grows: bool = False
 
-    def now(self, bundle: Mapping[str, float]) -> int:
-        """How many trials fit at a time on what is there."""
+    def fits_now(self, bundle: Mapping[str, float]) -> int:
+        """How many trials fit at a time on the present nodes."""
         return sum(trials_that_fit(node, bundle) for node in self.nodes)
 
-    def holds(self, bundle: Mapping[str, float]) -> int:
-        """How many trials fit at a time, on what is there or on what may be added."""
-        return max(self.now(bundle), sum(trials_that_fit(node, bundle) * count for node, count in self.kinds))
+    def fits(self, bundle: Mapping[str, float]) -> int:
+        """How many trials fit at a time, on the present nodes or on those that may be added."""
+        return max(
+            self.fits_now(bundle), sum(trials_that_fit(node, bundle) * count for node, count in self.kinds)
+        )
 
     def __str__(self) -> str:
         """`2 nodes: 1 CPU, 0 GPU; 8 CPU, 1 GPU L4`, and what may be added."""
@@ -183,39 +196,40 @@ class Cluster:
         return f"{text}; to add: {more}" if more else text
 
 
-def trial_resources(plan: SweepConfig, cluster: Cluster) -> TrialResources:
-    """What each trial gets. As many run at a time as fit: where an autoscaler may add machines, on all that
-    it may add, for it is waiting trials that make it start them.
+def trial_resources(config: SweepConfig, cluster: Cluster) -> TrialResources:
+    """The resources of each trial, and how many run at a time.
+
+    As many run as fit; where an autoscaler may add machines, as many as fit on all that it may add: trials
+    that wait are what makes it start them.
 
     Raises:
-        ConfigError: neither a node that is there nor one that could be added ever holds one trial, or more
-            than one GPU is asked for.
+        ConfigError: no node, present or to be added, can hold one trial, or more than one GPU is asked for.
     """
-    check_gpus(plan.gpus_per_trial)
+    check_gpus_per_trial(config.gpus_per_trial)
     all_nodes = [*cluster.nodes, *(node for node, count in cluster.kinds if count > 0)]
-    gpus = plan.gpus_per_trial
+    gpus = config.gpus_per_trial
     if gpus < 0:
         gpus = 1.0 if any(node.get("GPU", 0) for node in all_nodes) else 0.0
-    share = TrialResources(plan.cpus_per_trial, gpus, 1, required(plan.require))
-    if not cluster.holds(share.bundle) and not cluster.grows:
+    resources = TrialResources(config.cpus_per_trial, gpus, 1, parse_required(config.require))
+    if not cluster.fits(resources.bundle) and not cluster.grows:
         raise ConfigError(
-            f"one trial ({share}) fits on a node of the cluster", seen=str(cluster), fix=_fix(share)
+            f"one trial ({resources}) fits on no node of the cluster", seen=str(cluster), fix=_fix(resources)
         )
-    return replace(share, concurrency=concurrency(plan, share, cluster))
+    return replace(resources, concurrency=concurrency(config, resources, cluster))
 
 
-def concurrency(plan: SweepConfig, share: TrialResources, cluster: Cluster) -> int:
+def concurrency(config: SweepConfig, resources: TrialResources, cluster: Cluster) -> int:
     """Trials at a time, at least one: what fits, and not more than was asked for."""
-    fits = cluster.holds(share.bundle)
+    fits = cluster.fits(resources.bundle)
     if cluster.grows:
-        return max(1, plan.concurrency or fits)
-    return max(1, min(plan.concurrency or fits, fits))
+        return max(1, config.concurrency or fits)
+    return max(1, min(config.concurrency or fits, fits))
 
 
-def _fix(share: TrialResources) -> str:
-    if share.extra:
+def _fix(resources: TrialResources) -> str:
+    if resources.extra:
         return "correct --require, or start a node that has it"
-    if share.gpus:
+    if resources.gpus:
         return "lower --cpus-per-trial or --gpus-per-trial (0 trains on cores), or start a node that has them"
     return "lower --cpus-per-trial"
 
@@ -233,23 +247,24 @@ def _describe(node: Node) -> str:
 
 
 def trials_per_gpu(peak_bytes: int, gpu_bytes: int, cores_per_gpu: float, cpus: float) -> int:
-    """How many trials one GPU holds, by what the largest configuration of the space was measured to take.
+    """How many trials fit on one GPU, at least 1.
 
-    peak_bytes: torch's highest count in one trial, images and evaluator included. gpu_bytes: the GPU's.
-    cores_per_gpu: of its node; cpus: of one trial: one without a core of its own only waits. At least 1.
+    peak_bytes: torch's peak in one trial of the space's largest configuration, images and evaluator included.
+    gpu_bytes: the GPU's memory. cores_per_gpu: of its node. cpus: of one trial, which only waits without a
+    core of its own.
     """
-    by_memory = int(gpu_bytes * RESERVE // max(peak_bytes + CONTEXT_BYTES, 1))
+    by_memory = int(gpu_bytes * USABLE_MEMORY // max(peak_bytes + CONTEXT_BYTES, 1))
     by_cores = int(cores_per_gpu / max(cpus, 1e-9) + 1e-9)
-    return max(1, min(by_memory, by_cores, MOST_PER_GPU))
+    return max(1, min(by_memory, by_cores, MAX_TRIALS_PER_GPU))
 
 
-def wanted_per_gpu(plan: SweepConfig, cluster: Cluster) -> int:
-    """How many trials of a sweep there are at most for each GPU of the cluster."""
-    gpus = max(1, cluster.holds({"GPU": 1.0}))
-    trials = min(plan.trials, plan.concurrency or plan.trials)
-    return max(1, -(-trials // gpus))
+def wanted_trials_per_gpu(config: SweepConfig, cluster: Cluster) -> int:
+    """How many trials of the sweep there are at most for each GPU of the cluster."""
+    gpus = max(1, cluster.fits({"GPU": 1.0}))
+    trials = min(config.trials, config.concurrency or config.trials)
+    return max(1, math.ceil(trials / gpus))
 
 
-def gpu_share(trials: int) -> float:
-    """1/trials, rounded down to Ray's four decimals, so that all of them fit."""
+def gpu_fraction(trials: int) -> float:
+    """1/trials, rounded down to Ray's four decimals, so that all of them fit on the GPU."""
     return math.floor(10_000 / trials) / 10_000

@@ -1,8 +1,4 @@
-"""Sample grids as artifacts of the Optuna study, so that optuna-dashboard shows what each trial drew.
-
-Owns: `Gallery`, which hangs a trial's best grid before the study closes the trial. Refuses: drawing;
-letting a full disk reach the search (the grid itself stays with its trial).
-"""
+"""Sample grids as artifacts of the Optuna study, so that optuna-dashboard shows what each trial generates."""
 
 from __future__ import annotations
 
@@ -24,15 +20,19 @@ class StudyArtifacts:
     def __init__(self, paths: SweepPaths) -> None:
         self._paths = paths
 
-    def hang(self, trial: Trial, entry: SweepTrial) -> None:
-        """Add the grid of the best tick, named by its kimg; a closed trial takes none any more."""
-        best = entry.best
-        grid = grid_path(self._paths.trial(entry.number), best.kimg) if best else None
+    def attach_grid(self, optuna_trial: Trial, trial: SweepTrial) -> None:
+        """Attach the grid of the trial's best tick, named by its kimg.
+
+        Must be called before the trial's end is told to Optuna: an ended trial takes no artifacts. Nothing
+        is attached where the disk is full; the grid itself stays in the trial's folder.
+        """
+        best = trial.best
+        grid = grid_path(self._paths.trial(trial.number), best.kimg) if best else None
         if grid is None or not grid.is_file():
             return
         try:
             self._paths.gallery.mkdir(exist_ok=True)
             store = FileSystemArtifactStore(str(self._paths.gallery))
-            upload_artifact(artifact_store=store, file_path=str(grid), study_or_trial=trial)
+            upload_artifact(artifact_store=store, file_path=str(grid), study_or_trial=optuna_trial)
         except OSError:
             return

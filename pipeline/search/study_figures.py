@@ -1,7 +1,7 @@
 """Optuna's figures of a sweep: parallel coordinates, importances with their uncertainty, slices.
 
-Owns: which trials they see: all that have a fid, at their best fid, those stopped early as well. Refuses:
-the sweep's own study (a running sweep is not disturbed, and a database is not asked).
+They show all trials that have a fid, those stopped early as well, at their best fid. They are drawn from a
+study in memory, not from the sweep's: a running sweep is not disturbed, and no database is needed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pipeline.search.space.distribution import Distribution
 Points = Sequence[tuple[Mapping[str, Any], float | None]]
 """Parameters and best fid of trials, in the order of their numbers."""
 
-FEWEST = 4
-"""Trials below which an importance is noise."""
+MIN_TRIALS = 4
+"""Fewest trials for importances: with fewer they are noise."""
 
 _RESAMPLES = 12
 _TREES = 16
@@ -38,9 +38,12 @@ _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#888888"
 
 
 def draw_study(space: Space | None, measured: Points) -> dict[str, go.Figure | None]:
-    """`coordinates`, `importances`, `slices`; None where there are too few or too uniform trials."""
+    """The figures `coordinates`, `importances` and `slices`; None where trials are too few or too uniform.
+
+    space: of the sweep; None: there are no figures. measured: parameters and best fid of each trial.
+    """
     with _quiet():
-        study = as_study(space, measured)
+        study = completed_study(space, measured)
         return {
             "coordinates": _try(lambda: _coordinates(study)),
             "importances": _try(lambda: _importances(study)),
@@ -48,16 +51,18 @@ def draw_study(space: Space | None, measured: Points) -> dict[str, go.Figure | N
         }
 
 
-def as_study(space: Space | None, measured: Points) -> optuna.Study:
-    """The measured trials as completed ones of a study in memory; empty where the space is not known."""
+def completed_study(space: Space | None, measured: Points) -> optuna.Study:
+    """A study in memory with the measured trials as completed ones; empty if there is no space."""
     study = optuna.create_study(direction="minimize")
     for params, fid in measured if space else ():
-        with contextlib.suppress(ValueError):  # a value that today's space does not have
-            study.add_trial(_as_trial(params, fid, space))
+        with contextlib.suppress(ValueError):  # a value that the space does not have any more
+            study.add_trial(_completed_trial(params, fid, space))
     return study
 
 
-def _as_trial(drawn: Mapping[str, Any], fid: float | None, space: Space | None) -> optuna.trial.FrozenTrial:
+def _completed_trial(
+    drawn: Mapping[str, Any], fid: float | None, space: Space | None
+) -> optuna.trial.FrozenTrial:
     assert space is not None
     if fid is None or not 0 < fid < PENALTY:
         raise ValueError("no fid on a log scale")
@@ -104,29 +109,29 @@ def _coordinates(study: optuna.Study) -> go.Figure:
     drawn = optuna.visualization.plot_parallel_coordinate(study, target=_log_fid, target_name="log10 fid")
     lines = sorted((trace for trace in drawn.data if trace.mode == "lines"), key=lambda trace: -trace.y[0])
     best = max(3, math.ceil(len(lines) / 4))
-    for place, line in enumerate(lines):  # two colours that are seen on dark and on light; the best on top
-        good = place >= len(lines) - best
+    for index, line in enumerate(lines):  # two colours visible on dark and on light; the best on top
+        good = index >= len(lines) - best
         line.update(opacity=0.9 if good else 0.4, line={"color": _ORANGE if good else _GREY, "width": 1.5})
     drawn.for_each_annotation(lambda text: text.font.update(color=None))
     return go.Figure(lines, drawn.layout).update_layout(title=None)
 
 
 def _importances(study: optuna.Study) -> go.Figure:
-    """fANOVA's shares of the variance of log10 fid, with the middle 80 % over resampled trials."""
-    if len(study.trials) < FEWEST:
+    """fANOVA's fractions of the variance of log10 fid, with the middle 80 % over resampled trials."""
+    if len(study.trials) < MIN_TRIALS:
         raise ValueError("an importance from fewer than four trials is noise")
     trials = study.get_trials(deepcopy=False)
-    shares = _shares(trials, seed=0)
+    fractions = _variance_fractions(trials, seed=0)
     rng = np.random.default_rng(0)
-    again: dict[str, list[float]] = {name: [] for name in shares}
+    resampled: dict[str, list[float]] = {name: [] for name in fractions}
     for seed in range(_RESAMPLES):
         picked = rng.integers(0, len(trials), len(trials))
         with contextlib.suppress(ValueError, RuntimeError):  # all the same trial
-            for name, share in _shares([trials[i] for i in picked], seed).items():
-                again.setdefault(name, []).append(share)
-    names = list(reversed(shares))
-    low, high = ([_quantile(again[name], q, shares[name]) for name in names] for q in (0.1, 0.9))
-    values = [shares[name] for name in names]
+            for name, fraction in _variance_fractions([trials[i] for i in picked], seed).items():
+                resampled.setdefault(name, []).append(fraction)
+    names = list(reversed(fractions))
+    low, high = ([_quantile(resampled[name], q, fractions[name]) for name in names] for q in (0.1, 0.9))
+    values = [fractions[name] for name in names]
     spans = list(zip(low, high, strict=True))
     spread = {
         "type": "data",
@@ -141,15 +146,15 @@ def _importances(study: optuna.Study) -> go.Figure:
         "<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(bars)
-    figure.update_layout(xaxis_title="share of the variance of log10 fid", yaxis_automargin=True)
+    figure.update_layout(xaxis_title="fraction of the variance of log10 fid", yaxis_automargin=True)
     return figure.update_layout(xaxis_rangemode="tozero")
 
 
-def _shares(trials: list[optuna.trial.FrozenTrial], seed: int) -> dict[str, float]:
+def _variance_fractions(trials: list[optuna.trial.FrozenTrial], seed: int) -> dict[str, float]:
     study = optuna.create_study()
     study.add_trials(trials)
-    judge = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_TREES, seed=seed)
-    return optuna.importance.get_param_importances(study, evaluator=judge, target=_log_fid)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_TREES, seed=seed)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator, target=_log_fid)
 
 
 def _quantile(values: list[float], q: float, otherwise: float) -> float:

@@ -1,6 +1,7 @@
-"""Every trial of a sweep, from its ask to its end: told to Optuna and to the listeners exactly once.
+"""Every trial of a sweep from `ask` to its end: told to Optuna once, reported to callbacks exactly once.
 
-Owns: `Entry`, `Ledger`. Refuses: Ray.
+Responsible for what happens to a trial and for when the search stops; not for running trials: Ray's adapters
+(`pipeline.cluster.tune_adapters`) call it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import TrialRecord, objective_of
 from pipeline.search import budgets
+from pipeline.search.samplers import make_sampler
 from pipeline.search.space.definition import Space
-from pipeline.search.study import make_sampler, suggest_params
+from pipeline.search.study import suggest_params
 from pipeline.training.balance import ONE_SIDED, hopeless
 from pipeline.training.checkpoint import Failure, append_failure, read_failures, read_records
 
@@ -37,7 +39,7 @@ _OPTUNA_STATES = {
 
 @dataclass
 class SweepTrial:
-    """One trial as the sweep knows it."""
+    """One trial as the sweep knows it. state: one of `STATES`; cause: why it ended, empty if complete."""
 
     number: int
     params: dict[str, Any]
@@ -45,26 +47,26 @@ class SweepTrial:
     cause: str = ""
     records: list[TrialRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    heard: int = 0  # reports in this process, repetitions too
-    suspicion: str = ""  # why its worker is being ended
+    reports: int = 0  # received by this process, repeated ones included
+    hang_reason: str = ""  # why its worker is being ended
 
     @property
     def best(self) -> TrialRecord | None:
-        """The record with the lowest fid; records without one never win."""
+        """The record with the lowest fid; None where no record has one."""
         measured = [record for record in self.records if record.fid is not None]
         return min(measured, key=lambda record: record.fid or 0.0, default=None)
 
 
 @dataclass
 class _Totals:
-    """Sums over all trials, kept as they go: asked for at every turn of Ray's loop."""
+    """Sums over all trials, kept up to date: Ray's loop asks for them in every iteration."""
 
     hours: float = 0.0
     failures: int = 0
     best_fid: float | None = None
 
     def add(self, record: TrialRecord, before: Sequence[TrialRecord]) -> None:
-        """Count a record of a trial; its seconds are those since the trial began, so the last one's go."""
+        """Add a record of a trial. Its seconds count from the start of the trial: the difference is added."""
         last = before[-1].train_seconds + before[-1].eval_seconds if before else 0.0
         self.hours += (record.train_seconds + record.eval_seconds - last) / 3600
         if record.fid is not None:
@@ -72,236 +74,238 @@ class _Totals:
 
 
 class SweepCallback(Protocol):
-    """Who wants to hear of trials as they go; called in the driver, so it returns at once."""
+    """Called in the driver for every event of a trial; must return at once."""
 
-    def on_start(self, entry: SweepTrial) -> None: ...
+    def on_start(self, trial: SweepTrial) -> None: ...
 
-    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None: ...
+    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None: ...
 
-    def on_failure(self, entry: SweepTrial, failure: Failure) -> None: ...
+    def on_failure(self, trial: SweepTrial, failure: Failure) -> None: ...
 
-    def on_end(self, entry: SweepTrial) -> None: ...
+    def on_end(self, trial: SweepTrial) -> None: ...
 
 
 class TrialManager:
-    """The study of one sweep. Not thread-safe: Ray's driver loop is its only caller.
+    """The trials and the study of one sweep. Not thread-safe: Ray's driver loop is its only caller.
 
     Args:
         study: opened with `open_study`.
         space: what is searched.
-        plan: limits of the search.
-        paths: the sweep's folder, for the records of trials begun earlier.
-        listeners: told of every start, record and end; of those before this process too.
-        spent_sec: search time used by earlier processes.
+        config: the limits of the search.
+        paths: the sweep's folder, for the records of trials started earlier.
+        callbacks: called for every start, record, failure and end; `notify_history` calls them for those of
+            earlier processes.
+        spent_sec: seconds of search in earlier processes.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         space: Space,
-        plan: SweepConfig,
+        config: SweepConfig,
         paths: SweepPaths,
-        listeners: Sequence[SweepCallback] = (),
+        callbacks: Sequence[SweepCallback] = (),
         spent_sec: float = 0.0,
     ) -> None:
-        self.study, self.space, self.plan = study, space, plan
-        self.listeners, self.paths = listeners, paths
-        self.entries: dict[int, SweepTrial] = {}
-        self.reason = ""  # why the search ends before its last trial
-        self.stopped_by = ""  # the bound that was met: a field of SweepConfig
-        self.interrupted = False  # then running trials stay RUNNING, for a resume
+        self.study, self.space, self.config = study, space, config
+        self.callbacks, self.paths = callbacks, paths
+        self.trials: dict[int, SweepTrial] = {}
+        self.reason = ""  # why the search ends before its last trial, for people
+        self.stopped_by = ""  # the same for programs: a field of SweepConfig
+        self.interrupted = False  # if True, running trials stay RUNNING in the study, for a resume
         self.gpus_per_trial = 0.0  # set once the cluster is known
-        self.before_end: Callable[[Trial, SweepTrial], None] = lambda trial, entry: (
-            None
-        )  # the last that it takes
-        self._tally = _Totals()
+        # Called just before a trial's end is told to Optuna: an ended trial takes no more attributes.
+        self.before_tell: Callable[[Trial, SweepTrial], None] = lambda optuna_trial, trial: None
+        self._totals = _Totals()
         self._full_kimg = space.config({}).kimg
-        self._rates = budgets.prices(plan.price)
-        self._trials: dict[int, Trial] = {}
-        self._readopted: list[int] = []
+        self._prices = budgets.parse_prices(config.price)
+        self._optuna_trials: dict[int, Trial] = {}  # of running trials
+        self._resumed: list[int] = []  # running trials of an earlier process, not handed out yet
         self._spent, self._begun = spent_sec, time.monotonic()
         self._ended: float | None = None
         for frozen in study.get_trials(deepcopy=False):
             if frozen.state in _OPTUNA_STATES:
-                self._recall(frozen, paths.trial(frozen.number))
+                self._restore(frozen, paths.trial(frozen.number))
 
     @property
     def seconds(self) -> float:
-        """Search time so far, this process and those before it."""
+        """Seconds of search so far, earlier processes included."""
         return self._spent + (self._ended or time.monotonic()) - self._begun
 
     @property
     def gpu_hours(self) -> float:
-        """GPU hours of all trials so far, by their shares."""
-        return self._tally.hours * self.gpus_per_trial
+        """GPU hours of all trials so far: their hours times the GPU fraction of one."""
+        return self._totals.hours * self.gpus_per_trial
 
     @property
     def cost(self) -> float:
-        """What all trials so far cost, by their shares and the prices."""
-        share = self.plan.cpus_per_trial, self.gpus_per_trial
-        return self._tally.hours * budgets.hourly_price(self._rates, *share)
+        """Cost of all trials so far, from the cores and GPUs of one and the hourly prices."""
+        cpus, gpus = self.config.cpus_per_trial, self.gpus_per_trial
+        return self._totals.hours * budgets.hourly_price(self._prices, cpus, gpus)
 
     def ask(self) -> SweepTrial | None:
-        """The next trial to run, or None where the search asks for no more."""
-        if self._readopted:
-            return self.entries[self._readopted.pop(0)]
-        if self.interrupted or self.over() or len(self.entries) >= self.plan.trials:
+        """The next trial to run (one of an earlier process first), or None if no more are to start."""
+        if self._resumed:
+            return self.trials[self._resumed.pop(0)]
+        if self.interrupted or self.should_stop() or len(self.trials) >= self.config.trials:
             return None
         number = len(self.study.get_trials(deepcopy=False, states=tuple(_OPTUNA_STATES)))
-        self.study.sampler = make_sampler(self.plan.sampler, self.plan.seed, number)
-        trial = self.study.ask()
-        params = suggest_params(self.space, trial)
-        # What a process wrote whose asking never reached the study (a full disk) is of another point.
-        shutil.rmtree(self.paths.trial(trial.number), ignore_errors=True)
-        entry = SweepTrial(trial.number, params)
-        self.entries[entry.number], self._trials[entry.number] = entry, trial
-        self._tell_all("on_start", entry)
-        return entry
+        self.study.sampler = make_sampler(self.config.sampler, self.config.seed, number)
+        optuna_trial = self.study.ask()
+        params = suggest_params(self.space, optuna_trial)
+        # A process whose ask never reached the study (a full disk) left files of another point here.
+        shutil.rmtree(self.paths.trial(optuna_trial.number), ignore_errors=True)
+        trial = SweepTrial(optuna_trial.number, params)
+        self.trials[trial.number], self._optuna_trials[trial.number] = trial, optuna_trial
+        self._notify("on_start", trial)
+        return trial
 
     def report(self, record: TrialRecord) -> bool:
-        """Take in a record; True if its trial must stop now (it has been told then)."""
-        entry = self.entries[record.trial]
-        if entry.state != "running":
+        """Take in a record. True if its trial must stop now; it has then been ended (`on_end`)."""
+        trial = self.trials[record.trial]
+        if trial.state != "running":
             return True
-        entry.heard += 1
-        trial = self._trials[record.trial]
-        if not entry.records or record.kimg > entry.records[-1].kimg:
-            self._tally.add(record, entry.records)
-            entry.records.append(record)
-            trial.report(record.objective, step=record.kimg)
-            self._tell_all("on_record", entry, record)
-        elif record.kimg not in self.study._storage.get_trial(trial._trial_id).intermediate_values:
-            trial.report(record.objective, step=record.kimg)
+        trial.reports += 1
+        optuna_trial = self._optuna_trials[record.trial]
+        if not trial.records or record.kimg > trial.records[-1].kimg:
+            self._totals.add(record, trial.records)
+            trial.records.append(record)
+            optuna_trial.report(record.objective, step=record.kimg)
+            self._notify("on_record", trial, record)
+        elif record.kimg not in self.study._storage.get_trial(optuna_trial._trial_id).intermediate_values:
+            optuna_trial.report(record.objective, step=record.kimg)
         if record.verdict == "diverged":
-            return self._end(entry, "pruned", "diverged: a loss or a score is not finite")
-        if self.plan.pruner != "none" and hopeless(entry.records):
-            return self._end(entry, "pruned", f"hopeless: {record.verdict} and the fid stands still")
-        if record.kimg < self._full_kimg and trial.should_prune():
-            return self._end(entry, "pruned", f"pruned by {self.plan.pruner} at {record.kimg} kimg")
+            return self._end(trial, "pruned", "diverged: a loss or a score is not finite")
+        if self.config.pruner != "none" and hopeless(trial.records):
+            return self._end(trial, "pruned", f"hopeless: {record.verdict} and the fid stands still")
+        if record.kimg < self._full_kimg and optuna_trial.should_prune():
+            return self._end(trial, "pruned", f"pruned by {self.config.pruner} at {record.kimg} kimg")
         return False
 
-    def note(self, number: int, kind: str, text: str) -> None:
-        """Something went wrong with a trial, which may go on: kept in its folder and told to the listeners.
+    def record_failure(self, number: int, kind: str, text: str) -> None:
+        """Keep a failure of a trial in its folder and notify the callbacks; the trial may go on.
 
-        kind: one of `pipeline.training.checkpoint.FAILURES`.
+        kind: one of `pipeline.training.checkpoint.FAILURE_KINDS`. text: for people; cut to 500 characters.
         """
-        entry = self.entries[number]
-        kimg = entry.records[-1].kimg if entry.records else 0
-        failure = Failure(len(entry.failures), kind, " ".join(text.split())[:500], kimg)
-        entry.failures.append(failure)
+        trial = self.trials[number]
+        kimg = trial.records[-1].kimg if trial.records else 0
+        failure = Failure(len(trial.failures), kind, " ".join(text.split())[:500], kimg)
+        trial.failures.append(failure)
         append_failure(self.paths.trial(number), failure)
-        log.info(f"trial {number}: {failure}")
-        self._tell_all("on_failure", entry, failure)
+        log.info("trial %d: %s", number, failure)
+        self._notify("on_failure", trial, failure)
 
-    def suspect(self, number: int, text: str) -> None:
-        """The worker of a trial is about to be ended because it hangs: that will be its failure's cause."""
-        self.entries[number].suspicion = text
+    def mark_hung(self, number: int, reason: str) -> None:
+        """Remember that the worker of a trial is ended because it hangs: the cause of its next failure."""
+        self.trials[number].hang_reason = reason
 
-    def stumble(self, number: int, kind: str, text: str) -> None:
-        """The worker of a trial failed; Ray may take the trial up again."""
-        entry = self.entries[number]
-        if entry.suspicion:
-            kind, text, entry.suspicion = "hang", entry.suspicion, ""
-        self.note(number, kind, text)
+    def on_worker_failure(self, number: int, kind: str, text: str) -> None:
+        """The worker of a trial failed; Ray may run the trial again."""
+        trial = self.trials[number]
+        if trial.hang_reason:
+            kind, text, trial.hang_reason = "hang", trial.hang_reason, ""
+        self.record_failure(number, kind, text)
 
     def finish(self, number: int, error: str = "") -> None:
-        """A trial has ended by itself: COMPLETE, or FAIL with the error. Told trials stay as told."""
-        entry = self.entries[number]
-        if entry.state != "running" or self.interrupted:
+        """A trial has ended by itself: FAIL with an error or without a record, PRUNED if the search was
+        stopped, else COMPLETE. Nothing happens to a trial that has ended already."""
+        trial = self.trials[number]
+        if trial.state != "running" or self.interrupted:
             return
         if error:
-            self._end(entry, "failed", error)
+            self._end(trial, "failed", error)
         elif self.reason:
-            self._end(entry, "pruned", f"stopped: {self.reason}")
-        elif not entry.records:
-            self._end(entry, "failed", "ended without a report")
+            self._end(trial, "pruned", f"stopped: {self.reason}")
+        elif not trial.records:
+            self._end(trial, "failed", "ended without a report")
         else:
-            self._end(entry, "complete", "")
+            self._end(trial, "complete", "")
 
-    def over(self) -> bool:
-        """Whether a bound is met; `reason` says which, for people, and `stopped_by` for programs."""
+    def should_stop(self) -> bool:
+        """Whether a budget is spent or the target is met; `reason` and `stopped_by` then say which."""
         if not self.reason:
-            tally = self._tally
-            use = budgets.Usage(self.seconds, self.gpu_hours, self.cost, tally.failures, tally.best_fid)
-            met = budgets.budget_reached(self.plan, use)
+            totals = self._totals
+            usage = budgets.Usage(self.seconds, self.gpu_hours, self.cost, totals.failures, totals.best_fid)
+            met = budgets.budget_reached(self.config, usage)
             if met is not None:
                 self.reason, self.stopped_by = met.reason, met.by
         return bool(self.reason)
 
     def close(self) -> None:
-        """Stop the clock, and tell the trials that a spent budget left running.
+        """Stop the clock and finish the trials that are still running, unless the sweep was interrupted.
 
         What a trial recorded while Ray was ending it counts as well.
         """
         self._ended = time.monotonic()
-        for entry in self.entries.values():
-            if entry.state == "running" and not self.interrupted:
-                for record in read_records(self.paths.trial(entry.number)):
+        for trial in self.trials.values():
+            if trial.state == "running" and not self.interrupted:
+                for record in read_records(self.paths.trial(trial.number)):
                     self.report(record)
-        for entry in list(self.entries.values()):
-            self.finish(entry.number)
+        for number in list(self.trials):
+            self.finish(number)
 
-    def replay(self) -> None:
-        """Tell the listeners of all that earlier processes did; they know what they have heard."""
-        for entry in self.entries.values():
-            self._tell_all("on_start", entry)
-            for record in entry.records:
-                self._tell_all("on_record", entry, record)
-            for failure in entry.failures:
-                self._tell_all("on_failure", entry, failure)
-            if entry.state != "running":
-                self._tell_all("on_end", entry)
-        if self.entries:
-            begun = len(self._readopted)
-            progress = f"{len(self.entries) - begun} of {self.plan.trials} trials over, {begun} in progress"
-            log.info(f"going on with what is there: {progress}")
+    def notify_history(self) -> None:
+        """Notify the callbacks of everything that earlier processes did; each skips what it has already."""
+        for trial in self.trials.values():
+            self._notify("on_start", trial)
+            for record in trial.records:
+                self._notify("on_record", trial, record)
+            for failure in trial.failures:
+                self._notify("on_failure", trial, failure)
+            if trial.state != "running":
+                self._notify("on_end", trial)
+        if self.trials:
+            running = len(self._resumed)
+            progress = f"{len(self.trials) - running} of {self.config.trials} trials over"
+            log.info("resuming: %s, %d in progress", progress, running)
 
-    def _recall(self, frozen: FrozenTrial, folder: Path) -> None:
+    def _restore(self, frozen: FrozenTrial, folder: Path) -> None:
+        """Take a trial of an earlier process out of the study and its folder."""
         state = _OPTUNA_STATES[frozen.state]
         cause = str(frozen.user_attrs.get("cause", ""))
-        entry = SweepTrial(frozen.number, dict(frozen.params), state, cause, failures=read_failures(folder))
-        told = frozen.intermediate_values
-        entry.records = [r for r in read_records(folder) if r.kimg in told or state != "running"]
-        self.entries[frozen.number] = entry
-        self._tally.failures += state == "failed"
-        for index, record in enumerate(entry.records):
-            self._tally.add(record, entry.records[:index])
+        trial = SweepTrial(frozen.number, dict(frozen.params), state, cause, failures=read_failures(folder))
+        reported = frozen.intermediate_values
+        trial.records = [r for r in read_records(folder) if r.kimg in reported or state != "running"]
+        self.trials[frozen.number] = trial
+        self._totals.failures += state == "failed"
+        for index, record in enumerate(trial.records):
+            self._totals.add(record, trial.records[:index])
         if state == "running":
-            self.study.sampler = make_sampler(self.plan.sampler, self.plan.seed, frozen.number)
-            trial = Trial(self.study, frozen._trial_id)
-            entry.params = suggest_params(
-                self.space, trial
-            )  # a kill may have come in the middle of the first draw
-            self._trials[frozen.number] = trial
-            self._readopted.append(frozen.number)
+            self.study.sampler = make_sampler(self.config.sampler, self.config.seed, frozen.number)
+            optuna_trial = Trial(self.study, frozen._trial_id)
+            # A kill may have come while its first parameters were suggested: suggest the rest.
+            trial.params = suggest_params(self.space, optuna_trial)
+            self._optuna_trials[frozen.number] = optuna_trial
+            self._resumed.append(frozen.number)
 
-    def _end(self, entry: SweepTrial, state: str, cause: str) -> bool:
-        trial = self._trials.pop(entry.number)
-        entry.state, entry.cause = state, cause
-        self._tally.failures += state == "failed"
-        best = entry.best
+    def _end(self, trial: SweepTrial, state: str, cause: str) -> bool:
+        """Tell Optuna and the callbacks that a trial has ended; always True, for `report`."""
+        optuna_trial = self._optuna_trials.pop(trial.number)
+        trial.state, trial.cause = state, cause
+        self._totals.failures += state == "failed"
+        best = trial.best
         if best is not None:
-            # For the sampler alone; can be set only once, so not before the end.
-            trial.set_constraint("balance", ONE_SIDED - best.balance)
-            trial.set_user_attr("best_kimg", best.kimg)
-            trial.set_user_attr("balance", best.balance)
-        if entry.records:
-            trial.set_user_attr("verdict", entry.records[-1].verdict)
+            # A constraint (read by the sampler only) can be set only once, so not before the end.
+            optuna_trial.set_constraint("balance", ONE_SIDED - best.balance)
+            optuna_trial.set_user_attr("best_kimg", best.kimg)
+            optuna_trial.set_user_attr("balance", best.balance)
+        if trial.records:
+            optuna_trial.set_user_attr("verdict", trial.records[-1].verdict)
         if cause:
-            trial.set_user_attr("cause", cause)
-        self.before_end(trial, entry)
+            optuna_trial.set_user_attr("cause", cause)
+        self.before_tell(optuna_trial, trial)
         if state == "complete":
-            self.study.tell(trial, entry.records[-1].objective)
+            self.study.tell(optuna_trial, trial.records[-1].objective)
         else:
-            self.study.tell(trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)
-        self._tell_all("on_end", entry)
+            self.study.tell(optuna_trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)
+        self._notify("on_end", trial)
         return True
 
-    def _tell_all(self, event: str, *args: Any) -> None:
-        for listener in self.listeners:
-            getattr(listener, event)(*args)
+    def _notify(self, event: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(*args)
 
 
-def rank_trials(entries: Iterable[SweepTrial]) -> list[SweepTrial]:
-    """Entries by their best fid, lowest first; those without one last, by number."""
-    return sorted(entries, key=lambda e: (objective_of(e.best.fid if e.best else None), e.number))
+def rank_trials(trials: Iterable[SweepTrial]) -> list[SweepTrial]:
+    """Trials by their best fid, lowest first; those without one last, by number."""
+    return sorted(trials, key=lambda t: (objective_of(t.best.fid if t.best else None), t.number))

@@ -1,4 +1,4 @@
-"""Recipes: what is published stands in them, a space takes them strictly, `--recipe` starts from them."""
+"""Recipes: they hold the published values, a space must have all they set, `--recipe` starts from them."""
 
 from __future__ import annotations
 
@@ -64,91 +64,91 @@ def refused(act: Callable[[], object]) -> UserError:
     return caught.value
 
 
-# ---- the files
+# Files
 
 
-def test_the_names_that_people_use_stay() -> None:
+def test_the_names_of_the_recipes_do_not_change() -> None:
     assert list(recipes.builtin_recipes()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_holds_what_was_published(name: str) -> None:
-    said = recipes.load_recipe(name).at(32, True, {})
-    assert {key: said[key] for key in PUBLISHED[name]} == PUBLISHED[name]
-    assert TrialConfig.from_dict(said)
+    values = recipes.load_recipe(name).at(32, True, {})
+    assert {key: values[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+    assert TrialConfig.from_dict(values)
 
 
 @pytest.mark.parametrize(("size", "batch"), [(28, 32), (256, 16), (1024, 4)])
 def test_r1_follows_the_images_as_stylegan2_ada_does(size: int, batch: int) -> None:
-    said = recipes.load_recipe("r1").at(size, False, {"batch_size": batch})
-    assert said["gamma"] == pytest.approx(0.0002 * size**2 / batch)
-    assert said["ema_halflife_kimg"] == pytest.approx(10 * batch / 32)
-    assert "batch_size" not in said or said["batch_size"] == 32  # the caller's goes before it
+    values = recipes.load_recipe("r1").at(size, False, {"batch_size": batch})
+    assert values["gamma"] == pytest.approx(0.0002 * size**2 / batch)
+    assert values["ema_halflife_kimg"] == pytest.approx(10 * batch / 32)
+    assert "batch_size" not in values or values["batch_size"] == 32  # the caller's replaces it
 
 
-def test_labels_decide_what_is_conditional() -> None:
+def test_labels_decide_whether_a_recipe_is_conditional() -> None:
     sngan = recipes.load_recipe("sngan")
     assert sngan.at(32, True, {})["conditional"] is True
     assert sngan.at(32, True, {})["condition_g"] == "batchnorm"
     assert not {"conditional", "condition_g"} & sngan.at(32, False, {}).keys()
 
 
-def test_r3gan_moves_on_cosines() -> None:
-    said = recipes.load_recipe("r3gan").at(32, False, {})
-    assert said["schedule"] == "cosine"
-    assert said["lr_g"] * said["lr_final"] == pytest.approx(5e-5)
-    assert said["gamma"] * said["gamma_final"] == pytest.approx(0.005)
-    assert (said["beta2"], said["beta2_final"]) == (0.9, 0.99)
+def test_r3gan_has_cosine_schedules() -> None:
+    values = recipes.load_recipe("r3gan").at(32, False, {})
+    assert values["schedule"] == "cosine"
+    assert values["lr_g"] * values["lr_final"] == pytest.approx(5e-5)
+    assert values["gamma"] * values["gamma_final"] == pytest.approx(0.005)
+    assert (values["beta2"], values["beta2_final"]) == (0.9, 0.99)
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("loss = ", ["recipe mine is valid TOML"]),
-        ("los = 'hinge'", ["recipe mine", "got los", "'loss'"]),
-        ("loss = 'hing'", ["recipe mine: loss is one of", "'hinge'"]),
-        ("lr_g = 3.0", ["lr_g lies in", "got 3.0"]),
-        ("[labelled]\nconditionl = true", ["got conditionl", "'conditional'"]),
-        ("[auto]\ngamma = 1.0", ["a factor and powers", "got 1.0"]),
+        ("loss = ", ["recipe mine is not valid TOML"]),
+        ("los = 'hinge'", ["recipe mine: los is no field", "'loss'"]),
+        ("loss = 'hing'", ["recipe mine: loss = hing is unknown", "'hinge'"]),
+        ("lr_g = 3.0", ["lr_g = 3.0 is out of range"]),
+        ("[labelled]\nconditionl = true", ["conditionl is no field", "'conditional'"]),
+        ("[auto]\ngamma = 1.0", ["[auto] cannot have 1.0", "a factor and powers"]),
         ("[auto]\ngamma = { size = 2 }", ["a factor and powers"]),
         ("[auto]\ngamma = { factor = 1.0, sise = 2 }", ["a factor and powers", "sise"]),
-        ("[auto]\ngama = { factor = 1.0 }", ["got gama", "'gamma'"]),
+        ("[auto]\ngama = { factor = 1.0 }", ["gama is no field", "'gamma'"]),
     ],
 )
-def test_a_wrong_recipe_is_told_in_a_line(text: str, parts: list[str]) -> None:
+def test_a_wrong_recipe_has_a_message_of_one_line(text: str, parts: list[str]) -> None:
     line = str(refused(lambda: recipes.parse_recipe(text, "mine")))
     assert all(part in line for part in parts), line
 
 
-def test_an_automatic_value_keeps_to_its_bounds() -> None:
+def test_an_automatic_value_out_of_its_bounds_is_refused() -> None:
     mine = recipes.parse_recipe("[auto]\ngamma = { factor = 1.0, size = 9 }", "mine")
-    with pytest.raises(ConfigError, match="gamma lies in"):
+    with pytest.raises(ConfigError, match="gamma = .* is out of range"):
         mine.at(64, False, {})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_trains(make_trainer: Callable[..., Trainer], name: str) -> None:
-    said = recipes.load_recipe(name).at(8, True, {})
-    trainer = make_trainer(**said, kimg=1)
+    values = recipes.load_recipe(name).at(8, True, {})
+    trainer = make_trainer(**values, kimg=1)
     before = [p.detach().clone() for p in trainer.G.parameters()]
     trainer.advance(1)
-    assert all(math.isfinite(mean) for mean in trainer.tally.read().values())
+    assert all(math.isfinite(mean) for mean in trainer.metrics.read().values())
     assert any((p != b).any() for p, b in zip(trainer.G.parameters(), before, strict=True))
 
 
-# ---- in a space
+# In a space
 
 
 def test_an_enqueued_recipe_is_its_searched_values() -> None:
     (point,) = with_point('recipe = "sngan"', "lr_g = 1e-3").enqueue
     assert point == {
-        "lr_g": 1e-3,  # the point's own goes first
+        "lr_g": 1e-3,  # the point's own value replaces the recipe's
         "lr_d": 2e-4, "loss": "hinge", "penalty": "none", "batch_size": 64, "n_critic": 5,
         "norm_d": "spectral", "beta1": 0.0, "beta2": 0.9,
     }  # fmt: skip
 
 
-def test_what_images_decide_is_filled_in_when_they_are_known() -> None:
+def test_values_that_depend_on_the_images_are_filled_in_when_they_are_known() -> None:
     space = with_point('recipe = "r1"')
     assert parse_space(space.to_toml()) == space
     (point,) = space.on_images(64, False).enqueue
@@ -163,15 +163,15 @@ def test_the_batch_size_of_the_point_counts() -> None:
     assert point["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
     fixed = WIDE.replace("batch_size = { choice = [32, 64] }", "")
     error = refused(lambda: with_point('recipe = "r1"', space=f"[fixed]\nbatch_size = 64\n{fixed}"))
-    assert "no batch_size = 32" in str(error)
+    assert "the space lacks what recipe r1 sets: batch_size = 32" in str(error)
 
 
 def test_an_automatic_value_outside_of_its_range() -> None:
     error = refused(lambda: with_point('recipe = "r1"').on_images(8, False))
-    assert "recipe = r1 at 8 px: gamma lies inside its own range" in str(error)
+    assert "recipe = r1 at 8 px: gamma = 0.0004 is outside its range" in str(error)
 
 
-def test_a_fixed_or_default_value_that_agrees_will_do() -> None:
+def test_a_fixed_or_default_value_equal_to_the_recipes_is_enough() -> None:
     """norm_g = batch is the default, n_critic is fixed to the recipe's."""
     space = WIDE.replace("n_critic = { choice = [1, 5] }", "")
     assert with_point('recipe = "sngan"', space="[fixed]\nn_critic = 5\n" + space).enqueue[0]["lr_g"] == 2e-4
@@ -181,18 +181,18 @@ def test_a_fixed_or_default_value_that_agrees_will_do() -> None:
     ("lines", "parts"),
     [
         (['recipe = "r3gan"'], ['architecture = "resnet"', 'schedule = "cosine"', "--recipe"]),
-        (['recipe = "wgan-gp"'], ["loss lies inside its own range", "got wasserstein"]),
-        (['recipe = "sngn"'], ["a recipe is a shipped name", "'sngan'"]),
-        (["recipe = 3"], ["a recipe is named", "got 3"]),
-        (['recipe = "sngan"', "width_g = 16"], ["searched parameters", "got width_g"]),
+        (['recipe = "wgan-gp"'], ["loss = wasserstein is outside its range"]),
+        (['recipe = "sngn"'], ["there is no recipe sngn", "'sngan'"]),
+        (["recipe = 3"], ["recipe = 3 is no name"]),
+        (['recipe = "sngan"', "width_g = 16"], ["width_g is not searched"]),
     ],
 )
-def test_a_space_that_does_not_fit_a_recipe(lines: list[str], parts: list[str]) -> None:
+def test_a_space_that_lacks_what_a_recipe_sets_is_refused(lines: list[str], parts: list[str]) -> None:
     line = str(refused(lambda: with_point(*lines)))
     assert all(part in line for part in parts), line
 
 
-def test_a_parameter_fixed_by_set_leaves_the_recipe() -> None:
+def test_a_parameter_fixed_by_set_is_not_taken_from_the_recipe() -> None:
     space = with_point('recipe = "r1"').override({"gamma": 3.0})
     (point,) = space.on_images(64, False).enqueue
     assert "gamma" not in point
@@ -200,58 +200,58 @@ def test_a_parameter_fixed_by_set_leaves_the_recipe() -> None:
     assert space.config(point).gamma == 3.0
 
 
-# ---- --recipe
+# --recipe
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("space", sorted(builtin_spaces()))
 def test_every_space_starts_from_every_recipe(space: str, name: str) -> None:
-    begun = load_space(space).start(name, 28, True)
-    said = recipes.load_recipe(name).at(28, True, {})
-    config = begun.config(begun.enqueue[0]).to_dict()
-    assert {key: config[key] for key in said} == said
-    drawable = [n for n in begun.enqueue[0] if not begun.search[n].contains(begun.enqueue[0][n])]
+    started = load_space(space).start_from(name, 28, True)
+    values = recipes.load_recipe(name).at(28, True, {})
+    config = started.config(started.enqueue[0]).to_dict()
+    assert {key: config[key] for key in values} == values
+    drawable = [n for n in started.enqueue[0] if not started.search[n].contains(started.enqueue[0][n])]
     assert not drawable
-    assert all(begun.active(n, begun.enqueue[0]) for n in said if n in begun.search)
-    assert parse_space(begun.to_toml()) == begun
+    assert all(started.active(n, started.enqueue[0]) for n in values if n in started.search)
+    assert parse_space(started.to_toml()) == started
 
 
 def test_searched_values_are_enqueued_before_others_and_the_rest_is_fixed() -> None:
-    begun = with_point("lr_g = 1e-3").start("wgan-gp", 28, False)
-    assert begun.enqueue[1] == {"lr_g": 1e-3}
-    assert begun.enqueue[0]["loss"] == "wasserstein"
-    assert begun.search["loss"].choices == ("nonsaturating", "hinge", "wasserstein")
-    assert begun.search["gamma"].when["penalty"] == ("r1", "gp")
-    assert begun.fixed["norm_g"] == "batch"
+    started = with_point("lr_g = 1e-3").start_from("wgan-gp", 28, False)
+    assert started.enqueue[1] == {"lr_g": 1e-3}
+    assert started.enqueue[0]["loss"] == "wasserstein"
+    assert started.search["loss"].choices == ("nonsaturating", "hinge", "wasserstein")
+    assert started.search["gamma"].when["penalty"] == ("r1", "gp")
+    assert started.fixed["norm_g"] == "batch"
 
 
-def test_a_range_grows_to_the_value_and_no_further() -> None:
+def test_a_range_is_widened_to_the_value_and_no_further() -> None:
     space = parse_space("[search]\nlr_g = { float = [1e-3, 1e-2], log = true }\nn_critic = { int = [6, 9] }")
-    begun = space.start("sngan", 28, False)
-    assert (begun.search["lr_g"].low, begun.search["lr_g"].high) == (2e-4, 1e-2)
-    assert (begun.search["n_critic"].low, begun.search["n_critic"].high) == (5, 9)
+    started = space.start_from("sngan", 28, False)
+    assert (started.search["lr_g"].low, started.search["lr_g"].high) == (2e-4, 1e-2)
+    assert (started.search["n_critic"].low, started.search["n_critic"].high) == (5, 9)
 
 
-def test_what_set_fixed_is_left_alone_and_counts_for_the_rest() -> None:
+def test_parameters_fixed_by_set_are_kept_and_used_by_automatic_values() -> None:
     space = parse_space(WIDE).override({"batch_size": 64, "loss": "hinge"})
-    begun = space.start("r1", 64, False, kept={"batch_size", "loss"})
-    assert (begun.fixed["batch_size"], begun.fixed["loss"]) == (64, "hinge")
-    assert begun.enqueue[0]["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
+    started = space.start_from("r1", 64, False, kept={"batch_size", "loss"})
+    assert (started.fixed["batch_size"], started.fixed["loss"]) == (64, "hinge")
+    assert started.enqueue[0]["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
 
 
-def test_zero_has_no_place_on_a_log_scale() -> None:
+def test_zero_on_a_log_scale_is_refused() -> None:
     space = parse_space("[search]\nbeta1 = { float = [0.1, 0.9], log = true }")
-    error = refused(lambda: space.start("r1", 28, False))
+    error = refused(lambda: space.start_from("r1", 28, False))
     assert isinstance(error, SpaceError)
     assert "--set beta1=0.0" in error.fix
 
 
 @pytest.mark.parametrize("name", ["r1", "r3gan"])
 def test_a_run_resolves_its_recipe(tmp_path: Path, name: str) -> None:
-    plan = SweepConfig(name="x", data="digits", space="smoke", extractor="pixels", fid_samples=50)
+    config = SweepConfig(name="x", data="digits", space="smoke", extractor="pixels", fid_samples=50)
     request = Request(
-        space=load_space("smoke"), config=plan, out=tmp_path, register=None, recipe=name, dry_run=True,
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", say=lambda line: None,
+        space=load_space("smoke"), config=config, out=tmp_path, register=None, recipe=name, dry_run=True,
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
     )  # fmt: skip
     outcome = run_sweep(request)
     assert outcome.state == "planned"

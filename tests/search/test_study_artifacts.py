@@ -1,4 +1,4 @@
-"""Grids as artifacts of a study: there for the dashboard, by trial, and whole."""
+"""Sample grids as artifacts of a study, by trial."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_the_best_grid_of_a_trial_is_its_artifact(
     paths = SweepPaths(tmp_path)
     study = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(paths.study))))
     trial = study.ask()
-    entry = SweepTrial(
+    sweep_trial = SweepTrial(
         trial.number, {}, records=[make_record(*tick) for tick in ((5, 40.0), (10, 20.0), (15, 30.0))]
     )
     for kimg in (5, 10, 15):
         path = grid_path(paths.trial(0), kimg)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"grid at %d" % kimg)
-    StudyArtifacts(paths).hang(trial, entry)
+    StudyArtifacts(paths).attach_grid(trial, sweep_trial)
     study.tell(trial, 20.0)
     (found,) = get_all_artifact_meta(study.trials[0], storage=study._storage)
     assert (found.filename, found.mimetype) == ("000010.png", "image/png")
@@ -43,12 +43,12 @@ def test_the_best_grid_of_a_trial_is_its_artifact(
     assert (tmp_path / "back").read_bytes() == b"grid at 10"
 
 
-def test_a_trial_without_a_grid_or_a_fid_hangs_nothing(
+def test_a_trial_without_a_grid_or_a_fid_gets_no_artifact(
     tmp_path: Path, make_record: Callable[..., TrialRecord]
 ) -> None:
     study = optuna.create_study()
     for records in ([], [make_record(5, 40.0)]):
         trial = study.ask()
-        StudyArtifacts(SweepPaths(tmp_path)).hang(trial, SweepTrial(trial.number, {}, records=records))
+        StudyArtifacts(SweepPaths(tmp_path)).attach_grid(trial, SweepTrial(trial.number, {}, records=records))
         assert get_all_artifact_meta(trial, storage=study._storage) == []
     assert not SweepPaths(tmp_path).gallery.exists()

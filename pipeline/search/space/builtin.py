@@ -1,7 +1,4 @@
-"""Spaces by file or by name.
-
-Owns: where spaces lie. Refuses: what they say.
-"""
+"""Search spaces by file or by name."""
 
 from __future__ import annotations
 
@@ -15,30 +12,33 @@ from pipeline.search.space.parser import parse_space
 
 
 def load_space(name: str) -> Space:
-    """Read a space from a file, or a shipped one by its name (`mnist5k`, `dcgan`, ...).
+    """Read a space from a file, or a built-in one by its name (`mnist5k`, `dcgan`, ...).
 
     Raises:
-        SpaceError: unreadable, or what it says breaks a rule.
+        SpaceError: it does not exist, cannot be read or is not valid.
     """
     path = find_space(name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError("a space is a readable TOML file", seen=str(path), fix=str(error)) from error
+        raise SpaceError("the space {seen} cannot be read", seen=str(path), fix=str(error)) from error
     return parse_space(text, path.name)
 
 
 def find_space(name: str) -> Path:
-    """The file of a space: a path as given, else a file shipped under that name."""
+    """The file of a space: a path as given, else the built-in file of that name."""
     if os.path.isfile(name):  # unlike Path.is_file, False for a name that is too long
         return Path(name)
-    shipped = builtin_spaces()
-    if name.removesuffix(".toml") in shipped:
-        return shipped[name.removesuffix(".toml")]
-    if Path(name).name.removesuffix(".toml") in shipped and Path(name).parent.name == "search_spaces":
-        return shipped[Path(name).name.removesuffix(".toml")]
+    builtin = builtin_spaces()
+    if name.removesuffix(".toml") in builtin:
+        return builtin[name.removesuffix(".toml")]
+    if Path(name).name.removesuffix(".toml") in builtin and Path(name).parent.name == "search_spaces":
+        return builtin[Path(name).name.removesuffix(".toml")]
     raise SpaceError(
-        "a space is a TOML file or a shipped name", seen=name, fix=nearest(Path(name).stem, shipped)
+        "there is no space {seen}",
+        rule="a space is a TOML file or a built-in name",
+        seen=name,
+        fix=nearest(Path(name).stem, builtin),
     )
 
 

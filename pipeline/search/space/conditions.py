@@ -1,7 +1,4 @@
-"""Which parameters of a space can take part, and an order in which every `when` looks back only.
-
-Owns: the rules of `when` between parameters. Refuses: reading it.
-"""
+"""Conditions (`when`) between parameters: an order to draw them in, and which can ever be drawn."""
 
 from __future__ import annotations
 
@@ -12,19 +9,27 @@ from pipeline.errors import SpaceError, nearest
 from pipeline.search.space.distribution import Distribution
 
 
-def in_order(search: dict[str, Distribution], fixed: Mapping[str, Any], name: str) -> dict[str, Distribution]:
-    """Sort so that a `when` looks back only; refuse absent names, impossible values and circles."""
+def sort_by_conditions(
+    search: dict[str, Distribution], fixed: Mapping[str, Any], name: str
+) -> dict[str, Distribution]:
+    """Sort parameters so that every `when` refers to earlier ones.
+
+    name: of the space, for errors.
+
+    Raises:
+        SpaceError: a `when` names an unknown parameter or an impossible value, or whens form a circle.
+    """
     for parameter, distribution in search.items():
         for other, values in distribution.when.items():
             if other not in search and other not in fixed:
                 raise SpaceError(
-                    f"{name}: a when names a parameter of this space",
+                    f"{name}: {{seen}} names no parameter of this space",
                     seen=f"{parameter}.when.{other}",
                     fix=nearest(other, [*search, *fixed]),
                 )
             if not is_satisfiable(other, values, search, fixed):
                 raise SpaceError(
-                    f"{name}: a when names a value that {other} can take",
+                    f"{name}: {parameter}.when names values that {other} cannot take",
                     seen=list(values),
                     fix=f"correct {parameter}.when",
                 )
@@ -37,7 +42,7 @@ def in_order(search: dict[str, Distribution], fixed: Mapping[str, Any], name: st
         ]
         if not ready:
             circle = ", ".join(p for p in search if p not in ordered)
-            raise SpaceError(f"{name}: whens do not form a circle", seen=circle, fix="remove one of them")
+            raise SpaceError(f"{name}: whens form a circle", seen=circle, fix="remove one of them")
         ordered.update({p: search[p] for p in ready})
     return ordered
 
@@ -52,7 +57,7 @@ def is_satisfiable(
 
 
 def reachable_names(search: dict[str, Distribution], fixed: Mapping[str, Any]) -> dict[str, Distribution]:
-    """Without what can never take part, and then without what hung on that."""
+    """The parameters that can ever be drawn: without those whose `when` cannot hold, and so on."""
     left = {
         name: d
         for name, d in search.items()

@@ -1,7 +1,4 @@
-"""A checked space, and what is made of it: with values fixed, begun from a recipe, on certain images.
-
-Owns: `Space` and its hash. Refuses: reading files.
-"""
+"""A checked space and the spaces made from it: with values fixed, started from a recipe, for given images."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import Any
 from pipeline.config import TrialConfig
 from pipeline.errors import SpaceError
 from pipeline.search import recipes
-from pipeline.search.space.conditions import in_order, reachable_names
+from pipeline.search.space.conditions import reachable_names, sort_by_conditions
 from pipeline.search.space.distribution import (
     Distribution,
     check_drawable,
@@ -24,10 +21,15 @@ from pipeline.search.space.distribution import (
     to_toml,
 )
 
+_NOTHING_LEFT = "no parameter is left to search"
+
 
 @dataclass(frozen=True)
 class Space:
-    """A checked space. `search` is in an order in which every `when` looks back only."""
+    """A checked space. Every `when` in `search` refers to earlier parameters.
+
+    fixed: values that every trial has. search: what is drawn. enqueue: points that are tried first.
+    """
 
     fixed: Mapping[str, Any]
     search: Mapping[str, Distribution]
@@ -35,60 +37,65 @@ class Space:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over everything the space says; comments and order do not count."""
-        said = json.dumps(dataclasses.asdict(self), sort_keys=True, default=list)
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        """16 hex digits over the contents of the space, without comments and order."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def active(self, name: str, drawn: Mapping[str, Any]) -> bool:
-        """Whether `name` takes part, given what has been drawn before it."""
+        """Whether the condition of `name` holds, given the values drawn before it."""
         known = {**self.fixed, **drawn}
         return all(known.get(other) in values for other, values in self.search[name].when.items())
 
     def config(self, drawn: Mapping[str, Any], **more: Any) -> TrialConfig:
-        """The trial that a draw stands for."""
+        """The configuration of a trial with the values `drawn`; `more` replaces any."""
         return TrialConfig.from_dict({**self.fixed, **drawn, **more})
 
     def override(self, values: Mapping[str, Any]) -> Space:
-        """The same space with some parameters fixed; what was searched or enqueued of them is gone.
+        """The same space with some parameters fixed, and no longer searched or enqueued.
 
-        So is what can no longer take part, because its `when` asks for a value that was fixed away.
+        Parameters whose `when` can no longer hold are removed as well.
+
+        Raises:
+            SpaceError: a value is not valid, or nothing is left to search.
         """
         fixed = {**self.fixed, **check_fixed(values, "--set")}
         search = reachable_names({n: d for n, d in self.search.items() if n not in values}, fixed)
         if not search:
-            raise SpaceError("a space searches at least one parameter", seen="none", fix="leave out a --set")
+            raise SpaceError(_NOTHING_LEFT, fix="leave out a --set")
         points = ({n: v for n, v in p.items() if n in search or n == "recipe"} for p in self.enqueue)
         return Space(fixed=fixed, search=search, enqueue=tuple(points))
 
     def on_images(self, size: int, labelled: bool) -> Space:
-        """The same space with numbers for what its enqueued recipes leave to the images.
+        """The same space with the values of its enqueued recipes that depend on the images.
+
+        size: of an image in pixels.
 
         Raises:
-            SpaceError: one of them lies outside of its range.
+            SpaceError: such a value is out of its range.
         """
-        points = (self._settled(dict(point), size, labelled) for point in self.enqueue)
+        points = (self._resolved(dict(point), size, labelled) for point in self.enqueue)
         return dataclasses.replace(self, enqueue=tuple(points))
 
-    def start(self, recipe: str, size: int, labelled: bool, kept: Collection[str] = ()) -> Space:
-        """The same space, begun from a recipe: searched values are enqueued first, the others fixed.
+    def start_from(self, recipe: str, size: int, labelled: bool, kept: Collection[str] = ()) -> Space:
+        """The same space, started from a recipe: its searched values are enqueued first, the others fixed.
 
-        Ranges grow to hold the recipe's values. kept: fixed parameters that the recipe leaves alone.
+        Ranges are widened to hold the recipe's values. kept: fixed parameters that keep their values.
 
         Raises:
             SpaceError: there is no such recipe, or it leaves nothing to search.
         """
         known = {name: self.fixed[name] for name in kept}
-        said = recipes.load_recipe(recipe).at(size, labelled, known)
-        said = {name: value for name, value in said.items() if name not in kept}
-        search = {name: d.widened(name, said) for name, d in self.search.items()}
-        fixed = {**self.fixed, **{n: v for n, v in said.items() if n not in search}}
+        values = recipes.load_recipe(recipe).at(size, labelled, known)
+        values = {name: value for name, value in values.items() if name not in kept}
+        search = {name: d.widened(name, values) for name, d in self.search.items()}
+        fixed = {**self.fixed, **{n: v for n, v in values.items() if n not in search}}
         search = reachable_names(search, fixed)
         if not search:
-            raise SpaceError("a space searches at least one parameter", seen="none", fix="widen the space")
-        points = ({n: v for n, v in point.items() if n in search} for point in (said, *self.enqueue))
-        return Space(fixed, in_order(search, fixed, recipe), tuple(points))
+            raise SpaceError(_NOTHING_LEFT, fix="widen the space")
+        points = ({n: v for n, v in point.items() if n in search} for point in (values, *self.enqueue))
+        return Space(fixed, sort_by_conditions(search, fixed, recipe), tuple(points))
 
-    def _settled(self, point: dict[str, Any], size: int, labelled: bool) -> dict[str, Any]:
+    def _resolved(self, point: dict[str, Any], size: int, labelled: bool) -> dict[str, Any]:
         recipe = point.pop("recipe", None)
         if recipe is None:
             return point
@@ -99,7 +106,7 @@ class Space:
         return point
 
     def to_toml(self, prefix: str = "") -> str:
-        """TOML text that `parse` reads back to an equal space; prefix: the parent table with a dot."""
+        """TOML text that `parse_space` reads back to an equal space; prefix: the parent table and a dot."""
         lines = [f"[{prefix}fixed]", *(f"{n} = {to_toml(v)}" for n, v in self.fixed.items())]
         lines += ["", f"[{prefix}search]"]
         lines += [f"{name} = {distribution_to_toml(d)}" for name, d in self.search.items()]
@@ -108,7 +115,7 @@ class Space:
         return "\n".join(lines) + "\n"
 
     def differences(self, other: Space) -> list[str]:
-        """The keys in which two spaces differ, as `search.lr_g`."""
+        """The keys in which two spaces differ, such as `search.lr_g`."""
         ours, theirs = self._flat(), other._flat()
         return sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
 

@@ -1,7 +1,4 @@
-"""One parameter of a space: what it is drawn from, its values checked against `TrialConfig`, its TOML.
-
-Owns: `Distribution`. Refuses: looking at other parameters.
-"""
+"""One parameter of a space: its distribution, its values checked against `TrialConfig`, its TOML."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from pipeline.errors import ConfigError, SpaceError, nearest
 
 @dataclass(frozen=True)
 class Distribution:
-    """What one parameter is drawn from: `choices`, or numbers in [low, high], on a log scale or not.
+    """What one parameter is drawn from: `choices`, or numbers in [low, high], on a log scale if `log`.
 
-    when: other parameter -> the values with which this one takes part; else it keeps its default.
+    whole: integers. when: other parameter -> its values for which this one is drawn; it has its default else.
     """
 
     choices: tuple[Any, ...] = ()
@@ -30,11 +27,15 @@ class Distribution:
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def contains(self, value: Any) -> bool:
-        """Whether the value could have been drawn."""
+        """Whether the value can be drawn."""
         return value in self.choices if self.choices else self.low <= value <= self.high
 
     def widened(self, name: str, point: Mapping[str, Any]) -> Distribution:
-        """The same, grown as far as needed to have and to use the point's value for `name`."""
+        """The same, widened so far that the point's value for `name` can be drawn, `when` included.
+
+        Raises:
+            SpaceError: the value is not positive and the scale is logarithmic.
+        """
         if name not in point:
             return self
         when = {o: (*v, point[o]) if point.get(o, v[0]) not in v else v for o, v in self.when.items()}
@@ -45,37 +46,45 @@ class Distribution:
             return dataclasses.replace(self, choices=(*self.choices, value), when=when)
         if self.log and value <= 0:
             raise SpaceError(
-                f"{name} is searched on a log scale", seen=value, fix=f"pass --set {name}={value}"
+                f"{name} = {{seen}} is not on its log scale", seen=value, fix=f"pass --set {name}={value}"
             )
         return dataclasses.replace(self, low=min(self.low, value), high=max(self.high, value), when=when)
 
 
 def field_of(name: str, where: str) -> dataclasses.Field[Any]:
+    """The field of `TrialConfig`; SpaceError if there is none. where: the place in a file, for errors."""
     fields = TrialConfig.fields()
     if name not in fields:
-        raise SpaceError(f"{where}: every key names a hyper-parameter", seen=name, fix=nearest(name, fields))
+        raise SpaceError(f"{where}: {{seen}} is no hyper-parameter", seen=name, fix=nearest(name, fields))
     return fields[name]
 
 
 def check_in_range(name: str, value: Any, where: str) -> Any:
+    """The value in the type of the field of `TrialConfig`; SpaceError if it is out of the field's bounds."""
     try:
         return check_value(field_of(name, where), value)
     except ConfigError as error:
-        raise SpaceError(f"{where}: {error.rule}", seen=error.seen, fix=error.fix) from error
+        raise SpaceError(
+            f"{where}: {error.problem}", rule=error.rule, seen=error.seen, fix=error.fix
+        ) from error
 
 
 def check_fixed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All values by `check_in_range`."""
     return {name: check_in_range(name, value, where) for name, value in values.items()}
 
 
 def check_drawable(name: str, value: Any, distribution: Distribution, where: str) -> Any:
+    """The value; SpaceError if the distribution does not contain it."""
     if not distribution.contains(value):
-        raise SpaceError(f"{where}: {name} lies inside its own range", seen=value, fix="widen the range")
+        raise SpaceError(
+            f"{where}: {name} = {{seen}} is outside its range in the space", seen=value, fix="widen the range"
+        )
     return value
 
 
 def to_toml(value: Any) -> str:
-    """One TOML value: text, number, truth or a list of these."""
+    """One TOML value: a string, number, boolean or a list of these."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -86,6 +95,7 @@ def to_toml(value: Any) -> str:
 
 
 def distribution_to_toml(d: Distribution) -> str:
+    """The inline table of [search] that reads back to an equal distribution."""
     parts = [f"choice = {to_toml(d.choices)}"]
     if not d.choices:
         bounds = [int(d.low), int(d.high)] if d.whole else [float(d.low), float(d.high)]

@@ -1,7 +1,4 @@
-"""TOML text and tables to a checked space.
-
-Owns: the tables of a space and what is wrong with them. Refuses: finding files.
-"""
+"""TOML text or tables to a checked space; files are found by `pipeline.search.space.builtin`."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 from pipeline.config import TrialConfig
 from pipeline.errors import SpaceError, nearest
 from pipeline.search import recipes
-from pipeline.search.space.conditions import in_order
+from pipeline.search.space.conditions import sort_by_conditions
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import (
     Distribution,
@@ -24,51 +21,53 @@ from pipeline.search.space.distribution import (
 )
 
 _TABLES = ("fixed", "search", "enqueue")
-_NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # budgets compare by kimg; the seed is not a merit
+_NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # trials are compared at equal kimg; a seed is no quality
 
 
 def parse_space(text: str, name: str = "space") -> Space:
-    """Check the TOML text of a space.
+    """Check the TOML text of a space. name: of the file, for the text of an error.
 
     Raises:
-        SpaceError: with the file's `name`, the rule, the value seen and the fix.
+        SpaceError: it is not TOML or not a valid space.
     """
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of 5,000 digits
-        raise SpaceError(
-            f"{name}: a space is valid TOML", seen=str(error), fix="correct that line"
-        ) from error
+        raise SpaceError(f"{name} is not valid TOML", seen=str(error), fix="correct that line") from error
     return space_from_tables(tables, name)
 
 
 def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
-    """Check a space that has been read already; raises as `parse` does."""
+    """Check the tables of a space; raises as `parse_space` does."""
     for table in tables:
         if table not in _TABLES:
             raise SpaceError(
-                f"{name}: a space has the tables [fixed], [search] and [[enqueue]]",
+                f"{name}: {{seen}} is unknown",
+                rule="a space has the tables [fixed], [search] and [[enqueue]]",
                 seen=f"[{table}]",
                 fix=nearest(table, _TABLES),
             )
     fixed, search = tables.get("fixed", {}), tables.get("search", {})
     points = tables.get("enqueue", [])
     if not isinstance(fixed, dict):
-        raise SpaceError(f"{name}: fixed is a table", seen=fixed, fix="write [fixed], then key = value")
+        raise SpaceError(f"{name}: fixed is no table", seen=fixed, fix="write [fixed], then key = value")
     if not isinstance(search, dict) or not search:
         raise SpaceError(
-            f"{name}: a space has a [search] table with at least one parameter",
-            seen="none" if not search else type(search).__name__,
+            f"{name}: no parameter is searched",
+            rule="a space has a table [search] with at least one",
+            seen=search or None,
             fix="add for example: lr_g = { float = [1e-5, 1e-2], log = true }",
         )
     if not isinstance(points, list) or not all(isinstance(p, dict) for p in points):
-        raise SpaceError(f"{name}: enqueue is a list of tables", seen=points, fix="write [[enqueue]]")
+        raise SpaceError(f"{name}: enqueue is no list of tables", seen=points, fix="write [[enqueue]]")
     fixed = check_fixed(fixed, f"{name} [fixed]")
     drawn = {key: _distribution(key, value, f"{name} [search]") for key, value in search.items()}
     both = sorted(fixed.keys() & drawn.keys())
     if both:
-        raise SpaceError(f"{name}: a parameter is fixed or searched", seen=both[0], fix="keep one of the two")
-    ordered = in_order(drawn, fixed, name)
+        raise SpaceError(
+            f"{name}: {{seen}} is both fixed and searched", seen=both[0], fix="keep one of the two"
+        )
+    ordered = sort_by_conditions(drawn, fixed, name)
     points = tuple(_check_point(point, ordered, fixed, f"{name} [[enqueue]]") for point in points)
     return Space(fixed=fixed, search=ordered, enqueue=points)
 
@@ -76,19 +75,29 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
 def _distribution(name: str, value: Any, where: str) -> Distribution:
     field_ = field_of(name, where)
     if name in _NOT_SEARCHED:
-        raise SpaceError(f"{where}: {name} is the same for all trials", seen=name, fix="put it in [fixed]")
+        raise SpaceError(
+            f"{where}: {{seen}} cannot be searched",
+            rule="it is the same for all trials",
+            seen=name,
+            fix="put it in [fixed]",
+        )
     form = f"{name} = {{ float|int = [low, high] }} or {{ choice = [...] }}"
     if not isinstance(value, dict) or len(value.keys() & {"float", "int", "choice"}) != 1:
-        raise SpaceError(f"{where}: {name} is one distribution", seen=value, fix=f"write {form}")
+        raise SpaceError(f"{where}: {name} = {{seen}} is no distribution", seen=value, fix=f"write {form}")
     for key in value:
         if key not in ("float", "int", "choice", "log", "when"):
             fix = nearest(key, ("float", "int", "choice", "log", "when"))
-            raise SpaceError(f"{where}: a distribution has known keys", seen=f"{name}.{key}", fix=fix)
+            raise SpaceError(f"{where}: {{seen}} is no key of a distribution", seen=f"{name}.{key}", fix=fix)
     when = _when(name, value.get("when", {}), where)
     if "choice" in value:
         choices = value["choice"]
         if not isinstance(choices, list) or not choices or "log" in value:
-            raise SpaceError(f"{where}: choice is a list of values, without log", seen=value, fix=form)
+            raise SpaceError(
+                f"{where}: {name} = {{seen}} is no choice",
+                rule="choice is a list of values, without log",
+                seen=value,
+                fix=f"write {form}",
+            )
         return Distribution(choices=tuple(check_in_range(name, c, where) for c in choices), when=when)
     return _range(name, value, field_, when, where)
 
@@ -100,23 +109,41 @@ def _range(
     bounds, log = value[kind], value.get("log", False)
     if str(field_.type) != kind:
         fix = f"{name} takes {{ {'choice' if str(field_.type) in ('str', 'bool') else field_.type} = [...] }}"
-        raise SpaceError(f"{where}: a distribution has its parameter's kind", seen=f"{name}.{kind}", fix=fix)
+        raise SpaceError(f"{where}: {{seen}} has the wrong type", seen=f"{name}.{kind}", fix=fix)
     if not isinstance(bounds, list) or len(bounds) != 2 or not isinstance(log, bool):
         raise SpaceError(
-            f"{where}: {kind} is [low, high] and log is true or false", seen=value, fix=f"correct {name}"
+            f"{where}: {name} = {{seen}} is no range",
+            rule=f"{kind} is [low, high] and log is true or false",
+            seen=value,
+            fix=f"correct {name}",
         )
     low, high = (check_in_range(name, bound, where) for bound in bounds)
     if not low < high:
         fix = "swap them" if low > high else "put it in [fixed]"
-        raise SpaceError(f"{where}: {name}'s low bound is below its high one", seen=bounds, fix=fix)
+        raise SpaceError(
+            f"{where}: {name} = {{seen}} is empty",
+            rule="the low bound is below the high one",
+            seen=bounds,
+            fix=fix,
+        )
     if log and low <= 0:
-        raise SpaceError(f"{where}: {name} on a log scale begins above 0", seen=bounds, fix="raise the bound")
+        raise SpaceError(
+            f"{where}: {name} = {{seen}} has no log scale",
+            rule="a log scale begins above 0",
+            seen=bounds,
+            fix="raise the bound",
+        )
     return Distribution(low=low, high=high, whole=kind == "int", log=log, when=when)
 
 
 def _when(name: str, value: Any, where: str) -> dict[str, tuple[Any, ...]]:
     if not isinstance(value, dict) or not all(isinstance(v, list) and v for v in value.values()):
-        raise SpaceError(f"{where}: when is {{ other = [values] }}", seen=value, fix=f"correct {name}.when")
+        raise SpaceError(
+            f"{where}: {name}.when = {{seen}} cannot be read",
+            rule="when is { other = [values] }",
+            seen=value,
+            fix=f"correct {name}.when",
+        )
     return {other: tuple(check_in_range(other, v, where) for v in values) for other, values in value.items()}
 
 
@@ -129,9 +156,7 @@ def _check_point(
             continue
         field_of(name, where)
         if name not in search:
-            raise SpaceError(
-                f"{where}: a point names searched parameters", seen=name, fix=nearest(name, search)
-            )
+            raise SpaceError(f"{where}: {{seen}} is not searched", seen=name, fix=nearest(name, search))
         checked[name] = check_drawable(name, check_in_range(name, value, where), search[name], where)
     return _with_recipe(point["recipe"], checked, search, fixed, where) if "recipe" in point else checked
 
@@ -143,21 +168,25 @@ def _with_recipe(
     fixed: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
-    """The point with what its recipe says; `recipe` stays in it where it depends on the images (`on_images`)."""
+    """The point with the values of its recipe.
+
+    `recipe` stays in the point if some of its values depend on the images: see `Space.on_images`.
+    """
     if not isinstance(named, str):
-        raise SpaceError(f"{where}: a recipe is named", seen=named, fix="write recipe = 'sngan'")
+        raise SpaceError(f"{where}: recipe = {{seen}} is no name", seen=named, fix="write recipe = 'sngan'")
     recipe = recipes.load_recipe(named)
-    said = {name: value for name, value in recipe.values.items() if name not in point}
+    values = {name: value for name, value in recipe.values.items() if name not in point}
     defaults = {name: field_.default for name, field_ in TrialConfig.fields().items()}
     known = {**defaults, **fixed}
-    lacking = [f"{n} = {to_toml(v)}" for n, v in said.items() if n not in search and known[n] != v]
-    lacking += [f"{n} (by the images)" for n in recipe.auto if n not in search and n not in point]
+    lacking = [f"{n} = {to_toml(v)}" for n, v in values.items() if n not in search and known[n] != v]
+    lacking += [f"{n} (set by the images)" for n in recipe.auto if n not in search and n not in point]
     if lacking:
         raise SpaceError(
-            f"{where}: the space searches or fixes all that recipe {named} sets",
-            seen="no " + ", ".join(lacking),
+            f"{where}: the space lacks what recipe {named} sets",
+            rule="it searches or fixes all of that",
+            seen=", ".join(lacking),
             fix="add these, or start the whole sweep from it with --recipe",
         )
-    searched = {n: check_drawable(n, v, search[n], where) for n, v in said.items() if n in search}
-    waits = [n for n in (*recipe.auto, *recipe.labelled) if n in search and n not in point]
-    return {**searched, **point, **({"recipe": named} if waits else {})}
+    searched = {n: check_drawable(n, v, search[n], where) for n, v in values.items() if n in search}
+    by_images = [n for n in (*recipe.auto, *recipe.labelled) if n in search and n not in point]
+    return {**searched, **point, **({"recipe": named} if by_images else {})}
