@@ -1,7 +1,4 @@
-"""How far the shipping of a spool has come: shipped.json.
-
-Owns: `Progress`, what is still to ship. Refuses: shipping.
-"""
+"""How far the export of an event log to MLflow has come: shipped.json."""
 
 from __future__ import annotations
 
@@ -18,7 +15,22 @@ from pipeline.tracking.event_log import EventLog, read_events
 
 @dataclass
 class ExportCursor:
-    """What has been shipped; lives in shipped.json and may lag behind, for shipping twice changes nothing."""
+    """What has been exported; the fields are the keys of shipped.json.
+
+    The file may lag behind the store: exporting an event twice changes nothing.
+
+    Attributes:
+        sweep: id of the event log.
+        store: tracking URI without its secrets.
+        offset: bytes of the event log that have been read.
+        events: lines that have been read.
+        refused: events that the store will never accept.
+        parent: run id of the sweep; empty = not created yet.
+        described: whether the parameters of the sweep's run have been logged.
+        runs: run id by trial number.
+        ended: final status by run id.
+        artifacts: offsets of the artifact events that are still to be uploaded.
+    """
 
     sweep: str
     store: str
@@ -28,28 +40,33 @@ class ExportCursor:
     parent: str = ""
     described: bool = False
     runs: dict[str, str] = field(default_factory=dict)
-    ended: dict[str, str] = field(default_factory=dict)  # by run: as what
-    artifacts: list[int] = field(default_factory=list)  # where the lines begin, still to upload
+    ended: dict[str, str] = field(default_factory=dict)
+    artifacts: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path, sweep: str, store: str, size: int) -> ExportCursor:
-        """The saved progress; a fresh one if it is of another sweep or store, damaged or absent."""
+        """The saved cursor; a fresh one if it is of another sweep or store, damaged or absent.
+
+        size: bytes of the event log; a cursor beyond its end is damaged.
+        """
         with contextlib.suppress(OSError, ValueError, TypeError):
             saved = cls(**json.loads(path.read_text(encoding="utf-8")))
-            known = isinstance(saved.ended, dict) and saved.offset <= size
-            if known and (saved.sweep, saved.store) == (sweep, store):
+            valid = isinstance(saved.ended, dict) and saved.offset <= size
+            if valid and (saved.sweep, saved.store) == (sweep, store):
                 return saved
         return cls(sweep, store)
 
     def write(self, path: Path) -> None:
+        """Replace the file at `path` atomically."""
         write_text(path, json.dumps(vars(self)))
 
 
-def unexported(root: Path, spool: EventLog, tracking_uri: str) -> Counter[str]:
-    """How many events of each kind in the spool of the sweep in `root` the store has not got yet."""
-    saved = ExportCursor.read(
-        root / "shipped.json", spool.id, redact(tracking_uri), spool.path.stat().st_size
+def unexported(root: Path, event_log: EventLog, tracking_uri: str) -> Counter[str]:
+    """How many events of each kind in the log of the sweep in `root` the store does not have yet."""
+    cursor = ExportCursor.read(
+        root / "shipped.json", event_log.id, redact(tracking_uri), event_log.path.stat().st_size
     )
-    kinds = Counter(event["event"] for _, event in read_events(spool.path, saved.offset) if event is not None)
-    kinds["artifact"] += len(saved.artifacts)
+    pending = read_events(event_log.path, cursor.offset)
+    kinds = Counter(event["event"] for _, event in pending if event is not None)
+    kinds["artifact"] += len(cursor.artifacts)
     return +kinds

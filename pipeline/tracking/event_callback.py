@@ -1,7 +1,4 @@
-"""From the search to the spool: which of its events MLflow is to know.
-
-Owns: names of runs, true final states, which files are worth an upload and which to keep. Refuses: MLflow.
-"""
+"""From the search to the event log: names of runs, final states, and which image grids are uploaded."""
 
 from __future__ import annotations
 
@@ -11,28 +8,32 @@ from pipeline.search.trial_manager import SweepTrial
 from pipeline.tracking.event_log import EventLog
 from pipeline.training.checkpoint import Failure, TrialFolder, grid_path
 
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_RUN_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
 class EventLogCallback:
-    """A `Listener` of the search that writes each event to the spool; the spool drops repetitions."""
+    """A `SweepCallback` that writes each event to the event log, which drops repeated ones."""
 
-    def __init__(self, spool: EventLog, paths: SweepPaths) -> None:
-        self._spool, self._paths = spool, paths
+    def __init__(self, event_log: EventLog, paths: SweepPaths) -> None:
+        self._event_log, self._paths = event_log, paths
 
-    def on_start(self, entry: SweepTrial) -> None:
-        self._spool.start(entry.number, f"trial-{entry.number:04d}", entry.params)
+    def on_start(self, trial: SweepTrial) -> None:
+        """Log the start and the parameters."""
+        self._event_log.start(trial.number, f"trial-{trial.number:04d}", trial.params)
 
-    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None:
-        grid = grid_path(self._paths.trial(entry.number), record.kimg)
-        if self._spool.record(record) and grid.exists():
-            self._spool.artifact(entry.number, grid, "samples")
+    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
+        """Log the record, and the image grid of its tick where there is one."""
+        grid = grid_path(self._paths.trial(trial.number), record.kimg)
+        if self._event_log.record(record) and grid.exists():
+            self._event_log.artifact(trial.number, grid, "samples")
 
-    def on_failure(self, entry: SweepTrial, failure: Failure) -> None:
-        self._spool.failure(entry.number, failure.index, str(failure))
+    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
+        """Log the failure."""
+        self._event_log.failure(trial.number, failure.index, str(failure))
 
-    def on_end(self, entry: SweepTrial) -> None:
-        self._spool.end(entry.number, _STATUS[entry.state], entry.cause)
-        folder = TrialFolder(self._paths.trial(entry.number))
-        folder.drop_states()  # nobody goes on from a trial that is over
-        folder.complete(entry.records)
+    def on_end(self, trial: SweepTrial) -> None:
+        """Log the end, delete the checkpoints, and write the records that a full disk has kept out."""
+        self._event_log.end(trial.number, _RUN_STATUS[trial.state], trial.cause)
+        folder = TrialFolder(self._paths.trial(trial.number))
+        folder.drop_states()
+        folder.complete(trial.records)

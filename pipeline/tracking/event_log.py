@@ -1,7 +1,7 @@
-"""The log on disk from which MLflow is fed: the truth of a sweep where MLflow is away.
+"""The event log of a sweep on disk (spool.jsonl): what `MlflowExporter` sends to MLflow, at once or later.
 
-Owns: the file's format, its recovery after a kill, which event is a repetition; lines that a full disk
-refuses wait in memory. Refuses: knowing MLflow.
+Responsible for the file's format, its recovery after a kill, dropping repeated events, and holding lines in
+memory while the disk is full; not for MLflow.
 """
 
 from __future__ import annotations
@@ -31,14 +31,20 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "artifact": {"trial": int | None, "path": str},
     "finish": {"status": str},
 }
-"""What each event must have to be one."""
+"""The required fields of each kind of event, and their types."""
 
 
 class EventLog:
-    """Append-only JSON lines, one event a line; survives SIGKILL, and never holds a row twice.
+    """Append-only JSON lines, one event a line; survives SIGKILL, and never holds an event twice.
 
-    A line torn by a kill is cut off when the file is opened again: its trial reports it once more.
-    `id` names the sweep for ever (it is the first line); `count` is the number of lines. `settled` gives the bytes that no lost machine takes back: MLflow is to know no more.
+    A last line that a kill left incomplete is cut off when the file is opened again: its trial reports it
+    once more.
+
+    Attributes:
+        id: of the sweep, for ever; the first line holds it.
+        count: number of lines.
+        durable_size: returns how many bytes of the file survive the loss of this machine; no more than these
+            are exported. Infinite by default.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,9 +54,9 @@ class EventLog:
         self._seen: set[tuple[object, ...]] = set()
         self._status: dict[int, str] = {}
         self._lock = threading.Lock()
-        self._space = DiskSpace("what MLflow is to know waits in memory")
-        self._held: list[bytes] = []
-        self.settled: Callable[[], float] = lambda: math.inf
+        self._space = DiskSpace("events for MLflow wait in memory")
+        self._unwritten: list[bytes] = []
+        self.durable_size: Callable[[], float] = lambda: math.inf
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
         if not self.id:
@@ -58,23 +64,27 @@ class EventLog:
             self._append({"event": "open", "id": f"{stem}-{secrets.token_hex(4)}"})
 
     def start(self, trial: int, name: str, params: Mapping[str, object]) -> bool:
-        """A trial begins. Returns False where it stands already (so do those below)."""
+        """Log the start of a trial. This and the methods below return False for a repeated event."""
         return self._append({"event": "start", "trial": trial, "name": name, "params": dict(params)})
 
     def record(self, record: TrialRecord) -> bool:
-        """A trial reports a tick."""
+        """Log a tick of a trial."""
         return self._append({"event": "record", "trial": record.trial, "record": record.to_dict()})
 
     def failure(self, trial: int, index: int, text: str) -> bool:
-        """Something went wrong with a trial; `index` counts what did."""
+        """Log a failure of a trial; `index` counts its failures."""
         return self._append({"event": "failure", "trial": trial, "index": index, "text": text})
 
     def end(self, trial: int, status: str, cause: str = "") -> bool:
-        """A trial is over: status is FINISHED, KILLED or FAILED."""
+        """Log the end of a trial. status: FINISHED, KILLED or FAILED."""
         return self._append({"event": "end", "trial": trial, "status": status, "cause": cause})
 
     def artifact(self, trial: int | None, path: Path, artifact_dir: str = "") -> bool:
-        """A file or folder below the sweep's is worth keeping; `trial` None = of the sweep itself."""
+        """Log a file or folder for upload. trial: None = it belongs to the sweep itself.
+
+        Raises:
+            ValueError: it does not lie in the sweep's folder.
+        """
         relative = path.resolve().relative_to(self.path.resolve().parent)
         return self._append(
             {"event": "artifact", "trial": trial, "path": relative.as_posix(), "artifact_dir": artifact_dir}
@@ -83,15 +93,15 @@ class EventLog:
     def finish(
         self, status: str, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None
     ) -> bool:
-        """The sweep is over (a resumed one may be over again; the last word counts)."""
+        """Log the end of the sweep; a resumed sweep logs another, and the last one counts."""
         return self._append(
             {"event": "finish", "status": status, "metrics": dict(metrics or {}), "tags": dict(tags or {})}
         )
 
     def close(self) -> None:
-        """Write what waits, where there is space, and bring the log to the disk."""
+        """Write what is held in memory, where there is space, and flush the file to the disk."""
         with self._lock, contextlib.suppress(OSError):
-            self._write_held()
+            self._write()
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -100,32 +110,32 @@ class EventLog:
 
     def _append(self, event: Event) -> bool:
         with self._lock:
-            if self._known(event):
+            if self._is_repeated(event):
                 return False
             line = json.dumps({**event, "time_ms": time.time_ns() // 1_000_000}, allow_nan=False) + "\n"
-            self._held.append(line.encode())
+            self._unwritten.append(line.encode())
             self._remember(event)
-            self._write_held()
+            self._write()
             return True
 
-    def _write_held(self) -> None:
-        with self._space.awaited():
-            append_bytes(self.path, b"".join(self._held))
-            self.count += len(self._held)
-            self._held = []
+    def _write(self) -> None:
+        with self._space.tolerate_full():
+            append_bytes(self.path, b"".join(self._unwritten))
+            self.count += len(self._unwritten)
+            self._unwritten = []
 
     def _recover(self) -> None:
         if not self.path.exists():
             return
-        whole = 0
+        complete = 0
         for end, event in read_events(self.path):
-            self.count, whole = self.count + 1, end
+            self.count, complete = self.count + 1, end
             if event is not None:
                 self._remember(event)
-        if whole < self.path.stat().st_size:
-            os.truncate(self.path, whole)
+        if complete < self.path.stat().st_size:
+            os.truncate(self.path, complete)
 
-    def _known(self, event: Event) -> bool:
+    def _is_repeated(self, event: Event) -> bool:
         if event["event"] == "end":
             return bool(self._status.get(event["trial"]) == event["status"])
         return _key(event) in self._seen
@@ -145,23 +155,23 @@ def _key(event: Event) -> tuple[object, ...]:
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event | None]]:
-    """Yield (offset behind the line, event) for every complete line from `offset` on; None = unreadable."""
+    """Yield (offset of the line's end, event) for every complete line from `offset` on; None = unreadable."""
     with open(path, "rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            yield offset, _event(line)
+            yield offset, _parse(line)
 
 
-def _event(line: bytes) -> Event | None:
-    """What a line says; None where it is not as `Spool` writes it."""
+def _parse(line: bytes) -> Event | None:
+    """The event of a line; None where it is not as `EventLog` writes it."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
-    wanted = _FIELDS.get(event["event"], {})
-    return event if all(isinstance(event.get(name), kinds) for name, kinds in wanted.items()) else None
+    required = _FIELDS.get(event["event"], {})
+    return event if all(isinstance(event.get(name), types) for name, types in required.items()) else None

@@ -1,7 +1,7 @@
-"""What one run of MLflow is told of several events, in as few calls as it takes.
+"""Events of one run as arguments of as few `MlflowClient.log_batch` calls as possible.
 
-Owns: what of an event becomes a metric, a parameter or a tag; the limits of one `log_batch`. Refuses:
-making runs, sending.
+Responsible for what of an event becomes a metric, a parameter or a tag, and for MLflow's limits of one call;
+not for creating runs or sending.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from pipeline.records import TrialRecord
 from pipeline.tracking.event_log import Event
 
 LIMITS = {"metrics": 800, "params": 100, "tags": 100}
-"""MLflow takes 100 parameters, 100 tags and 1,000 things in all at a time."""
+"""Most items of one call: MLflow accepts 100 parameters, 100 tags and 1,000 items in total."""
 
 
 @dataclass
 class RunBatch:
-    """All that a run is to be told. Each value keeps its event's time, so that a repetition is harmless."""
+    """Metrics, parameters and tags to log to one run.
+
+    Each value keeps its event's time, so that logging it twice changes nothing.
+    """
 
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # name, value, time_ms, step
     params: dict[str, object] = field(default_factory=dict)
@@ -35,49 +38,49 @@ class RunBatch:
         time_ms: int = 0,
         step: int = 0,
     ) -> RunBatch:
-        """Take these in as well; of parameters and tags the last one counts."""
+        """Add these; of a parameter or tag that is given twice the last value counts. Returns itself."""
         self.metrics += [(name, float(value), time_ms, step) for name, value in (metrics or {}).items()]
         self.params |= params or {}
         self.tags |= tags or {}
         return self
 
     def calls(self) -> Iterator[dict[str, Any]]:
-        """The arguments of one `log_batch` after the other."""
+        """Yield the keyword arguments of each `log_batch` call."""
         from mlflow.entities import Metric, Param, RunTag
 
-        all_of: dict[str, list[Any]] = {
+        rows: dict[str, list[Any]] = {
             "metrics": [Metric(*row) for row in self.metrics],
             "params": [Param(key, str(value)[:6000]) for key, value in self.params.items()],
             "tags": [RunTag(key, str(value)[:5000]) for key, value in self.tags.items()],
         }
-        for turn in itertools.count():
-            part = {name: rows[turn * LIMITS[name] :][: LIMITS[name]] for name, rows in all_of.items()}
-            if not any(part.values()):
+        for index in itertools.count():
+            call = {name: items[index * LIMITS[name] :][: LIMITS[name]] for name, items in rows.items()}
+            if not any(call.values()):
                 return
-            yield part
+            yield call
 
 
 def batch_events(events: Sequence[Event]) -> RunBatch:
-    """What these events of one run tell.
+    """What to log for these events of one run.
 
     Raises:
-        ValueError: a record holds what no record holds.
+        ValueError: a record has unknown fields or impossible values.
     """
-    told = RunBatch()
+    batch = RunBatch()
     for event in events:
         match event["event"]:
             case "start":
-                told.add(params=event["params"])
+                batch.add(params=event["params"])
             case "record":
-                row = TrialRecord.from_dict(event["record"])
-                tags = {"gansweep.verdict": row.verdict}
-                told.add(metrics=row.metrics(), tags=tags, time_ms=event["time_ms"], step=row.kimg)
+                record = TrialRecord.from_dict(event["record"])
+                tags = {"gansweep.verdict": record.verdict}
+                batch.add(metrics=record.metrics(), tags=tags, time_ms=event["time_ms"], step=record.kimg)
             case "failure":
-                told.add(tags={f"gansweep.failure.{event['index']}": event["text"]})
+                batch.add(tags={f"gansweep.failure.{event['index']}": event["text"]})
             case "end" if event.get("cause"):
-                told.add(tags={"gansweep.cause": event["cause"]})
+                batch.add(tags={"gansweep.cause": event["cause"]})
             case "finish":
-                told.add(
+                batch.add(
                     metrics=event.get("metrics"), tags=event.get("tags"), time_ms=event.get("time_ms", 0)
                 )
-    return told
+    return batch

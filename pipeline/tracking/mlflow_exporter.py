@@ -1,8 +1,7 @@
-"""The thread that carries the spool to MLflow: one run per sweep, one per trial, few calls for many records.
+"""The thread that exports an event log to MLflow: one run per sweep, one per trial, few calls.
 
-Owns: run ids and their look-up, progress, retries. Refuses: letting an outage reach the search.
-
-MLflow is imported inside functions: it takes two seconds, which the thread spends instead of the search.
+Responsible for run ids and their look-up, the cursor and retries; an outage of the store never reaches the
+search. MLflow is imported inside functions: that takes two seconds, which this thread spends, not the search.
 """
 
 from __future__ import annotations
@@ -30,13 +29,16 @@ if TYPE_CHECKING:
 POLL_SEC = 0.5
 BACKOFF_SEC = (1.0, 30.0)
 CHUNK = 200
-"""Events between two looks at `close`, and between two writings of the progress."""
-_TOLD = ("start", "record", "failure", "end", "finish")
+"""Events that are exported before the cursor is saved and `close` is looked for."""
+_LOGGED = ("start", "record", "failure", "end", "finish")
+"""Events that are logged to a run; artifacts are uploaded after them."""
+_PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""MLflow's error codes for what will fail at every further attempt too."""
 
 
 @dataclass(frozen=True)
 class ExportStatus:
-    """Where the shipping stands: events not yet in MLflow, events MLflow refused for good, last error."""
+    """State of the export: events not yet in MLflow, events that it will never accept, last error."""
 
     behind: int
     refused: int = 0
@@ -49,199 +51,204 @@ class ExportStatus:
 
 
 class MlflowExporter:
-    """A background thread that carries the spool to MLflow; whatever fails there is tried again later.
+    """A background thread that exports an event log to MLflow; what fails is tried again, with a backoff.
 
     Args:
-        sweep_root: the sweep's folder; shipped.json in it keeps the progress.
-        artifact_location: URI for artifacts of a new experiment; None = the tracking server's own choice.
+        sweep_root: the sweep's folder; shipped.json in it holds the cursor.
+        artifact_location: URI for artifacts of a new experiment; None = the tracking server chooses.
         parent_tags, parent_params: of the sweep's run; params are logged once and then fixed.
     """
 
     def __init__(
         self,
         sweep_root: Path,
-        spool: EventLog,
+        event_log: EventLog,
         tracking_uri: str,
         experiment: str,
         artifact_location: str | None,
         parent_tags: Mapping[str, str],
         parent_params: Mapping[str, object],
     ) -> None:
-        self._root, self._spool, self._uri = sweep_root, spool, tracking_uri
+        self._root, self._event_log, self._uri = sweep_root, event_log, tracking_uri
         self._experiment, self._artifact_location = experiment, artifact_location
         self._tags, self._params = dict(parent_tags), dict(parent_params)
-        self._saved = sweep_root / "shipped.json"
-        self._progress = ExportCursor.read(
-            self._saved, spool.id, redact(tracking_uri), spool.path.stat().st_size
-        )
+        self._cursor_path = sweep_root / "shipped.json"
+        size = event_log.path.stat().st_size
+        self._cursor = ExportCursor.read(self._cursor_path, event_log.id, redact(tracking_uri), size)
         self._client: MlflowClient | None = None
         self._experiment_id = ""
-        self._tried = spool.path.stat().st_size  # what stands before may have been sent already
+        self._maybe_sent = size  # events before this offset may have been sent already
         self._ready, self._error = False, ""
-        self._hurry, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="mlflow-shipper", daemon=True)
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mlflow-exporter", daemon=True)
         self._thread.start()
 
     @property
     def status(self) -> ExportStatus:
         """How far behind MLflow is, and why."""
-        opened = 0 if self._ready else 1  # the sweep's own run is still to be made
-        behind = self._spool.count - self._progress.events + len(self._progress.artifacts)
-        return ExportStatus(max(behind, opened), self._progress.refused, self._error)
+        least = 0 if self._ready else 1  # the sweep's own run is still to be created
+        behind = self._event_log.count - self._cursor.events + len(self._cursor.artifacts)
+        return ExportStatus(max(behind, least), self._cursor.refused, self._error)
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run of the sweep, once there is one."""
-        return self._progress.parent or None
+        """Id of the sweep's MLflow run; None until it has been created."""
+        return self._cursor.parent or None
 
     def trial_run_id(self, trial: int) -> str | None:
-        """The MLflow run of a trial, once there is one."""
-        return self._progress.runs.get(str(trial))
+        """Id of a trial's MLflow run; None until it has been created."""
+        return self._cursor.runs.get(str(trial))
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until MLflow has everything; False where it has not."""
         deadline = time.monotonic() + timeout
         while self.status.behind and time.monotonic() < deadline:
-            self._hurry.set()  # cuts the wait short, a backoff's too
-            pause = time.monotonic() + 1.0
-            while self.status.behind and time.monotonic() < min(pause, deadline):
+            self._wake.set()  # ends the pause between two attempts, a backoff too
+            next_wake = time.monotonic() + 1.0
+            while self.status.behind and time.monotonic() < min(next_wake, deadline):
                 time.sleep(0.02)
         return self.status.behind == 0
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Flush, then stop the thread. What is left stays in the spool for the next time."""
+        """Flush, then stop the thread; False where events are left, which the event log keeps for later."""
         done = self.flush(timeout)
         self._stop.set()
-        self._hurry.set()
+        self._wake.set()
         self._thread.join(timeout=5.0)
         return done
 
     # The thread
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         delay = 0.0
         while not self._stop.is_set():
             try:
-                self._pump()
-            except Exception as error:  # an outage has many types, and none may end the thread
+                self._export_pending()
+            except Exception as error:  # an outage raises many types, and none may end the thread
                 self._error, self._client, self._ready = redact(first_line(error)), None, False
                 with contextlib.suppress(OSError):
-                    self._tried = self._spool.path.stat().st_size
+                    self._maybe_sent = self._event_log.path.stat().st_size
                 delay = min(max(BACKOFF_SEC[0], 2 * delay), BACKOFF_SEC[1])
             else:
                 self._error, delay = "", 0.0
-            self._hurry.wait(delay or POLL_SEC)
-            self._hurry.clear()
+            self._wake.wait(delay or POLL_SEC)
+            self._wake.clear()
 
-    def _pump(self) -> None:
-        """Ship all that stands in the spool: events first, and again after each file, which may be slow."""
+    def _export_pending(self) -> None:
+        """Export events, then upload files; new events are exported after each upload, which may be slow."""
         if not self._ready:
             self._open()
-        self._ship_events()
-        while self._progress.artifacts and not self._stop.is_set():
-            self._upload(self._progress.artifacts[0])
-            del self._progress.artifacts[0]
-            self._progress.write(self._saved)
-            self._ship_events()
+        self._export_events()
+        while self._cursor.artifacts and not self._stop.is_set():
+            self._upload(self._cursor.artifacts[0])
+            del self._cursor.artifacts[0]
+            self._cursor.write(self._cursor_path)
+            self._export_events()
 
-    def _ship_events(self) -> None:
+    def _export_events(self) -> None:
         while not self._stop.is_set():
-            begin = self._progress.offset
-            chunk = list(itertools.islice(self._settled_events(begin), CHUNK))
+            begin = self._cursor.offset
+            chunk = list(itertools.islice(self._durable_events(begin), CHUNK))
             if not chunk:
                 return
             ends = [end for end, _ in chunk]
-            self._ship(list(zip([begin, *ends[:-1]], (event for _, event in chunk), strict=True)))
-            self._progress.offset = ends[-1]
-            self._progress.events += len(chunk)
-            self._progress.write(self._saved)
+            self._export_chunk(list(zip([begin, *ends[:-1]], (event for _, event in chunk), strict=True)))
+            self._cursor.offset = ends[-1]
+            self._cursor.events += len(chunk)
+            self._cursor.write(self._cursor_path)
 
-    def _settled_events(self, begin: int) -> Iterator[tuple[int, Event | None]]:
-        settled = self._spool.settled()
-        for end, event in read_events(self._spool.path, begin):
-            if end > settled:
+    def _durable_events(self, begin: int) -> Iterator[tuple[int, Event | None]]:
+        durable_size = self._event_log.durable_size()
+        for end, event in read_events(self._event_log.path, begin):
+            if end > durable_size:
                 return
             yield end, event
 
     def _open(self) -> None:
-        """Connect, and make sure of the sweep's own run; a store that lost it gets everything again."""
+        """Connect, and find or create the sweep's run; a store that has lost it gets every event again."""
         from mlflow import MlflowClient
 
-        # It prints the traceback of what it raises (an sqlite store on a full disk); we have the error.
+        # MLflow prints tracebacks of errors that it raises too, and `status` tells (sqlite on a full disk).
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         make_folder(self._uri)
         self._client = MlflowClient(self._uri, self._uri)
         self._experiment_id = ensure_experiment(self._client, self._experiment, self._artifact_location)
-        if self._progress.parent and not self._exists(self._progress.parent):
-            self._progress = ExportCursor(self._progress.sweep, self._progress.store)
-        if not self._progress.parent:
-            self._progress.parent = self._find_or_create("", self._root.resolve().name, None)
-        if not self._progress.described:
-            self._log(self._progress.parent, RunBatch().add(params=self._params))
-        self._log(self._progress.parent, RunBatch().add(tags=self._tags))
-        self._progress.described = True
-        self._progress.write(self._saved)
+        if self._cursor.parent and not self._exists(self._cursor.parent):
+            self._cursor = ExportCursor(self._cursor.sweep, self._cursor.store)
+        if not self._cursor.parent:
+            self._cursor.parent = self._find_or_create("", self._root.resolve().name, None)
+        if not self._cursor.described:
+            self._log(self._cursor.parent, RunBatch().add(params=self._params))
+        self._log(self._cursor.parent, RunBatch().add(tags=self._tags))
+        self._cursor.described = True
+        self._cursor.write(self._cursor_path)
         self._ready = True
 
-    def _ship(self, chunk: list[tuple[int, Event | None]]) -> None:
-        """Ship events and where each begins: those of one run in as few calls as may be.
+    def _export_chunk(self, chunk: list[tuple[int, Event | None]]) -> None:
+        """Log events (offset of the line, event): those of one run in as few calls as possible.
 
-        An error leaves all of them for another time: shipping twice changes nothing.
+        After an error all of them are tried again: logging an event twice changes nothing.
         """
-        refused, files, waiting = 0, [], dict[str, list[Event]]()
+        refused, artifacts, pending = 0, [], dict[str, list[Event]]()
         for begin, event in chunk:
             kind = event["event"] if event else ""
             if kind == "artifact":
-                files.append(begin)
-            if event is None or kind not in _TOLD:
+                artifacts.append(begin)
+            if event is None or kind not in _LOGGED:
                 continue
             run = self._run_of(event, begin)
             if run is None:
                 refused += 1
                 continue
-            waiting.setdefault(run, []).append(event)
+            pending.setdefault(run, []).append(event)
             if kind in ("end", "finish"):
-                refused += self._tell(run, waiting.pop(run))
-                refused += not self._taken(self._terminate, run, event)
-        refused += sum(self._tell(run, events) for run, events in waiting.items())
-        self._progress.refused += refused
-        self._progress.artifacts += files
+                refused += self._log_events(run, pending.pop(run))
+                refused += not self._accepted(self._terminate, run, event)
+        refused += sum(self._log_events(run, events) for run, events in pending.items())
+        self._cursor.refused += refused
+        self._cursor.artifacts += artifacts
 
-    def _tell(self, run: str, events: list[Event]) -> int:
-        """Tell a run of these events; returns how many the store will never take."""
-        told: RunBatch | None = None
-        with contextlib.suppress(ValueError):  # one of them is none of ours
-            told = batch_events(events)
-        if told is not None and self._taken(self._log, run, told):
+    def _log_events(self, run: str, events: list[Event]) -> int:
+        """Log these events to a run; returns how many the store refuses.
+
+        Where it refuses them together, each is logged alone.
+        """
+        batch: RunBatch | None = None
+        with contextlib.suppress(ValueError):  # a damaged record
+            batch = batch_events(events)
+        if batch is not None and self._accepted(self._log, run, batch):
             return 0
-        return 1 if len(events) == 1 else sum(self._tell(run, [event]) for event in events)
+        return 1 if len(events) == 1 else sum(self._log_events(run, [event]) for event in events)
 
-    def _log(self, run: str, told: RunBatch) -> None:
-        for call in told.calls():
+    def _log(self, run: str, batch: RunBatch) -> None:
+        for call in batch.calls():
             self._mlflow.log_batch(run, **call)
 
-    def _taken(self, act: Callable[..., object], *given: object) -> bool:
-        """Do it; False for what the store will never take, so that it blocks nothing."""
+    def _accepted(self, request: Callable[..., object], *arguments: object) -> bool:
+        """Make a request; False if the store will refuse it every time, so that it need not be repeated.
+
+        Every other error is raised.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
-            act(*given)
+            request(*arguments)
         except MlflowException as error:
-            if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            if error.error_code not in _PERMANENT:
                 raise
             return False
         return True
 
     def _upload(self, offset: int) -> None:
-        _, event = next(read_events(self._spool.path, offset))
+        _, event = next(read_events(self._event_log.path, offset))
         path = self._root / (event or {"path": ""})["path"]
-        if event is None or not path.exists():  # deleted meanwhile: nothing will bring it back
-            self._progress.refused += 1
+        if event is None or not path.exists():  # deleted in the meantime
+            self._cursor.refused += 1
             return
-        run = self._progress.parent if event["trial"] is None else self._run_of(event)
+        run = self._cursor.parent if event["trial"] is None else self._run_of(event)
         send = self._mlflow.log_artifacts if path.is_dir() else self._mlflow.log_artifact
-        if run is None or not self._taken(send, run, str(path), event.get("artifact_dir") or None):
-            self._progress.refused += 1
+        if run is None or not self._accepted(send, run, str(path), event.get("artifact_dir") or None):
+            self._cursor.refused += 1
 
     # Runs
 
@@ -263,43 +270,46 @@ class MlflowExporter:
         return True
 
     def _run_of(self, event: Event, begin: int = 0) -> str | None:
-        """The run that an event is of, None where the store will never have it.
+        """The run of an event, created where need be; None where the store refuses to create it.
 
-        One that had ended is opened again. begin: where the event stands in the spool.
+        A run that had ended is opened again. begin: offset of the event in the log.
         """
-        progress = self._progress
+        cursor = self._cursor
         if event["event"] == "finish":
-            return progress.parent
+            return cursor.parent
         number = str(event["trial"])
-        if number not in progress.runs:
+        if number not in cursor.runs:
             name = event.get("name") or f"trial-{int(number):04d}"
-            made = functools.partial(
-                self._find_or_create, number, name, event["time_ms"], begin < self._tried
+            create = functools.partial(
+                self._find_or_create, number, name, event["time_ms"], begin < self._maybe_sent
             )
-            if not self._taken(lambda: progress.runs.update({number: made()})):
+            if not self._accepted(lambda: cursor.runs.update({number: create()})):
                 return None
-        run = progress.runs[number]
+        run = cursor.runs[number]
         if event["event"] in ("start", "record"):
-            for again in (run, progress.parent):
-                if again in progress.ended and self._taken(self._reopen, again):
-                    del progress.ended[again]
+            for ended in (run, cursor.parent):
+                if ended in cursor.ended and self._accepted(self._reopen, ended):
+                    del cursor.ended[ended]
         return run
 
     def _reopen(self, run: str) -> None:
         self._mlflow.update_run(run, status="RUNNING")
 
     def _find_or_create(self, trial: str, name: str, time_ms: int | None, look: bool = True) -> str:
-        """Look before creating: a request that timed out, or a kill before shipped.json, may have made it."""
-        tags = {"gansweep.sweep": self._spool.id, "gansweep.trial": trial or "none"}
+        """Id of the run of a trial ("" = of the sweep).
+
+        look: search before creating it, for a request that timed out, or one before a kill, may have made it.
+        """
+        tags = {"gansweep.sweep": self._event_log.id, "gansweep.trial": trial or "none"}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         found = self._mlflow.search_runs([self._experiment_id], query, max_results=1) if look else []
         if found:
             return str(found[0].info.run_id)
         if trial:
-            tags["mlflow.parentRunId"] = self._progress.parent
+            tags["mlflow.parentRunId"] = self._cursor.parent
         run = self._mlflow.create_run(self._experiment_id, start_time=time_ms, tags=tags, run_name=name)
         return str(run.info.run_id)
 
     def _terminate(self, run: str, event: Event) -> None:
         self._mlflow.set_terminated(run, event["status"], event["time_ms"])
-        self._progress.ended[run] = event["status"]
+        self._cursor.ended[run] = event["status"]

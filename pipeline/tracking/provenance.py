@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, platform."""
+"""Provenance of a sweep's results: git commit, versions, platform."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 
 
 def provenance() -> dict[str, str]:
-    """Where a number comes from: the commit (where the package is under git), versions, platform."""
+    """The commit (where the package lies in its own git repository), versions of packages, platform.
+
+    Values are not empty; the keys are MLflow tags.
+    """
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("gansweep", "torch", "ray", "optuna", "mlflow"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    # A package installed below somebody else's repository is not part of that repository.
+    # A package that is installed below another repository is not tracked by it, and has no commit.
     if _git("ls-files", "--error-unmatch", Path(__file__).name):
         versions["git.commit"] = _git("rev-parse", "HEAD")
         versions["git.dirty"] = "true" if _git("status", "--porcelain", "--untracked-files=no") else "false"

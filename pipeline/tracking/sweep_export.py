@@ -1,7 +1,4 @@
-"""How a sweep's spool goes to MLflow: its experiment, and what its own run is described by.
-
-Owns: these names. Refuses: MLflow.
-"""
+"""How a sweep is exported to MLflow: the name of its experiment, and the tags and parameters of its run."""
 
 from __future__ import annotations
 
@@ -18,19 +15,19 @@ from pipeline.tracking.tracking_uri import default_artifacts
 def start_exporter(
     paths: SweepPaths,
     config: SweepConfig,
-    spool: EventLog,
+    event_log: EventLog,
     uri: str,
     facts: dict[str, dict[str, Any]],
     space_hash: str,
 ) -> MlflowExporter:
-    """Start to carry the sweep's spool to the tracking store at `uri`.
+    """Start to export the sweep's event log to the tracking store at `uri`.
 
     facts: the tables of sweep.toml that describe images, evaluator and code.
     """
     described = {f"{table}.{key}": str(value) for table, rows in facts.items() for key, value in rows.items()}
     return MlflowExporter(
         paths.root,
-        spool,
+        event_log,
         uri,
         experiment=f"gansweep/{config.name}",
         artifact_location=default_artifacts(uri),

@@ -1,7 +1,4 @@
-"""Tracking stores by their URI: defaults, checks before a sweep starts, what may be shown of them.
-
-Owns: `check_server`, `default_uri`, `redact`, the making of an experiment. Refuses: writing a run.
-"""
+"""Tracking stores by their URI: defaults, the check before a sweep starts, the creation of an experiment."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ PROBE_SEC = 10.0
 
 
 def ensure_experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    """The id of the experiment, created or brought back from the bin where need be."""
+    """The id of the experiment `name`, created or restored from deletion where need be."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -28,7 +25,7 @@ def ensure_experiment(client: MlflowClient, name: str, artifact_location: str | 
         try:
             return str(client.create_experiment(name, artifact_location=artifact_location))
         except MlflowException as error:
-            found = client.get_experiment_by_name(name)  # another sweep may have been faster
+            found = client.get_experiment_by_name(name)  # another sweep may have created it
             if found is None:
                 raise error
     if found.lifecycle_stage == "deleted":
@@ -37,7 +34,7 @@ def ensure_experiment(client: MlflowClient, name: str, artifact_location: str | 
 
 
 def make_folder(uri: str) -> None:
-    """Make the folder of an sqlite store; other stores need none."""
+    """Create the folder of an sqlite store; other stores need none."""
     path = _sqlite_path(uri)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,16 +52,20 @@ def default_artifacts(uri: str) -> str | None:
 
 
 def check_server(uri: str, *, write: bool = True) -> None:
-    """Return where the tracking store answers within some 10 seconds, else raise RegistryError.
+    """Check that the tracking store can be used, within `PROBE_SEC`.
 
-    `write` False asks for a store that exists and can be read.
+    write: whether it must be writable; False = it must exist and be readable.
+
+    Raises:
+        RegistryError: it cannot be used, or does not answer.
     """
     path = _sqlite_path(uri)
     if path is not None:
         _check_sqlite(path, write)
     elif uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
         raise RegistryError(
-            "MLflow 3 keeps no tracking store in a plain folder",
+            "{seen} is a plain folder",
+            rule="MLflow 3 keeps no tracking store in one",
             seen=redact(uri),
             fix="use sqlite:///PATH/mlflow.db or a server's http:// address",
         )
@@ -72,7 +73,7 @@ def check_server(uri: str, *, write: bool = True) -> None:
         error = _probe(uri)
         if error:
             raise RegistryError(
-                "the tracking server answers",
+                "the tracking server does not answer",
                 seen=f"{redact(uri)} ({redact(error)})",
                 fix="start it, correct --tracking-uri or leave it out for a local store",
             )
@@ -83,28 +84,33 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(match[1]).resolve() if match else None
 
 
-def _takes_files(folder: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _check_sqlite(path: Path, write: bool) -> None:
-    wanted = os.R_OK | os.W_OK if write else os.R_OK
+    access = os.R_OK | os.W_OK if write else os.R_OK
     try:
-        # A folder that is not there yet is made with the store: a check leaves nothing behind.
-        there = next(folder for folder in path.parents if folder.exists())
-        good = os.access(path, wanted) if path.exists() else write and _takes_files(there)
-        if good and path.exists():
+        # A missing folder is created together with the store, not by this check.
+        existing = next(folder for folder in path.parents if folder.exists())
+        usable = os.access(path, access) if path.exists() else write and _is_writable(existing)
+        if usable and path.exists():
             with open(path, "rb") as file:
-                good = path.is_file() and file.read(15) in (b"", b"SQLite format 3")
+                usable = path.is_file() and file.read(15) in (b"", b"SQLite format 3")
     except OSError:
-        good = False
-    if not good:
-        rule = "the tracking store is an sqlite file that can be " + ("written" if write else "read")
-        raise RegistryError(rule, seen=str(path), fix="correct --tracking-uri or run a sweep first")
+        usable = False
+    if not usable:
+        verb = "written" if write else "read"
+        raise RegistryError(
+            f"the tracking store {{seen}} cannot be {verb}",
+            rule="it is an sqlite file" + ("" if write else ", which a sweep creates"),
+            seen=str(path),
+            fix="correct --tracking-uri or run a sweep first",
+        )
 
 
 def _probe(uri: str) -> str:
-    """The first line of what goes wrong when the store is asked one thing; empty where it answers."""
+    """The first line of the error of one request; empty where the store answers."""
     answer: list[str] = []
 
     def ask() -> None:
@@ -113,10 +119,10 @@ def _probe(uri: str) -> str:
 
             MlflowClient(uri, uri).search_experiments(max_results=1)
             answer.append("")
-        except Exception as error:  # whatever it is becomes the user's one line
+        except Exception as error:  # of any type: shown to the user in one line
             answer.append(first_line(error))
 
-    # In a thread: a host that swallows packets holds the call for longer than a person waits.
+    # In a thread: a host that drops packets blocks the call for minutes.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PROBE_SEC)

@@ -1,1 +1,1 @@
-"""Generators in the MLflow model registry: packed, verified, registered, promoted, loaded again."""
+"""Generators in the MLflow model registry: packing, verification, promotion, loading, export."""

@@ -1,7 +1,6 @@
-"""A packed generator as one file for others: weights, exported program, ONNX.
+"""Export of a packed generator as one file: weights, exported program or ONNX.
 
-Owns: the three formats, and the comparison of an ONNX file with torch. Refuses: an ONNX file that draws
-something else.
+An ONNX file is compared with torch before it is kept.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from pipeline.tracking.registry.load import LoadedGenerator, from_packed
 
 FORMATS = ("safetensors", "pt2", "onnx")
 TOLERANCE = 1e-4
-"""Largest difference of an output in [-1, 1] between ONNX Runtime and torch."""
+"""Largest allowed difference between outputs, in [-1, 1], of ONNX Runtime and torch."""
 
 
 def export_generator(packed: Path, out: Path, format: str) -> str:
-    """Write the packed generator as one file; returns what is in it, in a line.
+    """Write the packed generator as one file; returns a line that describes its content.
 
-    safetensors: the weights alone. pt2: `torch.export` program. onnx: opset of torch's exporter, any batch.
+    safetensors: the weights alone. pt2: `torch.export` program. onnx: of torch's opset, any batch size.
     Inputs of both programs: z float32 (N,Z) [, labels int64 (N,)]; output float32 (N,C,H,W) in [-1,1].
 
     Raises:
@@ -37,25 +37,27 @@ def export_generator(packed: Path, out: Path, format: str) -> str:
     """
     if format not in FORMATS:
         raise RegistryError(
-            "--format is safetensors, pt2 or onnx", seen=format, fix="write --format safetensors"
+            "--format {seen} is unknown",
+            rule="it is safetensors, pt2 or onnx",
+            seen=format,
+            fix="write --format safetensors",
         )
     generator = from_packed(packed)
     out.parent.mkdir(parents=True, exist_ok=True)
     labels = ", labels int64 (N,)" if generator.classes else ""
     images = f"float32 (N,{generator.channels},{generator.size},{generator.size})"
+    program = f"z float32 (N,{generator.z_dim}){labels} -> {images}"
     if format == "onnx":
-        difference = _onnx(packed, generator, out)
-        told = f"z float32 (N,{generator.z_dim}){labels} -> {images}; differs from torch by {difference:.1g}"
-    else:
-        write_bytes(out, (packed / f"generator.{format}").read_bytes())
-        program = f"z float32 (N,{generator.z_dim}){labels} -> {images}"
-        told = program if format == "pt2" else "the weights, without code"
-    return told
+        difference = _export_onnx(packed, generator, out)
+        return f"{program}; differs from torch by {difference:.1g}"
+    write_bytes(out, (packed / f"generator.{format}").read_bytes())
+    return program if format == "pt2" else "the weights, without code"
 
 
-def _onnx(packed: Path, generator: LoadedGenerator, out: Path) -> float:
-    runtime = _runtime()
-    registered_model.vet(packed / "generator.pt2")
+def _export_onnx(packed: Path, generator: LoadedGenerator, out: Path) -> float:
+    """Write `out` and return its largest difference from torch, at most `TOLERANCE`."""
+    runtime = _import_onnxruntime()
+    registered_model.check_archive(packed / "generator.pt2")
     program = torch.export.load(packed / "generator.pt2")
     inputs = _inputs(generator)
     names = ["z", "labels"][: len(inputs)]
@@ -72,20 +74,27 @@ def _onnx(packed: Path, generator: LoadedGenerator, out: Path) -> float:
                 verbose=False,
             )
         session = runtime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        difference = 0.0
-        module = program.module(check_guards=False)
-        for few in (inputs, [value[:1] for value in inputs]):  # any number of images
-            found = session.run(None, dict(zip([i.name for i in session.get_inputs()], few, strict=True)))[0]
-            with torch.no_grad():
-                wanted = module(*map(torch.from_numpy, few)).numpy()
-            difference = max(difference, float(np.abs(found - wanted).max()))
+        difference = _difference(session, program.module(check_guards=False), inputs)
         if not difference <= TOLERANCE:
             raise RegistryError(
-                f"ONNX Runtime and torch differ by at most {TOLERANCE:g}",
+                "the outputs of ONNX Runtime and torch differ by {seen}",
+                rule=f"at most {TOLERANCE:g} is allowed",
                 seen=f"{difference:.2g}",
                 fix="export it as pt2",
             )
     return difference
+
+
+def _difference(session: Any, module: torch.nn.Module, inputs: list[Any]) -> float:
+    """Largest absolute difference of the outputs, for a whole batch of inputs and for a single one."""
+    largest = 0.0
+    names = [node.name for node in session.get_inputs()]
+    for batch in (inputs, [value[:1] for value in inputs]):
+        found = session.run(None, dict(zip(names, batch, strict=True)))[0]
+        with torch.no_grad():
+            expected = module(*map(torch.from_numpy, batch)).numpy()
+        largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
 
 
 def _inputs(generator: LoadedGenerator, n: int = 64) -> list[Any]:
@@ -93,14 +102,15 @@ def _inputs(generator: LoadedGenerator, n: int = 64) -> list[Any]:
     return [z] if labels is None else [z, labels]
 
 
-def _runtime() -> Any:
+def _import_onnxruntime() -> Any:
     try:
         import onnx  # noqa: F401
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise RegistryError(
-            "ONNX is written with onnx, onnxscript and onnxruntime",
+            "ONNX cannot be written",
+            rule="onnx, onnxscript and onnxruntime are needed",
             seen=str(error),
             fix="pip install 'gansweep[onnx]', or --format pt2",
         ) from error
@@ -108,8 +118,8 @@ def _runtime() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
-    """The exporter talks to everyone about everything."""
+def _quiet() -> Iterator[None]:
+    """Suppress the exporter's log lines, warnings and prints."""
     logger = logging.getLogger("torch.onnx")
     before, logger.level = logger.level, logging.ERROR
     try:

@@ -1,7 +1,7 @@
-"""The model card: what a person judges a generator by, as Markdown with pictures.
+"""The model card of a generator, as Markdown with pictures.
 
-Owns: `write_card`: README.md, samples.png, real_and_generated.png, neighbours.png, fid.png, balance.png,
-metrics.json. Refuses: measuring anything; MLflow.
+Files: README.md, samples.png, real_and_generated.png, neighbours.png, fid.png, balance.png, metrics.json. All
+numbers come from the generator's facts and its trial's records; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.image_files import Labels, Pixels
+from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.records import METRICS, TrialRecord
 from pipeline.storage.files import replacing, write_text
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.pack import finite
+from pipeline.tracking.registry.pack import json_ready
 from pipeline.training.checkpoint import grid_image
 
-FOLDER = "card"
-"""Where the card lies in a packed folder."""
+CARD_FOLDER = "card"
+"""Folder of the card in a packed folder."""
 
-_SIDE = 8
-_LOOKED_AT = 12
+_SIDE = 8  # images in a row of a grid
+_NEIGHBOUR_SAMPLES = 12
 _INK, _PALE, _LINES = (40, 40, 40), (200, 200, 200), ((0, 114, 178), (213, 94, 0))
 
 _SECTIONS = {
     "Quality": "fid fid_low fid_high n extractor evaluator fid_held fid_infinity kid kid_error precision "
     "recall density coverage label_accuracy",
-    "Honesty": "memorisation memorisation_auc copied collapse modes modes_total imbalance diversity "
-    "duplicates withhold",
+    "Memorization and mode collapse": "memorisation memorisation_auc copied collapse modes modes_total "
+    "imbalance diversity duplicates withhold",
     "Training": "balance auc overfit kimg params trial seed search_seed seconds device gpu_hours",
-    "Origin": "sweep sweep_run_id run_id data fingerprint space git.commit git.dirty",
+    "Provenance": "sweep sweep_run_id run_id data fingerprint space git.commit git.dirty",
 }
 
 _TEXT = """# {name}
@@ -55,7 +55,7 @@ images = model.predict([0], params={{"n": 16, "seed": 0}})     # uint8 (16,{size
 The same n, seed, label and truncation give the same bytes.
 
 {sections}
-## Looks
+## Images
 
 Training images (left) and samples (right):
 
@@ -85,24 +85,26 @@ def write_card(
     name: str,
     seed: int = 0,
 ) -> Path:
-    """Write the card of the generator packed in `packed` into its folder `card`; returns that folder.
+    """Write the card of the generator in the folder `packed` into the folder `card` in it; returns that one.
 
     Args:
-        records: of its trial, oldest first: the curves.
-        name: what the card is headed with.
+        dataset: the training images to compare with.
+        records: of its trial, oldest first, for the curves.
+        name: title of the card.
+        seed: of the samples.
     """
-    folder = packed / FOLDER
+    folder = packed / CARD_FOLDER
     folder.mkdir(exist_ok=True)
     samples, labels = generator.sample(_SIDE * _SIDE, seed)
     _save(grid_image(samples, _SIDE), folder / "samples.png")
-    _save(_beside(_reals(dataset, labels), samples), folder / "real_and_generated.png")
-    _save(_neighbours(samples[:_LOOKED_AT], dataset), folder / "neighbours.png")
+    _save(_side_by_side(_training_images(dataset, labels), samples), folder / "real_and_generated.png")
+    _save(_nearest_neighbours(samples[:_NEIGHBOUR_SAMPLES], dataset), folder / "neighbours.png")
     measured = [(r.kimg, r.fid) for r in records if r.fid is not None]
     _save(draw_curves({"fid": measured}, "fid over kimg"), folder / "fid.png")
     balance = {key: [(r.kimg, getattr(r, key)) for r in records] for key in ("balance", "auc")}
     _save(draw_curves(balance, "balance and auc over kimg", bounds=(0.0, 1.0)), folder / "balance.png")
     metrics = {"facts": generator.facts, "records": [record.to_dict() for record in records]}
-    write_text(folder / "metrics.json", json.dumps(finite(metrics), indent=1, allow_nan=False) + "\n")
+    write_text(folder / "metrics.json", json.dumps(json_ready(metrics), indent=1, allow_nan=False) + "\n")
     write_text(folder / "README.md", _markdown(name, generator))
     return folder
 
@@ -124,21 +126,21 @@ def _markdown(name: str, generator: LoadedGenerator) -> str:
 
 def _table(facts: Mapping[str, Any], keys: Sequence[str]) -> str:
     rows = [
-        f"| {key} | {_shown(facts[key])} | {_meaning(key)} |" for key in keys if facts.get(key) is not None
+        f"| {key} | {_text(facts[key])} | {_description(key)} |" for key in keys if facts.get(key) is not None
     ]
     return "\n".join(["| fact | value | |", "|---|---|---|", *rows, ""])
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return "; ".join(map(str, value)) or "none"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "/").replace("\n", " ")
 
 
-def _meaning(key: str) -> str:
+def _description(key: str) -> str:
     return METRICS[key][1].replace("|", "/") if key in METRICS else ""
 
 
@@ -150,34 +152,34 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(temporary)
 
 
-def _reals(dataset: Dataset, labels: Labels | None) -> Pixels:
-    """Training images, of the same classes in the same places where the samples have classes."""
+def _training_images(dataset: Dataset, labels: Labels | None) -> Pixels:
+    """Random training images; for a conditional model of the same classes as the samples, in their order."""
     rng = np.random.default_rng(0)
     if labels is None or dataset.train_labels is None:
         return dataset.train[rng.permutation(len(dataset.train))[: _SIDE * _SIDE]]
     by_class = {int(k): np.flatnonzero(dataset.train_labels == k) for k in np.unique(labels)}
-    everything = np.arange(len(dataset.train))
+    all_images = np.arange(len(dataset.train))
     return dataset.train[
-        [rng.choice(by_class[int(k)] if len(by_class[int(k)]) else everything) for k in labels]
+        [rng.choice(by_class[int(k)] if len(by_class[int(k)]) else all_images) for k in labels]
     ]
 
 
-def _beside(left: Pixels, right: Pixels) -> Image.Image:
+def _side_by_side(left: Pixels, right: Pixels) -> Image.Image:
     pictures = [np.asarray(grid_image(images, _SIDE)) for images in (left, right)]
     height = max(picture.shape[0] for picture in pictures)
     gap = np.full((height, max(4, left.shape[1] // 4), *pictures[0].shape[2:]), 255, np.uint8)
-    full = [np.pad(p, [(0, height - p.shape[0])] + [(0, 0)] * (p.ndim - 1)) for p in pictures]
-    return Image.fromarray(np.concatenate([full[0], gap, full[1]], axis=1))
+    padded = [np.pad(p, [(0, height - p.shape[0])] + [(0, 0)] * (p.ndim - 1)) for p in pictures]
+    return Image.fromarray(np.concatenate([padded[0], gap, padded[1]], axis=1))
 
 
-def _neighbours(samples: Pixels, dataset: Dataset) -> Image.Image:
-    """Nearest by pixels, both sides shrunk to 32 px at most: enough to recognise a copy."""
-    near = [
+def _nearest_neighbours(samples: Pixels, dataset: Dataset) -> Image.Image:
+    """Samples above their two nearest training images, by distance of pixels at 32 px at most."""
+    distances = [
         torch.cdist(_shrunk(samples), block)
         for block in _shrunk(dataset.train).chunk(-(-len(dataset.train) // 5000))
     ]
-    places = torch.cat(near, 1).topk(2, largest=False).indices
-    rows = [samples, *(dataset.train[places[:, rank].numpy()] for rank in range(2))]
+    indices = torch.cat(distances, 1).topk(2, largest=False).indices
+    rows = [samples, *(dataset.train[indices[:, rank].numpy()] for rank in range(2))]
     return grid_image(np.concatenate(rows), len(samples))
 
 
@@ -196,9 +198,14 @@ def draw_curves(
     *,
     bounds: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """A chart of 640 x 360 px: a line (x, y) per name, points that are not finite left out."""
-    drawn = {name: [p for p in line if all(map(math.isfinite, p))] for name, line in lines.items()}
-    points = [point for line in drawn.values() for point in line]
+    """A chart of 640 x 360 px, with x from 0.
+
+    Args:
+        lines: points (x, y) by name; points that are not finite are left out.
+        bounds: lowest and highest y; None = from 0 to 5 % above the largest.
+    """
+    finite = {name: [p for p in line if all(map(math.isfinite, p))] for name, line in lines.items()}
+    points = [point for line in finite.values() for point in line]
     picture = Image.new("RGB", (640, 360), "white")
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
     pen.text((60, 8), title, _INK, font)
@@ -209,21 +216,21 @@ def draw_curves(
     low, high = bounds or (0.0, max(ys) * 1.05 or 1.0)
     first, last = (0.0, max(xs) or 1.0)
 
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        share = (point[0] - first) / (last - first), (point[1] - low) / ((high - low) or 1.0)
-        return 60 + 550 * share[0], 320 - 280 * min(max(share[1], 0.0), 1.0)
+    def to_pixels(point: tuple[float, float]) -> tuple[float, float]:
+        right, up = (point[0] - first) / (last - first), (point[1] - low) / ((high - low) or 1.0)
+        return 60 + 550 * right, 320 - 280 * min(max(up, 0.0), 1.0)
 
     for step in range(5):
         value, kimg = low + (high - low) * step / 4, first + (last - first) * step / 4
-        y, x = place((first, value))[1], place((kimg, low))[0]
+        y, x = to_pixels((first, value))[1], to_pixels((kimg, low))[0]
         pen.line([(60, y), (610, y)], _PALE)
         pen.text((52, y), f"{value:.3g}", _INK, font, anchor="rm")
         pen.text((x, 326), f"{kimg:.3g}", _INK, font, anchor="ma")
-    for index, (name, line) in enumerate(drawn.items()):
+    for index, (name, line) in enumerate(finite.items()):
         colour = _LINES[index % len(_LINES)]
-        places = [place(point) for point in line]
-        pen.line(places, colour, 2)
-        for x, y in places:
+        pixels = [to_pixels(point) for point in line]
+        pen.line(pixels, colour, 2)
+        for x, y in pixels:
             pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
         pen.text((610 - 70 * index, 8), name, colour, font, anchor="ra")
     return picture

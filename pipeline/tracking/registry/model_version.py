@@ -1,7 +1,7 @@
-"""A packed generator becomes a version of a registered model: logged, verified in a fresh process, described.
+"""A packed generator as a version of a registered model: logged, verified in a fresh process, described.
 
-Owns: what stands in the MLflow model, its tags and description, the verification. Refuses: a version that
-fails it; choosing aliases.
+Responsible for the content of the MLflow model, its tags and description, and the verification; not for
+aliases.
 """
 
 from __future__ import annotations
@@ -34,26 +34,28 @@ from pipeline.errors import RegistryError, redact
 from pipeline.metrics.frechet import Evaluator
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.load import FILES_TAG, LoadedGenerator, from_packed
-from pipeline.tracking.registry.model_card import FOLDER as CARD
-from pipeline.tracking.registry.pack import finite
+from pipeline.tracking.registry.model_card import CARD_FOLDER
+from pipeline.tracking.registry.pack import json_ready
 from pipeline.tracking.registry.registered_model import Images
 from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment
 
-SOURCE, VERIFIED = "gansweep.source", "gansweep.verified"
+SOURCE_TAG, VERIFIED_TAG = "gansweep.source", "gansweep.verified"
 PROBE_SEED = 11
+"""Seed of the samples that the verification compares."""
 PROBE_SEC = 600.0
+"""Longest time for the verifying process to load the model and sample from it."""
 
 
-def source_of(packed: Path, facts: Mapping[str, Any]) -> str:
-    """What tells one generator from another: a hash of its weights and of the images it was trained on."""
-    weights = registered_model.digest(packed / "generator.safetensors")
+def source_hash(packed: Path, facts: Mapping[str, Any]) -> str:
+    """Identity of a generator: a hash of its weights and of the images it was trained on."""
+    weights = registered_model.sha256_of(packed / "generator.safetensors")
     return hashlib.sha256(f"{weights} {facts.get('fingerprint', '')}".encode()).hexdigest()
 
 
 def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Tags: nested mappings as a.b, nothing for what is empty, values cut to what MLflow takes."""
+    """Facts as tags: nested mappings as a.b, no empty values, text cut to MLflow's limits."""
     tags: dict[str, str] = {}
-    for key, value in finite(facts).items():
+    for key, value in json_ready(facts).items():
         if isinstance(value, Mapping):
             tags |= _flatten(value, f"{prefix}{key}.")
         elif value not in (None, "", []):
@@ -72,18 +74,25 @@ def add_version(
     run_id: str | None,
     verified_by: Verifier | None,
 ) -> ModelVersion:
-    """Log, verify, and only then register: what fails never stands in the registry."""
+    """Log the model, verify it, and only then register it: one that fails never enters the registry.
+
+    Args:
+        uri: of the store. run_id: MLflow run that it comes from. verified_by: None = it is not verified.
+
+    Raises:
+        RegistryError: the verification failed; the logged model has been deleted.
+    """
     tags = {
         **_flatten(facts),
-        SOURCE: source_of(packed, facts),
-        FILES_TAG: registered_model.digest(packed / "files.json"),
+        SOURCE_TAG: source_hash(packed, facts),
+        FILES_TAG: registered_model.sha256_of(packed / "files.json"),
     }
     generator = from_packed(packed)
     model_id = _log(client, name, packed, generator, run_id, default_artifacts(uri))
     try:
         if verified_by is not None:
-            tags[VERIFIED] = verified_by(f"models:/{model_id}")
-        with _as_default(uri):  # an sqlite registry looks the model up in the process's default store
+            tags[VERIFIED_TAG] = verified_by(f"models:/{model_id}")
+        with _default_store(uri):  # an sqlite registry looks up the model in the process's default store
             version = client.create_model_version(
                 name,
                 source=f"models:/{model_id}",
@@ -93,18 +102,18 @@ def add_version(
                 description=_description(name, generator, tags),
             )
     except Exception:
-        with contextlib.suppress(MlflowException, OSError):  # what went wrong first is what counts
+        with contextlib.suppress(MlflowException, OSError):  # the first error is the one to raise
             client.delete_logged_model(model_id)
         raise
-    if run_id and (packed / CARD).is_dir():
-        client.log_artifacts(run_id, str(packed / CARD), "model_card")
+    if run_id and (packed / CARD_FOLDER).is_dir():
+        client.log_artifacts(run_id, str(packed / CARD_FOLDER), "model_card")
     return version
 
 
 @contextlib.contextmanager
-def _as_default(uri: str) -> Iterator[None]:
-    """Make `uri` MLflow's default store for a moment."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow mirrors its setting there
+def _default_store(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's default store within the block."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # where MLflow copies the setting to
     mlflow.set_tracking_uri(uri)
     try:
         yield
@@ -120,7 +129,7 @@ def _log(
     run_id: str | None,
     artifacts: str | None,
 ) -> str:
-    """Write the MLflow model of a packed generator into the store; returns its id."""
+    """Write the MLflow model of a packed generator into the store; returns the id of the logged model."""
     if run_id:
         experiment = client.get_run(run_id).info.experiment_id
     else:
@@ -148,7 +157,7 @@ def _log(
 
 
 def _release(package: str) -> str:
-    """Its version as an index knows it: torch 2.14.1+cpu is 2.14.1 there."""
+    """The version of an installed package as on an index: 2.14.1 for torch 2.14.1+cpu."""
     return importlib.metadata.version(package).partition("+")[0]
 
 
@@ -166,12 +175,12 @@ def _signature(generator: LoadedGenerator) -> ModelSignature:
 
 _PROBE = f"""
 import sys
-sys.modules["pipeline"] = None  # it must stand without the package that made it
+sys.modules["pipeline"] = None  # the model must load without the package that made it
 import mlflow, numpy
 model, folder, n = mlflow.pyfunc.load_model(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 images = model.predict([0], params={{"n": 5, "seed": {PROBE_SEED}}})
 numpy.save(folder + "/few.npy", images, allow_pickle=False)
-if n:  # by portions, for they may be many
+if n:  # in chunks, for there may be many
     many = numpy.lib.format.open_memmap(folder + "/many.npy", "w+", numpy.uint8, (n, *images.shape[1:]))
     begin = 0
     for images, _ in model.unwrap_python_model().generator.stream(n, {PROBE_SEED}, batch=512):
@@ -183,9 +192,15 @@ if n:  # by portions, for they may be many
 
 @dataclass(frozen=True)
 class Verifier:
-    """Looks at a logged model from a fresh process, pickle forbidden.
+    """Verifies a logged model in a fresh process, with pickle forbidden.
 
-    uri: of the store. packed: what was logged. evaluator: of the fid in `facts`; None = it is not measured.
+    Args:
+        uri: of the store.
+        packed: folder of the generator that was logged.
+        evaluator: of the fid in `facts`; None = the fid is not measured again.
+
+    Raises:
+        RegistryError: the evaluator is not the one that `facts` names.
     """
 
     uri: str
@@ -195,26 +210,32 @@ class Verifier:
 
     def __post_init__(self) -> None:
         if self.evaluator is not None and self.evaluator.hash != self.facts.get("evaluator"):
-            raise _unverified("images or an extractor that have changed since its fid was measured")
+            raise _unverified("its images or extractor have changed since its fid was measured")
 
     def __call__(self, model: str) -> str:
-        """What was found; RegistryError unless it loads, draws what we draw, and its fid is its fid."""
+        """Verify `model`, an MLflow URI; returns what was verified, in a line.
+
+        Raises:
+            RegistryError: it does not load, gives other images than `packed`, or has another fid.
+        """
         evaluator = self.evaluator if self.facts.get("fid") is not None else None
         with tempfile.TemporaryDirectory() as folder:
             self._probe(model, folder, 0 if evaluator is None else 2 * evaluator.samples)
             few = np.load(f"{folder}/few.npy", allow_pickle=False)
-            wanted, _ = from_packed(self.packed).sample(len(few), PROBE_SEED)
-            # One level of difference is what another number of threads may do to a rounding.
-            if few.shape != wanted.shape or np.abs(few.astype(int) - wanted).max() > 1:
-                raise _unverified("other images")
+            expected, _ = from_packed(self.packed).sample(len(few), PROBE_SEED)
+            # Another number of threads may change a rounding, and thereby a pixel by one level.
+            if few.shape != expected.shape or np.abs(few.astype(int) - expected).max() > 1:
+                raise _unverified("it gives other images")
             if evaluator is None:
                 return "loaded fresh, draws the same images"
-            return self._measured(evaluator, np.load(f"{folder}/many.npy", mmap_mode="r", allow_pickle=False))
+            return self._verify_fid(
+                evaluator, np.load(f"{folder}/many.npy", mmap_mode="r", allow_pickle=False)
+            )
 
     def _probe(self, model: str, folder: str, n: int) -> None:
-        allowed = {key: value for key, value in os.environ.items() if key != "MLFLOW_REGISTRY_URI"}
+        inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_REGISTRY_URI"}
         environment = {
-            **allowed,
+            **inherited,
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         }
@@ -230,10 +251,12 @@ class Verifier:
         except subprocess.TimeoutExpired:
             raise _unverified(f"no images after {PROBE_SEC:g} s") from None
         if done.returncode != 0:
-            raise _unverified(redact((done.stderr.strip() or "no message").splitlines()[-1]))
+            raise _unverified(
+                "it does not load: " + redact((done.stderr.strip() or "no message").splitlines()[-1])
+            )
 
-    def _measured(self, evaluator: Evaluator, images: Images) -> str:
-        """The fid measured again; of an honest model 5 in 100 draws lie outside, so there are two."""
+    def _verify_fid(self, evaluator: Evaluator, images: Images) -> str:
+        """Measure the fid of two batches; one in the 95 % interval is enough: 5 in 100 miss it by chance."""
         low, high = (float(self.facts.get(key, self.facts["fid"])) for key in ("fid_low", "fid_high"))
         found = []
         for half in (images[: evaluator.samples], images[evaluator.samples :]):
@@ -241,11 +264,11 @@ class Verifier:
             found.append("none" if fid is None else f"{fid:.4g}")
             if fid is not None and low <= fid <= high:
                 return f"loaded fresh, draws the same images, fid {fid:.4g} in [{low:.4g}, {high:.4g}]"
-        raise _unverified(f"fid {' and '.join(found)}, not in [{low:.4g}, {high:.4g}]")
+        raise _unverified(f"its fid is {' and '.join(found)}, not in [{low:.4g}, {high:.4g}]")
 
 
 def fid_of(evaluator: Evaluator, images: Images) -> float | None:
-    """The fid of `evaluator.samples` images uint8 (n,H,W,C), which may lie on disk."""
+    """The fid of the first `evaluator.samples` images uint8 (n,H,W,C), an array or memory map."""
     begin = 0
 
     def sample(count: int) -> torch.Tensor:
@@ -256,29 +279,33 @@ def fid_of(evaluator: Evaluator, images: Images) -> float | None:
     return evaluator.score(sample)
 
 
-def _unverified(seen: str) -> RegistryError:
-    rule = "a model loads in a fresh process without pickle, draws the same images, and has the fid it claims"
-    return RegistryError(rule, seen=seen, fix="it gets no alias; see gansweep doctor")
+def _unverified(reason: str) -> RegistryError:
+    return RegistryError(
+        "the model failed its verification",
+        rule="it loads in a fresh process without pickle, gives the same images, and has the fid it claims",
+        seen=reason,
+        fix="it gets no alias; see gansweep doctor",
+    )
 
 
-_JUDGED = (
+_FIRST_ROWS = (
     "fid fid_low fid_high n extractor evaluator balance overfit memorisation collapse kimg data fingerprint "
     "trial sweep git.commit git.dirty"
 )
 
 
 def _description(name: str, generator: LoadedGenerator, tags: Mapping[str, str]) -> str:
-    """The version's description, in Markdown, judgement first; a registry takes 5,000 characters."""
-    first = [key for key in _JUDGED.split() if key in tags]
+    """The version's description in Markdown, metrics first, in the registry's limit of 5,000 characters."""
+    first = [key for key in _FIRST_ROWS.split() if key in tags]
     rows = [
         f"| {key} | {tags[key][:200].replace('|', '/')} |"
         for key in [*first, *(key for key in sorted(tags) if key not in first)]
     ]
-    size, kinds = generator.size, f", {generator.classes} classes" if generator.classes else ""
+    size, classes = generator.size, f", {generator.classes} classes" if generator.classes else ""
     use = f'mlflow.pyfunc.load_model("models:/{name}@champion").predict([0], params={{"n": 16, "seed": 0}})'
     text = (
-        f"A GAN generator: uint8 images (n,{size},{size},{generator.channels}){kinds}. Its card with "
-        f"pictures lies in artifacts/generator/{CARD}.\n\n```python\n{use}\n```\n\n"
+        f"A GAN generator: uint8 images (n,{size},{size},{generator.channels}){classes}. Its card with "
+        f"pictures lies in artifacts/generator/{CARD_FOLDER}.\n\n```python\n{use}\n```\n\n"
         "| fact | value |\n|---|---|\n"
     )
     for row in rows:

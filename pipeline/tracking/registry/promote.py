@@ -1,7 +1,7 @@
-"""A packed generator becomes a version, and a version becomes candidate and champion.
+"""Registration of a packed generator as a model version, and its promotion to candidate or champion.
 
-Owns: `register`, the rule of promotion, roll-back. Refuses: how a version is logged and verified
-(`pipeline.tracking.registry.model_version`).
+Responsible for the rule of promotion and roll-back; `pipeline.tracking.registry.model_version` logs and
+verifies a version.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pipeline.tracking.registry.load import connect_registry, from_packed, regis
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 PROMOTE = ("never", CANDIDATE, CHAMPION)
-"""How far a new version may rise by itself."""
+"""The highest alias that a new version may get by itself."""
 
 _REASON = "gansweep.alias_reason"
 
 
 @dataclass(frozen=True)
-class Registered:
-    """A version of the registry. alias: the one it was given (or holds), None = none; reason: why."""
+class RegisteredVersion:
+    """A version in the registry. alias: the one it was given or holds, None = none. reason: why."""
 
     name: str
     version: int
@@ -52,22 +52,22 @@ def register_version(
     promote: str = CHAMPION,
     evaluator: Evaluator | None = None,
     verify: bool = True,
-) -> Registered:
-    """Make a packed generator a version of model `name`; the same weights and data make no second one.
+) -> RegisteredVersion:
+    """Register a packed generator as a version of model `name`; the same weights and data make no second one.
 
     Args:
         facts: become the version's tags (nested ones as a.b) and description. `fid` (None = unmeasured),
-            `fid_low`, `fid_high`, `evaluator` (hash) and `fingerprint` matter here; `withhold` lists reasons
-            to give no alias.
+            `fid_low`, `fid_high`, `evaluator` (hash) and `fingerprint` are used here; `withhold` lists
+            reasons to give no alias.
         run_id: the MLflow run that it comes from; a card in the packed folder is logged there too.
-        alias: "auto" = what `decide` says, `promote` at most; any other alias is given as it is; None = none.
+        alias: "auto" = by `decide_promotion`, `promote` at most; another alias is set as given; None = none.
         promote: one of `PROMOTE`.
-        evaluator: of the fid in `facts`, which is measured again before an alias is given; None = it is not.
+        evaluator: of the fid in `facts`, to measure it again before an alias is set; None = not measured.
         verify: load it in a fresh process first, pickle forbidden, and compare its images.
 
     Raises:
-        RegistryError: the packed folder is altered, the registry is away or refuses, the version does not
-            load, draws other images or has another fid. Nothing has been registered then, nor promoted.
+        RegistryError: the packed folder is altered, a request to the registry fails, the version does not
+            load, gives other images or has another fid. Then nothing has been registered or promoted.
     """
     _check(name, promote)
     if promote == "never" and alias == "auto":
@@ -78,48 +78,58 @@ def register_version(
     with registry_errors(tracking_uri):
         from_packed(packed)  # raises where it was altered
         client = connect_registry(tracking_uri)
-        with contextlib.suppress(MlflowException):  # it is there already
+        with contextlib.suppress(MlflowException):  # it exists already
             client.create_registered_model(name)
-        version = _found(client, name, model_version.source_of(packed, facts))
+        version = _find_version(client, name, model_version.source_hash(packed, facts))
         if version is None:
             version = model_version.add_version(
                 client, tracking_uri, name, packed, facts, run_id=run_id, verified_by=verifier
             )
             return _give_alias(client, version, facts, alias, promote, "registered")
-        if alias == "auto" and _REASON in version.tags:  # decided then, and perhaps rolled back since
-            return _as_it_stands(client, version)
-        if alias and verifier is not None and "fid" not in version.tags.get(model_version.VERIFIED, ""):
-            found = verifier(f"models:/{name}/{version.version}")
-            client.set_model_version_tag(name, str(version.version), model_version.VERIFIED, found)
+        if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
+            return _unchanged(client, version)
+        if alias and verifier is not None and "fid" not in version.tags.get(model_version.VERIFIED_TAG, ""):
+            verified = verifier(f"models:/{name}/{version.version}")
+            client.set_model_version_tag(name, str(version.version), model_version.VERIFIED_TAG, verified)
         return _give_alias(client, version, facts, alias, promote, "registered before")
 
 
 def _check(name: str, promote: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,199}", name):
-        raise RegistryError("a model's name is letters, digits, '.', '_', '-'", seen=name, fix="use --name")
+        raise RegistryError(
+            "{seen} cannot be a model's name",
+            rule="letters, digits, '.', '_', '-' and spaces",
+            seen=repr(name),
+            fix="choose another with --name",
+        )
     if promote not in PROMOTE:
         raise RegistryError(
-            "--promote is never, candidate or champion", seen=promote, fix="write --promote candidate"
+            "--promote {seen} is unknown",
+            rule="it is never, candidate or champion",
+            seen=promote,
+            fix="write --promote candidate",
         )
 
 
-def _found(client: MlflowClient, name: str, source: str) -> ModelVersion | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.`{model_version.SOURCE}` = '{source}'")
+def _find_version(client: MlflowClient, name: str, source: str) -> ModelVersion | None:
+    found = client.search_model_versions(
+        f"name = '{name}' and tags.`{model_version.SOURCE_TAG}` = '{source}'"
+    )
     return max(found, key=lambda one: int(one.version), default=None)
 
 
 def decide_promotion(facts: Mapping[str, Any], champion: Mapping[str, str] | None) -> tuple[str | None, str]:
     """Which alias a new version earns, and why.
 
-    The champion falls only to a fid that is lower by more than the interval: by more than half the width
-    of the wider of the two, so that neither a lucky draw nor a loose measurement is enough.
+    A fid replaces the champion only if it is lower by more than half the width of the wider of the two
+    confidence intervals, so that neither chance nor an imprecise measurement is enough.
 
     Args:
         facts: of the new version: `fid`, `fid_low`, `fid_high`, `evaluator` (hash), `withhold` (reasons for
             no alias).
-        champion: the tags of the present champion, None where there is none.
+        champion: tags of the present champion, None = there is none.
 
-    NaN policy: a fid that is missing or not finite earns nothing, and loses to any that is there.
+    NaN policy: a fid that is missing or not finite earns no alias, and any other fid beats it.
     """
     withhold, fid = facts.get("withhold") or [], _number(facts.get("fid"))
     if withhold:
@@ -163,16 +173,16 @@ def _give_alias(
     facts: Mapping[str, Any],
     alias: str | None,
     promote: str,
-    news: str,
-) -> Registered:
-    """Set the alias that was asked for, or in "auto" the one it earns.
+    status: str,
+) -> RegisteredVersion:
+    """Set `alias`, or for "auto" the one that `decide_promotion` gives.
 
-    A champion is candidate first: whoever dies in between leaves a verified candidate.
+    A champion becomes candidate first: a kill in between leaves a verified candidate.
     """
     name, number = str(version.name), int(version.version)
-    held: dict[str, str] = client.get_registered_model(name).aliases
+    aliases: dict[str, str] = client.get_registered_model(name).aliases
     if alias == "auto":
-        champion = client.get_model_version(name, held[CHAMPION]).tags if CHAMPION in held else None
+        champion = client.get_model_version(name, aliases[CHAMPION]).tags if CHAMPION in aliases else None
         alias, reason = decide_promotion(facts, champion)
         if alias:
             client.set_registered_model_alias(name, CANDIDATE, str(number))
@@ -183,23 +193,27 @@ def _give_alias(
             client.delete_registered_model_alias(name, CANDIDATE)
     else:
         reason = "as asked" if alias else "no alias was asked for"
-        if alias and int(held.get(alias, 0)) != number:
+        if alias and int(aliases.get(alias, 0)) != number:
             client.set_registered_model_alias(name, alias, str(number))
     if alias or facts.get("withhold"):
         client.set_model_version_tag(name, str(number), _REASON, reason[:5000])
-    return Registered(name, number, alias, f"models:/{name}/{number}", f"{news}; {reason}")
+    return RegisteredVersion(name, number, alias, f"models:/{name}/{number}", f"{status}; {reason}")
 
 
-def _as_it_stands(client: MlflowClient, version: ModelVersion) -> Registered:
+def _unchanged(client: MlflowClient, version: ModelVersion) -> RegisteredVersion:
     name, number = str(version.name), int(version.version)
     aliases = client.get_registered_model(name).aliases
-    own = sorted((key for key, holder in aliases.items() if int(holder) == number), key=CHAMPION.__ne__)
+    held = sorted((key for key, holder in aliases.items() if int(holder) == number), key=CHAMPION.__ne__)
     reason = f"registered before; its alias was decided then: {version.tags[_REASON]}"
-    return Registered(name, number, own[0] if own else None, f"models:/{name}/{number}", reason)
+    return RegisteredVersion(name, number, held[0] if held else None, f"models:/{name}/{number}", reason)
 
 
-def set_alias(model: str, alias: str, *, tracking_uri: str) -> Registered:
-    """Give `alias` to an existing version (a roll-back: the one before becomes champion again)."""
+def set_alias(model: str, alias: str, *, tracking_uri: str) -> RegisteredVersion:
+    """Give `alias` to an existing version, for example for a roll-back to the champion before.
+
+    Raises:
+        RegistryError: there is no such version, or a request to the registry fails.
+    """
     with registry_errors(tracking_uri):
         client = connect_registry(tracking_uri, write=False)
         version = resolve_version(client, model)

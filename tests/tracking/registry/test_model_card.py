@@ -1,0 +1,54 @@
+"""The model card: pictures and numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import generator_of, record
+from PIL import Image
+
+from pipeline.data.dataset import Dataset
+from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.model_card import draw_curves, write_card
+from pipeline.tracking.registry.pack import pack_generator
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Dataset) -> None:
+    packed = pack_generator(generator_of(), tmp_path, {"fid": 3.25, "balance": 0.5, "params": {"lr_g": 1e-3}})
+    rows = [(5, 9.0, 0.5), (10, None, 0.5), (15, 7.0, math.nan)]  # kimg, fid, balance
+    records = [record(kimg, fid, balance=balance, auc=0.7) for kimg, fid, balance in rows[:count]]
+    folder = write_card(packed, from_packed(packed), dataset, records, name="blobs")
+    text = (folder / "README.md").read_text()
+    assert "| fid | 3.25 |" in text
+    assert "lr_g=0.001" in text
+    sizes = {path.name: Image.open(path).size for path in folder.glob("*.png")}
+    assert sizes == {
+        "samples.png": (64, 64),
+        "real_and_generated.png": (132, 64),
+        "neighbours.png": (96, 24),
+        "fid.png": (640, 360),
+        "balance.png": (640, 360),
+    }
+    assert all(f"({name})" in text for name in sizes)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert len(metrics["records"]) == count
+    assert from_packed(packed).facts == metrics["facts"]  # the card is not among the files that are checked
+
+
+def test_a_curve_is_drawn_through_its_points() -> None:
+    picture = np.asarray(draw_curves({"fid": [(0.0, 2.0), (10.0, 1.0)]}, "fid", bounds=(0.0, 2.0)))
+    blue = (picture == (0, 114, 178)).all(-1)
+    assert blue[40, 60]  # the first point: top left
+    assert blue[180, 610]  # the last point: half way down, at the right
+    assert not blue[300, 60]
+
+
+def test_points_that_are_not_finite_are_left_out() -> None:
+    line = [(0.0, 1.0), (10.0, 2.0)]
+    with_nan = draw_curves({"fid": [*line, (5.0, math.nan), (math.inf, 1.0)]}, "fid")
+    assert np.array_equal(np.asarray(with_nan), np.asarray(draw_curves({"fid": line}, "fid")))
