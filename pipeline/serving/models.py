@@ -1,7 +1,6 @@
-"""What one does with a MODEL: open, sample, walk, export, measure, register it.
+"""What the commands do with a MODEL: open, sample, interpolate, export, evaluate and register it.
 
-A MODEL is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or the folder or address of a sweep (its best).
-Owns: that address, and what each command makes of it. Refuses: how a generator is stored, and file formats.
+A MODEL is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or the folder or URL of a sweep (its best generator).
 """
 
 from __future__ import annotations
@@ -30,17 +29,15 @@ from pipeline.storage.readonly_copy import fetched_sweep
 from pipeline.storage.summary_file import read_summary
 from pipeline.tracking.registry.export import export_generator
 from pipeline.tracking.registry.load import LoadedGenerator, fetched_model, from_packed
-from pipeline.tracking.registry.pack import finite, pack_generator, pick_device
-from pipeline.tracking.registry.promote import CHAMPION, Registered, register_version, set_alias
+from pipeline.tracking.registry.pack import json_ready, pack_generator, pick_device
+from pipeline.tracking.registry.promote import CHAMPION, RegisteredVersion, register_version, set_alias
 from pipeline.tracking.registry.registered_model import Images
 from pipeline.tracking.tracking_uri import default_uri
 from pipeline.training.checkpoint import best_generator, grid_image
 
-MOST = 1_000_000
-"""Images in one npz; a data set out of a GAN wants a folder."""
-MOST_IN_GRID = 10_000
-N_MEASURED = 5000
-"""Samples of a measurement, unless told otherwise."""
+MAX_IMAGES = 1_000_000  # in one npz; larger data sets are written as a folder
+MAX_GRID_IMAGES = 10_000  # in one PNG grid
+DEFAULT_SAMPLES = 5000  # of a measurement
 
 Advance = Callable[[int, int], None]
 
@@ -51,7 +48,7 @@ def default_tracking_uri(uri: str) -> str:
 
 
 def is_sweep(model: str) -> bool:
-    """Whether a MODEL is a folder rather than an address of the registry."""
+    """Whether a MODEL is a sweep rather than an address of the registry."""
     return not model.startswith("models:")
 
 
@@ -59,9 +56,9 @@ def open_model(model: str, tracking_uri: str = "", device: str = "cpu") -> Loade
     """Load the generator behind a MODEL onto `device`.
 
     Raises:
-        RegistryError, SweepError: there is none.
+        RegistryError, SweepError: there is no such model, or its files were altered.
     """
-    with unpacked(model, tracking_uri) as folder:
+    with open_packed(model, tracking_uri) as folder:
         return from_packed(folder, device)
 
 
@@ -72,7 +69,7 @@ def load_generator(model: str, tracking_uri: str = "", *, device: str = "auto") 
 
     Args:
         tracking_uri: MLflow store or server; else MLFLOW_TRACKING_URI, else the one below ./runs.
-        device: `cpu`, `cuda` or `auto` (cpu: the bytes of `gansweep sample`).
+        device: `cpu`, `cuda` or `auto` (= cpu, which gives the bytes of `gansweep sample`).
 
     Raises:
         RegistryError, SweepError: there is no such model, its files were altered, or there is no GPU.
@@ -82,37 +79,40 @@ def load_generator(model: str, tracking_uri: str = "", *, device: str = "auto") 
 
 
 @contextlib.contextmanager
-def unpacked(model: str, tracking_uri: str = "") -> Iterator[Path]:
-    """The packed folder of a MODEL, for as long as it is held."""
+def open_packed(model: str, tracking_uri: str = "") -> Iterator[Path]:
+    """Context manager: the packed folder of a MODEL, perhaps a temporary copy. Raises as `open_model`."""
     if not is_sweep(model):
         with fetched_model(model, tracking_uri=default_tracking_uri(tracking_uri)) as folder:
             yield folder
         return
-    with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as spare:
-        yield packed(root, Path(spare))
+    with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as scratch_dir:
+        yield pack_best(root, Path(scratch_dir))
 
 
-def packed(root: Path, spare: Path) -> Path:
-    """The packed best generator of the sweep in `root`; of an unfinished one it is packed into `spare`."""
+def pack_best(root: Path, scratch_dir: Path) -> Path:
+    """The packed champion of the sweep in `root`, or its best generator so far, packed into `scratch_dir`.
+
+    Raises:
+        SweepError: the sweep has no measured trial, or no valid checkpoint of it.
+    """
     paths = SweepPaths(root)
     if (paths.packed / "files.json").is_file():
         return paths.packed
     best = read_summary(paths.summary).get("best")
     if not best:
         raise SweepError(
-            "a MODEL is models:/NAME@ALIAS, models:/NAME/VERSION or a sweep with a measured trial",
+            "{seen} has no measured trial",
+            rule="a MODEL is models:/NAME@ALIAS, models:/NAME/VERSION or a sweep with one",
             seen=str(root),
             fix="name the folder that `run` made, or wait for its first fid",
         )
     try:
         generator, _ = best_generator(paths.trial(best["trial"]))
     except CheckpointError as error:
-        raise SweepError(
-            "the best trial has a whole checkpoint", seen=str(error), fix="run it again"
-        ) from error
-    return pack_generator(
-        generator, spare, {**best, "withhold": ["the sweep has not measured its finalists"]}
-    )
+        problem = "the best trial's checkpoint is missing or damaged"
+        raise SweepError(problem, seen=str(error), fix="run it again") from error
+    facts = {**best, "withhold": ["the sweep has not measured its finalists"]}
+    return pack_generator(generator, scratch_dir, facts)
 
 
 def sample(
@@ -129,50 +129,55 @@ def sample(
     tracking_uri: str = "",
     advance: Advance = lambda done, n: None,
 ) -> str:
-    """Write n images in the format that `out` and `format` name; returns what was written, in a line.
+    """Write n images in the format given by `out` and `format`; returns a line on what was written.
 
     FILE.png: a grid. FILE.npz: `images` uint8 (N,H,W,C), `labels` int64 (N,). A folder, or any `format` of
-    `pipeline.serving.dataset_export`: a data set, streamed and resumable, drawn on a GPU where there is one (the bytes of
-    two devices differ in their last bit). All atomically.
+    `pipeline.serving.dataset_export`: a data set, streamed and resumable, sampled on a GPU where there is
+    one (the bytes of two devices differ in the last bit). Files are written atomically.
 
     Raises:
-        ConfigError: another suffix, or too many images. RegistryError: see `registry.LoadedGenerator.sample`.
+        ConfigError: another suffix, or too many images. RegistryError: as `LoadedGenerator.sample`.
     """
-    whole = not format and not out.is_dir() and out.suffix != ""
-    _check_out(out, n, whole)
-    with unpacked(model, tracking_uri) as folder:
-        on = pick_device(device, auto="cpu" if whole else "cuda")
-        generator = from_packed(folder, on)
+    single_file = not format and not out.is_dir() and out.suffix != ""
+    _check_out(out, n, single_file)
+    with open_packed(model, tracking_uri) as folder:
+        chosen = pick_device(device, auto="cpu" if single_file else "cuda")
+        generator = from_packed(folder, chosen)
         identity = hashlib.sha256((folder / "files.json").read_bytes()).hexdigest()[:16]
-    if not whole:
+    if not single_file:
         names = tuple(generator.facts.get("class_names") or ()) if generator.classes else ()
         request = dataset_export.ExportRequest(
-            n, format or "folder", identity, model, seed, label, labels, truncation, on, names
+            n, format or "folder", identity, model, seed, label, labels, truncation, chosen, names
         )  # fmt: skip
         new = dataset_export.export_dataset(generator, out, request, advance)
         return f"{n} images ({new} new): {out}"
-    portions = generator.stream(n, seed, label, 512, truncation, balanced=labels == "balanced")
+    chunks = generator.stream(n, seed, label, 512, truncation, balanced=labels == "balanced")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        dataset_export.write_npz(out, portions, n, (generator.size, generator.size, generator.channels))
+        dataset_export.write_npz(out, chunks, n, (generator.size, generator.size, generator.channels))
     else:
-        images = np.concatenate([part for part, _ in portions])
+        images = np.concatenate([chunk for chunk, _ in chunks])
         with replacing(out) as temporary:
             grid_image(images, columns=math.ceil(math.sqrt(n))).save(temporary, format="PNG")
     return f"{n} images: {out}"
 
 
-def _check_out(out: Path, n: int, whole: bool) -> None:
-    if whole and out.suffix not in (".png", ".npz"):
+def _check_out(out: Path, n: int, single_file: bool) -> None:
+    if single_file and out.suffix not in (".png", ".npz"):
         raise ConfigError(
-            "--out ends in .png or .npz, or is a folder",
+            "{seen} has no known format",
+            rule="--out ends in .png or .npz, or is a folder",
             seen=out.name,
             fix=f"write --out {out.stem or 'samples'}.png, or --format folder",
         )
-    most = (MOST_IN_GRID if out.suffix == ".png" else MOST) if whole else dataset_export.MOST
+    most = (
+        (MAX_GRID_IMAGES if out.suffix == ".png" else MAX_IMAGES)
+        if single_file
+        else dataset_export.MAX_IMAGES
+    )
     if not 1 <= n <= most:
         fix = "write a folder: --out DIR --format npz" if n > most else "write -n 64"
-        raise ConfigError(f"-n lies in [1, {most}]", seen=n, fix=fix)
+        raise ConfigError("-n {seen} is out of range", rule=f"-n lies in [1, {most}]", seen=n, fix=fix)
 
 
 def interpolate(
@@ -189,18 +194,22 @@ def interpolate(
 ) -> Path:
     """Write a walk through latent space: over the first image of each seed, over labels, or both at once.
 
-    Frames that fall on a seed are the bytes that `sample` draws. frames: 0 = 30 a leg (8 in a PNG strip).
-    loop: back to where it began.
+    Frames at a seed have the bytes that `sample` gives.
+
+    Args:
+        frames: in all; 0 = 30 a segment (8 in a PNG strip).
+        loop: whether to return to the first seed.
 
     Raises:
-        ConfigError: another suffix, no way to go. RegistryError: seeds or labels that cannot be.
+        ConfigError: another suffix, or fewer than two points. RegistryError: a seed or label out of range.
     """
     seeds = tuple(seeds) or ((0,) if len(labels) > 1 else (0, 1, 2, 3))
     keys = max(len(seeds), len(labels))
     if keys < 2 or len({len(seeds), len(labels)} - {0, 1}) > 1:
         raise ConfigError(
-            "a walk leads over two seeds or labels at least; of both as many, or one of either",
-            seen=f"{len(seeds)} seeds, {len(labels)} labels",
+            "{seen} make no walk",
+            rule="at least two seeds or labels; if both, as many of each, or one of either",
+            seen=f"{len(seeds)} seeds and {len(labels)} labels",
             fix="write --seeds 0,1,2",
         )
     frames = frames or (8 if out.suffix == ".png" else 30) * (keys if loop else keys - 1)
@@ -219,26 +228,26 @@ def _walk(
 ) -> Images:
     starts = [generator.latents(1, seed, None, truncation) for seed in seeds]
     for label in labels:
-        generator.latents(1, seeds[0], label)  # an impossible one is told
+        generator.latents(1, seeds[0], label)  # raises for one out of range
     z = interpolation.latent_path(np.concatenate([z for z, _ in starts]), frames, loop=loop)
     if len(labels) > 1:
-        keys = generator.label_vectors()[list(labels)]
-        return generator.render(z, mixed=interpolation.latent_path(keys, frames, loop=loop))
-    own = starts[0][1]
-    if own is None:
+        keys = generator.label_embeddings()[list(labels)]
+        return generator.render(z, embeddings=interpolation.latent_path(keys, frames, loop=loop))
+    sampled = starts[0][1]
+    if sampled is None:
         return generator.render(z)
-    return generator.render(z, np.full(frames, labels[0] if labels else own[0], np.int64))
+    return generator.render(z, np.full(frames, labels[0] if labels else sampled[0], np.int64))
 
 
 def export(model: str, out: Path | None, *, format: str, tracking_uri: str = "") -> tuple[Path, str]:
-    """Write a MODEL as one file for others; returns where, and what is in it.
+    """Write a MODEL as one file; returns its path and a line that describes its content.
 
     Raises:
-        RegistryError: an unknown format; ONNX that is not installed or differs from torch.
+        RegistryError: an unknown format; ONNX is not installed, or differs from torch.
     """
     name = re.sub(r"\W+", "-", model.removeprefix("models:/")).strip("-") or "generator"
     out = out or Path(f"{name}.{format}")
-    with unpacked(model, tracking_uri) as folder:
+    with open_packed(model, tracking_uri) as folder:
         return out, export_generator(folder, out, format)
 
 
@@ -253,12 +262,14 @@ def evaluate(
     weights: str = "",
     tracking_uri: str = "",
 ) -> dict[str, Any]:
-    """Measure a MODEL against `data` with n samples (0 = 5,000, or all): `evaluation.Measurement`, plain.
+    """Measure a MODEL against `data` with n samples; returns an `evaluation.Measurement` as JSON values.
 
-    MODEL may be samples:PATH too: what another tool drew, a folder of PNGs or an npz.
+    Args:
+        model: may be samples:PATH too, the samples of another tool: a folder of PNGs or an npz.
+        n: 0 = `DEFAULT_SAMPLES`, or all samples of PATH.
 
     Raises:
-        UserError: the model, the data or the extractor cannot be had, or do not fit each other.
+        UserError: the model, the data or the extractor cannot be loaded, or do not fit each other.
     """
     if model.startswith(external_samples.PREFIX):
         dataset = load_dataset(data, image_size=image_size)
@@ -266,25 +277,30 @@ def evaluate(
             Path(model.removeprefix(external_samples.PREFIX)).expanduser(), dataset.size, dataset.channels
         )
         source = evaluation.from_pool(images, labels if dataset.labelled else None, seed)
-        n, repeats = _of_pool(n, len(images))
+        n, repeats = _batches(n, len(images))
     else:
         generator = open_model(model, tracking_uri)
         dataset = load_dataset(data, image_size=image_size or generator.size)
         source, repeats = evaluation.from_arrays(generator.sample), evaluation.REPEATS
     chosen = extractors.build_extractor(extractor, dataset, weights=weights)
-    evaluator = frechet.build_evaluator(dataset, chosen, n or N_MEASURED)
+    evaluator = frechet.build_evaluator(dataset, chosen, n or DEFAULT_SAMPLES)
     measured = evaluation.measure_generator(
-        source, dataset, evaluator, n=n or N_MEASURED, seed=seed, repeats=repeats
+        source, dataset, evaluator, n=n or DEFAULT_SAMPLES, seed=seed, repeats=repeats
     )
-    plain: dict[str, Any] = finite(measured.to_dict())
-    return plain
+    values: dict[str, Any] = json_ready(measured.to_dict())
+    return values
 
 
-def _of_pool(n: int, there: int) -> tuple[int, int]:
-    """How many of the samples that are there go into one batch (0 = all of them), and how many batches."""
-    if n > there:
-        raise DataError("-n is at most as many samples as there are", seen=n, fix=f"write -n {there}")
-    return n or there, min(evaluation.REPEATS, there // (n or there))
+def _batches(n: int, available: int) -> tuple[int, int]:
+    """Samples in a batch (n, or all if n = 0), and number of batches."""
+    if n > available:
+        raise DataError(
+            "-n {seen} is out of range",
+            rule=f"there are {available} samples",
+            seen=n,
+            fix=f"write -n {available}",
+        )
+    return n or available, min(evaluation.REPEATS, available // (n or available))
 
 
 def register(
@@ -294,42 +310,41 @@ def register(
     alias: str = "auto",
     promote: str = CHAMPION,
     tracking_uri: str = "",
-) -> Registered:
-    """Register the best of a sweep's folder, or give a registered version an alias.
+) -> RegisteredVersion:
+    """Register the best generator of a sweep, or give an alias to a registered version.
 
     Raises:
-        UserError: see `registry.register`; or the images of the sweep, which its fid is verified with, are
-            not to be had.
+        UserError: as `register_version`; or the sweep's images, which verify its fid, are missing.
     """
     uri = default_tracking_uri(tracking_uri)
     if not is_sweep(model):
         if alias == "auto":
             raise RegistryError(
-                "a version gets an alias that is named", seen="no --alias", fix="add --alias champion"
+                "no --alias was given", rule="a registered version needs one", fix="add --alias champion"
             )
         return set_alias(model, alias, tracking_uri=uri)
     with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as folder:
-        where = packed(root, Path(folder))
-        facts = from_packed(where).facts
+        packed = pack_best(root, Path(folder))
+        facts = from_packed(packed).facts
         return register_version(
-            where,
+            packed,
             tracking_uri=uri,
             name=name or read_summary(SweepPaths(root).summary)["name"],
             facts=facts,
             alias=alias,
             promote=promote,
-            evaluator=None if promote == "never" else _evaluator_of(root, facts),
+            evaluator=None if promote == "never" else _evaluator_for(root, facts),
         )
 
 
-def _evaluator_of(root: Path, facts: dict[str, Any]) -> frechet.Evaluator | None:
-    """What the fid in `facts` was measured with; None where it is not one of the finalists'."""
+def _evaluator_for(root: Path, facts: dict[str, Any]) -> frechet.Evaluator | None:
+    """The evaluator of the fid in `facts`; None if that was not measured among the finalists."""
     if not facts.get("evaluator") or facts.get("withhold"):
         return None
     stored = tomllib.loads(SweepPaths(root).config.read_text(encoding="utf-8"))
     config = SweepConfig.from_dict(stored["sweep"])
     if extractors.is_custom_extractor(config.extractor):
-        return None  # looking at a folder runs no code of its own
+        return None  # a command on a sweep's folder runs no code that the folder names
     dataset = load_dataset(config.data, image_size=config.image_size)
     extractor = extractors.build_extractor(config.extractor, dataset, weights=config.extractor_weights)
     return frechet.build_evaluator(dataset, extractor, int(facts["n"]))

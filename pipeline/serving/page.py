@@ -1,8 +1,7 @@
-"""A page for one generator: sample, fix a seed, slide through latent space, pick a label.
+"""The web page of `gansweep serve`: sample from one generator, fix a seed, interpolate, choose a label.
 
-Owns: the page, its three addresses, the bounds of what may be asked over HTTP. Refuses: other machines (it
-listens on loopback only, and answers no other host name, so that no web page can reach it by a name of its
-own); keeping anything.
+Responsible for the page, its three other addresses and the limits of a request. It listens on loopback only
+and answers to no other host name, so that no web site can reach it by DNS rebinding.
 """
 
 from __future__ import annotations
@@ -32,32 +31,37 @@ from pipeline.training.checkpoint import grid_image
 HOST = "127.0.0.1"
 MAX_IMAGES = 1024
 MAX_BYTES = 2**24
-"""Most pixels of one answer, in bytes: 85 images of 256 px in colour."""
+"""Most bytes of pixels in one response: 85 images of 256 px in colour."""
 
 Count = Annotated[int, Query(ge=1, le=MAX_IMAGES)]
 Seed = Annotated[int, Query(ge=0, le=2**31)]
-Share = Annotated[float, Query(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Query(ge=0.0, le=1.0)]
 Scale = Annotated[float, Query(gt=0.0, le=2.0)]
 Label = Annotated[int, Query(ge=-1)]
 
 
 def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
-    """The page of `generator`, headed `name`; also /facts, /grid.png and /samples.npz."""
+    """The app: a page of `generator` with title `name`, and /facts, /grid.png and /samples.npz."""
     app = FastAPI(title=f"gansweep {name}", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    lock = threading.Lock()  # a slider asks faster than a CPU draws: one at a time, in order
+    lock = threading.Lock()  # a slider sends requests faster than a CPU samples: one at a time, in order
 
-    def drawn(
+    def sampled(
         n: Count = 64,
         seed: Seed = 0,
         label: Label = -1,
         truncation: Scale = 1.0,
         to: Seed = 1,
-        at: Share = 0.0,
+        at: Fraction = 0.0,
     ) -> Images:
         most = min(MAX_IMAGES, MAX_BYTES // (generator.size**2 * generator.channels))
         if n > most:
-            raise RegistryError(f"n is at most {most} here", seen=n, fix="use gansweep sample for more")
+            raise RegistryError(
+                "n = {seen} is out of range",
+                rule=f"n is at most {most} here",
+                seen=n,
+                fix="use gansweep sample for more",
+            )
         chosen = None if label < 0 else label
         with lock:
             z, labels = generator.latents(n, seed, chosen, truncation)
@@ -65,7 +69,7 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
                 z = interpolation.slerp(z, generator.latents(n, to, chosen, truncation)[0], at)
             return generator.render(z, labels)
 
-    asked_for = Depends(drawn)  # the images of a request, by its query
+    requested_images = Depends(sampled)  # by the query of the request
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
@@ -76,23 +80,23 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
         return {"model": name, **_shape(generator), "facts": generator.facts}
 
     @app.get("/grid.png")
-    def grid(images: Any = asked_for) -> Response:
+    def grid(images: Any = requested_images) -> Response:
         buffer = io.BytesIO()
         grid_image(images, math.ceil(math.sqrt(len(images)))).save(buffer, format="PNG", compress_level=1)
         return Response(buffer.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @app.get("/samples.npz")
-    def samples(images: Any = asked_for) -> Response:
+    def samples(images: Any = requested_images) -> Response:
         buffer = io.BytesIO()
         np.savez(buffer, images=images)
         return Response(buffer.getvalue(), media_type="application/octet-stream")
 
     @app.exception_handler(RegistryError)
-    def impossible(request: Request, error: RegistryError) -> JSONResponse:
+    def registry_error(request: Request, error: RegistryError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
 
     @app.exception_handler(RequestValidationError)
-    def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+    def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 400)
 
@@ -104,10 +108,12 @@ def serve_page(
 ) -> None:
     """Serve the page on loopback until it is interrupted.
 
-    port: 0 = any that is free. on_ready: called with a line that holds the page's address, once it answers.
+    Args:
+        port: 0 = any free one.
+        on_ready: called with a line that holds the page's address, once connections are accepted.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is in use.
     """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,7 +121,10 @@ def serve_page(
             listener.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                "the port is free", seen=f"{port} ({error})", fix="write --port 0 for any"
+                f"port {port} cannot be used",
+                rule="a free port is needed",
+                seen=str(error),
+                fix="write --port 0 for any",
             ) from error
         on_ready(f"http://{HOST}:{listener.getsockname()[1]}/  (Ctrl+C ends it)")
         config = uvicorn.Config(page_app(generator, name), log_level="warning", access_log=False)
@@ -134,12 +143,14 @@ def _page(generator: LoadedGenerator, name: str) -> str:
         f'<option value="{value}">{html.escape(str(text))}</option>'
         for value, text in enumerate(_shape(generator)["labels"])
     )
-    facts = {key: generator.facts[key] for key in _SHOWN.split() if generator.facts.get(key) is not None}
+    facts = {
+        key: generator.facts[key] for key in _SHOWN_FACTS.split() if generator.facts.get(key) is not None
+    }
     rows = "".join(
         f"<tr><th>{html.escape(key)}<td>{html.escape(_text(value))}" for key, value in facts.items()
     )
-    whole = _PAGE.replace("@LABELS@", labels).replace("@HIDDEN@", "" if generator.classes else "hidden")
-    return whole.replace("@ROWS@", rows).replace("@NAME@", html.escape(name))
+    page = _PAGE.replace("@LABELS@", labels).replace("@HIDDEN@", "" if generator.classes else "hidden")
+    return page.replace("@ROWS@", rows).replace("@NAME@", html.escape(name))
 
 
 def _text(value: object) -> str:
@@ -148,7 +159,7 @@ def _text(value: object) -> str:
     )
 
 
-_SHOWN = "fid fid_low fid_high extractor balance overfit memorisation collapse kimg data trial"
+_SHOWN_FACTS = "fid fid_low fid_high extractor balance overfit memorisation collapse kimg data trial"
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -165,7 +176,7 @@ input, select, button { font: inherit }
   image-rendering: pixelated }
 table { border-collapse: collapse; font-size: .85rem }
 th { text-align: left; padding-right: 1rem; font-weight: 500 }
-#said { color: #c33; min-height: 1.5em }
+#error { color: #c33; min-height: 1.5em }
 </style>
 <h1>@NAME@</h1>
 <main>
@@ -175,32 +186,32 @@ th { text-align: left; padding-right: 1rem; font-weight: 500 }
 <button type="button" id="roll">Another seed</button>
 <label @HIDDEN@>Class <select name="label"><option value="-1">any</option>@LABELS@</select></label>
 <label>Truncation <input name="truncation" type="range" value="1" min="0.1" max="2" step="0.05"></label>
-<label>Walk to seed <input name="to" type="number" value="1" min="0"></label>
-<label>On the way <input name="at" type="range" value="0" min="0" max="1" step="0.01"></label>
+<label>Interpolate to seed <input name="to" type="number" value="1" min="0"></label>
+<label>Fraction of the way <input name="at" type="range" value="0" min="0" max="1" step="0.01"></label>
 <a id="file" download="samples.npz">Download as npz</a>
-<div id="said" role="status"></div>
+<div id="error" role="status"></div>
 <table>@ROWS@</table>
 </form>
 <img id="picture" alt="samples of the generator">
 </main>
 <script>
 const form = document.querySelector("form"), picture = document.getElementById("picture");
-const said = document.getElementById("said"), file = document.getElementById("file");
+const message = document.getElementById("error"), file = document.getElementById("file");
 let busy = false, again = false;
 async function draw() {
   if (busy) { again = true; return; }
   busy = true;
-  const asked = new URLSearchParams(new FormData(form));
-  file.href = "samples.npz?" + asked;
+  const query = new URLSearchParams(new FormData(form));
+  file.href = "samples.npz?" + query;
   try {
-    const answer = await fetch("grid.png?" + asked);
-    if (answer.ok) {
+    const response = await fetch("grid.png?" + query);
+    if (response.ok) {
       const before = picture.src;
-      picture.src = URL.createObjectURL(await answer.blob());
+      picture.src = URL.createObjectURL(await response.blob());
       URL.revokeObjectURL(before);
-      said.textContent = "";
-    } else said.textContent = (await answer.json()).error;
-  } catch (error) { said.textContent = "the server is gone"; }
+      message.textContent = "";
+    } else message.textContent = (await response.json()).error;
+  } catch (error) { message.textContent = "the server does not answer"; }
   busy = false;
   if (again) { again = false; draw(); }
 }

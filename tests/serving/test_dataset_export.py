@@ -1,4 +1,4 @@
-"""Data sets out of a generator: three layouts, interruption, growth, what a folder refuses."""
+"""Export of data sets: three layouts, interruption, extension, folders that hold something else."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ STEP = 512
 
 
 class Source:
-    """Images that tell their own index; fails where it is told to. Counts what it drew."""
+    """Images that encode their own index. Raises at image `fails_at`; counts the images it made."""
 
     classes, size, channels = 3, 8, 1
 
     def __init__(self, fails_at: int = 10**9) -> None:
-        self.fails_at, self.drawn, self.most = fails_at, 0, 0
+        self.fails_at, self.made, self.largest = fails_at, 0, 0
 
     def stream(
         self, n: int, seed: int = 0, label: int | None = None, batch: int = 256, truncation: float = 1.0,
         *, start: int = 0, balanced: bool = False,
-    ) -> Iterator[dataset_export.Portion]:  # fmt: skip
+    ) -> Iterator[dataset_export.Chunk]:  # fmt: skip
         assert start % STEP == 0
         for first in range(start, n, batch):
             index = np.arange(first, min(n, first + batch))
             if index[-1] >= self.fails_at:
                 raise KeyboardInterrupt
-            self.drawn += len(index)
-            self.most = max(self.most, len(index))
+            self.made += len(index)
+            self.largest = max(self.largest, len(index))
             images = np.zeros((len(index), 8, 8, 1), np.uint8)
             images[:, 0, 0, 0], images[:, 0, 1, 0] = index % 256, index // 256 + seed
             labels = index % 3 if balanced else (index * 7 % 5 == 0).astype(np.int64)
@@ -48,8 +48,8 @@ class Source:
 
 
 @pytest.fixture(autouse=True)
-def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_export, "_PORTION_BYTES", 1024 * 64)  # 1024 images of 8x8
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset_export, "_CHUNK_BYTES", 1024 * 64)  # 1024 images of 8x8
 
 
 def request(n: int = 2500, format: str = "folder", **more: Any) -> ExportRequest:
@@ -82,8 +82,8 @@ def read_npz(out: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_parquet(out: Path) -> tuple[np.ndarray, np.ndarray]:
     tables = [pyarrow.parquet.read_table(path) for path in sorted(out.glob("part-*.parquet"))]
     rows = [row for table in tables for row in table.to_pylist()]
-    told = json.loads(tables[0].schema.metadata[b"huggingface"])["info"]["features"]
-    assert told["label"] == {"names": ["a", "..", "c d"], "_type": "ClassLabel"}
+    features = json.loads(tables[0].schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["label"] == {"names": ["a", "..", "c d"], "_type": "ClassLabel"}
     pictures = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows]
     return np.stack(pictures), np.array([row["label"] for row in rows])
 
@@ -93,34 +93,34 @@ READERS = {"folder": read_folder, "npz": read_npz, "parquet": read_parquet}
 
 @pytest.mark.parametrize("format", READERS)
 def test_every_image_is_there_once_with_its_label(format: str, tmp_path: Path) -> None:
-    source, told = Source(), []
+    source, progress = Source(), []
     new = dataset_export.export_dataset(
-        source, tmp_path / "out", request(format=format), lambda *at: told.append(at)
+        source, tmp_path / "out", request(format=format), lambda *at: progress.append(at)
     )
     images, labels = READERS[format](tmp_path / "out")
-    assert new == len(images) == source.drawn == 2500
+    assert new == len(images) == source.made == 2500
     assert np.array_equal(images[:, 0, 0] + 256 * images[:, 0, 1].astype(int), np.arange(2500))
     assert np.array_equal(labels, np.arange(2500) * 7 % 5 == 0)
-    assert source.most == 1024  # never more than a portion in memory
-    assert told == [(0, 2500), (1024, 2500), (2048, 2500), (2500, 2500)]
+    assert source.largest == 1024  # at most one chunk in memory
+    assert progress == [(0, 2500), (1024, 2500), (2048, 2500), (2500, 2500)]
 
 
 @pytest.mark.parametrize("format", READERS)
-def test_an_interrupted_one_goes_on_and_a_finished_one_grows(format: str, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    dataset_export.export_dataset(Source(), whole, request(format=format))
+def test_an_interrupted_export_is_continued_and_a_finished_one_extended(format: str, tmp_path: Path) -> None:
+    complete, resumed = tmp_path / "complete", tmp_path / "resumed"
+    dataset_export.export_dataset(Source(), complete, request(format=format))
     with pytest.raises(KeyboardInterrupt):
-        dataset_export.export_dataset(Source(fails_at=1500), broken, request(n=1600, format=format))
-    assert json.loads((broken / "dataset.json").read_text())["done"] == 1024
+        dataset_export.export_dataset(Source(fails_at=1500), resumed, request(n=1600, format=format))
+    assert json.loads((resumed / "dataset.json").read_text())["done"] == 1024
     source = Source()
-    assert dataset_export.export_dataset(source, broken, request(n=1600, format=format)) == 576
-    assert source.drawn == 576
-    assert dataset_export.export_dataset(Source(), broken, request(n=1600, format=format)) == 0
-    assert dataset_export.export_dataset(Source(), broken, request(format=format)) == 900
-    assert hashes(broken) == hashes(whole)
+    assert dataset_export.export_dataset(source, resumed, request(n=1600, format=format)) == 576
+    assert source.made == 576
+    assert dataset_export.export_dataset(Source(), resumed, request(n=1600, format=format)) == 0
+    assert dataset_export.export_dataset(Source(), resumed, request(format=format)) == 900
+    assert hashes(resumed) == hashes(complete)
 
 
-def test_a_folder_is_read_again_as_a_data_set(tmp_path: Path) -> None:
+def test_an_exported_folder_can_be_loaded_as_a_data_set(tmp_path: Path) -> None:
     dataset_export.export_dataset(Source(), tmp_path / "out", request(n=600, labels="balanced"))
     dataset = load_dataset(f"folder:{tmp_path / 'out'}")
     assert len(dataset.train) + len(dataset.held) == 600
@@ -149,33 +149,33 @@ def test_another_data_set_in_the_same_folder_is_refused(
 
 
 @pytest.mark.parametrize("make", [lambda p: p.write_text("x"), lambda p: (p.mkdir(), (p / "a").touch())])
-def test_a_folder_of_somebody_else_is_left_alone(make: Callable[[Path], object], tmp_path: Path) -> None:
+def test_a_folder_with_something_else_is_not_changed(make: Callable[[Path], object], tmp_path: Path) -> None:
     make(tmp_path / "out")
-    with pytest.raises(ConfigError, match="is empty"):
+    with pytest.raises(ConfigError, match="is not empty"):
         dataset_export.export_dataset(Source(), tmp_path / "out", request())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 0}, "-n lies in"),
-        ({"n": -5}, "-n lies in"),
-        ({"n": 10**12}, "-n lies in"),
-        ({"format": "zip"}, "folder, npz or parquet"),
-        ({"labels": "even"}, "data or balanced"),
-        ({"labels": "balanced", "label": 1}, "one class"),
+        ({"n": 0}, "-n 0 is out of range"),
+        ({"n": -5}, "-n -5 is out of range"),
+        ({"n": 10**12}, "-n 1000000000000 is out of range"),
+        ({"format": "zip"}, "--format zip is unknown"),
+        ({"labels": "even"}, "--labels even is unknown"),
+        ({"labels": "balanced", "label": 1}, "both given"),
     ],
 )
-def test_impossible_requests(change: dict[str, Any], message: str) -> None:
+def test_an_impossible_request_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         request(**change)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_one_npz_is_written_as_it_comes(labelled: bool, tmp_path: Path) -> None:
-    portions = Source().stream(700, batch=100)
-    kept = ((images, labels if labelled else None) for images, labels in portions)
-    dataset_export.write_npz(tmp_path / "out.npz", kept, 700, (8, 8, 1))
+def test_one_npz_is_streamed(labelled: bool, tmp_path: Path) -> None:
+    chunks = Source().stream(700, batch=100)
+    given = ((images, labels if labelled else None) for images, labels in chunks)
+    dataset_export.write_npz(tmp_path / "out.npz", given, 700, (8, 8, 1))
     with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
         assert set(arrays) == ({"images", "labels"} if labelled else {"images"})
         assert arrays["images"].shape == (700, 8, 8, 1)

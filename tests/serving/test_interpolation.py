@@ -1,4 +1,4 @@
-"""Walks: great circles between points, and the pictures that are made of them."""
+"""Walks through latent space: great circles between points, and the files written of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_a_great_circle_between_two_axes() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_walk_stays_in_the_shell_where_samples_live(share: float) -> None:
-    """The straight line's middle is shorter by a factor of 0.7: no sample ever lay there."""
+def test_a_walk_stays_in_the_shell_of_the_gaussian(share: float) -> None:
+    """The middle of the straight line is shorter by a factor of 0.7."""
     one, other = points(50, 64), points(50, 64, seed=1)
     lengths = np.linalg.norm(interpolation.slerp(one, other, share), axis=1)
     ends = [np.linalg.norm(end, axis=1) for end in (one, other)]
@@ -41,7 +41,7 @@ def test_the_angle_grows_evenly() -> None:
 
 
 @pytest.mark.parametrize("other", [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
-def test_equal_opposite_and_zero_points_go_straight(other: list[float]) -> None:
+def test_between_equal_opposite_and_zero_points_it_is_linear(other: list[float]) -> None:
     one = np.array([1.0, 0.0], np.float32)
     assert np.allclose(interpolation.slerp(one, np.array(other, np.float32), 0.5), [(1 + other[0]) / 2, 0.0])
 
@@ -56,7 +56,7 @@ def test_a_path_passes_through_its_keys(loop: bool, at: list[int]) -> None:
         assert np.allclose(path[10], interpolation.slerp(keys[2:], keys[:1], 0.5)[0], atol=1e-6)
 
 
-def test_one_key_stays_where_it_is() -> None:
+def test_a_single_key_is_repeated() -> None:
     assert np.array_equal(interpolation.latent_path(points(1, 8), 5), np.repeat(points(1, 8), 5, axis=0))
 
 
@@ -82,7 +82,7 @@ def test_a_long_strip_is_broken_into_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_gif_keeps_every_frame_and_its_time(channels: int, tmp_path: Path) -> None:
+def test_a_gif_has_every_frame_with_its_duration(channels: int, tmp_path: Path) -> None:
     with Image.open(interpolation.write_walk(frames(channels), tmp_path / "walk.gif", fps=25)) as film:
         assert (film.n_frames, film.size, film.info["loop"]) == (5, (224, 224), 0)
         for index in range(5):
@@ -93,26 +93,26 @@ def test_a_gif_keeps_every_frame_and_its_time(channels: int, tmp_path: Path) -> 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg on PATH")
 @pytest.mark.parametrize("size", [28, 255])
-def test_an_mp4_by_ffmpeg(size: int, tmp_path: Path) -> None:
+def test_ffmpeg_writes_an_mp4(size: int, tmp_path: Path) -> None:
     out = interpolation.write_walk(frames(1, size=size), tmp_path / "walk.mp4")
     assert out.read_bytes()[4:8] == b"ftyp"
 
 
-def test_without_ffmpeg_an_mp4_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_ffmpeg_an_mp4_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"no ffmpeg on PATH; .*\.gif"):
+    with pytest.raises(ConfigError, match=r"no ffmpeg on PATH .*\.gif"):
         interpolation.check_walk(tmp_path / "walk.mp4", 10, 20)
 
 
 @pytest.mark.parametrize(
     ("name", "count", "fps", "message"),
     [
-        ("walk.avi", 10, 20, "strip"),
-        ("walk.gif", 1, 20, "frames lies in"),
-        ("walk.gif", 10**9, 20, "frames lies in"),
-        ("walk.gif", 10, 0, "fps lies in"),
+        ("walk.avi", 10, 20, "walk.avi has no known format"),
+        ("walk.gif", 1, 20, "--frames 1 is out of range"),
+        ("walk.gif", 10**9, 20, "--frames 1000000000 is out of range"),
+        ("walk.gif", 10, 0, "--fps 0 is out of range"),
     ],
 )
-def test_what_cannot_be_written(name: str, count: int, fps: int, message: str, tmp_path: Path) -> None:
+def test_an_impossible_walk_is_refused(name: str, count: int, fps: int, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         interpolation.check_walk(tmp_path / name, count, fps)

@@ -1,4 +1,4 @@
-"""The page of a generator, through the real server on loopback."""
+"""The page of `gansweep serve`, through a real server on loopback."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def address(generator: LoadedGenerator) -> Iterator[str]:
     thread.join(timeout=10)
 
 
-def grid(address: str, **asked: Any) -> np.ndarray:
-    answer = requests.get(f"{address}/grid.png", params=asked, timeout=30)
+def grid(address: str, **query: Any) -> np.ndarray:
+    answer = requests.get(f"{address}/grid.png", params=query, timeout=30)
     assert answer.status_code == 200, answer.text
     return np.asarray(Image.open(io.BytesIO(answer.content)))
 
@@ -55,8 +55,8 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows(address: str) -> N
     assert "models:/pets@champion" in text
     assert "&lt;b&gt;dog&lt;/b&gt;" in text
     assert "<b>dog" not in text
-    assert "http" not in text  # no font, script or picture of another machine
-    assert "@" not in text.replace("pets@champion", "")  # nothing left to fill in
+    assert "http" not in text  # no font, script or image from another machine
+    assert "@" not in text.replace("pets@champion", "")  # every placeholder is filled
 
 
 def test_a_seed_fixes_the_bytes_and_a_label_the_class(address: str, generator: LoadedGenerator) -> None:
@@ -69,7 +69,7 @@ def test_a_seed_fixes_the_bytes_and_a_label_the_class(address: str, generator: L
         assert np.array_equal(arrays["images"], generator.sample(4, seed=7)[0])
 
 
-def test_the_slider_walks_to_the_other_seed(address: str, generator: LoadedGenerator) -> None:
+def test_the_slider_interpolates_to_the_other_seed(address: str, generator: LoadedGenerator) -> None:
     ends = [generator.latents(1, seed, 1)[0] for seed in (3, 4)]
     for at in (0.0, 0.25, 1.0):
         z = interpolation.slerp(ends[0], ends[1], at) if at else ends[0]
@@ -78,26 +78,26 @@ def test_the_slider_walks_to_the_other_seed(address: str, generator: LoadedGener
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("query", "message"),
     [
         ({"n": 0}, "n: "),
         ({"n": -1}, "n: "),
         ({"n": 10**9}, "n: "),
         ({"n": "many"}, "n: "),
         ({"seed": -1}, "seed: "),
-        ({"label": 3}, "a label lies in [0, 2]"),
+        ({"label": 3}, "label = 3 is out of range (a label lies in [0, 2]"),
         ({"truncation": 0}, "truncation: "),
         ({"truncation": "nan"}, "truncation: "),
         ({"at": 1.5}, "at: "),
     ],
 )
-def test_impossible_requests_are_told_in_a_line(address: str, asked: dict[str, Any], told: str) -> None:
-    answer = requests.get(f"{address}/grid.png", params=asked, timeout=30)
+def test_an_impossible_request_gets_one_line(address: str, query: dict[str, Any], message: str) -> None:
+    answer = requests.get(f"{address}/grid.png", params=query, timeout=30)
     assert answer.status_code == 400
-    assert answer.json()["error"].startswith(told)
+    assert answer.json()["error"].startswith(message)
 
 
-def test_large_images_come_in_small_numbers(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_large_images_is_limited(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MAX_BYTES", 640)  # ten images of 8x8
     assert requests.get(f"{address}/grid.png", params={"n": 11}, timeout=30).status_code == 400
     assert requests.get(f"{address}/grid.png", params={"n": 10}, timeout=30).status_code == 200
@@ -111,9 +111,9 @@ def test_another_host_name_is_not_answered(address: str) -> None:
     assert (facts["size"], facts["labels"][0], facts["facts"]["fid"]) == (8, "cat", 3.0)
 
 
-def test_a_taken_port_is_told(generator: LoadedGenerator, tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused(generator: LoadedGenerator, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind((page.HOST, 0))
         other.listen()
-        with pytest.raises(ConfigError, match="the port is free"):
+        with pytest.raises(ConfigError, match="port [0-9]+ cannot be used.*in use.*--port 0"):
             page.serve_page(generator, "gan", other.getsockname()[1])
