@@ -1,10 +1,9 @@
-"""A sweep as its own files tell it, read once: for the report and the explanations.
+"""A sweep read from its files, once: the input of the report and of the explanations.
 
-Owns: `Told` (one trial), `History` (all of them, the space, who won). Refuses: judging, drawing, writing.
-
-Files may be missing, half written or of a sweep that runs: what can be read is there, all else is None or
-empty. Where summary.json lists a trial (it lists the best hundred) its numbers are taken from there, so
-that every reader shows the same; the others come from their records and from the spool.
+Files may be missing, half written or belong to a sweep that is still running: what can be read is filled in,
+everything else is None or empty. summary.json lists the best hundred trials; their numbers are taken from
+there, so that every reader shows the same ones. The numbers of the other trials come from their
+records.jsonl and from the event log (spool.jsonl).
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.summary_file import read_summary
 from pipeline.tracking.event_log import read_events
 
-_STATES = {"FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
+STATE_OF_STATUS = {"FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
+"""A trial's state by the status (MLflow's) of its end event."""
+
 _NUMBERS = ("fid", "balance", "auc", "kimg", "stability")
 
 
@@ -32,9 +33,16 @@ _NUMBERS = ("fid", "balance", "auc", "kimg", "stability")
 class TrialView:
     """One trial at its best tick, and how it ended.
 
-    state: running, complete, pruned, failed, or empty where nobody knows. fid, balance, auc, kimg: at
-    the tick of the best fid. stability: last fid / best fid. verdict: of the last tick. cause: why it ended
-    early.
+    Attributes:
+        number: Optuna's number of the trial.
+        state: running, complete, pruned or failed; empty if unknown.
+        params: the values suggested for the searched hyper-parameters.
+        cause: why the trial ended early; empty if it did not.
+        records: all ticks, oldest first.
+        fid, balance, auc, kimg: at the tick of the best fid; None if no tick has a fid.
+        last_kimg: length of the training so far.
+        stability: last fid / best fid.
+        verdict: verdict of the last tick.
     """
 
     number: int
@@ -63,9 +71,14 @@ class TrialView:
 
 @dataclass(frozen=True)
 class History:
-    """A whole sweep: its trials, best fid first, those without one last.
+    """A whole sweep.
 
-    stored: sweep.toml, empty where it cannot be read; space: what it says was searched.
+    Attributes:
+        root: the sweep's folder.
+        summary: summary.json; empty if it cannot be read.
+        trials: best fid first, trials without a fid last.
+        stored: sweep.toml; empty if it cannot be read.
+        space: the search space in sweep.toml; None if it cannot be read.
     """
 
     root: Path
@@ -80,75 +93,79 @@ class History:
 
     @property
     def points(self) -> list[tuple[Mapping[str, Any], float | None]]:
-        """Parameters and best fid of the measured trials, by number."""
+        """Parameters and best fid of the measured trials, in order of their numbers."""
         return [(t.params, t.fid) for t in sorted(self.measured, key=lambda t: t.number)]
 
     @property
     def measured(self) -> tuple[TrialView, ...]:
         """The trials that have a fid, best first."""
-        return tuple(told for told in self.trials if told.fid is not None)
+        return tuple(trial for trial in self.trials if trial.fid is not None)
 
     @property
     def winner(self) -> TrialView | None:
-        """The trial that the finals chose; before them the one with the lowest fid."""
+        """The finalist that won; before the finalists are measured, the trial with the lowest fid."""
         number = (self.summary.get("best") or {}).get("trial")
         return self.find(number) or next(iter(self.measured), None)
 
     @property
     def full_kimg(self) -> int | None:
-        """The length of a full trial."""
+        """The length of a full trial in kimg; None if the space is unknown."""
         return _full_kimg(self.space)
 
     @property
-    def finals(self) -> list[Mapping[str, Any]]:
-        """The finalists' rows, the winner's first; empty before the finals."""
+    def finalists(self) -> list[Mapping[str, Any]]:
+        """The finalists' rows of summary.json, the winner first; empty before they are measured."""
         rows = self.summary.get("finalists")
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def find(self, number: object) -> TrialView | None:
-        return next((told for told in self.trials if told.number == number), None)
+        """The trial with this number, or None."""
+        return next((trial for trial in self.trials if trial.number == number), None)
 
-    def failures(self, told: TrialView) -> list[str]:
-        """What went wrong with a trial on its way, oldest first; it may have gone on after that."""
+    def failures(self, trial: TrialView) -> list[str]:
+        """The failures of a trial, oldest first; the trial may have been restarted after each of them."""
         rows = [row for row in self.summary.get("failures") or [] if isinstance(row, dict)]
-        mine = [row for row in rows if row.get("trial") == told.number]
-        return [f"{row.get('kind')} after {row.get('kimg')} kimg: {row.get('text')}" for row in mine]
+        of_trial = [row for row in rows if row.get("trial") == trial.number]
+        return [f"{row.get('kind')} after {row.get('kimg')} kimg: {row.get('text')}" for row in of_trial]
 
-    def value(self, told: TrialView, name: str) -> Any:
-        """What `told` had for a hyper-parameter: drawn, fixed by the space, or the default."""
+    def value(self, trial: TrialView, name: str) -> Any:
+        """The trial's value of a hyper-parameter: suggested, fixed by the space, or the default."""
         fixed = self.space.fixed if self.space else {}
-        return told.params.get(name, fixed.get(name, TrialConfig.fields()[name].default))
+        return trial.params.get(name, fixed.get(name, TrialConfig.fields()[name].default))
 
-    def run_folder(self, told: TrialView) -> Path:
-        """Where the run lies that stands for the winner: the trial's own folder, or another seed's."""
-        for row in self.finals:
+    def run_folder(self, trial: TrialView) -> Path:
+        """The folder of the run that represents `trial`: its own, or that of the rerun with the best seed."""
+        for row in self.finalists:
             best = row.get("best") or {}
-            if best.get("trial") == told.number:
+            if best.get("trial") == trial.number:
                 seeds = [run.get("seed") for run in row.get("runs") or []]
                 index = seeds.index(best.get("trial_seed")) if best.get("trial_seed") in seeds else 0
-                return SweepPaths(self.root).rerun(told.number, index)
-        return SweepPaths(self.root).trial(told.number)
+                return SweepPaths(self.root).rerun(trial.number, index)
+        return SweepPaths(self.root).trial(trial.number)
 
 
 def read_history(root: Path) -> History:
-    """All that the files in `root` tell.
+    """Read the sweep in the folder `root`.
 
     Raises:
-        SweepError: `root` is no sweep's folder.
+        SweepError: `root` is not a sweep's folder.
     """
     paths = SweepPaths(root)
     summary, records = read_summary(paths.summary), _all_records(root)
     if not summary and not records:
         raise SweepError(
-            "a sweep's folder holds summary.json", seen=str(root), fix="pass DIR/NAME of `gansweep run`"
+            "{seen} is not a sweep's folder",
+            rule="a sweep's folder holds summary.json",
+            seen=str(root),
+            fix="pass DIR/NAME of `gansweep run`",
         )
     stored = _stored(paths.config)
-    trials = trial_views(summary, records, *_told_by_spool(paths.spool))
+    trials = trial_views(summary, records, *_starts_and_ends(paths.event_log))
     return History(root, summary, tuple(trials), stored, _space(stored))
 
 
 def full_kimg(root: Path) -> int | None:
-    """The length of a full trial of the sweep in `root`; None where its files do not tell."""
+    """The length of a full trial of the sweep in `root`, in kimg; None if its sweep.toml cannot be read."""
     return _full_kimg(_space(_stored(SweepPaths(root).config)))
 
 
@@ -158,19 +175,26 @@ def trial_views(
     started: Mapping[int, Mapping[str, Any]] | None = None,
     ended: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> list[TrialView]:
-    """The trials, best first; started, ended: the spool's events of those that the summary leaves out."""
+    """The trials of a sweep, best first.
+
+    Args:
+        summary: content of summary.json.
+        records: records of each trial, by trial number.
+        started, ended: start and end events of each trial, by number; used for trials that the summary's
+            leaderboard does not list.
+    """
     records, started, ended = records or {}, started or {}, ended or {}
     listed = [row for row in summary.get("leaderboard") or [] if isinstance(row, dict)]
     rows = {int(row["trial"]): row for row in listed if isinstance(row.get("trial"), int)}
-    told = [_of_row(number, row, records.get(number, ())) for number, row in rows.items()]
+    trials = [_view_of_row(number, row, records.get(number, ())) for number, row in rows.items()]
     for number in sorted((records.keys() | started.keys()) - rows.keys()):
-        told.append(
-            _of_records(number, records.get(number, ()), started.get(number, {}), ended.get(number, {}))
+        trials.append(
+            _view_of_records(number, records.get(number, ()), started.get(number, {}), ended.get(number, {}))
         )
-    return sorted(told, key=lambda t: (t.fid is None, t.fid or 0.0, t.number))
+    return sorted(trials, key=lambda t: (t.fid is None, t.fid or 0.0, t.number))
 
 
-def _of_row(number: int, row: Mapping[str, Any], records: Sequence[TrialRecord]) -> TrialView:
+def _view_of_row(number: int, row: Mapping[str, Any], records: Sequence[TrialRecord]) -> TrialView:
     params = row.get("params")
     return TrialView(
         number=number,
@@ -184,7 +208,7 @@ def _of_row(number: int, row: Mapping[str, Any], records: Sequence[TrialRecord])
     )
 
 
-def _of_records(
+def _view_of_records(
     number: int, records: Sequence[TrialRecord], start: Mapping[str, Any], end: Mapping[str, Any]
 ) -> TrialView:
     with_fid = [record for record in records if record.fid is not None]
@@ -193,7 +217,7 @@ def _of_records(
     stable = best is not None and last is not None and best.fid and last.fid
     return TrialView(
         number=number,
-        state=_STATES.get(str(end.get("status")), "running" if start else ""),
+        state=STATE_OF_STATUS.get(str(end.get("status")), "running" if start else ""),
         params=dict(start.get("params") or {}),
         cause=str(end.get("cause") or ""),
         records=tuple(records),
@@ -208,54 +232,53 @@ def _of_records(
 
 
 def finite(value: object) -> float | None:
-    """The number, or None where it is none or not finite."""
+    """`value` if it is a finite number (not a bool), else None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value
 
 
 def differing_params(trials: Iterable[TrialView]) -> list[str]:
-    """The hyper-parameters that do not have one value in all trials, in order of first sight."""
+    """The hyper-parameters that differ between trials or are missing in some, in order of occurrence."""
     trials = list(trials)
-    seen: dict[str, set[str]] = {}
-    for told in trials:
-        for name, value in told.params.items():
-            seen.setdefault(str(name), set()).add(repr(value))
-    everywhere = {name for name in seen if all(name in told.params for told in trials)}
-    return [name for name, values in seen.items() if len(values) > 1 or name not in everywhere]
+    values: dict[str, set[str]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            values.setdefault(str(name), set()).add(repr(value))
+    in_all = {name for name in values if all(name in trial.params for trial in trials)}
+    return [name for name, found in values.items() if len(found) > 1 or name not in in_all]
 
 
 def short_number(value: object) -> str:
-    """A hyper-parameter or a count in few characters."""
+    """A hyper-parameter or a count in few characters: floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _all_records(root: Path) -> dict[int, list[TrialRecord]]:
-    """The whole records of every trial below `root`, by trial, oldest first."""
-    from pipeline.training.checkpoint import (
-        read_records,  # with torch, which `gansweep watch` need not wait for
-    )
+    """The complete records of every trial below `root`, by trial number, oldest first."""
+    # Imported here because it imports torch, which `gansweep watch` does not need.
+    from pipeline.training.checkpoint import read_records
 
     folders = [path for path in (root / "trials").glob("*") if path.name.isdigit()]
     return {int(path.name): read_records(path) for path in folders}
 
 
-def _told_by_spool(path: Path) -> tuple[dict[int, Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
-    """How trials began and ended, by number."""
-    told: dict[str, dict[int, Mapping[str, Any]]] = {"start": {}, "end": {}}
+def _starts_and_ends(path: Path) -> tuple[dict[int, Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
+    """The last start event and the last end event of every trial in the event log, by trial number."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {"start": {}, "end": {}}
     try:
         for _, event in read_events(path):
-            if event is not None and event["event"] in told and isinstance(event.get("trial"), int):
-                told[event["event"]][event["trial"]] = event
+            if event is not None and event["event"] in found and isinstance(event.get("trial"), int):
+                found[event["event"]][event["trial"]] = event
     except OSError:
         pass
-    return told["start"], told["end"]
+    return found["start"], found["end"]
 
 
 def _full_kimg(space: Space | None) -> int | None:
     try:
         return space.config({}).kimg if space else None
-    except UserError:  # a fixed value that today's configuration does not have
+    except UserError:  # a fixed value that this version's configuration does not have
         return None
 
 
@@ -267,7 +290,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _space(stored: Mapping[str, Any]) -> Space | None:
-    """The space, or None where it cannot be read (a sweep of an older version)."""
+    """The search space, or None if it cannot be read (a sweep of an older version)."""
     try:
         return space_from_tables(stored["space"], "sweep.toml")
     except (UserError, KeyError, TypeError, AttributeError):

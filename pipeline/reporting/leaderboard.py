@@ -1,7 +1,4 @@
-"""The trials of a sweep as rows of text: best first, with one text for every number.
-
-Owns: `COLUMNS` and what each means. Refuses: reading files, markup.
-"""
+"""The trials of a sweep as rows of text, best first: the columns, their meaning and their number formats."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from pipeline.records import METRICS, VERDICTS
 from pipeline.reporting import history
 from pipeline.reporting.history import TrialView, differing_params, short_number
 
-# Columns of the leaderboard: what each means where it is no metric of `records`.
 COLUMNS: dict[str, str] = {
     "trial": "Optuna's number of the trial",
     "state": "complete, pruned (stopped early), failed or running",
@@ -26,6 +22,8 @@ COLUMNS: dict[str, str] = {
     "cause": "why it failed or was stopped",
     "params": "the hyper-parameters in which the trials differ",
 }
+"""The meaning of each column of the leaderboard."""
+
 FORMATS = {"fid": ".4g", "balance": ".2f", "auc": ".2f", "stability": ".2f"}
 _FIELDS = {"trial": "number", "last kimg": "last_kimg"}
 _TEXT_COLUMNS = ("trial", "state", "fid", "balance", "kimg", "stability", "verdict", "params")
@@ -34,21 +32,24 @@ _TEXT_COLUMNS = ("trial", "state", "fid", "balance", "kimg", "stability", "verdi
 def text_table(summary: Mapping[str, Any], limit: int = 10) -> list[list[str]]:
     """The leaderboard for a terminal: a header row, then at most `limit` trials, best first.
 
-    The texts come from the sweep's files: a caller that draws with markup must escape them.
+    The texts come from the sweep's files: a caller that prints them with markup must escape them.
     """
     trials = history.trial_views(summary)
     differing = differing_params(trials)
-    return [list(_TEXT_COLUMNS), *(_texts(told, _TEXT_COLUMNS, differing) for told in trials[:limit])]
+    return [list(_TEXT_COLUMNS), *(_texts(trial, _TEXT_COLUMNS, differing) for trial in trials[:limit])]
 
 
-def value_of(told: TrialView, column: str) -> Any:
-    """What `told` has in `column`; None where it is not known."""
-    return getattr(told, _FIELDS.get(column, column))
+def value_of(trial: TrialView, column: str) -> Any:
+    """The trial's value in `column`; None if it is unknown."""
+    return getattr(trial, _FIELDS.get(column, column))
 
 
-def cell_text(told: TrialView, column: str, differing: Sequence[str]) -> str:
-    """What a table shows of `told` in `column`; "-" where it is not known."""
-    value = value_of(told, column)
+def cell_text(trial: TrialView, column: str, differing: Sequence[str]) -> str:
+    """The text of the trial's cell in `column`; "-" if the value is unknown.
+
+    differing: the hyper-parameters that the column `params` lists.
+    """
+    value = value_of(trial, column)
     if column == "params":
         return " ".join(f"{name}={short_number(value[name])}" for name in differing if name in value)
     if value is None:
@@ -56,5 +57,5 @@ def cell_text(told: TrialView, column: str, differing: Sequence[str]) -> str:
     return format(value, FORMATS[column]) if column in FORMATS else str(value)
 
 
-def _texts(told: TrialView, columns: Iterable[str], differing: Sequence[str]) -> list[str]:
-    return [cell_text(told, column, differing) for column in columns]
+def _texts(trial: TrialView, columns: Iterable[str], differing: Sequence[str]) -> list[str]:
+    return [cell_text(trial, column, differing) for column in columns]

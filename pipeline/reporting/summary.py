@@ -1,9 +1,7 @@
-"""summary.json: what a sweep has come to, rewritten atomically as it goes.
+"""Writes summary.json, the state of a sweep that scripts, the live view and the report read.
 
-Owns: the file that scripts, the live view and the report read; its keys are a contract (README).
-Refuses: deciding anything; MLflow.
-
-NaN policy: JSON has no NaN; a number that is not known is null.
+The file is replaced atomically while the sweep runs. Its keys are a contract (README). JSON has no NaN: a
+number that is unknown or not finite is null.
 """
 
 from __future__ import annotations
@@ -25,7 +23,15 @@ _LEADERS = 100
 
 
 class Summary:
-    """Keeps summary.json of a running search; a `Listener` that rewrites at most every two seconds."""
+    """Keeps summary.json of a running sweep up to date; a `SweepCallback`.
+
+    Writes nothing until `manager` is set; callbacks rewrite the file at most every two seconds.
+
+    Args:
+        paths: the sweep's folder.
+        config: limits of the sweep.
+        evaluator: the `evaluator` key: extractor, hash and number of samples.
+    """
 
     def __init__(
         self,
@@ -41,73 +47,78 @@ class Summary:
             "finalists": before.get("finalists", []),
         }
         self.state = "running"
-        self.ledger: TrialManager | None = None
+        self.manager: TrialManager | None = None
         self._written = 0.0
-        self._sized = (-_SIZING_SEC, 0)  # when, and how much
-        self._space = DiskSpace("summary.json stands still")
+        self._size = (-_SIZING_SEC, 0)  # time of the last measurement, bytes
+        self._space = DiskSpace("summary.json is not updated")
 
-    def on_start(self, entry: SweepTrial) -> None:
+    def on_start(self, trial: SweepTrial) -> None:
         self.write()
 
-    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None:
+    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
         self.write()
 
-    def on_failure(self, entry: SweepTrial, failure: Failure) -> None:
+    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
         self.write()
 
-    def on_end(self, entry: SweepTrial) -> None:
+    def on_end(self, trial: SweepTrial) -> None:
         self.write()
 
     def write(self, *, force: bool = False) -> None:
-        """Rewrite the file, unless that was done a moment ago."""
+        """Rewrite the file; without `force` at most every two seconds."""
         now = time.monotonic()
-        if self.ledger is None or (not force and now - self._written < _PERIOD_SEC):
+        if self.manager is None or (not force and now - self._written < _PERIOD_SEC):
             return
         self._written = now
-        with self._space.awaited():
+        with self._space.tolerate_full():
             write_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
 
     def _disk(self) -> int:
-        """Size of the sweep's folder; looked at once a minute, for it may be many files on a slow disk."""
-        if time.monotonic() - self._sized[0] > _SIZING_SEC or self.state != "running":
-            self._sized = time.monotonic(), size_of(self.paths.root)
-        return self._sized[1]
+        """Size of the sweep's folder in bytes.
+
+        Measured at most once a minute while the sweep runs: it may be many files on a slow disk.
+        """
+        if time.monotonic() - self._size[0] > _SIZING_SEC or self.state != "running":
+            self._size = time.monotonic(), size_of(self.paths.root)
+        return self._size[1]
 
     def content(self) -> dict[str, Any]:
         """The whole summary as plain values."""
-        assert self.ledger is not None
-        entries = list(self.ledger.entries.values())
-        ranked = rank_trials(entries)
+        assert self.manager is not None
+        trials = list(self.manager.trials.values())
+        ranked = rank_trials(trials)
         finalists = self.extra["finalists"]
         return {
             "name": self.config.name,
             "state": self.state,
-            "reason": self.ledger.reason,
-            "stopped_by": self.ledger.stopped_by or None,
-            "wall_seconds": round(self.ledger.seconds, 2),
-            "kimg_total": sum(e.records[-1].kimg for e in entries if e.records),
-            "trials": {state: sum(e.state == state for e in entries) for state in reversed(STATES)},
+            "reason": self.manager.reason,
+            "stopped_by": self.manager.stopped_by or None,
+            "wall_seconds": round(self.manager.seconds, 2),
+            "kimg_total": sum(trial.records[-1].kimg for trial in trials if trial.records),
+            "trials": {state: sum(trial.state == state for trial in trials) for state in reversed(STATES)},
             "trials_asked": self.config.trials,
             "time_budget_sec": self.config.time_budget_sec,
-            "gpu_hours": round(self.ledger.gpu_hours, 4),
-            "cost": round(self.ledger.cost, 4) if self.config.price else None,
+            "gpu_hours": round(self.manager.gpu_hours, 4),
+            "cost": round(self.manager.cost, 4) if self.config.price else None,
             "best": finalists[0]["best"] if finalists else _best(ranked),
-            "running": [_running(e) for e in entries if e.state == "running"],
+            "running": [_running(trial) for trial in trials if trial.state == "running"],
             "disk_bytes": self._disk(),
-            "images_per_sec": round(sum(_speed(e) for e in entries if e.state == "running"), 1),
-            "failures": [{"trial": e.number, **vars(failure)} for e in entries for failure in e.failures],
-            "leaderboard": [best_row(entry) for entry in ranked[:_LEADERS]],
+            "images_per_sec": round(sum(_speed(trial) for trial in trials if trial.state == "running"), 1),
+            "failures": [
+                {"trial": trial.number, **vars(failure)} for trial in trials for failure in trial.failures
+            ],
+            "leaderboard": [best_row(trial) for trial in ranked[:_LEADERS]],
             **self.extra,
         }
 
 
-def best_row(entry: SweepTrial) -> dict[str, Any]:
-    """One row of the leaderboard: a trial at its best tick, and how it ended."""
-    best, last = entry.best, entry.records[-1] if entry.records else None
+def best_row(trial: SweepTrial) -> dict[str, Any]:
+    """The leaderboard's row of a trial: its numbers at its best tick, and how it ended."""
+    best, last = trial.best, trial.records[-1] if trial.records else None
     stable = best and last and best.fid and last.fid
     return {
-        "trial": entry.number,
-        "state": entry.state,
+        "trial": trial.number,
+        "state": trial.state,
         "fid": best.fid if best else None,
         "balance": best.to_dict()["balance"] if best else None,
         "auc": best.to_dict()["auc"] if best else None,
@@ -115,8 +126,8 @@ def best_row(entry: SweepTrial) -> dict[str, Any]:
         "last_kimg": last.kimg if last else 0,
         "verdict": last.verdict if last else "",
         "stability": last.fid / best.fid if stable and best and last and best.fid and last.fid else None,
-        "params": entry.params,
-        "cause": entry.cause,
+        "params": trial.params,
+        "cause": trial.cause,
     }
 
 
@@ -125,10 +136,10 @@ def _best(ranked: list[SweepTrial]) -> dict[str, Any] | None:
     return None if row["fid"] is None else {k: row[k] for k in ("trial", "fid", "balance", "kimg", "params")}
 
 
-def _running(entry: SweepTrial) -> dict[str, Any]:
-    row = best_row(entry)
+def _running(trial: SweepTrial) -> dict[str, Any]:
+    row = best_row(trial)
     return {key: row[key] for key in ("trial", "fid", "balance", "last_kimg", "verdict")}
 
 
-def _speed(entry: SweepTrial) -> float:
-    return entry.records[-1].images_per_sec if entry.records else 0.0
+def _speed(trial: SweepTrial) -> float:
+    return trial.records[-1].images_per_sec if trial.records else 0.0

@@ -1,13 +1,13 @@
-"""One JSON line to a URL of the user's when a sweep is over or another trial takes the lead.
+"""Posts one JSON line to the user's URL when another trial takes the lead and when a sweep is over.
 
-Owns: `Notifier`. Refuses: letting a URL that does not answer reach the search; writing the URL anywhere
-(it may hold a token): no file, no message, no error text has it.
+A URL that fails or does not answer never delays or stops the search. The URL may hold a token: no file, no
+log line and no error text contains it.
 
     {"event": "champion", "sweep": "mnist5k", "state": "running", "trial": 7, "fid": 0.58, "balance": 0.61,
      "kimg": 120, "text": "mnist5k: trial 7 leads with fid 0.58 at 120 kimg"}
 
-event: `champion` (another trial leads), then one of `finished`, `interrupted`, `failed`. `text` is what
-chat webhooks show.
+event: `champion` (another trial leads) while the sweep runs; at its end one of `finished`, `interrupted`,
+`failed`. `text` is the key that chat webhooks show.
 """
 
 from __future__ import annotations
@@ -32,35 +32,49 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMEOUT_SEC = 10.0
-_FACTS = ("trial", "fid", "balance", "kimg")
+_FIELDS = ("trial", "fid", "balance", "kimg")
 
 
 def check_webhook(url: str) -> str:
-    """The URL, or ConfigError where nothing can be posted to it."""
+    """Return `url` if one can post to it; the empty URL (no notification) is valid too.
+
+    Raises:
+        ConfigError: not an http or https URL with a host. The text does not repeat the URL.
+    """
     try:
         parts = urlsplit(url)
-        good = not url or (parts.scheme in ("http", "https") and bool(parts.hostname))
+        valid = not url or (parts.scheme in ("http", "https") and bool(parts.hostname))
     except ValueError:
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise ConfigError(
-            "--notify is an http or https address", seen="another", fix="write https://HOST/..."
+            "the URL of --notify cannot be posted to",
+            rule="it is an http or https address",
+            fix="write https://HOST/...",
         )
     return url
 
 
 class WebhookNotifier:
-    """A `Listener` of the search that posts from a thread of its own, in order; mute without a URL.
+    """A `SweepCallback` that posts from its own thread, in order; does nothing without a URL.
 
-    Used as a context: on leaving it the end of the sweep is told. summary: what summary.json would hold now;
-    who leads on entering is no news.
+    A context manager: leaving it posts the end of the sweep. The trial that leads on entering is not
+    announced again.
+
+    Args:
+        url: where to post; empty for no notifications.
+        sweep: the sweep's name.
+        summary: returns the current content of summary.json.
+
+    Raises:
+        ConfigError: `url` is not an http or https address.
     """
 
     def __init__(self, url: str, sweep: str, summary: Callable[[], Mapping[str, Any]]) -> None:
         self._url, self._sweep, self._summary = check_webhook(url), sweep, summary
         self._leader: int | None = None
         self._lowest: float | None = None
-        self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="notify", daemon=True)
         self._warned = False
 
@@ -74,49 +88,49 @@ class WebhookNotifier:
 
     def __exit__(self, *error: object) -> None:
         if self._url:
-            self._over(self._summary())
-            self._waiting.put(None)
+            self._post_end(self._summary())
+            self._queue.put(None)
             self._thread.join(timeout=2 * TIMEOUT_SEC)
 
-    def on_start(self, entry: SweepTrial) -> None:
-        """No news."""
+    def on_start(self, trial: SweepTrial) -> None:
+        """Posts nothing."""
 
-    def on_failure(self, entry: SweepTrial, failure: Failure) -> None:
-        """No news: the search goes on."""
+    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
+        """Posts nothing: the search goes on."""
 
-    def on_end(self, entry: SweepTrial) -> None:
-        """No news: what counts was told by its records."""
+    def on_end(self, trial: SweepTrial) -> None:
+        """Posts nothing: a new leader was announced by `on_record`."""
 
-    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None:
-        """News where the trial takes the lead from another one."""
+    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
+        """Post `champion` if the trial takes the lead from another one."""
         if record.fid is None or (self._lowest is not None and record.fid >= self._lowest):
             return
-        before, self._leader, self._lowest = self._leader, record.trial, record.fid
-        if record.trial != before:
+        previous, self._leader, self._lowest = self._leader, record.trial, record.fid
+        if record.trial != previous:
             text = (
                 f"{self._sweep}: trial {record.trial} leads with fid {record.fid:.4g} at {record.kimg} kimg"
             )
             row = record.to_dict()
-            self._put("champion", "running", {key: row[key] for key in _FACTS}, text)
+            self._enqueue("champion", "running", {key: row[key] for key in _FIELDS}, text)
 
-    def _over(self, summary: Mapping[str, Any]) -> None:
+    def _post_end(self, summary: Mapping[str, Any]) -> None:
         state, best = str(summary.get("state")), summary.get("best") or {}
         registered = (summary.get("registered") or {}).get("uri")
         text = f"{self._sweep}: {state}"
         text += f", best fid {best['fid']:.4g} (trial {best['trial']})" if best.get("fid") is not None else ""
         text += f", {registered}" if registered else ""
-        facts = {**{key: best.get(key) for key in _FACTS}, "registered": registered}
-        self._put(state, state, facts, text)
+        fields = {**{key: best.get(key) for key in _FIELDS}, "registered": registered}
+        self._enqueue(state, state, fields, text)
 
-    def _put(self, event: str, state: str, facts: Mapping[str, Any], text: str) -> None:
+    def _enqueue(self, event: str, state: str, fields: Mapping[str, Any], text: str) -> None:
         if self._url:
-            self._waiting.put({"event": event, "sweep": self._sweep, "state": state, **facts, "text": text})
+            self._queue.put({"event": event, "sweep": self._sweep, "state": state, **fields, "text": text})
 
     def _work(self) -> None:
-        for line in _until_none(self._waiting):
+        for message in _until_none(self._queue):
             try:
-                _post(self._url, line)
-            except Exception as error:  # whatever it is, the sweep goes on
+                _post(self._url, message)
+            except Exception as error:  # whatever the error is, the sweep goes on
                 self._warn(error)
 
     def _warn(self, error: Exception) -> None:
@@ -124,17 +138,17 @@ class WebhookNotifier:
             reason = type(error).__name__  # its text may hold the URL
             if isinstance(error, urllib.error.HTTPError):
                 reason = f"HTTP {error.code}"
-            log.warning(f"--notify: {urlsplit(self._url).hostname} cannot be told ({reason})")
+            log.warning(f"--notify: {urlsplit(self._url).hostname} cannot be notified ({reason})")
         self._warned = True
 
 
-def _until_none(waiting: queue.SimpleQueue[dict[str, Any] | None]) -> Iterable[dict[str, Any]]:
-    while (line := waiting.get()) is not None:
-        yield line
+def _until_none(messages: queue.SimpleQueue[dict[str, Any] | None]) -> Iterable[dict[str, Any]]:
+    while (message := messages.get()) is not None:
+        yield message
 
 
-def _post(url: str, line: Mapping[str, Any]) -> None:
-    body = (json.dumps(line, default=str) + "\n").encode()
+def _post(url: str, message: Mapping[str, Any]) -> None:
+    body = (json.dumps(message, default=str) + "\n").encode()
     headers = {"Content-Type": "application/json", "User-Agent": "gansweep"}
     request = urllib.request.Request(url, body, headers, method="POST")
     with urllib.request.urlopen(request, timeout=TIMEOUT_SEC):

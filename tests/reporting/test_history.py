@@ -1,15 +1,15 @@
-"""A sweep read from its files: which run stands for the winner, which values a trial had."""
+"""A sweep read from its files: the winner and its run, the values of a trial, damaged and missing files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import factories
 import pytest
 
 from pipeline.errors import SweepError
-from pipeline.reporting import history
-from pipeline.reporting.history import History, TrialView
+from pipeline.reporting.history import History, TrialView, differing_params, read_history, trial_views
 from pipeline.search.space.parser import parse_space
 
 SPACE = parse_space('[fixed]\nkimg = 40\nloss = "hinge"\n[search]\nlr_g = { float = [1e-4, 1e-2] }')
@@ -24,28 +24,29 @@ def sweep(**summary: Any) -> History:
     return History(Path("tiny"), summary, trials, {}, SPACE)
 
 
-def test_the_finals_choose_the_winner_and_its_run() -> None:
+def test_the_finalists_decide_the_winner_and_its_run() -> None:
     assert sweep().winner == sweep().trials[0]
     runs = [{"seed": 7}, {"seed": 8}, {"seed": 9}]
-    told = sweep(best={"trial": 1}, finalists=[{"best": {"trial": 1, "trial_seed": 9}, "runs": runs}])
-    assert told.winner == told.trials[1]
-    assert told.run_folder(told.trials[1]) == Path("tiny/finals/1-2"), (
-        "trained again with its second other seed"
+    history = sweep(best={"trial": 1}, finalists=[{"best": {"trial": 1, "trial_seed": 9}, "runs": runs}])
+    assert history.winner == history.trials[1]
+    assert history.run_folder(history.trials[1]) == Path("tiny/finals/1-2"), (
+        "the second rerun has the best seed"
     )
-    assert told.run_folder(told.trials[0]) == Path("tiny/trials/3")
+    assert history.run_folder(history.trials[0]) == Path("tiny/trials/3")
 
 
-def test_a_value_is_drawn_or_fixed_or_the_default() -> None:
-    told = sweep()
-    values = [told.value(told.trials[0], name) for name in ("lr_g", "loss", "penalty")]
+def test_a_value_is_suggested_or_fixed_or_the_default() -> None:
+    history = sweep()
+    values = [history.value(history.trials[0], name) for name in ("lr_g", "loss", "penalty")]
     assert values == [5e-4, "hinge", "none"]
-    assert told.full_kimg == 40
-    assert [one.number for one in told.measured] == [3, 1]
+    assert history.full_kimg == 40
+    assert [trial.number for trial in history.measured] == [3, 1]
+    assert history.points == [({"lr_g": 1e-3}, 21.0), ({"lr_g": 5e-4}, 20.0)]
 
 
-def test_damaged_files_are_no_error_but_no_files_are(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match=r"holds summary\.json"):
-        history.read_history(tmp_path)
+def test_damaged_files_are_no_error_but_missing_ones_are(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"is not a sweep's folder.*summary\.json"):
+        read_history(tmp_path)
     (tmp_path / "trials" / "1").mkdir(parents=True)
     (tmp_path / "trials" / "1" / "records.jsonl").write_bytes(
         b'\xff{]\n{"trial": 1, "kimg": 5, "verdict": "x"}\n'
@@ -56,7 +57,29 @@ def test_damaged_files_are_no_error_but_no_files_are(tmp_path: Path) -> None:
     (tmp_path / "spool.jsonl").write_bytes(
         b"\xff\xfe{]\n" + b'{"event": "start", "trial": 4, "params": {"a": 1}}\n'
     )
-    told = history.read_history(tmp_path)
-    assert [(one.number, one.fid, one.state) for one in told.trials] == [(1, None, ""), (4, None, "running")]
-    assert told.trials[0].last_kimg == 5
-    assert (told.space, told.full_kimg, told.winner) == (None, None, None)
+    history = read_history(tmp_path)
+    assert [(trial.number, trial.fid, trial.state) for trial in history.trials] == [
+        (1, None, ""),
+        (4, None, "running"),
+    ]
+    assert history.trials[0].last_kimg == 5
+    assert (history.space, history.full_kimg, history.winner) == (None, None, None)
+
+
+def test_trials_that_the_summary_leaves_out_come_from_events_and_records() -> None:
+    row = {"trial": 2, "state": "complete", "fid": 12.5, "params": {"lr_g": 1e-3}}
+    records = {0: [factories.record(5, 40.0), factories.record(10, 44.0, verdict="d_wins")]}
+    started = {0: {"params": {"lr_g": 1e-4}}, 1: {"params": {}}, 3: {}}
+    ended = {0: {"status": "KILLED", "cause": "pruned by asha"}, 3: {"status": "FAILED"}}
+    views = trial_views({"leaderboard": [row]}, records, started, ended)
+    assert [(view.number, view.state, view.fid) for view in views] == [
+        (2, "complete", 12.5), (0, "pruned", 40.0), (1, "running", None), (3, "failed", None)
+    ]  # fmt: skip
+    pruned = views[1]
+    assert (pruned.kimg, pruned.last_kimg, pruned.stability) == (5, 10, pytest.approx(1.1))
+    assert (pruned.verdict, pruned.cause, pruned.params) == ("d_wins", "pruned by asha", {"lr_g": 1e-4})
+
+
+def test_parameters_of_some_trials_only_differ() -> None:
+    trials = [TrialView(0, params={"loss": "hinge", "gamma": 1.0}), TrialView(1, params={"loss": "hinge"})]
+    assert differing_params(trials) == ["gamma"]

@@ -1,6 +1,6 @@
-"""Why one trial came to what it came: what its records show, in plain words, and what to do about it.
+"""Why one trial lost: what its records show, in plain words, and what to try against it.
 
-Owns: `reasons`, one function per thing that can be seen. Refuses: the space as a whole (`region`), files.
+One rule per kind of reason; a rule returns a `Reason` or None.
 """
 
 from __future__ import annotations
@@ -11,25 +11,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.records import TrialRecord
-from pipeline.reporting.explain.regions import regions, winners
+from pipeline.reporting.explain.regions import best_trials, regions
 from pipeline.reporting.history import History, TrialView, short_number
 
 VANISHED = 0.1
-"""G's gradient has vanished below this share of the largest that it had."""
+"""G's gradients have vanished if their norm is below this fraction of its maximum over the trial."""
 
-BY_HEART = 0.65
-"""Overfit above this: D knows the training images by heart."""
+OVERFIT = 0.65
+"""D has overfitted to the training images if the metric `overfit` is above this (0.5 = not at all)."""
 
 WORSE = 1.25
-"""Stability above this: the trial did not end where it was best."""
+"""A stability (last fid / best fid) at or above this: the trial ended clearly worse than its best tick."""
 
 STILL_FALLING = 0.03
-"""A best fid that fell by more than this share over the last tick has not settled."""
+"""A best fid that fell by at least this fraction in the last tick has not converged."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing seen. kind: one word for counting; text: what was seen; advice: what to do, or empty."""
+    """One reason.
+
+    Attributes:
+        kind: one word, for counting: running, failed, diverged, collapsed, d_wins, g_wins, stopped, unstable,
+            overfit, falling, merit or unknown.
+        text: what the records show, without a capital and a full stop.
+        advice: what to try; empty if there is nothing.
+    """
 
     kind: str
     text: str
@@ -38,170 +45,183 @@ class Reason:
 
 @dataclass(frozen=True)
 class _Case:
-    """A trial, beside the one that won."""
+    """A trial, and the winner to compare it with."""
 
-    told: TrialView
-    won: TrialView | None
+    trial: TrialView
+    winner: TrialView | None
     history: History
 
     def __getitem__(self, name: str) -> Any:
-        return self.history.value(self.told, name)
+        """The trial's value of a hyper-parameter."""
+        return self.history.value(self.trial, name)
 
-    def rate(self, name: str) -> str:
-        """`lr_d (0.0067; the winner has 0.0009)`."""
+    def describe(self, name: str) -> str:
+        """A hyper-parameter with both values: `lr_d (0.0067; the winner has 0.0009)`."""
         ours = short_number(self[name])
-        theirs = ours if self.won is None else short_number(self.history.value(self.won, name))
+        theirs = ours if self.winner is None else short_number(self.history.value(self.winner, name))
         return f"{name} ({ours})" if ours == theirs else f"{name} ({ours}; the winner has {theirs})"
 
 
-def reasons(history: History, told: TrialView) -> list[Reason]:
-    """What is to be said of a trial, the heaviest first; at least one."""
-    case = _Case(told, history.winner, history)
-    found = [reason for see in _SEEN if (reason := see(case)) is not None]
-    return found or [Reason("unknown", "its files do not tell what became of it")]
+def find_reasons(history: History, trial: TrialView) -> list[Reason]:
+    """The reasons of a trial, the most serious first; at least one."""
+    case = _Case(trial, history.winner, history)
+    found = [reason for rule in _RULES if (reason := rule(case)) is not None]
+    return found or [Reason("unknown", "its files do not show how it ended")]
 
 
-def since(records: tuple[TrialRecord, ...], verdict: str) -> int:
-    """The kimg at which the last unbroken row of ticks with `verdict` began."""
-    begun = records[-1].kimg
+def verdict_since_kimg(records: tuple[TrialRecord, ...], verdict: str) -> int:
+    """The kimg of the first tick of the unbroken run of ticks with `verdict` that ends the trial.
+
+    records: at least one, oldest first.
+    """
+    start = records[-1].kimg
     for record in reversed(records):
         if record.verdict != verdict:
             break
-        begun = record.kimg
-    return begun
+        start = record.kimg
+    return start
 
 
 def _running(case: _Case) -> Reason | None:
-    if case.told.state != "running":
+    if case.trial.state != "running":
         return None
     full = case.history.full_kimg
-    return Reason("running", f"it has trained {case.told.last_kimg:g} of {full or '?'} kimg")
+    return Reason("running", f"it has trained {case.trial.last_kimg:g} of {full or '?'} kimg")
 
 
 def _failed(case: _Case) -> Reason | None:
-    told = case.told
-    if told.state != "failed":
+    trial = case.trial
+    if trial.state != "failed":
         return None
-    memory = "memory" in told.cause.lower()
+    memory = "memory" in trial.cause.lower()
     advice = "lower batch_size, width_g and width_d, or the trials per GPU (--gpus-per-trial)"
     return Reason(
         "failed",
-        f"it failed at {told.last_kimg:g} kimg: {told.cause or 'without a word'}",
-        advice if memory else "its worker's last words are the cause; the other trials went on",
+        f"it failed at {trial.last_kimg:g} kimg: {trial.cause or 'no cause is known'}",
+        advice if memory else "its cause is the last message of its worker; the other trials went on",
     )
 
 
 def _diverged(case: _Case) -> Reason | None:
-    told = case.told
-    if told.verdict != "diverged":
+    trial = case.trial
+    if trial.verdict != "diverged":
         return None
     higher = "lr_d" if case["lr_d"] > case["lr_g"] else "lr_g"
-    advice = [f"lower {case.rate(higher)}"]
+    advice = [f"lower {case.describe(higher)}"]
     advice += ["train in float32"] if case["precision"] == "bfloat16" else []
-    advice += [f"lower {case.rate('gamma')}"] if case["penalty"] != "none" else ["add penalty r1"]
-    text = f"it diverged at {told.last_kimg:g} kimg: a loss or a score was no finite number any more"
+    advice += [f"lower {case.describe('gamma')}"] if case["penalty"] != "none" else ["add penalty r1"]
+    text = f"it diverged at {trial.last_kimg:g} kimg: a loss or a score was no longer a finite number"
     return Reason("diverged", text, ", ".join(advice))
 
 
 def _collapsed(case: _Case) -> Reason | None:
-    told = case.told
-    if told.verdict != "collapsed" or not told.records:
+    trial = case.trial
+    if trial.verdict != "collapsed" or not trial.records:
         return None
-    begun, spread = since(told.records, "collapsed"), told.records[-1].diversity
+    start, spread = verdict_since_kimg(trial.records, "collapsed"), trial.records[-1].diversity
     text = (
-        f"G collapsed at {begun} kimg: it draws one picture (its fakes spread {100 * spread:.1f} % as far as"
-        " the reals)"
+        f"G collapsed at {start} kimg: its images are all alike (their diversity is {100 * spread:.1f} % of"
+        " that of the real images)"
     )
-    advice = [f"lower {case.rate('lr_g')}"]
+    advice = [f"lower {case.describe('lr_g')}"]
     advice += ["add penalty r1"] if case["penalty"] == "none" else []
     advice += ["try loss relativistic"] if case["loss"] != "relativistic" else ["try a larger batch_size"]
     return Reason("collapsed", text, ", ".join(advice))
 
 
 def _d_wins(case: _Case) -> Reason | None:
-    told = case.told
-    if told.verdict != "d_wins" or not told.records:
+    trial = case.trial
+    if trial.verdict != "d_wins" or not trial.records:
         return None
-    last = told.records[-1]
-    text = f"D won at {since(told.records, 'd_wins')} kimg (AUC {last.auc:.2f}, balance {last.balance:.2f})"
-    norms = [r.grad_norm_g for r in told.records if math.isfinite(r.grad_norm_g)]
+    last = trial.records[-1]
+    start = verdict_since_kimg(trial.records, "d_wins")
+    text = f"D won at {start} kimg (AUC {last.auc:.2f}, balance {last.balance:.2f})"
+    norms = [r.grad_norm_g for r in trial.records if math.isfinite(r.grad_norm_g)]
     if norms and norms[-1] < VANISHED * max(norms):
         text += f", and G's gradients vanished ({max(norms):.2g} fell to {norms[-1]:.2g})"
     elif norms:
         text += f", though G still gets gradients ({norms[-1]:.2g})"
-    advice = [f"lower {case.rate('lr_d')}"]
-    advice += ["add penalty r1"] if case["penalty"] == "none" else [f"raise {case.rate('gamma')}"]
+    advice = [f"lower {case.describe('lr_d')}"]
+    advice += ["add penalty r1"] if case["penalty"] == "none" else [f"raise {case.describe('gamma')}"]
     advice += ["use loss nonsaturating"] if case["loss"] == "minimax" else []
     advice += ["let controller skip hold D back"] if case["controller"] == "none" else []
     return Reason("d_wins", text, " or ".join(advice))
 
 
 def _g_wins(case: _Case) -> Reason | None:
-    told = case.told
-    if told.verdict != "g_wins" or not told.records:
+    trial = case.trial
+    if trial.verdict != "g_wins" or not trial.records:
         return None
-    last = told.records[-1]
-    text = f"G won at {since(told.records, 'g_wins')} kimg: D takes fakes for reals (AUC {last.auc:.2f})"
-    advice = [f"raise {case.rate('lr_d')}", f"raise {case.rate('width_d')}"]
-    advice += [f"lower {case.rate('gamma')}"] if case["penalty"] != "none" else ["give D n_critic = 2"]
+    last = trial.records[-1]
+    start = verdict_since_kimg(trial.records, "g_wins")
+    text = f"G won at {start} kimg: D takes fakes for real images (AUC {last.auc:.2f})"
+    advice = [f"raise {case.describe('lr_d')}", f"raise {case.describe('width_d')}"]
+    advice += [f"lower {case.describe('gamma')}"] if case["penalty"] != "none" else ["give D n_critic = 2"]
     return Reason("g_wins", text, " or ".join(advice))
 
 
-def _worse(case: _Case) -> Reason | None:
-    told = case.told
-    if told.stability is None or told.stability < WORSE or told.kimg is None:
+def _unstable(case: _Case) -> Reason | None:
+    trial = case.trial
+    if trial.stability is None or trial.stability < WORSE or trial.kimg is None:
         return None
-    text = f"it was best at {told.kimg:g} kimg and ended {told.stability:.2g} times as far away"
-    calm = "schedule cosine" if case["schedule"] == "constant" else "a lower lr_final"
-    return Reason("unstable", text, f"try {calm}, or a longer {case.rate('ema_halflife_kimg')}")
+    text = f"it was best at {trial.kimg:g} kimg and ended with {trial.stability:.2g} times that fid"
+    schedule = "schedule cosine" if case["schedule"] == "constant" else "a lower lr_final"
+    return Reason("unstable", text, f"try {schedule}, or a longer {case.describe('ema_halflife_kimg')}")
 
 
 def _overfit(case: _Case) -> Reason | None:
-    records = case.told.records
-    if not records or not records[-1].overfit > BY_HEART:
+    records = case.trial.records
+    if not records or not records[-1].overfit > OVERFIT:
         return None
-    text = f"D knows the training images by heart (overfit {records[-1].overfit:.2f}; 0.5 = not at all)"
+    text = f"D has memorized the training images (overfit {records[-1].overfit:.2f}; 0.5 = not at all)"
     augmented = case["augment"] != "none"
     return Reason("overfit", text, "raise augment_p, or add images" if augmented else "set augment = ada")
 
 
 def _stopped(case: _Case) -> Reason | None:
-    told = case.told
-    if told.state != "pruned" or told.verdict == "diverged":
+    trial = case.trial
+    if trial.state != "pruned" or trial.verdict == "diverged":
         return None
-    text = f"it was stopped at {told.last_kimg:g} kimg"
-    text += f" ({told.cause})" if told.cause else ""
-    theirs = case.won.best_at(told.last_kimg) if case.won else None
-    if told.fid is not None and theirs is not None and case.won is not None and case.won != told:
-        text += f": its best fid was {told.fid:.4g}, that of trial {case.won.number} {theirs:.4g} by then"
+    text = f"it was stopped at {trial.last_kimg:g} kimg"
+    text += f" ({trial.cause})" if trial.cause else ""
+    theirs = case.winner.best_at(trial.last_kimg) if case.winner else None
+    if trial.fid is not None and theirs is not None and case.winner is not None and case.winner != trial:
+        text += f": its best fid was {trial.fid:.4g}, that of trial {case.winner.number} {theirs:.4g} by then"
     return Reason("stopped", text)
 
 
-def _falling(case: _Case) -> Reason | None:
-    told = case.told
-    fids = [r.fid for r in told.records if r.fid is not None]
-    if told.state != "complete" or len(fids) < 2 or told.kimg != told.last_kimg:
+def _still_falling(case: _Case) -> Reason | None:
+    trial = case.trial
+    fids = [r.fid for r in trial.records if r.fid is not None]
+    if trial.state != "complete" or len(fids) < 2 or trial.kimg != trial.last_kimg:
         return None
     before = min(fids[:-1])
     if before <= 0 or 1 - fids[-1] / before < STILL_FALLING:
         return None
     text = f"its fid was still falling when it ended ({before:.4g} to {fids[-1]:.4g} in the last tick)"
-    return Reason("falling", text, f"train longer (--kimg {2 * int(told.last_kimg)})")
+    return Reason("falling", text, f"train longer (--kimg {2 * int(trial.last_kimg)})")
 
 
 def _merit(case: _Case) -> Reason | None:
-    """A trial that played a fair game to its end, and lost to a better one."""
-    told, won = case.told, case.won
-    if told.fid is None or won is None or won == told or won.fid is None or told.state == "running":
+    """A trial with a fid that is not the winner: its fid beside the winner's."""
+    trial, winner = case.trial, case.winner
+    if (
+        trial.fid is None
+        or winner is None
+        or winner == trial
+        or winner.fid is None
+        or trial.state == "running"
+    ):
         return None
-    text = f"its best fid is {told.fid:.4g}, that of trial {won.number} {won.fid:.4g}"
-    if told.fid >= won.fid > 0:
+    text = f"its best fid is {trial.fid:.4g}, that of trial {winner.number} {winner.fid:.4g}"
+    if trial.fid >= winner.fid > 0:
+        times = _times(trial.fid / winner.fid)
+        text = f"its best fid is {trial.fid:.4g}, {times} times that of trial {winner.number}"
+    elif trial.fid < winner.fid:
         text = (
-            f"its best fid is {told.fid:.4g}, {_times(told.fid / won.fid)} times that of trial {won.number}"
+            f"its fid of {trial.fid:.4g} was the lowest, but trial {winner.number} won the final evaluation"
         )
-    elif told.fid < won.fid:
-        text = f"its fid of {told.fid:.4g} was the lowest, but trial {won.number} won the finals"
-    outside = _outside(case)
+    outside = _outside_region(case)
     return Reason("merit", text, "move " + ", ".join(outside[:3]) if outside else "")
 
 
@@ -209,11 +229,11 @@ def _times(factor: float) -> str:
     return f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
 
 
-def _outside(case: _Case) -> list[str]:
-    """Its values that none of the best trials come near, each with where those lie."""
+def _outside_region(case: _Case) -> list[str]:
+    """The trial's values that lie outside of the region of the best trials, each with that region."""
     texts = []
-    for region in regions(case.history, winners(case.history)):
-        value = case.told.params.get(region.name)
+    for region in regions(case.history, best_trials(case.history)):
+        value = case.trial.params.get(region.name)
         if value is None:
             continue
         if region.counts and value not in region.counts:
@@ -227,7 +247,8 @@ def _outside(case: _Case) -> list[str]:
     return texts
 
 
-_SEEN: tuple[Callable[[_Case], Reason | None], ...] = (
+_RULES: tuple[Callable[[_Case], Reason | None], ...] = (
     *(_running, _failed, _diverged, _collapsed, _d_wins, _g_wins),
-    *(_stopped, _worse, _overfit, _falling, _merit),
+    *(_stopped, _unstable, _overfit, _still_falling, _merit),
 )
+"""The rules, the most serious kind of reason first."""

@@ -1,6 +1,6 @@
-"""The sections of the page about the champion: what it is, how it looks, its life.
+"""The sections of the page about the champion: its numbers, its samples, its fid and balance over kimg.
 
-Owns: what each of them shows. Refuses: measuring, drawing samples (the trial and the card did).
+The samples were drawn by the trial and for the model card; nothing is measured or sampled here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepPaths
-from pipeline.metrics.evaluation import MEANINGS
+from pipeline.metrics.evaluation import METRIC_DESCRIPTIONS
 from pipeline.records import METRICS, TrialRecord
 from pipeline.reporting.history import History, TrialView, finite, short_number
 from pipeline.reporting.html import figures, pictures
@@ -36,61 +36,64 @@ _RUN = {
     "trial": "and its configuration trained again with other seeds",
     "kimg": "of its best tick",
     "search fid": "the best of its ticks, as the search saw it",
-    "fresh fid": "mean of fids just like it, with fresh latents",
-    "luck": "fresh fid - search fid: above 0, the search saw it better than it is (the winner's curse)",
+    "fresh fid": "mean of fids measured as in the search, with fresh latents",
+    "gap": "fresh fid - search fid: above 0, the search's fid was too good (the winner's curse)",
     "final fid": "of more samples; the mean over a trial's seeds decides",
-    "interval": "95 % of measurements of this size lie in it",
+    "interval": "95 % of measurements with this many samples lie in it",
     "verdict": "why it may not be promoted",
 }
+"""The columns of the table of finalists' runs, and what each means."""
+
 _CARD = "champion", "card"
 
 
 def champion(history: History) -> str:
-    won = history.winner
-    if won is None or won.fid is None:
+    """The section with the champion's numbers, sample grid, hyper-parameters and finalists."""
+    winner = history.winner
+    if winner is None or winner.fid is None:
         return section("champion", "Champion", note("No trial has a fid yet."))
     best, path = history.summary.get("best") or {}, "finalists.0.measurement."
-    final = (history.finals[0].get("measurement") or {}) if history.finals else {}
-    auc, stability, verdict = _of_run(history, won)
+    final = (history.finalists[0].get("measurement") or {}) if history.finalists else {}
+    auc, stability, verdict = _run_numbers(history, winner)
     shown = [
-        measured("fid", best.get("fid", won.fid), "best.fid", _of_samples(final)),
+        measured("fid", best.get("fid", winner.fid), "best.fid", _fid_hint(final)),
         _interval(final, path),
-        measured("balance", best.get("balance", won.balance), "best.balance", COLUMNS["balance"], ".2f"),
+        measured("balance", best.get("balance", winner.balance), "best.balance", COLUMNS["balance"], ".2f"),
         Fact("auc", number(auc, ".2f"), hint=COLUMNS["auc"]),
-        measured("kimg", best.get("kimg", won.kimg), "best.kimg", COLUMNS["kimg"], "g"),
+        measured("kimg", best.get("kimg", winner.kimg), "best.kimg", COLUMNS["kimg"], "g"),
         Fact("stability", number(stability, ".2f"), hint=COLUMNS["stability"]),
         Fact("verdict", verdict, hint=COLUMNS["verdict"]),
-        Fact("honesty", "; ".join(final.get("verdicts") or ["no copies, no collapse"]) if final else ""),
+        Fact("memorization", "; ".join(final.get("verdicts") or ["no copies, no collapse"]) if final else ""),
     ]
-    settings = [Fact(str(name), short_number(value)) for name, value in won.params.items()]
+    settings = [Fact(str(name), short_number(value)) for name, value in winner.params.items()]
     return section(
         "champion",
-        f"Champion: trial {esc(won.number)}",
+        f"Champion: trial {esc(winner.number)}",
         facts(shown),
-        _grid(history, won),
+        _grid(history, winner),
         f"<h3>Its hyper-parameters</h3>{facts(settings)}",
         _loading(history),
         _finalists(history),
     )
 
 
-def _of_run(history: History, won: TrialView) -> tuple[object, object, str]:
-    """auc, stability and verdict of the champion's run: the finals may choose another seed."""
-    records = _records(history, won)
-    known = [record for record in records if record.fid is not None]
-    if not known or records[-1].fid is None:
-        return won.auc, won.stability, won.verdict
-    best = min(known, key=lambda record: record.fid or 0.0)
+def _run_numbers(history: History, winner: TrialView) -> tuple[object, object, str]:
+    """auc, stability and verdict of the champion's run, which may be a rerun with another seed."""
+    records = _records(history, winner)
+    with_fid = [record for record in records if record.fid is not None]
+    if not with_fid or records[-1].fid is None:
+        return winner.auc, winner.stability, winner.verdict
+    best = min(with_fid, key=lambda record: record.fid or 0.0)
     return best.auc, records[-1].fid / (best.fid or math.nan), records[-1].verdict
 
 
-def _records(history: History, won: TrialView) -> Sequence[TrialRecord]:
-    folder = history.run_folder(won)
-    same = folder == SweepPaths(history.root).trial(won.number)
-    return won.records if same else read_records(folder)
+def _records(history: History, winner: TrialView) -> Sequence[TrialRecord]:
+    folder = history.run_folder(winner)
+    same = folder == SweepPaths(history.root).trial(winner.number)
+    return winner.records if same else read_records(folder)
 
 
-def _of_samples(final: Mapping[str, Any]) -> str:
+def _fid_hint(final: Mapping[str, Any]) -> str:
     n = final.get("n")
     return METRICS["fid"][1] + (f"; of {n} fresh samples" if n else "; as the search saw it")
 
@@ -101,10 +104,10 @@ def _interval(final: Mapping[str, Any], path: str) -> Fact:
     return Fact("fid interval", text, path + "fid_low", low, _RUN["interval"])
 
 
-def _grid(history: History, won: TrialView) -> str:
-    """The champion's samples at its best tick, or the last tick before that has any."""
+def _grid(history: History, winner: TrialView) -> str:
+    """The champion's samples at its best tick, or at the last tick before it that has samples."""
     best = history.summary.get("best") or {}
-    found = pictures.grid_of(history.run_folder(won), best.get("kimg", won.kimg))
+    found = pictures.grid_of(history.run_folder(winner), best.get("kimg", winner.kimg))
     if found is None:
         return ""
     caption = f"Samples of its EMA generator at {found[0]} kimg"
@@ -125,17 +128,17 @@ def _loading(history: History) -> str:
 
 
 def _finalists(history: History) -> str:
-    """Every number measured again of the best trials, one column each."""
-    finals = history.finals
-    values = [final.get("measurement") or {} for final in finals]
+    """The finalists' runs, and every number that was measured of them, one column for each finalist."""
+    finalists = history.finalists
+    values = [final.get("measurement") or {} for final in finalists]
     names = [str(name) for name, value in (values[0] if values else {}).items() if finite(value) is not None]
     if not names:
         return ""
     heads = "".join(
-        f'<th scope="col">trial {esc((f.get("best") or {}).get("trial", "?"))}</th>' for f in finals
+        f'<th scope="col">trial {esc((f.get("best") or {}).get("trial", "?"))}</th>' for f in finalists
     )
     lines = "".join(
-        f'<tr><th scope="row"{hinted(MEANINGS.get(name, ""))}>{esc(name)}</th>'
+        f'<tr><th scope="row"{hinted(METRIC_DESCRIPTIONS.get(name, ""))}>{esc(name)}</th>'
         + "".join(
             _cell(f"finalists.{i}.measurement.{name}", value.get(name)) for i, value in enumerate(values)
         )
@@ -146,25 +149,25 @@ def _finalists(history: History) -> str:
     everything = (
         f"<details><summary>all that was measured of them</summary>{scroll('measurements', table)}</details>"
     )
-    return f"<h3>Finalists, measured again with fresh latents</h3>{_runs(finals)}{everything}"
+    return f"<h3>Finalists, measured again with fresh latents</h3>{_runs(finalists)}{everything}"
 
 
-def _runs(finals: Sequence[Mapping[str, Any]]) -> str:
-    """Every training of the finalists: what the search saw, and what was left of it."""
+def _runs(finalists: Sequence[Mapping[str, Any]]) -> str:
+    """A table of every run of the finalists: its fid in the search, and measured again."""
     heads = "".join(f'<th scope="col"{hinted(meaning)}>{name}</th>' for name, meaning in _RUN.items())
     lines = "".join(
-        _run(f"finalists.{i}.runs.{j}.", (final.get("best") or {}).get("trial", "?"), j, run)
-        for i, final in enumerate(finals)
+        _run_row(f"finalists.{i}.runs.{j}.", (final.get("best") or {}).get("trial", "?"), j, run)
+        for i, final in enumerate(finalists)
         for j, run in enumerate(final.get("runs") or [])
     )
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
     return scroll("finalists", table) if lines else ""
 
 
-def _run(path: str, trial: object, index: int, run: Mapping[str, Any]) -> str:
-    seen, fresh = finite(run.get("search_fid")), finite(run.get("fresh_fid"))
-    gap = None if seen is None or fresh is None else fresh - seen
-    told = "; ".join([*run.get("verdicts", []), run.get("problem", "")]).strip("; ")
+def _run_row(path: str, trial: object, index: int, run: Mapping[str, Any]) -> str:
+    search_fid, fresh = finite(run.get("search_fid")), finite(run.get("fresh_fid"))
+    gap = None if search_fid is None or fresh is None else fresh - search_fid
+    verdict = "; ".join([*run.get("verdicts", []), run.get("problem", "")]).strip("; ")
     name = f"{trial}" + (f", seed {index}" if index else "")
     low, high = number(run.get("fid_low")), number(run.get("fid_high"))
 
@@ -173,12 +176,12 @@ def _run(path: str, trial: object, index: int, run: Mapping[str, Any]) -> str:
 
     return (
         f"<tr><td>{esc(name)}</td>{cell('kimg')}{cell('search_fid')}{cell('fresh_fid')}<td>{number(gap)}</td>"
-        f"{cell('fid')}<td>{low} to {high}</td><td>{esc(told or 'ok')}</td></tr>"
+        f"{cell('fid')}<td>{low} to {high}</td><td>{esc(verdict or 'ok')}</td></tr>"
     )
 
 
 def looks(history: History) -> str:
-    """Real beside generated, and the nearest neighbours: the pictures of the champion's card."""
+    """The section with the pictures of the champion's card: real beside generated, nearest neighbours."""
     card = history.root.joinpath(*_CARD)
     beside = picture(
         pictures.data_uri(card / "real_and_generated.png", 1000),
@@ -199,19 +202,20 @@ def looks(history: History) -> str:
 
 
 def life(history: History) -> str:
-    won = history.winner
-    if won is None or won.fid is None:
+    """The section with the champion's fid, balance and samples over kimg."""
+    winner = history.winner
+    if winner is None or winner.fid is None:
         return section("life", "Its life", note("No trial has a fid yet."))
-    folder, records = history.run_folder(won), _records(history, won)
-    drawn = plot(
+    folder, records = history.run_folder(winner), _records(history, winner)
+    figure = plot(
         "life", "fid and balance of the champion over kimg", figures.life(history, records), height=460
     )
-    text = "Good generators are seen at a balance of 0.2 to 0.8 (shaded): below it one side has won."
-    return section("life", "Its life: fid and balance over kimg", drawn, note(text), _film(folder, won))
+    text = "Good generators have a balance of 0.2 to 0.8 (shaded): below it one side has won."
+    return section("life", "Its life: fid and balance over kimg", figure, note(text), _film(folder))
 
 
-def _film(folder: Path, won: TrialView) -> str:
-    strip = pictures.filmstrip(folder, won)
+def _film(folder: Path) -> str:
+    strip = pictures.filmstrip(folder)
     if strip is None:
         return ""
     kimg, uri = strip

@@ -1,6 +1,6 @@
-"""The sweep's own figures: the champion's life, fid against balance, progress, savings, the space.
+"""The plotly figures of the page: the champion's life, fid against balance, progress, savings, the space.
 
-Owns: what is drawn and in which colours. Refuses: Optuna's figures (`studies`), markup.
+The figures of the study (coordinates, importances, slices) are in `pipeline.search.study_figures`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pipeline.records import TrialRecord
-from pipeline.reporting.explain.regions import Region, place
+from pipeline.reporting.explain.regions import Region, position
 from pipeline.reporting.history import History, TrialView, short_number
 from pipeline.reporting.html.savings import Savings
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; a symbol each besides.
-LOOK = {
+# Okabe and Ito's colours, which colour-blind readers can distinguish; each verdict has its own symbol too.
+VERDICT_STYLES = {
     "healthy": ("#009E73", "circle"),
     "d_wins": ("#0072B2", "triangle-up"),
     "g_wins": ("#E69F00", "triangle-down"),
     "collapsed": ("#D55E00", "x"),
     "diverged": ("#CC79A7", "cross"),
 }
-_PLAIN = ("#888888", "circle-open")
+_UNKNOWN_STYLE = ("#888888", "circle-open")
 _ORANGE, _BLUE, _SKY, _GREY = "#D55E00", "#0072B2", "#56B4E9", "#888888"
 
 
 def life(history: History, records: Sequence[TrialRecord]) -> go.Figure:
     """fid and balance of the champion over kimg; the other trials' fids behind it."""
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
-    others = [told for told in history.trials if told != history.winner]
-    points = [point for told in others for point in _parted(told)]
+    others = [trial for trial in history.trials if trial != history.winner]
+    points = [point for trial in others for point in _points_and_gap(trial)]
     if points:
         kimg, fids, numbers = zip(*points, strict=True)
         figure.add_scatter(
@@ -47,45 +47,47 @@ def life(history: History, records: Sequence[TrialRecord]) -> go.Figure:
         line={"color": _ORANGE, "width": 3}, row=1, col=1,
         hovertemplate="%{x} kimg, fid %{y:.4g}<extra>champion</extra>",
     )  # fmt: skip
-    played = [record for record in records if math.isfinite(record.balance)]
+    balanced = [record for record in records if math.isfinite(record.balance)]
     figure.add_scatter(
-        x=[r.kimg for r in played], y=[r.balance for r in played], name="balance", mode="lines+markers",
+        x=[r.kimg for r in balanced], y=[r.balance for r in balanced], name="balance", mode="lines+markers",
         line={"color": _BLUE, "width": 2}, row=2, col=1,
         hovertemplate="%{x} kimg, balance %{y:.2f}<extra>champion</extra>",
     )  # fmt: skip
-    # A shape is left out where its panel has no trace yet.
+    # After the traces: plotly leaves out a shape whose panel has no trace yet.
     figure.add_hrect(y0=0.2, y1=0.8, fillcolor="#009E73", opacity=0.15, line_width=0, row=2, col=1)
     figure.update_yaxes(title_text="fid", type="log", row=1, col=1)
     figure.update_yaxes(title_text="balance", range=[-0.02, 1.02], row=2, col=1)
     return figure.update_xaxes(title_text="kimg", row=2, col=1)
 
 
-def _parted(told: TrialView) -> list[tuple[float | None, float | None, int]]:
-    """The points of a trial and a gap: hundreds of trials are one trace, quick to draw."""
+def _points_and_gap(trial: TrialView) -> list[tuple[float | None, float | None, int]]:
+    """The points (kimg, fid, trial) of a trial, then a gap: one trace for all trials is fast to draw."""
     points: list[tuple[float | None, float | None, int]] = [
-        (record.kimg, record.fid, told.number) for record in told.records if record.fid is not None
+        (record.kimg, record.fid, trial.number) for record in trial.records if record.fid is not None
     ]
-    return [*points, (None, None, told.number)] if points else []
+    return [*points, (None, None, trial.number)] if points else []
 
 
 def balance(history: History) -> go.Figure:
-    """Best fid against the balance at that tick, by the verdict of the last tick; the champion ringed."""
+    """Best fid against the balance at that tick, coloured by the verdict of the last tick; a ring marks the
+    champion."""
     figure = go.Figure()
-    shown = [told for told in history.measured if told.balance is not None]
-    for verdict in sorted({told.verdict for told in shown}):
-        colour, symbol = LOOK.get(verdict, _PLAIN)
-        mine = [told for told in shown if told.verdict == verdict]
+    shown = [trial for trial in history.measured if trial.balance is not None]
+    for verdict in sorted({trial.verdict for trial in shown}):
+        colour, symbol = VERDICT_STYLES.get(verdict, _UNKNOWN_STYLE)
+        of_verdict = [trial for trial in shown if trial.verdict == verdict]
         figure.add_scatter(
-            x=[told.balance for told in mine], y=[told.fid for told in mine],
-            customdata=[told.number for told in mine], name=html.escape(verdict) or "unknown", mode="markers",
+            x=[trial.balance for trial in of_verdict], y=[trial.fid for trial in of_verdict],
+            customdata=[trial.number for trial in of_verdict],
+            name=html.escape(verdict) or "unknown", mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 10},
             hovertemplate="trial %{customdata}<br>balance %{x:.2f}<br>fid %{y:.4g}",
         )  # fmt: skip
-    won = history.winner
-    if won in shown and won is not None:
+    winner = history.winner
+    if winner in shown and winner is not None:
         ring = {"color": "rgba(0,0,0,0)", "size": 18, "line": {"color": _ORANGE, "width": 3}}
         figure.add_scatter(
-            x=[won.balance], y=[won.fid], name="champion", mode="markers", marker=ring, hoverinfo="skip"
+            x=[winner.balance], y=[winner.fid], name="champion", mode="markers", marker=ring, hoverinfo="skip"
         )
     figure.update_layout(xaxis_title="balance at the best fid", yaxis_title="best fid", yaxis_type="log")
     return figure.update_layout(xaxis_range=[-0.02, 1.02])
@@ -94,11 +96,11 @@ def balance(history: History) -> go.Figure:
 def progress(history: History) -> go.Figure:
     """The best fid so far, trial by trial, against the same trials in a random order."""
     figure = go.Figure()
-    shown = sorted(history.measured, key=lambda told: told.number)
-    fids = [told.fid for told in shown if told.fid is not None]
+    shown = sorted(history.measured, key=lambda trial: trial.number)
+    fids = [trial.fid for trial in shown if trial.fid is not None]
     if not fids:
         return figure
-    numbers = [told.number for told in shown]
+    numbers = [trial.number for trial in shown]
     lowest = [min(fids[: i + 1]) for i in range(len(fids))]
     hover = "trial %{x}<br>fid %{y:.4g}<extra></extra>"
     figure.add_scatter(
@@ -112,30 +114,30 @@ def progress(history: History) -> go.Figure:
         line={"color": _ORANGE, "shape": "hv", "width": 3},
     )
     figure.add_scatter(
-        x=numbers, y=shuffled(fids), name="same trials, random order", mode="lines",
+        x=numbers, y=expected_best_in_random_order(fids), name="same trials, random order", mode="lines",
         line={"color": _GREY, "dash": "dash"},
     )  # fmt: skip
     return figure.update_layout(xaxis_title="trial", yaxis_title="best fid", yaxis_type="log")
 
 
-def shuffled(fids: Sequence[float]) -> list[float]:
-    """The expected lowest of n of these numbers drawn without replacement, for n = 1 to all.
+def expected_best_in_random_order(fids: Sequence[float]) -> list[float]:
+    """The expected minimum of n of these N fids, drawn without replacement, for n = 1 to N.
 
-    P(the i-th smallest of N is the lowest of n) = C(N-i, n-1) / C(N, n), i from 1.
+    P(the i-th smallest of N is the minimum of n) = C(N-i, n-1) / C(N, n), i from 1.
     """
     ordered, count = sorted(fids), len(fids)
     expected = []
     for n in range(1, count + 1):
-        total, share = 0.0, n / count  # of the smallest: C(N-1, n-1) / C(N, n)
+        total, probability = 0.0, n / count  # of the smallest: C(N-1, n-1) / C(N, n)
         for i, fid in enumerate(ordered[: count - n + 1], start=1):
-            total += share * fid
-            share *= (count - i - n + 1) / (count - i) if count > i else 0.0
+            total += probability * fid
+            probability *= (count - i - n + 1) / (count - i) if count > i else 0.0
         expected.append(total)
     return expected
 
 
 def savings(saved: Savings) -> go.Figure:
-    """All kimg that could have been trained, in the parts that they were spent or saved in."""
+    """One bar of all kimg: useful, trained after the best tick, saved by early stopping."""
     parts = (
         ("up to each trial's best", saved.useful, "#009E73"),
         ("after its best", saved.after_best, "#E69F00"),
@@ -152,14 +154,14 @@ def savings(saved: Savings) -> go.Figure:
 
 
 def space(found: Sequence[Region]) -> go.Figure:
-    """Per searched number: its range, the part where the best trials lie, the champion."""
+    """A bar for each searched number: its range, the part where the best trials lie, the champion's value."""
     figure = go.Figure()
     numbers = [region for region in reversed(found) if not region.counts]
     if not numbers:
         return figure
     names = [region.name for region in numbers]
     spans = [
-        (place(region.distribution, region.low), place(region.distribution, region.high))
+        (position(region.distribution, region.low), position(region.distribution, region.high))
         for region in numbers
     ]
     hints = [
@@ -177,7 +179,7 @@ def space(found: Sequence[Region]) -> go.Figure:
         orientation="h", name="the best trials", marker_color=_BLUE, width=0.5, **hover,
     )  # fmt: skip
     figure.add_scatter(
-        x=[place(region.distribution, region.at) for region in numbers], y=names, name="champion",
+        x=[position(region.distribution, region.at) for region in numbers], y=names, name="champion",
         mode="markers", marker={"color": _ORANGE, "symbol": "diamond", "size": 12}, **hover,
     )  # fmt: skip
     figure.update_layout(barmode="overlay", yaxis_automargin=True)

@@ -1,9 +1,7 @@
-"""Pieces of the page: facts, tables, figures, sections. Every text from outside is escaped here.
+"""HTML building blocks of the page: facts, tables, figures, sections. All text from files is escaped here.
 
-Owns: how a number carries its source and its meaning. Refuses: choosing what is shown.
-
-A number from summary.json stands in an element with `data-key` (its path there, as `best.fid`) and
-`data-value` (the number itself), so that page and summary can be compared.
+A number from summary.json is in an element with `data-key` (its path there, such as `best.fid`) and
+`data-value` (the number itself), so that the page can be compared with the summary.
 """
 
 from __future__ import annotations
@@ -20,7 +18,13 @@ from pipeline.reporting.history import finite
 
 @dataclass(frozen=True)
 class Fact:
-    """A named value. key: where summary.json has it, with the number `value`; hint: what it means."""
+    """A named value.
+
+    Attributes:
+        name, text: what is shown.
+        key, value: for a number of summary.json: its path there, and the number.
+        hint: what it means, shown on hover.
+    """
 
     name: str
     text: str
@@ -34,18 +38,18 @@ def esc(value: object) -> str:
 
 
 def number(value: object, form: str = ".4g") -> str:
-    """A number in few digits; "-" where it is not known."""
+    """A number in the given format; "-" if it is unknown or not finite."""
     known = finite(value)
     return "-" if known is None else format(known, form)
 
 
 def measured(name: str, value: object, key: str, hint: str = "", form: str = ".4g") -> Fact:
-    """A number of summary.json."""
+    """A fact whose number comes from `key` of summary.json."""
     return Fact(name, number(value, form), key, value, hint)
 
 
 def source(key: str, value: object) -> str:
-    """The attributes that tell where a number comes from."""
+    """The attributes data-key and data-value of a number; empty if it is unknown or has no key."""
     known = finite(value)
     return "" if known is None or not key else f' data-key="{esc(key)}" data-value="{known!r}"'
 
@@ -55,7 +59,7 @@ def hinted(hint: str) -> str:
 
 
 def facts(items: Iterable[Fact], kind: str = "") -> str:
-    """A list of definitions; what is not known is left out."""
+    """A definition list; facts without a value are left out."""
     shown = "".join(
         f"<div><dt{hinted(fact.hint)}>{esc(fact.name)}</dt>"
         f"<dd{source(fact.key, fact.value)}>{esc(fact.text)}</dd></div>"
@@ -75,7 +79,7 @@ def note(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """A sentence; what stands in backquotes is code."""
+    """Escaped text; words in backquotes become code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", esc(text))
 
 
@@ -84,12 +88,12 @@ def sentences(lines: Sequence[str]) -> str:
 
 
 def scroll(label: str, content: str) -> str:
-    """A part that may be wider than the page; with the keyboard too."""
+    """A box for content that may be wider than the page; it scrolls, with the keyboard too."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(label)}">{content}</div>'
 
 
 def picture(uri: str, alt: str, caption: str = "", kind: str = "") -> str:
-    """An image from a data URI; nothing where there is none."""
+    """An image from a data URI; nothing if the URI is empty."""
     if not uri:
         return ""
     below = f"<figcaption>{esc(caption or alt)}</figcaption>"
@@ -97,21 +101,25 @@ def picture(uri: str, alt: str, caption: str = "", kind: str = "") -> str:
 
 
 def plot(name: str, label: str, figure: go.Figure | None, *, height: int = 380, width: int = 0) -> str:
-    """A place for a figure and its content; a sentence where there is nothing to draw.
+    """The element that page.js draws a figure into, and its content; a sentence if there is nothing to draw.
 
-    width: pixels below which it scrolls instead of shrinking.
+    Args:
+        name: the element's id is `plot-NAME`.
+        label: description for screen readers.
+        figure: None if there is nothing to draw.
+        height, width: pixels; below `width` the figure scrolls instead of shrinking.
     """
     if figure is None or not figure.data:
-        return note("Too few trials, or too much alike, for this figure.")
+        return note("Too few trials, or too little difference between them, for this figure.")
     figure.update_layout(template="none", margin={"l": 56, "r": 12, "t": 12, "b": 44}, height=height)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     figure.update_layout(autosize=True, width=None)
     style = f"height:{height}px" + (f";min-width:{width}px" if width else "")
-    # "<" cannot end the script element early once it is written as an escape.
+    # "<" is written as an escape, so that no text can end the script element early.
     content = figure.to_json().replace("<", "\\u003c")
-    place = (
+    element = (
         f'<div class="plot" id="plot-{name}" role="figure" aria-label="{esc(label)}" style="{style}"></div>'
     )
     return (
-        scroll(label, place) + f'<script type="application/json" data-plot="plot-{name}">{content}</script>'
+        scroll(label, element) + f'<script type="application/json" data-plot="plot-{name}">{content}</script>'
     )

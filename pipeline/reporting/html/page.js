@@ -1,5 +1,5 @@
 "use strict";
-// What moves: figures in the reader's colours, the table's order and filters, one trial opened.
+// The figures in the colours of the page, sorting and filters of the table, the dialog of one trial.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const hover = matchMedia("(hover: hover)").matches ? "hover" : false;
@@ -10,26 +10,26 @@ const plots = [...document.querySelectorAll("script[data-plot]")].map(source => 
   return [byId(source.dataset.plot), figure];
 });
 
-function dress(layout) {
+function withTheme(layout) {
   const css = getComputedStyle(document.documentElement);
   const ink = css.getPropertyValue("--ink").trim(), line = css.getPropertyValue("--line").trim();
-  const dressed = structuredClone(layout);
-  dressed.font = {color: ink, family: "system-ui, sans-serif", size: 12};
-  dressed.paper_bgcolor = dressed.plot_bgcolor = "rgba(0,0,0,0)";
-  dressed.modebar = {bgcolor: "rgba(0,0,0,0)", color: "#888", activecolor: ink};
-  for (const name of Object.keys(dressed).filter(key => /^[xy]axis/.test(key)))
-    Object.assign(dressed[name], {gridcolor: line, zerolinecolor: line, automargin: true},
-      dressed[name].type === "log" && name[0] === "y" ? {dtick: "D2"} : {});
-  return dressed;
+  const themed = structuredClone(layout);
+  themed.font = {color: ink, family: "system-ui, sans-serif", size: 12};
+  themed.paper_bgcolor = themed.plot_bgcolor = "rgba(0,0,0,0)";
+  themed.modebar = {bgcolor: "rgba(0,0,0,0)", color: "#888", activecolor: ink};
+  for (const name of Object.keys(themed).filter(key => /^[xy]axis/.test(key)))
+    Object.assign(themed[name], {gridcolor: line, zerolinecolor: line, automargin: true},
+      themed[name].type === "log" && name[0] === "y" ? {dtick: "D2"} : {});
+  return themed;
 }
 
 function draw() {
-  for (const [place, figure] of plots) Plotly.react(place, figure.data, dress(figure.layout), config);
+  for (const [element, figure] of plots) Plotly.react(element, figure.data, withTheme(figure.layout), config);
 }
 draw();
 dark.addEventListener("change", draw);
 
-// The table: a click on a head sorts, blanks stay last; filters hide.
+// The table: a click on a heading sorts, rows without a value stay last; filters hide rows.
 
 document.querySelectorAll("#trials th button").forEach(button => button.addEventListener("click", () => {
   const head = button.parentElement, column = head.cellIndex, body = head.closest("table").tBodies[0];
@@ -59,14 +59,14 @@ function filter() {
 }
 ["filter", "only-state", "only-verdict"].forEach(id => byId(id).addEventListener("input", filter));
 
-// One trial, opened over the page.
+// The dialog of one trial.
 
 const opened = JSON.parse(byId("opened").textContent);
 const make = (tag, text) => Object.assign(document.createElement(tag), {textContent: text});
 
-function curves(of) {
+function drawCurves(series) {
   const line = (name, colour, axis) => ({
-    x: of.kimg, y: of[name], name, yaxis: axis, mode: "lines+markers", line: {color: colour},
+    x: series.kimg, y: series[name], name, yaxis: axis, mode: "lines+markers", line: {color: colour},
   });
   const layout = {
     height: 300, margin: {l: 56, r: 56, t: 12, b: 44}, legend: {orientation: "h", y: 1.02, yanchor: "bottom"},
@@ -74,14 +74,14 @@ function curves(of) {
     yaxis2: {title: {text: "balance"}, overlaying: "y", side: "right", range: [-0.02, 1.02], showgrid: false, tickvals: [0, .2, .4, .6, .8, 1]},
   };
   const traces = [line("fid", "#D55E00", "y"), line("balance", "#0072B2", "y2")];
-  Plotly.react(byId("one-curves"), traces, dress(layout), config);
+  Plotly.react(byId("one-curves"), traces, withTheme(layout), config);
 }
 
 function open(number) {
   const trial = opened[number];
   byId("one-title").textContent = `trial ${number}`;
-  const said = [trial.state, trial.verdict && `last tick: ${trial.verdict}`, trial.cause];
-  byId("one-state").textContent = said.filter(Boolean).join("; ");
+  const parts = [trial.state, trial.verdict && `last tick: ${trial.verdict}`, trial.cause];
+  byId("one-state").textContent = parts.filter(Boolean).join("; ");
   byId("one-words").replaceChildren(...Object.entries(trial.words).flatMap(([heading, lines]) => {
     const list = document.createElement("ul");
     list.append(...lines.map(text => make("li", text)));
@@ -96,7 +96,7 @@ function open(number) {
   if (trial.grid) byId("one-grid").src = trial.grid;
   byId("one-curves").hidden = !trial.curves.kimg.length;
   byId("one").showModal();
-  if (trial.curves.kimg.length) curves(trial.curves);
+  if (trial.curves.kimg.length) drawCurves(trial.curves);
 }
 byId("trials").tBodies[0].addEventListener("click", event => {
   const row = event.target.closest("tr");

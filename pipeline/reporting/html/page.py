@@ -1,7 +1,7 @@
-"""report.html: one file that needs no network, readable in light, in dark and on a telephone.
+"""The frame of report.html and the order of its sections.
 
-Owns: the frame of the page and the order of its sections (page.css: its look; page.js: what moves).
-Refuses: what stands in a section.
+The page is one file that needs no network and is readable in light mode, dark mode and on a telephone.
+page.css has its styles, page.js its behaviour.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONTENTS = {
 
 
 def render_page(history: History) -> str:
-    """The whole page."""
+    """The whole page as HTML."""
     name = esc(history.name)
     links = "".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in _CONTENTS.items())
     searched = len(history.space.search) if history.space else 0

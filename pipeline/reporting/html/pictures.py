@@ -1,6 +1,6 @@
-"""The pictures of a report: sample grids of trials, the champion's course, its card; as data URIs.
+"""The pictures of a report as data URIs: sample grids of trials, the champion's filmstrip, its model card.
 
-Owns: which file is shown and how small. Refuses: drawing samples (the trials and the card did).
+The files were written by the trials and for the card; here they are chosen and shrunk.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import SweepPaths
-from pipeline.reporting.history import History, TrialView
+from pipeline.reporting.history import History
 from pipeline.training.checkpoint import grid_path
 
 COLUMNS = 10
 """Images to a row of a grid, as trials write them."""
 
-_KEEP = 24_000  # a PNG up to so many bytes goes in as it is
-_THUMB = 320  # else it becomes so many pixels wide
-_BUDGET = 3_500_000  # bytes of all trials' thumbnails together, best trials first
-_TICKS = 10  # rows of a filmstrip at most
-_FILM = 640  # pixels across a filmstrip at most
+_MAX_PNG_BYTES = 24_000  # a PNG up to this size is embedded unchanged
+_THUMBNAIL_WIDTH = 320  # pixels
+_THUMBNAIL_BUDGET = 3_500_000  # bytes of all trials' thumbnails together, best trials first
+_FILMSTRIP_ROWS = 10
+_FILMSTRIP_WIDTH = 640  # pixels
 
 
 def grid_of(folder: Path, kimg: float | None) -> tuple[int, Path] | None:
-    """The grid at `kimg`, or of the last tick before that has one: (its kimg, file)."""
+    """The sample grid at `kimg`, or at the last tick before it that has one: (its kimg, file)."""
     wanted = grid_path(folder, int(kimg or 0))
     found = [path for path in sorted(wanted.parent.glob("*.png")) if path.stem.isdigit()]
     earlier = [path for path in found if path.name <= wanted.name]
@@ -35,55 +35,53 @@ def grid_of(folder: Path, kimg: float | None) -> tuple[int, Path] | None:
 
 
 def thumbnails(history: History) -> dict[int, str]:
-    """A data URI of every trial's best grid, best trials first, as far as the budget goes."""
+    """The trials' sample grids at their best ticks as data URIs, by number; the best first, in a budget."""
     uris: dict[int, str] = {}
     spent = 0
-    for told in history.trials:
-        found = grid_of(SweepPaths(history.root).trial(told.number), told.kimg)
-        uri = data_uri(found[1], _THUMB) if found else ""
+    for trial in history.trials:
+        found = grid_of(SweepPaths(history.root).trial(trial.number), trial.kimg)
+        uri = data_uri(found[1], _THUMBNAIL_WIDTH) if found else ""
         spent += len(uri)
-        if spent > _BUDGET:
+        if spent > _THUMBNAIL_BUDGET:
             break
         if uri:
-            uris[told.number] = uri
+            uris[trial.number] = uri
     return uris
 
 
 def data_uri(path: Path, width: int) -> str:
-    """The picture in `path` for a page, at most `width` pixels across; empty where it is none."""
+    """The picture in `path` as a data URI, at most `width` pixels wide; empty if it cannot be read.
+
+    A small PNG is embedded unchanged, everything else as WebP.
+    """
     try:
         with Image.open(path) as picture:
             picture.load()
-            if picture.format == "PNG" and path.stat().st_size <= _KEEP:
+            if picture.format == "PNG" and path.stat().st_size <= _MAX_PNG_BYTES:
                 return _uri(path.read_bytes(), "png")
-            return _encoded(_at_most(picture, width))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ):  # what Pillow raises for no picture
+            return _encode(_shrink(picture, width))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # from Pillow: not a picture
         return ""
 
 
-def filmstrip(folder: Path, told: TrialView) -> tuple[list[int], str] | None:
-    """The first row of up to ten grids below one another, first tick to last: (their kimg, data URI).
+def filmstrip(folder: Path) -> tuple[list[int], str] | None:
+    """The first rows of up to ten sample grids, stacked from first tick to last: (their kimg, data URI).
 
-    The same latents stand in the same column all along.
+    Each column shows the same latents at every tick. None if fewer than two grids can be read.
     """
     found = [path for path in sorted((folder / "samples").glob("*.png")) if path.stem.isdigit()]
-    steps = {round(i) for i in np.linspace(0, len(found) - 1, _TICKS)} if found else set()
+    steps = {round(i) for i in np.linspace(0, len(found) - 1, _FILMSTRIP_ROWS)} if found else set()
     picked = [found[i] for i in sorted(steps)]
     rows = [(int(path.stem), row) for path in picked if (row := _first_row(path)) is not None]
     rows = [(kimg, row) for kimg, row in rows if row.shape == rows[0][1].shape]
     if len(rows) < 2:
         return None
     sheet = Image.fromarray(np.concatenate([row for _, row in rows]))
-    return [kimg for kimg, _ in rows], _encoded(_at_most(sheet, _FILM))
+    return [kimg for kimg, _ in rows], _encode(_shrink(sheet, _FILMSTRIP_WIDTH))
 
 
 def _first_row(path: Path) -> np.ndarray | None:
-    """Images are square, ten to a row: the first row is a tenth of the grid's width high."""
+    """The first row of a grid of square images, `COLUMNS` to a row; None if it cannot be read."""
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("L" if picture.mode in ("L", "1") else "RGB"))
@@ -92,14 +90,14 @@ def _first_row(path: Path) -> np.ndarray | None:
     return pixels[: max(1, pixels.shape[1] // COLUMNS)]
 
 
-def _at_most(picture: Image.Image, width: int) -> Image.Image:
+def _shrink(picture: Image.Image, width: int) -> Image.Image:
     if picture.width <= width:
         return picture
     size = (width, max(1, round(picture.height * width / picture.width)))
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _encoded(picture: Image.Image) -> str:
+def _encode(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.convert("L" if picture.mode in ("L", "1") else "RGB").save(buffer, format="WEBP", quality=80)
     return _uri(buffer.getvalue(), "webp")

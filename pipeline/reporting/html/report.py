@@ -1,7 +1,7 @@
-"""What a sweep found, for reading: rows for the terminal, and report.html.
+"""Writes report.html from the files of a sweep.
 
-Owns: `build`, from a sweep's folder to its page (rows: texts of the trials; figures, studies: the plots;
-pictures; savings; markup, champion, trials, sections, page: the markup). Refuses: measuring anything.
+`page` puts the sections together (`champion`, `trials`, `sections`); `figures` and `pictures` make the plots
+and images, `savings` the numbers on early stopping, `markup` the HTML.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import SweepPaths
-from pipeline.reporting import history
+from pipeline.reporting.history import read_history
 from pipeline.reporting.html.page import render_page
 from pipeline.storage.files import write_text
 
@@ -21,8 +21,8 @@ def write_report(root: Path) -> Path:
         The path of the page: one file, no network, 5 MB of it plotly.js.
 
     Raises:
-        SweepError: `root` is no sweep's folder.
+        SweepError: `root` is not a sweep's folder.
     """
     paths = SweepPaths(root)
-    write_text(paths.report, render_page(history.read_history(root)))
+    write_text(paths.report, render_page(read_history(root)))
     return paths.report

@@ -1,7 +1,4 @@
-"""What early stopping saved, and what was trained for nothing: numbers of a whole sweep.
-
-Owns: `Savings` and the meaning of its numbers. Refuses: drawing.
-"""
+"""What early stopping saved in a sweep, and how much was trained in vain."""
 
 from __future__ import annotations
 
@@ -12,15 +9,23 @@ from pipeline.reporting.history import History
 MEANINGS = {
     "trained": "kimg of all trials together",
     "trial time": "hours of training and measuring of all trials together",
-    "after the best": "trained after the tick of a trial's best fid: of no use to its generator",
+    "after the best": "trained after the tick of a trial's best fid: its best generator did not need it",
     "saved": "kimg that trials stopped early were short of a full trial",
-    "saved time": "the same in hours, at the pace of each of those trials",
+    "saved time": "the same in hours, at the speed of each of those trials",
 }
 
 
 @dataclass(frozen=True)
 class Savings:
-    """In kimg, and hours of trials' work. useful + after_best = trained."""
+    """Sums over all trials; useful + after_best = trained.
+
+    Attributes:
+        useful: kimg up to each trial's best fid.
+        after_best: kimg after it.
+        saved: kimg that pruned trials were short of a full trial.
+        hours: hours of training and measuring.
+        saved_hours: the saved kimg in hours, at the speed of each of those trials.
+    """
 
     useful: float = 0.0
     after_best: float = 0.0
@@ -30,19 +35,20 @@ class Savings:
 
     @property
     def trained(self) -> float:
+        """kimg of all trials together."""
         return self.useful + self.after_best
 
 
 def compute_savings(history: History) -> Savings:
-    """Add up all trials; what a running one may still need is neither spent nor saved."""
+    """Add up all trials; the kimg that a running trial has left count as neither spent nor saved."""
     full = history.full_kimg or 0
     useful = after = saved = hours = saved_hours = 0.0
-    for told in history.trials:
-        best = told.kimg or 0.0
-        useful, after = useful + best, after + max(0.0, told.last_kimg - best)
-        hours += told.seconds / 3600
-        if told.state == "pruned" and told.last_kimg < full:
-            saved += full - told.last_kimg
-            pace = told.seconds / 3600 / told.last_kimg if told.last_kimg else 0.0
-            saved_hours += pace * (full - told.last_kimg)
+    for trial in history.trials:
+        best = trial.kimg or 0.0
+        useful, after = useful + best, after + max(0.0, trial.last_kimg - best)
+        hours += trial.seconds / 3600
+        if trial.state == "pruned" and trial.last_kimg < full:
+            saved += full - trial.last_kimg
+            hours_per_kimg = trial.seconds / 3600 / trial.last_kimg if trial.last_kimg else 0.0
+            saved_hours += hours_per_kimg * (full - trial.last_kimg)
     return Savings(useful, after, saved, hours, saved_hours)

@@ -1,7 +1,4 @@
-"""The sections of the page about the sweep as a whole.
-
-Owns: what each of them shows. Refuses: the champion (`champion`), the table of trials (`trials`), drawing.
-"""
+"""The sections of the page about the sweep as a whole; `champion` and `trials` have the others."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import plotly.graph_objects as go
 
 from pipeline.records import METRICS
 from pipeline.reporting.explain.narrative import explain_sweep, shared_values
-from pipeline.reporting.explain.regions import Region, regions, winners
+from pipeline.reporting.explain.regions import Region, best_trials, regions
 from pipeline.reporting.history import History, finite, short_number
 from pipeline.reporting.html import figures, savings
 from pipeline.reporting.html.markup import (
@@ -28,17 +25,17 @@ from pipeline.reporting.html.markup import (
 )
 from pipeline.reporting.leaderboard import COLUMNS
 
-_COMPARE = "fids compare only where the hash of the evaluator is the same"
+_SAME_EVALUATOR = "fids can be compared only if the hash of the evaluator is the same"
 
 
 def overview(history: History) -> str:
-    """What the sweep is and has come to, before any picture."""
+    """The summary at the top: state, counts, data, evaluator, and the explanation of the sweep."""
     summary = history.summary
     trials, evaluator = summary.get("trials") or {}, summary.get("evaluator") or {}
     counts = [
         measured(f"{state} trials", n, f"trials.{state}", COLUMNS["state"]) for state, n in trials.items()
     ]
-    judge = f"{evaluator.get('extractor')}, {evaluator.get('samples')} samples"
+    measured_by = f"{evaluator.get('extractor')}, {evaluator.get('samples')} samples"
     data = history.stored.get("data") or {}
     size = data.get("size")
     images = f"{data.get('train')} of {size} x {size} ({data.get('source')})" if data else ""
@@ -48,7 +45,9 @@ def overview(history: History) -> str:
         measured("trained", summary.get("kimg_total"), "kimg_total", "kimg of all trials together", "g"),
         Fact("search time", _clock(summary.get("wall_seconds")), "wall_seconds", summary.get("wall_seconds")),
         Fact("images", images),
-        Fact("evaluator", judge if evaluator else "", hint=f"{_COMPARE}: {evaluator.get('hash')}"),
+        Fact(
+            "evaluator", measured_by if evaluator else "", hint=f"{_SAME_EVALUATOR}: {evaluator.get('hash')}"
+        ),
         Fact("stopped by", str(summary.get("reason") or summary.get("stopped_by") or "")),
     ]
     blocks = "".join(
@@ -58,20 +57,21 @@ def overview(history: History) -> str:
 
 
 def balance(history: History) -> str:
+    """The section with fid against balance."""
     text = "Each point is a trial at its best tick; shape and colour are the verdict of its last tick."
     drawn = plot("balance", "best fid against balance", figures.balance(history))
     return section("balance", "fid against balance", drawn, note(text), sentences(shared_values(history)))
 
 
 def search(drawn: Mapping[str, go.Figure | None], searched: int) -> str:
-    """Optuna's three figures."""
-    seen = (
+    """The sections with the three figures of the study; `searched`: number of searched hyper-parameters."""
+    coordinates = (
         "All trials with a fid, at their best one (those stopped early had less time to reach theirs);"
         " the best quarter in orange."
     )
-    share = (
-        "How much of the differences in log fid each parameter explains (fANOVA); the lines hold 80 % of the"
-        " shares found in resampled trials: where they are long, nothing is known yet."
+    importances = (
+        "How much of the differences in log fid each parameter explains (fANOVA); the lines span 80 % of the"
+        " values found in resampled trials: where they are long, the importance is not known yet."
     )
     width = max(700, 110 * searched)
     return "".join(
@@ -82,13 +82,13 @@ def search(drawn: Mapping[str, go.Figure | None], searched: int) -> str:
                 plot(
                     "coordinates", "hyper-parameters and fid of all trials", drawn["coordinates"], width=width
                 ),
-                note(seen),
+                note(coordinates),
             ),
             section(
                 "importances",
                 "What mattered",
                 plot("importances", "importance of the hyper-parameters", drawn["importances"], height=340),
-                note(share),
+                note(importances),
             ),
             section(
                 "slices",
@@ -103,13 +103,22 @@ def search(drawn: Mapping[str, go.Figure | None], searched: int) -> str:
 
 
 def saved(history: History) -> str:
+    """The section with what early stopping saved."""
     found, meanings = savings.compute_savings(history), savings.MEANINGS
     gpus = finite(history.summary.get("gpu_hours"))
     shown = [
         Fact("trained", f"{found.trained:g} kimg", hint=meanings["trained"]),
         Fact("trial time", _clock(3600 * found.hours), hint=meanings["trial time"]),
-        Fact("GPU hours", number(gpus) if gpus else "", "gpu_hours", gpus, "by the trials' shares of a GPU"),
-        measured("cost", history.summary.get("cost"), "cost", "by --price and the trials' shares", ".2f"),
+        Fact(
+            "GPU hours",
+            number(gpus) if gpus else "",
+            "gpu_hours",
+            gpus,
+            "by the fraction of a GPU that each trial has",
+        ),
+        measured(
+            "cost", history.summary.get("cost"), "cost", "by --price and the resources of each trial", ".2f"
+        ),
         Fact("after the best", f"{found.after_best:g} kimg", hint=meanings["after the best"]),
         Fact("saved", f"{found.saved:g} kimg", hint=meanings["saved"]),
         Fact("saved time", _clock(3600 * found.saved_hours), hint=meanings["saved time"]),
@@ -121,6 +130,7 @@ def saved(history: History) -> str:
 
 
 def progress(history: History) -> str:
+    """The section with the best fid so far, against the same trials in a random order."""
     text = (
         "The dashed line is what the same trials would give on average in a random order: where the search"
         " runs below it, later proposals were better than earlier ones."
@@ -130,28 +140,31 @@ def progress(history: History) -> str:
 
 
 def space(history: History) -> str:
-    best = winners(history)
+    """The section with the region of the best trials in the space."""
+    best = best_trials(history)
     found = regions(history, best) if len(best) >= 3 else []
     drawn = plot("space", "where the best trials lie", figures.space(found), height=90 + 44 * len(found))
     text = (
         f"The region of the {len(best)} best trials. `gansweep explain SWEEP_DIR --next FILE.toml` writes it."
     )
     parts = (
-        [drawn, _regions(found), note(text)] if found else [note("Three trials with a fid make a region.")]
+        [drawn, _region_table(found), note(text)]
+        if found
+        else [note("A region needs three trials with a fid.")]
     )
     return section("space", "The space, and the region that won", *parts)
 
 
-def _regions(found: Sequence[Region]) -> str:
+def _region_table(found: Sequence[Region]) -> str:
     heads = "".join(
         f'<th scope="col">{name}</th>' for name in ("", "searched", "best trials", "champion", "bounds")
     )
-    lines = "".join(f"<tr>{_region(region)}</tr>" for region in found)
+    lines = "".join(f"<tr>{_region_row(region)}</tr>" for region in found)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
     return scroll("the space", table)
 
 
-def _region(region: Region) -> str:
+def _region_row(region: Region) -> str:
     d = region.distribution
     if region.counts:
         searched = ", ".join(short_number(choice) for choice in d.choices)
@@ -165,6 +178,7 @@ def _region(region: Region) -> str:
 
 
 def definitions() -> str:
+    """The list of all columns and metrics with their meanings."""
     meanings = {**{name: meaning for name, (_, meaning) in METRICS.items()}, **COLUMNS, **savings.MEANINGS}
     items = facts([Fact(name, meaning) for name, meaning in meanings.items()], "long")
     folded = f"<details><summary>What the numbers mean</summary>{items}</details>"

@@ -1,7 +1,4 @@
-"""All trials: a table that sorts and filters, and what opens of each.
-
-Owns: the table and the content of what opens. Refuses: how it opens (page.js).
-"""
+"""The table of all trials, and the details of each trial for the dialog that page.js opens."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def table(history: History, thumbnails: Mapping[int, str]) -> str:
         f'<th scope="col"{hinted(meaning)}><button type="button">{name}</button></th>'
         for name, meaning in COLUMNS.items()
     )
-    lines = "".join(f"<tr{_marks(told)}>{_cells(told, differing)}</tr>" for told in trials)
+    lines = "".join(f"<tr{_attributes(trial)}>{_cells(trial, differing)}</tr>" for trial in trials)
     shared = trials[0].params if trials else {}
     same = [Fact(str(name), short_number(value)) for name, value in shared.items() if name not in differing]
     rest = f"<details><summary>the same in all trials</summary>{facts(same)}</details>" if same else ""
@@ -37,18 +34,18 @@ def table(history: History, thumbnails: Mapping[int, str]) -> str:
         scroll("all trials", grid),
         rest,
         _DIALOG,
-        _content(history, thumbnails),
+        _details_script(history, thumbnails),
     )
 
 
-def _marks(told: TrialView) -> str:
-    return f' data-trial="{told.number}" data-state="{esc(told.state)}" data-verdict="{esc(told.verdict)}"'
+def _attributes(trial: TrialView) -> str:
+    return f' data-trial="{trial.number}" data-state="{esc(trial.state)}" data-verdict="{esc(trial.verdict)}"'
 
 
-def _cells(told: TrialView, differing: Sequence[str]) -> str:
+def _cells(trial: TrialView, differing: Sequence[str]) -> str:
     cells = []
     for column in COLUMNS:
-        value, text = value_of(told, column), cell_text(told, column, differing)
+        value, text = value_of(trial, column), cell_text(trial, column, differing)
         known = value if isinstance(value, int | float) else None
         key = f' data-value="{known!r}"' if known is not None else ""
         shown = esc(text)
@@ -59,7 +56,7 @@ def _cells(told: TrialView, differing: Sequence[str]) -> str:
 
 
 def _filters(trials: Sequence[TrialView]) -> str:
-    states, verdicts = ({getattr(told, name) for told in trials} - {""} for name in ("state", "verdict"))
+    states, verdicts = ({getattr(trial, name) for trial in trials} - {""} for name in ("state", "verdict"))
     return (
         '<form class="filters" onsubmit="return false">'
         '<label>filter <input type="search" id="filter" placeholder="hinge, lr_g=0.00, 12 ..."></label>'
@@ -74,28 +71,28 @@ def _select(name: str, values: set[str]) -> str:
     return f'<select id="only-{name}"><option value="">all</option>{options}</select>'
 
 
-def _content(history: History, thumbnails: Mapping[int, str]) -> str:
-    """What opens of each trial, by number, as JSON that cannot end its script element early."""
-    known = {str(told.number): _opened(history, told, thumbnails) for told in history.trials}
-    text = json.dumps(known, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+def _details_script(history: History, thumbnails: Mapping[int, str]) -> str:
+    """The details of each trial, by number, as JSON in a script element that no text in it can end early."""
+    details = {str(trial.number): _details(history, trial, thumbnails) for trial in history.trials}
+    text = json.dumps(details, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="opened">{text}</script>'
 
 
-def _opened(history: History, told: TrialView, thumbnails: Mapping[int, str]) -> dict[str, Any]:
-    words = dict(explain_trial(history, told))
+def _details(history: History, trial: TrialView, thumbnails: Mapping[int, str]) -> dict[str, Any]:
+    words = dict(explain_trial(history, trial))
     return {
-        "state": told.state,
-        "verdict": told.verdict,
-        "cause": told.cause,
+        "state": trial.state,
+        "verdict": trial.verdict,
+        "cause": trial.cause,
         "words": words,
-        "params": {str(name): short_number(value) for name, value in told.params.items()},
-        "grid": thumbnails.get(told.number, ""),
-        "curves": {name: [_point(getattr(record, name)) for record in told.records] for name in _CURVES},
+        "params": {str(name): short_number(value) for name, value in trial.params.items()},
+        "grid": thumbnails.get(trial.number, ""),
+        "curves": {name: [_point(getattr(record, name)) for record in trial.records] for name in _CURVES},
     }
 
 
 def _point(value: float | None) -> float | None:
-    """Five digits: enough for a curve, and half the bytes."""
+    """A number in five digits, which are enough for a curve and half the bytes."""
     known = finite(value)
     return None if known is None else float(f"{known:.5g}")
 

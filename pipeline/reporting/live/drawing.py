@@ -1,7 +1,4 @@
-"""The picture of a running sweep: one line, or a calm block for a terminal.
-
-Owns: what is shown and how. Refuses: reading files, redrawing.
-"""
+"""Renders the state of a running sweep: as one line, or as a block for a terminal."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from rich.text import Text
 from pipeline.reporting.live.progress import SweepProgress, TrialProgress
 from pipeline.storage.files import readable
 
-_SHOWN = 12
-_WIDTH = 32
-_BAR = 16
+_MAX_ROWS = 12
+_SPARKLINE_WIDTH = 32
+_BAR_WIDTH = 16
 _BARS = "".join(map(chr, range(0x2581, 0x2589)))  # one eighth of a block to a whole one
 _PLAIN_BARS = "_.-=+*#@"
 _COLOURS = {
@@ -29,12 +26,12 @@ _COLOURS = {
     "collapsed": "red",
     "diverged": "magenta",
 }
-_AHEAD = 0.4  # below this balance one says who is ahead
+_ONE_SIDED = 0.4  # below this balance the side that is ahead is named
 
 
-def line(summary: Mapping[str, Any]) -> str:
+def render_line(summary: Mapping[str, Any]) -> str:
     """The state of a sweep in one line."""
-    passed = clock(summary["wall_seconds"]) + left(summary)
+    passed = format_duration(summary["wall_seconds"]) + time_left(summary)
     return " | ".join([*_counts(summary), _best(summary), passed])
 
 
@@ -52,37 +49,44 @@ def _best(summary: Mapping[str, Any]) -> str:
     return f"best fid {best['fid']:.2f} (balance {_number(best['balance'])}, trial {best['trial']})"
 
 
-def left(summary: Mapping[str, Any]) -> str:
-    """How long the search may still take: the time budget's rest, or the pace of the trials so far."""
+def time_left(summary: Mapping[str, Any]) -> str:
+    """How long the search may still take, as text; empty if unknown or if the sweep is over.
+
+    The rest of the time budget, or of the trials at their speed so far, whichever is less.
+    """
     if summary.get("state", "running") != "running":
         return ""
     spent, budget, trials = summary["wall_seconds"], summary.get("time_budget_sec"), summary["trials"]
-    over = trials["complete"] + trials["pruned"] + trials["failed"]
-    rests = [budget - spent] if budget else []
-    if over:
-        rests.append(spent / over * max(summary.get("trials_asked", over) - over, 0))
-    return f", about {clock(max(min(rests), 0))} left" if rests else ""
+    ended = trials["complete"] + trials["pruned"] + trials["failed"]
+    estimates = [budget - spent] if budget else []
+    if ended:
+        estimates.append(spent / ended * max(summary.get("trials_asked", ended) - ended, 0))
+    return f", about {format_duration(max(min(estimates), 0))} left" if estimates else ""
 
 
-def block(
-    summary: Mapping[str, Any], pulse: SweepProgress, full_kimg: int | None = None, *, plain: bool = False
+def render_block(
+    summary: Mapping[str, Any], progress: SweepProgress, full_kimg: int | None = None, *, plain: bool = False
 ) -> Group:
-    """The state of a sweep: numbers, the fid's course, a row per running trial, the last ends, the cost.
+    """The state of a sweep: counts, best fid and its history, running trials, trials that ended last, cost.
 
-    full_kimg: length of a full trial, for the bars. plain: ASCII only.
+    Args:
+        summary: content of summary.json.
+        progress: the sweep's event log so far.
+        full_kimg: length of a full trial in kimg, for the bars; None if unknown.
+        plain: use ASCII only.
     """
-    passed = clock(summary["wall_seconds"]) + left(summary)
+    passed = format_duration(summary["wall_seconds"]) + time_left(summary)
     title = f"{summary['name']}: {summary.get('state', 'running')}, {passed}"
     parts: list[RenderableType] = [_cut(title, "bold"), _cut(" | ".join(_counts(summary)))]
     parts.append(_cut(_best(summary)))
-    if pulse.bests:
-        drawn = sparkline(pulse.bests, plain=plain)
-        parts.append(_cut(f"its course {pulse.bests[0]:.4g} {drawn} {pulse.bests[-1]:.4g}"))
-    if pulse.running:
-        parts.append(_table(pulse.running, full_kimg, plain))
-    parts += [_cut(_ended(beat), _COLOURS.get(beat.verdict, "")) for beat in reversed(pulse.last)]
+    if progress.best_fids:
+        drawn = sparkline(progress.best_fids, plain=plain)
+        parts.append(_cut(f"its course {progress.best_fids[0]:.4g} {drawn} {progress.best_fids[-1]:.4g}"))
+    if progress.running:
+        parts.append(_table(progress.running, full_kimg, plain))
+    parts += [_cut(_ended(trial), _COLOURS.get(trial.verdict, "")) for trial in reversed(progress.last_ended)]
     gpus = summary.get("gpu_hours")
-    cost = f"cost so far: {pulse.kimg} kimg, {clock(pulse.seconds)} of trial time"
+    cost = f"cost so far: {progress.kimg} kimg, {format_duration(progress.seconds)} of trial time"
     cost += f", {gpus:.2f} GPU-hours" if gpus else ""
     price, disk = summary.get("cost"), summary.get("disk_bytes")
     cost += f", {price:.2f} to pay" if price else ""
@@ -90,8 +94,8 @@ def block(
     return Group(*parts)
 
 
-def sparkline(values: Sequence[float], width: int = _WIDTH, *, plain: bool = False) -> str:
-    """Numbers as bars of eight heights, on a log scale where they are above 0; `width` bars at most."""
+def sparkline(values: Sequence[float], width: int = _SPARKLINE_WIDTH, *, plain: bool = False) -> str:
+    """Numbers as at most `width` bars of eight heights, on a log scale if all of them are above 0."""
     bars = _PLAIN_BARS if plain else _BARS
     step = max(1.0, len(values) / width)
     count = min(width, len(values))
@@ -103,8 +107,8 @@ def sparkline(values: Sequence[float], width: int = _WIDTH, *, plain: bool = Fal
     return "".join(bars[round((h - low) / (high - low) * (len(bars) - 1))] for h in heights)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+def format_duration(seconds: float) -> str:
+    """Seconds as `1:02:03` or `2:03`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -113,22 +117,26 @@ def clock(seconds: float) -> str:
 def _table(running: Iterable[TrialProgress], full_kimg: int | None, plain: bool) -> Table:
     table = Table(box=None, padding=(0, 1), show_edge=False, pad_edge=False)
     for heading in ("trial", "progress", "kimg", "best fid", "balance", "", "verdict"):
-        # The bar alone may shrink: rich narrows the columns that may wrap before all others.
+        # Only the bar may shrink: rich narrows columns that may wrap before all others.
         shrinks = heading == "progress"
         side: Any = "left" if heading in ("progress", "", "verdict") else "right"
         table.add_column(
-            heading, justify=side, no_wrap=not shrinks, overflow="crop", max_width=_BAR if shrinks else None
+            heading,
+            justify=side,
+            no_wrap=not shrinks,
+            overflow="crop",
+            max_width=_BAR_WIDTH if shrinks else None,
         )
-    beats = list(running)
-    for beat in beats[:_SHOWN]:
-        verdict = Text(beat.verdict, style=_COLOURS.get(beat.verdict, ""))
-        kimg = f"{beat.kimg}/{full_kimg}" if full_kimg else str(beat.kimg)
-        bar = _bar(beat.kimg, full_kimg, plain)
+    trials = list(running)
+    for trial in trials[:_MAX_ROWS]:
+        verdict = Text(trial.verdict, style=_COLOURS.get(trial.verdict, ""))
+        kimg = f"{trial.kimg}/{full_kimg}" if full_kimg else str(trial.kimg)
+        bar = _bar(trial.kimg, full_kimg, plain)
         table.add_row(
-            str(beat.trial), bar, kimg, _number(beat.fid), _number(beat.balance), _ahead(beat), verdict
+            str(trial.number), bar, kimg, _number(trial.fid), _number(trial.balance), _ahead(trial), verdict
         )
-    if len(beats) > _SHOWN:
-        table.caption, table.caption_justify = f"and {len(beats) - _SHOWN} more", "left"
+    if len(trials) > _MAX_ROWS:
+        table.caption, table.caption_justify = f"and {len(trials) - _MAX_ROWS} more", "left"
     return table
 
 
@@ -141,20 +149,20 @@ def _bar(kimg: int, full_kimg: int | None, plain: bool) -> RenderableType:
     return ProgressBar(total=full_kimg, completed=min(kimg, full_kimg))
 
 
-def _ahead(beat: TrialProgress) -> str:
-    if beat.balance is None or beat.auc is None or beat.balance >= _AHEAD:
+def _ahead(trial: TrialProgress) -> str:
+    if trial.balance is None or trial.auc is None or trial.balance >= _ONE_SIDED:
         return ""
-    return "D ahead" if beat.auc > 0.5 else "G ahead"
+    return "D ahead" if trial.auc > 0.5 else "G ahead"
 
 
-def _ended(beat: TrialProgress) -> str:
-    fid = "no fid" if beat.fid is None else f"fid {beat.fid:.4g}"
-    why = f": {beat.cause}" if beat.cause else ""
-    return f"trial {beat.trial} {beat.ended} with {fid}, {beat.verdict or 'no verdict'}{why}"
+def _ended(trial: TrialProgress) -> str:
+    fid = "no fid" if trial.fid is None else f"fid {trial.fid:.4g}"
+    why = f": {trial.cause}" if trial.cause else ""
+    return f"trial {trial.number} {trial.ended} with {fid}, {trial.verdict or 'no verdict'}{why}"
 
 
 def _cut(text: str, style: str = "") -> Text:
-    """One line whatever the terminal's width: a block that wraps cannot be redrawn in place."""
+    """One line at any terminal width: a block that wraps cannot be redrawn in place."""
     return Text(" ".join(text.split()), style=style, no_wrap=True, overflow="crop")
 
 

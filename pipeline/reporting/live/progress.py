@@ -1,7 +1,4 @@
-"""What a sweep's spool tells as it grows: the best fid so far, who runs, who ended, what it has cost.
-
-Owns: `Pulse`, which reads on from where it stopped. Refuses: drawing; files other than the spool.
-"""
+"""The progress of a sweep, from its growing event log: best fid, running and ended trials, work so far."""
 
 from __future__ import annotations
 
@@ -11,20 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.reporting.history import finite
+from pipeline.reporting.history import STATE_OF_STATUS, finite
 from pipeline.tracking.event_log import read_events
 
-LAST = 5
-"""Ended trials that are remembered by their end."""
-
-_STATES = {"FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
+REMEMBERED_ENDS = 5
+"""Number of trials in `SweepProgress.last_ended`."""
 
 
 @dataclass
 class TrialProgress:
-    """Where one trial stands. fid: its best; balance, auc, verdict: of its last tick; seconds: its work."""
+    """The progress of one trial.
 
-    trial: int
+    Attributes:
+        number: Optuna's number of the trial.
+        kimg, balance, auc, verdict: of its last tick.
+        fid: its best so far; None if it has none.
+        seconds: time spent on training and measuring.
+        ended: complete, pruned or failed; empty while it runs.
+        cause: why it ended early.
+    """
+
+    number: int
     kimg: int = 0
     fid: float | None = None
     balance: float | None = None
@@ -36,63 +40,64 @@ class TrialProgress:
 
 
 class SweepProgress:
-    """A sweep seen through its spool. `look` takes in what is new; all else is what was seen so far.
+    """The progress of a sweep; `update` reads what was added to the event log since the last call.
 
-    bests: the sweep's best fid after each measurement, oldest first.
+    Attributes:
+        best_fids: the sweep's best fid after each measurement, oldest first.
+        trials: every trial that has started, by number.
+        last_ended: the trials that ended last, oldest first.
     """
 
-    def __init__(self, spool: Path) -> None:
-        self._path, self._offset = spool, 0
-        self.bests: list[float] = []
-        self.beats: dict[int, TrialProgress] = {}
-        self.last: deque[TrialProgress] = deque(maxlen=LAST)
+    def __init__(self, event_log: Path) -> None:
+        self._path, self._offset = event_log, 0
+        self.best_fids: list[float] = []
+        self.trials: dict[int, TrialProgress] = {}
+        self.last_ended: deque[TrialProgress] = deque(maxlen=REMEMBERED_ENDS)
 
-    def look(self) -> None:
-        """Read what was added since; a spool that is not there yet, or away, is no news."""
+    def update(self) -> None:
+        """Read the new events; an event log that is missing or cannot be read counts as unchanged."""
         try:
             for end, event in read_events(self._path, self._offset):
                 self._offset = end
                 if event is not None:
-                    self._take(event)
+                    self._add(event)
         except OSError:
             return
 
     @property
     def running(self) -> list[TrialProgress]:
-        """The trials that have begun and not ended, by number."""
-        return [self.beats[number] for number in sorted(self.beats) if not self.beats[number].ended]
+        """The trials that have started and not ended, in order of their numbers."""
+        return [self.trials[number] for number in sorted(self.trials) if not self.trials[number].ended]
 
     @property
     def kimg(self) -> int:
         """Thousands of real images shown, by all trials together."""
-        return sum(beat.kimg for beat in self.beats.values())
+        return sum(trial.kimg for trial in self.trials.values())
 
     @property
     def seconds(self) -> float:
-        """Seconds of work of all trials together."""
-        return sum(beat.seconds for beat in self.beats.values())
+        """Seconds spent on training and measuring, by all trials together."""
+        return sum(trial.seconds for trial in self.trials.values())
 
-    def _take(self, event: Mapping[str, Any]) -> None:
+    def _add(self, event: Mapping[str, Any]) -> None:
         kind, number = event["event"], event.get("trial")
         if kind not in ("start", "record", "end") or not isinstance(number, int):
             return
-        beat = self.beats.setdefault(number, TrialProgress(number))
+        trial = self.trials.setdefault(number, TrialProgress(number))
         if kind == "start":
-            beat.ended = ""  # a resumed sweep takes up what had been interrupted
+            trial.ended = ""  # a resumed sweep continues its interrupted trials
         elif kind == "record":
-            self._record(beat, event.get("record") or {})
+            self._add_record(trial, event.get("record") or {})
         else:
-            beat.ended, beat.cause = (
-                _STATES.get(str(event.get("status")), "ended"),
-                str(event.get("cause", "")),
-            )
-            self.last.append(beat)
+            trial.ended = STATE_OF_STATUS.get(str(event.get("status")), "ended")
+            trial.cause = str(event.get("cause", ""))
+            self.last_ended.append(trial)
 
-    def _record(self, beat: TrialProgress, record: Mapping[str, Any]) -> None:
-        beat.kimg, beat.verdict = int(record.get("kimg") or 0), str(record.get("verdict") or "")
-        beat.balance, beat.auc = finite(record.get("balance")), finite(record.get("auc"))
-        beat.seconds = (finite(record.get("train_seconds")) or 0) + (finite(record.get("eval_seconds")) or 0)
+    def _add_record(self, trial: TrialProgress, record: Mapping[str, Any]) -> None:
+        trial.kimg, trial.verdict = int(record.get("kimg") or 0), str(record.get("verdict") or "")
+        trial.balance, trial.auc = finite(record.get("balance")), finite(record.get("auc"))
+        trial.seconds = (finite(record.get("train_seconds")) or 0) + (finite(record.get("eval_seconds")) or 0)
         fid = finite(record.get("fid"))
         if fid is not None:
-            beat.fid = fid if beat.fid is None else min(beat.fid, fid)
-            self.bests.append(min(fid, self.bests[-1]) if self.bests else fid)
+            trial.fid = fid if trial.fid is None else min(trial.fid, fid)
+            self.best_fids.append(min(fid, self.best_fids[-1]) if self.best_fids else fid)

@@ -1,7 +1,7 @@
-"""The live view of a sweep, from its files alone: a block that redraws in place, or plain lines.
+"""The live view of a sweep: a block that is redrawn in place, or plain lines.
 
-Owns: what a person sees while a sweep runs, in its own terminal (`View`) or in another one (`follow`).
-Refuses: touching the search; it may run elsewhere. (pulse: what the spool tells; drawing: the picture.)
+`LiveView` shows a sweep in its own terminal, `follow_sweep` in another one. Both only read the sweep's files:
+the search may run on another machine.
 """
 
 from __future__ import annotations
@@ -11,56 +11,61 @@ import logging
 import sys
 import threading
 import time
-from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.control import Control
 from rich.live import Live
 
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
-from pipeline.reporting import history
-from pipeline.reporting.live.drawing import block, line
+from pipeline.reporting.history import full_kimg
+from pipeline.reporting.live.drawing import render_block, render_line
 from pipeline.reporting.live.progress import SweepProgress
 from pipeline.storage.summary_file import read_summary
 
 log = logging.getLogger(__name__)
 
 DEAD = "dead"
-"""What `follow` calls a sweep whose process is gone without a word."""
+"""The state that `follow_sweep` returns if the sweep's process is gone and its summary still says running."""
 
 _REFRESH_SEC = 1.0
 _LINE_SEC = 15.0
-_SILENT_SEC = 30.0  # after so long without news the lock tells whether a process still works
+_SILENT_SEC = 30.0  # if the files are older than this, the lock shows whether a process still runs the sweep
 
 
-class Picture:
-    """One sweep's files, looked at again and again; `summary` is what the last look saw."""
+class SweepSnapshot:
+    """The state of a sweep at the last `refresh`; `summary` is the content of summary.json, {} if missing."""
 
     def __init__(self, paths: SweepPaths, console: Console) -> None:
         self.paths, self.summary = paths, read_summary(paths.summary)
-        self._pulse = SweepProgress(paths.spool)
+        self._progress = SweepProgress(paths.event_log)
         self._plain = not console.encoding.lower().startswith("utf")
-        self._full: int | None = None
+        self._full_kimg: int | None = None
 
-    def look(self) -> bool:
-        """Read the files again; False where there is no summary yet."""
+    def refresh(self) -> bool:
+        """Read the files again; False if there is no summary yet."""
         self.summary = read_summary(self.paths.summary) or self.summary
-        self._pulse.look()
-        if self._full is None:
-            self._full = history.full_kimg(self.paths.root)
+        self._progress.update()
+        if self._full_kimg is None:
+            self._full_kimg = full_kimg(self.paths.root)
         return bool(self.summary)
 
-    def draw(self) -> Any:
-        return block(self.summary, self._pulse, self._full, plain=self._plain)
+    def render(self) -> Group:
+        """The block for a terminal; needs a summary."""
+        return render_block(self.summary, self._progress, self._full_kimg, plain=self._plain)
 
 
 class LiveView:
-    """Shows a sweep until left. live: redraw in place; else a line is logged now and then."""
+    """A context manager that shows a sweep on stderr, from a thread.
+
+    Args:
+        paths: the sweep's folder.
+        live: redraw a block each second; else log a line at level INFO every 15 seconds if it has changed.
+    """
 
     def __init__(self, paths: SweepPaths, *, live: bool) -> None:
         self._console = Console(file=sys.stderr)
-        self._picture = Picture(paths, self._console)
+        self._snapshot = SweepSnapshot(paths, self._console)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if live else None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="view", daemon=True)
@@ -78,82 +83,88 @@ class LiveView:
             self._live.stop()
 
     def _watch(self) -> None:
-        said, size = "", self._console.size
+        logged, size = "", self._console.size
         period = _REFRESH_SEC if self._live else _LINE_SEC
         while not self._done.wait(period):
-            if not self._picture.look():
+            if not self._snapshot.refresh():
                 continue
             if self._live:
-                if size != self._console.size:  # lines that the terminal folded cannot be counted: begin anew
+                if size != self._console.size:  # the terminal has wrapped the old block: clear all of it
                     size = self._console.size
                     self._console.control(Control.clear(), Control.home())
-                self._live.update(self._picture.draw(), refresh=True)
-            elif (text := line(self._picture.summary)) != said:
+                self._live.update(self._snapshot.render(), refresh=True)
+            elif (text := render_line(self._snapshot.summary)) != logged:
                 log.info(text)
-                said = text
+                logged = text
 
 
 def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
-    """Show the sweep in `paths` on `console` until it ends, or `once`; the state it was left in.
+    """Show the sweep in `paths` on `console` until it ends, or `once`.
 
-    On a terminal the whole screen is redrawn each second, elsewhere a line is printed every 15 seconds.
+    On a terminal the screen is redrawn each second; elsewhere a line is printed at most every 15 seconds.
+
+    Returns:
+        The state of the sweep at the end: as in summary.json, or `DEAD`.
 
     Raises:
-        SweepError: there is no sweep.
+        SweepError: there is no sweep in `paths`.
     """
-    picture = Picture(paths, console)
-    if not picture.look() and not paths.config.is_file():
+    snapshot = SweepSnapshot(paths, console)
+    if not snapshot.refresh() and not paths.config.is_file():
         raise SweepError(
-            "a sweep's folder holds summary.json", seen=str(paths.root), fix="pass DIR/NAME of `gansweep run`"
+            "{seen} is not a sweep's folder",
+            rule="a sweep's folder holds summary.json",
+            seen=str(paths.root),
+            fix="pass DIR/NAME of `gansweep run`",
         )
-    if once and not picture.summary:
+    if once and not snapshot.summary:
         return "running"
-    state = str(picture.summary.get("state", "running"))
+    state = str(snapshot.summary.get("state", "running"))
     if not once and state == "running":
-        state = _until_over(picture, console)
-    if picture.summary:
-        console.print(picture.draw())
+        state = _until_over(snapshot, console)
+    if snapshot.summary:
+        console.print(snapshot.render())
     return state
 
 
-def _until_over(picture: Picture, console: Console) -> str:
-    """Redraw until the summary says that the sweep is over, or nobody holds it any more."""
+def _until_over(snapshot: SweepSnapshot, console: Console) -> str:
+    """Redraw until the sweep is over or its process is gone; return its state."""
     if not console.is_terminal:
-        return _lines_until_over(picture, console)
+        return _lines_until_over(snapshot, console)
     with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
-        while (state := _state(picture)) == "running":
-            if picture.summary:
-                live.update(picture.draw(), refresh=True)
+        while (state := _state(snapshot)) == "running":
+            if snapshot.summary:
+                live.update(snapshot.render(), refresh=True)
             time.sleep(_REFRESH_SEC)
     return state
 
 
-def _lines_until_over(picture: Picture, console: Console) -> str:
-    said, told = "", 0.0
-    while (state := _state(picture)) == "running":
-        text = line(picture.summary) if picture.summary else ""
-        if text != said and time.monotonic() - told >= _LINE_SEC:
+def _lines_until_over(snapshot: SweepSnapshot, console: Console) -> str:
+    printed, printed_at = "", 0.0
+    while (state := _state(snapshot)) == "running":
+        text = render_line(snapshot.summary) if snapshot.summary else ""
+        if text != printed and time.monotonic() - printed_at >= _LINE_SEC:
             console.print(text, markup=False, soft_wrap=True)
-            said, told = text, time.monotonic()
+            printed, printed_at = text, time.monotonic()
         time.sleep(_REFRESH_SEC)
     return state
 
 
-def _state(picture: Picture) -> str:
-    """What the summary says; `dead` where it says running and no process has the sweep."""
-    picture.look()
-    state = str(picture.summary.get("state", "running"))
-    return DEAD if state == "running" and _abandoned(picture.paths) else state
+def _state(snapshot: SweepSnapshot) -> str:
+    """The state in the summary; `DEAD` if it says running but no process runs the sweep."""
+    snapshot.refresh()
+    state = str(snapshot.summary.get("state", "running"))
+    return DEAD if state == "running" and _abandoned(snapshot.paths) else state
 
 
 def _abandoned(paths: SweepPaths) -> bool:
-    """Whether the files have been silent for a while and nobody holds the lock."""
+    """Whether the files have not changed for a while and no process holds the sweep's lock."""
     try:
-        newest = max(path.stat().st_mtime for path in (paths.summary, paths.spool) if path.exists())
+        newest = max(path.stat().st_mtime for path in (paths.summary, paths.event_log) if path.exists())
         if time.time() - newest < _SILENT_SEC:
             return False
         with paths.lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True
-    except (OSError, ValueError):  # held, or a file system without locks
+    except (OSError, ValueError):  # the lock is held, or the file system has no locks
         return False
