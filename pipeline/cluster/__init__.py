@@ -1,1 +1,1 @@
-"""Trials on machines: Ray's home."""
+"""Everything that uses Ray: connecting to a cluster, running trials on it, sweeps as Ray jobs."""

@@ -1,7 +1,4 @@
-"""The wait for a machine that an autoscaler is to add.
-
-Owns: asking for it, how long, when it will never come. Refuses: deciding what a trial asks for.
-"""
+"""Waiting for a machine that an autoscaler is to add, with a bound."""
 
 from __future__ import annotations
 
@@ -18,52 +15,58 @@ from pipeline.search.resources import TrialResources
 log = logging.getLogger(__name__)
 
 _PERIOD_SEC = 1.0
-_TOLD_SEC = 60.0
-_SURE_SEC = 10.0
-"""So long an autoscaler has to report that it has no such machine: it may not have read its own list yet."""
+_LOG_EVERY_SEC = 60.0
+_INFEASIBLE_SEC = 10.0
+"""An autoscaler must report for this long that it has no such machine: at first it may not have read its own
+list of machines yet."""
 
 
 def wait_for_machine(
-    share: TrialResources,
+    resources: TrialResources,
     bound_sec: float,
     *,
-    sure_sec: float = _SURE_SEC,
-    told_sec: float = _TOLD_SEC,
+    infeasible_sec: float = _INFEASIBLE_SEC,
+    log_every_sec: float = _LOG_EVERY_SEC,
 ) -> None:
-    """Ask for a machine that holds a trial and wait until it is there; bound_sec 0 waits for ever.
+    """Ask the autoscaler for a machine that holds one trial and wait until it is there.
+
+    Args:
+        resources: of one trial.
+        bound_sec: seconds to wait at most, 0 = without end.
+        infeasible_sec: seconds for which the autoscaler must report that it has no such machine.
+        log_every_sec: seconds between two lines in the log.
 
     Raises:
-        ConfigError: the autoscaler has none that does, or none came in time.
+        ConfigError: the autoscaler has no such machine, or none came in time.
     """
-    if cluster_nodes().now(share.bundle):
+    if cluster_nodes().fits_now(resources.bundle):
         return
-    bound = f"at most {_minutes(bound_sec)}" if bound_sec else "without end"
-    log.info(f"no machine holds a trial ({share}): waiting for the autoscaler to add one, {bound}")
-    began = told = time.monotonic()
-    refused = 0.0
-    with _asked(share.bundle) as demand:
-        while not cluster_nodes().now(share.bundle):
+    bound = f"at most {_duration(bound_sec)}" if bound_sec else "without end"
+    log.info(f"no machine holds a trial ({resources}): waiting for the autoscaler to add one, {bound}")
+    began = logged = time.monotonic()
+    infeasible_since = 0.0
+    with _demand(resources.bundle) as demand:
+        while not cluster_nodes().fits_now(resources.bundle):
             now = time.monotonic()
-            refused = (refused or now) if _infeasible(demand) else 0.0
-            if refused and now - refused >= sure_sec:
-                raise _refusal(
-                    share, "its autoscaler has no such machine to add", "add one to its node types"
+            infeasible_since = (infeasible_since or now) if _infeasible(demand) else 0.0
+            if infeasible_since and now - infeasible_since >= infeasible_sec:
+                raise _no_machine(
+                    resources, "its autoscaler has no such machine to add", "add one to its node types"
                 )
             if bound_sec and now - began >= bound_sec:
-                came = f"none came in {_minutes(now - began)}"
-                raise _refusal(share, came, "ask `ray status` why, raise --wait")
-            if now - told >= told_sec:
-                log.info(
-                    f"still waiting for a machine with {share}: {_minutes(now - began)} so far ({cluster_nodes()})"
-                )
-                told = now
+                came = f"none came in {_duration(now - began)}"
+                raise _no_machine(resources, came, "ask `ray status` why, raise --wait")
+            if now - logged >= log_every_sec:
+                so_far = f"{_duration(now - began)} so far ({cluster_nodes()})"
+                log.info(f"still waiting for a machine with {resources}: {so_far}")
+                logged = now
             time.sleep(_PERIOD_SEC)
-    log.info(f"a machine is there after {_minutes(time.monotonic() - began)}: {cluster_nodes()}")
+    log.info(f"a machine is there after {_duration(time.monotonic() - began)}: {cluster_nodes()}")
 
 
 @contextlib.contextmanager
-def _asked(bundle: dict[str, float]) -> Iterator[str]:
-    """A demand for as much as one trial, which is what autoscalers answer to; gives its id."""
+def _demand(bundle: dict[str, float]) -> Iterator[str]:
+    """Ask Ray for as much as one trial takes, which is what autoscalers respond to; gives the demand's id."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
     group = placement_group([bundle])
@@ -74,7 +77,7 @@ def _asked(bundle: dict[str, float]) -> Iterator[str]:
 
 
 def _infeasible(demand: str) -> bool:
-    """Whether the autoscaler says that it can never meet a demand; False where it tells nothing (v1)."""
+    """Whether the autoscaler reports that it can never meet a demand; False for v1, which reports nothing."""
     try:
         import ray
         from ray.core.generated import autoscaler_pb2
@@ -82,20 +85,20 @@ def _infeasible(demand: str) -> bool:
         client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
         reply = autoscaler_pb2.GetClusterStatusReply()
         reply.ParseFromString(client.get_cluster_status(timeout_s=5))
-        refused = reply.autoscaling_state.infeasible_gang_resource_requests
-    except Exception:  # private, and moved: the bound still holds
+        infeasible = reply.autoscaling_state.infeasible_gang_resource_requests
+    except Exception:  # a private interface, which may change; the wait still ends at its bound
         return False
-    return any(request.details.startswith(demand) for request in refused)
+    return any(request.details.startswith(demand) for request in infeasible)
 
 
-def _refusal(share: TrialResources, what: str, fix: str) -> ConfigError:
-    asks = "lower --gpus-per-trial (0 trains on cores)" if share.gpus else "lower --cpus-per-trial"
+def _no_machine(resources: TrialResources, reason: str, fix: str) -> ConfigError:
+    smaller = "lower --gpus-per-trial (0 trains on cores)" if resources.gpus else "lower --cpus-per-trial"
     return ConfigError(
-        f"a machine of the cluster holds one trial ({share})",
-        seen=f"{what}; now there is {cluster_nodes()}",
-        fix=f"{fix}, or {asks}",
+        f"no machine of the cluster holds one trial ({resources})",
+        seen=f"{reason}; now there is {cluster_nodes()}",
+        fix=f"{fix}, or {smaller}",
     )
 
 
-def _minutes(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,6 +1,7 @@
-"""The way to a Ray cluster: does it answer, let us in, have what a trial asks for, see the sweep's folder.
+"""Connecting to a Ray cluster, and the checks of it before a sweep writes anything.
 
-Owns: what is asked before anything is written, each answer within half a minute. Refuses: running trials.
+Does it answer, accept our token, run the same versions; do its nodes see the sweep's folder or object store?
+Each check takes half a minute at most.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ log = logging.getLogger(__name__)
 LOCAL = "local"
 PROBE_SEC = 25.0
 SKEW_SEC = 5.0
+"""Clocks of nodes that differ by more than this from the driver's are warned of."""
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the cluster's file on the head
 
-_ASK_RAY = """
+_PROBE = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR", configure_logging=False)
 print("reached")
@@ -42,16 +44,16 @@ print("reached")
 
 
 def list_nodes(address: str) -> list[dict[str, Any]]:
-    """The nodes of the cluster at `address` as Ray lists them; connects for that long if nobody is connected."""
+    """The nodes of the cluster at `address` as Ray lists them; connects for the call if needed."""
     import ray
 
-    mine = not ray.is_initialized()
+    connects = not ray.is_initialized()
     try:
-        if mine:
+        if connects:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         return list(ray.nodes())
     finally:
-        if mine and ray.is_initialized():
+        if connects and ray.is_initialized():
             ray.shutdown()
 
 
@@ -60,7 +62,7 @@ def connected(address: str) -> Iterator[None]:
     """A connection to the cluster at `address`; for `local` nothing: that Ray is started for the search.
 
     Raises:
-        ConfigError: nothing answers there, the token is wrong, or its Ray or Python is another.
+        ConfigError: nothing answers there, the token is wrong, or its Ray or Python differs from ours.
     """
     if address == LOCAL:
         yield
@@ -76,7 +78,7 @@ def connected(address: str) -> Iterator[None]:
 
 
 def probe_address(address: str) -> None:
-    """Try to reach the cluster in a process of its own: Ray retries for minutes, and then ends the caller's.
+    """Try to reach the cluster in a child process: Ray retries for minutes, and then ends the process.
 
     Raises:
         ConfigError: see `connected`.
@@ -84,28 +86,28 @@ def probe_address(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address != "auto" and not (port.isdigit() and _connects(host, int(port))):
         raise ConfigError(
-            "a Ray cluster answers at --address",
+            "no Ray cluster answers at --address {seen}",
             seen=address,
             fix="start it (ray up, ray start --head), or correct HOST:PORT (Ray's own is 6379)",
         )
-    said = _try(address)
-    if "reached" not in said:
-        raise _refusal(address, said)
+    output = _try(address)
+    if "reached" not in output:
+        raise _connection_error(address, output)
 
 
 def _try(address: str) -> list[str]:
-    """What Ray says when it connects, up to the line that decides, for at most `PROBE_SEC`."""
-    command, said = [sys.executable, "-c", _ASK_RAY, address], list[str]()
+    """The lines that Ray prints when it connects, up to the decisive one, within `PROBE_SEC`."""
+    command, output = [sys.executable, "-c", _PROBE, address], list[str]()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        clock = threading.Timer(PROBE_SEC, process.kill)
-        clock.start()
+        timer = threading.Timer(PROBE_SEC, process.kill)
+        timer.start()
         for line in process.stdout or ():
-            said.append(line.strip())
-            if said[-1] == "reached" or "InvalidAuthToken" in line:
+            output.append(line.strip())
+            if output[-1] == "reached" or "InvalidAuthToken" in line:
                 break
         process.kill()
-        clock.cancel()
-    return said
+        timer.cancel()
+    return output
 
 
 def _connects(host: str, port: int) -> bool:
@@ -114,35 +116,36 @@ def _connects(host: str, port: int) -> bool:
     return False
 
 
-def _refusal(address: str, said: list[str]) -> ConfigError:
-    """One line for what Ray wrote in many."""
-    if any("InvalidAuthToken" in line for line in said):
+def _connection_error(address: str, output: list[str]) -> ConfigError:
+    """The error, in one line, for Ray's many lines of output."""
+    if any("InvalidAuthToken" in line for line in output):
         return ConfigError(
-            "the cluster takes this machine's token",
-            seen=f"another one, or none, for {address}",
+            "the cluster at {seen} does not accept this machine's token, or there is none here",
+            seen=address,
             fix="export RAY_AUTH_MODE=token, with the cluster's token in ~/.ray/auth_token or RAY_AUTH_TOKEN",
         )
-    lines = [line for line in said if line]
+    lines = [line for line in output if line]
     if any("Version mismatch" in line for line in lines):
         versions = [line for line in lines if line.startswith(("Ray:", "Python:"))]
         return ConfigError(
-            "the cluster and this machine have the same ray and python",
+            "the versions of the cluster and of this machine differ",
+            rule="both have the same ray and python",
             seen="cluster and here: " + ", ".join(versions),
             fix="install what constraints.txt pins on both",
         )
     return ConfigError(
-        "a Ray cluster answers at --address",
+        "no Ray cluster answers at --address {seen}",
         seen=f"{address} ({lines[-1] if lines else f'silent for {PROBE_SEC:g} s'})",
         fix="start it (ray up, ray start --head), or correct --address",
     )
 
 
 def cluster_nodes() -> Cluster:
-    """What the cluster that this process is connected to has, without nodes that are to go, and may add."""
+    """The nodes of the connected cluster, without those being drained, and what its autoscaler may add."""
     import ray
 
-    going = draining()
-    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
+    leaving = draining()
+    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
     nodes: list[Node] = [node["Resources"] for node in alive]
     kinds = _launcher_kinds(_BOOTSTRAP.expanduser())
     return Cluster(nodes, kinds, grows=not kinds and "KUBERNETES_SERVICE_HOST" in os.environ)
@@ -163,53 +166,55 @@ def _launcher_kinds(path: Path) -> list[tuple[Node, int]]:
         return []
 
 
-def check_nodes(place: Path | str) -> None:
-    """Ask every node whether it sees and may write a folder or a store's address, and which gansweep it has.
+def check_nodes(out: Path | str) -> None:
+    """Ask every node whether it can write to `out`, and which gansweep it has; leaves nothing behind.
+
+    out: a folder that the nodes share, or an object store's URL.
 
     Raises:
-        SweepError: one does not; nothing is left behind.
+        SweepError: a node cannot, or has another gansweep.
     """
-    if isinstance(place, str):
-        for answer in _ask_nodes(place):
-            _judge(answer, place)
+    if isinstance(out, str):
+        for answer in _ask_nodes(out):
+            _check_answer(answer, out)
     else:
-        _check_folder(place)
+        _check_folder(out)
 
 
 def _check_folder(folder: Path) -> None:
     mark = folder / f".seen-{secrets.token_hex(8)}"
-    made = not folder.exists()
+    created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
         for answer in _ask_nodes(str(mark)):
-            _judge(answer, str(folder))
+            _check_answer(answer, str(folder))
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise out_not_writable(folder, error) from error
     finally:
         mark.unlink(missing_ok=True)
-        if made:
+        if created:
             with contextlib.suppress(OSError):  # another sweep may have begun in it
                 folder.rmdir()
 
 
-def unwritable(folder: Path, error: OSError) -> SweepError:
-    """The refusal of an --out that this machine cannot write."""
+def out_not_writable(folder: Path, error: OSError) -> SweepError:
+    """The error for an --out that this machine cannot write."""
     return SweepError(
-        "--out can be written", seen=f"{folder}: {error.strerror or error}", fix="choose another --out"
+        "--out cannot be written", seen=f"{folder}: {error.strerror or error}", fix="choose another --out"
     )
 
 
 def _ask_nodes(mark: str) -> list[dict[str, Any]]:
-    """The answers of all nodes but those that take longer than `PROBE_SEC` (a machine still starting)."""
+    """The answers of all nodes, except those that take longer than `PROBE_SEC` (a machine still starting)."""
     import ray
     from ray import cloudpickle
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # The function itself is sent: by its name, each node would import all that a sweep needs, torch first.
+    # Send the function by value: by its name, each node would import all that a sweep needs, torch included.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     here, task, began = str(Path(pipeline.__file__).resolve().parents[1]), ray.remote(_answer), time.time()
-    asked = [
+    calls = [
         task.options(
             num_cpus=0,
             max_retries=0,
@@ -219,13 +224,13 @@ def _ask_nodes(mark: str) -> list[dict[str, Any]]:
         if node["Alive"]
     ]
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_SEC)
-    return [{**_got(ray, work), "began": began, "ended": time.time()} for work in done]
+    done, _ = ray.wait(calls, num_returns=len(calls), timeout=PROBE_SEC)
+    return [{**_result(ray, call), "began": began, "ended": time.time()} for call in done]
 
 
-def _got(ray: Any, work: Any) -> dict[str, Any]:
+def _result(ray: Any, call: Any) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(ray.get(work))
+        answer: dict[str, Any] = json.loads(ray.get(call))
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return {"node": "a node", "problem": lines[-1][:300]}
@@ -233,7 +238,7 @@ def _got(ray: Any, work: Any) -> dict[str, Any]:
 
 
 def _answer(mark: str, node: str, here: str) -> str:
-    """Runs on a node. JSON: nothing that a node says is unpickled into an object of ours."""
+    """Runs on a node. Returns JSON, so that nothing from a node is unpickled into an object here."""
     try:
         version = importlib.metadata.version("gansweep")
     except importlib.metadata.PackageNotFoundError:
@@ -244,37 +249,45 @@ def _answer(mark: str, node: str, here: str) -> str:
 
         try:
             ObjectStore(mark).check()
-        except Exception as error:  # OSError, SweepError: the node has other credentials, or no way there
-            answer["lacks"] = str(getattr(error, "seen", error))
+        except Exception as error:  # OSError, SweepError: other credentials there, or no network
+            answer["store_error"] = str(getattr(error, "seen", error))
         return json.dumps(answer)
     seen = os.path.exists(mark)
     writes = seen and os.access(os.path.dirname(mark), os.W_OK | os.X_OK)
     return json.dumps({**answer, "seen": seen, "writes": writes})
 
 
-def _judge(answer: dict[str, Any], folder: str) -> None:
+def _check_answer(answer: dict[str, Any], out: str) -> None:
+    """Check what a node answered, and warn of a clock that is off.
+
+    Raises:
+        SweepError: the node cannot write to `out`, or has another gansweep.
+    """
     node = answer["node"]
     if "No module named 'pipeline" in answer.get("problem", ""):
         answer = {**answer, "writes": True, "version": ""}
     elif "problem" in answer:
         log.warning(f"{node} did not answer: {answer['problem']}")
         return
-    if "lacks" in answer:
+    if "store_error" in answer:
         raise SweepError(
-            "every node reaches --out",
-            seen=f"node {node}: {answer['lacks']}",
+            "a node does not reach --out",
+            rule="every node writes there",
+            seen=f"node {node}: {answer['store_error']}",
             fix="give all nodes its credentials, in the shell that starts Ray or by their machine's role",
         )
     if not answer.get("writes", True):
         what = "sees it but may not write it" if answer["seen"] else "does not see it"
         raise SweepError(
-            "--out is a folder that every node shares",
-            seen=f"{folder}: node {node} {what}",
+            f"--out {{seen}}: node {node} {what}",
+            rule="it is a folder that every node shares",
+            seen=out,
             fix="name a folder on shared storage (NFS, EFS, a volume claim)",
         )
     if answer["version"] != pipeline.__version__:
         raise SweepError(
-            "every node has this gansweep",
+            "gansweep differs between the nodes",
+            rule="every node has the same version",
             seen=f"{answer['version'] or 'none'} on {node}, {pipeline.__version__} here",
             fix="install the same one on all nodes",
         )

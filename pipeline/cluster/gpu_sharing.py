@@ -1,7 +1,6 @@
-"""NVIDIA's MPS on the machines of a sweep whose trials share GPUs.
+"""NVIDIA's MPS on the machines of a sweep whose trials share GPUs: one daemon each, while the sweep runs.
 
-Owns: that a daemon runs on each machine with a GPU, and that those which were started end with the sweep.
-Refuses: the daemon itself (`pipeline.cluster.mps`), who shares a GPU.
+Not for the daemon itself (`pipeline.cluster.mps`), nor for how many trials share a GPU (`packing`).
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _NODES_SEC = 60.0
 
 
 class MpsSharing:
-    """MPS from `begin`, if that is called, to the end of the block, which lies outside of a local Ray's.
+    """A context with MPS from the call of `begin` (if any) to its end. Enter it before a local Ray starts.
 
-    works: some machine has it, so that trials should look for it.
+    works: whether some machine has MPS, so that trials should look for it.
     """
 
     def __init__(self, address: str) -> None:
@@ -28,14 +27,14 @@ class MpsSharing:
         self.works = False
 
     def begin(self) -> str:
-        """Have a daemon on every machine with a GPU; returns why one has none, or an empty text.
+        """Have a daemon on every machine with a GPU; returns why one machine has none, or an empty text.
 
-        Machines that are added later get theirs from their first trial.
+        On machines that are added later their first trial starts it.
         """
         self._begun = True
-        why = [mps.start()] if self._address == LOCAL else _on_gpu_machines(mps.start)
-        self.works = not why or not all(why)  # no machine yet: those that are added try it
-        return next(filter(None, why), "")
+        reasons = [mps.start()] if self._address == LOCAL else _on_gpu_machines(mps.start)
+        self.works = not reasons or not all(reasons)  # no machine yet: those that are added try it
+        return next(filter(None, reasons), "")
 
     def __enter__(self) -> Self:
         return self
@@ -44,19 +43,22 @@ class MpsSharing:
         if self._begun and self._address == LOCAL:
             mps.stop()
         elif self._begun:
-            with contextlib.suppress(Exception):  # a cluster that is gone: so are its daemons' clients
+            with contextlib.suppress(Exception):  # the cluster may be gone, and its daemons with it
                 _on_gpu_machines(mps.stop)
 
 
 def _on_gpu_machines(function: Callable[[], Any]) -> list[Any]:
-    """What the function returns on each, in a process of its own there; of one that fails, why."""
+    """Call the function in a new process on each machine with a GPU.
+
+    Returns what each call returned; for a call that failed, the reason as text.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from pipeline.cluster import shared_objects
+    from pipeline.cluster.shared_objects import gpu_task
 
-    asked = {
-        shared_objects.gpu_task(function)
+    calls = {
+        gpu_task(function)
         .options(
             num_cpus=0,
             max_retries=0,
@@ -66,14 +68,14 @@ def _on_gpu_machines(function: Callable[[], Any]) -> list[Any]:
         for machine in ray.nodes()
         if machine["Alive"] and machine["Resources"].get("GPU")
     }
-    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_NODES_SEC) if asked else ([], [])
-    return [_answer(work) if work in done else f"{where}: no answer" for work, where in asked.items()]
+    done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_NODES_SEC) if calls else ([], [])
+    return [_result(call) if call in done else f"{where}: no answer" for call, where in calls.items()]
 
 
-def _answer(work: Any) -> Any:
+def _result(call: Any) -> Any:
     import ray
 
     try:
-        return ray.get(work)
+        return ray.get(call)
     except ray.exceptions.RayError as error:
         return str(error).strip().splitlines()[-1][:300]

@@ -1,10 +1,11 @@
-"""NVIDIA's Multi-Process Service: processes that share a GPU compute at the same time, not in turns.
+"""NVIDIA's Multi-Process Service: processes that share a GPU compute at the same time instead of in turns.
 
-Owns: finding the daemon's program, starting one daemon per user and machine, stopping it. Refuses: CUDA, Ray,
-and who shares a GPU (`pipeline.search.resources`).
+Finds the daemon's program, starts one daemon per user and machine, and stops it. Not for who shares a GPU
+(`pipeline.search.resources`).
 
-CUDA connects to the daemon when it is initialised in a process, and never later: `start` comes before that.
-A daemon that somebody else runs (`CUDA_MPS_PIPE_DIRECTORY`, or CUDA's own /tmp/nvidia-mps) is used as it is.
+CUDA connects to the daemon when it is initialised in a process, and never later: call `start` before that.
+A daemon that somebody else runs (at `CUDA_MPS_PIPE_DIRECTORY`, or CUDA's default /tmp/nvidia-mps) is used as
+it is.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ PERCENTAGE = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 """Environment variable: how much of a GPU's processors one process may use."""
 
 _PROGRAM = "nvidia-cuda-mps-control"
-_PLACES = ("/usr/local/nvidia/bin", "/usr/bin")
-"""Where drivers lie that are not on the PATH: containers have them mounted into the first."""
+_PROGRAM_FOLDERS = ("/usr/local/nvidia/bin", "/usr/bin")
+"""Where the driver's programs lie if not on the PATH: containers have them mounted into the first."""
 _DEFAULT = Path("/tmp/nvidia-mps")
-"""Where CUDA looks for a daemon by itself."""
+"""Where CUDA looks for a daemon by default."""
 _ANSWER_SEC = 10.0
 _START_SEC = 30.0
 
 
-def find() -> str | None:
+def find_program() -> str | None:
     """The path of the daemon's program, or None."""
-    return shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=os.pathsep.join(_PLACES))
+    return shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=os.pathsep.join(_PROGRAM_FOLDERS))
 
 
 def state() -> Literal["runs", "found", "missing"]:
-    """Of this machine: a daemon runs that `start` would use, its program is there, or neither."""
-    program = find()
+    """Whether on this machine a daemon runs that `start` would use, its program is found, or neither."""
+    program = find_program()
     given = os.environ.get(PIPE)
-    places = [Path(given)] if given else [_DEFAULT, _folder()]
-    if any(_answers(program, place) for place in places):
+    folders = [Path(given)] if given else [_DEFAULT, _our_folder()]
+    if any(_answers(program, folder) for folder in folders):
         return "runs"
     return "found" if program and not given else "missing"
 
@@ -52,32 +53,33 @@ def state() -> Literal["runs", "found", "missing"]:
 def start() -> str:
     """Connect this process, and those that it starts, to an MPS daemon; start one where none runs.
 
-    Returns an empty text, or why processes that share a GPU take turns here. To be called before anything
-    initialises CUDA. A machine's processes may all call it at the same time.
+    Returns an empty text, or the reason why processes that share a GPU take turns here. To be called before
+    anything initialises CUDA. All processes of a machine may call it at the same time.
     """
-    program, own = find(), _folder()
+    program, ours = find_program(), _our_folder()
     given = os.environ.get(PIPE)
-    if given and Path(given) != own:
+    if given and Path(given) != ours:
         return "" if _answers(program, Path(given)) else f"no MPS daemon answers at {PIPE}={given}"
     if not given and _answers(program, _DEFAULT):
         return ""
     if program is None:
         return f"{_PROGRAM} is not on this machine"
     try:
-        with _locked(own):
-            if not _answers(program, own):
-                _launch(program, own)
+        with _locked(ours):
+            if not _answers(program, ours):
+                _launch(program, ours)
     except (OSError, subprocess.SubprocessError) as error:
         return f"{_PROGRAM} does not start: {error}"
-    os.environ[PIPE] = os.environ[LOG] = str(own)
+    os.environ[PIPE] = os.environ[LOG] = str(ours)
     return ""
 
 
 def percentage(trials: int) -> int:
-    """How much of a GPU's processors each of some trials on it should use: twice what it would get of them.
+    """Percentage (1 to 100) of a GPU's processors that each of `trials` trials on it may use: twice its part.
 
-    As NVIDIA's documentation advises. Kernels of small networks gain little by more processors and stand in
-    each other's way: eight trials on an H200 made 15 % more trials per hour (benchmarks/packing.py).
+    As NVIDIA's documentation advises. Kernels of small networks gain little by more processors and get in
+    each other's way: with this limit, eight trials at a time on an H200 made 15 % more trials per hour
+    (benchmarks/packing.py).
     """
     return min(100, max(1, 200 // max(trials, 1)))
 
@@ -85,92 +87,93 @@ def percentage(trials: int) -> int:
 def stop(patience_sec: float = 5.0) -> bool:
     """Stop the daemon that this user's `start` launched here; returns whether one was stopped.
 
-    A daemon that still has clients after `patience_sec` (the trials of another sweep) is left running.
+    A daemon that still has clients after `patience_sec` seconds (trials of another sweep) is left running.
     """
-    program, own = find(), _folder()
-    if program is None or not own.is_dir():
+    program, ours = find_program(), _our_folder()
+    if program is None or not ours.is_dir():
         return False
     try:
-        with _locked(own):
+        with _locked(ours):
             until = time.monotonic() + patience_sec
-            while _answers(program, own) and _clients(program, own):
+            while _answers(program, ours) and _has_clients(program, ours):
                 if time.monotonic() > until:
                     return False
                 time.sleep(0.2)
-            ended = _answers(program, own) and _ask(program, own, "quit").returncode == 0
+            ended = _answers(program, ours) and _command(program, ours, "quit").returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
     for name in (PIPE, LOG):
-        if os.environ.get(name) == str(own):
+        if os.environ.get(name) == str(ours):
             del os.environ[name]
     return ended
 
 
-def _folder() -> Path:
-    """Of our daemon's pipes and logs: one for each user of a machine."""
+def _our_folder() -> Path:
+    """The folder of our daemon's pipes and logs: one for each user of a machine."""
     return Path(tempfile.gettempdir()) / f"gansweep-mps-{os.getuid()}"
 
 
 @contextlib.contextmanager
-def _locked(own: Path) -> Iterator[None]:
-    """Hold our daemon's folder, and make it.
+def _locked(folder: Path) -> Iterator[None]:
+    """Make our daemon's folder where it is missing, and hold its lock.
 
     Raises:
-        OSError: it cannot be made, or somebody else made it.
+        OSError: the folder cannot be made, or belongs to another user.
     """
-    own.mkdir(mode=0o700, exist_ok=True)
-    found = own.lstat()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{own} belongs to another user")
-    with (own / "lock").open("w") as file:
+        raise PermissionError(f"{folder} belongs to another user")
+    with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _launch(program: str, own: Path) -> None:
+def _launch(program: str, folder: Path) -> None:
     """Start the daemon and wait until it answers.
 
     Raises:
         OSError, subprocess.SubprocessError: it does not.
     """
-    # Ray shows a worker its own GPU alone, and its share binds it alone; the daemon serves all.
+    # Ray limits a worker to its own GPU and to a part of its processors; the daemon serves all of them.
     binding = ("CUDA_VISIBLE_DEVICES", PERCENTAGE)
     environment = {name: value for name, value in os.environ.items() if name not in binding}
-    environment |= {PIPE: str(own), LOG: str(own)}
-    said = own / "start.log"
-    with said.open("w") as log:  # no pipe: the daemon would hold it open
+    environment |= {PIPE: str(folder), LOG: str(folder)}
+    output = folder / "start.log"
+    with output.open("w") as log:  # no pipe: the daemon would hold it open
         done = subprocess.run(
             [program, "-d"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, timeout=_START_SEC,
         )  # fmt: skip
     if done.returncode:
-        lines = said.read_text(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        lines = output.read_text(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise OSError(lines[0])
     until = time.monotonic() + _ANSWER_SEC
-    while not _answers(program, own):
+    while not _answers(program, folder):
         if time.monotonic() > until:
             raise OSError("it does not answer")
         time.sleep(0.1)
 
 
-def _answers(program: str | None, place: Path) -> bool:
-    """Whether a daemon serves the pipes in `place`; without its program, whether there are pipes."""
-    if not (place / "control").exists():
+def _answers(program: str | None, folder: Path) -> bool:
+    """Whether a daemon serves the pipes in `folder`; without its program, whether there are pipes."""
+    if not (folder / "control").exists():
         return False
     try:
-        return program is None or _ask(program, place, "get_server_list").returncode == 0
+        return program is None or _command(program, folder, "get_server_list").returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
 
 
-def _clients(program: str, place: Path) -> bool:
+def _has_clients(program: str, folder: Path) -> bool:
     """Whether a process uses the daemon."""
-    servers = _ask(program, place, "get_server_list").stdout.split()
-    return any(_ask(program, place, f"get_client_list {server}").stdout.split() for server in servers)
+    servers = _command(program, folder, "get_server_list").stdout.split()
+    return any(_command(program, folder, f"get_client_list {server}").stdout.split() for server in servers)
 
 
-def _ask(program: str, place: Path, command: str) -> subprocess.CompletedProcess[str]:
+def _command(program: str, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Send one command to the daemon whose pipes lie in `folder`."""
     return subprocess.run(
-        [program], env={**os.environ, PIPE: str(place)}, input=f"{command}\n", capture_output=True, text=True,
-        timeout=_ANSWER_SEC,
+        [program], env={**os.environ, PIPE: str(folder)}, input=f"{command}\n", capture_output=True,
+        text=True, timeout=_ANSWER_SEC,
     )  # fmt: skip

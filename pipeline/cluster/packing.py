@@ -1,6 +1,6 @@
-"""What a sweep would take: its largest trial is measured where trials run, before any of them does.
+"""How many trials share a GPU, and the rows of a dry run: by profiling the space's largest trial beforehand.
 
-Owns: the rows of a dry run, how many trials share a GPU. Refuses: training a trial.
+Responsible for the decision; not for the measuring (`pipeline.cluster.profiling`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pipeline.data.dataset import Dataset
 from pipeline.metrics import frechet
 from pipeline.search import budgets
 from pipeline.search.resources import (
-    MOST_IN_TURNS,
-    WORTH,
+    MAX_WITHOUT_MPS,
+    MIN_PACKING_GAIN,
     Cluster,
     TrialResources,
     concurrency,
     fastest_packing,
-    gpu_share,
+    gpu_fraction,
     tick_for_gpu,
     trial_resources,
     trials_per_gpu,
     trials_that_fit,
-    wanted_per_gpu,
+    wanted_trials_per_gpu,
 )
 from pipeline.search.space.definition import Space
 from pipeline.search.space.largest import largest_config
@@ -41,68 +41,92 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Packing:
-    """What each trial gets, and what was measured to find it.
+    """The resources of each trial, and what was measured to choose them.
 
-    found: of the largest trial alone; a text says why there is nothing, None: it was not asked. pace: of as
-    many on one GPU as will be.
+    Args:
+        resources: of each trial.
+        profile: of the largest trial alone; a text is the reason why there is none, None = not measured.
+        speed: with as many trials on one GPU as there will be, None = not measured.
     """
 
-    share: TrialResources
-    found: TrialProfile | str | None = None
-    pace: TrialSpeed | None = None
+    resources: TrialResources
+    profile: TrialProfile | str | None = None
+    speed: TrialSpeed | None = None
 
 
 def choose_packing(
-    plan: SweepConfig, space: Space, code: Path | None, cluster: Cluster, lent: Any, sharing: MpsSharing
+    config: SweepConfig,
+    space: Space,
+    code: Path | None,
+    cluster: Cluster,
+    shared_refs: Any,
+    sharing: MpsSharing,
 ) -> Packing:
-    """What each trial gets; with --gpus-per-trial auto on GPUs, by trials per hour, measured."""
-    share = trial_resources(plan, cluster)
-    if share.shares_gpu:
-        why = sharing.begin()
-        if why:
-            log.warning(f"trials that share a GPU take turns on it: {why}")
-        return Packing(share)
-    if plan.gpus_per_trial >= 0 or not share.gpus:
-        return Packing(share)
+    """Choose each trial's resources; with --gpus-per-trial auto on GPUs, by measured trials per hour.
+
+    Args:
+        config: of the sweep.
+        space: what is searched; its largest trial is measured.
+        code: the folder with custom networks.
+        cluster: the nodes.
+        shared_refs: the images and the evaluator.
+        sharing: MPS, which is begun where trials share a GPU.
+    """
+    resources = trial_resources(config, cluster)
+    if resources.shares_gpu:
+        reason = sharing.begin()
+        if reason:
+            log.warning(f"trials that share a GPU take turns on it: {reason}")
+        return Packing(resources)
+    if config.gpus_per_trial >= 0 or not resources.gpus:
+        return Packing(resources)
     log.info("packing: measuring the largest trial alone on a GPU")
-    found = profile_alone(largest_config(space), code, lent, share)
-    if not isinstance(found, str) and not found.device_bytes:
-        found = "torch sees no GPU where Ray has one"
-    if isinstance(found, str):
-        log.info(f"packing: {found}: one GPU each")
-        return Packing(share, found)
-    most = _most(plan, cluster, share, found, sharing)
+    largest = largest_config(space)
+    profile = profile_alone(largest, code, shared_refs, resources)
+    if not isinstance(profile, str) and not profile.device_bytes:
+        profile = "torch sees no GPU where Ray has one"
+    if isinstance(profile, str):
+        log.info(f"packing: {profile}: one GPU each")
+        return Packing(resources, profile)
+    most = _most_per_gpu(config, cluster, resources, profile, sharing)
     if most == 1:
-        return Packing(share, found, found.pace)
+        return Packing(resources, profile, profile.speed)
 
     def measure(trials: int) -> TrialSpeed | str:
         log.info(f"packing: measuring {trials} at a time on one GPU")
         return profile_shared(
-            largest_config(space), code, lent, share, trials, sharing.works, found.eval_seconds
+            largest, code, shared_refs, resources, trials, sharing.works, profile.eval_seconds
         )
 
-    best = _fastest(found.pace, most, largest_config(space), measure, " (MPS)" * sharing.works)
-    share = replace(share, gpus=gpu_share(best.trials))
-    return Packing(replace(share, concurrency=concurrency(plan, share, cluster)), found, best)
+    best = _fastest(profile.speed, most, largest, measure, " (MPS)" * sharing.works)
+    resources = replace(resources, gpus=gpu_fraction(best.trials))
+    resources = replace(resources, concurrency=concurrency(config, resources, cluster))
+    return Packing(resources, profile, best)
 
 
-def _most(
-    plan: SweepConfig, cluster: Cluster, share: TrialResources, found: TrialProfile, sharing: MpsSharing
+def _most_per_gpu(
+    config: SweepConfig,
+    cluster: Cluster,
+    resources: TrialResources,
+    profile: TrialProfile,
+    sharing: MpsSharing,
 ) -> int:
-    """How many trials of the sweep could be on one GPU: by memory, cores, MPS, and how many there are."""
-    node = max(cluster.nodes, key=lambda node: trials_that_fit(node, share.bundle))
+    """How many trials of the sweep could share one GPU: by memory, cores, MPS, and how many there are."""
+    node = max(cluster.nodes, key=lambda node: trials_that_fit(node, resources.bundle))
     cores = node.get("CPU", 0.0) / max(node.get("GPU", 1.0), 1.0)
-    wanted = wanted_per_gpu(plan, cluster)
-    fit = trials_per_gpu(found.memory_bytes, found.device_bytes, cores, share.cpus)
+    wanted = wanted_trials_per_gpu(config, cluster)
+    fit = trials_per_gpu(profile.memory_bytes, profile.device_bytes, cores, resources.cpus)
     if min(fit, wanted) == 1:
-        why = "there are no more trials than GPUs" if wanted == 1 else f"{cores:g} cores for each GPU"
-        takes = f"the largest trial takes {_bytes(found.memory_bytes)} on {_device(found)}"
-        log.info(f"packing: one GPU each: {takes}, {why}")
+        reason = "there are no more trials than GPUs" if wanted == 1 else f"{cores:g} cores for each GPU"
+        takes = f"the largest trial takes {_bytes(profile.memory_bytes)} on {_device(profile)}"
+        log.info(f"packing: one GPU each: {takes}, {reason}")
         return 1
-    why = sharing.begin()
-    if why:
-        log.warning(f"at most {MOST_IN_TURNS} trials per GPU, for they take turns on it without MPS: {why}")
-    return min(fit, wanted, MOST_IN_TURNS if why else fit)
+    reason = sharing.begin()
+    if reason:
+        log.warning(
+            f"at most {MAX_WITHOUT_MPS} trials per GPU, for they take turns on it without MPS: {reason}"
+        )
+    return min(fit, wanted, MAX_WITHOUT_MPS if reason else fit)
 
 
 def _fastest(
@@ -110,43 +134,43 @@ def _fastest(
     most: int,
     config: TrialConfig,
     measure: Callable[[int], TrialSpeed | str],
-    how: str,
+    suffix: str,
 ) -> TrialSpeed:
-    """The best of one, `most` and half as many trials at a time; what cannot be measured is left out.
+    """The best of one, `most` and `most // 2` trials at a time; what cannot be measured is left out.
 
-    measure: the pace of so many, or why there is none. how: what is said behind the result.
+    measure: the speed of a number of trials, or the reason why there is none. suffix: of the line in the log.
     """
-    paces = [alone]
+    speeds = [alone]
     for trials in dict.fromkeys((most, most // 2)):
-        # Half as many are at best half as many times as fast as one alone.
-        hopeless = paces[-1].per_hour(config) >= WORTH * trials * alone.per_hour(config)
-        if trials < 2 or (len(paces) > 1 and hopeless):
+        # Half as many make at best half as many times the trials per hour of one alone.
+        hopeless = speeds[-1].per_hour(config) >= MIN_PACKING_GAIN * trials * alone.per_hour(config)
+        if trials < 2 or (len(speeds) > 1 and hopeless):
             continue
         found = measure(trials)
         if isinstance(found, str):
             log.info(f"packing: not {trials} at a time: {found}")
         else:
-            paces.append(found)
-    best = fastest_packing(paces, config)
-    gains = {pace.trials: pace.per_hour(config) / alone.per_hour(config) for pace in paces[1:]}
+            speeds.append(found)
+    best = fastest_packing(speeds, config)
+    gains = {speed.trials: speed.per_hour(config) / alone.per_hour(config) for speed in speeds[1:]}
     if best is not alone:
         times = (
             f"{best.trials} trials at a time make {gains[best.trials]:.2g} times the trials per hour of one"
         )
-        log.info(f"packing: {times}: {best.trials} per GPU{how}")
+        log.info(f"packing: {times}: {best.trials} per GPU{suffix}")
     elif gains:
         tried = ", ".join(f"{trials} at a time make {gain:.2g}" for trials, gain in gains.items())
         log.info(f"packing: {tried} times the trials per hour of one: one GPU each")
     return best
 
 
-def own_tick(space: Space) -> int:
-    """The interval between a trial's reports that a space says, in kimg."""
+def tick_of_space(space: Space) -> int:
+    """The space's interval between the reports of a trial, in kimg."""
     return int(space.fixed.get("tick_kimg", TrialConfig.fields()["tick_kimg"].default))
 
 
 def estimate_rows(
-    plan: SweepConfig,
+    config: SweepConfig,
     space: Space,
     code: Path | None,
     dataset: Dataset,
@@ -154,42 +178,42 @@ def estimate_rows(
     cluster: Cluster,
     sharing: MpsSharing,
 ) -> list[tuple[str, str]]:
-    """Of a dry run, on a Ray that is connected: resources, the largest trial, hours and cost."""
-    from pipeline.cluster import shared_objects
+    """Rows (name, text) of a dry run: resources, the largest trial, hours, cost. Ray must be connected."""
+    from pipeline.cluster.shared_objects import put_shared
 
-    lent = shared_objects.put_shared(dataset, evaluator)
-    packing = choose_packing(plan, space, code, cluster, lent, sharing)
-    share, found = packing.share, packing.found
-    if found is None:
-        found = profile_alone(largest_config(space), code, lent, share, share.per_gpu if sharing.works else 0)
-    told = [("resources", f"trials at a time: {share.concurrency}, each {share}; {cluster}")]
-    if isinstance(found, str):
-        return [*told, ("measured", f"nothing: {found}")]
-    pace, full = packing.pace or found.pace, largest_config(space)
-    tick = tick_for_gpu(own_tick(space), full.kimg, packing.pace)
-    one = pace.seconds(replace(full, tick_kimg=tick)) / 3600
-    speed = f"{pace.seconds_per_kimg:.3g} s per kimg, {pace.eval_seconds:.2g} s per fid"
-    company = f", {pace.trials} at a time on one GPU" if pace.trials > 1 else ""
+    shared_refs = put_shared(dataset, evaluator)
+    packing = choose_packing(config, space, code, cluster, shared_refs, sharing)
+    resources, profile, largest = packing.resources, packing.profile, largest_config(space)
+    if profile is None:
+        mps = resources.per_gpu if sharing.works else 0
+        profile = profile_alone(largest, code, shared_refs, resources, mps)
+    rows = [("resources", f"trials at a time: {resources.concurrency}, each {resources}; {cluster}")]
+    if isinstance(profile, str):
+        return [*rows, ("measured", f"nothing: {profile}")]
+    speed = packing.speed or profile.speed
+    tick = tick_for_gpu(tick_of_space(space), largest.kimg, packing.speed)
+    hours = speed.seconds(replace(largest, tick_kimg=tick)) / 3600
+    per_kimg = f"{speed.seconds_per_kimg:.3g} s per kimg, {speed.eval_seconds:.2g} s per fid"
+    at_a_time = f", {speed.trials} at a time on one GPU" if speed.trials > 1 else ""
     return [
-        *told,
-        ("memory", f"{_bytes(found.memory_bytes)} per trial at most, on {_device(found)}"),
-        ("largest trial", f"{_hours(one)}: {speed}{company}"),
+        *rows,
+        ("memory", f"{_bytes(profile.memory_bytes)} per trial at most, on {_device(profile)}"),
+        ("largest trial", f"{_hours(hours)}: {per_kimg}{at_a_time}"),
         ("reports", f"every {tick} kimg"),
-        ("at most", _bound(plan, share, one)),
+        ("at most", _upper_bound(config, resources, hours)),
     ]
 
 
-def _bound(plan: SweepConfig, share: TrialResources, one: float) -> str:
-    """If every trial were the largest and none stopped early; a bound that is met earlier ends it."""
-    trials = plan.trials * one
-    if plan.time_budget_sec:
-        trials = min(trials, plan.time_budget_sec / 3600 * share.concurrency)
-    wall = trials / min(share.concurrency, plan.trials)
-    known = budgets.prices(plan.price)
-    money = (
-        f", at a cost of {trials * budgets.hourly_price(known, share.cpus, share.gpus):.4g}" if known else ""
-    )
-    gpus = f", {trials * share.gpus:.3g} GPU hours" if share.gpus else ""
+def _upper_bound(config: SweepConfig, resources: TrialResources, hours: float) -> str:
+    """Wall time, GPU hours and cost if every trial took `hours`; a time budget that ends the sweep counts."""
+    total = config.trials * hours
+    if config.time_budget_sec:
+        total = min(total, config.time_budget_sec / 3600 * resources.concurrency)
+    wall = total / min(resources.concurrency, config.trials)
+    prices = budgets.parse_prices(config.price)
+    cost = total * budgets.hourly_price(prices, resources.cpus, resources.gpus)
+    money = f", at a cost of {cost:.4g}" if prices else ""
+    gpus = f", {total * resources.gpus:.3g} GPU hours" if resources.gpus else ""
     return f"{_hours(wall)} if no trial stops early{gpus}{money}"
 
 
@@ -201,5 +225,5 @@ def _bytes(count: int) -> str:
     return f"{count / 2**30:.2f} GiB"
 
 
-def _device(found: TrialProfile) -> str:
-    return f"{found.device} ({_bytes(found.device_bytes)})" if found.device_bytes else "cores"
+def _device(profile: TrialProfile) -> str:
+    return f"{profile.device} ({_bytes(profile.device_bytes)})" if profile.device_bytes else "cores"

@@ -1,11 +1,10 @@
-"""The notice that a machine is about to be taken away.
+"""Notice that a machine is about to be taken away, by the nodes that Ray is draining.
 
-Owns: asking Ray which nodes are being drained. Refuses: what a trial makes of it (`worker`), starting and
-ending machines.
+Not for what a trial does then (`pipeline.cluster.worker`).
 
-Whoever takes a machine tells Ray to drain its node: `ray start --block`, which is what a pod of Kubernetes
-runs, when it gets SIGTERM (it has half a minute then); the autoscaler, of what it gives back; and whoever
-calls `ray drain-node`, by hand or when a cloud gives notice. Ray itself only starts nothing new there.
+Ray drains a node when it is told to: by `ray start --block`, which is what a pod of Kubernetes runs, when it
+gets SIGTERM (the pod has half a minute then); by the autoscaler, for machines that it gives back; and by
+`ray drain-node`, called by hand or when a cloud gives notice. Ray itself only stops starting work there.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ PREEMPTED = "its machine is being taken away"
 
 
 def draining() -> set[str]:
-    """The ids of the nodes that are to go; none where this Ray tells nobody."""
+    """The ids of the nodes that are being drained; none where this Ray does not tell."""
     try:
-        from ray._private.state import state  # what Ray Train asks; there is no public door
+        from ray._private.state import state  # as Ray Train does; there is no public interface
 
         return set(state.get_draining_nodes())
     except (ImportError, AttributeError, OSError, RuntimeError, ray.exceptions.RayError):
@@ -31,15 +30,15 @@ def draining() -> set[str]:
 
 
 class PreemptionNotice:
-    """Whether this process's machine is to go; a thread asks once a second, so that a step only looks.
+    """Whether this process's machine is about to be taken away. Use it as a context; ask `received()`.
 
-    Use as a context; `received` is the answer.
+    A thread asks Ray once a second, so that `received` costs a training step nothing.
     """
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._told, self._over = threading.Event(), threading.Event()
-        self.received = self._told.is_set
+        self._draining, self._closed = threading.Event(), threading.Event()
+        self.received = self._draining.is_set
 
     def __enter__(self) -> PreemptionNotice:
         threading.Thread(target=self._watch, name="notice", daemon=True).start()
@@ -48,19 +47,19 @@ class PreemptionNotice:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._closed.set()
 
     def _watch(self) -> None:
-        while not self._over.wait(_PERIOD_SEC):
+        while not self._closed.wait(_PERIOD_SEC):
             if self._node in draining():
-                self._told.set()
+                self._draining.set()
                 return
 
 
 def raise_preempted() -> None:
-    """Give up this trial's worker in the way that Ray counts as no failure of the trial.
+    """Give up this trial's worker in the way that Ray does not count as a failure of the trial.
 
     Raises:
-        RayActorError: always; Ray takes the trial up on another node then.
+        RayActorError: always; Ray then takes up the trial on another node.
     """
     raise RayActorError(error_msg=PREEMPTED, preempted=True)

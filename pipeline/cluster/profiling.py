@@ -1,7 +1,7 @@
-"""The largest trial of a space, measured on the machines that trials run on: alone, and several on one GPU.
+"""Profiling the largest trial of a space where trials run: alone, and several of it on one GPU.
 
-Owns: the Ray tasks that measure, and how long they may take. Refuses: what is measured
-(`pipeline.training.profiling`), what follows from it (`pipeline.cluster.packing`).
+Responsible for the Ray tasks that measure and their time limits; not for what is measured
+(`pipeline.training.profiling`) nor for what follows from it (`pipeline.cluster.packing`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.cluster import shared_objects
 from pipeline.config import TrialConfig
-from pipeline.search.resources import TrialResources, gpu_share
+from pipeline.search.resources import TrialResources, gpu_fraction
 from pipeline.training.profiling import (
     SharedGpuSample,
     TrialProfile,
@@ -26,128 +26,142 @@ from pipeline.training.profiling import (
 from pipeline.training.trial_speed import TrialSpeed
 
 CPU_WAIT_SEC, GPU_WAIT_SEC = 90.0, 180.0
-"""How long one trial alone may take to be measured, the start of its process included."""
+"""Seconds in which one trial alone must have been measured, the start of its process included."""
 
 PLACE_SEC, READY_SEC, WINDOW_SEC = 20.0, 60.0, 3.0
-"""For several at a time: until they have a GPU, until all of them are warm, and how long they train then."""
+"""Seconds for several at a time: until they have a GPU, until all are warmed up, and of training then."""
 
 _LEAD_SEC = 0.2
-"""From the moment the last one is warm until all begin."""
+"""Seconds from the moment the last one is warmed up until all begin."""
 
 
 def profile_alone(
-    config: TrialConfig, code: Path | None, lent: Any, share: TrialResources, mps: int = 0
+    config: TrialConfig, code: Path | None, shared_refs: Any, resources: TrialResources, mps: int = 0
 ) -> TrialProfile | str:
-    """The largest trial, `config`, on a machine of the cluster that holds a share; a text says why it was not.
+    """Profile one trial on a machine of the cluster that holds it; a text is the reason why there is none.
 
-    mps: how many trials are to share its GPU by `pipeline.cluster.mps`, 0 = none.
+    Args:
+        config: the largest trial.
+        code: the folder with custom networks.
+        shared_refs: the images and the evaluator.
+        resources: of the trial.
+        mps: how many trials are to share its GPU by `pipeline.cluster.mps`, 0 = no MPS.
     """
     import ray
 
-    limit = GPU_WAIT_SEC if share.gpus else CPU_WAIT_SEC
-    work = (
+    limit = GPU_WAIT_SEC if resources.gpus else CPU_WAIT_SEC
+    call = (
         shared_objects.gpu_task(_measure)
-        .options(**share.task_options, max_retries=0)
-        .remote(config, lent, share.threads, code, mps)
+        .options(**resources.task_options, max_retries=0)
+        .remote(config, shared_refs, resources.threads, code, mps)
     )
-    done, _ = ray.wait([work], timeout=limit)
+    done, _ = ray.wait([call], timeout=limit)
     if not done:
-        ray.cancel(work, force=True)
+        ray.cancel(call, force=True)
         return f"within {limit:g} s no machine was free for a trial, or it took longer"
-    found: TrialProfile | str = _got(work)
-    return found
+    profile: TrialProfile | str = _result(call)
+    return profile
 
 
 def profile_shared(
     config: TrialConfig,
     code: Path | None,
-    lent: Any,
-    share: TrialResources,
+    shared_refs: Any,
+    resources: TrialResources,
     trials: int,
     with_mps: bool,
     eval_sec: float,
 ) -> TrialSpeed | str:
-    """The pace of the largest trial, so many at a time on one GPU; a text says why there is none.
+    """The speed of `trials` copies of a trial at a time on one GPU; a text is the reason why there is none.
 
-    share: of one trial that has the GPU alone. eval_sec: what a fid takes it then.
+    Args:
+        config: the largest trial.
+        code: the folder with custom networks.
+        shared_refs: the images and the evaluator.
+        resources: of one trial that has the GPU alone.
+        trials: at a time.
+        with_mps: whether they share the GPU by `pipeline.cluster.mps`.
+        eval_sec: seconds of one fid of a trial that has the GPU alone.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    amounts = {name: amount * trials for name, amount in share.bundle.items() if name != "GPU"}
+    amounts = {name: amount * trials for name, amount in resources.bundle.items() if name != "GPU"}
     group = placement_group([{**amounts, "GPU": 1.0}])
     try:
         if not group.wait(PLACE_SEC):
-            return f"no GPU with {share.cpus * trials:g} cores was free within {PLACE_SEC:g} s"
+            return f"no GPU with {resources.cpus * trials:g} cores was free within {PLACE_SEC:g} s"
         here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         gate = ray.remote(_Gate).options(num_cpus=0, scheduling_strategy=here).remote(trials)
-        task = shared_objects.gpu_task(_accompany).options(
-            **replace(share, gpus=gpu_share(trials)).task_options,
+        task = shared_objects.gpu_task(_measure_together).options(
+            **replace(resources, gpus=gpu_fraction(trials)).task_options,
             scheduling_strategy=here,
             max_retries=0,
         )
         mps = trials if with_mps else 0
-        asked = config, lent, share.threads, code, mps
+        arguments = config, shared_refs, resources.threads, code, mps
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
-        return _joined([task.remote(*asked, gate, WINDOW_SEC) for _ in range(trials)], limit)
+        return _joint_speed([task.remote(*arguments, gate, WINDOW_SEC) for _ in range(trials)], limit)
     finally:
-        remove_placement_group(group)  # ends what still runs in it
+        remove_placement_group(group)  # ends what is still running in it
 
 
-def _joined(work: list[Any], limit: float) -> TrialSpeed | str:
-    """The pace of all together, once each has reported; why not, as soon as one fails."""
+def _joint_speed(calls: list[Any], limit: float) -> TrialSpeed | str:
+    """The speed of all together, once each has reported; the reason why not, as soon as one fails."""
     import ray
 
-    until, waiting, stretches = time.monotonic() + limit, work, list[SharedGpuSample]()
+    until, waiting, samples = time.monotonic() + limit, calls, list[SharedGpuSample]()
     while waiting:
         done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
         if not done:
-            return f"{len(waiting)} of {len(work)} were not ready within {limit:.0f} s"
-        for one in done:
-            found = _got(one)
-            if isinstance(found, str):
-                return found
-            stretches.append(found)
-    if not all(stretch.images for stretch in stretches):
-        return f"one of {len(work)} trained no step in {WINDOW_SEC:g} s"
-    return combined_speed(stretches)
+            return f"{len(waiting)} of {len(calls)} were not ready within {limit:.0f} s"
+        for call in done:
+            sample = _result(call)
+            if isinstance(sample, str):
+                return sample
+            samples.append(sample)
+    if not all(sample.images for sample in samples):
+        return f"one of {len(calls)} trained no step in {WINDOW_SEC:g} s"
+    return combined_speed(samples)
 
 
-def _got(work: Any) -> Any:
+def _result(call: Any) -> Any:
     """What a task returned; a text where its process died."""
     import ray
 
     try:
-        return ray.get(work)
+        return ray.get(call)
     except ray.exceptions.RayError as error:
         return f"the process that measured a trial died: {str(error).strip().splitlines()[-1][:300]}"
 
 
-def _measure(config: TrialConfig, lent: Any, threads: int, code: Path | None, mps: int) -> TrialProfile | str:
-    """Runs in a worker's process, as a trial would; a text is why the trial failed."""
+def _measure(
+    config: TrialConfig, shared_refs: Any, threads: int, code: Path | None, mps: int
+) -> TrialProfile | str:
+    """Runs in a worker's process, as a trial would; a text is the reason why the trial failed."""
     from pipeline.training.networks.custom import use_code
 
     if mps:
         shared_objects.join_mps(mps)
     use_code(code)
     try:
-        dataset, evaluator = shared_objects.get_shared(lent)
+        dataset, evaluator = shared_objects.get_shared(shared_refs)
         return profile_trial(config, dataset, evaluator, shared_objects.worker_device(), threads)
-    except Exception as error:  # of torch, the driver, or networks of the user's own
+    except Exception as error:  # of torch, the driver, or custom networks
         return profiling_failure(error, shared_objects.worker_device())
 
 
-def _accompany(
+def _measure_together(
     config: TrialConfig,
-    lent: Any,
+    shared_refs: Any,
     threads: int,
     code: Path | None,
     mps: int,
     gate: Any,
     seconds: float,
 ) -> SharedGpuSample | str:
-    """The same beside others, whom it waits for at the gate."""
+    """As `_measure`, at the same time as others: the gate lets all of them begin together."""
     import ray
 
     from pipeline.training.networks.custom import use_code
@@ -160,7 +174,7 @@ def _accompany(
         return float(ray.get(gate.ready.remote()))
 
     try:
-        dataset, evaluator = shared_objects.get_shared(lent)
+        dataset, evaluator = shared_objects.get_shared(shared_refs)
         return profile_sharing_gpu(
             config, dataset, evaluator, shared_objects.worker_device(), threads, ready, seconds
         )
@@ -169,13 +183,13 @@ def _accompany(
 
 
 class _Gate:
-    """Lets `count` callers pass once all of them are there. On their machine: its clock is theirs."""
+    """A barrier for `count` callers, as a Ray actor on their machine, whose clock it shares with them."""
 
     def __init__(self, count: int) -> None:
         self._missing, self._open, self._begin = count, asyncio.Event(), 0.0
 
     async def ready(self) -> float:
-        """The moment (of `time.time`) at which all begin."""
+        """Wait for all callers; returns the moment (of `time.time`) at which all begin."""
         self._missing -= 1
         if self._missing == 0:
             self._begin = time.time() + _LEAD_SEC

@@ -1,6 +1,6 @@
 """The part of a sweep that runs on Ray: its start and end, the search, the finalists, signals.
 
-Owns: how Ray is asked. Refuses: deciding which trial goes on (`pipeline.search`).
+Responsible for how Ray Tune is set up; not for which trial goes on (`pipeline.search`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback, limit_concurrency
 from pipeline.cluster.gpu_sharing import MpsSharing
-from pipeline.cluster.packing import choose_packing, estimate_rows, own_tick
+from pipeline.cluster.packing import choose_packing, estimate_rows, tick_of_space
 from pipeline.cluster.tune_adapters import HangCallback, StudyScheduler, StudySearcher, StudyStopper
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics import frechet
 from pipeline.reporting.live.view import LiveView
 from pipeline.search.hang_watch import hang_bound_sec
-from pipeline.search.resources import TICK_SEC, TrialResources, tick_for_gpu
+from pipeline.search.resources import MIN_TICK_SEC, TrialResources, tick_for_gpu
 from pipeline.search.space.definition import Space
 from pipeline.search.trial_manager import TrialManager, rank_trials
 from pipeline.training import finalists
@@ -32,20 +32,19 @@ from pipeline.training.trial_speed import TrialSpeed
 
 log = logging.getLogger(__name__)
 
-TICK = "tick_kimg"
-"""The study's attribute that keeps the interval between reports."""
+TICK_ATTRIBUTE = "tick_kimg"
+"""The attribute of the study that keeps the interval between reports."""
 
 RETRIES = 2
 """A trial whose worker died or raised is taken up again from its checkpoint this many times."""
 
-
-QUIET = {
+RAY_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "10",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours below knows what to save
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial leaves at its next step, however long that is
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `_signals`
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial stops at its next step, however long that takes
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is not used
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -53,17 +52,17 @@ QUIET = {
 }
 
 
-def try_largest(
+def estimate_sweep(
     config: SweepConfig, space: Space, code: Path | None, dataset: Dataset, evaluator: frechet.Evaluator
 ) -> tuple[tuple[str, str], ...]:
-    """What a dry run tells after measuring the largest trial; nothing is kept."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    """Rows (name, text) of a dry run, after profiling the largest trial; writes nothing."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
     with MpsSharing(config.address) as sharing, _ray(config.address):
         return tuple(estimate_rows(config, space, code, dataset, evaluator, cluster_nodes(), sharing))
 
 
 def run_search(
-    ledger: TrialManager,
+    manager: TrialManager,
     dataset: Dataset,
     evaluator: frechet.Evaluator,
     *,
@@ -72,144 +71,163 @@ def run_search(
     live: bool = False,
     bring_folder: Callable[[Path], object] | None = None,
 ) -> list[finalists.Finalist]:
-    """All that Ray does: the search, then its finalists; the best of them first.
+    """Run the search, then measure its finalists; returns them, the best first.
 
-    code: the folder with networks of the user's own. url: the sweep's address in an object store; then
-    bring_folder copies the folder of a trial from there. live: redraw the view in place.
+    Args:
+        manager: of the sweep's trials.
+        dataset: the images.
+        evaluator: measures every fid.
+        code: the folder with custom networks.
+        url: the sweep's URL in an object store, empty = none.
+        live: redraw the view in place.
+        bring_folder: copies the folder of a trial from the object store.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    from pipeline.cluster import shared_objects
+    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
+    from pipeline.cluster.shared_objects import put_shared
 
-    paths, config, space = ledger.paths, ledger.plan, ledger.space
+    paths, config, space = manager.paths, manager.config, manager.space
     paths.stop.unlink(missing_ok=True)
     with (
-        _signals(ledger) as armed,
+        _signals(manager) as install,
         MpsSharing(config.address) as sharing,
         _ray(config.address),
     ):
-        armed()
-        lent = shared_objects.put_shared(dataset, evaluator)
-        packing = choose_packing(config, space, code, cluster_nodes(), lent, sharing)
-        share, tick = packing.share, choose_tick(ledger, packing.pace)
-        ledger.gpus_per_trial, mps = share.gpus, share.per_gpu if sharing.works else 0
+        install()
+        shared_refs = put_shared(dataset, evaluator)
+        packing = choose_packing(config, space, code, cluster_nodes(), shared_refs, sharing)
+        resources, tick = packing.resources, choose_tick(manager, packing.speed)
+        manager.gpus_per_trial, mps = resources.gpus, resources.per_gpu if sharing.works else 0
         with LiveView(paths, live=live):
-            search(ledger, _trainable(ledger, url, lent, share, mps, tick), share, bring_folder)
-        runs = [] if ledger.interrupted else _finalists(ledger, url, lent, share, mps)
+            trainable = _trainable(manager, url, shared_refs, resources, mps, tick)
+            run_tune(manager, trainable, resources, bring_folder)
+        runs = [] if manager.interrupted else _finalists(manager, url, shared_refs, resources, mps)
     paths.stop.unlink(missing_ok=True)
     return finalists.choose_winner(runs)
 
 
-def choose_tick(ledger: TrialManager, pace: TrialSpeed | None) -> dict[str, int]:
-    """`tick_kimg` for all trials where it is not the space's: it is found once, and the study keeps it.
+def choose_tick(manager: TrialManager, speed: TrialSpeed | None) -> dict[str, int]:
+    """`tick_kimg` for all trials where it differs from the space's; chosen once, and kept in the study.
 
-    A study whose trials began without one goes on as it is.
+    A study whose trials began without such an attribute keeps the space's.
     """
-    space = ledger.space
-    own = own_tick(space)
-    known = ledger.study.user_attrs.get(TICK)
+    space = manager.space
+    default = tick_of_space(space)
+    known = manager.study.user_attrs.get(TICK_ATTRIBUTE)
     if known is None:
-        known = own if ledger.entries else tick_for_gpu(own, space.config({}).kimg, pace)
-        ledger.study.set_user_attr(TICK, known)
-    if known == own:
+        known = default if manager.trials else tick_for_gpu(default, space.config({}).kimg, speed)
+        manager.study.set_user_attr(TICK_ATTRIBUTE, known)
+    if known == default:
         return {}
-    log.info(f"trials report every {known} kimg: {own} would take less than {TICK_SEC:g} s on a GPU here")
+    log.info(
+        f"trials report every {known} kimg: {default} would take less than {MIN_TICK_SEC:g} s on a GPU here"
+    )
     return {"tick_kimg": known}
 
 
 def _trainable(
-    ledger: TrialManager, url: str, lent: Any, share: TrialResources, mps: int, tick: dict[str, int]
+    manager: TrialManager,
+    url: str,
+    shared_refs: Any,
+    resources: TrialResources,
+    mps: int,
+    tick: dict[str, int],
 ) -> Any:
-    """One trial as Tune runs it: everything of it but its number and parameters is fixed here."""
+    """One trial as Tune runs it: all its arguments but its number and parameters are fixed here."""
     from ray import tune
 
     from pipeline.cluster import worker
 
     return tune.with_parameters(
         worker.train_trial,
-        fixed={**ledger.space.fixed, **tick, "seed": ledger.plan.seed},
-        root=str(ledger.paths.root),
+        fixed={**manager.space.fixed, **tick, "seed": manager.config.seed},
+        root=str(manager.paths.root),
         store=url,
-        threads=share.threads,
-        lent=lent,
+        threads=resources.threads,
+        shared_refs=shared_refs,
         mps=mps,
     )
 
 
-def search(
-    ledger: TrialManager,
+def run_tune(
+    manager: TrialManager,
     trainable: Any,
-    share: TrialResources,
+    resources: TrialResources,
     bring_folder: Callable[[Path], object] | None = None,
 ) -> None:
-    """Let Ray run trials of `trainable` until the ledger asks for no more.
+    """Let Ray run trials of `trainable` until the manager asks for no more.
 
-    bring_folder: copies the folder of a trial that still runs at the end from an object store.
+    bring_folder: copies the folder of a trial that is running at the end from the object store.
     """
     from ray import tune
 
-    searcher = limit_concurrency(StudySearcher(ledger), share.concurrency)
-    callbacks = [HangCallback(ledger), NodeLossCallback(), ConcurrencyCallback(searcher, ledger.plan, share)]
-    with tempfile.TemporaryDirectory(prefix="gansweep-", ignore_cleanup_errors=True) as nobodys:
+    searcher = limit_concurrency(StudySearcher(manager), resources.concurrency)
+    callbacks = [
+        HangCallback(manager),
+        NodeLossCallback(),
+        ConcurrencyCallback(searcher, manager.config, resources),
+    ]
+    with tempfile.TemporaryDirectory(prefix="gansweep-", ignore_cleanup_errors=True) as scratch_dir:
         tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([share.bundle])),
+            tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle])),
             tune_config=tune.TuneConfig(
                 metric="objective",
                 mode="min",
                 search_alg=searcher,
-                scheduler=StudyScheduler(ledger),
+                scheduler=StudyScheduler(manager),
                 num_samples=-1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="ray",
-                storage_path=nobodys,  # Ray's own snapshots: on a full disk they end the driver
-                stop=StudyStopper(ledger),
+                storage_path=scratch_dir,  # Ray's own snapshots: on a full disk they end the driver
+                stop=StudyStopper(manager),
                 callbacks=callbacks,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
-    if bring_folder and not ledger.interrupted:
-        for entry in ledger.entries.values():
-            if entry.state == "running":
-                bring_folder(ledger.paths.trial(entry.number))
-    ledger.close()
+    if bring_folder and not manager.interrupted:
+        for trial in manager.trials.values():
+            if trial.state == "running":
+                bring_folder(manager.paths.trial(trial.number))
+    manager.close()
 
 
 def _finalists(
-    ledger: TrialManager, url: str, lent: Any, share: TrialResources, mps: int
+    manager: TrialManager, url: str, shared_refs: Any, resources: TrialResources, mps: int
 ) -> list[finalists.FinalistRun]:
     """Measure the best trials again, and train them with other seeds where there is time."""
     from pipeline.cluster import worker
 
-    config, paths = ledger.plan, ledger.paths
-    leaders = [entry for entry in rank_trials(ledger.entries.values()) if entry.best][: config.finalists]
-    seeds = finalists.seeds_of(config.final_seeds, config.time_budget_sec, ledger.seconds)
+    config, paths = manager.config, manager.paths
+    leaders = [trial for trial in rank_trials(manager.trials.values()) if trial.best][: config.finalists]
+    seeds = finalists.extra_seed_count(config.final_seeds, config.time_budget_sec, manager.seconds)
     again = f", trained again with {seeds} other seeds" if seeds else ""
     log.info(f"finalists: measuring {len(leaders)} again with fresh latents{again}")
-    asked = [
-        (finalists.FinalistRun(entry.number, index, paths.rerun(entry.number, index)), entry.records[-1].kimg)
+    requested = [
+        (finalists.FinalistRun(trial.number, index, paths.rerun(trial.number, index)), trial.records[-1].kimg)
         for index in range(seeds + 1)
-        for entry in leaders
+        for trial in leaders
     ]
     return worker.run_finalists(
-        asked,
+        requested,
         paths,
         config,
-        lent,
-        share,
+        shared_refs,
+        resources,
         bounds={
-            e.number: max(hang_bound_sec(ledger.entries, e.number), config.hang_after_sec) for e in leaders
+            trial.number: max(hang_bound_sec(manager.trials, trial.number), config.hang_after_sec)
+            for trial in leaders
         },
         store=url,
         mps=mps,
-        should_stop=lambda: ledger.interrupted,
+        should_stop=lambda: manager.interrupted,
     )
 
 
 @contextlib.contextmanager
 def _ray(address: str) -> Iterator[None]:
-    """Ray for the length of the search: one of our own, or the cluster that is connected already."""
+    """Ray for the time of the search: started here if local, else the cluster that is connected already."""
     import ray
 
     if address != LOCAL:
@@ -223,28 +241,29 @@ def _ray(address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals(ledger: TrialManager) -> Iterator[Callable[[], None]]:
-    """SIGINT or SIGTERM once: trials checkpoint at their next step and leave; twice: at once.
+def _signals(manager: TrialManager) -> Iterator[Callable[[], None]]:
+    """At the first SIGINT or SIGTERM trials checkpoint at their next step and stop; at the second, at once.
 
-    Gives a function that arms them again: Ray takes SIGTERM for itself when it starts, and dies of it.
+    Gives a function that installs the handlers again: Ray installs its own for SIGTERM when it starts, which
+    ends the process.
     """
 
     def stop(number: int, frame: object) -> None:
-        if ledger.interrupted:
+        if manager.interrupted:
             os._exit(130)
-        ledger.interrupted, ledger.reason = True, "interrupted"
-        with contextlib.suppress(OSError):  # a full disk; then Ray stops them alone
-            ledger.paths.stop.touch()
+        manager.interrupted, manager.reason = True, "interrupted"
+        with contextlib.suppress(OSError):  # a full disk: then Ray alone stops the trials
+            manager.paths.stop.touch()
         log.warning("stopping: trials checkpoint and leave (again to leave at once)")
 
-    def arm() -> None:
-        for sign in kept:
-            signal.signal(sign, stop)
+    def install() -> None:
+        for signum in before:
+            signal.signal(signum, stop)
 
-    kept = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
-    arm()
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    install()
     try:
-        yield arm
+        yield install
     finally:
-        for sign, handler in kept.items():
-            signal.signal(sign, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,7 +1,6 @@
-"""What is loaded once per machine and lent to its trials: the images, the evaluator, the GPU.
+"""What the trials of a machine share: the images and the evaluator, through Ray's object store, and its GPUs.
 
-Owns: the hand-over through Ray's object store, the one copy that a worker process unpacks, how a process
-comes to its GPU and leaves it. Refuses: anything that belongs to one trial.
+Each node fetches the images once, and each worker process keeps one evaluator on its device.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SharedRefs:
-    """References into the object store: each node fetches what they name once."""
+    """References into the object store: each node fetches the objects once."""
 
     dataset: Any
     evaluator: Any
 
 
-_TOLD = set[str]()
-_BORROWED: dict[str, tuple[Dataset, Evaluator]] = {}  # one entry a process: what its trials share
+_LOGGED = set[str]()  # reasons, once a process
+_FETCHED: dict[str, tuple[Dataset, Evaluator]] = {}  # of this process, by the id of the data set
 
 
 def put_shared(dataset: Dataset, evaluator: Evaluator) -> SharedRefs:
@@ -39,38 +38,38 @@ def put_shared(dataset: Dataset, evaluator: Evaluator) -> SharedRefs:
     return SharedRefs(ray.put(dataset), ray.put(evaluator))
 
 
-def get_shared(lent: SharedRefs) -> tuple[Dataset, Evaluator]:
+def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
     """The images (zero-copy, read-only) and the evaluator on this process's device."""
-    key = lent.dataset.hex()
-    if key not in _BORROWED:
-        dataset, evaluator = ray.get([lent.dataset, lent.evaluator])
-        _BORROWED[key] = dataset, evaluator.to(worker_device())
-    return _BORROWED[key]
+    key = shared_refs.dataset.hex()
+    if key not in _FETCHED:
+        dataset, evaluator = ray.get([shared_refs.dataset, shared_refs.evaluator])
+        _FETCHED[key] = dataset, evaluator.to(worker_device())
+    return _FETCHED[key]
 
 
 def gpu_task(function: Callable[..., Any], gpus: float = 1.0) -> Any:
-    """The function as a Ray task; where it has a share of a GPU, its process ends with it.
+    """The function as a Ray task; where it uses a GPU, its process ends with it.
 
-    Ray uses a process again, unless its GPU is asked for where the function is decorated; `.options` come too
-    late for that (ray issue 47767). An idle process would keep its CUDA context and all memory it had.
+    Ray reuses a process, unless a GPU is asked for where the function is decorated; `.options` come too late
+    for that (ray issue 47767). An idle process would keep its CUDA context and all the memory it had.
     """
     return ray.remote(max_calls=1)(function) if gpus else ray.remote(function)
 
 
 def join_mps(trials: int) -> None:
-    """Let this process compute at the same time as those that it shares its GPU with; before CUDA starts.
+    """Let this process compute at the same time as others on its GPU; to be called before CUDA starts.
 
-    trials: on that GPU, this one counted. Why it cannot is logged once in a process.
+    trials: on that GPU, this one included. Why it is not possible is logged once per process.
     """
     os.environ.setdefault(mps.PERCENTAGE, str(mps.percentage(trials)))
-    why = mps.start()
-    if why and why not in _TOLD:
-        _TOLD.add(why)
-        log.warning(f"trials that share a GPU take turns on it: {why}")
+    reason = mps.start()
+    if reason and reason not in _LOGGED:
+        _LOGGED.add(reason)
+        log.warning(f"trials that share a GPU take turns on it: {reason}")
 
 
 def gpu_count() -> int:
-    """How many GPUs this machine lends."""
+    """How many GPUs of this machine torch sees."""
     return visible_gpus()
 
 

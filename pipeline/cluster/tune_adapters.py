@@ -1,6 +1,6 @@
-"""Ray's view of a ledger: its Searcher, TrialScheduler, Stopper and Callback.
+"""Adapters from Ray Tune to the trial manager: Searcher, TrialScheduler, Stopper and Callback.
 
-Owns: the translation, and the ending of workers that are silent. Refuses: any decision of its own.
+They translate, and end workers that hang; every decision is the trial manager's.
 """
 
 from __future__ import annotations
@@ -22,94 +22,98 @@ from pipeline.search.trial_manager import TrialManager
 log = logging.getLogger(__name__)
 
 _MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "running low on memory")
-"""What torch, Python and Ray's memory monitor write where there was too little of it."""
+"""What torch, Python and Ray's memory monitor write into Ray's error file where memory ran out.
+
+A dead worker leaves nothing but that file, so its text is all there is to go by; what a living worker reports
+comes as typed events (`pipeline.training.events`).
+"""
 
 NODE_GONE = "machine gone"
 """The kind of an end that is no failure: the trial left a machine that is about to be taken away."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Ray's Searcher over a ledger: hands out (number, parameters) and notes the ends."""
+    """Ray's Searcher: suggests the manager's next trial, and tells the manager how trials end."""
 
-    def __init__(self, ledger: TrialManager) -> None:
+    def __init__(self, manager: TrialManager) -> None:
         super().__init__(metric="objective", mode="min")
-        self._ledger = ledger
+        self._manager = manager
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        entry = self._ledger.ask()
-        if entry is None:
+        trial = self._manager.ask()
+        if trial is None:
             return Searcher.FINISHED  # type: ignore[no-any-return]
-        self._numbers[trial_id] = entry.number
-        return {"number": entry.number, "params": entry.params}
+        self._numbers[trial_id] = trial.number
+        return {"number": trial.number, "params": trial.params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: Ray skips this call for the report that stops a trial; the scheduler reports."""
+        """Does nothing: Ray skips this call for the report that stops a trial; the scheduler takes all."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         number = self._numbers.pop(trial_id, None)
         if number is not None:
-            failures = self._ledger.entries[number].failures
+            failures = self._manager.trials[number].failures
             cause = str(failures[-1]) if failures else "the worker died or raised"
-            self._ledger.finish(number, cause if error else "")
+            self._manager.finish(number, cause if error else "")
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the only memory."""
+        """Does nothing: the study is the search's only memory."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see `save`."""
+        """Does nothing: see `save`."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its configuration to disk; no study, no database URL goes there
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Ray's TrialScheduler over a ledger: every report goes to the study, which says when to stop."""
+    """Ray's TrialScheduler: passes every report to the manager, which decides whether the trial stops."""
 
-    def __init__(self, ledger: TrialManager) -> None:
+    def __init__(self, manager: TrialManager) -> None:
         super().__init__()
-        self._ledger = ledger
+        self._manager = manager
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["number"]
         failure = result.get("failure")
         if failure:
-            self._ledger.finish(number, failure)
+            self._manager.finish(number, failure)
             return TrialScheduler.STOP  # type: ignore[no-any-return]
         if "record" not in result:  # Ray repeats the last result when a trial returns
             return TrialScheduler.CONTINUE  # type: ignore[no-any-return]
-        for event in result.get("events", ()):
+        for event in result.get("events", ()):  # by their kind: the text is for people
             if event.kind.is_failure:
-                self._ledger.note(number, event.kind.value, event.text)
+                self._manager.record_failure(number, event.kind.value, event.text)
             else:
                 log.info("trial %d: %s", number, event.text)
         log_lines(number, result.get("lines", []))
-        stop = self._ledger.report(result["record"])
+        stop = self._manager.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Ray calls this at every failure, not only at the last: the searcher hears of that one."""
+        """Ray calls this at every failure of a trial; the searcher hears of the last one only."""
         kind, text = failure_cause(trial.error_file)
         if kind != NODE_GONE:
-            self._ledger.stumble(trial.config["number"], kind, text)
+            self._manager.on_worker_failure(trial.config["number"], kind, text)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class StudyStopper(Stopper):  # type: ignore[misc]
-    """Ends the whole search when its budget is spent or it was told to."""
+    """Ends the whole search when its budget is spent or it is interrupted."""
 
-    def __init__(self, ledger: TrialManager) -> None:
-        self._ledger = ledger
+    def __init__(self, manager: TrialManager) -> None:
+        self._manager = manager
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._ledger.interrupted or self._ledger.over()
+        return self._manager.interrupted or self._manager.should_stop()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -118,24 +122,24 @@ class StudyStopper(Stopper):  # type: ignore[misc]
 class HangCallback(Callback):  # type: ignore[misc]
     """Ends the workers of trials that are silent for too long."""
 
-    def __init__(self, ledger: TrialManager) -> None:
-        self._ledger = ledger
-        self._watch = HangWatch(ledger)
+    def __init__(self, manager: TrialManager) -> None:
+        self._manager = manager
+        self._watch = HangWatch(manager)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if not self._watch.due():
             return
-        at_work = {t.config["number"]: t.temporary_state.ray_actor for t in trials if t.status == t.RUNNING}
-        for number in self._watch.silent(at_work):
-            if at_work[number] is not None:
-                ray.kill(at_work[number])  # Ray takes it for a failure of the trial, and up again
+        actors = {t.config["number"]: t.temporary_state.ray_actor for t in trials if t.status == t.RUNNING}
+        for number in self._watch.hung(actors):
+            if actors[number] is not None:
+                ray.kill(actors[number])  # a failure of the trial for Ray, which takes it up again
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 def failure_cause(error_file: str | None) -> tuple[str, str]:
-    """Kind and text of a trial's last failure, from the file that Ray writes for the driver."""
+    """Kind and text of a trial's last failure, from the error file that Ray writes for the driver."""
     try:
         text = Path(error_file or "").read_text(errors="replace").rpartition("Failure # ")[2]
     except OSError:

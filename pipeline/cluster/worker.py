@@ -1,6 +1,6 @@
-"""Ray on one side, `pipeline.training.trial.run_trial` and `pipeline.training.finalists` on the other; nothing in between.
+"""What runs in Ray's workers: one trial, or one run of a finalist, and the reports to the driver.
 
-Owns: the report dictionary. Refuses: any decision on training.
+The training itself is `pipeline.training.trial.run_trial`, the finalists' `pipeline.training.finalists`.
 """
 
 from __future__ import annotations
@@ -17,57 +17,58 @@ from ray import tune
 
 from pipeline.cluster.preemption import PreemptionNotice, raise_preempted
 from pipeline.cluster.shared_objects import SharedRefs, get_shared, gpu_task, join_mps, worker_device
-from pipeline.cluster.worker_log import collected_lines
+from pipeline.cluster.worker_log import Line, collected_lines
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.errors import GansweepError
-from pipeline.records import PENALTY
+from pipeline.records import PENALTY, TrialRecord
 from pipeline.search.resources import TrialResources
 from pipeline.storage.trial_storage import TrialStorage, trial_storage
 from pipeline.training.events import EventKind, TrialEvent
-from pipeline.training.finalists import FinalistRun, measure_finalist, retrain, samples_of
+from pipeline.training.finalists import FinalistRun, final_samples, measure_finalist, retrain
 from pipeline.training.networks.custom import use_code
 from pipeline.training.process import exit_when_silent, prepare_process
-from pipeline.training.seeds import seed_of
+from pipeline.training.seeds import trial_seed
 from pipeline.training.trial import run_trial
 
 log = logging.getLogger(__name__)
 
 
 def train_trial(
-    asked: dict[str, Any],
+    suggested: dict[str, Any],
     *,
     fixed: dict[str, Any],
     root: str,
     threads: int,
-    lent: SharedRefs,
+    shared_refs: SharedRefs,
     store: str = "",
     mps: int = 0,
 ) -> None:
-    """Run the trial that was asked for, reporting each record; the folder of a number is its memory.
+    """Run a trial, or go on with it from what its folder holds, and report each of its records.
 
-    asked: {"number", "params"} from the searcher. fixed: the space's fixed values and the sweep's seed.
-    store: the address of a sweep that lives in one; its trials give it each record before they report it.
-    mps: how many trials share its GPU by `pipeline.cluster.mps`, 0 = none.
+    Args:
+        suggested: {"number", "params"} from the searcher.
+        fixed: the space's fixed values and the sweep's seed.
+        root: the sweep's folder.
+        threads: CPU threads of the trial.
+        shared_refs: the images and the evaluator.
+        store: the object store's URL of a sweep that lives in one; the trial uploads each record's files
+            before it reports the record.
+        mps: how many trials share its GPU by `pipeline.cluster.mps`, 0 = no MPS.
     """
-    # Ray's object store lends read-only memory; torch warns, although no trial writes to its images.
+    # Arrays from Ray's object store are read-only; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    number, here = asked["number"], ray.get_runtime_context().get_node_id()
+    number, node = suggested["number"], ray.get_runtime_context().get_node_id()
     events: list[TrialEvent] = []
     with collected_lines() as lines:
         if mps:
             join_mps(mps)
         try:
-            dataset, evaluator = get_shared(lent)
-            config = TrialConfig.from_dict(
-                {**fixed, **asked["params"], "seed": seed_of(fixed["seed"], number)}
-            )
+            dataset, evaluator = get_shared(shared_refs)
+            seed = trial_seed(fixed["seed"], number)
+            config = TrialConfig.from_dict({**fixed, **suggested["params"], "seed": seed})
             storage = trial_storage(root, store)
-            paths = SweepPaths(storage.root)
-            folder = paths.trial(number)
-            storage.take(paths.code)
-            storage.take(folder)
-            use_code(paths.code)
-            with PreemptionNotice(here) as notice:
+            folder = _fetch_folder(storage, number)
+            with PreemptionNotice(node) as notice:
                 trial = run_trial(
                     config,
                     dataset,
@@ -76,71 +77,101 @@ def train_trial(
                     number=number,
                     device=worker_device(),
                     threads=threads,
-                    should_stop=lambda: notice.received() or storage.stopped(),
+                    should_stop=lambda: notice.received() or storage.stop_requested(),
                     on_event=events.append,
                 )
-                over = False
+                finished = False
                 for record in trial:
-                    _give(storage, folder, events)
-                    news = {"record": record, "events": events.copy(), "lines": lines.copy(), "node": here}
-                    tune.report({"objective": record.objective, **news})
-                    events.clear()
-                    lines.clear()
-                    over = record.kimg == config.kimg or record.verdict == "diverged"
-                if not over:
-                    _give(storage, folder, events)  # the tick that it was told to stop in
-                if not over and notice.received():
+                    _publish(storage, folder, events)
+                    _report(record, events, lines, node)
+                    finished = record.kimg == config.kimg or record.verdict == "diverged"
+                if not finished:
+                    _publish(storage, folder, events)  # the mid-tick checkpoint of the tick it stopped in
+                if not finished and notice.received():
                     raise_preempted()
         except GansweepError as error:
             tune.report({"objective": PENALTY, "failure": str(error)})
 
 
-def _give(storage: TrialStorage, folder: Path, events: list[TrialEvent]) -> None:
-    away = storage.give(folder)
-    if away:
-        events.append(TrialEvent(EventKind.STORE_AWAY, away))
+def _fetch_folder(storage: TrialStorage, number: int) -> Path:
+    """Fetch the custom networks and the folder of a trial; returns the folder."""
+    paths = SweepPaths(storage.root)
+    folder = paths.trial(number)
+    storage.fetch(paths.code)
+    storage.fetch(folder)
+    use_code(paths.code)
+    return folder
+
+
+def _report(record: TrialRecord, events: list[TrialEvent], lines: list[Line], node: str) -> None:
+    """Report a record to Tune with the events and the lines since the last one, which are removed."""
+    more = {"record": record, "events": events.copy(), "lines": lines.copy(), "node": node}
+    tune.report({"objective": record.objective, **more})
+    events.clear()
+    lines.clear()
+
+
+def _publish(storage: TrialStorage, folder: Path, events: list[TrialEvent]) -> None:
+    """Publish the files of a trial; if the store is away, that is an event of the trial."""
+    problem = storage.publish(folder)
+    if problem:
+        events.append(TrialEvent(EventKind.STORE_AWAY, problem))
 
 
 def run_finalists(
-    asked: Sequence[tuple[FinalistRun, int]],
+    requested: Sequence[tuple[FinalistRun, int]],
     paths: SweepPaths,
     config: SweepConfig,
-    lent: SharedRefs,
-    share: TrialResources,
+    shared_refs: SharedRefs,
+    resources: TrialResources,
     *,
     bounds: Mapping[int, float],
     store: str = "",
     mps: int = 0,
     should_stop: Callable[[], bool],
 ) -> list[FinalistRun]:
-    """Carry out each run (and its kimg) as a Ray task, a share each; none of them if stopped.
+    """Carry out each run as a Ray task; returns the runs with their measurements, or none if stopped.
 
-    bounds: by trial, for how many seconds its run may show no progress before its worker ends. mps: as of
-    `train`.
+    Args:
+        requested: each run with its kimg.
+        paths: of the sweep.
+        config: of the sweep.
+        shared_refs: the images and the evaluator.
+        resources: of one run, and how many run at a time.
+        bounds: by trial, for how many seconds its run may make no progress before its worker ends.
+        store: as of `train_trial`.
+        mps: as of `train_trial`.
+        should_stop: asked twice a second.
     """
-    known = {"root": str(paths.root), "store": store, "config": config, "lent": lent, "mps": mps}
-    known["threads"] = share.threads
-    one = gpu_task(_finalist, share.gpus).options(**share.task_options)
-    waiting, runs = list(asked), []
+    common = {
+        "root": str(paths.root),
+        "store": store,
+        "config": config,
+        "shared_refs": shared_refs,
+        "threads": resources.threads,
+        "mps": mps,
+    }
+    task = gpu_task(_finalist, resources.gpus).options(**resources.task_options)
+    waiting, runs = list(requested), []
     running: dict[Any, FinalistRun] = {}
     while waiting or running:
-        while waiting and len(running) < share.concurrency:
+        while waiting and len(running) < resources.concurrency:
             run, kimg = waiting.pop(0)
-            work = one.remote(run, kimg, bound_sec=bounds[run.trial], **known)
-            running[work] = run
-        for work in ray.wait(list(running), timeout=0.5)[0]:
-            runs.append(_result(work, running.pop(work)))
+            call = task.remote(run, kimg, bound_sec=bounds[run.trial], **common)
+            running[call] = run
+        for call in ray.wait(list(running), timeout=0.5)[0]:
+            runs.append(_result(call, running.pop(call)))
             log.info(_line(runs[-1]))
         if should_stop():
             return []
     return runs
 
 
-def _result(work: Any, asked: FinalistRun) -> FinalistRun:
+def _result(call: Any, requested: FinalistRun) -> FinalistRun:
     try:
-        run: FinalistRun = ray.get(work)
+        run: FinalistRun = ray.get(call)
     except ray.exceptions.RayError as error:  # the worker died, more often than Ray tries again
-        return replace(asked, problem=str(error).strip().splitlines()[-1][:500])
+        return replace(requested, problem=str(error).strip().splitlines()[-1][:500])
     return run
 
 
@@ -153,7 +184,7 @@ def _line(run: FinalistRun) -> str:
 
 
 def _finalist(
-    asked: FinalistRun,
+    requested: FinalistRun,
     kimg: int,
     *,
     bound_sec: float,
@@ -161,36 +192,37 @@ def _finalist(
     store: str,
     config: SweepConfig,
     threads: int,
-    lent: SharedRefs,
+    shared_refs: SharedRefs,
     mps: int,
 ) -> FinalistRun:
-    """Train the run where it is another seed of its trial, and measure it."""
+    """Train the run if it is another seed of its trial, and measure it."""
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     if mps:
         join_mps(mps)
     prepare_process(threads)
     storage = trial_storage(root, store)
     paths = SweepPaths(storage.root)
-    run = replace(asked, folder=paths.rerun(asked.trial, asked.index))
-    with exit_when_silent(bound_sec) as alive:
+    run = replace(requested, folder=paths.rerun(requested.trial, requested.index))
+    with exit_when_silent(bound_sec) as progressed:
 
-        def ticked() -> None:
-            alive()
-            storage.give(run.folder)
+        def on_tick() -> None:
+            progressed()
+            storage.publish(run.folder)
 
         try:
-            dataset, evaluator = get_shared(lent)
+            dataset, evaluator = get_shared(shared_refs)
             for folder in (paths.code, paths.trial(run.trial), run.folder):
-                storage.take(folder)
+                storage.fetch(folder)
             use_code(paths.code)
             if run.index:
                 retrain(
                     paths.trial(run.trial), run, kimg, dataset, evaluator,
-                    device=worker_device(), threads=threads, should_stop=storage.stopped, each=ticked,
+                    device=worker_device(), threads=threads,
+                    should_stop=storage.stop_requested, on_tick=on_tick,
                 )  # fmt: skip
         except GansweepError as error:
-            return replace(asked, problem=str(error))
-        alive()
-        n = samples_of(evaluator, config.final_samples)
-        found = measure_finalist(run, dataset, evaluator, n=n, seed=config.seed, device=worker_device())
-    return replace(found, folder=asked.folder)
+            return replace(requested, problem=str(error))
+        progressed()
+        n = final_samples(evaluator, config.final_samples)
+        measured = measure_finalist(run, dataset, evaluator, n=n, seed=config.seed, device=worker_device())
+    return replace(measured, folder=requested.folder)

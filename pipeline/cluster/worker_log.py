@@ -1,4 +1,4 @@
-"""What a trial logs in its worker, carried to the driver with its next report."""
+"""The log of a trial's worker: its lines go to the driver with the trial's reports, and are logged there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Line = tuple[int, str]
 
 @contextmanager
 def collected_lines() -> Iterator[list[Line]]:
-    """The lines at INFO and above that this package logs meanwhile; whoever sends them empties the list."""
+    """The lines that this package logs inside the block at INFO and above; the caller empties the list."""
     handler, logger = _Collector(), logging.getLogger("pipeline")
     before = logger.level
     logger.addHandler(handler)

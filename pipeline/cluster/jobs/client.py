@@ -1,6 +1,6 @@
-"""A sweep as a Ray job: submitted, followed, asked for, stopped.
+"""Sweeps as Ray jobs, by Ray's Job SDK: submit, follow, describe, list and stop them.
 
-Owns: the use of Ray's Job SDK, and the exit code that a job's end means. Refuses: what the job is.
+Not for what a job consists of (`packaging`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pipeline.cluster.jobs import head
 from pipeline.cluster.jobs.packaging import JobPackage, runtime_env
 from pipeline.errors import ConfigError
 
-OVER = ("SUCCEEDED", "FAILED", "STOPPED")
-MARK = "gansweep"
-"""A key of the metadata that only jobs of ours have; its value is the sweep's name."""
+ENDED_STATES = ("SUCCEEDED", "FAILED", "STOPPED")
+SWEEP_KEY = "gansweep"
+"""The key of a job's metadata that marks it as a sweep; its value is the sweep's name."""
 
 
 def submit_job(address: str, package: JobPackage, name: str) -> str:
@@ -34,11 +34,11 @@ def submit_job(address: str, package: JobPackage, name: str) -> str:
             entrypoint=package.command,
             submission_id=f"{name}-{secrets.token_hex(3)}",
             runtime_env=runtime_env(package),
-            metadata={MARK: name},
+            metadata={SWEEP_KEY: name},
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(
-            "the cluster takes the job",
+            "the cluster does not accept the job",
             seen=str(error).strip().splitlines()[0],
             fix="name large files in .rayignore, or look into the dashboard",
         ) from error
@@ -50,40 +50,40 @@ def follow_job(address: str, job: str, write: Callable[[str], None]) -> int:
 
     A connection that breaks (a tunnel) is made again; nothing is written twice.
     """
-    client, log = _client(address), Log(write)
+    client, log = _client(address), JobLog(write)
     while True:
-        with contextlib.suppress(Exception):  # whatever broke: the job's state decides whether to go on
+        with contextlib.suppress(Exception):  # a broken connection: the job's state decides whether to go on
             asyncio.run(_tail(client, job, log))
-        found = _patiently(lambda: client.get_job_info(job))
-        if found.status.value in OVER:
+        found = _with_retries(lambda: client.get_job_info(job))
+        if found.status.value in ENDED_STATES:
             break
         time.sleep(1.0)
-    log.begin()
-    log.add(_patiently(lambda: client.get_job_logs(job)))
+    log.restart()
+    log.add(_with_retries(lambda: client.get_job_logs(job)))
     return exit_code(found)
 
 
-class Log:
-    """A text that is heard from its beginning again and again, and written once."""
+class JobLog:
+    """A log that is received from its beginning after each interruption, and written once."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        self._write, self._written, self._heard = write, 0, 0
+        self._write, self._written, self._received = write, 0, 0  # counts of characters
 
-    def begin(self) -> None:
-        """What comes now is the text from its beginning."""
-        self._heard = 0
+    def restart(self) -> None:
+        """The next piece is the log's beginning."""
+        self._received = 0
 
     def add(self, text: str) -> None:
-        """The next piece of it; what was written before is left out."""
-        new = text[max(0, self._written - self._heard) :]
-        self._heard += len(text)
+        """Take the next piece of the log, and write what of it has not been written yet."""
+        new = text[max(0, self._written - self._received) :]
+        self._received += len(text)
         if new:
             self._write(new)
-            self._written = self._heard
+            self._written = self._received
 
 
 def exit_code(job: Any) -> int:
-    """What `gansweep run` ended with; a job that was stopped is an interruption."""
+    """The exit code of `gansweep run` in a job that is over; a stopped job counts as interrupted (130)."""
     if job.status.value == "STOPPED":
         return 130
     code = job.driver_exit_code
@@ -91,13 +91,17 @@ def exit_code(job: Any) -> int:
 
 
 def describe_job(address: str, job: str) -> dict[str, str]:
-    """What is known of a job, line by line; its message is Ray's."""
-    found = _found(_client(address), job)
+    """What is known of a job, by name; the message is Ray's.
+
+    Raises:
+        ConfigError: the cluster does not answer, or does not know the job.
+    """
+    found = _job_info(_client(address), job)
     times = {"started": found.start_time, "ended": found.end_time}
     lines = {
         "job": job,
         "state": found.status.value,
-        "sweep": (found.metadata or {}).get(MARK, ""),
+        "sweep": (found.metadata or {}).get(SWEEP_KEY, ""),
         "command": found.entrypoint,
         **{key: _moment(value) for key, value in times.items() if value},
         "message": " ".join((found.message or "").split()),
@@ -106,28 +110,31 @@ def describe_job(address: str, job: str) -> dict[str, str]:
 
 
 def list_jobs(address: str) -> Iterator[tuple[str, str, str, str]]:
-    """Our jobs, newest first: id, state, sweep, start."""
-    jobs = [job for job in _client(address).list_jobs() if MARK in (job.metadata or {})]
+    """The jobs that are sweeps, newest first: id, state, name of the sweep, start."""
+    jobs = [job for job in _client(address).list_jobs() if SWEEP_KEY in (job.metadata or {})]
     for job in sorted(jobs, key=lambda job: job.start_time or 0, reverse=True):
-        yield str(job.submission_id), job.status.value, job.metadata[MARK], _moment(job.start_time)
+        yield str(job.submission_id), job.status.value, job.metadata[SWEEP_KEY], _moment(job.start_time)
 
 
 def stop_job(address: str, job: str, timeout: float = 150.0) -> str:
-    """End a job and wait until it is over; returns its state then.
+    """Stop a job and wait until it is over, `timeout` seconds at most; returns its state then.
 
-    Its trials leave at their next step; the same submit goes on from there.
+    Its trials checkpoint and stop at their next step; the same submit goes on from there.
+
+    Raises:
+        ConfigError: the cluster does not answer, or does not know the job.
     """
     client = _client(address)
-    if _found(client, job).status.value not in OVER:
+    if _job_info(client, job).status.value not in ENDED_STATES:
         client.stop_job(job)
     end = time.monotonic() + timeout
-    while (state := _found(client, job).status.value) not in OVER and time.monotonic() < end:
+    while (state := _job_info(client, job).status.value) not in ENDED_STATES and time.monotonic() < end:
         time.sleep(0.5)
     return str(state)
 
 
 def _client(address: str) -> Any:
-    head.check_head_answers(address)  # in a line, where the SDK would wait or raise pages
+    head.check_head_answers(address)  # in one line, where the SDK would wait or raise pages
     from ray.job_submission import JobSubmissionClient
 
     for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
@@ -135,26 +142,26 @@ def _client(address: str) -> Any:
     return JobSubmissionClient(address, headers=head.headers())
 
 
-def _found(client: Any, job: str) -> Any:
+def _job_info(client: Any, job: str) -> Any:
     try:
         return client.get_job_info(job)
     except RuntimeError as error:
         raise ConfigError(
-            "the cluster knows the job", seen=job, fix="`gansweep status` lists those it knows"
+            "the cluster has no job {seen}", seen=job, fix="`gansweep status` lists those it has"
         ) from error
 
 
-async def _tail(client: Any, job: str, log: Log) -> None:
-    log.begin()
+async def _tail(client: Any, job: str, log: JobLog) -> None:
+    log.restart()
     async for text in client.tail_job_logs(job):
         log.add(text)
 
 
-def _patiently(ask: Callable[[], Any], tries: int = 30) -> Any:
-    """The answer, asked for again while a tunnel is down.
+def _with_retries(ask: Callable[[], Any], tries: int = 30) -> Any:
+    """The answer of `ask`, which is called again every 5 seconds while a tunnel is down.
 
     Raises:
-        ConfigError: there is none after some minutes.
+        ConfigError: there is no answer after `tries` calls.
     """
     for _ in range(tries):
         try:
@@ -162,7 +169,9 @@ def _patiently(ask: Callable[[], Any], tries: int = 30) -> Any:
         except (OSError, RuntimeError) as error:
             reason = error
             time.sleep(5.0)
-    raise ConfigError("the cluster answers", seen=str(reason), fix="the job may go on: gansweep status JOB")
+    raise ConfigError(
+        "the cluster does not answer", seen=str(reason), fix="the job may go on: gansweep status JOB"
+    )
 
 
 def _moment(milliseconds: int | None) -> str:

@@ -1,8 +1,6 @@
-"""Clusters, from the outside: files that start one are checked offline, sweeps run on one as a job.
+"""The checks before a sweep goes to a cluster: of a cluster's file, offline, and of a cluster's head.
 
-Owns: the checks of a Ray cluster launcher file and of a KubeRay RayJob (`reading`, `schema`, `launcher`,
-`kuberay`); asking a cluster's head (`head`), packing a sweep as a job (`package`), its life (`client`).
-Refuses: starting machines (`ray up`, `kubectl apply` do).
+Not for starting machines (`ray up` and `kubectl apply` do).
 """
 
 from __future__ import annotations
@@ -19,20 +17,29 @@ from pipeline.errors import ConfigError
 from pipeline.search.resources import trial_resources
 
 
-def check_head(address: str, plan: SweepConfig) -> None:
-    """Look whether the cluster at `address` answers, and whether it can give a trial what it asks for.
+def check_head(address: str, config: SweepConfig) -> None:
+    """Check that the cluster at `address` (of its dashboard) answers and can hold a trial of the sweep.
 
     Raises:
         ConfigError: it does not, or cannot.
     """
     head.check_head_answers(address)
-    trial_resources(plan, head.head_nodes(address))
+    trial_resources(config, head.head_nodes(address))
 
 
 def check_cluster_file(path: Path) -> list[str]:
-    """Check a cluster file of either kind; a space is checked by `pipeline.search.space`."""
+    """Check a cluster launcher file or a KubeRay RayJob offline; returns one note per thing checked.
+
+    Raises:
+        ConfigError: the first rule that the file breaks.
+    """
     checks: dict[str, Callable[[Path], list[str]]] = {"cluster": check_launcher, "kuberay": check_kuberay}
     kind = cluster_file_kind(path)
     if kind not in checks:
-        raise ConfigError("a cluster file is YAML", seen=str(path), fix="a space is checked as a space")
+        raise ConfigError(
+            "{seen} is not a cluster file",
+            rule="a cluster file is YAML",
+            seen=str(path),
+            fix="check a space as a space",
+        )
     return checks[kind](path)

@@ -1,7 +1,7 @@
-"""A KubeRay RayJob, checked offline.
+"""Offline checks of a KubeRay RayJob.
 
-Owns: the schema's version, and what no schema can say: the cluster it runs on, worker counts, amounts,
-volumes, auth. Refuses: Kubernetes' own part beyond a pod's outer shape.
+By KubeRay's schema, and for what no schema can express: the cluster that the job runs on, worker counts,
+amounts, volumes, authentication. Not for Kubernetes' own part, beyond the outline of a pod.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.jobs.launcher import version_of
-from pipeline.cluster.jobs.schema import refuse_mistakes
+from pipeline.cluster.jobs.schema import check_schema
 from pipeline.cluster.jobs.yaml_file import documents, placeholder_notes, read_yaml
 from pipeline.errors import ConfigError, nearest
-from pipeline.search.resources import check_gpus
+from pipeline.search.resources import check_gpus_per_trial
 
 SCHEMA = Path(__file__).with_name("rayjob-v1.7.json")
 _UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
@@ -35,49 +35,53 @@ def check_kuberay(path: Path) -> list[str]:
     text = read_yaml(path)
     jobs = [document for document in documents(path, text) if document.get("kind") == "RayJob"]
     if not jobs:
-        raise ConfigError("the file holds a RayJob", seen=str(path), fix="write kind: RayJob")
+        raise ConfigError("{seen} holds no RayJob", seen=str(path), fix="write kind: RayJob")
     return [note for job in jobs for note in _check_rayjob(job)] + placeholder_notes(text)
 
 
 def _check_rayjob(job: Table) -> list[str]:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    about = job.get("metadata")
-    name = str(about.get("name", "RayJob")) if isinstance(about, dict) else "RayJob"
-    refuse_mistakes(job, schema, "KubeRay", name)
+    metadata = job.get("metadata")
+    name = str(metadata.get("name", "RayJob")) if isinstance(metadata, dict) else "RayJob"
+    check_schema(job, schema, "KubeRay", name)
     spec: Table = job["spec"]
     mode = spec.get("submissionMode", "K8sJobMode")
-    _check_way(f"{name}.spec", spec, mode)
-    _check_end(f"{name}.spec", spec)
+    _check_submission(f"{name}.spec", spec, mode)
+    _check_deletion(f"{name}.spec", spec)
     notes = [f"schema: {name} fits {schema['title']}, submitted by {mode}"]
-    newer = sorted(set(_since(job, schema, schema)))
+    newer = sorted(set(_newer_keys(job, schema, schema)))
     if newer:
         notes.append(f"note: {name} needs KubeRay v1.7 for {', '.join(newer)}: v1.6 drops them silently")
     return notes + (_check_cluster(name, spec) if "rayClusterSpec" in spec else [])
 
 
-def _check_way(where: str, spec: Table, mode: str) -> None:
-    """On which cluster, and how the job gets there."""
+def _check_submission(where: str, spec: Table, mode: str) -> None:
+    """Which cluster the job runs on, and how it is submitted there."""
     if ("rayClusterSpec" in spec) == ("clusterSelector" in spec):
+        count = "both" if "rayClusterSpec" in spec else "neither"
         raise ConfigError(
-            f"{where} has exactly one of rayClusterSpec and clusterSelector",
-            seen="both" if "rayClusterSpec" in spec else "neither",
-            fix="keep one",
+            f"{where} has {count} of rayClusterSpec and clusterSelector",
+            rule="it has exactly one of them",
+            fix="keep one" if count == "both" else "add one",
         )
     if not spec.get("entrypoint") and mode != "InteractiveMode":
-        raise ConfigError(f"{where} has an entrypoint", seen="none", fix="entrypoint: gansweep run ...")
+        raise ConfigError(f"{where} has no entrypoint", fix="entrypoint: gansweep run ...")
     others = {"SidecarMode": ("clusterSelector", "submitterPodTemplate", "submitterConfig")}
     for key in others.get(mode, ()):
         if key in spec:
-            raise ConfigError(f"{where}: {mode} goes without {key}", seen=f"both of {where}", fix="keep one")
+            raise ConfigError(
+                f"{where} has {key} and submissionMode {mode}", rule=f"{mode} takes no {key}", fix="keep one"
+            )
 
 
-def _check_end(where: str, spec: Table) -> None:
-    """What becomes of the cluster: the operator takes one way of saying it."""
+def _check_deletion(where: str, spec: Table) -> None:
+    """What becomes of the cluster afterwards: the operator accepts only one way of writing it."""
     shuts, strategy = spec.get("shutdownAfterJobFinishes", False), spec.get("deletionStrategy")
     if spec.get("ttlSecondsAfterFinished") and not shuts:
         raise ConfigError(
-            f"{where}: ttlSecondsAfterFinished needs shutdownAfterJobFinishes",
-            seen=f"ttlSecondsAfterFinished {spec['ttlSecondsAfterFinished']} alone",
+            f"{where} has ttlSecondsAfterFinished {{seen}} without shutdownAfterJobFinishes",
+            rule="the one needs the other",
+            seen=spec["ttlSecondsAfterFinished"],
             fix="add shutdownAfterJobFinishes: true",
         )
     if strategy is None:
@@ -85,16 +89,17 @@ def _check_end(where: str, spec: Table) -> None:
     old, rules = {"onSuccess", "onFailure"} & set(strategy), "deletionRules" in strategy
     if rules == bool(old) or len(old) == 1 or (rules and shuts):
         raise ConfigError(
-            f"{where}.deletionStrategy has deletionRules alone, or both of onSuccess and onFailure",
-            seen=", ".join([*sorted(strategy), *(["shutdownAfterJobFinishes"] if shuts else [])])
-            or "nothing",
+            f"{where}.deletionStrategy has {{seen}}",
+            rule="it has deletionRules alone, or both of onSuccess and onFailure",
+            seen=", ".join([*sorted(strategy), *(["shutdownAfterJobFinishes"] if shuts else [])]),
             fix="keep deletionRules",
         )
     for rule in strategy.get("deletionRules", ()):
         if ("jobStatus" in rule["condition"]) == ("jobDeploymentStatus" in rule["condition"]):
             raise ConfigError(
-                f"{where}.deletionStrategy: a condition has one of jobStatus and jobDeploymentStatus",
-                seen=", ".join(rule["condition"]) or "nothing",
+                f"{where}.deletionStrategy: a condition has {{seen}}",
+                rule="it has exactly one of jobStatus and jobDeploymentStatus",
+                seen=", ".join(rule["condition"]),
                 fix="keep one",
             )
 
@@ -105,7 +110,9 @@ def _check_cluster(name: str, job: Table) -> list[str]:
     names = [group["groupName"] for group in workers]
     twice = sorted({group for group in names if names.count(group) > 1})
     if twice:
-        raise ConfigError(f"{name}: each worker group has its own name", seen=twice[0], fix="rename one")
+        raise ConfigError(
+            f"{name} has two worker groups of the name {{seen}}", seen=twice[0], fix="rename one"
+        )
     for group in workers:
         _check_counts(f"{name}: worker group {group['groupName']}", group)
     groups = {"head": spec["headGroupSpec"], **{group["groupName"]: group for group in workers}}
@@ -117,22 +124,24 @@ def _check_cluster(name: str, job: Table) -> list[str]:
 
 def _check_counts(where: str, group: Table) -> None:
     low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
-    if not low <= group.get("replicas", low) <= high:
+    replicas = group.get("replicas", low)
+    if not low <= replicas <= high:
         raise ConfigError(
-            f"{where}: minReplicas <= replicas <= maxReplicas",
-            seen=f"{low}, {group.get('replicas', low)}, {high}",
+            f"{where} has impossible counts",
+            rule="minReplicas <= replicas <= maxReplicas",
+            seen=f"{low}, {replicas}, {high}",
             fix="put them in order",
         )
 
 
 def _check_pod(where: str, pod: Table) -> None:
-    """Amounts that a machine can give, and volumes that the pod has."""
+    """A pod's amounts are possible, and it has the volumes that its containers mount."""
     volumes = [volume["name"] for volume in pod.get("volumes", ())]
     for container in (*pod["containers"], *pod.get("initContainers", ())):
         for mount in container.get("volumeMounts", ()):
             if mount["name"] not in volumes:
                 raise ConfigError(
-                    f"{where}: {container['name']} mounts a volume of its pod",
+                    f"{where}: {container['name']} mounts {{seen}}, which is no volume of its pod",
                     seen=mount["name"],
                     fix=nearest(mount["name"], volumes)
                     if volumes
@@ -142,7 +151,7 @@ def _check_pod(where: str, pod: Table) -> None:
 
 
 def _check_amounts(where: str, resources: Table) -> None:
-    """Requests within limits; GPUs whole, and as many as the limit says: Kubernetes lends no others."""
+    """Requests within limits; GPUs whole, their requests equal to the limits, as Kubernetes wants them."""
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
     for kind in {**limits, **requests}:
         least, most = amount(requests.get(kind, 0)), amount(limits.get(kind, "inf"))
@@ -150,70 +159,71 @@ def _check_amounts(where: str, resources: Table) -> None:
             for given in (limits.get(kind, 0), requests.get(kind, 0)):
                 if not amount(given).is_integer():
                     raise ConfigError(
-                        f"{where}: {kind} is a whole number",
+                        f"{where}: {kind} = {{seen}} is not a whole number",
                         seen=given,
                         fix="share a GPU with --gpus-per-trial",
                     )
             if kind in requests and least != most:
                 raise ConfigError(
-                    f"{where}: {kind} has one amount as request and limit",
+                    f"{where}: {kind} differs between request and limit",
                     seen=f"{requests[kind]} and {limits.get(kind, 'no limit')}",
                     fix=f"write limits: {{{kind}: {requests[kind]}}}",
                 )
         if least > most:
             raise ConfigError(
-                f"{where}: requests lie within limits",
-                seen=f"{kind} {requests[kind]} of {limits[kind]}",
+                f"{where} requests {kind} {{seen}}, above its limit {limits[kind]}",
+                seen=requests[kind],
                 fix="raise the limit",
             )
 
 
 def _check_gpus(name: str, job: Table, groups: Mapping[str, Table]) -> None:
-    """A GPU that is asked for is one that some pod has; a trial has one at most."""
-    check_gpus(_asked(job))
+    """Some pod has the GPUs that are asked for; a trial has one at most."""
+    per_trial = _gpus_per_trial(job)
+    check_gpus_per_trial(per_trial)
     most = max(gpus_of(group) for group in groups.values())
-    asked = {"entrypointNumGpus": job.get("entrypointNumGpus", 0.0), "--gpus-per-trial": _asked(job)}
-    for what, count in asked.items():
+    demands = {"entrypointNumGpus": job.get("entrypointNumGpus", 0.0), "--gpus-per-trial": per_trial}
+    for option, count in demands.items():
         if count > most:
             raise ConfigError(
-                f"{name}: {what} is what a pod of some group has",
-                seen=f"{count:g}, where no pod has more than {most:g} GPU",
+                f"{name}: {option} {count:g} is more than any pod has",
+                rule=f"no pod has more than {most:g} GPU",
                 fix="add limits: {nvidia.com/gpu: N} to a worker group, or ask for less",
             )
 
 
 def gpus_of(group: Table) -> float:
     """GPUs of one pod of a group, as Ray will see them."""
-    params, own = group.get("rayStartParams", {}), group.get("resources", {})
-    for text in (own.get("GPU"), params.get("num-gpus")):
+    params, resources = group.get("rayStartParams", {}), group.get("resources", {})
+    for text in (resources.get("GPU"), params.get("num-gpus")):
         with suppress(TypeError, ValueError):
             return float(text)
     limits = group["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
     return sum(amount(value) for kind, value in limits.items() if kind.endswith("/gpu"))
 
 
-def _asked(job: Table) -> float:
-    """What `--gpus-per-trial` of the entrypoint says; 0 where it says nothing, or `auto`."""
+def _gpus_per_trial(job: Table) -> float:
+    """The value of `--gpus-per-trial` in the entrypoint; 0 where it is missing or `auto`."""
     try:
         words = shlex.split(job.get("entrypoint", ""))
-    except ValueError:  # an open quotation mark: the shell's affair
+    except ValueError:  # an open quotation mark: left to the shell
         return 0.0
-    said = 0.0
+    gpus = 0.0
     for word, after in zip(words, [*words[1:], ""], strict=True):
         flag, _, value = word.partition("=")
         if flag == "--gpus-per-trial":
             with suppress(ValueError):
-                said = float(value or after)
-    return said
+                gpus = float(value or after)
+    return gpus
 
 
 def amount(text: object) -> float:
-    """A quantity of Kubernetes as a number: `500m` is 0.5, `8Gi` 8 times 2**30."""
-    words = str(text)
-    number = words.rstrip("numkMGTPEi")
-    if words == "inf" or number == words:
-        return float(words)
-    return float(number) * _UNITS[words[len(number) :]]
+    """A quantity of Kubernetes as a number: `500m` is 0.5, `8Gi` is 8 times 2**30."""
+    written = str(text)
+    number = written.rstrip("numkMGTPEi")
+    if written == "inf" or number == written:
+        return float(written)
+    return float(number) * _UNITS[written[len(number) :]]
 
 
 def _ray_notes(name: str, spec: Table) -> list[str]:
@@ -224,30 +234,30 @@ def _ray_notes(name: str, spec: Table) -> list[str]:
         if token
         else f"warning: {name}: no authOptions.mode token: any pod that reaches Ray can run code"
     ]
-    asked, here = spec.get("rayVersion"), version_of("ray")
-    if asked and here and asked != here:
-        notes.append(f"warning: {name}: rayVersion {asked}, where this gansweep is pinned to ray {here}")
+    wanted, here = spec.get("rayVersion"), version_of("ray")
+    if wanted and here and wanted != here:
+        notes.append(f"warning: {name}: rayVersion {wanted}, where this gansweep is pinned to ray {here}")
     return notes
 
 
 def _growth_notes(name: str, spec: Table, workers: list[Table]) -> list[str]:
-    """Whether any worker ever comes."""
+    """A warning if no worker will ever start."""
     grows = spec.get("enableInTreeAutoscaling", False)
     if grows or any(group.get("replicas", group.get("minReplicas", 0)) for group in workers):
         return []
     return [f"warning: {name}: no worker ever starts: replicas 0 and no enableInTreeAutoscaling"]
 
 
-def _since(content: Any, schema: Table, root: Table) -> Iterator[str]:
-    """The keys of a valid `content` that KubeRay has known since v1.7 only."""
+def _newer_keys(content: Any, schema: Table, root: Table) -> Iterator[str]:
+    """The keys in a valid `content` that only KubeRay v1.7 and later know."""
     if "$ref" in schema:
-        yield from _since(content, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+        yield from _newer_keys(content, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     if isinstance(content, list):
         for item in content:
-            yield from _since(item, schema.get("items", {}), root)
+            yield from _newer_keys(item, schema.get("items", {}), root)
     if isinstance(content, dict):
         for key, value in content.items():
             known = schema.get("properties", {}).get(key, {})
             if "since" in known:
                 yield key
-            yield from _since(value, known, root)
+            yield from _newer_keys(value, known, root)

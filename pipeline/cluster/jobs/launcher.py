@@ -1,6 +1,7 @@
-"""A Ray cluster launcher file (`ray up`), checked offline.
+"""Offline checks of a Ray cluster launcher file (`ray up`).
 
-Owns: Ray's own schema and validator in our one line, names and counts of node types. Refuses: clouds.
+By Ray's own schema and validator, with the first mistake as one line, and by the names and counts of its node
+types. Not for what only the cloud knows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.jobs.schema import refuse_mistakes
+from pipeline.cluster.jobs.schema import check_schema
 from pipeline.cluster.jobs.yaml_file import documents, placeholder_notes, read_yaml
 from pipeline.errors import ConfigError, nearest
 
@@ -30,7 +31,7 @@ def check_launcher(path: Path) -> list[str]:
     """
     text = read_yaml(path)
     config = documents(path, text)[0]
-    refuse_mistakes(config, _ray_schema(), "Ray")
+    check_schema(config, _ray_schema(), "Ray")
     types = _check_names(config)
     _check_counts(config, types)
     notes = [
@@ -48,7 +49,9 @@ def _ray_schema() -> dict[str, Any]:
     spec = importlib.util.find_spec("ray")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "checking a cluster file needs Ray's schema", seen="no ray", fix="pip install 'ray[default]'"
+            "ray is not installed",
+            rule="checking a cluster file needs Ray's schema",
+            fix="pip install 'ray[default]'",
         )
     path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
@@ -59,11 +62,16 @@ def _check_names(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     head = config.get("head_node_type")
     if types and head is None:
         raise ConfigError(
-            "head_node_type says which of available_node_types is the head", seen="none", fix="add it"
+            "head_node_type is missing",
+            rule="it says which of available_node_types is the head",
+            fix="add it",
         )
     if head is not None and head not in types:
         raise ConfigError(
-            "head_node_type is one of available_node_types", seen=head, fix=nearest(str(head), types)
+            "head_node_type {seen} is unknown",
+            rule="it is one of available_node_types",
+            seen=head,
+            fix=nearest(str(head), types),
         )
     return types
 
@@ -75,15 +83,15 @@ def _check_counts(config: Mapping[str, Any], types: Mapping[str, Mapping[str, An
         high = node.get("max_workers", 0 if name == config.get("head_node_type") else most)
         if not 0 <= low <= high:
             raise ConfigError(
-                f"available_node_types.{name}: 0 <= min_workers <= max_workers",
+                f"available_node_types.{name} has impossible counts",
+                rule="0 <= min_workers <= max_workers",
                 seen=f"min_workers {low}, max_workers {high}",
                 fix=f"raise max_workers of {name} to {low}" if low > 0 else "use 0 or more",
             )
     total = sum(node.get("min_workers", 0) for node in types.values())
     if total > most:
         raise ConfigError(
-            "the sum of all min_workers is at most max_workers",
-            seen=f"{total} > {most}",
+            f"the sum of all min_workers, {total}, is above max_workers {most}",
             fix=f"raise max_workers to {total}, or lower a min_workers",
         )
 
@@ -99,19 +107,19 @@ def _worker_ranges(config: Mapping[str, Any], types: Mapping[str, Mapping[str, A
 
 
 def _ask_ray(config: dict[str, Any]) -> str:
-    """Ray's own last word on the file with its defaults filled in; a note where Ray moved its door."""
+    """Let Ray's own validator check the file, defaults filled in; a note where that cannot be imported."""
     try:
-        # Private, hence lazily and behind the checks above, which stand without it.
+        # Private, hence imported here, and after the checks above, which do without it.
         from ray.autoscaler._private.util import prepare_config, validate_config
     except ImportError:
-        return "ray: its validator is not where it was; checked by its schema only"
+        return "ray: its validator cannot be imported; checked by its schema only"
     log = logging.getLogger("ray.autoscaler._private.util")
     level, log.level = log.level, logging.WARNING  # it logs every default that it fills in
     try:
         validate_config(prepare_config(copy.deepcopy(config)))
     except Exception as error:  # ValueError, RuntimeError, jsonschema's and click's own
         lines = str(error).splitlines() or [type(error).__name__]
-        raise ConfigError("Ray accepts the file", seen=lines[0], fix="correct that key") from error
+        raise ConfigError("Ray does not accept the file", seen=lines[0], fix="correct that key") from error
     finally:
         log.level = level
     return "ray: its own validator accepts the file"
@@ -121,7 +129,7 @@ def _auth_note(config: Mapping[str, Any]) -> str:
     keys = ("head_start_ray_commands", "worker_start_ray_commands")
     open_keys = [key for key in keys if not _has(config.get(key, []), "RAY_AUTH_MODE=token")]
     if open_keys:
-        return f"warning: no RAY_AUTH_MODE=token in {', '.join(open_keys)}: who reaches Ray can run code"
+        return f"warning: no RAY_AUTH_MODE=token in {', '.join(open_keys)}: whoever reaches Ray can run code"
     return "auth: head and workers start with RAY_AUTH_MODE=token"
 
 

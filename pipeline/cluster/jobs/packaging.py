@@ -1,6 +1,6 @@
-"""What a sweep needs to run as a job: its command, and the folder that travels with it.
+"""A sweep as a job: its command and the folder that is sent with it.
 
-Owns: which paths the cluster can see, what is left behind. Refuses: sending anything.
+Checks that the cluster can see every path; sends nothing itself.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ LEFT_BEHIND = [
     *("/runs/", "/mlruns/", "/build/", ".venv/", "venv/", ".git/", "__pycache__/", ".*_cache/"),
     *("*.pt", "*.db", "*.egg-info/"),
 ]
-"""Never sent, beside what .gitignore and .rayignore name (patterns as in .gitignore)."""
+"""Patterns (as in .gitignore) of what is never sent, beside what .gitignore and .rayignore name."""
 
 
 @dataclass(frozen=True)
 class JobPackage:
-    """A job to be: its command, the folder that it runs in, and what of that folder stays here."""
+    """A job before it is sent: its command, the folder that it runs in, patterns of what is not sent."""
 
     command: str
     folder: Path
@@ -35,7 +35,7 @@ def pack_job(
     *,
     folder: Path,
     space: Path,
-    shipped: bool,
+    builtin: bool,
     data: str,
     out: Path,
     tracking_uri: str,
@@ -45,24 +45,35 @@ def pack_job(
 ) -> JobPackage:
     """The job of `gansweep run` with the arguments as they were `typed`, sent from `folder`.
 
-    space: the space's file; `shipped` where it is one of gansweep's own. typed_tracking: False where the
-    tracking store comes from this machine's environment; the job is then given it. storage: of the study.
-    weights: of the extractor.
+    Args:
+        typed: arguments of the command line.
+        folder: what is sent.
+        space: the space's file.
+        builtin: whether the space is one that gansweep comes with.
+        data: the data source.
+        out: the folder for sweeps.
+        tracking_uri: of the tracking store.
+        typed_tracking: False where the tracking store comes from this machine's environment; it is then
+            added to the job's arguments.
+        storage: URL of the study's database.
+        weights: file of the extractor's weights.
 
     Raises:
-        ConfigError: a path is one that the cluster cannot see.
+        ConfigError: the cluster cannot see one of the paths.
     """
     if folder == Path.home() or folder == Path(folder.anchor):
         raise ConfigError(
-            "submit sends the folder that it is called in",
+            "submit would send all of {seen}",
+            rule="it sends the folder that it is called in",
             seen=str(folder),
             fix="call it in a folder that holds the space and little else",
         )
-    check_seen(data=data, out=out, tracking_uri=tracking_uri, storage=storage, weights=weights)
-    if not shipped and (space.is_absolute() or ".." in space.parts):
+    check_visible(data=data, out=out, tracking_uri=tracking_uri, storage=storage, weights=weights)
+    if not builtin and (space.is_absolute() or ".." in space.parts):
         raise ConfigError(
-            "the space lies in the folder that is sent, and is named from there",
-            seen=f"--space {space} from {folder}",
+            f"--space {{seen}} is not below {folder}",
+            rule="the space lies in the folder that is sent, and is named from there",
+            seen=str(space),
             fix=f"copy it here and write --space {space.name}",
         )
     arguments = [*typed, "--address", "auto"]
@@ -71,41 +82,46 @@ def pack_job(
     return JobPackage(f"gansweep run {shlex.join(arguments)}", folder, tuple(LEFT_BEHIND))
 
 
-def check_seen(*, data: str, out: Path, tracking_uri: str, storage: str = "", weights: str = "") -> None:
-    """Refuse what lies on this machine alone.
+def check_visible(*, data: str, out: Path, tracking_uri: str, storage: str = "", weights: str = "") -> None:
+    """Refuse paths and stores of this machine, which a cluster cannot see; arguments as of `pack_job`.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: the first of them.
     """
     kind, _, path = data.partition(":")
     if kind in ("folder", "npz") and not Path(path).is_absolute():
         raise ConfigError(
-            "the cluster sees the images",
-            seen=f"--data {data}, a path of this machine",
+            "--data {seen} is a path of this machine",
+            rule="the cluster must see the images",
+            seen=data,
             fix=f"copy them to storage that its nodes share: --data {kind}:/shared/{Path(path).name}",
         )
     if not out.is_absolute():
         raise ConfigError(
-            "--out is a folder that the cluster's nodes share",
-            seen=f"{out}, a path of this machine",
+            "--out {seen} is a path of this machine",
+            rule="it is a folder that the cluster's nodes share",
+            seen=str(out),
             fix="write --out /shared/runs, with the folder that is mounted on every node",
         )
     if weights and not Path(weights).is_absolute():
         raise ConfigError(
-            "the cluster sees the extractor's weights",
-            seen=f"--extractor-weights {weights}, a path of this machine",
+            "--extractor-weights {seen} is a path of this machine",
+            rule="the cluster must see the extractor's weights",
+            seen=weights,
             fix=f"copy them to storage that its nodes share: /shared/{Path(weights).name}",
         )
     if storage.startswith("sqlite") or (storage and "://" not in storage):
         raise ConfigError(
-            "the cluster reaches the study",
-            seen=f"--storage {storage}, a file of this machine",
+            "--storage {seen} is a file of this machine",
+            rule="the cluster must reach the study",
+            seen=storage,
             fix="name a database (postgresql://HOST/DATABASE), or leave it out for a file below --out",
         )
     if re.match(r"(sqlite(\+\w+)?|file):", tracking_uri) or _is_path(tracking_uri):
         raise ConfigError(
-            "the cluster reaches the tracking store",
-            seen=f"{tracking_uri}, a file of this machine",
+            "--tracking-uri {seen} is a file of this machine",
+            rule="the cluster must reach the tracking store",
+            seen=tracking_uri,
             fix="name a server (http://HOST:5000), or leave it out for a file below --out",
         )
 
@@ -115,9 +131,9 @@ def _is_path(uri: str) -> bool:
 
 
 def runtime_env(package: JobPackage) -> dict[str, Any]:
-    """Ray's description of the job's surroundings; no secret of this machine is in it."""
+    """The job's runtime environment for Ray; no secret of this machine is in it."""
     return {
         "working_dir": str(package.folder),
         "excludes": list(package.left_behind),
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"},  # trials leave at their next step
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"},  # trials stop at their next step
     }

@@ -1,7 +1,4 @@
-"""A cluster file as YAML: what kind it is, its documents, what is still to be filled in.
-
-Owns: reading. Refuses: judging.
-"""
+"""Reading a cluster file as YAML: its kind, its documents, the placeholders still to be filled in."""
 
 from __future__ import annotations
 
@@ -16,13 +13,12 @@ from pipeline.errors import ConfigError
 
 Kind = Literal["space", "cluster", "kuberay"]
 
-
-# Values that a file ships with because only its reader can know them.
+# Values of the shipped files that only their user can know.
 _PLACEHOLDERS = re.compile(r"(ami|fs)-0(?:0+|123456789abcdef0)\b")
 
 
 def cluster_file_kind(path: Path) -> Kind:
-    """Say by its content what `path` is: TOML is a space, YAML a Ray cluster file or a RayJob.
+    """The kind of a file by its content: TOML is a space, YAML a Ray cluster file or a KubeRay RayJob.
 
     Raises:
         ConfigError: it is unreadable, or none of the three.
@@ -36,19 +32,25 @@ def cluster_file_kind(path: Path) -> Kind:
     if any("cluster_name" in document for document in found):
         return "cluster"
     raise ConfigError(
-        "a file to check is a space (TOML), a cluster file (YAML with cluster_name) or a RayJob",
+        "a file of unknown kind",
+        rule="a space (TOML), a cluster file (YAML with cluster_name) or a RayJob can be checked",
         seen=f"{path} with keys {', '.join(sorted(map(str, found[0])))}",
         fix="see search_spaces/, cluster.yaml and kuberay.yaml for one of each",
     )
 
 
 def read_yaml(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
-            "the file can be read", seen=f"{path}: {reason}", fix="check the path and its permissions"
+            "a file cannot be read", seen=f"{path}: {reason}", fix="check the path and its permissions"
         ) from error
 
 
@@ -60,6 +62,11 @@ def _is_toml(text: str) -> bool:
 
 
 def documents(path: Path, text: str) -> list[dict[str, Any]]:
+    """The YAML documents in `text`, one at least; builds plain types alone.
+
+    Raises:
+        ConfigError: `text` is not YAML, or a document is no mapping.
+    """
     try:
         found = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
@@ -67,16 +74,20 @@ def documents(path: Path, text: str) -> list[dict[str, Any]]:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(
-            "a cluster file is valid YAML", seen=f"{path}{where}: {problem}", fix="correct that line"
+            "a cluster file is not valid YAML", seen=f"{path}{where}: {problem}", fix="correct that line"
         ) from error
     if not found or not all(isinstance(document, dict) for document in found):
         raise ConfigError(
-            "a cluster file is a mapping of keys", seen=str(path), fix="start with cluster_name: NAME"
+            "{seen} is not a mapping of keys",
+            rule="a cluster file is one",
+            seen=str(path),
+            fix="start with cluster_name: NAME",
         )
     return found
 
 
 def placeholder_notes(text: str) -> list[str]:
+    """One note per placeholder that is still in `text`."""
     # Comments are examples: only what YAML will read counts.
     live = "\n".join(line.split(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#"))
     found = sorted({match.group(0) for match in _PLACEHOLDERS.finditer(live)})

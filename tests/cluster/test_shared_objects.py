@@ -1,0 +1,37 @@
+"""What a worker's process does about the GPU that it shares."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pipeline.cluster import mps, profiling, shared_objects, worker
+from pipeline.cluster.shared_objects import gpu_task, join_mps
+
+
+def test_the_process_of_a_task_with_a_gpu_is_used_once() -> None:
+    assert gpu_task(profiling._measure)._default_options["max_calls"] == 1
+    assert gpu_task(worker._finalist, 0.25)._default_options["max_calls"] == 1
+    on_cores = gpu_task(worker._finalist, 0.0)  # starting a process costs seconds
+    assert not on_cores._default_options.get("max_calls")
+
+
+def test_a_process_logs_once_why_it_takes_turns(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.mps.start", lambda: "no program")
+    monkeypatch.setattr(shared_objects, "_LOGGED", set())
+    monkeypatch.setenv(mps.PERCENTAGE, "")
+    monkeypatch.delenv(mps.PERCENTAGE)
+    join_mps(8)
+    join_mps(8)
+    assert caplog.messages == ["trials that share a GPU take turns on it: no program"]
+    assert os.environ[mps.PERCENTAGE] == "25"
+
+
+def test_a_percentage_that_the_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.mps.start", lambda: "")
+    monkeypatch.setenv(mps.PERCENTAGE, "60")
+    join_mps(8)
+    assert os.environ[mps.PERCENTAGE] == "60"

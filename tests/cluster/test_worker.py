@@ -1,0 +1,49 @@
+"""The functions that run in Ray's workers, without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import worker
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import GansweepError
+from pipeline.records import PENALTY
+from pipeline.search.resources import TrialResources
+
+
+@pytest.mark.parametrize("trials_on_gpu", [4, 0])
+def test_a_trial_joins_mps_before_cuda_starts(monkeypatch: pytest.MonkeyPatch, trials_on_gpu: int) -> None:
+    calls, reports = list[str](), list[dict[str, Any]]()
+
+    def get_shared(refs: Any) -> Any:
+        calls.append("cuda")
+        raise GansweepError("enough")
+
+    monkeypatch.setattr(worker, "get_shared", get_shared)
+    monkeypatch.setattr("pipeline.cluster.mps.start", lambda: calls.append("mps") or "")
+    context = SimpleNamespace(get_node_id=lambda: "here")
+    monkeypatch.setattr(worker, "ray", SimpleNamespace(get_runtime_context=lambda: context))
+    monkeypatch.setattr(worker.tune, "report", reports.append)
+    refs: Any = None
+    worker.train_trial(
+        {"number": 0, "params": {}}, fixed={}, root="", threads=1, shared_refs=refs, mps=trials_on_gpu
+    )
+    assert calls == (["mps", "cuda"] if trials_on_gpu else ["cuda"])
+    assert reports == [{"objective": PENALTY, "failure": "enough"}]
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.25])
+def test_finalists_get_the_resources_of_a_trial(monkeypatch: pytest.MonkeyPatch, gpus: float) -> None:
+    asked = list[float]()
+    task = SimpleNamespace(options=lambda **options: asked.append(options["num_gpus"]))
+    monkeypatch.setattr(worker, "gpu_task", lambda function, amount: asked.append(amount) or task)
+    refs: Any = None
+    runs = worker.run_finalists(
+        [], SweepPaths(Path("x")), SweepConfig(name="x"), refs, TrialResources(1.0, gpus),
+        bounds={}, should_stop=bool,
+    )  # fmt: skip
+    assert (runs, asked) == ([], [gpus, gpus])
