@@ -1,1 +1,1 @@
-"""The command line: arguments in, one call each, words and an exit code out."""
+"""The command line: parses arguments, makes one call per command, prints the result, sets the exit code."""

@@ -1,7 +1,4 @@
-"""The commands around a cluster: submit, status, stop.
-
-Owns: their flags. Refuses: everything but one call each.
-"""
+"""The commands for a Ray cluster: submit, status, stop."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.terminal import err_console, out_console
-from pipeline.cluster.jobs.head import DEFAULT
+from pipeline.cluster.jobs.head import DEFAULT_ADDRESS
 from pipeline.config import SweepPaths
 
 Address = Annotated[
@@ -30,37 +27,37 @@ SUBMIT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def submit(
     context: typer.Context,
-    address: Address = DEFAULT,
+    address: Address = DEFAULT_ADDRESS,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Print the job's id and leave it to itself.")
+        bool, typer.Option("--no-wait", help="Print the job's id and do not follow its log.")
     ] = False,
 ) -> None:
     """Run a sweep as a Ray job: `gansweep submit` takes all that `gansweep run` takes.
 
-    The folder it is called in goes along (without what .gitignore and .rayignore name). --out, --data folder:
+    The current folder is sent along (without what .gitignore and .rayignore name). --out, --data folder:
     and npz: are paths that all nodes of the cluster see. The same submit again goes on with the sweep.
-    Its log is followed; on a terminal the live view stands beneath it where this machine sees --out as well.
+    Its log is followed; on a terminal the live view is shown below it if this machine sees --out as well.
     Passwords (PGUSER, PGPASSWORD, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) are taken from the
     environment in which the head was started.
     """
-    from pipeline.cli.submit import package_of
+    from pipeline.cli.submit import package_job
     from pipeline.cluster.jobs.client import submit_job
     from pipeline.cluster.jobs.files import check_head
-    from pipeline.cluster.jobs.head import address_of
+    from pipeline.cluster.jobs.head import dashboard_address
 
-    there = address_of(address)
-    package, request = package_of(context.args)
-    check_head(there, request.config)
-    job = submit_job(there, package, request.config.name)
+    dashboard = dashboard_address(address)
+    package, request = package_job(context.args)
+    check_head(dashboard, request.config)
+    job = submit_job(dashboard, package, request.config.name)
     out_console.print(job, markup=False)
     if no_wait:
         return
-    sys.exit(_follow(there, job, live(request.paths)))
+    sys.exit(_follow(dashboard, job, live_view(request.paths)))
 
 
 @contextlib.contextmanager
-def live(paths: SweepPaths) -> Iterator[None]:
-    """The live view of a sweep beneath what is written meanwhile: on a terminal, where its folder is seen."""
+def live_view(paths: SweepPaths) -> Iterator[None]:
+    """Show a sweep's live view below the lines written meanwhile, if on a terminal that sees its folder."""
     from pipeline.reporting.live.view import LiveView
 
     if not sys.stderr.isatty() or not paths.root.parent.is_dir():
@@ -70,7 +67,8 @@ def live(paths: SweepPaths) -> Iterator[None]:
         yield
 
 
-def _follow(address: str, job: str, beneath: AbstractContextManager[None] | None = None) -> int:
+def _follow(address: str, job: str, view: AbstractContextManager[None] | None = None) -> int:
+    """Write a job's log to stderr until the job ends; returns its exit code."""
     from pipeline.cluster.jobs.client import follow_job
 
     def write(text: str) -> None:
@@ -78,7 +76,7 @@ def _follow(address: str, job: str, beneath: AbstractContextManager[None] | None
         sys.stderr.flush()
 
     try:
-        with beneath or contextlib.nullcontext():
+        with view or contextlib.nullcontext():
             code = follow_job(address, job, write)
     except KeyboardInterrupt:
         err_console.print(f"\nthe job goes on: gansweep status {job}; gansweep stop {job}", markup=False)
@@ -91,28 +89,28 @@ def _follow(address: str, job: str, beneath: AbstractContextManager[None] | None
 
 def status(
     job: Annotated[str, typer.Argument(help="The id that submit printed (all jobs).")] = "",
-    address: Address = DEFAULT,
+    address: Address = DEFAULT_ADDRESS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Write its log until it is over.")] = False,
 ) -> None:
-    """Say how a job stands, or list all jobs of gansweep on a cluster."""
+    """Show the state of a job, or list all jobs of gansweep on a cluster."""
     from pipeline.cluster.jobs.client import describe_job, list_jobs
-    from pipeline.cluster.jobs.head import address_of
+    from pipeline.cluster.jobs.head import dashboard_address
 
-    there = address_of(address)
+    dashboard = dashboard_address(address)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for row in describe_job(there, job).items() if job else list_jobs(there):
+    for row in describe_job(dashboard, job).items() if job else list_jobs(dashboard):
         table.add_row(*map(escape, row))
     out_console.print(table if table.rows else "no jobs yet: gansweep submit starts one")
     if job and follow:
-        sys.exit(_follow(there, job))
+        sys.exit(_follow(dashboard, job))
 
 
-def stop(job: Job, address: Address = DEFAULT) -> None:
-    """End a job: its trials leave at their next step, and the same submit goes on from there."""
-    from pipeline.cluster.jobs.client import OVER, stop_job
-    from pipeline.cluster.jobs.head import address_of
+def stop(job: Job, address: Address = DEFAULT_ADDRESS) -> None:
+    """End a job: its trials checkpoint at their next step, and the same submit goes on from there."""
+    from pipeline.cluster.jobs.client import ENDED_STATES, stop_job
+    from pipeline.cluster.jobs.head import dashboard_address
 
-    state = stop_job(address_of(address), job)
+    state = stop_job(dashboard_address(address), job)
     out_console.print(f"{job}: {state.lower()}", markup=False)
-    if state not in OVER:
+    if state not in ENDED_STATES:
         raise typer.Exit(1)

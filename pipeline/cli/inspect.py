@@ -1,7 +1,4 @@
-"""The commands that look at a sweep: watch, explain.
-
-Owns: their flags. Refuses: everything but one call each.
-"""
+"""The commands that look at a sweep: watch, explain."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from pipeline.storage.files import write_text
 
 def watch(
     sweep_dir: SweepDir,
-    once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and leave.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show its present state, and leave.")] = False,
 ) -> None:
     """Watch a sweep from another terminal or machine; ends when the sweep ends.
 
@@ -49,27 +46,33 @@ def explain(
 ) -> None:
     """Say in plain words what won and by how much, why trials lost, and what to search next.
 
-    Of a running sweep too. With --next the region of the best trials becomes a space of its own, with bounds
-    moved outwards where the best trials lean on one; the three best are tried first.
+    Works on a running sweep too. With --next the region of the best trials becomes a new space, with a bound
+    moved outwards where the best trials lie near it; the three best are tried first.
     """
-    from pipeline.reporting import history
-    from pipeline.reporting.explain import narrative as explaining
+    from pipeline.reporting.explain.narrative import explain_sweep, explain_trial, next_file
+    from pipeline.reporting.history import read_history
     from pipeline.storage.readonly_copy import readonly_copy
 
-    if next_ is not None and (next_.exists() or not next_.parent.is_dir()):
-        raise SweepError("--next writes a new file", seen=str(next_), fix="name one that is not there")
+    if next_ is not None and next_.exists():
+        raise SweepError(
+            "{seen} exists", rule="--next writes a new file", seen=str(next_), fix="name another"
+        )
+    if next_ is not None and not next_.parent.is_dir():
+        raise SweepError(
+            "{seen} is not a folder", seen=str(next_.parent), fix="name a file in one that exists"
+        )
     with readonly_copy(sweep_dir) as root:
-        told = history.read_history(root)
+        history = read_history(root)
     if trial is None:
-        sections = explaining.explain_sweep(told)
+        sections = explain_sweep(history)
     else:
-        found = told.find(trial)
+        found = history.find(trial)
         if found is None:
-            numbers = sorted(one.number for one in told.trials)
-            last = f"0 to {numbers[-1]}" if numbers else "none yet"
-            raise SweepError("a trial of this sweep is named", seen=trial, fix=f"its trials are {last}")
-        sections = explaining.explain_trial(told, found)
-    text = explaining.next_file(told) if next_ is not None else ""
+            numbers = sorted(one.number for one in history.trials)
+            known = f"0 to {numbers[-1]}" if numbers else "none yet"
+            raise SweepError("there is no trial {seen}", seen=trial, fix=f"this sweep has {known}")
+        sections = explain_trial(history, found)
+    text = next_file(history) if next_ is not None else ""
     for heading, lines in sections:
         out_console.print(f"[bold]{heading}[/]")
         for line in lines:

@@ -1,8 +1,7 @@
-"""The command line: arguments in, one call each, words and an exit code out.
+"""The command `gansweep`: reads the command line and runs one command.
 
-Owns: the command `gansweep` and its exit codes (0 done, 1 failed, 2 the user's mistake, 130 interrupted);
-searching, watching, keeping, clusters, using: the commands; arguments, asking: what they take; terminal: what
-they print. Refuses: everything else.
+Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted. The commands are in run, inspect, manage,
+model and cluster; what they take in options, request and submit; what they print in terminal.
 """
 
 from __future__ import annotations
@@ -10,15 +9,32 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.cli import cluster, inspect, manage, model, run
 from pipeline.cli.terminal import err_console, fail, log_to_terminal
-from pipeline.errors import UserError
+from pipeline.errors import ConfigError, UserError, nearest
+
+
+class CommandGroup(TyperGroup):
+    """The commands of `gansweep`; a mistyped one is answered with the nearest."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first of `args` names.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if args[0] not in self.commands:
+            raise ConfigError("no command {seen}", seen=args[0], fix=nearest(args[0], self.commands))
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=CommandGroup,
     name="gansweep",
     help="Search hyper-parameters of GANs on your images; register the best generator in MLflow.",
     no_args_is_help=True,
@@ -41,19 +57,33 @@ for _command in (cluster.status, cluster.stop):
 
 
 def main() -> NoReturn:
-    """Read the command line and do what it asks; ends in SystemExit."""
+    """Read the command line and do what it asks; without arguments print the help. Ends in SystemExit."""
     log_to_terminal()
     try:
-        sys.exit(app(standalone_mode=False))  # a command that raised typer.Exit returns its code here
+        # A command that raised typer.Exit returns its code here.
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="gansweep", standalone_mode=False))
     except UserError as error:
         fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
-        if hasattr(error, "format_message"):  # click's own errors: an unknown flag, a value of another type
-            fail(error.format_message())
+        if hasattr(error, "format_message"):  # the parser's own errors
+            fail(_parser_message(error))
         if os.environ.get("GANSWEEP_TRACEBACK"):
             raise
         err_console.print(f"failed: {type(error).__name__}: {error}", style="red", markup=False)
         err_console.print("set GANSWEEP_TRACEBACK=1 to see where", markup=False)
         sys.exit(1)
+
+
+def _parser_message(error: Any) -> str:
+    """What the parser did not accept; for an unknown option also the nearest one, or how to list them."""
+    if not hasattr(error, "possibilities"):
+        return str(error.format_message())
+    if error.possibilities:
+        return f"no option {error.option_name}; did you mean '{error.possibilities[0]}'?"
+    command = error.ctx.info_name if error.ctx else ""
+    known = {one.callback.__name__ for one in app.registered_commands if one.callback}
+    return (
+        f"no option {error.option_name}; gansweep {f'{command} ' if command in known else ''}--help lists all"
+    )

@@ -1,7 +1,4 @@
-"""The commands that look after sweeps: rm, sync, rerun.
-
-Owns: their flags and tables. Refuses: everything but one call each.
-"""
+"""The commands that manage sweeps: rm, sync, rerun."""
 
 from __future__ import annotations
 
@@ -26,17 +23,19 @@ def rm(
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Keep summary, report, records and best generators.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and stop.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask for confirmation on a terminal.")
+    ] = False,
 ) -> None:
-    """Delete a sweep, or what of it nobody needs who keeps its result.
+    """Delete a sweep, or with --keep-best only what its result does not need.
 
-    Its MLflow runs and registered models stay, and so does what in the folder is not gansweep's.
+    Its MLflow runs and registered models stay, and so do files in the folder that gansweep did not write.
     """
     from pipeline.storage.files import readable
     from pipeline.sweep.cleanup import plan_removal, remove_sweep
 
-    folder = _here(sweep_dir, "delete it with your store's own tool, and drop its study")
+    folder = _local_folder(sweep_dir, "delete it with your store's own tool, and drop its study")
     plan = plan_removal(folder, keep_best=keep_best)
     what = "checkpoints, sample grids and reruns" if keep_best else "everything"
     lost = f"; {plan.unfinished} unfinished begin anew" if plan.unfinished and keep_best else ""
@@ -48,15 +47,17 @@ def rm(
         typer.confirm("delete?", abort=True)
     done = remove_sweep(folder, keep_best=keep_best)
     out_console.print(f"deleted {readable(done.bytes)}", markup=False)
-    if done.strangers:
-        out_console.print(f"not gansweep's, so still there: {', '.join(done.strangers)}", markup=False)
+    if done.other_files:
+        out_console.print(
+            f"not written by gansweep, so still there: {', '.join(done.other_files)}", markup=False
+        )
 
 
 def sync(sweep_dir: Folder, tracking_uri: Tracking = "") -> None:
-    """Send to MLflow what it missed of a sweep while it was away; each record once, in order."""
+    """Send MLflow what it missed of a sweep while it did not answer; each record once, in order."""
     from pipeline.sweep.cleanup import sync_mlflow
 
-    folder = _here(sweep_dir, f"gansweep resume {sweep_dir} sends it")
+    folder = _local_folder(sweep_dir, f"gansweep resume {sweep_dir} sends it")
     sent = sync_mlflow(folder, tracking_uri)
     parts = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(sent.items())]
     out_console.print(f"sent {', '.join(parts) or 'nothing'}: MLflow has everything", markup=False)
@@ -64,7 +65,7 @@ def sync(sweep_dir: Folder, tracking_uri: Tracking = "") -> None:
 
 def rerun(
     sweep_dir: SweepDir,
-    trial: Annotated[int, typer.Argument(min=0, help="Its number.")],
+    trial: Annotated[int, typer.Argument(min=0, help="The trial's number.")],
     kimg: Annotated[int, typer.Option(min=0, help="How far (as far as the trial came).")] = 0,
     seeds: Annotated[int, typer.Option(min=0, max=100, help="Also train it with so many other seeds.")] = 0,
 ) -> None:
@@ -73,22 +74,22 @@ def rerun(
     No Ray: breakpoints and `python -m pdb -m pipeline rerun ...` work. Exit code 1 where a record differs.
     """
     from pipeline.storage.readonly_copy import readonly_copy
-    from pipeline.sweep import rerun as reruns
+    from pipeline.sweep.rerun import rerun_trial
 
     with readonly_copy(sweep_dir) as root:
-        runs = reruns.rerun_trial(root, trial, kimg=kimg, seeds=seeds, on_row=_print_row)
+        runs = rerun_trial(root, trial, kimg=kimg, seeds=seeds, on_row=_print_row)
     for run in runs:
-        out_console.print(_verdict(trial, run), markup=False)
+        out_console.print(_conclusion(trial, run), markup=False)
     if any(run.agreed < run.compared for run in runs):
         raise typer.Exit(1)
 
 
-def _here(sweep: str, fix: str) -> Path:
-    """The folder of a sweep that has one; a sweep in a store is refused with what does it there."""
+def _local_folder(sweep: str, fix: str) -> Path:
+    """The sweep's folder; an object store's address is an error, with `fix` saying what to do instead."""
     from pipeline.storage.url import is_url
 
     if is_url(sweep):
-        raise SweepError("rm and sync take the folder of a sweep", seen=sweep, fix=fix)
+        raise SweepError("{seen} is not a folder", rule="rm and sync take a folder", seen=sweep, fix=fix)
     return Path(sweep)
 
 
@@ -97,7 +98,7 @@ def _print_row(index: int, row: RerunRow) -> None:
     if stored is None:
         word = "not stored"
     elif row.differs:
-        pairs = [f"{name} {_short(here)} (stored {_short(was)})" for name, (here, was) in row.differs.items()]
+        pairs = [f"{name} {_short(new)} (stored {_short(old)})" for name, (new, old) in row.differs.items()]
         word = "differs: " + ", ".join(pairs)
     else:
         word = "agrees"
@@ -105,12 +106,12 @@ def _print_row(index: int, row: RerunRow) -> None:
     out_console.print(f"{mark}{record.kimg:>7} kimg  fid {_short(record.fid):<9}  {word}", markup=False)
 
 
-def _verdict(trial: int, run: RerunResult) -> str:
+def _conclusion(trial: int, run: RerunResult) -> str:
     name = f"trial {trial}" + (f", other seed {run.index}" if run.index else "")
-    told = "nothing is stored to compare with"
+    text = "nothing is stored to compare with"
     if run.compared:
-        told = f"{run.agreed} of {run.compared} stored records agree"
-    return f"{name}: {told}; best fid {_short(run.best_fid)} in {len(run.rows)} ticks ({run.folder})"
+        text = f"{run.agreed} of {run.compared} stored records agree"
+    return f"{name}: {text}; best fid {_short(run.best_fid)} in {len(run.rows)} ticks ({run.folder})"
 
 
 def _short(value: object) -> str:

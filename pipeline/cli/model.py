@@ -1,7 +1,4 @@
-"""The commands around a finished generator: register, evaluate, sample, interpolate, export, serve.
-
-Owns: their flags. Refuses: everything but one call each.
-"""
+"""The commands for a finished generator: register, evaluate, sample, interpolate, export, serve."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.options import Model, Promote, Tracking, numbers
+from pipeline.cli.options import Model, Promote, Tracking, parse_integers
 from pipeline.cli.terminal import log_to_terminal, out_console, progress
 
 
@@ -55,11 +52,11 @@ def evaluate(
     tracking_uri: Tracking = "",
 ) -> None:
     """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
-    from pipeline.metrics.evaluation import MEANINGS
+    from pipeline.metrics.evaluation import METRIC_DESCRIPTIONS
     from pipeline.serving import models
 
     log_to_terminal(quiet=json_)
-    numbers = models.evaluate(
+    measured = models.evaluate(
         model,
         data=data,
         n=n or 0,
@@ -70,17 +67,18 @@ def evaluate(
         tracking_uri=tracking_uri,
     )
     if json_:
-        sys.stdout.write(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(measured, indent=1, allow_nan=False) + "\n")
         return
     table = Table(box=None, show_header=False, padding=(0, 2))
-    for key, value in numbers.items():
-        table.add_row(key, escape(_measured(value)), f"[dim]{MEANINGS.get(key, '')}[/]")
+    for key, value in measured.items():
+        table.add_row(key, escape(_text(value)), f"[dim]{METRIC_DESCRIPTIONS.get(key, '')}[/]")
     out_console.print(table)
 
 
-def _measured(value: Any) -> str:
+def _text(value: Any) -> str:
+    """A measured number, or a group of them, for people."""
     if isinstance(value, dict):
-        return " ".join(f"{key}={_measured(item)}" for key, item in value.items())
+        return " ".join(f"{key}={_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return "; ".join(value) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -100,11 +98,11 @@ def sample(
     device: Annotated[str, typer.Option(help="auto (a GPU for DIR, else cpu), cpu or cuda.")] = "auto",
     tracking_uri: Tracking = "",
 ) -> None:
-    """Draw images from a generator into a PNG grid, an npz file, or a data set of any size."""
+    """Sample images from a generator into a PNG grid, an npz file, or a data set of any size."""
     from pipeline.serving import models
 
     with progress() as advance:
-        told = models.sample(
+        written = models.sample(
             model,
             out,
             n=n,
@@ -117,7 +115,7 @@ def sample(
             tracking_uri=tracking_uri,
             advance=advance,
         )
-    out_console.print(told, markup=False)
+    out_console.print(written, markup=False)
 
 
 def interpolate(
@@ -137,15 +135,15 @@ def interpolate(
     written = models.interpolate(
         model,
         out,
-        seeds=numbers("--seeds", seeds),
-        labels=numbers("--labels", labels),
+        seeds=parse_integers("--seeds", seeds),
+        labels=parse_integers("--labels", labels),
         frames=frames,
         fps=fps,
         truncation=truncation,
         loop=loop,
         tracking_uri=tracking_uri,
     )
-    out_console.print(f"a walk: {written}", markup=False)
+    out_console.print(f"written: {written}", markup=False)
 
 
 def export(
@@ -157,8 +155,8 @@ def export(
     """Write a generator as one file for other programs; ONNX is compared with torch first."""
     from pipeline.serving import models
 
-    written, told = models.export(model, out, format=format_, tracking_uri=tracking_uri)
-    out_console.print(f"{written}: {told}", markup=False)
+    written, note = models.export(model, out, format=format_, tracking_uri=tracking_uri)
+    out_console.print(f"{written}: {note}", markup=False)
 
 
 def serve(
@@ -168,7 +166,7 @@ def serve(
 ) -> None:
     """Open a page on this machine to sample, fix a seed, walk through latent space, pick a class."""
     from pipeline.serving import models
-    from pipeline.serving import page as pages
+    from pipeline.serving.page import serve_page
 
     generator = models.open_model(model, tracking_uri)
-    pages.serve_page(generator, model, port, on_ready=lambda url: out_console.print(url, markup=False))
+    serve_page(generator, model, port, on_ready=lambda url: out_console.print(url, markup=False))

@@ -1,7 +1,4 @@
-"""The commands around a search: run, resume, report, validate, doctor.
-
-Owns: their flags. Refuses: everything but one call each.
-"""
+"""The commands for a search: run, resume, report, validate, doctor."""
 
 from __future__ import annotations
 
@@ -17,13 +14,23 @@ from pipeline.cli.options import (
     DEFAULTS,
     Concurrency,
     CostBudget,
+    Data,
+    DryRun,
+    Extractor,
+    FinalSeeds,
     GpuHours,
+    GpusPerTrial,
     HangAfter,
+    Kimg,
     MaxFailures,
     Notify,
+    Out,
     Price,
     Promote,
     Quiet,
+    Recipe,
+    Require,
+    Settings,
     SweepDir,
     TargetFid,
     TimeBudget,
@@ -31,29 +38,21 @@ from pipeline.cli.options import (
     Trials,
     Wait,
 )
-from pipeline.cli.request import changes_of, request_of
-from pipeline.cli.terminal import conclude, leaderboard, live, log_to_terminal, out_console
+from pipeline.cli.request import build_changes, build_request
+from pipeline.cli.terminal import conclude, leaderboard, log_to_terminal, out_console, wants_live_view
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
 from pipeline.reporting.webhook import check_webhook
 
 
 def run(
-    space: Annotated[str, typer.Option(help="A space: TOML file or shipped name.")] = "mnist5k",
-    data: Annotated[
-        str, typer.Option(help="mnist5k, digits, cifar10, ..., folder:PATH or npz:PATH.")
-    ] = DEFAULTS.data,
-    recipe: Annotated[
-        str, typer.Option(help="Begin from a published point: dcgan, sngan, wgan-gp, r1 or r3gan.")
-    ] = "",
+    space: Annotated[str, typer.Option(help="A space: TOML file or the name of a built-in one.")] = "mnist5k",
+    data: Data = DEFAULTS.data,
+    recipe: Recipe = "",
     name: Annotated[str, typer.Option(help="Name of the sweep and its folder (the space's).")] = "",
-    out: Annotated[
-        str, typer.Option(metavar="DIR|URL", help="Where sweeps live: a folder, s3://BUCKET/PREFIX, gs://...")
-    ] = "runs",
+    out: Out = "runs",
     trials: Trials = None,
-    kimg: Annotated[
-        int | None, typer.Option(min=1, help="Length of a full trial in kimg (the space's).")
-    ] = None,
+    kimg: Kimg = None,
     time_budget: TimeBudget = "",
     gpu_hours: GpuHours = None,
     cost_budget: CostBudget = None,
@@ -61,19 +60,14 @@ def run(
     max_failures: MaxFailures = None,
     target_fid: TargetFid = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of every trial.")] = 0,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Fix a hyper-parameter; repeatable."),
-    ] = None,
+    set_: Settings = None,
     hang_after: HangAfter = "",
     wait: Wait = "30m",
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = DEFAULTS.sampler,
     pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = DEFAULTS.pruner,
     cpus_per_trial: Annotated[float, typer.Option(help="CPU cores (and threads) of one trial.")] = 1.0,
-    gpus_per_trial: Annotated[str, typer.Option(help="GPU share of one trial, or auto (measured).")] = "auto",
-    require: Annotated[
-        str, typer.Option(metavar="KIND=X,...", help="Only machines with it: accelerator=L4, or RESOURCE=1.")
-    ] = "",
+    gpus_per_trial: GpusPerTrial = "auto",
+    require: Require = "",
     concurrency: Concurrency = None,
     address: Annotated[str, typer.Option(help="Ray cluster: local, auto or HOST:PORT.")] = "local",
     storage: Annotated[
@@ -83,27 +77,21 @@ def run(
     register: Annotated[str, typer.Option(help="Register the best as this model (the sweep's name).")] = "",
     no_register: Annotated[bool, typer.Option("--no-register", help="Register nothing.")] = False,
     promote: Promote = "champion",
-    extractor: Annotated[
-        str, typer.Option(help="What fid measures in: auto, classifier, inception, pixels, module:function.")
-    ] = DEFAULTS.extractor,
+    extractor: Extractor = DEFAULTS.extractor,
     extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
     fid_samples: Annotated[int, typer.Option(help="Generated images per fid.")] = DEFAULTS.fid_samples,
     final_samples: Annotated[int, typer.Option(help="Per fid of a finalist (2.5 times as many).")] = 0,
-    final_seeds: Annotated[
-        int | None, typer.Option(min=0, help="Other seeds finalists are trained with (2 beyond ten minutes).")
-    ] = None,
+    final_seeds: FinalSeeds = None,
     image_size: Annotated[int, typer.Option(help="Side of folder images (chosen).")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, stop.")
-    ] = False,
+    dry_run: DryRun = False,
     notify: Notify = "",
     quiet: Quiet = False,
 ) -> None:
-    """Search. Repeated with the same arguments, it goes on with the sweep that is there."""
+    """Search. The same command again goes on with the sweep that exists."""
     from pipeline.sweep.run import run_sweep
 
     log_to_terminal(quiet=quiet)
-    conclude(run_sweep(request_of(locals())))
+    conclude(run_sweep(build_request(locals())))
 
 
 def resume(
@@ -129,19 +117,19 @@ def resume(
     log_to_terminal(quiet=quiet)
     outcome = resume_sweep(
         sweep_dir,
-        changes_of(locals()),
+        build_changes(locals()),
         tracking_uri=tracking_uri,
         storage=storage,
         notify=check_webhook(notify),
-        live=live(quiet),
+        live=wants_live_view(quiet),
     )
     conclude(outcome)
 
 
 def report(sweep_dir: SweepDir) -> None:
     """Print the leaderboard of a sweep, running or finished, and write its report.html."""
-    os.nice(19)  # trials that run come first
-    from pipeline.reporting.html import report as reports
+    os.nice(19)  # running trials have priority
+    from pipeline.reporting.html.report import write_report
     from pipeline.storage.readonly_copy import readonly_copy
     from pipeline.storage.summary_file import read_summary
 
@@ -149,12 +137,13 @@ def report(sweep_dir: SweepDir) -> None:
         summary = read_summary(SweepPaths(root).summary)
         if not summary:
             raise SweepError(
-                "a sweep's folder holds a summary.json",
+                "there is no sweep in {seen}",
+                rule="a sweep's folder holds a summary.json",
                 seen=sweep_dir,
                 fix="name the folder that `run` made",
             )
         leaderboard(summary)
-        out_console.print(f"report: {reports.write_report(root)}")
+        out_console.print(f"report: {write_report(root)}")
 
 
 def validate(
@@ -174,18 +163,18 @@ def validate(
 
 
 def doctor(
-    out: Annotated[str, typer.Option(metavar="DIR|URL", help="Where sweeps would live.")] = "runs",
+    out: Annotated[str, typer.Option(metavar="DIR|URL", help="Where sweeps would be kept.")] = "runs",
     tracking_uri: Tracking = "",
-    address: Annotated[str, typer.Option(help="Also look into this Ray cluster.")] = "",
+    address: Annotated[str, typer.Option(help="Also check this Ray cluster.")] = "",
 ) -> None:
-    """Look at what this machine (and a cluster) has for a sweep."""
-    from pipeline.cli.doctor import diagnose as doctors
+    """Check what this machine (and a cluster) has for a sweep."""
+    from pipeline.cli.doctor.diagnose import diagnose, worst_level
 
-    findings = doctors.diagnose(out, tracking_uri or None, address or None)
+    findings = diagnose(out, tracking_uri or None, address or None)
     table = Table(box=None, show_header=False, padding=(0, 2))
     colours = {"ok": "green", "warn": "yellow", "bad": "red"}
     for finding in findings:
         table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.name, escape(finding.text))
     out_console.print(table)
-    if doctors.worst_level(findings) == "bad":
+    if worst_level(findings) == "bad":
         raise typer.Exit(1)

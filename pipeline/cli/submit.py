@@ -1,7 +1,4 @@
-"""What `submit` was asked: the arguments of `run`, checked here before they travel.
-
-Owns: reading them with `run`'s own command. Refuses: sending them.
-"""
+"""Reads and checks the arguments of `submit`, which are those of `run`, before a job is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from pipeline.cli import run
-from pipeline.cli.request import has_secret, request_of
+from pipeline.cli.request import build_request, has_password
 from pipeline.cluster.jobs.packaging import JobPackage, pack_job
 from pipeline.errors import ConfigError
 
@@ -26,52 +23,56 @@ _SECRETS = (
 )
 
 
-def package_of(typed: Sequence[str], folder: Path | None = None) -> tuple[JobPackage, Request]:
-    """The job that these arguments of `run` make, and the request that they mean.
+def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[JobPackage, Request]:
+    """The job for these arguments of `run`, and the request that they mean.
+
+    Args:
+        arguments: the command line after `submit`.
+        folder: the folder that is sent along; None = the current one.
 
     Raises:
-        UserError: one of them is wrong, or lies on this machine alone.
+        UserError: an argument is wrong, or names something that only this machine has.
     """
     from pipeline.search.space.builtin import builtin_spaces, find_space
 
-    given = _read(typed)
+    given = _parse(arguments)
     for name, flag, variables in _SECRETS:
-        if has_secret(given[name]):
+        if has_password(given[name]):
             raise ConfigError(
-                "no password travels with a job",
-                seen=f"one in {flag} or its variable",
+                f"there is a password in {flag} or its environment variable",
+                rule="passwords are not sent with a job",
                 fix=f"give the address without it, and {variables} to the shell that starts Ray on the head",
             )
-    if any(part.split("=")[0] == "--notify" for part in typed):
+    if any(part.split("=")[0] == "--notify" for part in arguments):
         raise ConfigError(
-            "no address to notify travels with a job, whose command Ray shows and keeps",
-            seen="--notify",
+            "--notify is given",
+            rule="an address to notify is not sent with a job, whose command Ray shows and stores",
             fix="export GANSWEEP_NOTIFY in the shell that starts Ray on the head",
         )
-    request = request_of({**given, "address": "auto"})
+    request = build_request({**given, "address": "auto"})
     space = find_space(given["space"])
     return pack_job(
-        _forwarded(typed, given),
+        _forwarded(arguments, given),
         folder=folder or Path.cwd(),
         space=space,
-        shipped=space in builtin_spaces().values(),
+        builtin=space in builtin_spaces().values(),
         data=given["data"],
         out=request.out,
         tracking_uri=given["tracking_uri"],
-        typed_tracking=any(part.split("=")[0] == "--tracking-uri" for part in typed),
+        typed_tracking=any(part.split("=")[0] == "--tracking-uri" for part in arguments),
         storage=given["storage"],
         weights=given["extractor_weights"],
     ), request
 
 
-def _read(typed: Sequence[str]) -> dict[str, Any]:
+def _parse(arguments: Sequence[str]) -> dict[str, Any]:
     """The parameters of `run` by name, as its own command reads them."""
     app = typer.Typer(add_completion=False)
     app.command()(run.run)
-    return dict(get_command(app).make_context("run", list(typed)).params)
+    return dict(get_command(app).make_context("run", list(arguments)).params)
 
 
-def _forwarded(typed: Sequence[str], given: dict[str, Any]) -> list[str]:
-    """The arguments with --storage from this machine's environment; it holds no password."""
-    stored = any(part.split("=")[0] == "--storage" for part in typed)
-    return [*typed, *(["--storage", given["storage"]] if given["storage"] and not stored else [])]
+def _forwarded(arguments: Sequence[str], given: dict[str, Any]) -> list[str]:
+    """The arguments with --storage from this machine's environment, which has no password by now."""
+    stored = any(part.split("=")[0] == "--storage" for part in arguments)
+    return [*arguments, *(["--storage", given["storage"]] if given["storage"] and not stored else [])]

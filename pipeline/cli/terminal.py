@@ -1,7 +1,4 @@
-"""What commands print: tables, lines, bars, and how a sweep is concluded.
-
-Owns: the two consoles; results go to stdout, all else to stderr. Refuses: computing what it shows.
-"""
+"""What commands print: results to stdout; log lines, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -19,22 +16,24 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-_WIDTH = None if sys.stdout.isatty() else 160  # a log or a pipe wraps nothing
-
+_WIDTH = None if sys.stdout.isatty() else 160  # wide enough for tables in a log or a pipe
 
 out_console = Console(width=_WIDTH, soft_wrap=True, highlight=False)
-
-
 err_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def fail(message: str) -> NoReturn:
+    """Print an error of the input as one line, and exit with code 2."""
     err_console.print("error: " + " ".join(message.split()), markup=False)
     sys.exit(2)
 
 
 def conclude(outcome: Any) -> None:
-    """Print what came of a sweep, and leave with its exit code."""
+    """Print the outcome of a sweep (`pipeline.sweep.request.Outcome`).
+
+    Raises:
+        typer.Exit: with the command's exit code, if that is not 0.
+    """
     if outcome.state == "planned":
         table = Table(box=None, show_header=False, padding=(0, 2))
         for row in outcome.plan:
@@ -43,7 +42,7 @@ def conclude(outcome: Any) -> None:
         return
     if outcome.state == "interrupted":
         err_console.print(
-            f"interrupted; go on with: gansweep resume {shlex.quote(outcome.place)}", markup=False
+            f"interrupted; go on with: gansweep resume {shlex.quote(outcome.location)}", markup=False
         )
         raise typer.Exit(130)
     leaderboard(outcome.summary)
@@ -51,11 +50,12 @@ def conclude(outcome: Any) -> None:
         out_console.print(f"stopped: {outcome.summary['reason']}", markup=False)
     _next_steps(outcome)
     if not outcome.summary.get("best"):
-        err_console.print("no trial has a fid; the causes stand in the leaderboard")
+        err_console.print("no trial has a fid; the leaderboard lists the causes")
         raise typer.Exit(1)
 
 
 def leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
+    """Print the best `limit` trials and the finalists of summary.json."""
     from pipeline.reporting.leaderboard import text_table
 
     rows = text_table(summary, limit)
@@ -69,14 +69,14 @@ def leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
         best, numbers = final["best"], final["measurement"]
         out_console.print(
             f"finalist {best['trial']}: fid {best['fid']:.2f} in [{numbers['fid_low']:.2f}, "
-            f"{numbers['fid_high']:.2f}] of {numbers['n']} samples{_luck(final)}; "
+            f"{numbers['fid_high']:.2f}] of {numbers['n']} samples{_search_bias(final)}; "
             f"{'; '.join(numbers['verdicts']) or 'no copies, no collapse'}",
             markup=False,
         )
 
 
-def _luck(final: dict[str, Any]) -> str:
-    """The winner's curse of a finalist, and what its other seeds came to."""
+def _search_bias(final: dict[str, Any]) -> str:
+    """How much better the search saw a finalist (the winner's curse), and the fids of its other seeds."""
     best, runs = final["best"], final.get("runs", [])
     text = f" (the search saw {best['search_fid']:.2f}"
     if best.get("gap") is not None:
@@ -91,18 +91,22 @@ def _next_steps(outcome: Any) -> None:
     from pipeline.errors import redact
     from pipeline.tracking.tracking_uri import default_uri
 
-    done, root = outcome.summary.get("registered"), shlex.quote(outcome.place)
+    """Print where the results are, and the commands to use them."""
+    registered, root = outcome.summary.get("registered"), shlex.quote(outcome.location)
     uri = shlex.quote(redact(outcome.tracking_uri))
     lines = [
         f"report   {root}/report.html",
         f"MLflow   mlflow ui --backend-store-uri {uri}",
         f"explain  gansweep explain {root}",
     ]
-    if (Path(outcome.place) / "study.journal").exists():  # else it lives in a database
+    if (Path(outcome.location) / "study.journal").exists():  # otherwise it is in a database
         lines.insert(2, f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery")
-    if done:
-        model = f"models:/{done['name']}@{done['alias']}" if done["alias"] else done["uri"]
-        out_console.print(f"\n{model} is version {done['version']}: {done['reason']}", markup=False)
+    if registered:
+        alias = registered["alias"]
+        model = f"models:/{registered['name']}@{alias}" if alias else registered["uri"]
+        out_console.print(
+            f"\n{model} is version {registered['version']}: {registered['reason']}", markup=False
+        )
         store = "" if outcome.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
         lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png{store}")
     out_console.print("\n".join(lines), markup=False)
@@ -110,19 +114,22 @@ def _next_steps(outcome: Any) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line per tenth elsewhere; nothing for what is done at once."""
+    """A progress bar on a terminal, a line per tenth elsewhere.
+
+    Yields a function to call with the number of images done and the number in all.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
     with Progress(*columns, console=err_console, disable=not err_console.is_terminal) as bar:
         task = bar.add_task("", total=None, visible=False)
-        told = 0
+        printed = 0  # tenths
 
         def advance(done: int, n: int) -> None:
-            nonlocal told
+            nonlocal printed
             bar.update(task, completed=done, total=n, visible=True)
-            if not err_console.is_terminal and done * 10 // n > told:
-                told = done * 10 // n
+            if not err_console.is_terminal and done * 10 // n > printed:
+                printed = done * 10 // n
                 err_console.print(f"{done} of {n} images", markup=False)
 
         yield advance
@@ -138,7 +145,7 @@ class _LineHandler(RichHandler):
 
 
 def log_to_terminal(*, quiet: bool = False) -> None:
-    """Print what this package logs on stderr; `quiet` leaves out all but warnings."""
+    """Print the log lines of this package on stderr; with `quiet` only warnings and errors."""
     logger = logging.getLogger("pipeline")
     if not any(isinstance(handler, _LineHandler) for handler in logger.handlers):
         logger.addHandler(_LineHandler(console=err_console))
@@ -146,5 +153,6 @@ def log_to_terminal(*, quiet: bool = False) -> None:
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def live(quiet: bool) -> bool:
+def wants_live_view(quiet: bool) -> bool:
+    """Whether the live view is drawn: on a terminal, unless `quiet`."""
     return not quiet and err_console.is_terminal

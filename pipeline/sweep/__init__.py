@@ -1,1 +1,1 @@
-"""The whole run: from a request to a registered champion, and on again after an interruption."""
+"""A sweep from its request to a registered champion, its resume after an interruption, and its removal."""

@@ -1,7 +1,7 @@
-"""What is kept of a sweep: its cleaning up, and what MLflow has still to hear of it.
+"""`gansweep rm` and `gansweep sync`: delete a sweep's files, send MLflow what it has not got yet.
 
-Owns: which files in a sweep's folder are a sweep's. Refuses: touching MLflow's runs, registered models, a
-study in a database, or a file that no sweep has written.
+Responsible for which files in a folder belong to a sweep. Never touched: MLflow's runs, registered models, a
+study in a database, and files that no sweep has written.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.errors import RegistryError, SweepError
+from pipeline.errors import RegistryError
 from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.files import read_json, size_of
 from pipeline.storage.lock import sweep_lock
-from pipeline.sweep.manifest import read_manifest
+from pipeline.sweep.manifest import no_sweep, read_manifest
 from pipeline.tracking.cursor import unexported
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.sweep_export import start_exporter
@@ -28,66 +28,69 @@ from pipeline.tracking.tracking_uri import check_server
 
 log = logging.getLogger(__name__)
 
-_TRIALS = ("trials", "finals")
-_KEPT_OF_A_TRIAL = re.compile(r"best-.*\.pt|records\.jsonl|failures\.jsonl")
-_SPARE = ("ray", "reruns", "stop")
+_TRIAL_DIRS = ("trials", "finals")
+_RESULT_OF_TRIAL = re.compile(r"best-.*\.pt|records\.jsonl|failures\.jsonl")
+_DISPENSABLE = ("ray", "reruns", "stop")
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}-.*")
-_PATIENCE_SEC = 30.0
+_FLUSH_SEC = 30.0
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What `remove` would delete or has deleted.
+    """What `remove_sweep` would delete or has deleted.
 
-    paths: files and folders. strangers: what else lies in the folder, and stays.
+    Attributes:
+        paths: files and folders to delete.
+        bytes: their size.
+        trials: number of the sweep's trials.
+        unfinished: how many of them were running; they begin anew if the sweep is resumed.
+        other_files: names in the folder that gansweep did not write; they stay.
     """
 
     paths: tuple[Path, ...]
     bytes: int
     trials: int
     unfinished: int
-    strangers: tuple[str, ...]
+    other_files: tuple[str, ...]
 
 
 def check_sweep_dir(root: Path) -> SweepPaths:
     """The paths of the sweep in `root`.
 
     Raises:
-        SweepError: the folder is no sweep's.
+        SweepError: there is no sweep in the folder.
     """
     paths = SweepPaths(root.resolve())
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if paths.config.read_text(encoding="utf-8").startswith("# Written by gansweep"):
             return paths
-    rule, fix = "a sweep's folder holds a sweep.toml", "name the folder that `run` made"
-    raise SweepError(rule, seen=str(root), fix=fix)
+    raise no_sweep(root)
 
 
 def plan_removal(root: Path, *, keep_best: bool) -> Removal:
-    """What `remove` would delete, and how much that is.
+    """What `remove_sweep` would delete, and how much that is.
 
     Raises:
-        SweepError: the folder is no sweep's.
+        SweepError: there is no sweep in the folder.
     """
     paths = check_sweep_dir(root)
-    owned = {path.name: path for path in paths.root.iterdir() if _is_ours(paths, path.name)}
-    doomed = list(_spare(paths, owned.values())) if keep_best else list(owned.values())
-    strangers = [] if keep_best else sorted({path.name for path in paths.root.iterdir()} - owned.keys())
+    written = {path.name: path for path in paths.root.iterdir() if _is_sweep_file(paths, path.name)}
+    doomed = list(_dispensable(paths, written.values())) if keep_best else list(written.values())
+    other = [] if keep_best else sorted({path.name for path in paths.root.iterdir()} - written.keys())
     trials = read_json(paths.summary).get("trials")
     counts = {s: n for s, n in trials.items() if isinstance(n, int)} if isinstance(trials, dict) else {}
     size = sum(map(size_of, doomed))
-    return Removal(tuple(doomed), size, sum(counts.values()), counts.get("running", 0), tuple(strangers))
+    return Removal(tuple(doomed), size, sum(counts.values()), counts.get("running", 0), tuple(other))
 
 
 def remove_sweep(root: Path, *, keep_best: bool) -> Removal:
-    """Delete a sweep; with `keep_best` only what nobody needs who keeps its result.
+    """Delete a sweep; with `keep_best` only checkpoints, sample grids and reruns.
 
-    Kept are then summary, report, study and spool, the packed champion, and of every trial its records and
-    best generator: it can be reported, sampled from, registered, even resumed. Deleted are checkpoints,
-    sample grids and reruns.
+    `keep_best` keeps summary, report, study and event log, the packed champion, and of every trial its
+    records and best generator: the sweep can still be reported, sampled from, registered and resumed.
 
     Raises:
-        SweepError: the folder is no sweep's, or a process works on it.
+        SweepError: there is no sweep in the folder, or a process works on it.
     """
     paths = check_sweep_dir(root)
     with sweep_lock(paths):
@@ -97,54 +100,66 @@ def remove_sweep(root: Path, *, keep_best: bool) -> Removal:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    if not keep_best and not removal.strangers:
+    if not keep_best and not removal.other_files:
         paths.root.rmdir()
     return removal
 
 
 def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
-    """Send to MLflow what the spool of the sweep in `root` has still for it: events by kind.
+    """Send to MLflow what it has not got yet of the event log of the sweep in `root`.
 
     What was sent before is not sent again; a record that arrives twice changes nothing.
 
+    Returns:
+        Number of events sent, by their kind.
+
     Raises:
-        SweepError: no sweep, or a running one, which does this by itself.
-        RegistryError: the tracking store does not answer, or stopped answering.
+        SweepError: no sweep, or a running one, which sends by itself.
+        RegistryError: the tracking server does not answer, or stopped answering.
     """
     paths = check_sweep_dir(root)
     stored = read_manifest(paths)
     assert stored is not None
     uri = tracking_uri or str(stored["registry"].get("tracking_uri", ""))
     if "***" in uri or not uri:
-        seen = f"{uri or 'none'} in sweep.toml (passwords are written nowhere)"
-        raise RegistryError("the tracking address is known", seen=seen, fix="give --tracking-uri")
-    with sweep_lock(paths), contextlib.closing(EventLog(paths.spool)) as spool:
-        waiting = unexported(paths.root, spool, uri)
+        raise RegistryError(
+            "the tracking address in sweep.toml cannot be used",
+            rule="passwords are written to no file",
+            seen=uri or "none",
+            fix="give --tracking-uri",
+        )
+    with sweep_lock(paths), contextlib.closing(EventLog(paths.event_log)) as event_log:
+        waiting = unexported(paths.root, event_log, uri)
         check_server(uri)
         facts = {str(t): stored[t] for t in ("data", "evaluator", "code") if t in stored}
         config = SweepConfig.from_dict(stored["sweep"])
         space = space_from_tables(stored["space"], "sweep.toml")
-        shipper = start_exporter(paths, config, spool, uri, facts, space.hash)
-        while not shipper.flush(_PATIENCE_SEC) and not shipper.status.error:
-            log.info(f"MLflow is {shipper.status}")
-        status = shipper.status
-        shipper.close(0.0)
+        exporter = start_exporter(paths, config, event_log, uri, facts, space.hash)
+        while not exporter.flush(_FLUSH_SEC) and not exporter.status.error:
+            log.info(f"MLflow is {exporter.status}")
+        status = exporter.status
+        exporter.close(0.0)
     if status.behind:
-        raise RegistryError("the tracking server answers to the end", seen=str(status), fix="run sync again")
+        raise RegistryError(
+            "the tracking server stopped answering before it had everything",
+            seen=str(status),
+            fix="run sync again",
+        )
     return waiting
 
 
-def _is_ours(paths: SweepPaths, name: str) -> bool:
-    """Whether a file or folder of this name in a sweep's folder is one that gansweep writes there."""
+def _is_sweep_file(paths: SweepPaths, name: str) -> bool:
+    """Whether gansweep writes a file or folder of this name into a sweep's folder."""
     properties = [key for key, value in vars(SweepPaths).items() if isinstance(value, property)]
-    ours = {getattr(paths, key).name for key in properties} | {*_TRIALS, *_SPARE, f"{paths.study.name}.lock"}
-    return name in ours or _TEMPORARY.fullmatch(name) is not None
+    names = {getattr(paths, key).name for key in properties}
+    names |= {*_TRIAL_DIRS, *_DISPENSABLE, f"{paths.study.name}.lock"}
+    return name in names or _TEMPORARY.fullmatch(name) is not None
 
 
-def _spare(paths: SweepPaths, owned: Iterable[Path]) -> Iterator[Path]:
-    """What can go where the results stay."""
-    yield from (path for path in owned if path.name in _SPARE or _TEMPORARY.fullmatch(path.name))
-    for folder in _TRIALS:
+def _dispensable(paths: SweepPaths, written: Iterable[Path]) -> Iterator[Path]:
+    """What `keep_best` deletes: everything that is not a result."""
+    yield from (path for path in written if path.name in _DISPENSABLE or _TEMPORARY.fullmatch(path.name))
+    for folder in _TRIAL_DIRS:
         for path in sorted((paths.root / folder).glob("*/*")):
-            if not _KEPT_OF_A_TRIAL.fullmatch(path.name):
+            if not _RESULT_OF_TRIAL.fullmatch(path.name):
                 yield path

@@ -1,7 +1,4 @@
-"""How much disk a sweep may take, told before it begins.
-
-Owns: the estimate, at the largest networks of the space. Refuses: looking at a disk.
-"""
+"""An upper bound on the disk space a sweep needs, estimated at the largest networks of its space."""
 
 from __future__ import annotations
 
@@ -11,22 +8,22 @@ from pipeline.config import SweepConfig, TrialConfig
 from pipeline.search.space.definition import Space
 from pipeline.storage.files import readable
 from pipeline.sweep.preflight import possible_values
-from pipeline.training.checkpoint import sizes
+from pipeline.training.checkpoint import checkpoint_sizes
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.custom import is_custom
 
 _ROW_BYTES = 3000
-"""Of a tick's record in a trial's folder, the spool, the study and MLflow's store together, about."""
+"""Approximate size of one tick's record in all places together: trial folder, event log, study, MLflow."""
 _GRID_IMAGES = 50
 _CHECKPOINTS = 3
-"""Of a running trial: two that are kept and one that is being written."""
+"""Per running trial: two that are kept and one that is being written."""
 
 
 def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
-    """At most how much, in words: of a finished trial, of a running one, of all where they are bounded."""
+    """An upper bound in words: per finished trial, per running one, and in all where trials are limited."""
     full = space.config({})
     found = [
-        sizes(_largest(space, architecture), shape)
+        checkpoint_sizes(_largest(space, architecture), shape)
         for architecture in possible_values(space, "architecture")
         if not is_custom(architecture)
     ]
@@ -34,18 +31,19 @@ def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
     grids = ticks * _GRID_IMAGES * shape.size**2 * shape.channels  # PNG is smaller
     state, best = (max(sizes) for sizes in zip(*found, strict=True)) if found else (0, 0)
     kept = best + grids + ticks * _ROW_BYTES
-    own = ", your own networks aside" if len(found) < len(possible_values(space, "architecture")) else ""
-    text = f"at most {readable(kept)} a trial, {readable(_CHECKPOINTS * state)} more while it runs{own}"
+    all_counted = len(found) == len(possible_values(space, "architecture"))
+    custom = "" if all_counted else ", custom networks not counted"
+    text = f"at most {readable(kept)} a trial, {readable(_CHECKPOINTS * state)} more while it runs{custom}"
     if config.time_budget_sec or config.gpu_hours:
-        return text  # as many trials as there is time for
+        return text  # the number of trials is not known
     return f"{text}; {readable(config.trials * kept)} in all"
 
 
 def _largest(space: Space, architecture: str) -> TrialConfig:
-    """The high end of all that has one, the widest choice of numbers."""
-    ends: dict[str, Any] = {}
+    """The configuration at the upper bound of every numeric hyper-parameter of the space."""
+    upper: dict[str, Any] = {}
     for name, d in space.search.items():
         numbers = [choice for choice in d.choices if isinstance(choice, int | float)]
         if name != "architecture" and (numbers or not d.choices):
-            ends[name] = max(numbers) if d.choices else int(d.high) if d.whole else d.high
-    return space.config({**ends, "architecture": architecture})
+            upper[name] = max(numbers) if d.choices else int(d.high) if d.whole else d.high
+    return space.config({**upper, "architecture": architecture})

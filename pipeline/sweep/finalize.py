@@ -1,6 +1,6 @@
-"""After the search: the winner is packed and registered, the summary and the report are written.
+"""After the search: pack and register the winner, write the summary and the report, bring MLflow up to date.
 
-Owns: what is known of a winner. Refuses: choosing it (`pipeline.training.finalists`).
+Not responsible for choosing the winner: that is `pipeline.training.finalists`.
 """
 
 from __future__ import annotations
@@ -32,31 +32,36 @@ log = logging.getLogger(__name__)
 
 def finalize(
     request: Request,
-    ledger: TrialManager,
+    trial_manager: TrialManager,
     summary: Summary,
     dataset: Dataset,
     evaluator: frechet.Evaluator,
     found: list[finalists.Finalist],
-    shipper: MlflowExporter,
+    exporter: MlflowExporter,
     uri: str,
 ) -> None:
-    """Write down the finalists, pack the winner and register it."""
+    """Record the finalists in the summary, pack the winner and register it.
+
+    Args:
+        found: the finalists, best first; with none of them nothing is registered.
+        uri: the MLflow store of the registry.
+    """
     if not found:
         log.info("no trial has a fid: nothing to register")
         return
-    rows = [{**final.row(), "params": ledger.entries[final.trial].params} for final in found]
+    rows = [{**final.row(), "params": trial_manager.trials[final.trial].params} for final in found]
     for row in rows:
         row["best"]["params"] = row.pop("params")
     summary.extra["finalists"] = rows
     summary.write(force=True)
     run = found[0].chosen
     assert run.measurement is not None
-    if request.courier:
-        request.courier.bring_folder(run.folder)
+    if request.uploader:
+        request.uploader.fetch_folder(run.folder)
     facts = {
         **rows[0]["best"],
         **rows[0]["measurement"],
-        **_at_best(ledger, run),
+        **_at_best(trial_manager, run),
         "withhold": list(run.measurement.verdicts),
         "sweep": request.config.name,
         "data": request.config.data,
@@ -73,14 +78,14 @@ def finalize(
     records = read_records(run.folder)
     write_card(request.paths.packed, card, dataset, records, name=request.config.name)
     if request.register is not None:
-        judge = dataclasses.replace(evaluator, samples=run.measurement.n)
-        summary.extra["registered"] = _register(request, shipper, run.trial, facts, uri, judge)
+        evaluator = dataclasses.replace(evaluator, samples=run.measurement.n)
+        summary.extra["registered"] = _register(request, exporter, run.trial, facts, uri, evaluator)
 
 
-def _at_best(ledger: TrialManager, run: finalists.FinalistRun) -> dict[str, Any]:
-    """What is known of a run beside its fid: D at the best tick, time and device."""
+def _at_best(trial_manager: TrialManager, run: finalists.FinalistRun) -> dict[str, Any]:
+    """Metadata of a run beside its fid: D's scores at the best tick, training time and device."""
     assert run.record is not None
-    last, gpus = read_records(run.folder)[-1], ledger.gpus_per_trial
+    last, gpus = read_records(run.folder)[-1], trial_manager.gpus_per_trial
     seconds = last.train_seconds + last.eval_seconds
     return {
         "auc": run.record["auc"],
@@ -88,36 +93,36 @@ def _at_best(ledger: TrialManager, run: finalists.FinalistRun) -> dict[str, Any]
         "seconds": round(seconds, 1),
         "device": device_name() if gpus else "cpu",
         "gpu_hours": round(seconds * gpus / 3600, 4),
-        "sweep_hours": round(ledger.seconds / 3600, 4),
-        "sweep_gpu_hours": round(ledger.gpu_hours, 4),
+        "sweep_hours": round(trial_manager.seconds / 3600, 4),
+        "sweep_gpu_hours": round(trial_manager.gpu_hours, 4),
     }
 
 
 def _register(
     request: Request,
-    shipper: MlflowExporter,
+    exporter: MlflowExporter,
     trial: int,
     facts: dict[str, Any],
     uri: str,
     evaluator: frechet.Evaluator,
 ) -> dict[str, Any] | None:
-    """Register the packed winner; a registry that is away costs the sweep nothing but this step."""
-    if request.courier:
-        request.courier.carry()
-    shipper.flush(timeout=60.0)
-    run = shipper.trial_run_id(trial)
+    """Register the packed winner; None, with a warning, where the registry does not take it."""
+    if request.uploader:
+        request.uploader.upload()
+    exporter.flush(timeout=60.0)
+    run = exporter.trial_run_id(trial)
     try:
         done = register_version(
             request.paths.packed,
             tracking_uri=uri,
             name=str(request.register),
-            facts={**facts, "sweep_run_id": shipper.run_id, "run_id": run},
+            facts={**facts, "sweep_run_id": exporter.run_id, "run_id": run},
             run_id=run,
             promote=request.promote,
             evaluator=evaluator,
         )
     except RegistryError as error:
-        again = shlex.quote(request.place)
+        again = shlex.quote(request.location)
         log.warning(f"not registered: {error}; later: gansweep register {again}")
         return None
     log.info(f"registered {done.uri}: {done.reason}")
@@ -125,9 +130,13 @@ def _register(
 
 
 def close_sweep(
-    summary: Summary, state: str, request: Request, spool: EventLog, shipper: MlflowExporter, uri: str
+    summary: Summary, state: str, request: Request, event_log: EventLog, exporter: MlflowExporter, uri: str
 ) -> Outcome:
-    """Write the last summary and the report, and bring MLflow up to date."""
+    """Write the last summary and the report, bring MLflow and the object store up to date.
+
+    Args:
+        state: finished, interrupted or failed.
+    """
     summary.state = state
     summary.write(force=True)
     best = summary.content()["best"] or {}
@@ -137,12 +146,12 @@ def close_sweep(
     }
     if state == "finished":
         write_report(request.paths.root)
-        spool.artifact(None, request.paths.report)
-    spool.finish(status, numbers, {"gansweep.state": state})
-    if request.courier:
-        request.courier.carry()
-    if not shipper.close(timeout=30.0):
-        log.info(f"MLflow is {shipper.status}; the spool keeps the rest for the next run or resume")
-    if state == "finished" and request.courier:
-        request.courier.over(request.paths.root / "trials")
-    return Outcome(state, request.paths.root, summary.content(), uri, request.place)
+        event_log.artifact(None, request.paths.report)
+    event_log.finish(status, numbers, {"gansweep.state": state})
+    if request.uploader:
+        request.uploader.upload()
+    if not exporter.close(timeout=30.0):
+        log.info(f"MLflow is {exporter.status}; the event log keeps the rest for the next run or resume")
+    if state == "finished" and request.uploader:
+        request.uploader.delete_checkpoints(request.paths.root / "trials")
+    return Outcome(state, request.paths.root, summary.content(), uri, request.location)

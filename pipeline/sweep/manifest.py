@@ -1,7 +1,4 @@
-"""sweep.toml: everything that was resolved, and what a later call may not change.
-
-Owns: the file's content and the comparison with it. Refuses: writing anything else.
-"""
+"""sweep.toml: the resolved settings of a sweep, and the comparison of a later call with them."""
 
 from __future__ import annotations
 
@@ -32,10 +29,12 @@ MAY_GROW = (
     "concurrency",
     "address",
 )
-"""What a resume may change: how much is searched and with what, not what or how it is judged."""
+"""Settings that a resume may change: how much is searched and on which machines, not what is searched or how
+it is measured."""
 
 
 def measured_facts(dataset: Dataset, evaluator: frechet.Evaluator) -> dict[str, dict[str, Any]]:
+    """The tables `data` and `evaluator` of sweep.toml."""
     return {
         "data": {
             "source": dataset.source,
@@ -55,9 +54,15 @@ def measured_facts(dataset: Dataset, evaluator: frechet.Evaluator) -> dict[str, 
 
 
 def manifest_toml(request: Request, facts: dict[str, dict[str, Any]], uri: str) -> str:
-    kept = {"name": request.register or "", "promote": request.promote, "tracking_uri": redact(uri)}
-    kept["storage"] = redact(request.storage)
-    tables = {"sweep": request.config.to_dict(), **facts, "registry": kept}
+    """The text of sweep.toml; passwords in addresses are replaced by `***`.
+
+    Args:
+        facts: the tables of `measured_facts`, and `code` (hashes of the user's own files) where needed.
+        uri: the MLflow store.
+    """
+    registry = {"name": request.register or "", "promote": request.promote, "tracking_uri": redact(uri)}
+    registry["storage"] = redact(request.storage)
+    tables = {"sweep": request.config.to_dict(), **facts, "registry": registry}
     blocks = [
         f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
     ]
@@ -66,12 +71,29 @@ def manifest_toml(request: Request, facts: dict[str, dict[str, Any]], uri: str) 
     )
 
 
+def no_sweep(root: object) -> SweepError:
+    """The error for a folder, or an address, in which there is no sweep."""
+    return SweepError(
+        "there is no sweep in {seen}",
+        rule="a sweep's folder holds a sweep.toml",
+        seen=str(root),
+        fix="name the folder that `run` made",
+    )
+
+
 def read_manifest(paths: SweepPaths) -> dict[str, Any] | None:
-    """What sweep.toml says, or None for a new sweep."""
+    """The content of sweep.toml, or None for a new sweep.
+
+    Raises:
+        SweepError: sweep.toml is damaged, or is missing in a folder that is not empty.
+    """
     if not paths.config.is_file():
         if paths.root.is_dir() and any(p for p in paths.root.iterdir() if p.name != "lock"):
             raise SweepError(
-                "a new sweep's folder is empty", seen=str(paths.root), fix="choose another --name or --out"
+                "{seen} holds other files",
+                rule="the folder of a new sweep must be empty",
+                seen=str(paths.root),
+                fix="choose another --name or --out",
             )
         return None
     try:
@@ -81,47 +103,70 @@ def read_manifest(paths: SweepPaths) -> dict[str, Any] | None:
         stored["data"]["fingerprint"], stored["evaluator"]["hash"], stored["registry"]["name"]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise SweepError(
-            "sweep.toml is as gansweep wrote it", seen=f"{paths.config}: {error}", fix="choose another --name"
+            "sweep.toml cannot be read",
+            rule="it must be as gansweep wrote it",
+            seen=f"{paths.config}: {error}",
+            fix="choose another --name",
         ) from error
     return stored
 
 
 def check_same_request(stored: dict[str, Any], request: Request) -> None:
-    ours = {k: v for k, v in request.config.to_dict().items() if k not in MAY_GROW and k != "space"}
-    keys = [f"sweep.{key}" for key, value in ours.items() if stored["sweep"].get(key, value) != value]
+    """Compare a request with the sweep that exists; settings of `MAY_GROW` may differ.
+
+    Args:
+        stored: the content of sweep.toml.
+
+    Raises:
+        SweepError: other settings, another space, or another kind of study.
+    """
+    asked = {k: v for k, v in request.config.to_dict().items() if k not in MAY_GROW and k != "space"}
+    keys = [f"sweep.{key}" for key, value in asked.items() if stored["sweep"].get(key, value) != value]
     keys += request.space.differences(space_from_tables(stored["space"], "sweep.toml"))
-    kept = stored["registry"].get("storage", "")
-    if bool(kept) != bool(request.storage):
+    storage = stored["registry"].get("storage", "")
+    if bool(storage) != bool(request.storage):
         raise SweepError(
-            "a sweep goes on with the study it began with",
-            seen=request.storage and redact(request.storage) or "no --storage",
-            fix=f"give --storage {kept} (or GANSWEEP_STORAGE) again" if kept else "leave out --storage",
+            "the sweep began with another study",
+            rule="a sweep must go on with the study it began with",
+            seen=redact(request.storage) if request.storage else "no --storage",
+            fix=f"give --storage {storage} (or GANSWEEP_STORAGE) again" if storage else "leave out --storage",
         )
     if keys:
         raise SweepError(
-            f"a sweep goes on as it began ({request.paths.root.name} exists)",
-            seen="other values of " + ", ".join(keys),
+            f"the sweep {request.paths.root.name} exists with other values of {{seen}}",
+            rule="a sweep must go on with the settings it began with",
+            seen=", ".join(keys),
             fix="choose another --name, or give the same values",
         )
 
 
 def check_same_data(stored: dict[str, Any], facts: dict[str, dict[str, Any]]) -> None:
+    """Compare images, evaluator and the user's own files with those of the sweep that exists.
+
+    Args:
+        stored: the content of sweep.toml.
+        facts: as `manifest_toml` takes them.
+
+    Raises:
+        SweepError: one of them is another by now.
+    """
     pairs = (("data", "fingerprint"), ("evaluator", "hash"))
     keys = [f"{table}.{key}" for table, key in pairs if stored[table][key] != facts[table][key]]
     keys += ["code"] if stored.get("code") != facts.get("code") else []
     if keys:
         raise SweepError(
-            "a sweep goes on with the images, the evaluator and the networks it began with",
-            seen="another " + ", ".join(keys),
+            "the sweep began with another {seen}",
+            rule="a sweep must go on with the images, the evaluator and the networks it began with",
+            seen=", ".join(keys),
             fix="choose another --name",
         )
 
 
 def raised_limits(stored: dict[str, Any], config: SweepConfig) -> bool:
-    """Whether more is asked for than when the sweep ended."""
-    was = stored["sweep"]
+    """Whether `config` raises a limit of the ended sweep: more trials, a larger budget, a lower fid."""
+    before = stored["sweep"]
     now = config.to_dict()
-    bounds = ("time_budget_sec", "gpu_hours", "cost_budget", "max_failures")
-    more = [now[k] != was.get(k, 0) and (now[k] == 0 or now[k] > was.get(k, 0) > 0) for k in bounds]
-    target, met = now["target_fid"], was.get("target_fid", 0)
-    return now["trials"] > was["trials"] or any(more) or target < met
+    limits = ("time_budget_sec", "gpu_hours", "cost_budget", "max_failures")
+    more = [now[k] != before.get(k, 0) and (now[k] == 0 or now[k] > before.get(k, 0) > 0) for k in limits]
+    lower_target = now["target_fid"] < before.get("target_fid", 0)
+    return now["trials"] > before["trials"] or any(more) or lower_target

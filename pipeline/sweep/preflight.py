@@ -1,7 +1,6 @@
-"""What must hold before a sweep begins: bounds, folder and study can be used, the space fits the images, the
-tracking store answers.
+"""Checks before a sweep begins: budgets, folder, cluster, the space on these images, the tracking server.
 
-Owns: these checks. Refuses: writing anything.
+They write nothing below the sweep's folder.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from typing import Any
 
 from pipeline.cluster import shared_objects
 from pipeline.cluster.autoscaler import wait_for_machine
-from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes, unwritable
+from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes, out_not_writable
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.search import budgets
-from pipeline.search.resources import Cluster, check_gpus, trial_resources
+from pipeline.search.resources import Cluster, check_gpus_per_trial, trial_resources
 from pipeline.search.space.definition import Space
 from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
@@ -34,13 +33,13 @@ log = logging.getLogger(__name__)
 
 
 def check_request(request: Request) -> None:
-    """What this machine alone can tell: bounds, the folder, a GPU that is asked of a machine without one.
+    """Check what needs no cluster: budgets, the output folder or store, and on one machine its GPUs.
 
     Raises:
-        UserError: one of them cannot be.
+        UserError: one of them cannot be used.
     """
     config = request.config
-    check_gpus(config.gpus_per_trial)
+    check_gpus_per_trial(config.gpus_per_trial)
     budgets.check_budgets(config)
     if request.store:
         check_remote(request)
@@ -51,84 +50,100 @@ def check_request(request: Request) -> None:
 
 
 def check_cluster(request: Request) -> None:
-    """What a connected cluster can tell: it holds a trial, and its nodes see the folder.
+    """Check that the connected cluster has room for a trial, and that its nodes see the sweep's folder.
 
     Raises:
-        UserError: it does not.
+        UserError: it has not, or one of them does not.
     """
     if request.config.address == LOCAL:
         return
     cluster = cluster_nodes()
-    share = trial_resources(request.config, cluster)
-    log.info(f"cluster: {cluster}; trials at a time: {share.concurrency}, each {share}")
+    resources = trial_resources(request.config, cluster)
+    log.info(f"cluster: {cluster}; trials at a time: {resources.concurrency}, each {resources}")
     if request.measure or not request.dry_run:
-        wait_for_machine(share, request.config.wait_sec)
+        wait_for_machine(resources, request.config.wait_sec)
     check_nodes(request.url or request.paths.root.parent)
 
 
 def check_out(out: Path) -> None:
-    """Raise SweepError where sweeps cannot be kept in `out`."""
-    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise unwritable(out, NotADirectoryError(20, "not a folder"))
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise unwritable(out, PermissionError(13, "permission denied"))
+    """Check that sweeps can be written below `out`, which need not exist.
+
+    Raises:
+        SweepError: they cannot.
+    """
+    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise out_not_writable(out, NotADirectoryError(20, "not a folder"))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise out_not_writable(out, PermissionError(13, "permission denied"))
 
 
 def check_space(space: Space, dataset: Dataset) -> None:
-    """Build G and D of every architecture and conditioning that the space can draw, on these images.
+    """Build G and D of every architecture and conditioning that the space can propose, for these images.
 
     Raises:
-        ConfigError: one of them cannot be.
+        ConfigError: one of them cannot be built.
     """
     shape = ImageShape(dataset.size, dataset.channels, len(dataset.classes) if dataset.labelled else 0)
     for architecture in possible_values(space, "architecture"):
         for conditional in possible_values(space, "conditional"):
             chosen = {"architecture": architecture, "conditional": conditional}
             if is_custom(architecture):
-                _check_own(space.config({**_smallest(space), **chosen}), shape)
+                _check_custom(space.config({**_smallest(space), **chosen}), shape)
             else:
                 check_networks(TrialConfig(**chosen, width_g=2, width_d=2), shape)
 
 
-def _check_own(config: TrialConfig, shape: ImageShape) -> None:
-    """Try a pair of the user's, and whether its G could be registered when the sweep is over."""
+def _check_custom(config: TrialConfig, shape: ImageShape) -> None:
+    """Build the user's own networks, and try whether their G could be registered when the sweep is over."""
     generator = check_networks(config, shape)
     with tempfile.TemporaryDirectory() as folder:
         try:
             pack_generator(generator, Path(folder), {})
         except Exception as error:  # torch.export raises dozens of kinds
             raise ConfigError(
-                f"{config.architecture}: G can be exported, so that it can be registered",
+                f"{config.architecture}: G cannot be exported",
+                rule="torch.export must take it, so that it can be registered",
                 seen=str(error).strip().splitlines()[0],
                 fix="use plain tensor operations, the same ones for every input",
             ) from error
 
 
 def _smallest(space: Space) -> dict[str, Any]:
-    """The first choice or the low end of everything that is searched."""
-    ends = {name: d.choices[0] if d.choices else d.low for name, d in space.search.items()}
-    return {name: int(end) if space.search[name].whole else end for name, end in ends.items()}
+    """The first choice or the lower bound of every searched hyper-parameter."""
+    lower = {name: d.choices[0] if d.choices else d.low for name, d in space.search.items()}
+    return {name: int(value) if space.search[name].whole else value for name, value in lower.items()}
 
 
 def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
-    """The request with numbers for what recipes leave to the images."""
+    """The request with the values that its recipes derive from the images.
+
+    Args:
+        size: side of the images in pixels.
+        labelled: whether they have labels.
+    """
     space = request.space.on_images(size, labelled)
     if request.recipe:
-        space = space.start(request.recipe, size, labelled, request.kept)
+        space = space.start_from(request.recipe, size, labelled, request.overrides)
     return dataclasses.replace(request, space=space)
 
 
 def possible_values(space: Space, name: str) -> tuple[Any, ...]:
+    """All values that a categorical hyper-parameter can have in `space`: its choices, or the fixed one."""
     if name in space.search:
         return space.search[name].choices
     return (space.fixed.get(name, TrialConfig.fields()[name].default),)
 
 
 def check_tracking(uri: str, *, new: bool) -> None:
+    """Check that the tracking server answers; for a sweep that exists it is only a warning if it does not.
+
+    Raises:
+        RegistryError: it does not, and the sweep is new.
+    """
     try:
         check_server(uri)
     except RegistryError as error:
         if new:
             raise
-        log.warning(f"{error}; records stay in the spool until it answers")
+        log.warning(f"{error}; records stay in the event log until it answers")

@@ -1,7 +1,7 @@
-"""A sweep that lives in an object store: taken here, carried while it runs, let go.
+"""A sweep that is kept in an object store: downloaded at the start, uploaded while it runs, locked meanwhile.
 
-Owns: what must hold for it, its lock, what of its trials comes to this machine and when. Refuses: how files
-are carried (`pipeline.storage`).
+Responsible for what such a sweep needs and which files of its trials come to this machine; not for how files
+are copied (`pipeline.storage`).
 """
 
 from __future__ import annotations
@@ -22,33 +22,38 @@ from pipeline.storage.uploader import Uploader
 from pipeline.sweep.request import Request
 from pipeline.training.checkpoint import Failure, grid_path
 
-_CARRY_SEC = 120.0
-"""For what is left at the end."""
+_CLOSE_SEC = 120.0
+"""How long the last changes may take to upload at the end."""
 
 
 def check_remote(request: Request) -> None:
-    """What a sweep in an object store needs, asked before anything starts.
+    """Check what a sweep in an object store needs.
 
     Raises:
-        UserError: its study or its runs would stay on this machine, or the store cannot be used.
+        UserError: its study or its MLflow runs would stay on this machine, or the store cannot be used.
     """
     if not request.storage.startswith("postgres"):
         raise ConfigError(
-            "a sweep in an object store has its study in PostgreSQL, and its lock",
+            "the study would not be in PostgreSQL",
+            rule="a sweep in an object store has its study and its lock there",
             seen=f"--storage {redact(request.storage)}" if request.storage else "no --storage",
             fix="add --storage postgresql://HOST/DATABASE (or GANSWEEP_STORAGE)",
         )
     if not request.tracking_uri:
         raise ConfigError(
-            "a sweep in an object store has its runs on a tracking server",
-            seen="no --tracking-uri",
+            "there is no --tracking-uri",
+            rule="a sweep in an object store has its runs on a tracking server",
             fix="add --tracking-uri http://HOST:5000 (or MLFLOW_TRACKING_URI), or an sqlite:///FILE of yours",
         )
-    opened(request.url).check()
+    open_store(request.url).check()
 
 
-def opened(url: str) -> ObjectStore:
-    """The store at `url`; SweepError where it cannot be."""
+def open_store(url: str) -> ObjectStore:
+    """The object store at `url`.
+
+    Raises:
+        SweepError: it cannot be used.
+    """
     try:
         return ObjectStore(url)
     except OSError as error:
@@ -57,69 +62,74 @@ def opened(url: str) -> ObjectStore:
 
 @contextlib.contextmanager
 def uploaded_sweep(request: Request) -> Iterator[Request]:
-    """The request with its sweep here and, while the block lasts, every change on its way to the store.
+    """Download the sweep of `request`, and upload every change while the block lasts.
 
-    Of a sweep in a folder: as it is. A dry run takes what it compares, and carries nothing.
+    Yields the request with its `uploader`; a request without a store is yielded unchanged. A dry run
+    downloads only what it compares, and uploads nothing.
 
     Raises:
         SweepError: another process works on the sweep, or the store cannot be used.
-        GansweepError: it did not take the sweep's last changes.
+        GansweepError: the store did not take the sweep's last changes.
     """
     if not request.store:
         yield request
         return
-    store = opened(request.url)
-    mirror = FolderSync(store, request.paths.root, lambda key: not is_scratch_file(key))
+    store = open_store(request.url)
+    folder_sync = FolderSync(store, request.paths.root, lambda key: not is_scratch_file(key))
     if request.dry_run:
-        _take(mirror, only=("sweep.toml", "summary.json"))
+        _download(folder_sync, only=("sweep.toml", "summary.json"))
         yield request
         return
     with store_lock(store.url, request.storage):
-        _take(mirror)
-        courier = Uploader(mirror)
+        _download(folder_sync)
+        uploader = Uploader(folder_sync)
         try:
-            yield dataclasses.replace(request, courier=courier)
+            yield dataclasses.replace(request, uploader=uploader)
         finally:
-            whole = courier.close(_CARRY_SEC)
-        if not whole:
-            again = f"when it answers: gansweep resume {request.place}"
-            raise GansweepError(f"{store.url} has not got the last changes ({courier.error}); {again}")
+            complete = uploader.close(_CLOSE_SEC)
+        if not complete:
+            again = f"when it answers: gansweep resume {request.location}"
+            raise GansweepError(f"{store.url} has not got the last changes ({uploader.error}); {again}")
 
 
-def _take(mirror: FolderSync, only: tuple[str, ...] = ()) -> None:
-    """Make the folder here like the store, which is the truth."""
-    store = mirror.store
+def _download(folder_sync: FolderSync, only: tuple[str, ...] = ()) -> None:
+    """Make the folder on this machine equal to the store, or copy just the files `only`."""
+    store = folder_sync.store
     try:
-        there = store.listing()
-        if there and "sweep.toml" not in there:
-            fix = "choose another --name or --out"
-            raise SweepError("a new sweep's place in a store is empty", seen=store.url, fix=fix)
-        if not there:
-            shutil.rmtree(mirror.root, ignore_errors=True)  # of a sweep that is no more
+        keys = store.list_keys()
+        if keys and "sweep.toml" not in keys:
+            raise SweepError(
+                "{seen} holds other files",
+                rule="the address of a new sweep must be empty",
+                seen=store.url,
+                fix="choose another --name or --out",
+            )
+        if not keys:
+            shutil.rmtree(folder_sync.root, ignore_errors=True)  # of a sweep that was deleted in the store
         if only:
-            mirror.pull("", lambda key: key in only)
+            folder_sync.pull("", lambda key: key in only)
             return
-        store.delete(["stop"])  # of a process that was ended
-        mirror.pull()
-        store.delete(mirror.spare)
+        store.delete(["stop"])  # left by a process that was ended
+        folder_sync.pull()
+        store.delete(folder_sync.unused_segments)
     except OSError as error:
         raise store_error(store.url, error) from error
 
 
 class FetchTrialFiles:
-    """A `Listener` of the search, before all others: has here what they look at of a trial."""
+    """A `SweepCallback` that downloads the files of a trial that later callbacks read; it comes first."""
 
-    def __init__(self, courier: Uploader, paths: SweepPaths) -> None:
-        self._courier, self._paths = courier, paths
+    def __init__(self, uploader: Uploader, paths: SweepPaths) -> None:
+        self._uploader, self._paths = uploader, paths
 
-    def on_start(self, entry: SweepTrial) -> None:
-        """Nothing of it is there yet."""
+    def on_start(self, trial: SweepTrial) -> None:
+        """A trial that starts has no files yet."""
 
-    def on_record(self, entry: SweepTrial, record: TrialRecord) -> None:
-        self._courier.bring(grid_path(self._paths.trial(entry.number), record.kimg))
+    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
+        self._uploader.fetch_file(grid_path(self._paths.trial(trial.number), record.kimg))
 
-    def on_failure(self, entry: SweepTrial, failure: Failure) -> None:
-        """It is told in full."""
+    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
+        """A failure has no files."""
 
-    def on_end(self, entry: SweepTrial) -> None:
-        self._courier.over(self._paths.trial(entry.number))
+    def on_end(self, trial: SweepTrial) -> None:
+        self._uploader.delete_checkpoints(self._paths.trial(trial.number))

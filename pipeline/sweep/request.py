@@ -1,7 +1,4 @@
-"""What one call asks for, and what came of it.
-
-Owns: `Request`, `Outcome`. Refuses: doing anything.
-"""
+"""`Request`: everything one call of `run` or `resume` asks for; `Outcome`: what it returns."""
 
 from __future__ import annotations
 
@@ -21,11 +18,23 @@ from pipeline.tracking.registry.promote import CHAMPION
 class Request:
     """What one call asks for.
 
-    register: a model's name, or None. promote: how far its version may rise by itself. recipe: the point to
-    begin from, which leaves the fixed parameters `kept` alone. code: where networks of the user's own stand.
-    measure: whether a dry run tries the largest trial. notify: an address to tell news to, written to no
-    file. store: the address that `out` stands for, where sweeps live in an object store; courier: carries
-    this one there.
+    Attributes:
+        space: what is searched.
+        config: limits and settings of the sweep.
+        out: the folder below which the sweep's folder is made.
+        register: name of the registered model, or None to register nothing.
+        recipe: the published configuration to begin from; "" for none.
+        overrides: names of hyper-parameters that the user has fixed; the recipe does not change them.
+        code: the folder with the user's own networks and extractors, or None.
+        tracking_uri: MLflow's address; "" for the SQLite file in `out`.
+        storage: Optuna's database URL; "" for a journal file in the sweep's folder.
+        store: the object store's address that replaces `out`; "" where sweeps are kept in a folder.
+        uploader: copies this sweep's files to the store while it runs; None where there is no store.
+        dry_run: check everything, return the plan, search nothing.
+        measure: whether a dry run also trains the largest trial for a moment.
+        live: redraw the live view in place on a terminal.
+        promote: the highest alias that the new version may get automatically: never, candidate or champion.
+        notify: a webhook's address; it is written to no file.
     """
 
     space: Space
@@ -33,12 +42,12 @@ class Request:
     out: Path
     register: str | None
     recipe: str = ""
-    kept: frozenset[str] = frozenset()
+    overrides: frozenset[str] = frozenset()
     code: Path | None = None
     tracking_uri: str = ""
     storage: str = ""
     store: str = ""
-    courier: Uploader | None = field(default=None, repr=False)
+    uploader: Uploader | None = field(default=None, repr=False)
     dry_run: bool = False
     measure: bool = False
     live: bool = False
@@ -47,27 +56,37 @@ class Request:
 
     @property
     def paths(self) -> SweepPaths:
+        """The sweep's files on this machine."""
         return SweepPaths(scratch_dir(self.url) if self.store else (self.out / self.config.name).resolve())
 
     @property
     def url(self) -> str:
-        """The address of the sweep; empty where it lives in a folder."""
+        """The sweep's address in the object store; "" where it is kept in a folder."""
         return join_url(self.store, self.config.name) if self.store else ""
 
     @property
-    def place(self) -> str:
-        """What a later call names the sweep by."""
+    def location(self) -> str:
+        """The folder or address by which a later command names the sweep."""
         near = os.path.relpath(self.paths.root)
         return self.url or (str(self.paths.root) if near.startswith("..") else near)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. state: finished, interrupted, failed or planned (a dry run). place: the request's."""
+    """What a call came to.
+
+    Attributes:
+        state: finished, interrupted, failed or planned (a dry run).
+        root: the sweep's folder on this machine.
+        summary: the content of summary.json; empty for a dry run.
+        tracking_uri: where MLflow has the runs.
+        location: the folder or address by which a later command names the sweep.
+        plan: rows of (heading, text) that a dry run prints.
+    """
 
     state: str
     root: Path
     summary: dict[str, Any]
     tracking_uri: str
-    place: str = ""
+    location: str = ""
     plan: tuple[tuple[str, str], ...] = ()

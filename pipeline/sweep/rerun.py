@@ -1,10 +1,10 @@
-"""One trial of a sweep again, outside of it: in this process, without Ray, record by record.
+"""Train one trial of a sweep again in this process, without Ray, and compare its records with the stored.
 
-Owns: what a trial of a sweep was made of, and the comparison of two of its runs. Refuses: changing the sweep.
+The sweep itself is not changed; reruns are written to `reruns/` in its folder.
 
-On the same machine a CPU trial repeats every number exactly. Another number of cores rounds the evaluator's
-sums otherwise, in the tenth digit or so (`TOLERANCE` allows that); another kind of machine, or a GPU, rounds
-the game itself otherwise, and the difference grows with its length.
+On the same machine a trial on a CPU repeats every number exactly. Another number of cores rounds the
+evaluator's sums differently, in about the tenth digit (`TOLERANCE` allows that). Another kind of machine, or
+a GPU, rounds the training itself differently, and the difference grows with its length.
 """
 
 from __future__ import annotations
@@ -32,17 +32,23 @@ from pipeline.tracking.event_log import read_events
 from pipeline.tracking.registry.pack import pick_device
 from pipeline.training import finalists, trial
 from pipeline.training.checkpoint import read_records
-from pipeline.training.networks.custom import hashes, use_code
-from pipeline.training.seeds import seed_of
+from pipeline.training.networks.custom import code_hashes, use_code
+from pipeline.training.seeds import trial_seed
 
 TOLERANCE = 1e-6
-"""Two numbers agree that differ by no more than this share of the larger one."""
+"""The relative difference up to which two numbers agree."""
 _TIMES = ("images_per_sec", "train_seconds", "eval_seconds")
 
 
 @dataclass(frozen=True)
 class RerunRow:
-    """One tick of a rerun beside what the sweep stored. differs: name -> (here, stored)."""
+    """One tick of a rerun beside the sweep's record of it.
+
+    Attributes:
+        record: the rerun's.
+        stored: the sweep's; None where it has none at this kimg.
+        differs: fields that do not agree: name -> (rerun's value, stored value).
+    """
 
     record: TrialRecord
     stored: TrialRecord | None
@@ -51,7 +57,14 @@ class RerunRow:
 
 @dataclass(frozen=True)
 class RerunResult:
-    """One training. index: 0 is the trial's own seed. rows: what its ticks said, oldest first."""
+    """One training of the trial.
+
+    Attributes:
+        index: 0 for the trial's own seed, 1.. for other seeds.
+        seed: the seed it was trained with.
+        folder: where its files are.
+        rows: its ticks, oldest first.
+    """
 
     index: int
     seed: int
@@ -60,17 +73,17 @@ class RerunResult:
 
     @property
     def compared(self) -> int:
-        """Ticks that the sweep has stored as well."""
+        """Number of ticks that the sweep has stored as well."""
         return sum(row.stored is not None for row in self.rows)
 
     @property
     def agreed(self) -> int:
-        """Ticks all of whose numbers but the times agree."""
+        """Number of ticks whose fields all agree, apart from times."""
         return sum(row.stored is not None and not row.differs for row in self.rows)
 
     @property
     def best_fid(self) -> float | None:
-        """The lowest fid of its ticks."""
+        """The lowest fid of its ticks; None without one."""
         return self.rows[-1].record.best_fid if self.rows else None
 
 
@@ -82,10 +95,17 @@ def rerun_trial(
     seeds: int = 0,
     on_row: Callable[[int, RerunRow], None] = lambda index, row: None,
 ) -> list[RerunResult]:
-    """Train trial `number` of the sweep in `root` again, as far as it came or for `kimg`.
+    """Train a trial of a sweep again; an interrupted rerun goes on, a complete one begins anew.
 
-    seeds: also with as many other seeds, those of the finals. on_row: told of every tick at once. Works in
-    `reruns/` of the sweep's folder; goes on where it was interrupted, and begins anew where it was done.
+    Args:
+        root: the sweep's folder.
+        number: the trial's number.
+        kimg: how far to train, in kimg; 0 = as far as the trial came.
+        seeds: with how many other seeds to train it as well; they are those of the finalists.
+        on_row: called with the index of the rerun and each tick as it is compared.
+
+    Returns:
+        One result for the trial's own seed and one for each other seed.
 
     Raises:
         SweepError: no sweep, no such trial, or the images or the evaluator are others by now.
@@ -93,10 +113,10 @@ def rerun_trial(
     paths = check_sweep_dir(root)
     stored = read_manifest(paths)
     assert stored is not None
-    config = config_of(paths, stored, number)
-    dataset, evaluator = _loaded(paths, stored)
+    config = trial_config(paths, stored, number)
+    dataset, evaluator = _load(paths, stored)
     last = read_records(paths.trial(number))
-    until = kimg or (last[-1].kimg if last else config.kimg)
+    length = kimg or (last[-1].kimg if last else config.kimg)
     with_gpu = stored["sweep"].get("gpus_per_trial", -1) != 0
     machine: dict[str, Any] = {
         "threads": max(1, int(stored["sweep"].get("cpus_per_trial", 1))),
@@ -104,42 +124,45 @@ def rerun_trial(
     }
     runs = []
     for index in range(seeds + 1):
-        seed = finalists.other_seed(config.seed, index) if index else config.seed
-        asked = replace(lengthened(config, until), seed=seed)
+        seed = finalists.extra_seed(config.seed, index) if index else config.seed
+        changed = replace(extend_to(config, length), seed=seed)
         folder = paths.root / "reruns" / (f"{number}-{index}" if index else str(number))
         known = {record.kimg: record for record in read_records(paths.rerun(number, index))}
         rows = []
-        with _fresh(folder, until):
-            done = read_records(folder)[:-1]  # interrupted before: the trial yields its last one again
-            ticks = trial.run_trial(asked, dataset, evaluator, folder, number=number, **machine)
-            for record in _until(until, chain(done, ticks)):
+        with _rerun_dir(folder, length):
+            done = read_records(folder)[:-1]  # of an interrupted rerun, whose last record is yielded again
+            ticks = trial.run_trial(changed, dataset, evaluator, folder, number=number, **machine)
+            for record in _until(length, chain(done, ticks)):
                 rows.append(compare(record, known.get(record.kimg)))
                 on_row(index, rows[-1])
         runs.append(RerunResult(index, seed, folder, tuple(rows)))
     return runs
 
 
-def config_of(paths: SweepPaths, stored: dict[str, Any], number: int) -> TrialConfig:
-    """What trial `number` was trained with.
+def trial_config(paths: SweepPaths, stored: dict[str, Any], number: int) -> TrialConfig:
+    """The configuration that trial `number` was trained with.
+
+    Args:
+        stored: the content of sweep.toml.
 
     Raises:
         SweepError: there is no such trial.
     """
-    events = (event for _, event in read_events(paths.spool)) if paths.spool.is_file() else iter(())
+    events = (event for _, event in read_events(paths.event_log)) if paths.event_log.is_file() else iter(())
     params = {event["trial"]: event["params"] for event in events if event and event["event"] == "start"}
     if number not in params:
         known = ", ".join(map(str, sorted(params)[:20])) or "none yet"
-        raise SweepError("TRIAL is the number of a trial", seen=number, fix=f"this sweep has {known}")
+        raise SweepError("there is no trial {seen}", seen=number, fix=f"this sweep has {known}")
     space = space_from_tables(stored["space"], "sweep.toml")
-    seed = seed_of(stored["sweep"]["seed"], number)
+    seed = trial_seed(stored["sweep"]["seed"], number)
     config = TrialConfig.from_dict({**space.fixed, **params[number], "seed": seed})
     records = read_records(paths.trial(number))
-    # The sweep may have raised the interval between reports, at each of which the generators are seeded anew.
+    # The sweep may have raised the interval between reports, at each of which random generators are reseeded.
     return replace(config, tick_kimg=records[0].kimg) if records else config
 
 
-def lengthened(config: TrialConfig, kimg: int) -> TrialConfig:
-    """The configuration for `kimg` where that is longer; a cosine keeps the length that it had."""
+def extend_to(config: TrialConfig, kimg: int) -> TrialConfig:
+    """The configuration with length `kimg` where that is longer; a cosine schedule keeps its length."""
     if kimg <= config.kimg:
         return config
     length = config.burn_in_kimg or (float(config.kimg) if config.schedule == "cosine" else 0.0)
@@ -147,7 +170,7 @@ def lengthened(config: TrialConfig, kimg: int) -> TrialConfig:
 
 
 def compare(record: TrialRecord, stored: TrialRecord | None) -> RerunRow:
-    """A tick beside the stored one; times are never the same and do not count."""
+    """Compare a tick with the stored one; times never repeat and are not compared."""
     if stored is None:
         return RerunRow(record, None, {})
     pairs = {name: (value, getattr(stored, name)) for name, value in vars(record).items()}
@@ -169,25 +192,29 @@ def _until(kimg: int, records: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
 
 
 @contextlib.contextmanager
-def _fresh(folder: Path, until: int) -> Iterator[None]:
-    """Hold the folder of a rerun; one that was done is begun anew."""
-    before = read_records(folder)
-    if before and (before[-1].kimg >= until or before[-1].verdict == "diverged"):
+def _rerun_dir(folder: Path, length: int) -> Iterator[None]:
+    """Lock the folder of a rerun; a rerun that was complete is deleted first."""
+    done = read_records(folder)
+    if done and (done[-1].kimg >= length or done[-1].verdict == "diverged"):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(SweepPaths(folder)):
         yield
 
 
-def _loaded(paths: SweepPaths, stored: dict[str, Any]) -> tuple[Dataset, frechet.Evaluator]:
-    """The sweep's images and evaluator, or SweepError where they are others by now."""
+def _load(paths: SweepPaths, stored: dict[str, Any]) -> tuple[Dataset, frechet.Evaluator]:
+    """The sweep's images and evaluator.
+
+    Raises:
+        SweepError: they are others by now.
+    """
     config, space = SweepConfig.from_dict(stored["sweep"]), space_from_tables(stored["space"], "sweep.toml")
     dataset = load_dataset(config.data, image_size=config.image_size)
     use_code(paths.code)
-    own = hashes([*possible_values(space, "architecture"), config.extractor], paths.code)
+    code = code_hashes([*possible_values(space, "architecture"), config.extractor], paths.code)
     extractor = extractors.build_extractor(
         config.extractor, dataset, weights=config.extractor_weights, code=paths.code
     )
     evaluator = frechet.build_evaluator(dataset, extractor, config.fid_samples)
-    check_same_data(stored, {**measured_facts(dataset, evaluator), **({"code": own} if own else {})})
+    check_same_data(stored, {**measured_facts(dataset, evaluator), **({"code": code} if code else {})})
     return dataset, evaluator

@@ -1,10 +1,7 @@
-"""The command's contract for wrong input: one line, exit 2, nothing left behind."""
+"""The command's contract: help, exit codes, and wrong input as one line with nothing left behind."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,30 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
-from pipeline.__main__ import command
-from pipeline.cli import options
-from pipeline.cli.main import main
-from pipeline.errors import ConfigError
+from pipeline.cli.main import app, main
+
+COMMANDS = typer.main.get_group(app).commands
 
 
 def gansweep(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> tuple[int, str]:
-    """Run the command in this process; returns its exit code and what it said on stderr."""
+    """Run the command in this process; returns its exit code and what it printed on stderr."""
+    code, _, error = outputs(capsys, monkeypatch, *arguments)
+    return code, error
+
+
+def outputs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of the command, run in this process."""
     monkeypatch.setattr(sys, "argv", ["gansweep", *arguments])
-    try:
+    with pytest.raises(SystemExit) as done:
         main()
-    except SystemExit as done:
-        return int(done.code or 0), capsys.readouterr().err
-    return 0, capsys.readouterr().err
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return int(done.value.code or 0), *capsys.readouterr()
 
 
 SPACES = {
@@ -43,115 +40,127 @@ SPACES = {
     "reversed": ("[search]\nlr_g = { float = [1e-2, 1e-4] }", "below"),
     "absent when": (
         '[search]\ngamma = { float = [0.1, 1.0], when = { penalty = ["r1"] } }',
-        "names a parameter of this space",
+        "names no parameter of this space",
     ),
-    "empty": ("", "at least one parameter"),
+    "empty": ("", "no parameter is searched"),
     "not toml": ("[search", "valid TOML"),
     "out of bounds": ("[search]\nlr_g = { float = [1e-4, 5.0] }", "lies in"),
 }
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_wrong_space(
+def test_a_wrong_space_is_one_line(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, expected = SPACES[name]
     (tmp_path / "space.toml").write_text(text)
-    code, said = gansweep(capsys, monkeypatch, "validate", str(tmp_path / "space.toml"))
+    code, error = gansweep(capsys, monkeypatch, "validate", str(tmp_path / "space.toml"))
     assert code == 2
-    assert expected in said
-    assert len(said.strip().splitlines()) == 1
+    assert expected in error
+    assert len(error.strip().splitlines()) == 1
     out = tmp_path / "runs"
     code, _ = gansweep(capsys, monkeypatch, "run", "--space", str(tmp_path / "space.toml"), "--out", str(out))
     assert code == 2
     assert not out.exists()
 
 
-def wrong_runs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, str]:
+    """Values of {names} in the arguments below: a folder of wrong inputs, a port on which nothing listens."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "one").mkdir()
     Image.new("L", (16, 16)).save(tmp_path / "one" / "a.png")
     np.savez(tmp_path / "plain.npz", images=np.random.default_rng(0).integers(0, 255, (100, 8, 8), np.uint8))
-    conditional = tmp_path / "conditional.toml"
-    conditional.write_text("[search]\nconditional = { choice = [true, false] }\n")
-    return {
-        "empty folder": (["--data", f"folder:{tmp_path}/empty"], "64 images"),
-        "one image": (["--data", f"folder:{tmp_path}/one"], "64 images"),
-        "unknown source": (["--data", "mnist5"], "mnist5k"),
-        "labels of unlabelled": (
-            ["--data", f"npz:{tmp_path}/plain.npz", "--extractor", "pixels", "--space", str(conditional)],
-            "labelled",
-        ),
-        "no server": (["--data", "digits", "--tracking-uri", f"http://127.0.0.1:{closed_port()}"], "answers"),
-        "unknown set": (["--set", "lr_x=1"], "did you mean"),
-        "bad budget": (["--time-budget", "soon"], "10m"),
-        "unknown sampler": (["--sampler", "grid"], "tpe"),
-        "bad name": (["--name", "../x"], "name"),
-        "unknown flag": (["--trails", "3"], "--trials"),
-    }
+    (tmp_path / "conditional.toml").write_text("[search]\nconditional = { choice = [true, false] }\n")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return {"tmp": str(tmp_path), "port": str(closed.getsockname()[1])}
 
 
-def test_wrong_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+WRONG_RUNS = {
+    "empty folder": ("--data folder:{tmp}/empty", "64 images"),
+    "one image": ("--data folder:{tmp}/one", "64 images"),
+    "unknown source": ("--data mnist5", "mnist5k"),
+    "labels of unlabelled": (
+        "--data npz:{tmp}/plain.npz --extractor pixels --space {tmp}/conditional.toml",
+        "labelled",
+    ),
+    "no server": ("--data digits --tracking-uri http://127.0.0.1:{port}", "127.0.0.1:{port}"),
+    "unknown set": ("--set lr_x=1", "did you mean"),
+    "bad budget": ("--time-budget soon", "10m"),
+    "unknown sampler": ("--sampler grid", "tpe"),
+    "bad name": ("--name ../x", "name"),
+    "not a number": ("--trials many", "--trials"),
+    "unknown option": ("--trails 3", "no option --trails; did you mean '--trials'?"),
+    "option like no other": ("--zzz", "no option --zzz; gansweep run --help"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_RUNS)
+def test_a_wrong_run_is_one_line_and_writes_nothing(
+    case: str,
+    inputs: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for case, (flags, expected) in wrong_runs(tmp_path).items():
-        out = tmp_path / "runs"
-        space = [] if "--space" in flags else ["--space", "smoke"]
-        code, said = gansweep(capsys, monkeypatch, "run", *space, "--out", str(out), *flags)
-        last = said.strip().splitlines()[-1]
-        assert code == 2, (case, said)
-        assert expected in last, (case, said)
-        assert last.startswith("error: "), (case, said)
-        assert not out.exists(), case
+    options, expected = (text.format(**inputs) for text in WRONG_RUNS[case])
+    space = [] if "--space" in options else ["--space", "smoke"]
+    code, error = gansweep(
+        capsys, monkeypatch, "run", *space, "--out", str(tmp_path / "runs"), *options.split()
+    )
+    last = error.strip().splitlines()[-1]
+    assert code == 2
+    assert last.startswith("error: ")
+    assert expected in last
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("", 0), ("90s", 90), ("10m", 600), ("8h", 28800), ("2d", 172800), ("5", 5)]
-)
-def test_time_budgets(text: str, seconds: float) -> None:
-    assert options.seconds(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["soon", "-3m", "0m", "1w"])
-def test_wrong_time_budgets(text: str) -> None:
-    with pytest.raises(ConfigError, match="10m"):
-        options.seconds(text)
-
-
-def test_settings_are_read_as_toml() -> None:
-    assert options.settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
-        "lr_g": 1e-4,
-        "loss": "hinge",
-        "conditional": True,
-        "norm_d": "none",
-    }
-
-
-@pytest.mark.parametrize(
-    "command",
+    ("typed", "expected"),
     [
-        "run",
-        "resume",
-        "report",
-        "validate",
-        "doctor",
-        "register",
-        "evaluate",
-        "sample",
-        "interpolate",
-        "export",
-        "serve",
-        "rm",
-        "sync",
-        "rerun",
+        ("rnu", "error: no command rnu; did you mean 'run'?"),
+        ("reportt", "error: no command reportt; did you mean 'report'?"),
+        ("frobnicate", "error: no command frobnicate; valid names: doctor, evaluate, "),
+        ("--helo", "error: no option --helo; did you mean '--help'?"),
     ],
 )
-def test_help_teaches(
+def test_a_mistyped_command_is_answered_with_the_nearest(
+    typed: str, expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, error = outputs(capsys, monkeypatch, typed)
+    assert code == 2
+    assert error.startswith(expected)
+    assert len(error.splitlines()) == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_without_a_command_the_help_lists_all(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, error = outputs(capsys, monkeypatch, *arguments)
+    assert code == 0
+    assert error == ""
+    assert "Usage: gansweep" in out
+    assert [name for name in COMMANDS if f" {name} " not in out] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_names_its_purpose_and_all_its_options(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, said = gansweep(capsys, monkeypatch, command, "--help")
+    code, out, error = outputs(capsys, monkeypatch, command, "--help")
     assert code == 0
-    assert said == ""
+    assert error == ""
+    assert f"Usage: gansweep {command} " in out
+    purpose = (COMMANDS[command].help or "").split()
+    assert purpose[:5] == out[out.index(purpose[0]) :].split()[:5]
+    flags = {flag for one in COMMANDS[command].params if one.param_type_name == "option" for flag in one.opts}
+    assert [flag for flag in flags if flag not in out] == []
+    for one in COMMANDS[command].params:
+        described = (getattr(one, "help", None) or "").split()
+        assert " ".join(described[:1]) in out
 
 
 def test_an_exit_code_reaches_the_shell(
@@ -161,64 +170,16 @@ def test_an_exit_code_reaches_the_shell(
     assert gansweep(capsys, monkeypatch, "doctor")[0] == 1
 
 
+@pytest.mark.timeout(300)
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "run", "--space", "smoke", "--data", "digits", "--dry-run"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert "tpe + asha" in done.stdout
     assert "per trial at most, on cores" in done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-_ENDS = """
-import atexit, ctypes, sys, types
-from pipeline import __main__, cli
-
-def main():
-    atexit.register(print, "farewell")
-    libc = ctypes.CDLL(None)
-    libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
-    print("done")
-    exec(sys.argv[2])
-
-cli.main = main
-if sys.argv[1] == "ray":
-    sys.modules["ray"] = types.ModuleType("ray")
-__main__.command()
-"""
-
-
-@pytest.mark.parametrize(
-    ("loaded", "end", "code"),
-    [
-        ("ray", "sys.exit(3)", 3),
-        ("ray", "sys.exit()", 0),
-        ("ray", "sys.exit('why')", 1),
-        ("ray", "raise ValueError", 1),
-        ("none", "sys.exit(3)", -signal.SIGABRT),
-    ],
-)
-def test_the_exit_code_outlives_what_kills_a_process_at_its_end(loaded: str, end: str, code: int) -> None:
-    """As Ray's thread does now and then; here the C library aborts."""
-    called = [sys.executable, "-c", _ENDS, loaded, end]
-    ended = subprocess.run(called, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == code
-    assert ended.stdout.split() == ["done", "farewell"]
-
-
-def test_what_cannot_be_written_is_no_success() -> None:
-    with Path("/dev/full").open("w") as full:
-        called = [sys.executable, "-c", _ENDS, "ray", "sys.exit(0)"]
-        late = {**os.environ, "PYTHONUNBUFFERED": ""}
-        ended = subprocess.run(called, stdout=full, stderr=subprocess.DEVNULL, env=late, timeout=60)
-    assert ended.returncode == 120
-
-
-def test_the_command_is_the_one_that_minds_its_end() -> None:
-    (script,) = importlib.metadata.entry_points(group="console_scripts", name="gansweep")
-    assert script.load() is command

@@ -1,4 +1,4 @@
-"""Cleaning up sweeps, and sending MLflow what it missed."""
+"""`rm` deletes exactly a sweep's files; `sync` sends MLflow what it has not got yet."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import factories
 import pytest
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import RegistryError, SweepError
-from pipeline.records import METRICS, TrialRecord
 from pipeline.search.space.distribution import to_toml
 from pipeline.search.space.parser import parse_space
 from pipeline.storage.files import size_of
@@ -23,15 +23,9 @@ from pipeline.training.checkpoint import read_records
 SPACE = parse_space("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n")
 
 
-def record(trial: int, kimg: int) -> TrialRecord:
-    return TrialRecord.from_dict(
-        {**dict.fromkeys(METRICS, 0.5), "trial": trial, "kimg": kimg, "verdict": "healthy"}
-    )
-
-
 @pytest.fixture
 def sweep(tmp_path: Path) -> SweepPaths:
-    """The folder of a sweep of two trials, as `run` leaves it, with MLflow away all the time."""
+    """The folder of a sweep of two trials, as `run` leaves it where MLflow never answered."""
     paths = SweepPaths(tmp_path / "runs" / "s")
     paths.root.mkdir(parents=True)
     tables = {
@@ -46,24 +40,24 @@ def sweep(tmp_path: Path) -> SweepPaths:
     head = "# Written by gansweep: one resolved sweep.\n\n"
     paths.config.write_text(head + "\n".join([*blocks, SPACE.to_toml("space.")]))
     paths.summary.write_text(json.dumps({"trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 1}}))
-    spool = EventLog(paths.spool)
+    event_log = EventLog(paths.event_log)
     for number in range(2):
         folder = paths.trial(number)
         (folder / "samples").mkdir(parents=True)
         (folder / "samples" / "000001.png").write_bytes(b"p" * 500)
         (folder / "best-000000001-0123456789abcdef.pt").write_bytes(b"b" * 1000)
         (folder / "state-000000001-0123456789abcdef.pt").write_bytes(b"s" * 4000)
-        spool.start(number, f"trial-{number:04d}", {"lr_g": 1e-3})
-        rows = [record(number, kimg) for kimg in (1, 2, 3)]
+        event_log.start(number, f"trial-{number:04d}", {"lr_g": 1e-3})
+        rows = [factories.record(kimg, trial=number) for kimg in (1, 2, 3)]
         (folder / "records.jsonl").write_text("".join(row.to_json() + "\n" for row in rows))
         for row in rows:
-            spool.record(row)
-    spool.close()
+            event_log.record(row)
+    event_log.close()
     (paths.root / ".12-0123abcd-summary.json").write_text("left by a kill")
     return paths
 
 
-def test_all_of_a_sweep_goes_and_nothing_else(sweep: SweepPaths) -> None:
+def test_a_sweep_is_deleted_and_nothing_beside_it(sweep: SweepPaths) -> None:
     (sweep.root.parent / "other").mkdir()
     size = size_of(sweep.root)
     assert cleanup.plan_removal(sweep.root, keep_best=False).bytes == size
@@ -73,18 +67,18 @@ def test_all_of_a_sweep_goes_and_nothing_else(sweep: SweepPaths) -> None:
     assert (sweep.root.parent / "other").is_dir()
 
 
-def test_what_no_sweep_wrote_stays(sweep: SweepPaths) -> None:
+def test_files_that_no_sweep_wrote_stay(sweep: SweepPaths) -> None:
     (sweep.root / "notes.txt").write_text("mine")
-    assert cleanup.remove_sweep(sweep.root, keep_best=False).strangers == ("notes.txt",)
+    assert cleanup.remove_sweep(sweep.root, keep_best=False).other_files == ("notes.txt",)
     assert [path.name for path in sweep.root.iterdir()] == ["notes.txt"]
 
 
 def test_keep_best_keeps_records_and_generators(sweep: SweepPaths) -> None:
-    kept_by_name = {sweep.summary, sweep.config, sweep.spool}
+    kept = {sweep.summary, sweep.config, sweep.event_log}
     plan = cleanup.plan_removal(sweep.root, keep_best=True)
     assert (plan.unfinished, plan.bytes) == (1, 2 * 4500 + len("left by a kill"))
     cleanup.remove_sweep(sweep.root, keep_best=True)
-    assert all(path.exists() for path in kept_by_name)
+    assert all(path.exists() for path in kept)
     for number in range(2):
         assert sorted(path.name.split("-")[0] for path in sweep.trial(number).iterdir()) == [
             "best",
@@ -94,20 +88,20 @@ def test_keep_best_keeps_records_and_generators(sweep: SweepPaths) -> None:
     assert cleanup.plan_removal(sweep.root, keep_best=True).paths == ()
 
 
-@pytest.mark.parametrize("what", ["nothing", "an empty folder", "somebody's sweep.toml"])
-def test_what_is_no_sweep_is_refused(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["nothing", "an empty folder", "another program's sweep.toml"])
+def test_a_folder_without_a_sweep_is_refused(what: str, tmp_path: Path) -> None:
     root = tmp_path / "x"
     if what != "nothing":
         root.mkdir()
     if what.endswith("toml"):
         (root / "sweep.toml").write_text("[search]\n")
     for act in (lambda: cleanup.remove_sweep(root, keep_best=False), lambda: cleanup.sync_mlflow(root)):
-        with pytest.raises(SweepError, match="holds a sweep.toml"):
+        with pytest.raises(SweepError, match="no sweep in .*holds a sweep.toml"):
             act()
     assert root.exists() == (what != "nothing")
 
 
-def test_a_running_sweep_is_left_alone(sweep: SweepPaths) -> None:
+def test_a_running_sweep_is_not_touched(sweep: SweepPaths) -> None:
     before = size_of(sweep.root)
     acts: list[Callable[[], object]] = [
         lambda: cleanup.remove_sweep(sweep.root, keep_best=False),
@@ -125,8 +119,8 @@ def test_sync_sends_each_record_once_and_in_order(sweep: SweepPaths) -> None:
     from mlflow import MlflowClient
 
     uri = default_uri(sweep.root.parent)
-    assert cleanup.sync_mlflow(sweep.root, say=lambda text: None) == {"open": 1, "start": 2, "record": 6}
-    assert not cleanup.sync_mlflow(sweep.root, say=lambda text: None)
+    assert cleanup.sync_mlflow(sweep.root) == {"open": 1, "start": 2, "record": 6}
+    assert not cleanup.sync_mlflow(sweep.root)
     client = MlflowClient(uri, uri)
     experiment = client.get_experiment_by_name("gansweep/s")
     assert experiment is not None
@@ -138,9 +132,9 @@ def test_sync_sends_each_record_once_and_in_order(sweep: SweepPaths) -> None:
         assert [row.step for row in sorted(rows, key=lambda row: row.timestamp)] == [1, 2, 3]
 
 
-def test_sync_says_in_a_line_that_the_server_is_away(sweep: SweepPaths) -> None:
-    with pytest.raises(RegistryError, match="answers") as caught:
-        cleanup.sync_mlflow(sweep.root, "http://127.0.0.1:9", say=lambda text: None)
+def test_sync_without_a_usable_server_is_one_line(sweep: SweepPaths) -> None:
+    with pytest.raises(RegistryError, match="127.0.0.1:9") as caught:
+        cleanup.sync_mlflow(sweep.root, "http://127.0.0.1:9")
     assert "\n" not in str(caught.value)
     text = sweep.config.read_text().replace(default_uri(sweep.root.parent), "postgresql://***@host/db")
     sweep.config.write_text(text)

@@ -1,4 +1,4 @@
-"""One trial again: its records agree with those that a sweep stored, and where they do not it is said."""
+"""A rerun of a trial repeats the stored records, and names the fields that differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.sweep.manifest import measured_facts
 from pipeline.tracking.event_log import EventLog
 from pipeline.training import trial
 from pipeline.training.checkpoint import read_records
-from pipeline.training.seeds import seed_of
+from pipeline.training.seeds import trial_seed
 
 SPACE = parse_space(
     """
@@ -51,19 +51,19 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
         f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
     ]
     paths.config.write_text("# Written by gansweep.\n" + "\n".join([*blocks, SPACE.to_toml("space.")]))
-    spool = EventLog(paths.spool)
-    spool.start(5, "trial-0005", PARAMS)
-    spool.close()
-    asked = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": seed_of(3, 5)})
-    running = trial.run_trial(asked, dataset, evaluator, paths.trial(5), number=5)
+    event_log = EventLog(paths.event_log)
+    event_log.start(5, "trial-0005", PARAMS)
+    event_log.close()
+    config = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": trial_seed(3, 5)})
+    running = trial.run_trial(config, dataset, evaluator, paths.trial(5), number=5)
     for _ in range(3):
         next(running)
     running.close()
     return paths
 
 
-def again(sweep: SweepPaths, **asked: Any) -> list[rerun.RerunResult]:
-    return rerun.rerun_trial(sweep.root, 5, say=lambda text: None, **asked)
+def again(sweep: SweepPaths, **options: Any) -> list[rerun.RerunResult]:
+    return rerun.rerun_trial(sweep.root, 5, **options)
 
 
 def test_a_trial_repeats_its_records(sweep: SweepPaths) -> None:
@@ -79,13 +79,13 @@ def test_a_trial_repeats_its_records(sweep: SweepPaths) -> None:
 def test_a_trial_repeats_its_records_where_the_sweep_had_raised_its_ticks(
     sweep: SweepPaths, tmp_path: Path
 ) -> None:
-    """At each of which the generators are seeded anew."""
+    """Random generators are reseeded at each tick, so its length matters."""
     sweep = SweepPaths(Path(shutil.copytree(sweep.root, tmp_path / "s")))
     shutil.rmtree(sweep.trial(5))
     shutil.rmtree(sweep.root / "reruns", ignore_errors=True)
     dataset = load_dataset("digits")
     evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
-    raised = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "tick_kimg": 2, "seed": seed_of(3, 5)})
+    raised = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "tick_kimg": 2, "seed": trial_seed(3, 5)})
     running = trial.run_trial(raised, dataset, evaluator, sweep.trial(5), number=5)
     assert [next(running).kimg for _ in range(2)] == [2, min(4, raised.kimg)]
     running.close()
@@ -94,10 +94,10 @@ def test_a_trial_repeats_its_records_where_the_sweep_had_raised_its_ticks(
 
 
 def test_a_trial_is_extended_and_trained_with_other_seeds(sweep: SweepPaths) -> None:
-    own, other = again(sweep, kimg=6, seeds=1)
-    assert [row.record.kimg for row in own.rows] == [1, 2, 3, 4, 5, 6]
-    assert (own.compared, own.agreed) == (3, 3)
-    assert other.seed != own.seed
+    first, other = again(sweep, kimg=6, seeds=1)
+    assert [row.record.kimg for row in first.rows] == [1, 2, 3, 4, 5, 6]
+    assert (first.compared, first.agreed) == (3, 3)
+    assert other.seed != first.seed
     assert other.compared == 0
     assert len(other.rows) == 6
 
@@ -130,7 +130,7 @@ def test_a_record_that_differs_is_named(sweep: SweepPaths) -> None:
     assert [set(row.differs) for row in run.rows] == [set(), {"fid"}, set()]
 
 
-def test_what_cannot_be_repeated_is_refused(sweep: SweepPaths, tmp_path: Path) -> None:
+def test_a_rerun_that_cannot_agree_is_refused(sweep: SweepPaths, tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="this sweep has 5"):
         rerun.rerun_trial(sweep.root, 4)
     with pytest.raises(SweepError, match=r"holds a sweep\.toml"):
@@ -145,9 +145,9 @@ def test_what_cannot_be_repeated_is_refused(sweep: SweepPaths, tmp_path: Path) -
         sweep.config.write_text(text)
 
 
-def test_a_longer_cosine_keeps_its_length() -> None:
+def test_a_longer_trial_keeps_the_length_of_its_cosine() -> None:
     short = TrialConfig(kimg=10, schedule="cosine")
-    assert rerun.lengthened(short, 5) == short
-    long = rerun.lengthened(short, 30)
+    assert rerun.extend_to(short, 5) == short
+    long = rerun.extend_to(short, 30)
     assert (long.kimg, long.burn_in_kimg) == (30, 10)
-    assert rerun.lengthened(TrialConfig(kimg=10), 30).burn_in_kimg == 0
+    assert rerun.extend_to(TrialConfig(kimg=10), 30).burn_in_kimg == 0

@@ -1,1 +1,1 @@
-"""`gansweep doctor`: what this machine and cluster have, and what is missing."""
+"""`gansweep doctor`: checks of what a sweep needs on this machine, one module per subject."""

@@ -1,7 +1,4 @@
-"""One line of the diagnosis.
-
-Owns: `Finding`. Refuses: making one.
-"""
+"""`Finding`: the result of one check."""
 
 from __future__ import annotations
 
@@ -13,9 +10,12 @@ Level = Literal["ok", "warn", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the diagnosis.
+    """The result of one check.
 
-    level: ok; warn = a sweep runs, but read this; bad = a sweep fails until it is mended.
+    Attributes:
+        name: what was checked.
+        level: ok; warn = a sweep runs, but read this; bad = a sweep fails until this is repaired.
+        text: what was found, and what to do about it.
     """
 
     name: str

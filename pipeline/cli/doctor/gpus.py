@@ -1,11 +1,9 @@
-"""The GPUs of this machine, and whether trials can share one.
-
-Owns: the findings on GPUs and MPS, from what a subprocess with torch has printed. Refuses: importing torch.
-"""
+"""Checks of the GPUs of this machine, and whether trials can share one."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.cli.doctor.finding import Finding
@@ -13,22 +11,23 @@ from pipeline.cluster import mps
 
 _GIB = 2**30
 _BFLOAT16 = (8, 0)
-"""The compute capability from which on multiplications in bfloat16 are the hardware's."""
+"""The compute capability from which a GPU multiplies bfloat16 in hardware."""
 _FAULT = "a fatal fault of one trial ends all trials of its GPU"
 
 
-def gpu_findings(seen: dict[str, Any]) -> list[Finding]:
-    """A finding for each GPU and one for MPS; or why there is none.
+def gpu_findings(report: Mapping[str, Any]) -> list[Finding]:
+    """A finding for each GPU and one for MPS; or one that says why there is no GPU.
 
-    seen: "gpus", each a list of name, bytes and both parts of the compute capability; "cuda", the version
-    that torch was built for, or None.
+    Args:
+        report: `gpus`, each a list of name, bytes, and both parts of the compute capability; `cuda`, the
+            version that torch was built for, or None.
     """
-    if seen["gpus"]:
-        return [*(_gpu(*gpu) for gpu in seen["gpus"]), _mps()]
+    if report["gpus"]:
+        return [*(_gpu(*gpu) for gpu in report["gpus"]), _mps()]
     if shutil.which("nvidia-smi") is None:
-        return [Finding("gpu", "ok", "none: trials train on cores, one each")]
-    why = "the CPU build of torch is installed" if not seen["cuda"] else "torch does not see it (driver?)"
-    return [Finding("gpu", "warn", f"nvidia-smi is here, but {why}")]
+        return [Finding("gpu", "ok", "none: each trial trains on one core")]
+    why = "the CPU build of torch is installed" if not report["cuda"] else "torch does not see it (driver?)"
+    return [Finding("gpu", "warn", f"nvidia-smi is installed, but {why}")]
 
 
 def _gpu(name: str, memory: int, major: int, minor: int) -> Finding:
@@ -44,10 +43,11 @@ def _mps() -> Finding:
         text = f"an MPS daemon runs: trials that share a GPU compute at the same time, and {_FAULT}"
         return Finding("mps", "ok", text)
     if found == "found":
-        text = f"here, and started where trials share a GPU: they compute at the same time, and {_FAULT}"
+        text = f"installed, and started where trials share a GPU: they compute at the same time, and {_FAULT}"
         return Finding("mps", "ok", text)
     text = (
-        "nvidia-cuda-mps-control is not here: trials that share a GPU take turns, `auto` packs 2 at most; "
+        "nvidia-cuda-mps-control is not installed: trials that share a GPU take turns, "
+        "`auto` puts 2 on one at most; "
         f"with it they compute at the same time (then {_FAULT})"
     )
     return Finding("mps", "warn", text)

@@ -1,7 +1,4 @@
-"""Which ports of this machine a local Ray listens on, from /proc alone.
-
-Owns: `listening`, and what is said of Ray's ports. Refuses: connecting anywhere.
-"""
+"""Which TCP ports of this machine a local Ray listens on, read from /proc without connecting anywhere."""
 
 from __future__ import annotations
 
@@ -20,17 +17,26 @@ _NAMES = {"gcs_server": "GCS", "raylet": "raylet", "dashboard": "dashboard", "ra
 
 @dataclass(frozen=True)
 class Port:
-    """A TCP port that a process listens on. open: on all interfaces, not on loopback or one address only."""
+    """A TCP port that a process listens on.
+
+    Attributes:
+        number: the port.
+        open: whether it listens on all interfaces, not on loopback or one address only.
+        process: the process's command line.
+    """
 
     number: int
     open: bool
     process: str
 
 
-def ray_ports(proc: Path = Path("/proc")) -> Finding:
-    """What a Ray on this machine listens on. It binds all interfaces, whatever address it was given."""
+def check_ray_ports(proc: Path = Path("/proc")) -> Finding:
+    """The open ports of a Ray on this machine. Ray binds all interfaces, whatever address it was given.
+
+    proc: the folder of the process file system.
+    """
     groups: dict[str, list[int]] = defaultdict(list)
-    for port in listening(proc):
+    for port in listening_ports(proc):
         name = next((name for mark, name in _NAMES.items() if mark in port.process), "")
         if port.open and name:
             groups[name].append(port.number)
@@ -45,8 +51,11 @@ def ray_ports(proc: Path = Path("/proc")) -> Finding:
     return Finding("ray ports", "warn", text)
 
 
-def listening(proc: Path = Path("/proc")) -> Iterator[Port]:
-    """The TCP ports that processes listen on; of those that this user may look into."""
+def listening_ports(proc: Path = Path("/proc")) -> Iterator[Port]:
+    """The TCP ports on which processes listen whose details this user may read; only Ray's.
+
+    proc: the folder of the process file system.
+    """
     owners = _owners(proc)
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -58,7 +67,7 @@ def listening(proc: Path = Path("/proc")) -> Iterator[Port]:
 
 
 def _owners(proc: Path) -> dict[str, str]:
-    """inode of a socket -> command line of the process that holds it."""
+    """Inode of a socket -> command line of the process that holds it; of processes of Ray."""
     owners = {}
     for folder in proc.glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,7 +1,4 @@
-"""Whether a tracking store answers: a file, an HTTP server, or a database's port.
-
-Owns: the knocking. Refuses: opening a store.
-"""
+"""Whether a tracking store can be reached: a file, an HTTP server, or a database's port; none is opened."""
 
 from __future__ import annotations
 
@@ -16,15 +13,15 @@ from pathlib import Path
 from pipeline.cli.doctor.finding import Finding, Level
 
 
-def tracking_answers(uri: str, *, timeout_sec: float = 2.0) -> Finding:
-    """Knock at an MLflow tracking store without opening it: file, HTTP or database port."""
+def check_tracking(uri: str, *, timeout_sec: float = 2.0) -> Finding:
+    """Whether the MLflow store at `uri` can be reached, without opening it; passwords are not shown."""
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme == "sqlite":
         return _sqlite_answers(uri)
     if parts.scheme in {"http", "https"}:
         return _http_answers(uri, timeout_sec)
     if parts.scheme in {"", "file"}:
-        text = f"{uri}: MLflow 3 has no file store any more; use sqlite:///{parts.path.rstrip('/')}/mlflow.db"
+        text = f"{uri}: MLflow 3 has no file store; use sqlite:///{parts.path.rstrip('/')}/mlflow.db"
         return Finding("tracking", "bad", text)
     if parts.hostname is None:
         return Finding("tracking", "warn", f"{parts.scheme}: cannot be checked from here")
@@ -38,12 +35,12 @@ def tracking_answers(uri: str, *, timeout_sec: float = 2.0) -> Finding:
 def _sqlite_answers(uri: str) -> Finding:
     path = Path(uri.removeprefix("sqlite:///"))
     if not path.exists():
-        return Finding("tracking", "ok", f"{path} will be made by the first sweep")
+        return Finding("tracking", "ok", f"{path} will be created by the first sweep")
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store:
             runs = store.execute("select count(*) from runs").fetchone()[0]
     except sqlite3.Error as error:
-        return Finding("tracking", "bad", f"{path} is no MLflow store: {error}")
+        return Finding("tracking", "bad", f"{path} is not an MLflow store: {error}")
     return Finding("tracking", "ok", f"{path}: {runs} runs")
 
 
@@ -63,6 +60,7 @@ def _http_answers(uri: str, timeout_sec: float) -> Finding:
 
 
 def connects(host: str, port: int, timeout_sec: float) -> bool:
+    """Whether a TCP connection can be made."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=timeout_sec):
         return True
     return False

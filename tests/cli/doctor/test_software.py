@@ -1,0 +1,48 @@
+"""Installed packages: torch in another process, torchvision's fit, versions against the tested ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.doctor import software
+from pipeline.cli.doctor.finding import Finding
+
+REPORT = {"version": "2.13.0+cpu", "cuda": None, "vision": "0.28.0", "why": "", "gpus": []}
+
+
+def test_pins_are_read_from_constraints(tmp_path: Path) -> None:
+    path = tmp_path / "constraints.txt"
+    path.write_text("# a pair\ntorch==2.14.1\ntorchvision == 0.29.1 ; sys\nRay[default]==2.60.0\n")
+    assert software.read_pins(path) == {"torch": "2.14.1", "torchvision": "0.29.1", "ray": "2.60.0"}
+    assert software.read_pins(tmp_path / "none") == {}
+
+
+def test_versions_are_compared_with_their_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        software, "version_of", {"torch": "2.14.1+cu130", "ray": "2.61.0", "mlflow": "3.1"}.get
+    )
+    found = {one.name: one for one in software.check_versions({"torch": "2.14.1", "ray": "2.60.0"})}
+    assert found["torch"] == Finding("torch", "ok", "2.14.1+cu130")
+    assert found["ray"].level == "warn"
+    assert "2.61.0, tested with 2.60.0" in found["ray"].text
+    assert found["mlflow"].level == "ok"  # no version of it is pinned
+    assert found["optuna"].level == "bad"  # not installed
+
+
+def test_torchvision_fits_or_is_bad() -> None:
+    fits = software.torch_findings(REPORT)
+    assert fits[0] == Finding("torch", "ok", "2.13.0+cpu (CPU build)")
+    assert (fits[1].name, fits[1].level) == ("torch pair", "ok")
+    broken = {**REPORT, "vision": "", "why": "operator torchvision::nms does not exist"}
+    found = software.torch_findings(broken)[1]
+    assert found.level == "bad"
+    assert "torch 2.13.0+cpu (operator torchvision::nms does not exist)" in found.text
+
+
+def test_a_torch_that_cannot_be_imported_is_one_line() -> None:
+    (found,) = software.check_torch((sys.executable, "-c", "import no_such_torch"))
+    assert found.level == "bad"
+    assert found.text == "cannot be used: ModuleNotFoundError: No module named 'no_such_torch'"
