@@ -1,10 +1,10 @@
-"""What a sweep survives: faults planted on purpose in real processes, and what must hold afterwards.
+"""Fault injection: kills, outages and damaged files in real sweeps, and what must hold afterwards.
 
     python benchmarks/chaos.py [--quick] [--row NAME]... [--seed S] [--times N]
 
-Each row is planted by a process of its own, so that what one sets there does not touch the next. Prints a
-table: how often each fault was planted, the longest time from a fault to recovery, and what broke.
-Exit code 1 where something did. The whole table takes about 40 minutes on two cores, --quick about ten.
+Each kind of fault runs in a separate process, so that its settings do not reach the next. Prints a table: how
+often each fault was injected, the longest time from a fault to recovery, and what broke. Exit code 1 if
+anything did. The whole table takes about 40 minutes on two cores, --quick about ten.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from faults.result import Result
 from rich.console import Console
 from rich.table import Table
 
-Plant = Callable[[Path, int, random.Random], Result]
+Inject = Callable[[Path, int, random.Random], Result]
 
-ROWS: dict[str, tuple[Plant, int, int]] = {
-    # name: (what plants it, how often, how often with --quick)
+FAULTS: dict[str, tuple[Inject, int, int]] = {
+    # name: (function, how often, how often with --quick)
     "driver": (killing.driver, 20, 2),
     "worker": (killing.worker, 15, 3),
     "tracker": (outages.tracker, 5, 1),
@@ -42,17 +42,17 @@ ROWS: dict[str, tuple[Plant, int, int]] = {
 
 
 def main() -> None:
-    """Plant the rows that were asked for, print the table, exit 1 where one did not hold."""
+    """Inject the faults that were asked for, print the table, exit with 1 if a promise broke."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--row", action="append", choices=ROWS, help="only this one; repeatable")
+    parser.add_argument("--row", action="append", choices=FAULTS, help="only this fault; repeatable")
     parser.add_argument("--quick", action="store_true", help="each fault a few times")
-    parser.add_argument("--times", type=int, default=0, help="how often each fault is planted")
+    parser.add_argument("--times", type=int, default=0, help="how often each fault is injected")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    results = [_plant(name, asked) for name in asked.row or ROWS]
+    results = [_run(name, args) for name in args.row or FAULTS]
     table = Table("fault", "times", "longest to recovery", "held")
     for result in results:
         table.add_row(*result.cells())
@@ -60,18 +60,18 @@ def main() -> None:
     sys.exit(any(result.broken for result in results))
 
 
-def _plant(name: str, asked: argparse.Namespace) -> Result:
-    """One row; what breaks the row itself is told in it."""
-    plant, often, quick = ROWS[name]
-    begun = time.monotonic()
+def _run(name: str, args: argparse.Namespace) -> Result:
+    """The result of one kind of fault; an error of the injection itself counts as broken."""
+    inject, often, quick = FAULTS[name]
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"chaos-{name}-") as folder:
-        times = asked.times or (quick if asked.quick else often)
+        times = args.times or (quick if args.quick else often)
         try:
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as own:
-                result = own.submit(plant, Path(folder), times, random.Random(asked.seed)).result()
-        except Exception as error:  # the other rows are still to come
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                result = pool.submit(inject, Path(folder), times, random.Random(args.seed)).result()
+        except Exception as error:  # the other faults are still to run
             result = Result(name, broken=[f"{type(error).__name__}: {error}"])
-    result.notes.append(f"{time.monotonic() - begun:.0f} s in all")
+    result.notes.append(f"{time.monotonic() - started:.0f} s in all")
     for text in [": ".join((name, *result.cells()[1:])), *result.broken[1:10]]:
         print(text, file=sys.stderr, flush=True)
     return result

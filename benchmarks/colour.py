@@ -1,7 +1,7 @@
-"""The residual recipe (R3GAN) on colour pictures at 32 and 64 px: fid over time, and samples as a picture.
+"""The R3GAN recipe on colour images at 32 and 64 px: the fid over time, and a grid of samples.
 
-One trial for each size, as a sweep would train it, for so many seconds each. fid is measured in
-EfficientNet-Lite0's features where LITE0_WEIGHTS names their file and timm is there, else in pixels.
+One trial for each size, as in a sweep, for a given number of seconds. The fid uses the features of
+EfficientNet-Lite0 if LITE0_WEIGHTS names their file and timm is installed, else pixels.
 
     python benchmarks/colour.py --data folder:PICTURES
     LITE0_WEIGHTS=lite0.pth python benchmarks/colour.py --data npz:icons.npz --seconds 60 --out colour
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -30,7 +31,7 @@ from pipeline.training.checkpoint import grid_path
 from pipeline.training.cuda_graphs import SWITCH
 
 HERE = Path(__file__).resolve().parent
-WORDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_seconds")
+FIELDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_seconds")
 
 
 def main() -> None:
@@ -54,19 +55,19 @@ def main() -> None:
 
 
 def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
-    """The records of a trial at `size` px, as far as it comes; its last grid goes to the results."""
-    dataset = load_dataset(args.data, image_size=size, say=print)
-    extractor = extractors.build_extractor(extractor_name(), dataset, code=HERE, say=print)
-    evaluator = frechet.build_evaluator(dataset, extractor, args.samples, say=print).to(args.device)
+    """The records of a trial at `size` px until its time is over; the last grid is copied to the results."""
+    dataset = load_dataset(args.data, image_size=size)
+    extractor = extractors.build_extractor(extractor_name(), dataset, code=HERE)
+    evaluator = frechet.build_evaluator(dataset, extractor, args.samples).to(args.device)
     rows, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         records = trial.run_trial(
-            config_of(size, kimg, args), dataset, evaluator, Path(folder), device=args.device, say=print,
+            config_of(size, kimg, args), dataset, evaluator, Path(folder), device=args.device,
             should_stop=lambda: time.perf_counter() - began > args.seconds,
         )  # fmt: skip
         for record in records:
             rows.append(
-                {name: getattr(record, name) for name in WORDS} | {"wall": time.perf_counter() - began}
+                {name: getattr(record, name) for name in FIELDS} | {"wall": time.perf_counter() - began}
             )
             print(size, ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
             shutil.copy(grid_path(Path(folder), record.kimg), args.out / f"samples-{size}.png")
@@ -74,21 +75,27 @@ def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def config_of(size: int, kimg: int, args: argparse.Namespace) -> TrialConfig:
-    """R3GAN's recipe; gamma as published for the size, the average's half-life for a short run."""
+    """R3GAN's recipe; gamma as published for the size, an EMA half-life for a short run."""
     recipe = recipes.load_recipe("r3gan").at(size, False, {"batch_size": args.batch})
     wanted = {"kimg": kimg, "tick_kimg": max(kimg // 20, 1), "precision": "bfloat16", "seed": 1}
-    own = {"width_g": args.width, "width_d": args.width, "batch_size": args.batch, "ema_halflife_kimg": 50.0}
-    return TrialConfig.from_dict({**recipe, **own, **wanted, "gamma": 0.05 if size <= 32 else 1.0})
+    sizes = {
+        "width_g": args.width,
+        "width_d": args.width,
+        "batch_size": args.batch,
+        "ema_halflife_kimg": 50.0,
+    }
+    return TrialConfig.from_dict({**recipe, **sizes, **wanted, "gamma": 0.05 if size <= 32 else 1.0})
 
 
 def extractor_name() -> str:
-    """lite0 where it can be had."""
+    """lite0 if it is installed, else pixels."""
     if os.environ.get("LITE0_WEIGHTS") and importlib.util.find_spec("timm"):
         return "lite0:features"
-    print("fid is measured in pixels: LITE0_WEIGHTS names no file, or timm is not installed")
+    print("fid uses pixels: LITE0_WEIGHTS names no file, or timm is not installed")
     return "pixels"
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     main()

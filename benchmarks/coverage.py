@@ -22,7 +22,7 @@ from pipeline.metrics.evaluation import Sample, from_arrays, measure_generator
 from pipeline.search.space.builtin import load_space
 from pipeline.serving import models
 from pipeline.training.process import prepare_process
-from pipeline.training.sampling import labelled_sampler
+from pipeline.training.sampling import labelled_image_sampler
 from pipeline.training.trainer import Trainer
 
 
@@ -33,7 +33,7 @@ def trained(kimg: int, dataset: Dataset) -> Sample:
     labels = torch.from_numpy(dataset.train_labels)
     trainer = Trainer(config, torch.from_numpy(dataset.train), labels, len(dataset.classes))
     trainer.advance(kimg)
-    return labelled_sampler(trainer.ema.generator, dataset)
+    return labelled_image_sampler(trainer.ema.generator, dataset)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""Does what makes training fast change what comes out? fid after a fixed budget, with and without it.
+"""Do the optimisations of training change its results? The fid after a fixed budget, with and without them.
 
-- fast: as a trial trains where bf16 wins: bfloat16 autocast, channels_last, fused Adam, reals and fakes in
-  one pass of D, R1 from the loss's own pass;
-- plain: float32, contiguous memory, Adam parameter by parameter, a pass of D for every purpose.
-Both are gansweep's trainer on the default space's own first point, with R1 at every 4th step. The difference
-of the means is to lie within the spread from seed to seed. On a GPU fast has CUDA graphs as well.
+- fast: as a trial trains where bf16 is faster: bfloat16 autocast, channels_last, fused Adam, reals and fakes
+in
+  one forward pass of D, R1 from the logits of that pass;
+- plain: float32, contiguous memory, Adam parameter by parameter, separate forward passes of D.
+Both are gansweep's trainer with the first enqueued point of the default space and R1 at every 4th step. The
+difference of the means should be within the spread between seeds. On a GPU, fast has CUDA graphs as well.
 
     python benchmarks/equal_fid.py
     python benchmarks/equal_fid.py --device cuda --data npz:digits.npz
@@ -26,7 +27,7 @@ from pipeline.search.space.builtin import load_space
 from pipeline.training import losses
 from pipeline.training.networks.blocks import Ema
 from pipeline.training.process import prepare_process
-from pipeline.training.sampling import sampler
+from pipeline.training.sampling import image_sampler
 from pipeline.training.trainer import Trainer
 
 R1 = {"penalty": "r1", "penalty_interval": 4, "loss": "nonsaturating"}
@@ -51,7 +52,7 @@ def main() -> None:
     for seed in range(args.seeds):
         speeds = {}
         for fast in (True, False):
-            value, speeds[fast] = play(dataset, evaluator, args.kimg, seed, fast, torch.device(args.device))
+            value, speeds[fast] = train(dataset, evaluator, args.kimg, seed, fast, torch.device(args.device))
             found[fast].append(value)
         cells = f"{found[True][-1]:9.2f}{found[False][-1]:9.2f}{speeds[True]:14.0f}{speeds[False]:14.0f}"
         print(f"{seed:<8}{cells}", flush=True)
@@ -62,32 +63,32 @@ def main() -> None:
         print(f"{'spread':<8}{spread[True]:9.2f}{spread[False]:9.2f}   (standard deviation over seeds)")
 
 
-def play(
+def train(
     dataset: Dataset, evaluator: frechet.Evaluator, kimg: int, seed: int, fast: bool, device: torch.device
 ) -> tuple[float, float]:
-    """fid of one run, NaN where it has none, and its real images per second (of CPU time on a CPU)."""
+    """The fid of one run, NaN if it has none, and real images per second (of CPU time on a CPU)."""
     space = load_space("mnist5k")
     values = {**space.fixed, **space.enqueue[0], **R1, "kimg": kimg, "seed": seed}
     config = TrialConfig.from_dict({**values, "precision": "bfloat16" if fast else "float32"})
     labels = torch.from_numpy(dataset.train_labels).to(device) if config.conditional else None
     images = torch.from_numpy(dataset.train).to(device)
-    options = {} if fast else {"recording": lambda device, rng: None}
+    options = {} if fast else {"backend_factory": lambda device, generator: None}
     trainer = Trainer(config, images, labels, len(dataset.classes), device, **options)
-    judged = dict(losses.PENALTY_INPUTS)
+    penalty_inputs = dict(losses.PENALTY_INPUTS)
     if not fast:
-        unhurried(trainer)
+        remove_optimisations(trainer)
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
     began = clock()
     trainer.advance(kimg)
-    trainer.tally.read()  # waits for the device
+    trainer.metrics.read()  # waits for the device
     seconds = clock() - began
-    losses.PENALTY_INPUTS.update(judged)
-    score = evaluator.score(sampler(trainer.ema.generator, dataset))
+    losses.PENALTY_INPUTS.update(penalty_inputs)
+    score = evaluator.score(image_sampler(trainer.ema.generator, dataset))
     return float("nan") if score is None else score, trainer.nimg / seconds
 
 
-def unhurried(trainer: Trainer) -> None:
-    """Take from a fresh trainer what makes it fast."""
+def remove_optimisations(trainer: Trainer) -> None:
+    """Undo the optimisations of a new trainer."""
     config = trainer.config
     trainer.G.to(memory_format=torch.contiguous_format)
     trainer.D.to(memory_format=torch.contiguous_format)
@@ -95,7 +96,7 @@ def unhurried(trainer: Trainer) -> None:
     options = {"betas": (config.beta1, config.beta2), "fused": False, "foreach": False}
     trainer.opt_g = torch.optim.Adam(trainer.G.parameters(), lr=config.lr_g, **options)
     trainer.opt_d = torch.optim.Adam(trainer.D.parameters(), lr=config.lr_d, **options)
-    trainer._together = False
+    trainer._concat_real_fake = False
     losses.PENALTY_INPUTS.clear()
 
 

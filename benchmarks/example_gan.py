@@ -1,9 +1,9 @@
-"""The networks and the loop of Ray's GAN example, for machines without Ray.
+"""The networks and the training loop of Ray's GAN example, for machines without Ray.
 
-Written after `ray.tune.examples.pbt_dcgan_mnist` (ray 2.60, Apache 2.0), step by step, with what its shape
-says: DCGAN at 32 px, width 32, batch norm in both, two passes and two backward passes of D, four numbers read
-each step. Left out: its Inception Score of every batch, its printing. At 64 px both networks have one more
-layer, twice as wide. `python benchmarks/example_gan.py` compares networks and one step with the original.
+Reimplements `ray.tune.examples.pbt_dcgan_mnist` (ray 2.60, Apache 2.0): DCGAN at 32 px, width 32, batch norm
+in both networks, two forward and two backward passes of D, four numbers read in each step. Its Inception
+Score of every batch and its printing are left out. At 64 px both networks have one more layer, twice as wide.
+`python benchmarks/example_gan.py` compares the losses of four steps with the original.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def discriminator(size: int) -> nn.Sequential:
 
 
 def draw_weights(module: nn.Module) -> None:
-    """Its initialisation, for `Module.apply`."""
+    """The example's initialisation, for `Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -58,7 +58,7 @@ def draw_weights(module: nn.Module) -> None:
 
 
 def pair(size: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Its G and D, freshly drawn."""
+    """The example's G and D, initialised."""
     torch.manual_seed(0)
     made = generator(size), discriminator(size)
     for net in made:
@@ -74,7 +74,7 @@ def train(
     batches: Iterable[Tensor],
     device: torch.device,
 ) -> tuple[float, float]:
-    """Its `train_func` over batches (N,1,H,W); returns the last losses of G and D."""
+    """The example's `train_func` over batches (N,1,H,W); returns the last losses of G and D."""
     criterion = nn.BCELoss()
     for batch in batches:
         net_d.zero_grad()
@@ -103,7 +103,7 @@ def train(
 
 
 def main() -> None:
-    """Four steps here and there, from the same weights and dice: the same losses."""
+    """Compare the losses after four steps with the original, from the same weights and random state."""
     from ray.tune.examples.pbt_dcgan_mnist import common
 
     common.inception_score = lambda fake, model: (0.0, 0.0)
@@ -119,14 +119,14 @@ def main() -> None:
         )
         batches = [torch.rand(64, 1, 32, 32) * 2 - 1 for _ in range(4)]
         if original:
-            boxes = [(batch,) for batch in batches]
-            args = (boxes, 1, torch.device("cpu"), None)
+            loader = [(batch,) for batch in batches]
+            args = (loader, 1, torch.device("cpu"), None)
             found.append(common.train_func(net_d, net_g, adam_g, adam_d, nn.BCELoss(), *args)[:2])
         else:
             found.append(train(net_d, net_g, adam_g, adam_d, batches, torch.device("cpu")))
-    print(f"theirs {found[0]}, ours {found[1]}")
+    print(f"original {found[0]}, reimplementation {found[1]}")
     if found[0] != found[1]:
-        raise SystemExit("the example has changed, or was copied wrongly")
+        raise SystemExit("the losses differ from those of the original")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
     nice python benchmarks/fid.py                 # both; minutes, most of them Inception on a CPU
     nice python benchmarks/fid.py --images 0      # the distance step at d = 2048 alone
 
-The distance is timed from statistics to number, as at every tick; the reals' factor is made once per sweep
-and shown apart. Peers are the libraries' own functions, and scipy's sqrtm (pytorch-fid, clean-fid).
+The distance is timed from the statistics to the number, as at every tick; the factor of the reals is computed
+once per sweep and timed separately. Peers are the functions of these libraries, and scipy's sqrtm
+(pytorch-fid, clean-fid).
 
-Whole evaluations take the same images through the same weights file: Inception with Kaiming initialisation
-and batch-norm statistics calibrated on images, for the published weights are a download.
+Whole evaluations use the same images and the same weights file: Inception with Kaiming initialisation and
+batch-norm statistics calibrated on images, since the published weights are a download.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ PEERS: dict[str, Distance] = {
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The value and the seconds: the best of three, or of one where that takes long."""
+    """The value and the seconds: the best of three runs, fewer if they take long."""
     seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < 8:
         started = time.perf_counter()
@@ -74,8 +75,8 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return value, min(seconds)
 
 
-def made_up(n: int, mix: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Correlated, skewed and positive, as Inception's features are; float32 (n,d)."""
+def made_features(n: int, mix: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Correlated, skewed and positive features float32 (n,d), as Inception's are."""
     return (torch.randn(n, len(mix), generator=rng) @ mix + 0.3).relu()
 
 
@@ -98,20 +99,20 @@ def compare_distances(n: int, real: FeatureStatistics, factor: RealFactor, fakes
 def distances(d: int, threads: int) -> None:
     rng = torch.Generator().manual_seed(0)
     mix = torch.randn(d, d, generator=rng) / d**0.5
-    real = FeatureStatistics.of(made_up(5 * d, mix, rng))
-    torch.linalg.eigvalsh(torch.eye(64).double())  # loads the library, which is nobody's time
+    real = FeatureStatistics.of(made_features(5 * d, mix, rng))
+    torch.linalg.eigvalsh(torch.eye(64).double())  # loads the library, which is not to be timed
     started = time.perf_counter()
     factor = RealFactor.of(real)
     print(f"the reals' factor, once: {time.perf_counter() - started:.2f} s; {threads} threads")
     for n in (d * 5000 // 2048, d * 1500 // 2048):
-        compare_distances(n, real, factor, made_up(n, mix * 1.1, rng))
+        compare_distances(n, real, factor, made_features(n, mix * 1.1, rng))
 
 
 # ---- whole evaluations
 
 
 def calibrated(path: Path, images: torch.Tensor) -> None:
-    """Write an Inception of random weights whose activations have a scale, as a weights file."""
+    """Write a weights file: an Inception of random weights with activations of order 1."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Inception
 
     torch.manual_seed(0)
@@ -123,7 +124,7 @@ def calibrated(path: Path, images: torch.Tensor) -> None:
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
-            module.momentum = None  # a plain mean over what it sees
+            module.momentum = None  # a plain mean over all images
     with torch.no_grad():
         net.train()(images)
     torch.save(net.eval().state_dict(), path)
@@ -138,7 +139,7 @@ def pictures(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(reals), torch.from_numpy(fakes)
 
 
-def by_us(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
+def by_gansweep(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
     dataset = Dataset("digits", reals.numpy(), reals.numpy(), None, None, (), "0" * 16)
     extractor = extractors.build_extractor("inception", dataset, weights=str(weights))
     real, fake = extractor(reals), extractor(fakes)
@@ -170,14 +171,14 @@ def by_torch_fidelity(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -
 
 
 def by_torchmetrics(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> dict[str, float]:
-    """Its FID, and its KID on the features that its Inception gave (KID takes no weights file)."""
+    """Its FID, and its KID on the features of its Inception (KID takes no weights file)."""
     from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
     from torchmetrics.image.kid import KernelInceptionDistance
 
     seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
-    net = NoTrainInceptionV3("i", ["2048"], str(weights), antialias=False)  # antialias is not Inception's own
+    net = NoTrainInceptionV3("i", ["2048"], str(weights), antialias=False)  # as the published Inception
 
-    class Kept(torch.nn.Module):
+    class Recording(torch.nn.Module):
         num_features = 2048
         real = True
 
@@ -186,13 +187,13 @@ def by_torchmetrics(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> 
             seen[self.real].append(found)
             return found
 
-    kept = Kept()
-    metric = FrechetInceptionDistance(feature=kept).set_dtype(torch.float64)
+    recording = Recording()
+    metric = FrechetInceptionDistance(feature=recording).set_dtype(torch.float64)
     kid = KernelInceptionDistance(
         feature=torch.nn.Identity(), subsets=KID_SUBSETS, subset_size=len(fakes) // 2
     )
     for real, images in ((True, reals), (False, fakes)):
-        kept.real = real
+        recording.real = real
         for block in torch.split(images.permute(0, 3, 1, 2), 64):
             metric.update(block, real=real)
         kid.update(torch.cat(seen[real]), real=real)
@@ -200,22 +201,22 @@ def by_torchmetrics(weights: Path, reals: torch.Tensor, fakes: torch.Tensor) -> 
     return {"fid": float(metric.compute()), "kid": float(kid.compute()[0])}
 
 
-WAYS = {"ours": by_us, "torch-fidelity 0.4": by_torch_fidelity, "torchmetrics 1.9": by_torchmetrics}
+METHODS = {"ours": by_gansweep, "torch-fidelity 0.4": by_torch_fidelity, "torchmetrics 1.9": by_torchmetrics}
 
 
 def evaluations(n: int, threads: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Each way `rounds` times in turn, so that a busy moment of the machine is nobody's."""
+    """All methods in turn, `rounds` times, so that a busy moment of the machine affects all."""
     reals, fakes = pictures(n)
     found: dict[str, dict[str, float]] = {}
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         weights = Path(folder) / "weights.pth"
         calibrated(weights, torch.cat([reals[:16], fakes[:16]]).permute(0, 3, 1, 2))
         for _ in range(rounds):
-            for name, way in WAYS.items():
+            for name, method in METHODS.items():
                 started = time.perf_counter()
-                found[name] = way(weights, reals, fakes)
+                found[name] = method(weights, reals, fakes)
                 seconds[name].append(time.perf_counter() - started)
     ours = found["ours"]
     print(f"\n{n} images on each side, Inception with one weights file, {threads} threads, best of {rounds}")

@@ -87,7 +87,7 @@ def stages(device: str, tiny: bool, source: str, mps_folder: str) -> list[list[P
     alone_and_8 = ("--trials", "1", "2" if tiny else "8")
     only_8 = ("--trials", "2" if tiny else "8", "--each", "1", "--limit", "20")
     with_mps = ("--mps", "--mps-folder", mps_folder)
-    no_mps = "" if mps.find() else "no nvidia-cuda-mps-control"
+    no_mps = "" if mps.find_program() else "no nvidia-cuda-mps-control"
     no_64 = "" if device == "cuda" else "on a GPU only"
     count = dict.fromkeys(("equality", "fid", "memory"), ())
     if tiny:

@@ -124,7 +124,7 @@ def play(
     trainer = Trainer(config, images, labels, len(dataset.classes), say=said.append)
     end = steps * config.batch_size
     trainer.advance(10**6, should_stop=lambda: trainer.nimg >= end)
-    means = trainer.tally.read()
+    means = trainer.metrics.read()
     recorded = getattr(trainer, "_recorded", None)
     why = "" if recorded is not None and recorded.replays.kinds else "none were recorded"
     state = flat(trainer.state_dict()) | {f"mean {name}": torch.tensor(v) for name, v in means.items()}

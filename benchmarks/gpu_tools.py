@@ -114,6 +114,6 @@ def machine() -> dict[str, Any]:
         "cuda": torch.version.cuda or "none",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "mps": bool(mps.find()),
+        "mps": bool(mps.find_program()),
         "date": datetime.date.today().isoformat(),
     }

@@ -1,9 +1,9 @@
-"""What the house costs beside the training: turnaround, driver time per report, share of evaluation.
+"""What gansweep costs beside the training: turnaround, driver time per report, fraction of evaluation.
 
 Runs two real sweeps (Ray, Optuna, sqlite MLflow), one trial at a time, in a temporary folder:
 - 40 trials of one kimg each, for the time between two trials in one worker and the driver's time per report;
-- 2 trials of the default space, for the share of a trial's wall-clock that evaluation takes.
-Prints a table with the bars that this project sets itself. About two minutes on one core.
+- 2 trials of the default space, for the fraction of a trial's wall time that evaluation takes.
+Prints a table with the project's targets. About two minutes on one core.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ def main() -> None:
         gaps = _gaps(root)
         driver = list(reports)
         default = load_space("mnist5k").override({"kimg": 60})
-        share = _evaluation_share(_run(default, Path(folder), name="default", data="mnist5k", trials=2))
+        fraction = _evaluation_fraction(_run(default, Path(folder), name="default", data="mnist5k", trials=2))
     rows = [
         ("between two trials in one worker, median", statistics.median(gaps), "s", 0.3),
-        ("driver time per report, tracker included, median", 1000 * statistics.median(driver), "ms", 2.0),
+        ("driver time per report, tracking included, median", 1000 * statistics.median(driver), "ms", 2.0),
         (
             "driver time per report, 95th percentile",
             1000 * sorted(driver)[int(0.95 * len(driver))],
             "ms",
             None,
         ),
-        ("evaluation's share of a default trial", 100 * share, "%", 10.0),
+        ("fraction of evaluation in a default trial", 100 * fraction, "%", 10.0),
     ]
-    for name, value, unit, bar in rows:
-        print(f"{name:<52}{value:8.2f} {unit:<3}" + (f" (bar: {bar:g} {unit})" if bar else ""))
+    for name, value, unit, target in rows:
+        print(f"{name:<52}{value:8.2f} {unit:<3}" + (f" (target: {target:g} {unit})" if target else ""))
 
 
-def _run(space: Space, out: Path, **plan: Any) -> Path:
-    config = SweepConfig(pruner="none", concurrency=1, **plan)
-    request = Request(space=space, config=config, out=out, register=None, say=lambda line: None)
+def _run(space: Space, out: Path, **options: Any) -> Path:
+    config = SweepConfig(pruner="none", concurrency=1, **options)
+    request = Request(space=space, config=config, out=out, register=None)
     return run_sweep(request).root
 
 
 def _time_the_driver() -> list[float]:
-    """Note how long each report keeps Ray's driver loop; returns the list that fills as sweeps run."""
+    """Patch the scheduler; the returned list gets the driver's seconds for each report as sweeps run."""
     spent: list[float] = []
     original = StudyScheduler.on_trial_result
 
@@ -71,7 +71,7 @@ def _time_the_driver() -> list[float]:
 
 
 def _gaps(root: Path) -> list[float]:
-    """Seconds from one trial's end to the next one's, less what the next one trained and measured."""
+    """Seconds from one trial's end to the next one's, less the training and evaluation of the next one."""
     events = [json.loads(line) for line in (root / "spool.jsonl").read_text().splitlines()]
     ends = {e["trial"]: e["time_ms"] / 1000 for e in events if e["event"] == "end"}
     gaps = []
@@ -81,10 +81,10 @@ def _gaps(root: Path) -> list[float]:
     return gaps
 
 
-def _evaluation_share(root: Path) -> float:
+def _evaluation_fraction(root: Path) -> float:
     last = [read_records(root / "trials" / str(number))[-1] for number in (0, 1)]
-    measured, trained = sum(r.eval_seconds for r in last), sum(r.train_seconds for r in last)
-    return measured / (measured + trained)
+    evaluation, training = sum(r.eval_seconds for r in last), sum(r.train_seconds for r in last)
+    return evaluation / (evaluation + training)
 
 
 if __name__ == "__main__":

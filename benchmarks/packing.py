@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--no-graphs", action="store_true")
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
-    if args.mps and not mps.find():
+    if args.mps and not mps.find_program():
         parser.error("nvidia-cuda-mps-control is not on this machine")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the daemon is ended
     os.environ[SWITCH] = str(int(not args.no_graphs))
@@ -119,7 +119,7 @@ def daemon(where: Path | None = None) -> Iterator[Path]:
             os.environ[variable] = str(folder / name)
         env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         try:
-            subprocess.run([str(mps.find()), "-d"], check=True, timeout=30, env=env)
+            subprocess.run([str(mps.find_program()), "-d"], check=True, timeout=30, env=env)
             yield folder
         finally:
             quit_daemon(folder)
@@ -127,7 +127,7 @@ def daemon(where: Path | None = None) -> Iterator[Path]:
 
 def quit_daemon(folder: Path) -> None:
     """End the daemon of this folder, if it still runs."""
-    program, pipes = mps.find(), folder / "pipe"
+    program, pipes = mps.find_program(), folder / "pipe"
     if program is None or not pipes.is_dir():
         return
     env = {**os.environ, mps.PIPE: str(pipes)}
@@ -248,7 +248,7 @@ def train(place: int, ready: Any, go: Any, over: Any, seen: Any, device: str) ->
 
     def step(kimg: int) -> None:
         trainer.advance(trainer.nimg // 1000 + kimg)
-        trainer.tally.read()  # as at the end of a tick: waits for the device
+        trainer.metrics.read()  # as at the end of a tick: waits for the device
 
     step(1 if device == "cpu" else 20)
     ready[place] = 1

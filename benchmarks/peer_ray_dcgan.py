@@ -1,25 +1,25 @@
-"""Ray's own GAN search against gansweep's, for the same wall-clock on the same cores and images.
+"""Compares Ray's example of a GAN search with gansweep, for the same wall-clock on the same cores and images.
 
 The peer is `ray.tune.examples.pbt_dcgan_mnist`: its class `PytorchTrainable` unmodified, 8 trials,
-population based training and search space as in its own main. Both sides see the same 5,000 MNIST digits;
+population based training and search space as in its main. Both sides see the same 5,000 MNIST digits;
 both are scored by gansweep's evaluator at the same number of samples, and each side enters its best.
 
-What had to be arranged from outside, none of it to the peer's harm:
+What had to be provided from outside, none of it to the peer's disadvantage:
 
 - Its Inception Score needs a LeNet, `mnist_cnn.pt`, that its main downloads and the package does not
-  ship. Its own class `Net` is trained here on the same digits and images as its loader gives, for a few
+  ship. Its class `Net` is trained here on the same digits and images as its loader gives, for a few
   seconds that are not counted, nor is Ray's start.
 - Its data loader wants MNIST's four files; they are written from the 5,000 digits into a temporary folder
   (training and test part alike), where it finds them and downloads nothing. It trains on all 5,000; gansweep
-  trains on its training split and keeps the rest for measuring.
+  trains on its training split and holds the rest out for measuring.
 - Its main stops a trial after 300 iterations; here nothing stops it before the time is up. Then each trial
-  ends with its next iteration, which saves its last generator; that overtime is the peer's to keep.
+  ends with its next iteration, which saves its last generator; this extra time counts for the peer.
 - Its generator ends in tanh, but its loader scales white to 2.89: no one reading of its 32x32 images as
   8-bit digits of 28x28 is right. Three brightness scales, two ways to get to 28, and batch norm by batch
   (as its demo draws) or by running averages are all scored; the lowest fid counts, for each trial.
 
-What the ratio does not say: gansweep searches by this very fid, the peer by its Inception Score; and a
-given --champion had whatever time it had.
+Limits of the ratio: gansweep searches by this very fid, the peer by its Inception Score; and for a given
+--champion the time of its search is not checked.
 
 Run it from the repository's root, on an otherwise idle machine:
 
@@ -112,7 +112,7 @@ def run_peer(
     checkpoints, iterations, took = search_peer(folder, args)
     if not was_there:
         lock.unlink(missing_ok=True)
-    # Scoring picks the kindest reading on fewer samples, then measures that one at the full number.
+    # Picks the best reading on fewer samples, then measures that one on all.
     quick = build_evaluator(dataset, evaluator.extractor, min(1000, args.samples))
     scores = []
     for number, path in enumerate(checkpoints):
@@ -141,7 +141,7 @@ def write_idx(folder: Path, dataset: Dataset) -> None:
 
 
 def search_peer(folder: Path, args: argparse.Namespace) -> tuple[list[Path], list[int], float]:
-    """Its main, from `ray.put` to `fit`, with a clock: last checkpoints, iterations, seconds of `fit`."""
+    """Its main, from `ray.put` to `fit`, with a time limit: last checkpoints, iterations, seconds of fit."""
     import ray
     from ray import tune
     from ray.tune.examples.pbt_dcgan_mnist.pbt_dcgan_mnist_trainable import PytorchTrainable
@@ -190,7 +190,7 @@ def search_peer(folder: Path, args: argparse.Namespace) -> tuple[list[Path], lis
 
 
 def train_lenet(folder: Path, epochs: int = 6) -> nn.Module:
-    """The peer's own `Net`, trained on its own loader's images as its Inception Score shows them to it."""
+    """The peer's `Net`, trained on its loader's images as its Inception Score feeds them to it."""
     from ray.tune.examples.pbt_dcgan_mnist.common import Net, get_data_loader
 
     torch.manual_seed(0)

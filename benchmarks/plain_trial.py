@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_tools import wait
-from split import Split, told
+from split import Split, trial_result
 from torch import Tensor
 
 from pipeline.config import TrialConfig
@@ -54,7 +54,7 @@ def plain_trial(
         split.mark("first_tick")
         ticks += 1
     word = "healthy" if math.isfinite(loop.loss()) else "diverged"
-    return told(split, config, word, best, ticks, [])
+    return trial_result(split, config, word, best, ticks, [])
 
 
 class Plain:

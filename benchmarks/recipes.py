@@ -1,10 +1,10 @@
-"""Every shipped recipe on 5,000 digits for the same time on one thread: fid, balance, kimg per second.
+"""Every built-in recipe on 5,000 digits for the same time on one thread: fid, balance, kimg per second.
 
-The networks are as small for all of them as the default space has them (width 16 in G, 32 in D) and draw the
-classes; what a recipe says of the architecture (R3GAN's residual networks), norms, batch and game stays. Two
-rows for each: as published, and, since published rates are for days on GPUs, with lr 2e-3 for both. The time
-is that of the thread (on an idle core the wall-clock) and includes all but the fids. `tuned` is the default
-space's own first point.
+All networks are conditional and as small as in the default space (width 16 in G, 32 in D); the architecture
+(R3GAN's residual networks), norms, batch size and losses are those of the recipe. There are two rows for
+each: as published, and with a learning rate of 2e-3 for both networks, since published rates are meant for
+days on GPUs. The time is that of the thread (on an idle core the wall clock) and excludes only the fids.
+`tuned` is the first enqueued point of the default space.
 
     python benchmarks/recipes.py                          # a minute for each row
     python benchmarks/recipes.py --seconds 20 --only r1 tuned --published
@@ -24,12 +24,12 @@ from pipeline.metrics import extractors, frechet
 from pipeline.search import recipes
 from pipeline.search.space.builtin import load_space
 from pipeline.training.process import prepare_process
-from pipeline.training.sampling import sampler
+from pipeline.training.sampling import image_sampler
 from pipeline.training.trainer import Trainer
 
 NETWORKS = {"width_g": 16, "width_d": 32, "z_dim": 64, "conditional": True}
-RATES = {"lr_g": 2e-3, "lr_d": 2e-3}
-EXPECTED_KIMG = 60  # what schedules run over, where a recipe has them
+LEARNING_RATES = {"lr_g": 2e-3, "lr_d": 2e-3}
+EXPECTED_KIMG = 60  # length of the schedules, in recipes that have them
 
 
 def main() -> None:
@@ -49,15 +49,15 @@ def main() -> None:
     print(f"mnist5k, one thread, {args.seconds:g} s of training each, {args.precision}; {fid_by}")
     print(f"{'recipe':<26}{'fid':>9}{'balance':>9}{'auc':>7}{'overfit':>9}{'kimg':>7}{'kimg/s':>8}")
     for name in args.only:
-        for changes in ({},) if args.published or name == "tuned" else ({}, RATES):
-            row = play(settings(name, dataset, args) | changes, dataset, evaluator, args.seconds)
+        for changes in ({},) if args.published or name == "tuned" else ({}, LEARNING_RATES):
+            row = train(settings(name, dataset, args) | changes, dataset, evaluator, args.seconds)
             label = f"{name}, lr 2e-3" if changes else name
             cells = f"{row['fid']:9.2f}{row['balance']:9.2f}{row['auc']:7.2f}{row['overfit']:9.2f}"
             print(f"{label:<26}{cells}{row['kimg']:7.0f}{row['kimg'] / args.seconds:8.2f}", flush=True)
 
 
 def settings(name: str, dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
-    """What the trial of one row differs by from the defaults."""
+    """The settings of one row that differ from the defaults."""
     basic = {**NETWORKS, "precision": args.precision, "seed": args.seed, "kimg": EXPECTED_KIMG}
     if name == "tuned":
         space = load_space("mnist5k")
@@ -65,7 +65,7 @@ def settings(name: str, dataset: Dataset, args: argparse.Namespace) -> dict[str,
     return {**basic, **recipes.load_recipe(name).at(dataset.size, dataset.labelled, {})}
 
 
-def play(
+def train(
     changes: dict[str, Any], dataset: Dataset, evaluator: frechet.Evaluator, seconds: float
 ) -> dict[str, float]:
     """Train for `seconds` in ticks of a kimg, then measure once."""
@@ -78,7 +78,7 @@ def play(
         trainer.advance(trainer.nimg // 1000 + 1, lambda: time.thread_time() >= deadline)
     held, held_labels = torch.from_numpy(dataset.held), torch.from_numpy(dataset.held_labels)
     reading = trainer.read_balance(held, held_labels)
-    value = evaluator.score(sampler(trainer.ema.generator, dataset))
+    value = evaluator.score(image_sampler(trainer.ema.generator, dataset))
     return {
         "fid": float("nan") if value is None else value,
         "balance": reading.balance,

@@ -3,9 +3,9 @@
     nice python benchmarks/rungs.py [--configs 8] [--kimg 30]
 
 Configurations are drawn from the default space (narrow networks) and trained on 5,000 digits, one thread,
-without stopping any. At every tick each metric judges the EMA generator; at the end an independent judge,
+without pruning. At every tick each metric evaluates the EMA generator; at the end an independent evaluator,
 a classifier trained from another seed, measures 10,000 fresh samples. The table holds Spearman's rank
-correlation of a metric at a tick with that final distance, and what one look costs.
+correlation of a metric at a tick with that final distance, and the seconds of one measurement.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.metrics.frechet import Evaluator
 from pipeline.search.space.builtin import load_space
 from pipeline.search.study import suggest_params
 from pipeline.training.process import prepare_process
-from pipeline.training.sampling import sampler
+from pipeline.training.sampling import image_sampler
 from pipeline.training.trainer import Trainer
 
 Metric = Callable[[torch.Tensor], float]
@@ -36,7 +36,7 @@ FINAL = 10_000
 
 
 def metrics(dataset: Dataset) -> dict[str, tuple[int, Metric]]:
-    """Name -> (samples it takes, what it makes of them)."""
+    """Name -> (number of samples, the metric of them)."""
     by_net, by_pixels = (extractors.build_extractor(name, dataset) for name in ("classifier", "pixels"))
     real = frechet.build_evaluator(dataset, by_net, FINAL).real
     real_pixels = frechet.build_evaluator(dataset, by_pixels, FINAL).real
@@ -53,16 +53,16 @@ def metrics(dataset: Dataset) -> dict[str, tuple[int, Metric]]:
     }
 
 
-def judge(dataset: Dataset) -> Evaluator:
-    """The independent one: same data, another classifier."""
-    own = extractors.build_extractor("classifier", dataset)
+def independent_evaluator(dataset: Dataset) -> Evaluator:
+    """The evaluator of the final distance: same data, another classifier."""
+    usual = extractors.build_extractor("classifier", dataset)
     net = classifier.train_classifier(dataset, seed=1).to(memory_format=torch.channels_last)
-    other = type(own)("classifier", net, "judge", classifier.DIM)  # type: ignore[call-arg]
+    other = type(usual)("classifier", net, "independent", classifier.DIM)  # type: ignore[call-arg]
     return frechet.build_evaluator(dataset, other, FINAL)
 
 
 def configurations(count: int, kimg: int, seed: int) -> list[TrialConfig]:
-    """The default space's own first point, then random draws; widths small enough for seconds."""
+    """The default space's first enqueued point, then random draws; narrow enough to train in seconds."""
     space = load_space("mnist5k")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -73,29 +73,29 @@ def configurations(count: int, kimg: int, seed: int) -> list[TrialConfig]:
 
 
 def train(
-    config: TrialConfig, dataset: Dataset, looks: dict[str, tuple[int, Metric]], ticks: Sequence[int]
+    config: TrialConfig, dataset: Dataset, measures: dict[str, tuple[int, Metric]], ticks: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, Trainer]:
-    """What every metric saw at every tick (metrics, ticks), its seconds, and the trained pair."""
+    """Every metric at every tick (shape: metrics, ticks), the seconds of each metric, and the trainer."""
     labels = torch.from_numpy(dataset.train_labels)
     trainer = Trainer(config, torch.from_numpy(dataset.train), labels, len(dataset.classes))
-    seen, seconds = np.zeros((len(looks), len(ticks))), np.zeros(len(looks))
+    values, seconds = np.zeros((len(measures), len(ticks))), np.zeros(len(measures))
     for column, kimg in enumerate(ticks):
         trainer.advance(kimg)
-        for row, (n, metric) in enumerate(looks.values()):
+        for row, (n, metric) in enumerate(measures.values()):
             started = time.process_time()
-            images = sampler(trainer.ema.generator, dataset)(n)
-            seen[row, column] = metric(images)
+            images = image_sampler(trainer.ema.generator, dataset)(n)
+            values[row, column] = metric(images)
             seconds[row] += (time.process_time() - started) / len(ticks)
-    return seen, seconds, trainer
+    return values, seconds, trainer
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation, ties by their mean rank; what is not finite ranks last."""
+    """Rank correlation, ties by their mean rank; a value that is not finite ranks last."""
     return float(scipy.stats.spearmanr(*(np.nan_to_num(side, nan=1e300) for side in (a, b)))[0])
 
 
-def doubt(a: np.ndarray, b: np.ndarray, draws: int = 500) -> float:
-    """Standard error of the correlation, by drawing configurations anew."""
+def standard_error(a: np.ndarray, b: np.ndarray, draws: int = 500) -> float:
+    """Standard error of the correlation, by resampling configurations."""
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(a), (draws, len(a)))
     return float(np.std([spearman(a[p], b[p]) for p in picks if len(set(p)) > 3]))
@@ -105,28 +105,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--configs", type=int, default=8)
     parser.add_argument("--kimg", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=5, help="of the draws")
+    parser.add_argument("--seed", type=int, default=5, help="seed of the draws")
     arguments = parser.parse_args()
     prepare_process(1)
     dataset = load_dataset("mnist5k")
-    looks, evaluator = metrics(dataset), judge(dataset)
+    measures, evaluator = metrics(dataset), independent_evaluator(dataset)
     ticks = sorted({2, 5, 10, arguments.kimg // 2, arguments.kimg})
-    seen, finals, costs = [], [], []
+    values, distances, costs = [], [], []
     for config in configurations(arguments.configs, arguments.kimg, arguments.seed):
-        table, seconds, trainer = train(config, dataset, looks, ticks)
+        table, seconds, trainer = train(config, dataset, measures, ticks)
         final = dataclasses.replace(evaluator, samples=FINAL).score(
-            sampler(trainer.ema.generator, dataset, seed=99)
+            image_sampler(trainer.ema.generator, dataset, seed=99)
         )
-        finals.append(float("inf") if final is None else final)
-        seen.append(table)
+        distances.append(float("inf") if final is None else final)
+        values.append(table)
         costs.append(seconds)
-        print(f"configuration {len(finals)}: final distance {finals[-1]:.2f}", flush=True)
-    cube, truth = np.stack(seen), np.array(finals)
-    print(f"\nSpearman with the final distance at {arguments.kimg} kimg, {len(finals)} configurations")
-    print(f"{'metric':<20}" + "".join(f"{kimg:>12} kimg" for kimg in ticks) + "   seconds a look")
-    for row, name in enumerate(looks):
+        print(f"configuration {len(distances)}: final distance {distances[-1]:.2f}", flush=True)
+    cube, truth = np.stack(values), np.array(distances)
+    print(f"\nSpearman with the final distance at {arguments.kimg} kimg, {len(distances)} configurations")
+    print(f"{'metric':<20}" + "".join(f"{kimg:>12} kimg" for kimg in ticks) + "   seconds each")
+    for row, name in enumerate(measures):
         pairs = [(cube[:, row, column], truth) for column in range(len(ticks))]
-        rhos = "".join(f"{spearman(*pair):10.2f} +- {doubt(*pair):.2f}"[-17:].rjust(17) for pair in pairs)
+        rhos = "".join(
+            f"{spearman(*pair):10.2f} +- {standard_error(*pair):.2f}"[-17:].rjust(17) for pair in pairs
+        )
         print(f"{name:<20}{rhos}   {np.mean(costs, axis=0)[row]:.2f}")
 
 

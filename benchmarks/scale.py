@@ -4,13 +4,13 @@
     python benchmarks/scale.py --trials 300
 
 All run on one Ray with the same number of trials at a time and the same reports. Ours and stock have the same
-TPE and ASHA and log every report to MLflow in sqlite: ours through ledger, spool and shipper, stock Tune by
-Ray's OptunaSearch, ASHAScheduler and MLflowLoggerCallback. TPE's sampling is timed inside Optuna and counted
-apart for both. Bare Tune draws at random, has Ray's ASHA, and remembers nothing.
+TPE and ASHA and log every report to MLflow in sqlite: ours by trial manager, event log and exporter, stock
+Tune by Ray's OptunaSearch, ASHAScheduler and MLflowLoggerCallback. TPE's sampling is timed inside Optuna and
+counted apart for both. Bare Tune draws at random, has Ray's ASHA, and stores nothing.
 
-ms per trial = (wall time of the search - sampling) / trials, Ray's own share included; CPU is that of the
-driver's process, all its threads, without sampling. Shipping to MLflow goes on beside ours; what is left
-of it after the last trial is counted in `with MLflow`. What a search adds to Ray is its ms less bare's.
+ms per trial = (wall time of the search - sampling) / trials, Ray's overhead included; CPU is that of the
+driver's process, all its threads, without sampling. The export to MLflow runs in parallel with ours; what is
+left of it after the last trial is counted in `with MLflow`. What a search adds to Ray is its ms less bare's.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import METRICS, TrialRecord
 from pipeline.reporting.summary import Summary
 from pipeline.search.resources import TrialResources
+from pipeline.search.samplers import make_sampler
 from pipeline.search.space.parser import parse_space
-from pipeline.search.study import make_sampler, open_study
-from pipeline.search.trial_manager import TrialManager
-from pipeline.sweep.request import Request
+from pipeline.search.study import open_study
+from pipeline.search.trial_manager import SweepCallback, TrialManager
 from pipeline.tracking.event_callback import EventLogCallback
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.mlflow_exporter import MlflowExporter
@@ -72,20 +72,20 @@ class Sampling:
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
         names = ("infer_relative_search_space", "sample_relative", "sample_independent", "after_trial")
-        kept = {name: getattr(optuna.samplers.TPESampler, name) for name in names}
-        for name, method in kept.items():
+        originals = {name: getattr(optuna.samplers.TPESampler, name) for name in names}
+        for name, method in originals.items():
             setattr(optuna.samplers.TPESampler, name, self._timed(method))
         try:
             yield
         finally:
-            for name, method in kept.items():
+            for name, method in originals.items():
                 setattr(optuna.samplers.TPESampler, name, method)
 
     def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **more: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             started, cpu, self._depth = time.perf_counter(), time.thread_time(), self._depth + 1
             try:
-                return method(*args, **more)
+                return method(*args, **kwargs)
             finally:
                 self._depth -= 1
                 if self._depth == 0:
@@ -97,7 +97,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search of `trials` came to, in seconds.
+    """What a search of `trials` took, in seconds.
 
     cpu: without sampling. marks: (trials over, seconds without sampling).
     """
@@ -110,11 +110,11 @@ class Cost:
     marks: list[tuple[int, float]]
 
     @property
-    def own(self) -> float:
+    def search(self) -> float:
         return (self.wall - self.sampling) / self.trials
 
     @property
-    def all(self) -> float:
+    def with_mlflow(self) -> float:
         return (self.wall - self.sampling + self.left) / self.trials
 
     def exponent(self) -> float:
@@ -124,13 +124,14 @@ class Cost:
 
 
 def score(params: dict[str, Any], kimg: int) -> float:
-    """A smooth stand-in for fid: the same for both."""
+    """A smooth substitute for fid, the same for both."""
     return (
         10 + 30 * abs(math.log10(params["lr_g"]) + 3) + 20 * abs(math.log10(params["lr_d"]) + 3) + 50 / kimg
     )
 
 
-def rows(number: int, params: dict[str, Any]) -> Iterator[TrialRecord]:
+def records(number: int, params: dict[str, Any]) -> Iterator[TrialRecord]:
+    """The reports of one trial."""
     numbers = dict.fromkeys(METRICS, 0.5)
     for kimg in range(1, TICKS + 1):
         fid = score(params, kimg)
@@ -138,69 +139,67 @@ def rows(number: int, params: dict[str, Any]) -> Iterator[TrialRecord]:
         yield TrialRecord.from_dict({**numbers, "trial": number, "kimg": kimg, "verdict": "healthy", **best})
 
 
-def free(asked: dict[str, Any], root: str) -> None:
+def free_trial(config: dict[str, Any], root: str) -> None:
     """A trial that trains nothing: its folder and its reports are those of a real one."""
-    folder = SweepPaths(Path(root)).trial(asked["number"])
+    folder = SweepPaths(Path(root)).trial(config["number"])
     folder.mkdir(parents=True, exist_ok=True)
-    for record in rows(asked["number"], asked["params"]):
+    for record in records(config["number"], config["params"]):
         with (folder / "records.jsonl").open("a", encoding="utf-8") as file:
             file.write(record.to_json() + "\n")
         tune.report({"objective": record.objective, "record": record})
 
 
-class Marks:
-    """A listener that notes when trials end."""
+class EndTimes:
+    """A callback that keeps the times at which trials end."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._sampling, self._begun = sampling, time.perf_counter()
+        self._sampling, self._started = sampling, time.perf_counter()
         self.marks: list[tuple[int, float]] = []
 
-    def on_start(self, entry: Any) -> None: ...
-    def on_record(self, entry: Any, record: Any) -> None: ...
-    def on_failure(self, entry: Any, failure: Any) -> None: ...
+    def on_start(self, trial: Any) -> None: ...
+    def on_record(self, trial: Any, record: Any) -> None: ...
+    def on_failure(self, trial: Any, failure: Any) -> None: ...
 
-    def on_end(self, entry: Any) -> None:
-        spent = time.perf_counter() - self._begun - self._sampling.seconds
+    def on_end(self, trial: Any) -> None:
+        spent = time.perf_counter() - self._started - self._sampling.seconds
         self.marks.append((len(self.marks) + 1, spent))
 
 
 def ours(trials: int, out: Path) -> Cost:
-    """The search of gansweep, whole but for the training."""
+    """The search of gansweep, complete but for the training."""
     space = parse_space(SPACE)
     config = SweepConfig(name="scale", trials=trials, final_seeds=0)
-    request = Request(space=space, config=config, out=out, register=None, say=lambda text: None)
-    paths = request.paths
+    paths = SweepPaths(out / config.name)
     paths.root.mkdir(parents=True)
-    sampling, spool = Sampling(), EventLog(paths.spool)
-    shipper = MlflowExporter(paths.root, spool, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
-    shipper.flush(120)  # the tables of an empty store are made once, and take seconds
-    summary, marks = Summary(paths, config, {"extractor": "none", "hash": "", "samples": 0}), Marks(sampling)
+    sampling, event_log = Sampling(), EventLog(paths.event_log)
+    exporter = MlflowExporter(paths.root, event_log, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
+    exporter.flush(120)  # the tables of an empty store are made once, and take seconds
+    summary = Summary(paths, config, {"extractor": "none", "hash": "", "samples": 0})
+    ends = EndTimes(sampling)
     study = open_study("scale", paths.study, config, space)
-    ledger = TrialManager(
-        study, space, config, paths, [EventLogCallback(spool, paths), summary, marks], say=print
-    )
-    summary.ledger = ledger
-    begun, cpu = time.perf_counter(), time.process_time()
+    callbacks: list[SweepCallback] = [EventLogCallback(event_log, paths), summary, ends]
+    manager = TrialManager(study, space, config, paths, callbacks)
+    summary.manager = manager
+    started, cpu = time.perf_counter(), time.process_time()
     with sampling.measured():
-        runner.search(
-            request, ledger, tune.with_parameters(free, root=str(paths.root)), TrialResources(1, 0, AT_A_TIME)
-        )
-    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    shipper.flush(3600)
-    left = time.perf_counter() - begun - wall
-    assert shipper.close(10)
-    assert sum(summary.content()["trials"].values()) == len(marks.marks) == trials
-    return Cost(trials, wall, sampling.seconds, left, cpu - sampling.cpu, marks.marks)
+        trainable = tune.with_parameters(free_trial, root=str(paths.root))
+        runner.run_tune(manager, trainable, TrialResources(1, 0, AT_A_TIME))
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    exporter.flush(3600)
+    left = time.perf_counter() - started - wall
+    assert exporter.close(10)
+    assert sum(summary.content()["trials"].values()) == len(ends.marks) == trials
+    return Cost(trials, wall, sampling.seconds, left, cpu - sampling.cpu, ends.marks)
 
 
-def plain(config: dict[str, Any]) -> None:
-    """The same work as stock Tune wants it: numbers only."""
-    for record in rows(0, config):
+def stock_trial(config: dict[str, Any]) -> None:
+    """The same work in the form that stock Tune takes: numbers only."""
+    for record in records(0, config):
         tune.report({**record.metrics(), "objective": record.objective, "kimg": record.kimg})
 
 
-def proposed(trial: optuna.Trial) -> None:
-    """SPACE in the words of OptunaSearch."""
+def define_space(trial: optuna.Trial) -> None:
+    """`SPACE` as OptunaSearch takes it."""
     trial.suggest_float("lr_g", 1e-5, 1e-2, log=True)
     trial.suggest_float("lr_d", 1e-5, 1e-2, log=True)
     trial.suggest_int("width_g", 16, 256, log=True)
@@ -208,7 +207,7 @@ def proposed(trial: optuna.Trial) -> None:
 
 
 def asha() -> ASHAScheduler:
-    """Ray's, with our rungs."""
+    """Ray's scheduler, with our rungs."""
     return ASHAScheduler(time_attr="kimg", max_t=TICKS, grace_period=1, reduction_factor=3)
 
 
@@ -221,12 +220,12 @@ def stock(trials: int, out: Path) -> Cost:
     tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{out}/stock.db", experiment_name="scale")
     tracking.setup()  # the tables of an empty store are made once, and take seconds
     tuner = tune.Tuner(
-        tune.with_resources(plain, {"cpu": 1}),
+        tune.with_resources(stock_trial, {"cpu": 1}),
         tune_config=tune.TuneConfig(
             metric="objective",
             mode="min",
             search_alg=OptunaSearch(
-                proposed, metric="objective", mode="min", sampler=make_sampler("tpe", 0, 0)
+                define_space, metric="objective", mode="min", sampler=make_sampler("tpe", 0, 0)
             ),
             scheduler=asha(),
             num_samples=trials,
@@ -235,18 +234,18 @@ def stock(trials: int, out: Path) -> Cost:
         ),
         run_config=tune.RunConfig(name="stock", storage_path=str(out), verbose=0, callbacks=[tracking]),
     )
-    begun, cpu = time.perf_counter(), time.process_time()
+    started, cpu = time.perf_counter(), time.process_time()
     with sampling.measured():
         tuner.fit()
-    wall = time.perf_counter() - begun
+    wall = time.perf_counter() - started
     return Cost(trials, wall, sampling.seconds, 0.0, time.process_time() - cpu - sampling.cpu, [])
 
 
 def bare(trials: int, out: Path) -> Cost:
-    """Ray's own share: the same work with nothing that searches or remembers."""
+    """Ray's overhead: the same work without a sampler and without tracking."""
     uniform = {"lr_g": tune.loguniform(1e-5, 1e-2), "lr_d": tune.loguniform(1e-5, 1e-2)}
     tuner = tune.Tuner(
-        tune.with_resources(plain, {"cpu": 1}),
+        tune.with_resources(stock_trial, {"cpu": 1}),
         param_space=uniform,
         tune_config=tune.TuneConfig(
             metric="objective",
@@ -258,16 +257,16 @@ def bare(trials: int, out: Path) -> Cost:
         ),
         run_config=tune.RunConfig(name="bare", storage_path=str(out), verbose=0),
     )
-    begun, cpu = time.perf_counter(), time.process_time()
+    started, cpu = time.perf_counter(), time.process_time()
     tuner.fit()
-    wall = time.perf_counter() - begun
+    wall = time.perf_counter() - started
     return Cost(trials, wall, 0.0, 0.0, time.process_time() - cpu, [])
 
 
 def show(name: str, cost: Cost) -> None:
     print(
-        f"{name:6} {cost.trials:6} {cost.wall:9.1f} {cost.sampling:10.1f} {1000 * cost.own:16.1f} "
-        f"{1000 * cost.all:14.1f} {1000 * cost.cpu / cost.trials:18.1f}"
+        f"{name:6} {cost.trials:6} {cost.wall:9.1f} {cost.sampling:10.1f} {1000 * cost.search:16.1f} "
+        f"{1000 * cost.with_mlflow:14.1f} {1000 * cost.cpu / cost.trials:18.1f}"
     )
 
 
@@ -275,8 +274,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--trials", type=int, default=2000)
     options.add_argument("--peer-trials", type=int, default=300)
-    asked = options.parse_args()
-    os.environ |= {name: os.environ.get(name, value) for name, value in runner.QUIET.items()}
+    args = options.parse_args()
+    os.environ |= {name: os.environ.get(name, value) for name, value in runner.RAY_ENVIRONMENT.items()}
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     ray.init(
         address="local",
@@ -287,9 +286,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         ours(10, Path(folder) / "warm")  # workers are started, modules imported
-        mine = ours(asked.trials, Path(folder) / "ours")
+        mine = ours(args.trials, Path(folder) / "ours")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        peers = [peer(asked.peer_trials, Path(folder)) for peer in (stock, bare)] if asked.peer_trials else []
+        peers = [peer(args.peer_trials, Path(folder)) for peer in (stock, bare)] if args.peer_trials else []
     ray.shutdown()
     print(f"{AT_A_TIME} trials at a time, {TICKS} reports each")
     print("       trials    wall s  sampling s      ms per trial  with MLflow ms      CPU ms per trial")
@@ -298,11 +297,12 @@ def main() -> None:
         theirs, floor = peers
         show("stock", theirs)
         show("bare", floor)
-        print(f"stock / ours: {theirs.own / mine.own:.1f} (with MLflow {theirs.own / mine.all:.1f})")
-        added = mine.all - floor.own
+        ratios = theirs.search / mine.search, theirs.search / mine.with_mlflow
+        print(f"stock / ours: {ratios[0]:.1f} (with MLflow {ratios[1]:.1f})")
+        added = mine.with_mlflow - floor.search
         print(
             f"beyond bare Ray, with MLflow: {1000 * added:.1f} ms a trial, stock "
-            f"{1000 * (theirs.own - floor.own):.1f}: ratio {(theirs.own - floor.own) / added:.1f}"
+            f"{1000 * (theirs.search - floor.search):.1f}: ratio {(theirs.search - floor.search) / added:.1f}"
         )
     print(f"growth: seconds without sampling ~ trials ^ {mine.exponent():.2f}")
     step = max(1, len(mine.marks) // 8)

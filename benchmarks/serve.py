@@ -66,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         uri = arguments.tracking_uri or f"sqlite:///{folder}/mlflow.db"
         model = arguments.model or registered(Path(folder), uri)
-        with models.unpacked(model, uri) as packed:
+        with models.open_packed(model, uri) as packed:
             generator = PackedGenerator(packed)
         print(f"{model}: {generator.size} px, {generator.channels} channels, {generator.classes} classes")
         environment = {

@@ -1,4 +1,4 @@
-"""Where the seconds of a trial go: each counts once, for what its thread was doing (see `trials.py`)."""
+"""How the time of a trial is divided: each second counts once, by the activity of its thread."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pipeline.training import balance, checkpoint, cuda_graphs, trial
 from pipeline.training.trainer import Trainer
 
 
-def told(
+def trial_result(
     split: Split, config: TrialConfig, word: str, best: float | None, ticks: int, said: list[str]
 ) -> dict[str, Any]:
+    """The result of a trial: its times, speed and last verdict. said: its log lines."""
     found = split.stop()
     training = found["training"]
     return {
@@ -34,7 +35,7 @@ def told(
 
 
 class Split:
-    """Seconds by kind: each counts once, for the innermost span that its thread is in."""
+    """Seconds by kind: each counts once, for the innermost span of its thread."""
 
     KINDS = ("training", "recording", "evaluation", "saving", "waiting", "gc")
 
@@ -42,25 +43,25 @@ class Split:
         self._lock = threading.Lock()
         self._stacks = threading.local()
         self._main = threading.get_ident()
-        self.missing: list[str] = []  # methods that are no more
+        self.missing: list[str] = []  # methods that were not found
         self.start()
 
     def start(self) -> None:
-        """A trial begins."""
+        """Start the clock of a trial."""
         self._began = time.perf_counter()
-        self._here = dict.fromkeys(self.KINDS, 0.0)
-        self._beside: dict[str, float] = {}
+        self._main_seconds = dict.fromkeys(self.KINDS, 0.0)
+        self._other_seconds: dict[str, float] = {}
         self._marks: dict[str, float] = {}
 
     def stop(self) -> dict[str, Any]:
-        """A trial is over: its seconds. rest: of the main thread, in no span."""
+        """The seconds of the trial so far. rest: of the main thread outside of all spans."""
         wall = time.perf_counter() - self._began
-        rest = wall - sum(self._here.values())
-        found: dict[str, Any] = {"wall": wall, **self._marks, **self._here, "rest": rest}
-        return {**found, "beside": dict(self._beside), "not_found": self.missing}
+        rest = wall - sum(self._main_seconds.values())
+        found: dict[str, Any] = {"wall": wall, **self._marks, **self._main_seconds, "rest": rest}
+        return {**found, "beside": dict(self._other_seconds), "not_found": self.missing}
 
     def mark(self, name: str) -> None:
-        """That something has happened for the first time."""
+        """Store the time of the first event called `name`."""
         self._marks.setdefault(name, time.perf_counter() - self._began)
 
     def enter(self, kind: str) -> None:
@@ -76,7 +77,8 @@ class Split:
         if stack:
             stack[-1][2] += passed
         with self._lock:
-            seconds = self._here if threading.get_ident() == self._main else self._beside
+            in_main = threading.get_ident() == self._main
+            seconds = self._main_seconds if in_main else self._other_seconds
             seconds[kind] = seconds.get(kind, 0.0) + passed - within
 
     @contextlib.contextmanager
@@ -88,29 +90,29 @@ class Split:
             self.leave()
 
     def wrap(self, owner: type, name: str, kind: str, mark: str = "") -> None:
-        """Count the method's seconds; `mark` its first end."""
+        """Count the seconds of the method `name` of `owner`; `mark` the end of its first call."""
         method = getattr(owner, name, None)
         if method is None:
             self.missing.append(f"{owner.__name__}.{name}")
             return
 
         @functools.wraps(method)
-        def watched(*given: Any, **named: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             with self.span(kind):
-                result = method(*given, **named)
+                result = method(*args, **kwargs)
             if mark:
                 self.mark(mark)
             return result
 
-        setattr(owner, name, watched)
+        setattr(owner, name, timed)
 
     def watch(self) -> None:
-        """Wrap what a trial of ours does, for the rest of this process."""
+        """Time the parts of gansweep's trials, for the rest of this process."""
         self.wrap(Trainer, "advance", "training")
-        self.wrap(balance.MetricAccumulator, "read", "training")  # waits for the device
-        self.wrap(cuda_graphs.CudaRecorder, "rehearse", "recording")
-        self.wrap(cuda_graphs.CudaRecorder, "record", "recording", mark="first_replay")
-        self.wrap(getattr(trial, "_Trial", Split), "_wait", "waiting")  # for a tick that is measured beside
+        self.wrap(balance.MetricAccumulator, "read", "training")  # synchronises with the device
+        self.wrap(cuda_graphs.CudaGraphBackend, "warm_up", "recording")
+        self.wrap(cuda_graphs.CudaGraphBackend, "capture", "recording", mark="first_replay")
+        self.wrap(trial._Trial, "_await_record", "waiting")  # for a tick that is measured in the background
         self.wrap(Trainer, "read_balance", "evaluation")
         self.wrap(frechet.Evaluator, "score", "evaluation")
         self.wrap(Trainer, "state_dict", "saving")
@@ -119,10 +121,10 @@ class Split:
         self.watch_gc()
 
     def watch_gc(self) -> None:
-        def collected(phase: str, info: dict[str, int]) -> None:
+        def on_collection(phase: str, info: dict[str, int]) -> None:
             if phase == "start":
                 self.enter("gc")
             else:
                 self.leave()
 
-        gc.callbacks.append(collected)
+        gc.callbacks.append(on_collection)

@@ -1,19 +1,20 @@
 """Training speed on one CPU thread or on a GPU: Ray's GAN example, a plain loop, and gansweep.
 
-All with the same networks, those of `ray.tune.examples.pbt_dcgan_mnist` (32 px, width 32, batch norm in
-both), and batch 64.
-- theirs: its `train_func`, unmodified, on batches that lie ready in memory (its data loader's time is not
-  counted) and with its Inception Score of every batch left out;
-- plain: the same steps as one writes them by hand: float32, Adam as it comes, no number read in the loop;
-- ours: `pipeline.training.trainer.Trainer`, to which the networks come as anybody's do, by `module:function`.
-The rest are ours with one thing changed. Each has a process of its own, in which ours is set up as a trial's
-is; they take turns, a few seconds each, round after round, since the machine may be shared; medians are
-printed, in real images per second, with ratios. On a machine that is busy with other things, `--clock cpu`
-divides by the seconds that the thread ran instead of those that passed.
+All have the same networks, those of `ray.tune.examples.pbt_dcgan_mnist` (32 px, width 32, batch norm in
+both), and batch size 64.
+- theirs: its `train_func`, unmodified, on batches in memory (without the time of its data loader) and without
+  its Inception Score of every batch;
+- plain: the same steps written by hand: float32, Adam with its defaults, no number read in the loop;
+- ours: `pipeline.training.trainer.Trainer`, with the networks as custom ones, by `module:function`.
+The other rows are ours with one change. Each runs in its own process, which ours prepares as for a trial.
+They take turns of a few seconds, in several rounds, since the machine may be shared. Printed are the medians
+in real images per second, and ratios. On a busy machine, `--clock cpu` divides by the CPU time of the thread
+instead of the wall time.
 
-On a GPU (`--device cuda`) theirs is written out again (`example_gan.py`), so that it needs no Ray; the images
-are noise; 64 px has one layer more. Four rows are also looked at step by step: kernels, their microseconds,
-Python's for a short burst that the device has not yet done, and the kernels' share of the wall time.
+On a GPU (`--device cuda`) theirs is the reimplementation in `example_gan.py`, which needs no Ray; the images
+are noise; at 64 px the networks have one more layer. Four rows are also profiled: kernels per step, their
+microseconds, Python's microseconds in short bursts ahead of the device, and the kernels' fraction of the wall
+time.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --only theirs plain ours --rounds 9 --seconds 4
@@ -41,6 +42,7 @@ from torch.nn import functional
 from pipeline.config import TrialConfig
 from pipeline.data import dataset
 from pipeline.training.cuda_graphs import SWITCH
+from pipeline.training.networks import build
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.custom import use_code
 from pipeline.training.process import prepare_process
@@ -49,9 +51,9 @@ from pipeline.training.trainer import Trainer
 BATCH, NOISE, RATE = 64, example_gan.NOISE, 2e-4
 BF16 = "bfloat16"
 PLAIN_CONVS = "ours, torch's convolutions"
-_PROFILED = 32  # steps of which the kernels are counted
+_PROFILED = 32  # steps whose kernels are counted
 _BURST, _BURSTS = 8, 5  # steps that fit the launch queue, and how often they are timed
-_PATIENCE = 60.0  # seconds beyond its turn that a process may take
+_PATIENCE = 60.0  # seconds that a process may take beyond its turn
 
 OURS: dict[str, dict[str, Any]] = {
     "ours": {"precision": BF16},
@@ -63,23 +65,23 @@ OURS: dict[str, dict[str, Any]] = {
     "ours, R1 every 16th step": {"precision": BF16, "penalty": "r1", "penalty_interval": 16},
 }
 EAGER = "ours, no graphs"
-TRIED = "cudnn.benchmark"
+CUDNN_BENCHMARK = "cudnn.benchmark"
 OURS_ON_GPU = {name: OURS[name] for name in OURS if name != PLAIN_CONVS} | {
-    f"ours, {TRIED}": {"precision": BF16},
-    f"ours, float32, {TRIED}": {},
+    f"ours, {CUDNN_BENCHMARK}": {"precision": BF16},
+    f"ours, float32, {CUDNN_BENCHMARK}": {},
     EAGER: {"precision": BF16},
 }
 ALL_OURS = OURS | OURS_ON_GPU
 
-LOOKED_AT = ("plain", "ours", "ours, float32", EAGER)
+PROFILED = ("plain", "ours", "ours, float32", EAGER)
 
 Side = Generator[int, int | None, None]
-"""Trains as it is advanced, ours for as many steps as it is sent; yields how many real images D has seen."""
+"""A training loop that yields how many real images D has seen; `ours` takes a number of steps by `send`."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=8.0, help="of one turn")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of one turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -88,11 +90,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
     if args.size != 32 and args.device == "cpu":
-        parser.error("the example's own networks are of 32 px")
+        parser.error("the networks of the example are for 32 px")
     rows = ("theirs", "plain", *(OURS if args.device == "cpu" else OURS_ON_GPU))
     names = [name for name in rows if not args.only or name in args.only]
     speeds: dict[str, list[float]] = {name: [] for name in names}
-    looks: dict[str, dict[str, float]] = {}
+    profiles: dict[str, dict[str, float]] = {}
     with contextlib.ExitStack() as stack:
         job = (args.clock, args.device, args.size)
         sides = {name: stack.enter_context(beside(train, name, *job)) for name in names}
@@ -102,13 +104,13 @@ def main() -> None:
                 speed = side.ask(("turn", args.seconds), args.seconds + _PATIENCE)
                 if speed:
                     speeds[name].append(speed)
-            write_json(args.json, summary(speeds, looks, args))
-        for name in LOOKED_AT:
+            write_json(args.json, summary(speeds, profiles, args))
+        for name in PROFILED:
             if args.device == "cuda" and name in sides:
-                looks[name] = sides[name].ask(("look", 0.0), _PATIENCE) or {}
-                write_json(args.json, summary(speeds, looks, args))
+                profiles[name] = sides[name].ask(("profile", 0.0), _PATIENCE) or {}
+                write_json(args.json, summary(speeds, profiles, args))
         troubles = {name: side.trouble for name, side in sides.items() if side.trouble}
-    found = summary(speeds, looks, args, troubles)
+    found = summary(speeds, profiles, args, troubles)
     write_json(args.json, found)
     print_table(found, args)
     if troubles:
@@ -116,7 +118,7 @@ def main() -> None:
 
 
 def warm_up(sides: dict[str, Peer]) -> None:
-    """All at the same time: processes start, libraries load, steps are recorded."""
+    """Start all processes at the same time: libraries are loaded and CUDA graphs captured."""
     for side in sides.values():
         side.tell(("turn", 1.0))
     for side in sides.values():
@@ -125,17 +127,17 @@ def warm_up(sides: dict[str, Peer]) -> None:
 
 def summary(
     speeds: dict[str, list[float]],
-    looks: dict[str, dict[str, float]],
+    profiles: dict[str, dict[str, float]],
     args: argparse.Namespace,
     troubles: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """All that is known so far."""
+    """The results so far."""
     medians = {name: statistics.median(values) for name, values in speeds.items() if values}
-    for name, look in looks.items():
-        if look.get("kernel_us_per_step") and name in medians:
+    for name, profile in profiles.items():
+        if profile.get("kernel_us_per_step") and name in medians:
             wall = 1e6 * batch_of(name) / medians[name]
-            look["wall_us_per_step"] = wall
-            look["of_kernel_floor"] = look["kernel_us_per_step"] / wall
+            profile["wall_us_per_step"] = wall
+            profile["of_kernel_floor"] = profile["kernel_us_per_step"] / wall
     ours = {name: medians[name] for name in ("ours", "ours, float32") if name in medians}
     best = max(ours, key=lambda name: ours[name], default=None)
     found = {"device": args.device, "size": args.size, "images_per_second": medians, "rounds": speeds}
@@ -143,7 +145,7 @@ def summary(
         found["best"] = best
         found["best / plain"] = ours[best] / medians["plain"] if "plain" in medians else None
         found["best / theirs"] = ours[best] / medians["theirs"] if "theirs" in medians else None
-    return {**found, "steps": looks, "troubles": troubles or {}}
+    return {**found, "steps": profiles, "troubles": troubles or {}}
 
 
 def batch_of(name: str) -> int:
@@ -151,15 +153,15 @@ def batch_of(name: str) -> int:
 
 
 def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> None:
-    """The life of a process: it is told (what, seconds), and answers with images per second or a look."""
+    """The main function of a process: receives (what, seconds), sends images per second or a profile."""
     torch.set_num_threads(1)
     on = torch.device(device)
     if name == PLAIN_CONVS:
-        speed_up_strided = lambda network: None
+        build.speed_up_strided = lambda network: None  # torch's convolutions
     if name in ALL_OURS:
         os.environ[SWITCH] = str(int(name != EAGER))
         prepare_process(1, device)
-        torch.backends.cudnn.benchmark = TRIED in name
+        torch.backends.cudnn.benchmark = CUDNN_BENCHMARK in name
     images = digits() if device == "cpu" else noise(size).to(on)
     if name == "plain":
         side = plain(images)
@@ -169,7 +171,8 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
         side = ours(images, ALL_OURS[name])
     measure = time.perf_counter if clock == "wall" else time.thread_time
     for what, seconds in orders(pipe):
-        pipe.send(turn(side, seconds, measure, on) if what == "turn" else look(side, batch_of(name), on))
+        result = turn(side, seconds, measure, on) if what == "turn" else profile(side, batch_of(name), on)
+        pipe.send(result)
 
 
 def turn(side: Side, seconds: float, clock: Callable[[], float], device: torch.device) -> float:
@@ -182,14 +185,14 @@ def turn(side: Side, seconds: float, clock: Callable[[], float], device: torch.d
     return seen / (clock() - start)
 
 
-def look(side: Side, batch: int, device: torch.device) -> dict[str, float]:
-    """Kernels, their microseconds and the host's microseconds, each per step; no kernels = none were seen."""
+def profile(side: Side, batch: int, device: torch.device) -> dict[str, float]:
+    """Kernels, their microseconds and the host's per step; without kernels where profiling is forbidden."""
     found = host_time(side, batch, device)
     kind = (
         torch.profiler.ProfilerActivity.CUDA if device.type == "cuda" else torch.profiler.ProfilerActivity.CPU
     )
     try:
-        with torch.profiler.profile(activities=[kind], acc_events=True) as seer:
+        with torch.profiler.profile(activities=[kind], acc_events=True) as profiler:
             steps = 0.0
             while steps < _PROFILED:
                 steps += side.send(_BURST) / batch
@@ -197,24 +200,27 @@ def look(side: Side, batch: int, device: torch.device) -> dict[str, float]:
     except (RuntimeError, AssertionError) as error:  # a machine may forbid profiling
         print(f"no profile: {error}", flush=True)
         return found
-    kernels = [k for k in seer.key_averages() if k.device_type != torch.autograd.DeviceType.CPU]
+    kernels = [k for k in profiler.key_averages() if k.device_type != torch.autograd.DeviceType.CPU]
     found["kernels_per_step"] = sum(k.count for k in kernels) / steps
     found["kernel_us_per_step"] = sum(k.self_device_time_total for k in kernels) / steps
     return found
 
 
 def host_time(side: Side, batch: int, device: torch.device) -> dict[str, float]:
-    """Medians over short bursts: what the Python thread ran (a backward pass has a thread of its own), and
-    the time until all was launched."""
-    ran, passed = [], []
+    """Medians over short bursts: CPU time of the Python thread (a backward pass runs in another thread), and
+    time until all kernels are launched."""
+    cpu_times, wall_times = [], []
     for _ in range(_BURSTS):
         wait(device)
         steps, cpu, wall = 0.0, time.thread_time(), time.perf_counter()
         while steps < _BURST:
             steps += side.send(_BURST) / batch
-        ran.append(1e6 * (time.thread_time() - cpu) / steps)
-        passed.append(1e6 * (time.perf_counter() - wall) / steps)
-    return {"python_us_per_step": statistics.median(ran), "launch_us_per_step": statistics.median(passed)}
+        cpu_times.append(1e6 * (time.thread_time() - cpu) / steps)
+        wall_times.append(1e6 * (time.perf_counter() - wall) / steps)
+    return {
+        "python_us_per_step": statistics.median(cpu_times),
+        "launch_us_per_step": statistics.median(wall_times),
+    }
 
 
 def print_table(found: dict[str, Any], args: argparse.Namespace) -> None:
@@ -224,29 +230,29 @@ def print_table(found: dict[str, Any], args: argparse.Namespace) -> None:
         has = [name for name in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
         where = f"one thread, bf16 units: {', '.join(has) or 'none'}"
     print(f"{where}, torch {torch.__version__}, {args.clock} clock")
-    looks, speeds = found["steps"], found["images_per_second"]
+    profiles, speeds = found["steps"], found["images_per_second"]
     peers = [peer for peer in ("theirs", "plain") if peer in speeds]
     head = "".join(f"{'/ ' + peer:>10}" for peer in peers)
-    more = f"{'kernels':>9}{'their us':>10}{'Python us':>11}{'of floor':>10}" if looks else ""
+    more = f"{'kernels':>9}{'their us':>10}{'Python us':>11}{'of floor':>10}" if profiles else ""
     print(f"{'':<28}{'img/s':>8}{head}{more}")
     for name, speed in speeds.items():
         ratios = "".join(f"{speed / speeds[peer]:10.2f}" for peer in peers)
-        print(f"{name:<28}{speed:8.0f}{ratios}{cells(looks.get(name, {}))}")
+        print(f"{name:<28}{speed:8.0f}{ratios}{cells(profiles.get(name, {}))}")
     if found.get("best / plain"):
         print(f"max(ours, ours float32) / plain: {found['best / plain']:.2f} ({found['best']})")
 
 
-def cells(look: dict[str, float]) -> str:
+def cells(profile: dict[str, float]) -> str:
     """The last columns of a row."""
-    if not look:
+    if not profile:
         return ""
-    kernels, busy = look.get("kernels_per_step", 0), look.get("kernel_us_per_step", 0)
-    share = look.get("of_kernel_floor", 0)
-    return f"{kernels:9.0f}{busy:10.0f}{look.get('python_us_per_step', 0):11.0f}{share:10.0%}"
+    kernels, busy = profile.get("kernels_per_step", 0), profile.get("kernel_us_per_step", 0)
+    fraction = profile.get("of_kernel_floor", 0)
+    return f"{kernels:9.0f}{busy:10.0f}{profile.get('python_us_per_step', 0):11.0f}{fraction:10.0%}"
 
 
 def digits() -> Tensor:
-    """uint8 (N,32,32,1): mnist5k with its margin widened."""
+    """uint8 (N,32,32,1): mnist5k, padded to 32 px."""
     train = torch.from_numpy(dataset.load_dataset("mnist5k").train)
     return functional.pad(train, (0, 0, 2, 2, 2, 2))
 
@@ -271,7 +277,7 @@ def theirs(images: Tensor) -> Side:
     for net in (net_g, net_d):
         net.apply(common.weights_init)
     adam_g, adam_d = (torch.optim.Adam(n.parameters(), lr=RATE, betas=(0.5, 0.999)) for n in (net_g, net_d))
-    ready = dataset.to_float(images).contiguous()  # NCHW memory, as its loader gives
+    ready = dataset.to_float(images).contiguous()  # NCHW memory, as from its loader
     sampler, position = dataset.Sampler(len(images), 0), 0
     while True:
         batches = []
@@ -283,7 +289,7 @@ def theirs(images: Tensor) -> Side:
 
 
 def theirs_on_gpu(images: Tensor) -> Side:
-    """The same as `example_gan` has it."""
+    """The reimplementation in `example_gan`."""
     device = images.device
     net_g, net_d = (net.to(device) for net in example_gan.pair(images.shape[1]))
     adam_g, adam_d = (torch.optim.Adam(n.parameters(), lr=RATE, betas=(0.5, 0.999)) for n in (net_g, net_d))
@@ -300,7 +306,7 @@ def theirs_on_gpu(images: Tensor) -> Side:
 
 
 def plain(images: Tensor) -> Side:
-    """The loop of every tutorial; the sigmoid lies in the loss."""
+    """The loop of every tutorial; the sigmoid is part of the loss."""
     device = images.device
     net_g, net_d = (net.to(device) for net in networks(TrialConfig(), ImageShape(images.shape[1], 1)))
     adam_g, adam_d = (torch.optim.Adam(n.parameters(), lr=RATE, betas=(0.5, 0.999)) for n in (net_g, net_d))
@@ -325,7 +331,7 @@ def plain(images: Tensor) -> Side:
 
 
 def ours(images: Tensor, changes: dict[str, Any]) -> Side:
-    """gansweep's trainer, a kimg at a time, or as many steps as it is sent."""
+    """gansweep's trainer, one kimg at a time, or as many steps as are sent."""
     use_code(Path(__file__).resolve().parent)
     basic = {"architecture": "throughput:networks", "z_dim": NOISE, "norm_d": "batch", "batch_size": BATCH}
     config = TrialConfig.from_dict({**basic, "lr_g": RATE, "lr_d": RATE, "kimg": 10**6, **changes})
@@ -342,7 +348,7 @@ def ours(images: Tensor, changes: dict[str, Any]) -> Side:
 
 
 def networks(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, nn.Module]:
-    """The example's G and D as gansweep takes them: z without its pixels, logits without their sigmoid."""
+    """The example's G and D as custom networks: z (N,Z) instead of (N,Z,1,1), logits without the sigmoid."""
     net_g, net_d = example_gan.pair(shape.size)
     generator = nn.Sequential(nn.Unflatten(1, (NOISE, 1, 1)), *net_g)
     return generator, nn.Sequential(*list(net_d)[:-1], nn.Flatten(0))

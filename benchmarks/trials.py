@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from gpu_tools import beside, orders, write_json
 from plain_trial import plain_trial
-from split import Split, told
+from split import Split, trial_result
 from torch.nn import functional
 
 from pipeline.config import TrialConfig
@@ -190,7 +190,7 @@ def our_trial(
     for record in run_trial(config, dataset, evaluator, folder, device=device, say=said.append):
         split.mark("first_tick")
         records.append(record)
-    return told(split, config, records[-1].verdict, records[-1].best_fid, len(records), said)
+    return trial_result(split, config, records[-1].verdict, records[-1].best_fid, len(records), said)
 
 
 # --- The images ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """gansweep: a Ray-distributed hyper-parameter search for GANs.
 
-A space proposes, Optuna decides, Ray trains, MLflow remembers, the registry keeps the best.
-The floors and the three doors of this package are drawn in README.md and held by tests/test_rooms.py.
+Optuna draws trials from a search space, Ray trains them, MLflow records them, its registry keeps the best.
+The packages and their import order are checked by tests/test_architecture.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["__version__", "load_generator"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch and MLflow come in with the first use, not with `import pipeline`.
+    # torch and MLflow are imported at the first use, not with `import pipeline`.
     if name == "load_generator":
         from pipeline.serving.models import load_generator
 

@@ -1,7 +1,4 @@
-"""The process of the `gansweep` command.
-
-Owns: its end. Refuses: what it does in between.
-"""
+"""The process of the `gansweep` command: its start and its exit."""
 
 from __future__ import annotations
 
@@ -9,39 +6,39 @@ import atexit
 import os
 import sys
 
-_UNWRITTEN = 120  # Python's own code where standard output could not be written
+_UNWRITTEN = 120  # Python's exit code if standard output cannot be flushed
 
 
 def command() -> None:
     """The entry point of `gansweep` and of `python -m pipeline`."""
-    end = _End()  # before anything else is imported: what is registered first is called last
+    exit_ = _Exit()  # before anything else is imported: what is registered first is called last
     from pipeline.cli.main import main
 
     try:
         main()
-    except SystemExit as asked:
-        end.code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except SystemExit as error:
+        exit_.code = error.code if isinstance(error.code, int) else int(error.code is not None)
         raise
 
 
-class _End:
-    """Ends the process after Python's own farewells, and before C++ takes apart what threads still use.
+class _Exit:
+    """Ends the process after Python's atexit handlers, and before C++ destroys what threads still use.
 
-    Ray leaves a thread behind that counts statistics (ray-project/ray#13565). Should it wake while the
-    process ends, that dies of a segmentation fault, and with it the exit code that job systems go by.
+    Ray leaves a thread behind that collects statistics (ray-project/ray#13565). If it wakes while C++ exits,
+    the process dies of a segmentation fault, and the exit code that job systems rely on is lost.
     """
 
     def __init__(self) -> None:
-        self.code = 1  # an exception that nobody catches
-        atexit.register(self._leave)
+        self.code = 1  # an uncaught exception
+        atexit.register(self._exit_process)
 
-    def _leave(self) -> None:
+    def _exit_process(self) -> None:
         if "ray" not in sys.modules:
             return
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (BrokenPipeError, ValueError):  # nobody listens any more
+            except (BrokenPipeError, ValueError):  # the reader has gone
                 pass
             except OSError:
                 self.code = self.code or _UNWRITTEN

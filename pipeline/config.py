@@ -1,12 +1,13 @@
-"""Every knob of gansweep, typed, with its unit, its bounds and one line of meaning.
+"""All hyper-parameters and options, typed, each with its default, bounds, unit and one line of meaning.
 
-Owns: `TrialConfig` (what one GAN is and how it trains; the names a space may use) and `SweepConfig`
-(how many trials, how judged, where). Refuses: defaults hidden elsewhere, unknown keys.
+`TrialConfig`: what one GAN is and how it trains; its fields are the names that a space may use.
+`SweepConfig`: how many trials, how they are judged, where they run. `SweepPaths`: the files of a sweep.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def _text(default: str, meaning: str) -> Any:
 
 
 class _Checked:
-    """Bounds checking and strict construction shared by the two frozen configs."""
+    """Bounds checking and strict construction, shared by the two configurations."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -50,7 +51,7 @@ class _Checked:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Build from a mapping; an unknown key is a ConfigError naming the nearest valid one."""
+        """Build from a mapping; an unknown key is a ConfigError that names the nearest valid one."""
         check_names(values, cls.fields())
         return cls(**values)
 
@@ -65,7 +66,7 @@ class TrialConfig(_Checked):
 
     # Networks
     architecture: str = _choice(
-        "dcgan", ("mlp", "dcgan", "resnet"), "family of G and D, or your own", also="module:function"
+        "dcgan", ("mlp", "dcgan", "resnet"), "architecture of G and D, or your own", also="module:function"
     )
     width_g: int = _number(32, 2, 2048, "G: channels at the highest resolution (mlp: units)", "channels")
     width_d: int = _number(32, 2, 2048, "D: channels at the highest resolution (mlp: units)", "channels")
@@ -74,14 +75,14 @@ class TrialConfig(_Checked):
     z_dim: int = _number(64, 1, 2048, "length of the latent vector z ~ N(0, I)")
     conditional: bool = _flag(False, "G draws classes, D judges by projection; needs labels")
     condition_g: str = _choice(
-        "embed", ("embed", "batchnorm"), "how G is told: beside z, or by batch norm where G has it"
+        "embed", ("embed", "batchnorm"), "how G gets the class: beside z, or by batch norm where G has it"
     )
     norm_g: str = _choice("batch", ("none", "batch"), "normalisation in G (resnet has none)")
     norm_d: str = _choice(
         "none", ("none", "batch", "layer", "spectral"), "normalisation in D (resnet has none but spectral)"
     )
 
-    # The game
+    # Losses
     loss: str = _choice(
         "nonsaturating",
         ("minimax", "nonsaturating", "hinge", "lsgan", "wasserstein", "relativistic"),
@@ -101,9 +102,11 @@ class TrialConfig(_Checked):
     beta2: float = _number(0.999, 0.0, 0.99999, "Adam beta2 of G and D")
     ema_halflife_kimg: float = _number(5.0, 0.0, 1e5, "half-life of G's weight average; 0 = none", "kimg")
 
-    # Schedules: half a cosine from start to end; lr, beta2, gamma above are starts, the others ends
+    # Schedules: half a cosine from start to end; lr, beta2, gamma above are its starts, the others its ends
     schedule: str = _choice("constant", ("constant", "cosine"), "whether rates and strengths change in time")
-    burn_in_kimg: float = _number(0.0, 0.0, 1e6, "cosine: its length, then it holds; 0 = the trial's", "kimg")
+    burn_in_kimg: float = _number(
+        0.0, 0.0, 1e6, "cosine: its length, constant after it; 0 = the trial's", "kimg"
+    )
     lr_final: float = _number(1.0, 0.0, 1.0, "cosine: where lr_g and lr_d end, as a factor of them")
     beta2_final: float = _number(0.0, 0.0, 0.99999, "cosine: where beta2 ends; 0 = where it starts")
     gamma_final: float = _number(1.0, 0.0, 1e3, "cosine: where gamma ends, as a factor of it")
@@ -111,29 +114,32 @@ class TrialConfig(_Checked):
 
     # Augmentation of all that D sees
     augment: str = _choice("none", ("none", "diffaugment", "ada"), "ada: p follows the overfitting of D")
-    augment_p: float = _number(0.8, 0.0, 1.0, "chance that an image is augmented; ada: its ceiling, <= 0.8")
+    augment_p: float = _number(
+        0.8, 0.0, 1.0, "probability that an image is augmented; ada: its maximum, <= 0.8"
+    )
     augment_start: float = _number(1.0, 0.0, 1.0, "cosine: where augment_p starts, as a factor of it")
     augment_target: float = _number(0.6, 0.5, 1.0, "ada: the overfit to hold; 0.5 = none", "AUC")
-    augment_kimg: float = _number(100.0, 0.001, 1e6, "ada: the least time for p to go from 0 to 1", "kimg")
+    augment_kimg: float = _number(100.0, 0.001, 1e6, "ada: shortest time for p to go from 0 to 1", "kimg")
 
     # The balance controller
-    controller: str = _choice("none", ("none", "skip", "lr_ratio"), "how the winner is held back")
+    controller: str = _choice("none", ("none", "skip", "lr_ratio"), "how the winning side is held back")
     auc_low: float = _number(0.6, 0.0, 0.7, "controller: below this AUC G is held back", "AUC")
     auc_high: float = _number(0.9, 0.7, 1.0, "controller: above this AUC D is held back", "AUC")
 
     # Budget and numerics
     kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg")
-    tick_kimg: int = _number(5, 1, 100_000, "interval between two reports; at least one turn of G", "kimg")
+    tick_kimg: int = _number(5, 1, 100_000, "interval between two reports; at least one step of G", "kimg")
     precision: str = _choice("float32", ("float32", "bfloat16"), "arithmetic of the forward passes")
     seed: int = _number(0, 0, 2**63 - 1, "seed of everything random in the trial")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        turn = -(-self.batch_size * self.n_critic // 1000)  # kimg until G has played: no tick is shorter
-        object.__setattr__(self, "tick_kimg", min(max(self.tick_kimg, turn), self.kimg))
+        # No tick is shorter than the time until G makes a step.
+        g_step = math.ceil(self.batch_size * self.n_critic / 1000)
+        object.__setattr__(self, "tick_kimg", min(max(self.tick_kimg, g_step), self.kimg))
 
     def float_pixels(self, size: int) -> int:
-        """Pixels of all reals of `size` px that D is shown in float32; 0 where it is bfloat16."""
+        """Pixels of all the real images of `size` px that D sees in float32; 0 in bfloat16."""
         return self.kimg * 1000 * size**2 if self.precision == "float32" else 0
 
 
@@ -144,7 +150,7 @@ class SweepConfig(_Checked):
     name: str = _text("mnist5k", "name of the sweep and of its folder")
     data: str = _text("mnist5k", "image source: mnist5k, digits, folder:PATH, npz:PATH, cifar10, ...")
     image_size: int = _number(0, 0, 4096, "resize folder images to this; 0 = a size is chosen", "pixels")
-    space: str = _text("mnist5k", "the space's file or shipped name")
+    space: str = _text("mnist5k", "the space's file or built-in name")
     trials: int = _number(40, 1, 1_000_000, "trials to ask for")
     time_budget_sec: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "seconds")
     gpu_hours: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "GPU hours")
@@ -160,7 +166,7 @@ class SweepConfig(_Checked):
         1800.0, 0.0, 1e9, "wait so long for an autoscaler's machine for a trial; 0 = for ever", "seconds"
     )
     sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
-    pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how losers stop early")
+    pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how bad trials are stopped early")
     extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")
     extractor_weights: str = _text("", "local weights file of the inception extractor")
     fid_samples: int = _number(
@@ -174,7 +180,7 @@ class SweepConfig(_Checked):
         -1, -1, 100, "other seeds finalists are trained with; -1 = 2 beyond ten minutes of search, else 0"
     )
     cpus_per_trial: float = _number(1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores")
-    gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPU share of one trial; -1 = auto", "GPUs")
+    gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPUs of one trial, or a fraction; -1 = auto", "GPUs")
     require: str = _text("", "what a trial's machine must have: accelerator=L4, or RESOURCE=AMOUNT")
     concurrency: int = _number(0, 0, 100_000, "trials at a time; 0 = what the resources allow")
     address: str = _text("local", "Ray cluster: local, auto, or HOST:PORT")
@@ -183,7 +189,8 @@ class SweepConfig(_Checked):
         super().__post_init__()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise ConfigError(
-                "a sweep's name is letters, digits, '.', '_', '-' and starts with a letter or digit",
+                "--name {seen} cannot be used",
+                rule="a sweep's name is letters, digits, '.', '_', '-' and starts with a letter or digit",
                 seen=self.name,
                 fix="choose another --name",
             )
@@ -191,7 +198,7 @@ class SweepConfig(_Checked):
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """Every file a sweep owns, below its folder (a trial's own files: `pipeline.training.checkpoint`)."""
+    """The files of a sweep, below its folder (those of a trial: `pipeline.training.checkpoint`)."""
 
     root: Path
 
@@ -208,11 +215,13 @@ class SweepPaths:
         return self.root / "study.journal"
 
     @property
-    def spool(self) -> Path:
+    def event_log(self) -> Path:
+        """Events on their way to MLflow."""
         return self.root / "spool.jsonl"
 
     @property
-    def shipped(self) -> Path:
+    def export_cursor(self) -> Path:
+        """How far the event log has been exported."""
         return self.root / "shipped.json"
 
     @property
@@ -225,7 +234,7 @@ class SweepPaths:
 
     @property
     def stop(self) -> Path:
-        """While this file exists, trials end at their next step."""
+        """Trials end at their next step while this file exists."""
         return self.root / "stop"
 
     @property
@@ -239,14 +248,14 @@ class SweepPaths:
 
     @property
     def code(self) -> Path:
-        """Copies of the files with networks of the user's own."""
+        """Copies of the files with custom networks."""
         return self.root / "code"
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / str(number)
 
     def rerun(self, number: int, index: int) -> Path:
-        """Trial `number` trained again with its other seed `index`; 0 is the trial itself."""
+        """Trial `number` trained again with its other seed number `index`; 0 is the trial itself."""
         return self.root / "finals" / f"{number}-{index}" if index else self.trial(number)
 
 
@@ -254,28 +263,35 @@ def check_names(values: Mapping[str, object], valid: Mapping[str, object]) -> No
     """Raise ConfigError for the first key of `values` that is not in `valid`."""
     for name in values:
         if name not in valid:
-            raise ConfigError(
-                "every key names a field of the configuration", seen=name, fix=nearest(name, valid)
-            )
+            raise ConfigError("{seen} is no field of the configuration", seen=name, fix=nearest(name, valid))
 
 
 def check_value(field: dataclasses.Field[Any], value: object) -> Any:
-    """Return `value` in the field's type, or raise ConfigError saying the bound it breaks."""
+    """The value in the field's type; ConfigError if the type is wrong or the value is out of bounds."""
     kind, name = str(field.type), field.name
     if kind == "bool":
         if not isinstance(value, bool):
-            raise ConfigError(f"{name} is true or false", seen=value, fix=f"write {name} = true")
+            raise ConfigError(
+                f"{name} = {{seen}} is not true or false", seen=value, fix=f"write {name} = true"
+            )
         return value
     if kind == "str":
         return _check_text(field, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name} is a number", seen=value, fix=f"write {name} = {field.default}")
+        raise ConfigError(
+            f"{name} = {{seen}} is no number", seen=value, fix=f"write {name} = {field.default}"
+        )
     if kind == "int" and isinstance(value, float) and not value.is_integer():  # also refuses NaN, inf
-        raise ConfigError(f"{name} is a whole number", seen=value, fix=f"write {name} = {field.default}")
+        raise ConfigError(
+            f"{name} = {{seen}} is no whole number", seen=value, fix=f"write {name} = {field.default}"
+        )
     low, high = field.metadata["low"], field.metadata["high"]
     if not low <= value <= high:  # also refuses NaN
         raise ConfigError(
-            f"{name} lies in [{low:g}, {high:g}]", seen=value, fix=f"the default is {field.default}"
+            f"{name} = {{seen}} is out of range",
+            rule=f"{name} lies in [{low:g}, {high:g}]",
+            seen=value,
+            fix=f"the default is {field.default}",
         )
     return int(value) if kind == "int" else float(value)
 
@@ -283,13 +299,14 @@ def check_value(field: dataclasses.Field[Any], value: object) -> Any:
 def _check_text(field: dataclasses.Field[Any], value: object) -> str:
     choices = field.metadata.get("choices")
     if not isinstance(value, str):
-        raise ConfigError(f"{field.name} is a text", seen=value, fix="put it in quotes")
+        raise ConfigError(f"{field.name} = {{seen}} is no text", seen=value, fix="put it in quotes")
     if choices is not None and value not in choices:
         also = field.metadata.get("also", "")
         if also and re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", value, re.ASCII):
             return value
         raise ConfigError(
-            f"{field.name} is one of {', '.join([*choices, also] if also else choices)}",
+            f"{field.name} = {{seen}} is unknown",
+            rule=f"{field.name} is one of {', '.join([*choices, also] if also else choices)}",
             seen=value,
             fix=nearest(value, choices),
         )

@@ -9,7 +9,7 @@ GansweepError
 |   |-- SweepError        the sweep's folder cannot be used (another sweep, in use, missing)
 |   `-- RegistryError     the tracking store or the registry does not have or take what was asked
 |-- CheckpointError       a checkpoint is missing or damaged: use the one before
-`-- TrialError            a trial cannot go on: it is told FAIL, the sweep goes on
+`-- TrialError            a trial cannot go on: it ends as failed, the sweep goes on
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ class UserError(GansweepError):
     """The caller's input is wrong. The text is one line: `PROBLEM (RULE); FIX`.
 
     Args:
-        problem: what is wrong, first: `port {seen} is in use`. `{seen}` stands for the value; where it is
-            missing, the value follows after a colon.
-        rule: what must hold instead: `a free port is needed`.
-        seen: the value that broke the rule; None where the problem names it already.
-        fix: what to type or change instead: `try --port 8001`.
+        problem: what is wrong: `port {seen} is in use`. `{seen}` stands for the value; where it is missing,
+            the value follows after a colon.
+        rule: what must hold instead: `a free port is needed`; empty where the problem says it.
+        seen: the value that broke the rule. None is shown only in the place of `{seen}`.
+        fix: what to type or change: `try --port 8001`.
     """
 
     def __init__(self, problem: str, *, rule: str = "", seen: object = None, fix: str) -> None:
-        wrong = problem
-        if seen is not None:
-            mark = "{seen}" if "{seen}" in problem else None
-            wrong = problem.replace(mark, _one_line(seen)) if mark else f"{problem}: {_one_line(seen)}"
-        super().__init__(_printable(f"{wrong}{f' ({rule})' if rule else ''}; {fix}"))
+        text = problem
+        if "{seen}" in problem:
+            text = problem.replace("{seen}", _one_line(seen))
+        elif seen is not None:
+            text = f"{problem}: {_one_line(seen)}"
+        super().__init__(_printable(f"{text}{f' ({rule})' if rule else ''}; {fix}"))
         self.problem, self.rule, self.seen, self.fix = problem, rule, seen, fix
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def __reduce__(self) -> tuple[object, ...]:  # keyword arguments do not survive pickling by themselves
         return _rebuild, (type(self), self.problem, self.rule, self.seen, self.fix)
 
 
@@ -75,14 +76,26 @@ class CheckpointError(GansweepError):
 
 
 class TrialError(GansweepError):
-    """A trial cannot go on; it is told FAIL and the sweep goes on."""
+    """A trial cannot go on; it ends as failed and the sweep goes on."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Say which valid name was probably meant: `did you mean 'lr_g'?`, or list all of them."""
+    """A hint at the valid name that was probably meant: `did you mean 'lr_g'?`, or a list of all of them."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else "valid names: " + ", ".join(names)
+
+
+def redact(text: str) -> str:
+    """`text` with the user names, passwords and tokens of the URIs in it replaced by `***`."""
+    text = re.sub(r"://[^/\s]*@", "://***@", text)
+    return re.sub(r"(?i)\b(password|passwd|token|secret|sslpassword)=[^&\s]+", r"\1=***", text)
+
+
+def first_line(error: Exception) -> str:
+    """The error's type and the first line of its text, at most 300 characters."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]
 
 
 def _one_line(value: object) -> str:
@@ -94,21 +107,9 @@ def _one_line(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """Line breaks, terminal controls and stray bytes of file names as escapes."""
+    """`text` with line breaks, terminal controls and undecodable bytes of file names as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _rebuild(kind: type[UserError], problem: str, rule: str, seen: object, fix: str) -> UserError:
     return kind(problem, rule=rule, seen=seen, fix=fix)
-
-
-def redact(text: str) -> str:
-    """`text` without user names, passwords and tokens of the URIs in it."""
-    text = re.sub(r"://[^/\s]*@", "://***@", text)
-    return re.sub(r"(?i)\b(password|passwd|token|secret|sslpassword)=[^&\s]+", r"\1=***", text)
-
-
-def first_line(error: Exception) -> str:
-    """The error's type and the first line of its text, short enough for one line on a screen."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:300]

@@ -1,6 +1,4 @@
-"""What a trial reports at each tick: one frozen row, its names, directions and the penalty.
-
-Owns: `TrialRecord` and `METRICS`. Refuses: computing any of the numbers.
+"""What a trial reports at each tick: one frozen record, the meaning of its numbers, the penalty.
 
 NaN policy: `fid` and `best_fid` are measurements and may be absent (None); they are never NaN.
 `objective` is what the search compares: always present, always finite; `PENALTY` where a trial has
@@ -16,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 PENALTY = 1e6
-"""Objective of a trial that never had a fid. Far above any distance, so every real fid wins."""
+"""Objective of a trial that never had a fid: far above any distance, so that every real fid is better."""
 
 VERDICTS = ("healthy", "d_wins", "g_wins", "collapsed", "diverged")
-"""What `pipeline.training.balance.verdict` may call a tick."""
+"""What `pipeline.training.balance.verdict` returns for a tick."""
 
 _OPTIONAL = ("fid", "best_fid", "best_kimg")
 
@@ -35,8 +33,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "score_fake": ("-", "mean D score on fresh fakes"),
     "sign_real": ("-", "mean sign of D's score on training reals seen in the tick"),
     "sign_fake": ("-", "mean sign of D's score on fakes seen in the tick"),
-    "accuracy_real": ("-", "share of held-out reals that D scores above 0"),
-    "accuracy_fake": ("-", "share of fresh fakes that D scores below 0"),
+    "accuracy_real": ("-", "fraction of held-out reals that D scores above 0"),
+    "accuracy_fake": ("-", "fraction of fresh fakes that D scores below 0"),
     "loss_d": ("-", "mean adversarial loss of D over the tick"),
     "loss_g": ("-", "mean adversarial loss of G over the tick"),
     "penalty": ("-", "mean gradient penalty over the tick, unscaled by the lazy interval"),
@@ -105,13 +103,13 @@ class TrialRecord:
         """The inverse of `to_dict`; a missing number reads as NaN, unknown keys are left out.
 
         Raises:
-            ValueError: a value is of another kind.
+            ValueError: a value has the wrong type.
         """
         row: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             value = values.get(field.name)
             if value is not None and not _fits(value, str(field.type)):
-                raise ValueError(f"{field.name} is no {field.type}")
+                raise ValueError(f"{field.name} = {value!r} is no {field.type}")
             row[field.name] = math.nan if value is None and field.name not in _OPTIONAL else value
         return cls(**row)
 

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, fingerprint
-from pipeline.data.image_files import Labels, Pixels
+from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.metrics import extractors, frechet
 from pipeline.records import TrialRecord
 from pipeline.training.trainer import Trainer

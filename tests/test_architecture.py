@@ -96,3 +96,32 @@ def test_the_registered_model_stands_alone() -> None:
     """It is shipped inside every registered model and is run there without this package."""
     path = PACKAGE / "tracking" / "registry" / "registered_model.py"
     assert not {name.split(".")[0] for name in imports(path)} & {"pipeline", "ray", "optuna", "torchvision"}
+
+
+LONGEST_FUNCTION, LONGEST_FILE = 60, 350
+LONG_FUNCTIONS = {"Trainer.advance"}
+"""The training loop is read from top to bottom."""
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """Qualified names and lengths in lines, docstring included."""
+    found: list[tuple[str, int]] = []
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                if not isinstance(child, ast.ClassDef):
+                    found.append((prefix + child.name, (child.end_lineno or 0) - child.lineno + 1))
+                visit(child, f"{prefix}{child.name}.")
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), "")
+    return found
+
+
+def test_functions_and_files_stay_short() -> None:
+    """A file above the limit gives its reason in its docstring: `Longer than 350 lines: ...`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        long = [f for f in functions(path) if f[1] > LONGEST_FUNCTION and f[0] not in LONG_FUNCTIONS]
+        assert not long, f"{path.name}: {long}"
+        assert text.count("\n") <= LONGEST_FILE or f"Longer than {LONGEST_FILE} lines: " in text, path

@@ -1,4 +1,4 @@
-"""Every knob has a meaning and a bound that holds; the names are a public surface and stay."""
+"""Every field has a meaning and bounds that hold; the names are a public interface and do not change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Field = dataclasses.Field[Any]
 FREE_TEXT = {"name", "data", "space", "extractor", "extractor_weights", "address", "price", "require"}
 
 
-def knobs(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:
+def config_fields(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:
     configs: tuple[Config, ...] = (TrialConfig, SweepConfig)
     return [
         pytest.param(config, field, id=f"{config.__name__}.{name}")
@@ -31,10 +31,10 @@ def knobs(wanted: Callable[[Field], object] = lambda field: True) -> list[Parame
     ]
 
 
-FIELDS = knobs()
-NUMBERS = knobs(lambda field: field.type in ("int", "float"))
-WHOLE = knobs(lambda field: field.type == "int")
-CHOICES = knobs(lambda field: "choices" in field.metadata)
+FIELDS = config_fields()
+NUMBERS = config_fields(lambda field: field.type in ("int", "float"))
+WHOLE = config_fields(lambda field: field.type == "int")
+CHOICES = config_fields(lambda field: "choices" in field.metadata)
 
 
 def refused(config: Config, name: str, value: object) -> ConfigError:
@@ -44,8 +44,8 @@ def refused(config: Config, name: str, value: object) -> ConfigError:
     return caught.value
 
 
-def test_names_that_spaces_use_do_not_change() -> None:
-    """A field of `TrialConfig` is a key of people's spaces and of old sweeps: rename none."""
+def test_field_names_do_not_change() -> None:
+    """A field of `TrialConfig` is a key in the spaces of users and in old sweeps."""
     assert list(TrialConfig.fields()) == [
         "architecture", "width_g", "width_d", "depth_g", "depth_d", "z_dim", "conditional",
         "condition_g", "norm_g", "norm_d", "loss", "penalty", "gamma", "penalty_interval", "n_critic",
@@ -58,8 +58,8 @@ def test_names_that_spaces_use_do_not_change() -> None:
     ]  # fmt: skip
 
 
-def test_choices_that_spaces_use_stay() -> None:
-    """As for the names; new choices may be added."""
+def test_choices_do_not_disappear() -> None:
+    """As for the names; new ones may be added."""
     frozen = {
         "architecture": {"mlp", "dcgan", "resnet"},
         "condition_g": {"embed", "batchnorm"},
@@ -78,7 +78,7 @@ def test_choices_that_spaces_use_stay() -> None:
 
 
 @pytest.mark.parametrize(("config", "field"), FIELDS)
-def test_every_knob_says_what_it_is(config: Config, field: Field) -> None:
+def test_every_field_has_a_meaning_and_bounds_or_choices(config: Config, field: Field) -> None:
     assert len(field.metadata["meaning"]) >= 8
     assert "\n" not in field.metadata["meaning"]
     if field.type in ("int", "float"):
@@ -98,14 +98,19 @@ def test_every_default_is_allowed_and_of_its_type(config: Config, field: Field) 
 
 
 @pytest.mark.parametrize(("config", "field"), NUMBERS)
-def test_bounds_are_reached_and_not_passed(config: Config, field: Field) -> None:
+def test_bounds_are_allowed_and_what_is_beyond_is_refused(config: Config, field: Field) -> None:
     name, low, high = field.name, field.metadata["low"], field.metadata["high"]
-    roomy = {"kimg": 10**6} if name == "tick_kimg" else {}  # a tick is cut to its trial's length
-    assert [getattr(config.from_dict({**roomy, name: bound}), name) for bound in (low, high)] == [low, high]
+    long_trial = {"kimg": 10**6} if name == "tick_kimg" else {}  # a tick is cut to its trial's length
+    assert [getattr(config.from_dict({**long_trial, name: bound}), name) for bound in (low, high)] == [
+        low,
+        high,
+    ]
     step = 1 if field.type == "int" else 1e-9
     for beyond in (low - step, high * (1 + 1e-9) if field.type == "float" else high + 1):
         error = refused(config, name, beyond)
-        assert error.rule == f"{name} lies in [{low:g}, {high:g}]"
+        assert str(error).startswith(
+            f"{name} = {beyond!r} is out of range ({name} lies in [{low:g}, {high:g}])"
+        )
         assert str(field.default) in error.fix
 
 
@@ -115,16 +120,16 @@ NO_NUMBERS = [math.nan, math.inf, -math.inf, True, False, "1", None, [1]]
 @pytest.mark.parametrize("value", [*NO_NUMBERS, *(pytest.param(10**n, id=f"1e{n}") for n in (400, 5000))])
 @pytest.mark.parametrize(("config", "field"), NUMBERS)
 def test_a_number_is_a_finite_number(config: Config, field: Field, value: object) -> None:
-    assert refused(config, field.name, value).rule.startswith(field.name)
+    assert str(refused(config, field.name, value)).startswith(f"{field.name} = ")
 
 
 @pytest.mark.parametrize(("config", "field"), WHOLE)
-def test_whole_numbers_may_be_written_with_a_point_only_when_whole(config: Config, field: Field) -> None:
+def test_a_float_is_a_whole_number_only_if_it_has_no_fraction(config: Config, field: Field) -> None:
     value = float(getattr(config(), field.name))
     built = getattr(config.from_dict({field.name: value}), field.name)
     assert type(built) is int
     assert built == field.default
-    assert "whole number" in refused(config, field.name, value + 0.5).rule
+    assert "is no whole number" in refused(config, field.name, value + 0.5).problem
 
 
 @pytest.mark.parametrize(("config", "field"), CHOICES)
@@ -132,13 +137,15 @@ def test_a_choice_is_one_of_its_list(config: Config, field: Field) -> None:
     for choice in field.metadata["choices"]:
         assert getattr(config.from_dict({field.name: choice}), field.name) == choice
     typo = field.metadata["choices"][-1] + "x"
-    assert f"'{field.metadata['choices'][-1]}'" in refused(config, field.name, typo).fix
-    assert "is a text" in refused(config, field.name, 3).rule
+    error = refused(config, field.name, typo)
+    assert str(error).startswith(f"{field.name} = {typo} is unknown ({field.name} is one of ")
+    assert f"'{field.metadata['choices'][-1]}'" in error.fix
+    assert "= 3 is no text" in str(refused(config, field.name, 3))
 
 
 @pytest.mark.parametrize("value", [1, 0, "true", None])
 def test_a_flag_is_true_or_false(value: object) -> None:
-    assert refused(TrialConfig, "conditional", value).rule == "conditional is true or false"
+    assert f"conditional = {value} is not true or false" in str(refused(TrialConfig, "conditional", value))
 
 
 @pytest.mark.parametrize(
@@ -151,11 +158,11 @@ def test_a_flag_is_true_or_false(value: object) -> None:
 )
 def test_an_unknown_key_names_the_nearest(config: Config, name: str, meant: str) -> None:
     error = refused(config, name, 1)
-    assert error.seen == name
+    assert f"{name} is no field" in str(error)
     assert meant in error.fix
 
 
-def test_an_unknown_key_like_no_other_lists_them_all() -> None:
+def test_an_unknown_key_without_a_similar_one_lists_all() -> None:
     assert all(name in refused(TrialConfig, "qqq", 1).fix for name in TrialConfig.fields())
 
 
@@ -169,29 +176,31 @@ def test_a_config_is_frozen_and_goes_through_json() -> None:
 def test_a_tick_is_no_longer_than_the_trial() -> None:
     assert TrialConfig(kimg=3, tick_kimg=5).tick_kimg == 3
     assert TrialConfig(kimg=7, tick_kimg=5).tick_kimg == 5
-    assert TrialConfig(kimg=7, tick_kimg=1, batch_size=500, n_critic=5).tick_kimg == 3  # 2.5: G plays in each
+    assert (
+        TrialConfig(kimg=7, tick_kimg=1, batch_size=500, n_critic=5).tick_kimg == 3
+    )  # 2.5: G makes a step in each
     assert TrialConfig(kimg=1, tick_kimg=1, batch_size=4096).tick_kimg == 1
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 100])
-def test_names_that_make_folders(name: str) -> None:
+def test_names_that_are_good_folder_names(name: str) -> None:
     assert SweepConfig(name=name).name == name
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "a b", "-rf", ".hidden", "x" * 101, "a\n", "caf\xe9", "a\0"]
 )
-def test_names_that_would_leave_the_folder_are_refused(name: str) -> None:
-    assert "name" in refused(SweepConfig, "name", name).rule
+def test_names_that_are_no_folder_names_are_refused(name: str) -> None:
+    assert refused(SweepConfig, "name", name).problem == "--name {seen} cannot be used"
 
 
-def test_every_path_of_a_sweep_is_its_own_and_inside() -> None:
+def test_the_paths_of_a_sweep_are_distinct_and_inside_its_folder() -> None:
     paths = SweepPaths(Path("runs/a"))
     names = [name for name, member in vars(SweepPaths).items() if isinstance(member, property)]
-    places = [getattr(paths, name) for name in names] + [paths.trial(3), paths.trial(30)]
-    assert len(set(places)) == len(places)
-    assert all(place.is_relative_to(paths.root) and place != paths.root for place in places)
-    # Others' scripts read these (the contract of the command line).
+    locations = [getattr(paths, name) for name in names] + [paths.trial(3), paths.trial(30)]
+    assert len(set(locations)) == len(locations)
+    assert all(path.is_relative_to(paths.root) and path != paths.root for path in locations)
+    # Scripts of users read these: they are part of the command line's interface.
     assert (paths.config.name, paths.summary.name, paths.report.name) == (
         "sweep.toml", "summary.json", "report.html",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The record of a tick: its names stay, nothing that is not finite leaves it, JSON gives it back."""
+"""The record of a tick: stable names, only finite metrics, a round trip through JSON."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def same(a: object, b: object) -> bool:
     return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
 
 
-def test_names_that_charts_use_do_not_change() -> None:
-    """A metric is a chart in people's MLflow and a column in old sweeps: rename none."""
+def test_metric_names_do_not_change() -> None:
+    """A metric is a chart in MLflow and a column in old sweeps."""
     assert list(METRICS) == [
         "fid", "best_fid", "objective", "balance", "auc", "overfit", "score_real", "score_fake",
         "sign_real", "sign_fake", "accuracy_real", "accuracy_fake", "loss_d", "loss_g", "penalty",
@@ -44,11 +44,13 @@ def test_verdicts_do_not_change() -> None:
 def test_every_number_of_a_record_is_a_metric_with_direction_and_meaning() -> None:
     others = {"trial", "kimg", "verdict", "best_kimg"}
     assert {f.name for f in dataclasses.fields(TrialRecord)} == METRICS.keys() | others
-    assert all(way in ("min", "max", "-") and len(meaning) > 8 for way, meaning in METRICS.values())
+    assert all(
+        direction in ("min", "max", "-") and len(meaning) > 8 for direction, meaning in METRICS.values()
+    )
     assert all(METRICS[name][0] == "min" for name in ("fid", "best_fid", "objective"))
 
 
-def test_metrics_are_all_the_finite_numbers() -> None:
+def test_metrics_are_all_finite_numbers() -> None:
     assert row().metrics() == {name: getattr(row(), name) for name in METRICS}
 
 
@@ -98,7 +100,7 @@ def test_any_record_goes_through_json(
         assert same(getattr(back, name), value), name
 
 
-def test_records_of_other_versions_can_be_read() -> None:
+def test_records_of_other_versions_are_read() -> None:
     values = row().to_dict()
     del values["diversity"], values["fid"]
     back = TrialRecord.from_dict({**values, "of_the_future": 1})
@@ -122,7 +124,7 @@ def test_the_objective_is_the_best_fid_or_the_penalty(best: float | None, object
     assert objective_of(best) == objective
 
 
-def test_any_real_fid_beats_the_penalty() -> None:
+def test_every_real_fid_is_better_than_the_penalty() -> None:
     assert math.isfinite(PENALTY)
     assert objective_of(99_999.0) < objective_of(None)
 
@@ -130,6 +132,6 @@ def test_any_real_fid_beats_the_penalty() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("fid", "3"), ("kimg", [1]), ("auc", True), ("verdict", 3), ("best_fid", {})]
 )
-def test_a_value_of_another_kind_is_refused(name: str, value: object) -> None:
+def test_a_value_of_the_wrong_type_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         TrialRecord.from_dict({"trial": 0, "kimg": 1, "verdict": "healthy", name: value})

@@ -1,5 +1,5 @@
-"""What can go wrong with a sweep, done on purpose: each room a family of faults, each function a row.
+"""Fault injection for sweeps: each module is a group of faults, each function a row of the table.
 
-Owns: the planting of faults and the checks that must hold afterwards. Refuses: mocks; every process, signal,
+A function injects a fault and checks what must hold afterwards. There are no mocks: every process, signal,
 server, file and disk is real.
 """

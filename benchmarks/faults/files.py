@@ -1,7 +1,7 @@
 """Hostile files: spaces, arrays, images, weights, checkpoints, summaries and the sweep's other files.
 
-Each begins as a good file and is cut, flipped, filled and spliced by hypothesis. What reads it may succeed
-or raise the documented error; another exception, a hang, or code that runs is a finding.
+Each begins as a good file and is cut, flipped, filled and spliced by hypothesis. Its reader may succeed or
+raise a documented error; another exception, a hang, or executed code is a finding.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.errors import GansweepError
 from pipeline.metrics import extractors
 from pipeline.reporting import history
 from pipeline.reporting.leaderboard import text_table
-from pipeline.reporting.live.view import Picture
+from pipeline.reporting.live.view import SweepSnapshot
 from pipeline.search.space.builtin import builtin_spaces, load_space
 from pipeline.storage.summary_file import read_summary
 from pipeline.sweep.manifest import read_manifest
@@ -80,17 +80,17 @@ def _bytes_of(save: Callable[[io.BytesIO], object]) -> bytes:
     return buffer.getvalue()
 
 
-def _checkpoint(place: Path, content: bytes, kind: str) -> Path:
-    """A file whose name holds the hash of its bytes, as of one who knows the rules."""
-    place.mkdir(parents=True, exist_ok=True)
-    for path in place.glob("*.pt"):
+def _checkpoint(folder: Path, content: bytes, kind: str) -> Path:
+    """Write a file whose name holds the hash of its bytes, as an attacker who knows the format would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.pt"):
         path.unlink()
-    (place / f"{kind}-000000001-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
-    return place
+    (folder / f"{kind}-000000001-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
+    return folder
 
 
 class Corpus:
-    """Good files of every kind by name, and what reads each; a pickle that runs would leave `canary`."""
+    """Good files of every kind, and the reader of each; a pickle that is executed would leave `canary`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.canary = folder, folder / "code-ran"
@@ -121,13 +121,13 @@ class Corpus:
         }  # fmt: skip
 
     def restore(self) -> None:
-        """Put a good sweep into the folder of the sweep."""
+        """Put good files into the folder of the sweep."""
         for kind in ("best", "records"):
             with contextlib.suppress(GansweepError):
                 self.read(kind, self.good[kind][0])
 
     def read(self, kind: str, content: bytes) -> None:
-        """Let the command's own readers have a file of this kind."""
+        """Give a file of this kind to the reader that the command uses."""
         root = self.folder / "sweep"
         (root / "trials" / "0").mkdir(parents=True, exist_ok=True)
         file = self.folder / f"hostile.{'toml' if kind == 'space' else kind}"
@@ -154,17 +154,17 @@ class Corpus:
             self._read_sweep(kind, content, paths)
 
     def _read_sweep(self, kind: str, content: bytes, paths: SweepPaths) -> None:
-        """One of the files that a sweep's folder holds."""
+        """Read one of the files that a sweep's folder holds."""
         trial = paths.trial(0)
-        places = {"summary": paths.summary, "sweep.toml": paths.config, "spool": paths.spool}
-        places |= {"records": trial / "records.jsonl", "failures": trial / "failures.jsonl"}
-        good = {name: files[0] for name, files in self.good.items() if name in places}
-        for name, place in places.items():
-            place.write_bytes(content if name == kind else good[name])
+        targets = {"summary": paths.summary, "sweep.toml": paths.config, "spool": paths.event_log}
+        targets |= {"records": trial / "records.jsonl", "failures": trial / "failures.jsonl"}
+        good = {name: files[0] for name, files in self.good.items() if name in targets}
+        for name, target in targets.items():
+            target.write_bytes(content if name == kind else good[name])
         if kind == "sweep.toml":
             read_manifest(paths)
         elif kind == "spool":
-            EventLog(paths.spool).close()
+            EventLog(paths.event_log).close()
         elif kind == "summary":
             summary = read_summary(paths.summary)
             if summary:
@@ -174,9 +174,9 @@ class Corpus:
             read_failures(trial)
         history.read_history(paths.root)
         console = Console(file=io.StringIO())
-        picture = Picture(paths, console)
-        if picture.look():
-            console.print(picture.draw())
+        snapshot = SweepSnapshot(paths, console)
+        if snapshot.refresh():
+            console.print(snapshot.render())
 
 
 def _image(name: str) -> bytes:
@@ -186,11 +186,11 @@ def _image(name: str) -> bytes:
 
 
 def _best() -> dict[str, object]:
-    """The best generator of a trial, as small as can be."""
+    """The checkpoint of a trial's best generator, as small as possible."""
     config = TrialConfig(architecture="mlp", width_g=4, width_d=4, z_dim=2)
     generator, _ = build_networks(config, ImageShape(8, 1))
-    kept = {"config": config.to_dict(), "shape": vars(ImageShape(8, 1)), "ema": generator.state_dict()}
-    return {"format": 1, "kimg": 10, "record": {}, **kept}
+    state = {"config": config.to_dict(), "shape": vars(ImageShape(8, 1)), "ema": generator.state_dict()}
+    return {"format": 1, "kimg": 10, "record": {}, **state}
 
 
 def _summary() -> dict[str, object]:
@@ -262,10 +262,10 @@ def _alarm(seconds: int) -> Iterator[None]:
 
 
 def in_process(folder: Path, times: int, rng: random.Random) -> Result:
-    """`times` hostile files through the readers, in this process."""
+    """Give `times` hostile files to the readers, in this process."""
     result, found, outcomes = Result("hostile files, in process"), Counter[str](), Counter[str]()
     corpus = Corpus(folder)
-    warnings.simplefilter("ignore")  # torch, Pillow and zipfile wonder about many of them
+    warnings.simplefilter("ignore")  # torch, Pillow and zipfile warn about many of them
 
     @seed(rng.randrange(2**32))
     @settings(max_examples=times, deadline=None, database=None, phases=[Phase.generate],
@@ -273,7 +273,7 @@ def in_process(folder: Path, times: int, rng: random.Random) -> Result:
     @given(st.sampled_from(sorted(corpus.good)), st.integers(0, 9), st.lists(_EDIT, min_size=1, max_size=5))
     def attack(kind: str, index: int, edits: list[tuple[str, float, float, bytes]]) -> None:
         content = _edited(corpus.good[kind][index % len(corpus.good[kind])], edits)
-        result.planted += 1
+        result.injected += 1
         try:
             with _alarm(HANG_SEC):
                 corpus.read(kind, content)
@@ -288,13 +288,13 @@ def in_process(folder: Path, times: int, rng: random.Random) -> Result:
 
     attack()
     result.broken += [f"{where} ({count} times)" for where, count in found.most_common(20)]
-    result.expect(not corpus.canary.exists(), "code of a pickle ran")
+    result.expect(not corpus.canary.exists(), "code in a pickle was executed")
     result.notes += [f"{count} {word}" for word, count in outcomes.items()]
     return result
 
 
 def through_the_command(folder: Path, times: int, rng: random.Random) -> Result:
-    """`times` hostile files through the command: exit code 0 or 2, one line, nothing left behind."""
+    """Give `times` hostile files to the command: exit code 0 or 2, one line, nothing left behind."""
     result = Result("hostile files, through the command")
     corpus = Corpus(folder)
     environment = {**os.environ, "GANSWEEP_CACHE": str(folder / "cache"), "COLUMNS": "200"}
@@ -306,7 +306,7 @@ def through_the_command(folder: Path, times: int, rng: random.Random) -> Result:
         content = _edited(rng.choice(corpus.good[kind]), edits)
         corpus.restore()
         with contextlib.suppress(Exception):
-            corpus.read(kind, content)  # puts it where it belongs
+            corpus.read(kind, content)  # writes it to its path
         out = folder / f"out{index}"
         begun = time.monotonic()
         try:
@@ -320,14 +320,14 @@ def through_the_command(folder: Path, times: int, rng: random.Random) -> Result:
         except subprocess.TimeoutExpired:
             result.broken.append(f"{kind}: a hang")
             continue
-        result.planted += 1
+        result.injected += 1
         result.times.append(time.monotonic() - begun)
-        said = done.stderr.strip().splitlines()
-        good = done.returncode == 0 or (done.returncode == 2 and said and said[-1].startswith("error: "))
-        result.expect(bool(good), f"{kind}: exit {done.returncode}: {' / '.join(said[-2:])[:300]}")
+        lines = done.stderr.strip().splitlines()
+        good = done.returncode == 0 or (done.returncode == 2 and lines and lines[-1].startswith("error: "))
+        result.expect(bool(good), f"{kind}: exit {done.returncode}: {' / '.join(lines[-2:])[:300]}")
         result.expect("Traceback" not in done.stderr, f"{kind}: a traceback")
         result.expect(not out.exists(), f"{kind}: something was left behind")
-    result.expect(not corpus.canary.exists(), "code of a pickle ran")
+    result.expect(not corpus.canary.exists(), "code in a pickle was executed")
     return result
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL of the driver, of workers, of a machine."""
+"""SIGKILL of the driver, of workers, and of a machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults.result import Result, wait_for
-from faults.sweeps import START_SEC, Sweep, champion, check_memory
+from faults.sweeps import START_SEC, Sweep, champion, check_stores
 
-_SLOW_EXTRACTOR = '''"""Pixels, slowly, and telling so: a file stands while a measurement is under way."""
+_SLOW_EXTRACTOR = '''"""Pixels, slowly; a marker file exists while a measurement is under way."""
 
 import pathlib
 import time
@@ -45,43 +45,46 @@ lr_g = { float = [1e-4, 1e-3] }
 
 
 def driver(folder: Path, times: int, rng: random.Random) -> Result:
-    """One sequential sweep, its driver killed at random moments and run again; another one undisturbed."""
+    """Kill the driver of a sequential sweep at random moments, resume it, and compare it with another one."""
     result = Result("SIGKILL of the driver, then the same command")
     trials = 3 + times // 4
     flags = ("--trials", str(trials), "--kimg", "150", "--concurrency", "1", "--final-seeds", "0")
-    calm, hurt = Sweep(folder / "calm", *flags), Sweep(folder / "hurt", *flags)
-    calm.start()
-    result.expect(calm.end() == 0, "the undisturbed sweep failed")
-    while result.planted < times:
-        hurt.start()
+    reference, killed = Sweep(folder / "reference", *flags), Sweep(folder / "killed", *flags)
+    reference.start()
+    result.expect(reference.end() == 0, "the reference sweep failed")
+    while result.injected < times:
+        killed.start()
         if rng.random() < 0.2:  # before or while Ray starts
             time.sleep(rng.uniform(0.5, 8.0))
         else:
-            seconds = _until_heard(hurt)
-            result.times += [seconds] if result.planted else []
-            hurt.wait_for_records(rng.randrange(8))
+            seconds = _until_next_event(killed)
+            result.times += [seconds] if result.injected else []
+            killed.wait_for_records(rng.randrange(8))
             time.sleep(rng.uniform(0.0, 0.3))
-        if hurt.over:
-            result.notes.append(f"over after {result.planted} kills")
+        if killed.ended:
+            result.notes.append(f"ended after {result.injected} kills")
             break
-        hurt.kill()
-        result.planted += 1
-    hurt.start()
-    result.expect(hurt.end() == 0, "the last resume failed")
-    check_memory(result, hurt, trials)
-    result.expect(hurt.timeless() == calm.timeless(), "other records than undisturbed")
-    result.expect(champion(hurt) == champion(calm), "another champion than undisturbed")
+        killed.kill()
+        result.injected += 1
+    killed.start()
+    result.expect(killed.end() == 0, "the last resume failed")
+    check_stores(result, killed, trials)
+    result.expect(
+        killed.records_without_times() == reference.records_without_times(),
+        "other records than the reference",
+    )
+    result.expect(champion(killed) == champion(reference), "another champion than the reference")
     return result
 
 
-def _until_heard(sweep: Sweep) -> float:
-    """Wait for a record that the driver has heard of; a resume notes sweep.toml before."""
-    before = sweep.heard() + 1
-    return wait_for(lambda: sweep.over or sweep.heard() > before, START_SEC, "recovery")
+def _until_next_event(sweep: Sweep) -> float:
+    """Wait until the driver logs a record; a resume logs sweep.toml as an artifact before that."""
+    before = sweep.event_count() + 1
+    return wait_for(lambda: sweep.ended or sweep.event_count() > before, START_SEC, "recovery")
 
 
 def worker(folder: Path, times: int, rng: random.Random) -> Result:
-    """Workers killed mid-step, mid-checkpoint and mid-evaluation; two a trial, as many as are forgiven."""
+    """Kill workers mid-step, mid-checkpoint and mid-evaluation; two per trial, as many as are retried."""
     result = Result("SIGKILL of a worker: step, checkpoint, evaluation")
     trials, marker = -(-times // 2), folder / "measuring"
     (folder / "space.toml").write_text(_SPACE)
@@ -96,19 +99,19 @@ def worker(folder: Path, times: int, rng: random.Random) -> Result:
         pid = sweep.worker()
         _await_moment(sweep, number, ("step", "checkpoint", "evaluation")[index % 3], marker, rng)
         before = len(sweep.records(number))
-        if pid is None or sweep.over:
-            result.broken.append(f"no worker is left: {sweep.said[-300:]}")
+        if pid is None or sweep.ended:
+            result.broken.append(f"no worker is left: {sweep.stderr[-300:]}")
             break
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         marker.unlink(missing_ok=True)
-        result.planted += 1
+        result.injected += 1
         time.sleep(0.05)
         torn += any(path.name.startswith(".") for path in sweep.paths.trial(number).iterdir())
         result.times.append(_until(sweep, number, before + 1))
     result.notes.append(f"{torn} left a file half written")
-    result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
-    check_memory(result, sweep, trials)
+    result.expect(sweep.end() == 0, f"the sweep failed: {sweep.stderr[-300:]}")
+    check_stores(result, sweep, trials)
     result.expect(sweep.summary["trials"]["complete"] == trials, "a trial did not end normally")
     for number in range(trials):
         ticks = [record.kimg for record in sweep.records(number)]
@@ -118,25 +121,25 @@ def worker(folder: Path, times: int, rng: random.Random) -> Result:
 
 def _until(sweep: Sweep, number: int, count: int) -> float:
     """Wait until a trial has more than `count` records, or its sweep is over; returns the seconds."""
-    return wait_for(lambda: sweep.over or len(sweep.records(number)) > count, START_SEC, f"trial {number}")
+    return wait_for(lambda: sweep.ended or len(sweep.records(number)) > count, START_SEC, f"trial {number}")
 
 
 def _until_moved(sweep: Sweep) -> float:
-    """Wait until the trial whose machine died goes on; it waits for a place on the other one."""
+    """Wait until the trial whose machine died continues on the other one, once that has room."""
 
     def lost() -> int | None:
         return next((number for number in (0, 1) if "worker killed" in sweep.failures(number)), None)
 
-    seconds = wait_for(lambda: sweep.over or lost() is not None, START_SEC, "the loss is noted")
+    seconds = wait_for(lambda: sweep.ended or lost() is not None, START_SEC, "the loss is recorded")
     number = lost()
     return seconds if number is None else seconds + _until(sweep, number, len(sweep.records(number)))
 
 
 def _await_moment(sweep: Sweep, number: int, moment: str, marker: Path, rng: random.Random) -> None:
-    """Return in the middle of a checkpoint or of a measurement, or at a random moment of a tick."""
+    """Return during a checkpoint or a measurement, or at a random moment of a tick."""
     deadline = time.monotonic() + 20.0
     folder = sweep.paths.trial(number)
-    while time.monotonic() < deadline and not sweep.over:
+    while time.monotonic() < deadline and not sweep.ended:
         if moment == "step":
             time.sleep(rng.uniform(0.0, 0.2))
             if not marker.exists():
@@ -180,7 +183,7 @@ def _cluster() -> Iterator[subprocess.Popen[str]]:
 
 
 def node(folder: Path, times: int, rng: random.Random) -> Result:
-    """A cluster of two machines with one trial each; one machine dies, its trial goes on on the other."""
+    """Kill one of two machines with one trial each: its trial continues on the other one."""
     result = Result("a machine of a Ray cluster dies")
     for index in range(times):
         with _cluster() as cluster:
@@ -195,11 +198,11 @@ def node(folder: Path, times: int, rng: random.Random) -> Result:
             time.sleep(rng.uniform(0.0, 1.0))
             cluster.stdin.write("kill\n")
             cluster.stdin.flush()
-            result.planted += 1
+            result.injected += 1
             result.times.append(_until_moved(sweep))
-            result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
-        check_memory(result, sweep, 3)
+            result.expect(sweep.end() == 0, f"the sweep failed: {sweep.stderr[-300:]}")
+        check_stores(result, sweep, 3)
         result.expect(sweep.summary["trials"]["complete"] == 3, "a trial did not end normally")
         moved = sum("worker killed" in sweep.failures(number) for number in (0, 1))
-        result.expect(moved >= 1, "no trial noted that its machine died")
+        result.expect(moved >= 1, "no trial has recorded the loss of its machine")
     return result

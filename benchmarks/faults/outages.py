@@ -1,4 +1,4 @@
-"""A tracking server that goes away, a disk that fills up."""
+"""A tracking server that is down for a while, and a disk that fills up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults.result import Result, wait_for
-from faults.sweeps import COMMAND, START_SEC, Sweep, check_memory
+from faults.sweeps import COMMAND, START_SEC, Sweep, check_stores
 from pipeline.storage.files import read_json
 
 AWAY_SEC = 60.0
@@ -60,7 +60,7 @@ class Server:
 
 
 def tracker(folder: Path, times: int, rng: random.Random, away_sec: float = AWAY_SEC) -> Result:
-    """The server killed and started again under a sweep: each metric arrives once, training does not slow."""
+    """Kill and restart the server during a sweep: each metric arrives once, training does not slow down."""
     result = Result(f"MLflow server killed, {away_sec:g} s away, back")
     server = Server(folder)
     server.start()
@@ -76,19 +76,19 @@ def tracker(folder: Path, times: int, rng: random.Random, away_sec: float = AWAY
         for _ in range(times):
             up += _speeds(sweep, rng.uniform(8.0, 12.0))
             server.kill()
-            result.planted += 1
+            result.injected += 1
             down += _speeds(sweep, away_sec)
             server.start()
-            back = sum(1 for _ in sweep.paths.spool.open("rb"))
+            back = sum(1 for _ in sweep.paths.event_log.open("rb"))
             result.times.append(
-                wait_for(lambda b=back: _shipped(sweep) >= b or sweep.over, 120.0, "MLflow caught up")
+                wait_for(lambda b=back: _exported(sweep) >= b or sweep.ended, 120.0, "MLflow caught up")
             )
-        result.expect(sweep.end() == 0, f"the sweep failed: {sweep.said[-300:]}")
+        result.expect(sweep.end() == 0, f"the sweep failed: {sweep.stderr[-300:]}")
         command = [*COMMAND, "sync", str(sweep.paths.root), "--tracking-uri", server.uri]
         synced = subprocess.run(command, capture_output=True, text=True, timeout=300)
         result.expect(synced.returncode == 0, f"sync: {synced.stderr[-300:]}")
         result.notes.append(synced.stdout.strip())
-        check_memory(result, sweep, 1, server.uri)
+        check_stores(result, sweep, 1, server.uri)
     finally:
         server.kill()
     if up and down:
@@ -105,13 +105,13 @@ def _speeds(sweep: Sweep, seconds: float) -> list[float]:
     return [record.images_per_sec for record in sweep.records(0)[before:]]
 
 
-def _shipped(sweep: Sweep) -> int:
-    return int(read_json(sweep.paths.shipped).get("events", 0))
+def _exported(sweep: Sweep) -> int:
+    return int(read_json(sweep.paths.export_cursor).get("events", 0))
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A tmpfs of so many MiB. Raises OSError where this user may not mount one."""
+    """A tmpfs of so many MiB. Raises OSError if this user may not mount one."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -124,7 +124,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take all that is left of a disk; returns the file that does."""
+    """Fill a disk; returns the file that takes all its space."""
     ballast = disk / "ballast"
     with open(ballast, "ab", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
@@ -135,37 +135,37 @@ def fill(disk: Path) -> Path:
 
 
 def full_disk(folder: Path, times: int, rng: random.Random) -> Result:
-    """A sweep's disk fills up under it; the search ends; with space again a resume registers the champion."""
+    """Fill the disk of a running sweep: the search ends; with space again a resume registers the champion."""
     result = Result("the disk fills up")
     for index in range(times):
         try:
             with small_disk(folder / f"disk{index}", 24) as disk:
-                _fill_under(
+                _fill_during(
                     result,
                     Sweep(disk / "out", "--trials", "4", "--kimg", "100", "--pruner", "none"),
                     disk,
                     rng,
                 )
         except OSError as error:
-            result.notes.append(f"left out: {error}")
+            result.notes.append(f"skipped: {error}")
             break
     return result
 
 
-def _fill_under(result: Result, sweep: Sweep, disk: Path, rng: random.Random) -> None:
+def _fill_during(result: Result, sweep: Sweep, disk: Path, rng: random.Random) -> None:
     sweep.start()
     sweep.wait_for_records(rng.randrange(2, 12))
     ballast = fill(disk)
-    result.planted += 1
+    result.injected += 1
     code = sweep.end(START_SEC * 2)
     result.expect(code in (0, 1), f"exit code {code}")
-    result.expect("the disk is full" in sweep.said, "nobody was told")
-    _, trace, rest = sweep.said.partition("Traceback")
+    result.expect("the disk is full" in sweep.stderr, "the full disk was not logged")
+    _, trace, rest = sweep.stderr.partition("Traceback")
     result.expect(not trace, f"a traceback: {rest[:1500]}")
     ballast.unlink()
     begun = time.monotonic()
     sweep.start()
-    result.expect(sweep.end() == 0, f"the resume failed: {sweep.said[-300:]}")
+    result.expect(sweep.end() == 0, f"the resume failed: {sweep.stderr[-300:]}")
     result.times.append(time.monotonic() - begun)
     result.expect(bool(sweep.summary.get("registered")), "no champion was registered")
-    check_memory(result, sweep, 4)
+    check_stores(result, sweep, 4)

@@ -1,4 +1,4 @@
-"""What came of one row: how often the fault was planted, how often all held, how long recovery took."""
+"""The result of one row: how often the fault was injected, which checks failed, how long recovery took."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Result:
-    """A row of the table. times: seconds from each fault to recovery. broken: what did not hold."""
+    """A row of the table.
+
+    Attributes:
+        fault: what went wrong, as text.
+        injected: how often.
+        times: seconds from each fault to recovery.
+        broken: descriptions of failed checks.
+        notes: remarks for the table.
+    """
 
     fault: str
-    planted: int = 0
+    injected: int = 0
     times: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def expect(self, held: bool, what: str) -> None:
-        """Note what did not hold."""
+        """Add `what` to the failed checks unless `held`."""
         if not held:
             self.broken.append(what)
 
     def cells(self) -> tuple[str, str, str, str]:
-        """fault, times planted, longest recovery, verdict."""
+        """Fault, times injected, longest recovery, verdict."""
         longest = f"{max(self.times):.1f} s" if self.times else "-"
         verdict = "held" if not self.broken else f"{len(self.broken)} BROKEN: {self.broken[0]}"
-        return self.fault, str(self.planted), longest, "; ".join([verdict, *self.notes])
+        return self.fault, str(self.injected), longest, "; ".join([verdict, *self.notes])
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> float:

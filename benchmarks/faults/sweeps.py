@@ -1,4 +1,4 @@
-"""A real sweep in a process of its own, to be hurt: started, watched through its files, killed, resumed."""
+"""A real sweep in a separate process: started, observed through its files, killed, resumed."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Sweep:
         base = ["run", "--space", space, "--data", "digits", "--out", str(out), "--name", name]
         self._flags = [*base, "--cpus-per-trial", "1", *flags]
         self.process: subprocess.Popen[str] | None = None
-        self.said = ""
+        self.stderr = ""
 
     def start(self) -> None:
-        """Run it, or go on with it: the same command does both, as job systems do."""
+        """Start or resume it: the same command does both, as in job systems."""
         self.process = subprocess.Popen(
             [*COMMAND, *self._flags],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -47,23 +47,23 @@ class Sweep:
     def end(self, seconds: float = 600.0) -> int:
         """Wait for its end; returns the exit code."""
         assert self.process is not None
-        self.said = self.process.communicate(timeout=seconds)[1]
+        self.stderr = self.process.communicate(timeout=seconds)[1]
         return self.process.returncode
 
     def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
-        """Send the driver a signal; after a SIGKILL what it leaves behind goes too, as on a dead machine."""
+        """Send the driver a signal; after a SIGKILL wait until its child processes have ended too."""
         assert self.process is not None
         os.kill(self.process.pid, sign)
         if sign == signal.SIGKILL:
             self.process.communicate(timeout=60)
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether its process has ended."""
         return self.process is not None and self.process.poll() is not None
 
     def records(self, number: int) -> list[TrialRecord]:
-        """What a trial has stored."""
+        """The stored records of a trial."""
         return read_records(self.paths.trial(number))
 
     def numbers(self) -> list[int]:
@@ -72,34 +72,34 @@ class Sweep:
         return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
 
     def count(self) -> int:
-        """How many records there are."""
+        """How many records all trials have."""
         return sum(len(self.records(number)) for number in self.numbers())
 
-    def heard(self) -> int:
-        """How many lines the spool has: what the driver has heard of."""
-        return sum(1 for _ in self.paths.spool.open("rb")) if self.paths.spool.exists() else 0
+    def event_count(self) -> int:
+        """How many lines the event log has: what the driver knows of."""
+        return sum(1 for _ in self.paths.event_log.open("rb")) if self.paths.event_log.exists() else 0
 
     def wait_for_records(self, more: int, seconds: float = START_SEC) -> float:
-        """Wait for `more` records than now; returns the seconds that it took."""
+        """Wait until there are `more` records than now; returns the seconds that it took."""
         before = self.count()
-        return wait_for(lambda: self.over or self.count() >= before + more, seconds, "new records")
+        return wait_for(lambda: self.ended or self.count() >= before + more, seconds, "new records")
 
     def worker(self) -> int | None:
         """The process id of a worker with a trial."""
         assert self.process is not None
         return next((pid for pid in descendants(self.process.pid) if "ImplicitFunc" in title(pid)), None)
 
-    def timeless(self) -> dict[int, list[TrialRecord]]:
-        """All records, without what differs between two runs of the same."""
-        still = {"images_per_sec": 0.0, "train_seconds": 0.0, "eval_seconds": 0.0}
-        return {n: [dataclasses.replace(r, **still) for r in self.records(n)] for n in self.numbers()}
+    def records_without_times(self) -> dict[int, list[TrialRecord]]:
+        """All records, with the measured times set to 0: equal for two runs of the same sweep."""
+        zeros = {"images_per_sec": 0.0, "train_seconds": 0.0, "eval_seconds": 0.0}
+        return {n: [dataclasses.replace(r, **zeros) for r in self.records(n)] for n in self.numbers()}
 
     @property
     def summary(self) -> dict[str, Any]:
         return read_json(self.paths.summary)
 
     def failures(self, number: int) -> list[str]:
-        """Kinds of what went wrong with a trial."""
+        """The kinds of a trial's failures."""
         return [failure.kind for failure in read_failures(self.paths.trial(number))]
 
 
@@ -129,8 +129,8 @@ def title(pid: int) -> str:
         return ""
 
 
-def check_memory(result: Result, sweep: Sweep, trials: int, uri: str = "") -> None:
-    """Every record once in folder, spool, study and MLflow; nothing orphaned, doubled or left running."""
+def check_stores(result: Result, sweep: Sweep, trials: int, uri: str = "") -> None:
+    """Check that every record is once in folder, event log, study and MLflow, and that nothing is running."""
     from mlflow import MlflowClient
 
     name = sweep.paths.root.name
@@ -138,11 +138,11 @@ def check_memory(result: Result, sweep: Sweep, trials: int, uri: str = "") -> No
     study = optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
     result.expect(len(study.trials) == trials, f"{len(study.trials)} trials in Optuna, not {trials}")
     result.expect(all(t.state.is_finished() for t in study.trials), "an orphan trial in Optuna")
-    spool = [event for _, event in read_events(sweep.paths.spool) if event]
-    rows = [(e["trial"], e["record"]["kimg"]) for e in spool if e["event"] == "record"]
+    events = [event for _, event in read_events(sweep.paths.event_log) if event]
+    rows = [(e["trial"], e["record"]["kimg"]) for e in events if e["event"] == "record"]
     stored = [(n, record.kimg) for n in sweep.numbers() for record in sweep.records(n)]
-    result.expect(len(stored) == len(set(stored)), "a record stands twice in a trial's folder")
-    result.expect(sorted(rows) == sorted(stored), "the spool has other records than the trials")
+    result.expect(len(stored) == len(set(stored)), "a record is twice in a trial's folder")
+    result.expect(sorted(rows) == sorted(stored), "the event log has other records than the trials")
     uri = uri or default_uri(sweep.paths.root.parent)
     client = MlflowClient(uri, uri)
     experiment = client.get_experiment_by_name(f"gansweep/{name}")
@@ -155,9 +155,9 @@ def check_memory(result: Result, sweep: Sweep, trials: int, uri: str = "") -> No
         if number == "none":
             continue
         steps = [row.step for row in client.get_metric_history(run.info.run_id, "objective")]
-        wanted = [record.kimg for record in sweep.records(int(number))]
+        expected = [record.kimg for record in sweep.records(int(number))]
         result.expect(
-            sorted(steps) == wanted, f"trial {number}: {len(steps)} of {len(wanted)} metrics in MLflow"
+            sorted(steps) == expected, f"trial {number}: {len(steps)} of {len(expected)} metrics in MLflow"
         )
     for trial in study.trials:
         known = sorted(trial.intermediate_values)
@@ -165,6 +165,6 @@ def check_memory(result: Result, sweep: Sweep, trials: int, uri: str = "") -> No
 
 
 def champion(sweep: Sweep) -> Any:
-    """Who won, by what: json of trial, kimg and final fid."""
+    """The best trial as JSON: its number, kimg, final fid and parameters."""
     best = sweep.summary.get("best") or {}
     return json.dumps({key: best.get(key) for key in ("trial", "kimg", "fid", "params")}, sort_keys=True)

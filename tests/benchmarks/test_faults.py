@@ -1,8 +1,9 @@
-"""Short forms of the rows of benchmarks/chaos.py: faults planted in real sweeps, and what holds afterwards.
+"""Short forms of the rows of benchmarks/chaos.py: faults in real sweeps, and what holds afterwards.
 
-The driver's SIGKILL is in test_sweep.py, the tracking server's in test_tracker.py, the full disk in
-test_full_disk.py, cut checkpoints in test_checkpoint.py and test_trial.py too. A machine that dies takes a
-minute: `python benchmarks/chaos.py --row node --quick`.
+SIGKILL of the driver is in integration/ray/test_sweep.py, of the tracking server in
+tracking/test_mlflow_exporter.py, the full disk in storage/test_full_disk.py, truncated checkpoints in
+training/test_checkpoint.py and training/test_trial.py too. The loss of a machine takes a minute:
+`python benchmarks/chaos.py --row node --quick`.
 """
 
 from __future__ import annotations
@@ -39,31 +40,31 @@ def test_a_number_that_is_not_finite_ends_the_trial_within_its_tick(
     tiny: Callable[..., TrialConfig],
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "planted.py").write_text(numbers.PLANTED)
+    (tmp_path / "faulty.py").write_text(numbers.FAULTY_NETWORKS)
     use_code(tmp_path)
-    config = tiny(architecture="planted:build", depth_d=kind, width_g=8 + (bad == "inf"), z_dim=80, kimg=6)
+    config = tiny(architecture="faulty:build", depth_d=kind, width_g=8 + (bad == "inf"), z_dim=80, kimg=6)
     verdicts = [record.verdict for record in trial.run_trial(config, dataset, evaluator, tmp_path / "0")]
     # A kimg is 32 steps of 32 images with two calls of D each: the 80th call is in the second tick.
     assert verdicts[0] != "diverged"
     assert verdicts[1:] == ["diverged"]
 
 
-def test_cut_checkpoints(tmp_path: Path) -> None:
+def test_truncated_checkpoints(tmp_path: Path) -> None:
     result = numbers.cut_checkpoints(tmp_path, 2, random.Random(1))
-    assert (result.planted, result.broken) == (2, [])
+    assert (result.injected, result.broken) == (2, [])
 
 
 def test_hostile_files(tmp_path: Path) -> None:
     result = files.in_process(tmp_path, 120, random.Random(1))
-    assert (result.planted, result.broken) == (120, [])
+    assert (result.injected, result.broken) == (120, [])
 
 
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_sweep_outlives_its_workers_and_heeds_sigterm(tmp_path: Path) -> None:
-    """One worker is killed, the next one stops dead; both times the trial goes on. Then SIGTERM."""
+def test_a_sweep_survives_its_workers_and_ends_on_sigterm(tmp_path: Path) -> None:
+    """One worker is killed, the next one hangs; both times the trial continues. Then SIGTERM."""
     flags = (
         "--trials",
         "2",
@@ -90,7 +91,7 @@ def test_a_sweep_outlives_its_workers_and_heeds_sigterm(tmp_path: Path) -> None:
     sweep.kill(signal.SIGTERM)
     assert sweep.end(60) == 130
     assert time.monotonic() - begun < 20
-    assert "gansweep resume" in sweep.said
+    assert "gansweep resume" in sweep.stderr
     assert sweep.summary["state"] == "interrupted"
     assert sweep.failures(0) == ["worker killed", "hang"]
     assert [row["kind"] for row in sweep.summary["failures"]] == ["worker killed", "hang"]

@@ -1,4 +1,4 @@
-"""Real neighbours of a sweep on this machine: PostgreSQL, an MLflow server, a Ray cluster of three nodes.
+"""Real services for a sweep on this machine: PostgreSQL, an MLflow server, a Ray cluster of three nodes.
 
 Each listens on a free loopback port and is ended by its process id.
 """
@@ -49,14 +49,14 @@ def answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
     return False
 
 
-def own_lines(said: str) -> list[str]:
-    """What a script on a cluster printed itself: Ray's raylet and autoscaler write there as they like."""
-    return [line for line in said.splitlines() if "(raylet)" not in line and "(autoscaler" not in line]
+def script_lines(output: str) -> list[str]:
+    """The lines that a script on a cluster printed, without those of Ray's raylet and autoscaler."""
+    return [line for line in output.splitlines() if "(raylet)" not in line and "(autoscaler" not in line]
 
 
 @contextlib.contextmanager
 def process(*command: str, log: Path, **more: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block; what it says goes to `log`."""
+    """A process that ends with the block; its output goes to `log`."""
     with log.open("wb") as file:
         child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, **more)  # type: ignore[call-overload]
         try:
@@ -66,7 +66,7 @@ def process(*command: str, log: Path, **more: object) -> Iterator[subprocess.Pop
 
 
 def end(*children: subprocess.Popen[bytes]) -> None:
-    """End processes, all at the same time; whoever is slow is killed."""
+    """End processes, all at the same time; a process that takes longer than 10 s is killed."""
     for child in children:
         child.terminate()
     for child in children:
@@ -142,16 +142,16 @@ def _postgres_programs() -> Path:
 
 
 def _plain_user() -> str | None:
-    """Who runs PostgreSQL, which refuses root: None where we are somebody else already."""
+    """The user for PostgreSQL, which refuses to run as root; None where this process is not root."""
     if os.geteuid() != 0:
         return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
+    names = {user.pw_name for user in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
 
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, store: Postgres) -> Iterator[str]:
-    """An MLflow server on PostgreSQL, on its way up; gives its address."""
+    """Start an MLflow server on PostgreSQL; gives its address, before it answers."""
     port = free_port()
     folder.mkdir(parents=True)
     command = [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -161,9 +161,9 @@ def mlflow_server(folder: Path, store: Postgres) -> Iterator[str]:
         "--artifacts-destination",
         str(folder / "artifacts"),
     ]
-    surroundings = {**os.environ, "PGPASSWORD": store.password, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    surroundings.pop("MLFLOW_TRACKING_URI", None)
-    with process(*command, log=folder / "server.log", env=surroundings, cwd=folder):
+    environment = {**os.environ, "PGPASSWORD": store.password, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with process(*command, log=folder / "server.log", env=environment, cwd=folder):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -177,7 +177,7 @@ class RayCluster:
     port: int
     dashboard: int
     token: str
-    surroundings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -199,11 +199,11 @@ def ray_cluster(folder: Path, extra: Mapping[str, str]) -> Iterator[RayCluster]:
     """
     cluster = RayCluster(free_port(), free_port(), secrets.token_hex(32))
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "GANSWEEP_STO"))}
-    surroundings = {
+    environment = {
         **plain, **extra, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token,
         "RAY_USAGE_STATS_ENABLED": "0", "PATH": f"{BIN}:{os.environ['PATH']}",
     }  # fmt: skip
-    cluster.surroundings = surroundings
+    cluster.environment = environment
     head = [
         *_START,
         "--head",
@@ -215,21 +215,21 @@ def ray_cluster(folder: Path, extra: Mapping[str, str]) -> Iterator[RayCluster]:
     with contextlib.ExitStack() as nodes:
         folder.mkdir(parents=True)
         command = [*head, f"--temp-dir={folder / 'h'}"]
-        more = {"env": surroundings, "start_new_session": True}
-        boss = nodes.enter_context(process(*command, log=folder / "h.log", **more))
-        guarded = {"Authorization": f"Bearer {cluster.token}"}
-        wait_for(lambda: answers(f"{cluster.address}/api/version", guarded), 60, "the head's dashboard")
+        more = {"env": environment, "start_new_session": True}
+        head_node = nodes.enter_context(process(*command, log=folder / "h.log", **more))
+        token = {"Authorization": f"Bearer {cluster.token}"}
+        wait_for(lambda: answers(f"{cluster.address}/api/version", token), 60, "the head's dashboard")
         for name in ("w1", "w2"):
             worker = nodes.enter_context(ray_node(cluster, folder / name, "--num-cpus=1"))
             cluster.workers.append(worker)
         yield cluster
-        end(boss, *cluster.workers)
+        end(head_node, *cluster.workers)
 
 
 @contextlib.contextmanager
-def ray_node(cluster: RayCluster, folder: Path, *has: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One more machine of a cluster; `has`: what `ray start` is told of it."""
-    command = [*_START, f"--address=127.0.0.1:{cluster.port}", f"--temp-dir={folder}", *has]
+def ray_node(cluster: RayCluster, folder: Path, *resources: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One more node of a cluster; `resources`: options of `ray start`, such as --num-gpus=1."""
+    command = [*_START, f"--address=127.0.0.1:{cluster.port}", f"--temp-dir={folder}", *resources]
     log = folder.with_suffix(".log")
-    with process(*command, log=log, env=cluster.surroundings, start_new_session=True) as node:
+    with process(*command, log=log, env=cluster.environment, start_new_session=True) as node:
         yield node

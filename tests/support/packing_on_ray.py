@@ -1,7 +1,7 @@
-"""Trials that share a GPU, as tasks of a real Ray whose GPU is only a number; run by `test_packing.py`.
+"""Trials that share a GPU, as tasks of a real Ray whose GPU is only a number. Run by test_packing.py.
 
-In a process of its own, since a thread that Ray leaves behind may end it. The trials train on cores, and the
-MPS daemon is a script; CUDA has no part in this.
+In a separate process, since a thread that Ray leaves behind may end it. The trials train on cores, and the
+MPS daemon is a script; CUDA is not involved.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,21 +17,40 @@ from typing import Any
 import pytest
 from pretended_mps import Machine
 
-from pipeline.cluster import mps, packing, profiling, shared_objects
+from pipeline.cluster import mps, profiling, shared_objects
 from pipeline.cluster.gpu_sharing import MpsSharing
+from pipeline.cluster.packing import choose_packing
+from pipeline.cluster.shared_objects import SharedRefs
+from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
 from pipeline.search.resources import Cluster, TrialResources
+from pipeline.search.space.largest import largest_config
+from pipeline.search.space.parser import parse_space
 from pipeline.training.profiling import TrialProfile
 from pipeline.training.trial_speed import TrialSpeed
 
-PATIENT = 200.0
-"""Seconds for all trials to be ready, where tests share two cores with others."""
+READY_SEC = 200.0
+"""Seconds for all trials to be ready, where other tests run on the same two cores."""
+GIB = 2**30
+SPACE = parse_space(
+    """
+    [fixed]
+    kimg = 20
+    tick_kimg = 10
+    width_g = 4
+    width_d = 4
+    z_dim = 8
+    [search]
+    batch_size = { choice = [16, 32] }
+    """
+)
+WHOLE_GPU = TrialResources(cpus=1.0, gpus=1.0)
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A Ray of two cores and the number 1 of GPUs, on a machine with the script."""
+    """A Ray with two cores and 1 as its number of GPUs, on a machine with the script."""
     import ray
 
     made = Machine(tmp_path_factory.mktemp("machine"))
@@ -52,21 +71,28 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def lent(
+def shared_refs(
     machine: Machine, dataset: Dataset, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
-) -> shared_objects.SharedRefs:
-    monkeypatch.setattr(profiling, "READY_SEC", PATIENT)
+) -> SharedRefs:
+    monkeypatch.setattr(profiling, "READY_SEC", READY_SEC)
     return shared_objects.put_shared(dataset, evaluator)
 
 
-def free(seconds: float = 20.0) -> None:
-    """Wait until the GPU is given back."""
+def wait_until_free(seconds: float = 20.0) -> None:
+    """Wait until the GPU and both cores are given back."""
     import ray
 
     until = time.monotonic() + seconds
     while ray.available_resources().get("GPU") != 1 or ray.available_resources().get("CPU") != 2:
         assert time.monotonic() < until, ray.available_resources()
         time.sleep(0.1)
+
+
+def profile_together(
+    refs: Any, resources: TrialResources = WHOLE_GPU, *, with_mps: bool = False, eval_sec: float = 0.1
+) -> TrialSpeed | str:
+    """Profile two copies of the largest trial at a time."""
+    return profiling.profile_shared(largest_config(SPACE), None, refs, resources, 2, with_mps, eval_sec)
 
 
 def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
@@ -79,64 +105,62 @@ def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
         time.sleep(0.1)
 
 
-def test_two_train_at_the_same_time_by_one_daemon(machine: Machine, lent: shared_objects.SharedRefs) -> None:
-    free()
+def test_two_train_at_the_same_time_through_one_daemon(machine: Machine, shared_refs: SharedRefs) -> None:
+    wait_until_free()
     before = len(machine.started)
-    pace = profiling.profile_shared(asked(), lent, WHOLE, 2, with_mps=True, eval_sec=0.1)
-    assert isinstance(pace, TrialSpeed), pace
-    assert pace.trials == 2
-    assert 0 < pace.seconds_per_kimg < 100
-    assert pace.eval_seconds > 0
+    speed = profile_together(shared_refs, with_mps=True)
+    assert isinstance(speed, TrialSpeed), speed
+    assert speed.trials == 2
+    assert 0 < speed.seconds_per_kimg < 100
+    assert speed.eval_seconds > 0
     assert len(machine.started) == before + 1
-    free()
+    wait_until_free()
     assert mps.state() == "runs", "it outlives the processes of the trials that started it"
     assert mps.stop()
 
 
 def test_the_first_failure_ends_the_measuring(
-    machine: Machine, lent: shared_objects.SharedRefs, evaluator: Evaluator
+    machine: Machine, shared_refs: SharedRefs, evaluator: Evaluator
 ) -> None:
     """Well before the bound, although the others wait at the gate; and the GPU is free again."""
-    free()
+    wait_until_free()
     wrong = shared_objects.put_shared("no images", evaluator)  # type: ignore[arg-type]
-    said = "the largest trial fails: AttributeError: 'str' object has no attribute"
     begun = time.monotonic()
-    assert str(profiling.profile_shared(asked(), wrong, WHOLE, 2, with_mps=False, eval_sec=0.1)).startswith(
-        said
-    )
-    assert time.monotonic() - begun < PATIENT
-    free()
+    assert "AttributeError: 'str' object has no attribute" in str(profile_together(wrong))
+    assert time.monotonic() - begun < READY_SEC
+    wait_until_free()
 
 
-def test_who_is_not_ready_in_time_ends_the_candidate(
-    machine: Machine, lent: shared_objects.SharedRefs, monkeypatch: pytest.MonkeyPatch
+def test_trials_that_are_not_ready_in_time_end_the_measuring(
+    machine: Machine, shared_refs: SharedRefs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free()
+    wait_until_free()
     monkeypatch.setattr(profiling, "READY_SEC", -profiling.WINDOW_SEC)
-    found = profiling.profile_shared(asked(), lent, WHOLE, 2, with_mps=False, eval_sec=0.0)
-    assert found == "2 of 2 were not ready within 0 s"
-    free()
+    assert profile_together(shared_refs, eval_sec=0.0) == "2 of 2 were not ready within 0 s"
+    wait_until_free()
 
 
-def test_a_gpu_in_use_and_a_process_that_dies_are_told_apart(
-    machine: Machine, lent: shared_objects.SharedRefs, monkeypatch: pytest.MonkeyPatch
+def test_a_busy_gpu_and_a_process_that_dies_have_different_reasons(
+    machine: Machine, shared_refs: SharedRefs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free()
+    wait_until_free()
+    largest = largest_config(SPACE)
     dies = SimpleNamespace(dataset=Death(), evaluator=None)
-    assert "the process that measured a trial died" in str(profiling.profile_alone(asked(), dies, WHOLE))
-    free()
+    assert "the process that measured a trial died" in str(
+        profiling.profile_alone(largest, None, dies, WHOLE_GPU)
+    )
+    wait_until_free()
     monkeypatch.setattr(profiling, "GPU_WAIT_SEC", 1.0)
     monkeypatch.setattr(profiling, "PLACE_SEC", 1.0)
-    busy = TrialResources(cpus=8.0, gpus=1.0)
-    assert profiling.profile_alone(asked(), lent, busy) == (
+    too_large = TrialResources(cpus=8.0, gpus=1.0)
+    assert profiling.profile_alone(largest, None, shared_refs, too_large) == (
         "within 1 s no machine was free for a trial, or it took longer"
     )
-    found = profiling.profile_shared(asked(), lent, busy, 2, with_mps=False, eval_sec=0.0)
-    assert found == "no GPU with 16 cores was free within 1 s"
+    assert profile_together(shared_refs, too_large) == "no GPU with 16 cores was free within 1 s"
 
 
 class Death:
-    """Ends the process that asks for its name."""
+    """Ends the process that calls its method."""
 
     def hex(self) -> str:
         os._exit(1)
@@ -144,7 +168,7 @@ class Death:
 
 @pytest.mark.parametrize("address", ["local", "auto"])
 def test_daemons_live_as_long_as_the_sweep(machine: Machine, address: str) -> None:
-    """Of this machine directly, of a cluster by a task on every node with a GPU."""
+    """On this machine directly, on a cluster by a task on every node with a GPU."""
     before = len(machine.started)
     with MpsSharing(address) as sharing:
         assert sharing.begin() == ""
@@ -154,17 +178,16 @@ def test_daemons_live_as_long_as_the_sweep(machine: Machine, address: str) -> No
     assert mps.state() == "found"
 
 
-def test_machines_that_are_added_later_try_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_that_are_added_later_try_mps(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.nodes", list)
     with MpsSharing("auto") as sharing:
         assert sharing.begin() == ""
         assert sharing.works
 
 
-def test_what_a_node_lacks_is_told(machine: Machine) -> None:
+def test_a_node_without_the_program_gives_the_reason(machine: Machine) -> None:
     program = machine.bin / "nvidia-cuda-mps-control"
-    away: Callable[[Any], Any] = program.rename
-    away(machine.bin / "away")
+    program.rename(machine.bin / "away")
     try:
         with MpsSharing("auto") as sharing:
             assert sharing.begin() == "nvidia-cuda-mps-control is not on this machine"
@@ -173,25 +196,29 @@ def test_what_a_node_lacks_is_told(machine: Machine) -> None:
         (machine.bin / "away").rename(program)
 
 
-def test_auto_decides_by_what_trains(
-    machine: Machine, lent: shared_objects.SharedRefs, monkeypatch: pytest.MonkeyPatch
+def test_the_packing_is_chosen_by_trials_that_really_train(
+    machine: Machine,
+    shared_refs: SharedRefs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The whole decision; only the GPU's memory is made up."""
-    free()
-    real = packing.profile_alone
+    wait_until_free()
+    caplog.set_level("INFO", "pipeline")
 
-    def on_gpu(*given: Any) -> Any:
-        found = real(*given)
-        return TrialProfile(found.seconds_per_kimg, found.eval_seconds, GIB, "pretended", 80 * GIB)
+    def on_gpu(*arguments: Any) -> Any:
+        profile = profiling.profile_alone(*arguments)
+        assert isinstance(profile, TrialProfile), profile
+        return TrialProfile(profile.seconds_per_kimg, profile.eval_seconds, GIB, "pretended", 80 * GIB)
 
-    monkeypatch.setattr(packing, "profile_alone", on_gpu)
-    said = list[str]()
+    monkeypatch.setattr("pipeline.cluster.profiling.profile_alone", on_gpu)
+    cluster = Cluster([{"CPU": 2.0, "GPU": 1.0}])
     with MpsSharing("auto") as sharing:
-        packing = packing.choose_packing(asked(said), Cluster([{"CPU": 2.0, "GPU": 1.0}]), lent, sharing)
-    assert said[:2] == [
+        packing = choose_packing(SweepConfig(name="x"), SPACE, None, cluster, shared_refs, sharing)
+    assert caplog.messages[:2] == [
         "packing: measuring the largest trial alone on a GPU",
         "packing: measuring 2 at a time on one GPU",
     ]
-    assert "times the trials per hour of one" in said[2]
-    assert packing.pace is not None
-    assert packing.share.gpus == 1 / packing.pace.trials
+    assert "times the trials per hour of one" in caplog.messages[2]
+    assert packing.speed is not None
+    assert packing.resources.gpus == 1 / packing.speed.trials

@@ -1,4 +1,4 @@
-"""A machine that has a script in the place of NVIDIA's MPS daemon."""
+"""A machine that has a script instead of NVIDIA's MPS daemon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if [ "$1" = -d ]; then
     exit 0
 fi
 read -r command
-echo "$command" >> "$(dirname "$0")/asked"
+echo "$command" >> "$(dirname "$0")/commands"
 grep -q '^State:.[^Z]' "/proc/$(cat "$pipe/pid")/status" 2> /dev/null ||
     { echo "Cannot find MPS control daemon process"; exit 1; }
 case "$command" in
@@ -41,7 +41,7 @@ class Machine:
         self.bin, self.temporary = root / "bin", root / "tmp"
         self.bin.mkdir()
         self.temporary.mkdir()
-        self.own = self.temporary / f"gansweep-mps-{os.getuid()}"
+        self.daemon_folder = self.temporary / f"gansweep-mps-{os.getuid()}"
         program = self.bin / "nvidia-cuda-mps-control"
         program.write_text(PROGRAM)
         program.chmod(0o755)
@@ -52,24 +52,26 @@ class Machine:
 
     @property
     def started(self) -> list[str]:
+        """One line for each daemon that was started."""
         return [line for line in self._lines("called") if line.startswith("-d")]
 
     @property
-    def asked(self) -> list[str]:
-        return self._lines("asked")
+    def commands(self) -> list[str]:
+        """What a daemon was told by stdin."""
+        return self._lines("commands")
 
-    def serve(self, place: Path) -> None:
-        """A daemon of somebody else's."""
-        place.mkdir()
+    def serve(self, folder: Path) -> None:
+        """Start a daemon as another user would, with its pipes in `folder`."""
+        folder.mkdir()
         subprocess.run(
             [self.bin / "nvidia-cuda-mps-control", "-d"],
-            env={"PATH": os.environ["PATH"], mps.PIPE: str(place), mps.LOG: str(place)},
+            env={"PATH": os.environ["PATH"], mps.PIPE: str(folder), mps.LOG: str(folder)},
             check=True,
         )
         (self.bin / "called").unlink()
 
     def end(self) -> None:
-        """No daemon outlives the test."""
+        """End all daemons."""
         for pid in self.bin.parent.rglob("pid"):
             with contextlib.suppress(ValueError, ProcessLookupError):
                 os.kill(int(pid.read_text()), 15)

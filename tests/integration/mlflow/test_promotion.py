@@ -14,7 +14,7 @@ from pipeline.data.dataset import load_dataset
 from pipeline.metrics import evaluation, extractors, frechet
 from pipeline.tracking.registry.load import from_packed
 from pipeline.tracking.registry.pack import pack_generator
-from pipeline.tracking.registry.promote import Registered, register_version
+from pipeline.tracking.registry.promote import RegisteredVersion, register_version
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.slow]
 N = 400
@@ -54,7 +54,7 @@ def test_what_copies_or_collapses_gets_no_alias(tmp_path: Path, kind: str, noise
     packed = pack_generator(Planted(pools[kind], noise), tmp_path / "packed", {})
     sample = evaluation.from_arrays(from_packed(packed).sample)
     found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=0)
-    done: Registered = register_version(
+    done: RegisteredVersion = register_version(
         packed,
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         name="planted",

@@ -1,4 +1,4 @@
-"""A sweep on real machines' programs: a Ray cluster of three nodes, PostgreSQL, an MLflow server on it."""
+"""A sweep with real services: a Ray cluster of three nodes, PostgreSQL, and an MLflow server on it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark
 
 
 V2 = {"RAY_enable_autoscaler_v2": "1"}
-"""The autoscaler of Kubernetes, which says what it can never add; with nothing to add it only says that."""
+"""The autoscaler of Kubernetes, which reports what it can never add. Here it has nothing to add."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """All that a cluster's operator has set up; `out` is the folder that its nodes share."""
+    """What a cluster's operator has set up; `out` is the folder that the nodes share."""
 
     cluster: machines.RayCluster
     store: machines.Postgres
@@ -49,15 +49,15 @@ class Site:
 
     def gansweep(self, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline", *arguments]
-        surroundings = {**self.cluster.client, "PYTHONPATH": str(ROOT)}
+        environment = {**self.cluster.client, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            command, cwd=folder or self.out, env=surroundings, capture_output=True, text=True, timeout=350
+            command, cwd=folder or self.out, env=environment, capture_output=True, text=True, timeout=350
         )
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    # Sockets of Ray have names of at most 107 characters, which pytest's folders use up.
+    # A path of a Ray socket has at most 107 characters: pytest's folders are too deep.
     with tempfile.TemporaryDirectory(prefix="gs", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "out").mkdir()
@@ -79,7 +79,7 @@ def client(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @pytest.fixture(scope="module")
 def submitted(site: Site, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    """The smoke sweep, with a space of the user's own, study in PostgreSQL, runs in the MLflow server."""
+    """The smoke sweep with a custom space, its study in PostgreSQL, its runs in the MLflow server."""
     folder = tmp_path_factory.mktemp("project")
     machines.wait_for(lambda: machines.answers(f"{site.tracking}/health"), 60, "the MLflow server")
     machines.wait_for(lambda: _workers(site) == 2, 60, "both workers")
@@ -106,7 +106,7 @@ def _summary(site: Site, name: str) -> dict[str, Any]:
     return content
 
 
-def _remembered(site: Site) -> Any:
+def _mlflow(site: Site) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(site.tracking, site.tracking)
@@ -114,10 +114,10 @@ def _remembered(site: Site) -> Any:
 
 def _runs(site: Site, name: str) -> list[Any]:
     """All MLflow runs of a sweep."""
-    remembered = _remembered(site)
-    experiment = remembered.get_experiment_by_name(f"gansweep/{name}")
+    mlflow = _mlflow(site)
+    experiment = mlflow.get_experiment_by_name(f"gansweep/{name}")
     assert experiment is not None
-    return [*remembered.search_runs([experiment.experiment_id])]
+    return [*mlflow.search_runs([experiment.experiment_id])]
 
 
 def test_a_submitted_sweep_ends_with_a_registered_version(
@@ -131,7 +131,7 @@ def test_a_submitted_sweep_ends_with_a_registered_version(
     assert summary["trials"] == {"complete": summary["trials"]["complete"], "failed": 0, "running": 0} | {
         "pruned": 2 - summary["trials"]["complete"]
     }
-    assert _remembered(site).get_model_version("mine", summary["registered"]["version"]).status == "READY"
+    assert _mlflow(site).get_model_version("mine", summary["registered"]["version"]).status == "READY"
     assert len(_runs(site, "mine")) == 3
 
 
@@ -144,43 +144,46 @@ def test_the_study_lives_in_the_database(
     assert all(trial.state.is_finished() for trial in study.trials)
     assert not (site.out / "mine/study.journal").exists()
     check_storage(site.store.url("study"), "mine", new=False)
-    with pytest.raises(SweepError, match="a new sweep's study is new; got mine exists in postgresql://"):
+    with pytest.raises(SweepError, match="study mine exists already in postgresql://"):
         check_storage(site.store.url("study"), "mine", new=True)
 
 
 def test_trials_ran_on_both_workers(site: Site, submitted: subprocess.CompletedProcess[str]) -> None:
-    """By what each machine's own processes wrote: Ray's dashboard need not remember a job's actors."""
+    """By the logs of each node's processes: Ray's dashboard may forget the actors of a job."""
     for name in ("w1", "w2"):
         logs = (site.out.parent / "r" / name).glob("session_*/logs/worker-*.out")
-        assert any(":actor_name:train\n" in log.read_text() for log in logs), name
+        assert any(":actor_name:train_trial\n" in log.read_text() for log in logs), name
 
 
 COUNT = """
 import json, sys, time
 import numpy as np, ray
 from ray._private.internal_api import node_stats
-from pipeline import data, features, fid, node
+from pipeline.cluster.shared_objects import get_shared, put_shared
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.extractors import build_extractor
+from pipeline.metrics.frechet import build_evaluator
 
 def created(worker):
-    found = node_stats(worker["NodeManagerAddress"], worker["NodeManagerPort"], include_memory_info=False)
-    return found.store_stats.cumulative_created_bytes
+    stats = node_stats(worker["NodeManagerAddress"], worker["NodeManagerPort"], include_memory_info=False)
+    return stats.store_stats.cumulative_created_bytes
 
 @ray.remote(num_cpus=1, max_retries=0)
-def trial(lent):
-    dataset, evaluator = node.borrow(lent)
+def trial(shared_refs):
+    dataset, evaluator = get_shared(shared_refs)
     time.sleep(0.2)
     return ray.get_runtime_context().get_node_id(), len(dataset.train)
 
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 images = np.random.default_rng(0).integers(0, 256, (4000, 32, 32, 3), np.uint8)
-dataset = data.Dataset("noise", images[:3600], images[3600:], None, None, (), "f")
-evaluator = fid.build_evaluator(dataset, features.build("pixels", dataset), 100)
+dataset = Dataset("noise", images[:3600], images[3600:], None, None, (), "f")
+evaluator = build_evaluator(dataset, build_extractor("pixels", dataset), 100)
 workers = [worker for worker in ray.nodes() if worker["Resources"].get("CPU")]
 before = [created(worker) for worker in workers]
-lent = node.lend(dataset, evaluator)
-answers = ray.get([trial.remote(lent) for _ in range(16)])
+shared_refs = put_shared(dataset, evaluator)
+answers = ray.get([trial.remote(shared_refs) for _ in range(16)])
 trials = [sum(answer == (worker["NodeID"], 3600) for answer in answers) for worker in workers]
-sent = [created(worker) - was for worker, was in zip(workers, before)]
+sent = [created(worker) - bytes_before for worker, bytes_before in zip(workers, before)]
 print(json.dumps({"trials": trials, "sent": sent, "size": images.nbytes}))
 """
 
@@ -188,10 +191,10 @@ print(json.dumps({"trials": trials, "sent": sent, "size": images.nbytes}))
 def test_images_go_to_each_node_once(site: Site, submitted: subprocess.CompletedProcess[str]) -> None:
     """Counted in the nodes' object stores: as many bytes as the images have, however many trials."""
     command = [sys.executable, "-c", COUNT, f"127.0.0.1:{site.cluster.port}"]
-    surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=120)
+    environment = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    counted = json.loads(machines.own_lines(done.stdout)[-1])
+    counted = json.loads(machines.script_lines(done.stdout)[-1])
     assert sum(counted["trials"]) == 16
     assert min(counted["trials"]) >= 2
     for sent in counted["sent"]:
@@ -200,35 +203,36 @@ def test_images_go_to_each_node_once(site: Site, submitted: subprocess.Completed
 
 def test_no_password_is_written_down(client: Site, submitted: subprocess.CompletedProcess[str]) -> None:
     secret = client.store.password.encode()
-    written = [path for path in client.out.rglob("*") if path.is_file() and secret in path.read_bytes()]
-    assert written == []
+    leaks = [path for path in client.out.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    assert leaks == []
     assert client.store.password not in submitted.stdout + submitted.stderr
-    about = describe_job(client.cluster.address, submitted.stdout.split()[0])
-    assert about["state"] == "SUCCEEDED"
-    assert about["command"].endswith("--address auto")
-    assert client.store.password not in json.dumps(about)
+    described = describe_job(client.cluster.address, submitted.stdout.split()[0])
+    assert described["state"] == "SUCCEEDED"
+    assert described["command"].endswith("--address auto")
+    assert client.store.password not in json.dumps(described)
 
 
-def test_what_the_cluster_cannot_give_is_said_at_once(client: Site) -> None:
+def test_what_the_cluster_cannot_give_is_refused_at_once(client: Site) -> None:
     started, address = time.monotonic(), client.cluster.address
     with pytest.raises(
-        ConfigError, match=r"\(1 CPU, 1 GPU\) fits .* got 3 nodes: 1 CPU, 0 GPU; 1 CPU, 0 GPU"
+        ConfigError, match=r"\(1 CPU, 1 GPU\) fits on no node .* 3 nodes: 1 CPU, 0 GPU; 1 CPU, 0 GPU"
     ):
         check_head(address, SweepConfig(gpus_per_trial=1))
-    with pytest.raises(ConfigError, match=r"1 CPU, 0 GPU, L4\) fits .*; correct --require"):
+    with pytest.raises(ConfigError, match=r"1 CPU, 0 GPU, L4\) fits on no node .*; correct --require"):
         check_head(address, SweepConfig(require="accelerator=L4"))
-    with pytest.raises(ConfigError, match="the cluster knows the job; got none-such"):
+    with pytest.raises(ConfigError, match="the cluster has no job none-such"):
         describe_job(address, "none-such")
     assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(
-    ("token", "said"), [("0" * 64, "refuses it; put the cluster's token"), ("", "there is none")]
+    ("token", "message"),
+    [("0" * 64, "refuses this machine's token; put the cluster's token"), ("", "this machine has none")],
 )
-def test_a_wrong_token(client: Site, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
+def test_a_wrong_token(client: Site, monkeypatch: pytest.MonkeyPatch, token: str, message: str) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/none")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         check_head(client.cluster.address, SweepConfig())
 
 
@@ -236,16 +240,16 @@ def test_a_wrong_token_of_a_driver(site: Site, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     started = time.monotonic()
-    with pytest.raises(ConfigError, match="takes this machine's token"):
+    with pytest.raises(ConfigError, match="does not accept this machine's token"):
         connection.probe_address(f"127.0.0.1:{site.cluster.port}")
     assert time.monotonic() - started < 30
 
 
 def test_a_dead_head() -> None:
     port = machines.free_port()
-    with pytest.raises(ConfigError, match=r"dashboard answers at --address; got .*refused"):
+    with pytest.raises(ConfigError, match=r"no Ray dashboard answers at --address .*refused"):
         check_head(f"http://127.0.0.1:{port}", SweepConfig())
-    with pytest.raises(ConfigError, match="a Ray cluster answers at --address; got 127"):
+    with pytest.raises(ConfigError, match="no Ray cluster answers at --address 127"):
         connection.probe_address(f"127.0.0.1:{port}")
 
 
@@ -255,56 +259,60 @@ def test_rays_own_port_is_not_the_dashboards(client: Site) -> None:
 
 
 def test_other_versions(client: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in (
-        ("head.version_of", "ray", "2.59.0"),
-        ("head.platform.python_version", "", "3.12.1"),
+    for function, name, value in (
+        ("version_of", "ray", "2.59.0"),
+        ("platform.python_version", "", "3.12.1"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"pipeline.cluster.jobs.files.{module}", lambda *_, value=value: value)
-            with pytest.raises(ConfigError, match=rf"same ray and python; got ray 2.*{name} {value}"):
+            patch.setattr(f"pipeline.cluster.jobs.head.{function}", lambda *_, value=value: value)
+            with pytest.raises(ConfigError, match=rf"machine differ: ray 2.*{name} {value}"):
                 head.check_head_answers(client.cluster.address)
 
 
 WAIT = """
-import sys, ray
+import logging, sys, ray
+from pipeline.cluster.autoscaler import wait_for_machine
 from pipeline.errors import ConfigError
-from pipeline.resources import Share
-from pipeline.sweep.waiting import wait_for_machine
+from pipeline.search.resources import TrialResources
 
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-share, say = Share(1.0, 0.5), lambda text: print(text, flush=True)
-for bound, sure in ((2, 1000), (60, 2), (60, 1000)):
+log = logging.getLogger("pipeline")
+log.addHandler(logging.StreamHandler(sys.stdout))
+log.setLevel("INFO")
+for bound, infeasible in ((2, 1000), (60, 2), (60, 1000)):
     try:
-        wait_for_machine(share, bound, say, sure_sec=sure, told_sec=1.5)
+        wait_for_machine(TrialResources(1.0, 0.5), bound, infeasible_sec=infeasible, log_every_sec=1.5)
     except ConfigError as error:
-        say(error)
+        log.info(error)
 """
 
 
 def test_the_wait_for_a_machine_has_an_end(site: Site, tmp_path: Path) -> None:
-    """None comes in time; the autoscaler says that it has none; one comes."""
+    """No machine comes in time; the autoscaler reports that it has none; one comes."""
     log = tmp_path / "wait.log"
     command = [sys.executable, "-c", WAIT, f"127.0.0.1:{site.cluster.port}"]
-    surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
-    with machines.process(*command, log=log, env=surroundings) as waiting:
-        machines.wait_for(lambda: "has no such machine" in log.read_text(), 40, "the autoscaler's word")
+    environment = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
+    with machines.process(*command, log=log, env=environment) as waiting:
+        machines.wait_for(lambda: "has no such machine" in log.read_text(), 40, "the autoscaler's report")
         with machines.ray_node(site.cluster, site.out.parent / "g", "--num-gpus=1", "--num-cpus=1"):
             assert waiting.wait(40) == 0, log.read_text()
-    said = machines.own_lines(log.read_text())
+    lines = machines.script_lines(log.read_text())
     assert (
-        said[0]
+        lines[0]
         == "no machine holds a trial (1 CPU, 0.5 GPU): waiting for the autoscaler to add one, at most 2 s"
     )
     refusal = (
-        r"a machine of the cluster holds one trial \(1 CPU, 0.5 GPU\); got {}; now there is \d nodes: 1 CPU"
+        r"no machine of the cluster holds one trial \(1 CPU, 0.5 GPU\): {}; now there is \d nodes: 1 CPU"
     )
-    assert any(re.match(refusal.format("none came in 2 s"), line) for line in said)
-    assert any(re.match(refusal.format("its autoscaler has no such machine to add"), line) for line in said)
-    assert any(line.startswith("still waiting for a machine with 1 CPU, 0.5 GPU: ") for line in said)
-    assert re.match(r"a machine is there after \d+ s: .*1 CPU, 1 GPU", said[-1])
+    assert any(re.match(refusal.format("none came in 2 s"), line) for line in lines)
+    assert any(re.match(refusal.format("its autoscaler has no such machine to add"), line) for line in lines)
+    assert any(line.startswith("still waiting for a machine with 1 CPU, 0.5 GPU: ") for line in lines)
+    assert re.match(r"a machine is there after \d+ s: .*1 CPU, 1 GPU", lines[-1])
 
 
-def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, tmp_path: Path) -> None:
+def test_the_same_submit_goes_on_after_the_loss_of_a_machine_and_of_the_job(
+    client: Site, tmp_path: Path
+) -> None:
     """Both by SIGKILL, in the middle of trials."""
     sweep = client.out / "again"
     size = ("--name", "again", "--trials", "3", "--kimg", "120", "--set", "tick_kimg=10", "--pruner", "none")
@@ -324,7 +332,7 @@ def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, t
 
     again = _submit(client, tmp_path, *size)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert re.search(r"going on with what is there: \d of 3 trials over, \d in progress", again.stderr)
+    assert re.search(r"resuming: \d of 3 trials over, \d in progress", again.stderr)
     ended = {"complete": 3, "pruned": 0, "failed": 0, "running": 0}
     assert _summary(client, "again")["trials"] == ended
     for number in range(3):
@@ -332,25 +340,27 @@ def test_a_machine_dies_the_job_dies_and_the_same_submit_goes_on(client: Site, t
     assert [run.info.status for run in _runs(client, "again")] == ["FINISHED"] * 4
 
 
-def test_trials_of_a_machine_that_is_to_go_keep_their_steps(site: Site) -> None:
+def test_preempted_trials_keep_their_steps(site: Site) -> None:
     """The last test: it takes a worker away, as Kubernetes takes a pod."""
     run = ("run", "--address", f"127.0.0.1:{site.cluster.port}", "--space", "smoke", "--data", "digits")
     size = ("--trials", "2", "--kimg", "120", "--set", "tick_kimg=20", "--no-register", "--name", "spot")
     measure = ("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500", "--pruner", "none")
     command = [sys.executable, "-m", "pipeline", *run, *size, *measure, "--out", str(site.out)]
-    surroundings = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
+    environment = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
     log, trials = site.out.parent / "spot.log", site.out / "spot" / "trials"
-    with machines.process(*command, log=log, env=surroundings, cwd=site.out) as driver:
+    with machines.process(*command, log=log, env=environment, cwd=site.out) as driver:
         machines.wait_for(lambda: len({p.parent for p in trials.glob("*/state-*.pt")}) == 2, 60, "a tick")
         node, asked = site.cluster.workers[1], time.monotonic()
         node.terminate()
         node.wait(20)
-        assert time.monotonic() - asked < 10, "a trial that has left lets its machine go"
+        assert time.monotonic() - asked < 10, "a trial that has stopped lets its machine go"
         states = {path.parent.name: torch.load(path) for path in sorted(trials.glob("*/state-*.pt"))}
         assert driver.wait(60) == 0, log.read_text()
-    told = re.findall(r"trial (\d): its machine is being taken away; it goes on elsewhere", log.read_text())
-    assert len(told) == 1
-    kept = states[told[0]]
+    preempted = re.findall(
+        r"trial (\d): its machine is being taken away; it goes on elsewhere", log.read_text()
+    )
+    assert len(preempted) == 1
+    kept = states[preempted[0]]
     assert "tally" in kept["trainer"] or kept["trainer"]["nimg"] < 1000 * kept["record"]["kimg"] + 64
     assert _summary(site, "spot")["trials"]["complete"] == 2
     assert [[r.kimg for r in read_records(folder)] for folder in trials.iterdir()] == [

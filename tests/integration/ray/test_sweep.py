@@ -66,22 +66,22 @@ def test_the_summary_keeps_its_contract(finished: Path) -> None:
     assert summary["kimg_total"] == sum(rows_of(finished, n)[-1]["kimg"] for n in range(4))
 
 
-def test_the_champion_is_chosen_by_its_finals(finished: Path) -> None:
+def test_the_champion_is_the_best_finalist(finished: Path) -> None:
     summary = summary_of(finished)
     finals = summary["finalists"]
     assert summary["best"] == finals[0]["best"]
     assert summary["evaluator"]["samples"] == 2000
     keys = []
     for final in finals:
-        own, other = final["runs"]
+        first, other = final["runs"]
         trial, numbers = final["best"]["trial"], final["measurement"]
-        assert own["search_fid"] == min(row["fid"] for row in rows_of(finished, trial))
-        assert own["seed"] != other["seed"]
+        assert first["search_fid"] == min(row["fid"] for row in rows_of(finished, trial))
+        assert first["seed"] != other["seed"]
         assert (finished / f"finals/{trial}-1/records.jsonl").is_file()
         assert numbers["n"] == 5000
         assert numbers["evaluator"] != summary["evaluator"]["hash"]
         assert final["best"]["gap"] == pytest.approx(final["best"]["fresh_fid"] - final["best"]["search_fid"])
-        assert final["best"]["fid_mean"] == pytest.approx((own["fid"] + other["fid"]) / 2)
+        assert final["best"]["fid_mean"] == pytest.approx((first["fid"] + other["fid"]) / 2)
         keys.append((bool(numbers["verdicts"]), final["best"]["fid_mean"]))
     assert keys == sorted(keys)
 
@@ -92,7 +92,7 @@ def test_a_trial_that_is_over_keeps_its_best_and_no_optimizers(finished: Path) -
         assert kept == {"best"}
 
 
-def test_every_trial_is_told_once_with_what_it_recorded(finished: Path) -> None:
+def test_the_study_has_every_trial_once_with_its_records(finished: Path) -> None:
     for trial in study_of(finished).trials:
         rows = rows_of(finished, trial.number)
         assert trial.state.is_finished()
@@ -123,17 +123,17 @@ def test_mlflow_has_every_record_once_with_true_states(finished: Path) -> None:
     assert {"sweep.toml", "report.html"} <= names
 
 
-def test_report_mlflow_and_study_tell_the_summarys_numbers(finished: Path) -> None:
+def test_report_mlflow_and_study_agree_with_the_summary(finished: Path) -> None:
     from mlflow import MlflowClient
     from optuna.artifacts import get_all_artifact_meta
 
     summary, client = summary_of(finished), MlflowClient(f"sqlite:///{finished.parent / 'mlflow.db'}")
     page = (finished / "report.html").read_text(encoding="utf-8")
-    said = dict(re.findall(r'data-key="([^"]+)" data-value="([^"]+)"', page))
-    assert float(said["best.fid"]) == summary["best"]["fid"]
-    assert float(said["kimg_total"]) == summary["kimg_total"]
+    shown = dict(re.findall(r'data-key="([^"]+)" data-value="([^"]+)"', page))
+    assert float(shown["best.fid"]) == summary["best"]["fid"]
+    assert float(shown["kimg_total"]) == summary["kimg_total"]
     assert (
-        float(said["finalists.0.measurement.fid_held"]) == summary["finalists"][0]["measurement"]["fid_held"]
+        float(shown["finalists.0.measurement.fid_held"]) == summary["finalists"][0]["measurement"]["fid_held"]
     )
     experiment = client.get_experiment_by_name("gansweep/smoke")
     runs = client.search_runs([experiment.experiment_id] if experiment else [])
@@ -143,11 +143,11 @@ def test_report_mlflow_and_study_tell_the_summarys_numbers(finished: Path) -> No
     numbers = {run.data.tags["gansweep.trial"]: run.data.metrics for run in children}
     study = study_of(finished)
     for row in summary["leaderboard"]:
-        shown = re.search(rf'<tr data-trial="{row["trial"]}".*?class="fid" data-value="([^"]+)"', page)
-        assert shown is not None
-        assert float(shown[1]) == row["fid"] == numbers[str(row["trial"])]["best_fid"]
-        hung = get_all_artifact_meta(study.trials[row["trial"]], storage=study._storage)
-        assert [one.filename for one in hung] == [f"{row['kimg']:06d}.png"]
+        cell = re.search(rf'<tr data-trial="{row["trial"]}".*?class="fid" data-value="([^"]+)"', page)
+        assert cell is not None
+        assert float(cell[1]) == row["fid"] == numbers[str(row["trial"])]["best_fid"]
+        grids = get_all_artifact_meta(study.trials[row["trial"]], storage=study._storage)
+        assert [one.filename for one in grids] == [f"{row['kimg']:06d}.png"]
 
 
 def test_samples_are_the_same_bytes_for_the_same_seed(finished: Path, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_the_same_command_on_a_finished_sweep_does_nothing(finished: Path) -> No
 
 
 def test_other_values_are_refused_with_their_keys(finished: Path) -> None:
-    said = gansweep(*smoke(finished.parent, "--set", "batch_size=32", "--seed", "9"), ok=2).stderr
-    assert "fixed.batch_size" in said
-    assert "sweep.seed" in said
-    assert len(said.strip().splitlines()) == 1
+    error = gansweep(*smoke(finished.parent, "--set", "batch_size=32", "--seed", "9"), ok=2).stderr
+    assert "fixed.batch_size" in error
+    assert "sweep.seed" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_register_again_makes_no_second_version(finished: Path) -> None:
@@ -202,30 +202,30 @@ def _wait_for(condition: Any, seconds: float) -> None:
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, kill: signal.Signals) -> None:
-    """Every record once, no trial orphaned, the budget of N kept."""
+    """Every record is there once, no trial is lost, and the limit of trials holds."""
     arguments = smoke(tmp_path, "--trials", "3", "--kimg", "120", "--pruner", "none", "--concurrency", "1")
     arguments += ["--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500"]
     root = tmp_path / "smoke"
-    # own session: a terminal's Ctrl+C reaches Ray's processes too, a kill of the driver does not
+    # In a session of its own, so that the signal reaches the driver alone and not Ray's processes.
     process = subprocess.Popen(
         [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     _wait_for(lambda: (root / "trials/1/records.jsonl").exists() and rows_of(root, 1), 120)
     started = time.monotonic()
     os.kill(process.pid, kill)
-    _, said = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=60)
     if kill == signal.SIGINT:
         assert process.returncode == 130
-        assert "gansweep resume" in said
+        assert "gansweep resume" in error
         assert time.monotonic() - started < 20
         assert summary_of(root)["state"] == "interrupted"
     resumed = gansweep("resume", str(root))
-    assert "going on with what is there: 1 of 3 trials over, 1 in progress" in resumed.stderr
+    assert "resuming: 1 of 3 trials over, 1 in progress" in resumed.stderr
     summary = summary_of(root)
     assert summary["state"] == "finished"
     assert summary["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0}
     for number in range(3):
         assert [row["kimg"] for row in rows_of(root, number)] == list(range(5, 121, 5))
-    spool = [json.loads(line) for line in (root / "spool.jsonl").read_text().splitlines()]
-    records = [(e["trial"], e["record"]["kimg"]) for e in spool if e["event"] == "record"]
+    events = [json.loads(line) for line in (root / "spool.jsonl").read_text().splitlines()]
+    records = [(e["trial"], e["record"]["kimg"]) for e in events if e["event"] == "record"]
     assert len(records) == len(set(records)) == 72
