@@ -1,11 +1,11 @@
-"""Does the interval of a fid hold when a stranger measures again? One measurement, then others beside it.
+"""Does the interval of a fid cover other measurements of the same generator?
 
     nice python benchmarks/coverage.py runs/mnist5k          # a sweep's champion, or any MODEL
     nice python benchmarks/coverage.py --kimg 20             # a generator trained for it
 
 The measurement is the final one of a sweep: the mean of four batches of N, and an interval. Then 20 other
 seeds, N fresh samples each; at least 17 of their fids must lie in the interval. Repeated for several first
-seeds, for one interval covers many or few by luck.
+seeds, because one interval covers many or few by luck.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.training.trainer import Trainer
 
 
 def trained(kimg: int, dataset: Dataset) -> Sample:
-    """The default space's first point, trained for a moment."""
+    """Samples of the default space's first point, trained for `kimg`."""
     space = load_space("mnist5k")
     config = TrialConfig.from_dict({**space.fixed, **space.enqueue[0], "width_d": 16, "kimg": kimg})
     labels = torch.from_numpy(dataset.train_labels)

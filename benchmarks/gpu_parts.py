@@ -1,10 +1,10 @@
-"""Is it right on a GPU? Three questions with a yes or no, each a part of `gpu_check.py`.
+"""Correctness on a GPU: three questions with a yes or no, each a part of `gpu_check.py`.
 
-- equality: after 200 steps under cuDNN's deterministic algorithms, are the weights that graphs have trained
-  those of eager steps, bit for bit; and does a trial that was interrupted end where an unbroken one does;
+- equality: after 200 steps with cuDNN's deterministic algorithms, are the weights trained by CUDA graphs
+  equal to those of eager steps, bit for bit; and does an interrupted trial end like an uninterrupted one;
 - fid: do the GPU and the CPU give the same images the same fid, by the classifier and by networks of 1,280
   and 2,048 features (random weights);
-- memory: what torch and the whole GPU hold after 5 and after 50 trials of one process.
+- memory: how much torch and the whole GPU hold after 5 and after 50 trials of one process.
 
     python benchmarks/gpu_parts.py equality --device cuda --json out.json
     python benchmarks/gpu_parts.py fid --device cpu --count 60
@@ -29,7 +29,7 @@ import torch
 from gpu_tools import write_json
 from torch import Tensor, nn
 from torch.nn import functional
-from trials import Work, material
+from trials import Work, load_data
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, fingerprint, to_float
@@ -37,9 +37,10 @@ from pipeline.metrics import extractors, frechet
 from pipeline.training import trial
 from pipeline.training.checkpoint import TrialFolder
 from pipeline.training.cuda_graphs import SWITCH
+from pipeline.training.events import TrialEvent
 from pipeline.training.trainer import Trainer
 
-GAMES: dict[str, dict[str, Any]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "lazy R1": {"penalty": "r1", "penalty_interval": 4},
     "spectral norm": {"norm_d": "spectral", "loss": "hinge"},
@@ -55,8 +56,8 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"architecture": "resnet", "penalty": "r1"},
 )
 
-Tell = Callable[[dict[str, Any]], None]
-"""Takes all that is known so far."""
+Report = Callable[[dict[str, Any]], None]
+"""Takes all results so far."""
 
 
 def main() -> None:
@@ -69,70 +70,70 @@ def main() -> None:
     args = parser.parse_args()
     os.environ[SWITCH] = "1"
 
-    def tell(found: dict[str, Any]) -> None:
+    def report(found: dict[str, Any]) -> None:
         write_json(args.json, found)
 
     if args.part == "equality":
-        equality(args.device, args.count or 200, tell)
+        equality(args.device, args.count or 200, report)
     elif args.part == "fid":
-        fids(args.device, args.count or 2000, args.data, tell)
+        fids(args.device, args.count or 2000, args.data, report)
     else:
-        memory(args.device, args.count or 50, tell)
+        memory(args.device, args.count or 50, report)
 
 
-# --- Graph = eager, broken off = unbroken --------------------------------------------------------
+# --- Graph = eager, resumed = uninterrupted ------------------------------------------------------
 
 
-def equality(device: str, steps: int, tell: Tell) -> None:
-    """Every game in both precisions; where they differ, two eager runs are compared, too."""
+def equality(device: str, steps: int, report: Report) -> None:
+    """Every configuration in both precisions; where graph and eager differ, also two eager runs."""
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     dataset = noise(28, 2000, classes=10)
-    found: dict[str, Any] = {"steps": steps, "games": {}, "resumed": {}}
-    for name, changes in GAMES.items():
+    found: dict[str, Any] = {"steps": steps, "configs": {}, "resumed": {}}
+    for name, changes in CONFIGS.items():
         for precision in PRECISIONS:
             config = TrialConfig(**SMALL, precision=precision, **changes)
             key = f"{name}, {precision}"
-            found["games"][key] = compare(config, dataset, device, steps)
+            found["configs"][key] = compare(config, dataset, device, steps)
             print(f"{key}: {found['games'][key]}", flush=True)
-            tell(found)
+            report(found)
     for precision in PRECISIONS:
         found["resumed"][precision] = resumed(device, precision)
         print(f"resumed, {precision}: {found['resumed'][precision]}", flush=True)
-        tell(found)
+        report(found)
 
 
 SMALL: dict[str, Any] = {"width_g": 16, "width_d": 16, "batch_size": 32, "lr_g": 1e-3, "lr_d": 1e-3}
 
 
 def compare(config: TrialConfig, dataset: Dataset, device: str, steps: int) -> dict[str, Any]:
-    graph, why = play(config, dataset, device, steps, graphs=True)
-    eager, _ = play(config, dataset, device, steps, graphs=False)
-    found = {"graphs": why or "yes", **difference(graph, eager)}
+    graph, reason = train(config, dataset, device, steps, graphs=True)
+    eager, _ = train(config, dataset, device, steps, graphs=False)
+    found = {"graphs": reason or "yes", **difference(graph, eager)}
     if not found["equal"]:
-        found["eager again"] = difference(play(config, dataset, device, steps, graphs=False)[0], eager)
+        found["eager again"] = difference(train(config, dataset, device, steps, graphs=False)[0], eager)
     return found
 
 
-def play(
+def train(
     config: TrialConfig, dataset: Dataset, device: str, steps: int, graphs: bool
 ) -> tuple[dict[str, Tensor], str]:
-    """All that training moves, after so many steps; and why it had no graphs, where it was to have them."""
+    """The state and the metrics after so many steps; and why there were no graphs, "" = there were."""
     os.environ[SWITCH] = str(int(graphs))
-    said: list[str] = []
+    events: list[TrialEvent] = []
     images = torch.from_numpy(dataset.train).to(device)
     labels = torch.from_numpy(dataset.train_labels).to(device) if config.conditional else None
-    trainer = Trainer(config, images, labels, len(dataset.classes), say=said.append)
+    trainer = Trainer(config, images, labels, len(dataset.classes), on_event=events.append)
     end = steps * config.batch_size
     trainer.advance(10**6, should_stop=lambda: trainer.nimg >= end)
     means = trainer.metrics.read()
-    recorded = getattr(trainer, "_recorded", None)
-    why = "" if recorded is not None and recorded.replays.kinds else "none were recorded"
+    graphed = trainer._graphed_step
+    reason = "" if graphed is not None and graphed.graphs.graph_count else "none were captured"
     state = flat(trainer.state_dict()) | {f"mean {name}": torch.tensor(v) for name, v in means.items()}
-    return state, "; ".join(said) or why
+    return state, "; ".join(event.text for event in events) or reason
 
 
 def flat(state: Any, name: str = "") -> dict[str, Tensor]:
-    """The tensors of a nested state by their place in it, on the CPU."""
+    """The tensors of a nested state by their path in it, on the CPU."""
     if isinstance(state, Tensor):
         return {name: state.detach().cpu().clone()}
     found: dict[str, Tensor] = {}
@@ -144,34 +145,39 @@ def flat(state: Any, name: str = "") -> dict[str, Tensor]:
 
 
 def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, Any]:
-    """Whether all is equal to the bit; else where it is farthest apart, and by how much."""
+    """Whether all tensors are equal bit for bit; else where the largest difference is, and how large."""
     if ours.keys() != theirs.keys():
         return {"equal": False, "most": float("nan"), "where": "not the same tensors"}
-    apart = {
+    differences = {
         name: float((ours[name].double() - theirs[name].double()).abs().max())
         for name in ours
         if not torch.equal(ours[name], theirs[name])
     }
-    where = max(apart, key=lambda name: apart[name], default="")
-    return {"equal": not apart, "most": apart.get(where, 0.0), "where": where, "tensors": len(ours)}
+    where = max(differences, key=lambda name: differences[name], default="")
+    return {
+        "equal": not differences,
+        "most": differences.get(where, 0.0),
+        "where": where,
+        "tensors": len(ours),
+    }
 
 
 def resumed(device: str, precision: str) -> dict[str, Any]:
-    """Three ticks at once against two and, from the files, the third."""
+    """Three ticks without an interruption, against two and then the third from a checkpoint."""
     os.environ[SWITCH] = "1"
     dataset = noise(16, 1000, classes=10)
     penalty = {"penalty": "r1", "penalty_interval": 4, "conditional": True}
     config = TrialConfig(**SMALL, precision=precision, kimg=6, tick_kimg=2, **penalty)
     with tempfile.TemporaryDirectory(prefix="resumed") as folder:
-        judge = evaluator_of(dataset, Path(folder), device)
+        evaluator = evaluator_of(dataset, Path(folder), device)
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
-        for _ in trial.run_trial(config, dataset, judge, whole, device=device):
+        for _ in trial.run_trial(config, dataset, evaluator, whole, device=device):
             pass
-        ticks = trial.run_trial(config, dataset, judge, broken, device=device)
+        ticks = trial.run_trial(config, dataset, evaluator, broken, device=device)
         next(ticks)
         next(ticks)
         ticks.close()
-        for _ in trial.run_trial(config, dataset, judge, broken, device=device):
+        for _ in trial.run_trial(config, dataset, evaluator, broken, device=device):
             pass
         states = [TrialFolder(root).restore() for root in (whole, broken)]
     if None in states:
@@ -199,61 +205,61 @@ def evaluator_of(dataset: Dataset, cache: Path, device: str) -> frechet.Evaluato
 # --- fid on the GPU = fid on the CPU -------------------------------------------------------------
 
 
-def fids(device: str, count: int, source: str, tell: Tell) -> None:
+def fids(device: str, count: int, source: str, report: Report) -> None:
     """The same images, by several extractors."""
     torch.set_num_threads(max(1, min(8, (os.cpu_count() or 2) // 2)))
-    dataset, judge = material(Work(source, samples=count), "cpu")
+    dataset, evaluator = load_data(Work(source, samples=count), "cpu")
     found: dict[str, Any] = {"count": count, "extractors": {}, "left_out": []}
     images = blurred(dataset, count)
-    found["extractors"]["classifier, 64 features"] = both(judge, images, device)
-    tell(found)
+    found["extractors"]["classifier, 64 features"] = both(evaluator, images, device)
+    report(found)
     if not importlib.util.find_spec("torchvision"):
         found["left_out"].append("networks of 1,280 and 2,048 features: no torchvision")
-        tell(found)
+        report(found)
     else:
         with tempfile.TemporaryDirectory(prefix="fid") as folder:
             for name, extractor, most in large_extractors(dataset):
                 few = min(count, most)
                 part = replace(dataset, train=dataset.train[: few + few // 4], fingerprint=f"{few} of it")
-                judge = frechet.build_evaluator(part, extractor, few, Path(folder))
-                found["extractors"][name] = both(judge, images[:few], device)
-                tell(found)
+                evaluator = frechet.build_evaluator(part, extractor, few, Path(folder))
+                found["extractors"][name] = both(evaluator, images[:few], device)
+                report(found)
     for name, one in found["extractors"].items():
         print(f"{name}: {one}")
 
 
 def blurred(dataset: Dataset, count: int) -> Tensor:
-    """`count` images uint8 (N,H,W,C) that are nearly those of the data."""
+    """`count` blurred images uint8 (N,H,W,C) of the data."""
     rows = np.arange(count) % len(dataset.train)
     images = torch.from_numpy(dataset.train[rows]).permute(0, 3, 1, 2).float()
     soft = functional.avg_pool2d(images, 3, 1, 1)
     return soft.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
-def both(judge: frechet.Evaluator, images: Tensor, device: str) -> dict[str, Any]:
-    """`Evaluator.score` and `frechet_of` there and here."""
+def both(evaluator: frechet.Evaluator, images: Tensor, device: str) -> dict[str, Any]:
+    """`Evaluator.score` and `frechet_of` on the device and on the CPU."""
     scores, distances, seconds = [], [], []
-    for place in (device, "cpu"):
-        there, moved = judge.to(place), images.to(place)
+    for where in (device, "cpu"):
+        placed, moved = evaluator.to(where), images.to(where)
         parts = iter(moved.split(500))
         began = time.perf_counter()
-        scores.append(there.score(lambda size, parts=parts: next(parts)))
+        scores.append(placed.score(lambda size, parts=parts: next(parts)))
         seconds.append(time.perf_counter() - began)
-        distances.append(frechet.frechet_of(there.real, there.extractor(moved)))
+        distances.append(frechet.frechet_of(placed.real, placed.extractor(moved)))
     pairs = [pair for pair in (scores, distances) if None not in pair]
-    off = [abs(a - b) / abs(b) for a, b in pairs if b]
+    relative = [abs(a - b) / abs(b) for a, b in pairs if b]
     return {
-        "samples": judge.samples,
+        "samples": evaluator.samples,
         device: scores[0],
         "cpu": scores[1],
         "frechet": distances,
-        "relative": max(off) if len(off) == 2 else None,
+        "relative": max(relative) if len(relative) == 2 else None,
         "seconds": seconds,
     }
 
 
 def large_extractors(dataset: Dataset) -> Iterator[tuple[str, Any, int]]:
-    """Networks of torchvision with random weights, and how many images they are to see at most."""
+    """Networks of torchvision with random weights, each with the most images to give it."""
     from torchvision import models
 
     torch.manual_seed(0)
@@ -267,7 +273,7 @@ def large_extractors(dataset: Dataset) -> Iterator[tuple[str, Any, int]]:
 
 
 def extractor_of(name: str, body: nn.Module, dim: int, side: int, dataset: Dataset) -> Any:
-    """As `pipeline.metrics.extractors` has its own. Its batch norms have seen images, which keeps signals in size."""
+    """An extractor of `body`, whose batch norms get statistics of real images, to keep activations in range."""
     net = _Enlarged(body, side)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -278,7 +284,7 @@ def extractor_of(name: str, body: nn.Module, dim: int, side: int, dataset: Datas
 
 
 class _Enlarged(nn.Module):
-    """uint8 (N,H,W,C) of any size to features of a network for colour images."""
+    """Features of a network for colour images, from uint8 (N,H,W,C) of any size."""
 
     def __init__(self, body: nn.Module, side: int) -> None:
         super().__init__()
@@ -294,20 +300,20 @@ class _Enlarged(nn.Module):
 # --- Memory --------------------------------------------------------------------------------------
 
 
-def memory(device: str, count: int, tell: Tell) -> None:
+def memory(device: str, count: int, report: Report) -> None:
     """MiB after each of many small trials of three kinds in turn."""
     dataset = noise(8, 200, classes=3)
     held: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="memory") as folder:
-        judge = evaluator_of(dataset, Path(folder), device)
+        evaluator = evaluator_of(dataset, Path(folder), device)
         for number in range(count):
             changes = {**SMALL, "width_g": 8, "width_d": 8, **KINDS[number % 3]}
             config = TrialConfig(**changes, kimg=2, tick_kimg=1, seed=number)
-            for _ in trial.run_trial(config, dataset, judge, Path(folder) / str(number), device=device):
+            for _ in trial.run_trial(config, dataset, evaluator, Path(folder) / str(number), device=device):
                 pass
             held.append(mebibytes(device))
-            tell(grown(held))
-    print(grown(held))
+            report(memory_growth(held))
+    print(memory_growth(held))
 
 
 def mebibytes(device: str) -> dict[str, float]:
@@ -320,8 +326,8 @@ def mebibytes(device: str) -> dict[str, float]:
     return dict(zip(("allocated", "reserved", "whole GPU"), (n / 2**20 for n in numbers), strict=True))
 
 
-def grown(held: list[dict[str, float]]) -> dict[str, Any]:
-    """What is held after the fifth trial and after the last."""
+def memory_growth(held: list[dict[str, float]]) -> dict[str, Any]:
+    """The memory after the fifth trial and after the last, and its growth between them."""
     early, last = held[min(4, len(held) - 1)], held[-1]
     growth = {name: last[name] - early[name] for name in last}
     return {"trials": len(held), "after 5": early, "after the last": last, "grown_mib": growth}

@@ -1,4 +1,4 @@
-"""What `gpu_check.py` has found: the bars, every other number, and the files they go into."""
+"""The results of `gpu_check.py`: targets, all other numbers, and the files with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from split import Split
 
 
 class Report:
-    """Everything found so far, on disk after every change."""
+    """All results so far, on disk after every change."""
 
     def __init__(self, out: Path, device: str) -> None:
         self._out, self._gpu = out, device == "cuda"
@@ -22,38 +22,40 @@ class Report:
         self._written: dict[str, dict[str, Any]] = {}
         (out / "gpu_check.log").write_text("")
 
-    def note(self, name: str, result: dict[str, Any]) -> None:
-        """How a part goes."""
-        told = {**result, "seconds": 0}
+    def set_result(self, name: str, result: dict[str, Any]) -> None:
+        """Store the result of a part, and write the files if more than its seconds has changed."""
+        content = {**result, "seconds": 0}
         self._results["parts"][name] = result
-        if told != self._written.get(name):
-            self._written[name] = told
+        if content != self._written.get(name):
+            self._written[name] = content
             self._write()
 
     def add_text(self, name: str, text: str) -> None:
-        """What a part has printed."""
+        """Add the output of a part."""
         print(text[-2500:], flush=True)
         with (self._out / "gpu_check.log").open("a") as stream:
             stream.write(f"--- {name}\n{text}\n")
 
     def close(self) -> bool:
-        """Print the table; whether anything is amiss."""
+        """Print the table; returns whether anything has failed."""
         self._write()
         print((self._out / "gpu_check.md").read_text(), flush=True)
         ended = all(part["state"] in ("done", "left out") for part in self._results["parts"].values())
-        return not ended or (self._gpu and any(bar.verdict != "pass" for bar in bars(self._results["parts"])))
+        return not ended or (
+            self._gpu and any(target.verdict != "pass" for target in targets(self._results["parts"]))
+        )
 
     def _write(self) -> None:
         parts = self._results["parts"]
         self._results["seconds"] = round(time.perf_counter() - self._began, 1)
-        self._results["bars"] = [vars(bar) | {"verdict": bar.verdict} for bar in bars(parts)]
+        self._results["targets"] = [vars(target) | {"verdict": target.verdict} for target in targets(parts)]
         write_json(self._out / "gpu_check.json", self._results)
         (self._out / "gpu_check.md").write_text(table(self._results))
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Something that is to be reached. figure: None = not measured."""
+class Target:
+    """A target. figure: what was measured, None = nothing."""
 
     name: str
     wanted: str
@@ -68,12 +70,12 @@ class Bar:
         return "pass" if self.reached else "missed"
 
 
-def at_least(name: str, least: float, figure: float | None, note: str = "") -> Bar:
-    return Bar(name, f">= {least:g}", figure, figure is not None and figure >= least, note)
+def at_least(name: str, least: float, figure: float | None, note: str = "") -> Target:
+    return Target(name, f">= {least:g}", figure, figure is not None and figure >= least, note)
 
 
-def bars(parts: dict[str, Any]) -> list[Bar]:
-    """What issue and README ask for, and what was found."""
+def targets(parts: dict[str, Any]) -> list[Target]:
+    """All targets, with what was measured."""
     step32, step64, trials = (get(parts, name, "found") or {} for name in ("step32", "step64", "trials"))
     best = step32.get("best", "")
     together = get(parts, "packed-mps", "found", "together") or {}
@@ -91,16 +93,18 @@ def bars(parts: dict[str, Any]) -> list[Bar]:
         at_least("training's share of a whole trial", 0.7, trials.get("training_share"), first_share(trials)),
         at_least("trials per hour: times the plain loop", 6, trials.get("ours / plain")),
         at_least("eight packed trials (MPS): times one alone", 4, packed, note if packed else ""),
-        fid_bar(get(parts, "fid", "found") or {}),
-        equal_bar("graph = eager, bit for bit", get(parts, "equality", "found", "games") or {}, True),
-        equal_bar("resumed = unbroken, bit for bit", get(parts, "equality", "found", "resumed") or {}, False),
-        memory_bar(get(parts, "memory", "found") or {}),
-        tests_bar(get(parts, "tests", "found") or {}, get(parts, "tests", "state")),
+        fid_target(get(parts, "fid", "found") or {}),
+        equal_target("graph = eager, bit for bit", get(parts, "equality", "found", "configs") or {}, True),
+        equal_target(
+            "resumed = uninterrupted, bit for bit", get(parts, "equality", "found", "resumed") or {}, False
+        ),
+        memory_target(get(parts, "memory", "found") or {}),
+        tests_target(get(parts, "tests", "found") or {}, get(parts, "tests", "state")),
     ]
 
 
 def get(found: Any, *path: str) -> Any:
-    """What lies there in nested dictionaries, or None."""
+    """The value at a path in nested dictionaries, or None."""
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     return found
@@ -111,32 +115,38 @@ def first_share(trials: dict[str, Any]) -> str:
     return "" if share is None else f"the process's first trial: {share:.2f}"
 
 
-def fid_bar(found: dict[str, Any]) -> Bar:
-    off = {name: one.get("relative") for name, one in found.get("extractors", {}).items()}
-    known = [value for value in off.values() if value is not None]
+def fid_target(found: dict[str, Any]) -> Target:
+    relative = {name: one.get("relative") for name, one in found.get("extractors", {}).items()}
+    known = [value for value in relative.values() if value is not None]
     worst = max(known, default=None)
     note = "; ".join(
-        [*(f"{n}: {v:.1e}" for n, v in off.items() if v is not None), *found.get("left_out", [])]
+        [*(f"{n}: {v:.1e}" for n, v in relative.items() if v is not None), *found.get("left_out", [])]
     )
-    whole = bool(off) and len(known) == len(off)
-    return Bar("fid, GPU against CPU: relative", "< 1e-4", worst, whole and worst < 1e-4, note)
+    whole = bool(relative) and len(known) == len(relative)
+    return Target("fid, GPU against CPU: relative", "< 1e-4", worst, whole and worst < 1e-4, note)
 
 
-def equal_bar(name: str, found: dict[str, Any], graphs: bool) -> Bar:
-    """The figure is how many are equal; those that eager steps do not repeat either are told, not counted."""
-    loose = [game for game, one in found.items() if get(one, "eager again", "equal") is False]
-    counted = {game: one for game, one in found.items() if game not in loose}
+def equal_target(name: str, found: dict[str, Any], graphs: bool) -> Target:
+    """The figure is how many are equal, of those whose eager steps are repeatable; the others are noted."""
+    not_repeatable = [config for config, one in found.items() if get(one, "eager again", "equal") is False]
+    counted = {config: one for config, one in found.items() if config not in not_repeatable}
     bad = [
-        f"{game}: {one['most']:.2g} in {one['where']}" for game, one in counted.items() if not one["equal"]
+        f"{config}: {one['most']:.2g} in {one['where']}"
+        for config, one in counted.items()
+        if not one["equal"]
     ]
-    without = [game for game, one in counted.items() if graphs and one.get("graphs") != "yes"]
-    notes = [*bad, *(f"{g}: no graphs" for g in without), *(f"{g}: eager does not repeat" for g in loose)]
+    without = [config for config, one in counted.items() if graphs and one.get("graphs") != "yes"]
+    notes = [
+        *bad,
+        *(f"{c}: no graphs" for c in without),
+        *(f"{c}: eager is not repeatable" for c in not_repeatable),
+    ]
     good = len(counted) - len(bad)
     reached = bool(counted) and not bad and not without
-    return Bar(name, f"all of {len(counted)}", good if found else None, reached, "; ".join(notes))
+    return Target(name, f"all of {len(counted)}", good if found else None, reached, "; ".join(notes))
 
 
-def memory_bar(found: dict[str, Any]) -> Bar:
+def memory_target(found: dict[str, Any]) -> Target:
     grown = get(found, "grown_mib", "whole GPU")
     note = ""
     if grown is not None:
@@ -147,25 +157,27 @@ def memory_bar(found: dict[str, Any]) -> Bar:
             f"{held:.0f} held after {found['trials']} trials"
         )
     enough = grown is not None and found["trials"] >= 20 and grown <= 64
-    return Bar("the GPU's memory after 50 trials, less after 5: MiB", "<= 64", grown, enough, note)
+    return Target("the GPU's memory after 50 trials, less after 5: MiB", "<= 64", grown, enough, note)
 
 
-def tests_bar(found: dict[str, Any], state: str | None) -> Bar:
+def tests_target(found: dict[str, Any], state: str | None) -> Target:
     bad = [f"{name}: {one['state'][:120]}" for name, one in found.items() if one["state"] != "passed"]
     if state not in (None, "done", "left out"):
         bad.append(f"the part: {state}")
     good = sum(one["state"] == "passed" for one in found.values())
-    return Bar("tests/test_gpu.py", f"all of {len(found)}", good if found else None, not bad, "; ".join(bad))
+    return Target(
+        "tests/integration/gpu", f"all of {len(found)}", good if found else None, not bad, "; ".join(bad)
+    )
 
 
 def table(results: dict[str, Any]) -> str:
-    """Markdown: the machine, the bars, what else was measured, how the parts went."""
+    """Markdown: the machine, the targets, what else was measured, the states of the parts."""
     rows = [
-        f"| {bar.name} | {bar.wanted} | {shown(bar.figure)} | {bar.verdict} | {clean(bar.note)} |"
-        for bar in bars(results["parts"])
+        f"| {one.name} | {one.wanted} | {shown(one.figure)} | {one.verdict} | {clean(one.note)} |"
+        for one in targets(results["parts"])
     ]
-    numbers = [f"| {name} | {clean(value)} |" for name, value in also(results["parts"])]
-    went = [
+    numbers = [f"| {name} | {clean(value)} |" for name, value in other_results(results["parts"])]
+    states = [
         f"| {name} | {clean(part['state'])}{': ' + part['why'] if 'why' in part else ''} "
         f"| {part.get('seconds', 0):.0f} |"
         for name, part in results["parts"].items()
@@ -184,7 +196,7 @@ def table(results: dict[str, Any]) -> str:
             "",
             "| part | | seconds |",
             "|---|---|---|",
-            *went,
+            *states,
             "",
         ]
     )
@@ -198,8 +210,8 @@ def clean(text: Any) -> str:
     return str(text).replace("|", "/").replace("\n", " ")
 
 
-def also(parts: dict[str, Any]) -> list[tuple[str, str]]:
-    """What has no bar."""
+def other_results(parts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Results without a target."""
     rows = []
     for size in ("32", "64"):
         found = get(parts, f"step{size}", "found") or {}

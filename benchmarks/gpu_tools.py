@@ -1,7 +1,4 @@
-"""What the measurements of training share: processes that take turns, JSON that outlives a kill, the machine.
-
-Owns: `beside`, `Peer` and `orders`, `write_json`, `wait`, `machine`. Refuses: what is measured.
-"""
+"""Tools of the GPU benchmarks: peer processes, JSON that survives a kill, facts of the machine."""
 
 from __future__ import annotations
 
@@ -24,42 +21,42 @@ from pipeline.cluster import mps
 
 
 class Peer:
-    """A process that does what it is told; once it has ended or hung, `trouble` says so."""
+    """A process that answers requests. After it has ended or hung, `trouble` says so."""
 
-    def __init__(self, life: Callable[..., None], *given: Any) -> None:
+    def __init__(self, target: Callable[..., None], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, its = context.Pipe()
-        self._process = context.Process(target=life, args=(*given, its), daemon=True)
+        self._pipe, peer_end = context.Pipe()
+        self._process = context.Process(target=target, args=(*args, peer_end), daemon=True)
         self._process.start()
-        its.close()
+        peer_end.close()
         self.trouble = ""
 
-    def tell(self, order: Any) -> None:
-        """Give it an order; `hear` has its answer."""
+    def send(self, request: Any) -> None:
+        """Send a request; `receive` returns the answer."""
         if not self.trouble:
-            with contextlib.suppress(OSError):  # an ended process is noticed by `hear`
-                self._pipe.send(order)
+            with contextlib.suppress(OSError):  # `receive` notices a process that has ended
+                self._pipe.send(request)
 
-    def hear(self, patience: float) -> Any:
-        """Its next answer, or None if it gives none within `patience` seconds."""
+    def receive(self, timeout_sec: float) -> Any:
+        """The next answer, or None if there is none within `timeout_sec` seconds."""
         if self.trouble:
             return None
         try:
-            if self._pipe.poll(max(0.0, patience)):
+            if self._pipe.poll(max(0.0, timeout_sec)):
                 return self._pipe.recv()
-            self.trouble = f"no answer within {patience:.0f} s"
+            self.trouble = f"no answer within {timeout_sec:.0f} s"
         except (EOFError, OSError):
             self.trouble = "it ended with an error"
         self.end()
         return None
 
-    def ask(self, order: Any, patience: float) -> Any:
-        """Tell and hear."""
-        self.tell(order)
-        return self.hear(patience)
+    def ask(self, request: Any, timeout_sec: float) -> Any:
+        """Send a request and return the answer, or None."""
+        self.send(request)
+        return self.receive(timeout_sec)
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, by force if need be."""
         self._process.terminate()
         self._process.join(5)
         if self._process.is_alive():
@@ -68,24 +65,24 @@ class Peer:
 
 
 @contextlib.contextmanager
-def beside(life: Callable[..., None], *given: Any) -> Iterator[Peer]:
-    """A process that lives `life(*given, pipe)` for as long as the block lasts."""
-    peer = Peer(life, *given)
+def peer_process(target: Callable[..., None], *args: Any) -> Iterator[Peer]:
+    """A process that runs `target(*args, pipe)` during the block."""
+    peer = Peer(target, *args)
     try:
         yield peer
     finally:
         peer.end()
 
 
-def orders(pipe: Connection) -> Iterator[Any]:
-    """What such a process is told, until nobody is there any more."""
+def requests(pipe: Connection) -> Iterator[Any]:
+    """The requests to such a process, until its parent has gone."""
     with contextlib.suppress(EOFError):
         while True:
             yield pipe.recv()
 
 
 def write_json(path: Path | None, found: Any) -> None:
-    """Put `found` there in one move, so that whoever reads it finds it whole."""
+    """Write `found` atomically, so that readers never see a part; nothing where `path` is None."""
     if path is not None:
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(json.dumps(found, indent=1))
@@ -93,13 +90,13 @@ def write_json(path: Path | None, found: Any) -> None:
 
 
 def wait(device: torch.device) -> None:
-    """For what the device was told to do; a CPU has done it."""
+    """Wait until the device has done all that was launched."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def machine() -> dict[str, Any]:
-    """Where and when this was; asks nvidia-smi, so that this process never opens the GPU."""
+    """The card, versions and date; asks nvidia-smi, so that this process never opens the GPU."""
     smi = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/local/nvidia/bin:/usr/bin")
     card, driver = "none", "none"
     if smi:

@@ -1,8 +1,8 @@
-"""Small trials that share one GPU: trials per hour of eight together, beside one alone.
+"""Small trials that share one GPU: trials per hour of eight together, compared with one alone.
 
 Each process does what a sweep's worker does, without Ray: a short trial to warm up, then, when all are ready,
 whole trials (`trials.py`: the default space's first point, 24 ticks with fid, picture and checkpoint), until
-each has done `--each` of them or `--limit` seconds have passed: what was trained until then counts.
+each has done `--each` of them or `--limit` seconds have passed; what was trained until then counts.
 `--mps` starts NVIDIA's MPS daemon for the processes (in folders of its own, and ends it), where the machine
 has it: then their kernels may run at the same time; without it they take turns. `--bare` trains only, on
 noise, for `--seconds`, and tells real images per second. `--no-graphs` trains without CUDA graphs.
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from gpu_tools import write_json
-from trials import Work, add_work, material, work_of
+from trials import Work, add_work, load_data, work_of
 
 from pipeline.cluster import mps
 from pipeline.training import trial
@@ -40,7 +40,7 @@ from pipeline.training.trainer import Trainer
 
 PERCENT = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 """With MPS: the share of a GPU's processors that one process may use."""
-_PATIENCE = 90.0  # seconds that the processes may take to be warm
+_PATIENCE = 90.0  # seconds in which the processes have to be warmed up
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     os.environ[SWITCH] = str(int(not args.no_graphs))
     work = work_of(args)
     if not args.bare:
-        material(work, "cpu")  # once, before several processes look into the cache
+        load_data(work, "cpu")  # once, before several processes read the cache
     found: dict[str, Any] = {"mps": args.mps, "bare": args.bare, "each": args.each, "kimg": work.kimg}
     with daemon(args.mps_folder) if args.mps else contextlib.nullcontext() as folder:
         for count, percent in settings(args):
@@ -87,7 +87,7 @@ def settings(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
 
 
 def compared(found: dict[str, Any]) -> dict[str, Any]:
-    """With the ratio of each to one alone, where that was measured."""
+    """The results, each with its ratio to one alone, where that was measured."""
     alone = found["together"].get("1", {}).get("speed")
     for one in found["together"].values():
         if alone and "speed" in one:
@@ -111,7 +111,7 @@ def print_table(found: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def daemon(where: Path | None = None) -> Iterator[Path]:
-    """The MPS daemon, for the processes that start meanwhile."""
+    """Run the MPS daemon for the processes that start during the block."""
     with tempfile.TemporaryDirectory(prefix="mps") as spare:
         folder = where or Path(spare)
         for name, variable in (("pipe", mps.PIPE), ("log", mps.LOG)):
@@ -126,7 +126,7 @@ def daemon(where: Path | None = None) -> Iterator[Path]:
 
 
 def quit_daemon(folder: Path) -> None:
-    """End the daemon of this folder, if it still runs."""
+    """End the daemon of this folder, if it is running."""
     program, pipes = mps.find_program(), folder / "pipe"
     if program is None or not pipes.is_dir():
         return
@@ -134,7 +134,7 @@ def quit_daemon(folder: Path) -> None:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with contextlib.suppress(subprocess.SubprocessError, OSError):
         subprocess.run([program], input="quit\n", text=True, timeout=10, env=env, **quiet)
-    with contextlib.suppress(OSError, ValueError):  # one that did not listen
+    with contextlib.suppress(OSError, ValueError):  # one that did not react
         pid = int((pipes / f"{Path(program).name}.pid").read_text())
         os.kill(pid, signal.SIGTERM)
 
@@ -154,10 +154,10 @@ def together(count: int, work: Work, args: argparse.Namespace) -> dict[str, Any]
     context = multiprocessing.get_context("spawn")
     ready, seen = context.Array("b", count), context.Array("d", count)
     go, over = context.Event(), context.Event()
-    life, given = (train, (work.device,)) if args.bare else (do_trials, (work, args.each))
+    target, target_args = (train, (work.device,)) if args.bare else (do_trials, (work, args.each))
     processes = [
-        context.Process(target=life, args=(place, ready, go, over, seen, *given), daemon=True)
-        for place in range(count)
+        context.Process(target=target, args=(index, ready, go, over, seen, *target_args), daemon=True)
+        for index in range(count)
     ]
     try:
         began = time.perf_counter()
@@ -188,7 +188,7 @@ _ENDED, _LATE = "a process ended with an error", "not all were in time"
 
 
 def until(done: Callable[[], bool], processes: list[Any], seconds: float) -> str:
-    """Wait until all is done; say why it is not, after so many seconds or when a process has failed."""
+    """Wait until `done`, for at most so many seconds. Returns why it is not, or ""."""
     end = time.perf_counter() + seconds
     while not done():
         if any(process.exitcode for process in processes):
@@ -200,11 +200,11 @@ def until(done: Callable[[], bool], processes: list[Any], seconds: float) -> str
 
 
 def end_all(processes: list[Any]) -> None:
-    """Give them a moment to end by themselves: MPS does not like clients that die in a kernel."""
-    moment = time.perf_counter() + 5
+    """Let them end by themselves first: MPS does not handle clients well that are killed in a kernel."""
+    deadline = time.perf_counter() + 5
     for process in processes:
         if process.pid is not None:
-            process.join(max(0.0, moment - time.perf_counter()))
+            process.join(max(0.0, deadline - time.perf_counter()))
     for process in processes:
         if process.is_alive():
             process.terminate()
@@ -214,15 +214,15 @@ def end_all(processes: list[Any]) -> None:
             process.join(5)
 
 
-def do_trials(place: int, ready: Any, go: Any, over: Any, seen: Any, work: Work, each: int) -> None:
-    """A short trial; then, when all are ready, whole ones. seen: how many kimg were recorded."""
-    dataset, evaluator = material(work, work.device)
-    short = replace(work, tick_kimg=max(1, work.tick_kimg // 2)).config(work.tick_kimg, seed=place)
-    whole = [work.config(work.kimg, seed=100 * (number + 1) + place) for number in range(each)]
+def do_trials(index: int, ready: Any, go: Any, over: Any, seen: Any, work: Work, each: int) -> None:
+    """A short trial; then, when all are ready, whole ones. seen: kimg of the yielded records."""
+    dataset, evaluator = load_data(work, work.device)
+    short = replace(work, tick_kimg=max(1, work.tick_kimg // 2)).config(work.tick_kimg, seed=index)
+    whole = [work.config(work.kimg, seed=100 * (number + 1) + index) for number in range(each)]
     with tempfile.TemporaryDirectory(prefix="packing") as folder:
         for number, config in enumerate((short, *whole)):
             if number == 1:
-                ready[place] = 1
+                ready[index] = 1
                 go.wait()
             if over.is_set():
                 break
@@ -232,16 +232,16 @@ def do_trials(place: int, ready: Any, go: Any, over: Any, seen: Any, work: Work,
                 config, dataset, evaluator, where, device=work.device, should_stop=over.is_set
             ):
                 if number:
-                    seen[place] += record.kimg - last
+                    seen[index] += record.kimg - last
                 last = record.kimg
-    over.wait(60)  # a context that closes makes the others wait
+    over.wait(60)  # closing a CUDA context makes the other processes wait
 
 
-def train(place: int, ready: Any, go: Any, over: Any, seen: Any, device: str) -> None:
-    """Training alone, on noise."""
+def train(index: int, ready: Any, go: Any, over: Any, seen: Any, device: str) -> None:
+    """Training only, on noise."""
     prepare_process(1, device)
-    config = Work().config(10**6, seed=place)
-    rng = torch.Generator().manual_seed(place)
+    config = Work().config(10**6, seed=index)
+    rng = torch.Generator().manual_seed(index)
     images = torch.randint(0, 256, (4500, 28, 28, 1), dtype=torch.uint8, generator=rng).to(device)
     labels = torch.randint(0, 10, (4500,), generator=rng).to(device)
     trainer = Trainer(config, images, labels, 10)
@@ -251,11 +251,11 @@ def train(place: int, ready: Any, go: Any, over: Any, seen: Any, device: str) ->
         trainer.metrics.read()  # as at the end of a tick: waits for the device
 
     step(1 if device == "cpu" else 20)
-    ready[place] = 1
+    ready[index] = 1
     go.wait()
     while not over.is_set():
         step(1)
-        seen[place] = trainer.nimg / 1000
+        seen[index] = trainer.nimg / 1000
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A whole trial as anybody writes it: the peer of `trials.py`.
+"""A straightforward loop for a whole trial, which `trials.py` compares gansweep with.
 
-The same networks, losses, lazy penalty and average as ours, torch's Adam as it comes, no number read in the
-loop; at every tick the same readings, samples and classifier, the Frechet distance by the eigenvalues of the
-product of the covariances, a PNG, `torch.save` of networks and optimizers.
+The same networks, losses, lazy penalty and average as ours, torch's default Adam, no number read in the loop;
+at every tick the same balance readings, samples and classifier, the Frechet distance by the eigenvalues of
+the product of the covariances, a PNG, `torch.save` of networks and optimizers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def plain_trial(
     device: str,
     split: Split,
 ) -> dict[str, Any]:
-    """One trial as anybody writes it."""
-    reals = real_statistics(evaluator, dataset)  # ours has them ready, too
+    """One trial; `split` counts its seconds."""
+    reals = real_statistics(evaluator, dataset)  # a sweep computes them once as well
     split.start()
     loop = Plain(config, dataset, torch.device(device))
     best, ticks = math.inf, 0
@@ -53,8 +53,8 @@ def plain_trial(
             loop.save(folder, kimg)
         split.mark("first_tick")
         ticks += 1
-    word = "healthy" if math.isfinite(loop.loss()) else "diverged"
-    return trial_result(split, config, word, best, ticks, [])
+    verdict = "healthy" if math.isfinite(loop.loss()) else "diverged"
+    return trial_result(split, config, verdict, best, ticks, [])
 
 
 class Plain:
@@ -77,7 +77,7 @@ class Plain:
         self._last = torch.zeros((), device=device)
 
     def train(self, until: int) -> None:
-        """Until D has seen so many reals; epochs in a shuffled order."""
+        """Train until D has seen `until` reals; epochs in a shuffled order."""
         batch = self.config.batch_size
         while self.seen < until:
             order = torch.randperm(len(self.reals), device=self.device)
@@ -97,7 +97,9 @@ class Plain:
             score_real, score_fake = self.D(real, labels), self.D(fake.detach(), labels)
         loss_d = loss.d(score_real.float(), score_fake.float())
         if config.penalty != "none" and self.steps % config.penalty_interval == 0:
-            loss_d = loss_d + config.gamma * config.penalty_interval * self.slope(real, fake, labels)
+            loss_d = loss_d + config.gamma * config.penalty_interval * self.gradient_penalty(
+                real, fake, labels
+            )
         loss_d.backward()
         self.opt_d.step()
         self.opt_g.zero_grad()
@@ -106,20 +108,20 @@ class Plain:
         loss_g = loss.g(score_real.detach().float(), score_fake.float())
         loss_g.backward()
         self.opt_g.step()
-        self.follow()
+        self.update_average()
         self.steps += 1
         self._last = loss_d.detach() + loss_g.detach()
 
-    def slope(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """The penalty, from a pass of its own."""
+    def gradient_penalty(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """The penalty, from a separate pass of D."""
         mix = torch.rand(real.shape, device=self.device)
         with self._autocast():
             critic = functools.partial(self.D, labels=labels)
             return PENALTIES[self.config.penalty](critic, real, fake.detach().float(), mix)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """G's average moves on."""
+    def update_average(self) -> None:
+        """Update the moving average of G."""
         halflife = min(1000 * self.config.ema_halflife_kimg, 0.05 * max(self.seen, 1))
         keep = 0.5 ** (self.config.batch_size / halflife)
         for ours, live in zip(self.average.parameters(), self.G.parameters(), strict=True):
@@ -132,7 +134,7 @@ class Plain:
 
     @torch.no_grad()
     def read_balance(self, dataset: Dataset, count: int = 512) -> list[float]:
-        """What D says of reals that it has not seen, that it has seen, and fakes."""
+        """D's scores of held-out reals, of training reals and of fakes: AUC, overfit, spread, means."""
         self.loss()
         held = to_float(torch.from_numpy(dataset.held[:count]).to(self.device))
         labels = dataset.held_labels if self.labels is not None else None
@@ -156,18 +158,18 @@ class Plain:
     def sample(self, count: int) -> Iterator[Tensor]:
         """`count` images of the average, uint8 (N,H,W,C), at most 500 at a time."""
         for start in range(0, count, 500):
-            yield self.draw(min(500, count - start))
+            yield self.generate(min(500, count - start))
 
     @torch.no_grad()
-    def draw(self, count: int) -> Tensor:
+    def generate(self, count: int) -> Tensor:
         labels = None
         if self.labels is not None:
             labels = self.labels[torch.randint(len(self.labels), (count,), device=self.device)]
         return to_uint8(self.average(torch.randn(count, self.config.z_dim, device=self.device), labels))
 
     def save(self, folder: Path, kimg: int) -> None:
-        """A picture and all that is needed to go on; two of these are kept, as ours are."""
-        checkpoint.grid_image(self.draw(50).cpu().numpy(), 10).save(folder / f"{kimg:06d}.png")
+        """A sample grid and a checkpoint; the newest two checkpoints are kept, as in a sweep."""
+        checkpoint.grid_image(self.generate(50).cpu().numpy(), 10).save(folder / f"{kimg:06d}.png")
         parts = {"G": self.G, "D": self.D, "ema": self.average, "opt_g": self.opt_g, "opt_d": self.opt_d}
         torch.save({name: part.state_dict() for name, part in parts.items()}, folder / f"{kimg:06d}.pt")
         (folder / f"{kimg - 2 * self.config.tick_kimg:06d}.pt").unlink(missing_ok=True)

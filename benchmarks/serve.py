@@ -1,13 +1,13 @@
-"""How fast a registered generator loads, draws and answers.
+"""How fast a registered generator loads, samples and answers requests.
 
     python benchmarks/serve.py [MODEL] [--tracking-uri URI]
 
 MODEL is `models:/NAME@ALIAS`; without one a small generator of 28-px images (the size of the default
-sweep's) is registered in a temporary store. Prints, with what each must reach:
+sweep's) is registered in a temporary store. Prints, each with its limit:
 
 - loading it and the first 64 samples in a fresh process, beyond what `import mlflow.pyfunc, torch` takes;
 - the same where nothing but torch, numpy, pandas, mlflow and what they require can be found;
-- drawing 10,000 samples, as a share of the raw forward pass at its best batch size (interleaved, least time);
+- the rate of 10,000 samples, as a part of the raw forward pass at its best batch size (least time);
 - the median round trip of 64 samples: `mlflow models serve` /invocations (JSON), `gansweep serve` /grid.png.
 """
 
@@ -51,8 +51,8 @@ images = mlflow.pyfunc.load_model(sys.argv[1]).predict([0], params={"n": 64})
 assert images.shape[0] == 64
 print(json.dumps([imported - begin, time.perf_counter() - imported]))
 """
-ALONE = ("torch", "numpy", "pandas", "mlflow")
-REFUSED = ("pipeline", "ray", "optuna", "torchvision")
+MODEL_PACKAGES = ("torch", "numpy", "pandas", "mlflow")
+ABSENT = ("pipeline", "ray", "optuna", "torchvision")
 
 
 def main() -> None:
@@ -78,11 +78,9 @@ def main() -> None:
         print(f"load and first 64 samples   {more:6.2f} s beyond the imports' {imports:.2f} s (at most 8 s)")
         python = bare(Path(folder))
         imports, more = loading(str(python), model, environment)
-        print(f"  with {', '.join(ALONE)} only   {more:6.2f} s beyond {imports:.2f} s")
-        share, rate, raw = throughput(generator)
-        print(
-            f"10,000 samples              {rate:6.0f}/s, {share:.0%} of the raw {raw:.0f}/s (at least 80 %)"
-        )
+        print(f"  with {', '.join(MODEL_PACKAGES)} only   {more:6.2f} s beyond {imports:.2f} s")
+        part, rate, raw = throughput(generator)
+        print(f"10,000 samples              {rate:6.0f}/s, {part:.0%} of the raw {raw:.0f}/s (at least 80 %)")
         print(
             f"/invocations, 64 samples    {1000 * invocations(model, environment):6.0f} ms (less than 150 ms)"
         )
@@ -92,7 +90,7 @@ def main() -> None:
 
 
 def registered(folder: Path, uri: str) -> str:
-    """A version of a DCGAN of 28 px, untrained: time does not look at the images."""
+    """The URI of an untrained DCGAN of 28 px in the registry: the times do not depend on its images."""
     torch.manual_seed(0)
     config = TrialConfig(architecture="dcgan", conditional=True, width_g=16, width_d=2, z_dim=64)
     generator, _ = build_networks(config, ImageShape(28, 1, 10))
@@ -101,7 +99,7 @@ def registered(folder: Path, uri: str) -> str:
 
 
 def loading(python: str, model: str, environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds of the imports and of the rest, the median of three fresh processes."""
+    """Seconds of the imports and of the rest, medians of three fresh processes."""
     runs = []
     for _ in range(3):
         done = subprocess.run(
@@ -114,27 +112,27 @@ def loading(python: str, model: str, environment: dict[str, str]) -> tuple[float
 
 
 def bare(folder: Path) -> Path:
-    """The python of a fresh environment that holds `ALONE` and what they require, linked from this one."""
+    """The python of a fresh environment with `MODEL_PACKAGES` and what they require, linked from this one."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    for name in required(ALONE):
+    for name in required(MODEL_PACKAGES):
         for file in importlib.metadata.distribution(name).files or ():
             top = file.parts[0]
             source, target = Path(str(importlib.metadata.distribution(name).locate_file(top))), site / top
             if top != ".." and source.exists() and not target.exists():
                 target.symlink_to(source)
-    for name in REFUSED:
+    for name in ABSENT:
         code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is not None)"
         subprocess.run([str(folder / "venv/bin/python"), "-I", "-c", code], check=True)
     return folder / "venv" / "bin" / "python"
 
 
 def required(names: tuple[str, ...]) -> set[str]:
-    """Those distributions and all that they require, as far as they are installed."""
+    """These distributions and all that they require and that is installed."""
     found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+    queue = list(names)
+    while queue:
+        name = re.sub(r"[-_.]+", "-", queue.pop()).lower()
         try:
             requires = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
@@ -142,12 +140,12 @@ def required(names: tuple[str, ...]) -> set[str]:
         if name not in found:
             found.add(name)
             plain = [line for line in requires if "extra ==" not in line]
-            waiting += [re.match(r"[\w.-]+", line)[0] for line in plain]  # type: ignore[index]
+            queue += [re.match(r"[\w.-]+", line)[0] for line in plain]  # type: ignore[index]
     return found
 
 
 def throughput(generator: PackedGenerator, n: int = 10_000) -> tuple[float, float, float]:
-    """Share of the raw forward pass; images a second of both, in CPU time (others may use this machine)."""
+    """Rate relative to the raw forward pass, and images a second of both, in CPU time."""
     sizes = (32, 64, 128, 256, 512)
     inputs = {}
     for size in sizes:
@@ -178,11 +176,11 @@ def throughput(generator: PackedGenerator, n: int = 10_000) -> tuple[float, floa
 def invocations(model: str, environment: dict[str, str]) -> float:
     port = free_port()
     command = f"-m mlflow models serve -m {model} --env-manager local -h 127.0.0.1 -p {port}".split()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # it looks for uvicorn there
-    asked = {"inputs": [0], "params": {"n": 64, "seed": 1}}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # where it looks for uvicorn
+    request = {"inputs": [0], "params": {"n": 64, "seed": 1}}
     with serving([sys.executable, *command], {**environment, "PATH": path}, f"http://127.0.0.1:{port}/ping"):
         address = f"http://127.0.0.1:{port}/invocations"
-        return median(lambda session: session.post(address, json=asked, timeout=60).json()["predictions"])
+        return median(lambda session: session.post(address, json=request, timeout=60).json()["predictions"])
 
 
 def page(model: str, uri: str, environment: dict[str, str]) -> float:
@@ -193,18 +191,19 @@ def page(model: str, uri: str, environment: dict[str, str]) -> float:
         return median(lambda session: session.get(f"{address}1", timeout=60).content)
 
 
-def median(ask: Callable[[requests.Session], object], times: int = 30) -> float:
-    session, taken = requests.Session(), []
+def median(request: Callable[[requests.Session], object], times: int = 30) -> float:
+    """Median seconds of a request, after three that do not count."""
+    session, seconds = requests.Session(), []
     for _ in range(times + 3):
         begin = time.perf_counter()
-        ask(session)
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[3:])
+        request(session)
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[3:])
 
 
 @contextmanager
 def serving(command: list[str], environment: dict[str, str], ready: str) -> Iterator[None]:
-    """The server behind `command`, from its first answer at `ready` until the end."""
+    """Run the server `command` within the block, which begins when it answers at `ready`."""
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

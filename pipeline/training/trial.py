@@ -50,8 +50,8 @@ def run_trial(
 ) -> Iterator[TrialRecord]:
     """Train and measure one trial, yielding a record per tick; resumes from the checkpoints in `folder`.
 
-    A trial that is stopped saves a mid-tick checkpoint. A resumed trial first yields its last record again, for
-    callers that missed it. A diverged tick is the last one: the trial ends with that verdict, without an
+    A trial that is stopped saves a mid-tick checkpoint. A resumed trial first yields its last record again,
+    for callers that missed it. A diverged tick is the last one: the trial ends with that verdict, without an
     exception.
 
     Args:
@@ -244,7 +244,7 @@ class _Trial:
         self.files.append(record)
 
     def _save_mid_tick(self) -> None:
-        """Write a mid-tick checkpoint, beside the one of the tick's start."""
+        """Write a mid-tick checkpoint; the one of the tick's start stays."""
         if self.trainer.nimg <= self._nimg_at_start or not self._fits_memory:
             return
         run_state = replace(self.run_state, tick_seconds=self.seconds)

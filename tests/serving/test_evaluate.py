@@ -21,45 +21,45 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def drawn(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+def samples(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     """500 samples in an npz: digits with noise."""
-    path = tmp_path_factory.mktemp("samples") / "drawn.npz"
+    path = tmp_path_factory.mktemp("samples") / "samples.npz"
     noise = np.random.default_rng(0).normal(0, 40, digits.train[:500].shape)
     np.savez(path, images=np.clip(digits.train[:500] + noise, 0, 255).astype(np.uint8))
     return f"samples:{path}"
 
 
 @pytest.mark.parametrize(("n", "used", "repeats"), [(0, 500, 1), (100, 100, 4), (200, 200, 2), (500, 500, 1)])
-def test_samples_are_measured(drawn: str, n: int, used: int, repeats: int) -> None:
-    found = models.evaluate(drawn, data="digits", n=n, seed=0, extractor="pixels")
+def test_samples_are_measured(samples: str, n: int, used: int, repeats: int) -> None:
+    found = models.evaluate(samples, data="digits", n=n, seed=0, extractor="pixels")
     assert (found["n"], found["repeats"]) == (used, repeats)
     assert 0 < found["fid_low"] < found["fid"] < found["fid_high"]
     assert found["label_accuracy"] is None
-    assert found == models.evaluate(drawn, data="digits", n=n, seed=0, extractor="pixels")
+    assert found == models.evaluate(samples, data="digits", n=n, seed=0, extractor="pixels")
 
 
-def test_too_many_or_too_few_samples_and_another_size_are_refused(drawn: str, tmp_path: Path) -> None:
+def test_too_many_or_too_few_samples_and_another_size_are_refused(samples: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="-n 501 is out of range .*500 samples.*write -n 500"):
-        models.evaluate(drawn, data="digits", n=501, seed=0, extractor="pixels")
+        models.evaluate(samples, data="digits", n=501, seed=0, extractor="pixels")
     with pytest.raises(DataError, match=r"uint8 \(500, 8, 8, 1\).*16x16"):
-        models.evaluate(drawn, data="digits", n=100, seed=0, image_size=16, extractor="pixels")
+        models.evaluate(samples, data="digits", n=100, seed=0, image_size=16, extractor="pixels")
     np.savez(tmp_path / "few.npz", images=np.arange(15 * 64, dtype=np.uint8).reshape(15, 8, 8))
     with pytest.raises(EvaluatorError, match="15.*at least 16"):
         models.evaluate(f"samples:{tmp_path}/few.npz", data="digits", seed=0, extractor="pixels")
 
 
-def test_a_custom_extractor_measures(drawn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_extractor_measures(samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(
         "def rows(size, channels):\n    return lambda x: x.float().mean((2, 3))\n"
     )
     monkeypatch.chdir(tmp_path)
-    found = models.evaluate(drawn, data="digits", seed=0, extractor="mine:rows")
+    found = models.evaluate(samples, data="digits", seed=0, extractor="mine:rows")
     assert found["extractor"] == "mine:rows"
     assert found["fid"] > 0
 
 
-def test_the_command_prints_a_table_or_json(drawn: str) -> None:
-    arguments = ["evaluate", drawn, "--data", "digits", "-n", "100", "--extractor", "pixels"]
+def test_the_command_prints_a_table_or_json(samples: str) -> None:
+    arguments = ["evaluate", samples, "--data", "digits", "-n", "100", "--extractor", "pixels"]
     table = CliRunner().invoke(app, arguments).stdout
     assert "lower is better" in table
     assert "coverage" in table

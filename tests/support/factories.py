@@ -1,4 +1,4 @@
-"""Makers of what many tests need: a record, a small generator."""
+"""Factories for many tests: a record, a small generator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def generator_of(classes: int = CLASSES, **changes: Any) -> torch.nn.Module:
     small = {"architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8}
     config = TrialConfig(**{**small, "conditional": bool(classes), **changes})
     generator, _ = build_networks(config, ImageShape(8, 1, classes))
-    with torch.no_grad():  # not the zeros that training begins with
+    with torch.no_grad():  # initial values include zeros
         for parameter in generator.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return generator.eval()

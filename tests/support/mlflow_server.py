@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A real `mlflow server` on loopback that can be killed hard and started again."""
+    """A real `mlflow server` on loopback that can be killed with SIGKILL and started again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()

@@ -110,7 +110,9 @@ def balance_reading(auc: float = 0.75, overfit: float = 0.5) -> BalanceReading:
 
 
 @pytest.mark.parametrize("controller", ["skip", "lr_ratio"])
-@pytest.mark.parametrize("changes", [{}, {"loss": "relativistic", "n_critic": 2, "conditional": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"loss": "relativistic", "n_critic": 2, "conditional": True}], ids=str
+)
 def test_resumed_equals_uninterrupted_with_schedules_ada_and_controller(
     make_trainer: Make, changes: dict[str, Any], controller: str
 ) -> None:

@@ -103,7 +103,7 @@ class PackedGenerator:
     ) -> tuple[Images, Labels | None]:
         """n images, uint8 (n,H,W,C), and their labels, int64 (n,), where the model is conditional.
 
-        Image i depends on the model, seed, label, truncation and i alone. label: None = drawn with the class
+        Image i depends on the model, seed, label, truncation and i alone. label: None = random, with the class
         frequencies of the training images. truncation: in (0, 2], multiplies z.
 
         Raises:
@@ -133,7 +133,7 @@ class PackedGenerator:
     ) -> Iterator[tuple[Images, Labels | None]]:
         """Images `start` to n of `sample` in chunks of `batch` images (the last may be smaller).
 
-        start: a multiple of `STEP`. balanced: label i is i modulo the classes instead of drawn.
+        start: a multiple of `STEP`. balanced: label i is i modulo the classes instead of random.
         """
         self.check(n, seed, label, truncation)
         if batch < 1:

@@ -66,7 +66,7 @@ def build(config, shape):
 
 INEXACT = {"resnet, dragan", "bfloat16, resnet, r1r2", "augmented", "scheduled"}
 """Configurations whose steps are not repeatable to the bit: gradients of bilinear upsampling and of `gather`
-are added in any order; a changing beta2 lies in a tensor for a captured step and in a number for an eager one."""
+are added in any order; a changing beta2 is a tensor in a captured step and a number in an eager one."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Planted generators from measurement to registry: a copier and a collapsed one get a version, no alias."""
+"""From measurement to registry: a generator that copies or has collapsed gets a version, but no alias."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.mlflow, pytest.mark.slow]
 N = 400
 
 
-class Planted(nn.Module):
-    """Draws one of its images, with noise; both from z."""
+class NoisyCopies(nn.Module):
+    """Gives one of its images plus noise, both determined by z."""
 
     pool: torch.Tensor
 
@@ -41,23 +41,25 @@ class Planted(nn.Module):
     [
         ("memoriser", 6.0, "copies: "),
         ("one class", 40.0, "collapsed: "),
-        ("honest", 40.0, ""),
+        ("new images", 40.0, ""),
     ],
 )
-def test_what_copies_or_collapses_gets_no_alias(tmp_path: Path, kind: str, noise: float, reason: str) -> None:
-    whole = load_dataset("digits")
-    assert whole.train_labels is not None
-    labels = whole.train_labels[:900]
-    data = dataclasses.replace(whole, train=whole.train[:900], train_labels=labels, fingerprint="first 900")
-    pools = {"memoriser": data.train, "one class": data.train[labels == 3], "honest": whole.train[900:]}
+def test_a_generator_that_copies_or_collapsed_gets_no_alias(
+    tmp_path: Path, kind: str, noise: float, reason: str
+) -> None:
+    digits = load_dataset("digits")
+    assert digits.train_labels is not None
+    labels = digits.train_labels[:900]
+    data = dataclasses.replace(digits, train=digits.train[:900], train_labels=labels, fingerprint="first 900")
+    pools = {"memoriser": data.train, "one class": data.train[labels == 3], "new images": digits.train[900:]}
     evaluator = frechet.build_evaluator(data, extractors.build_extractor("pixels", data), N)
-    packed = pack_generator(Planted(pools[kind], noise), tmp_path / "packed", {})
+    packed = pack_generator(NoisyCopies(pools[kind], noise), tmp_path / "packed", {})
     sample = evaluation.from_arrays(from_packed(packed).sample)
     found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=0)
     done: RegisteredVersion = register_version(
         packed,
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        name="planted",
+        name="digits",
         facts={**found.to_dict(), "withhold": list(found.verdicts), "fingerprint": data.fingerprint},
         evaluator=dataclasses.replace(evaluator, samples=N),
     )
@@ -66,4 +68,4 @@ def test_what_copies_or_collapses_gets_no_alias(tmp_path: Path, kind: str, noise
     assert reason in done.reason
     assert ("withheld" in done.reason) == bool(reason)
     if kind == "memoriser":
-        assert found.fid < 1.0  # the best fid of all would not have helped it
+        assert found.fid < 1.0  # although its fid is the best of all

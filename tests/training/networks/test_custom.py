@@ -182,11 +182,11 @@ def test_a_sweep_with_custom_networks(tmp_path: Path) -> None:
     """The file is copied to the sweep's folder: `resume` needs no original, `run` refuses another."""
     (tmp_path / "mine.py").write_text(LINEAR)
     space = '[fixed]\narchitecture = "mine:build"\nkimg = 2\ntick_kimg = 1\n'
-    (tmp_path / "own.toml").write_text(space + "[search]\nlr_g = { float = [1e-4, 1e-2], log = true }\n")
+    (tmp_path / "custom.toml").write_text(space + "[search]\nlr_g = { float = [1e-4, 1e-2], log = true }\n")
     run = [
         "run",
         "--space",
-        str(tmp_path / "own.toml"),
+        str(tmp_path / "custom.toml"),
         "--data",
         "digits",
         "--extractor",
@@ -201,7 +201,7 @@ def test_a_sweep_with_custom_networks(tmp_path: Path) -> None:
         return done.returncode, done.stderr
 
     assert gansweep(*run, "--trials", "1") == (0, "")
-    root = tmp_path / "runs" / "own"
+    root = tmp_path / "runs" / "custom"
     assert (root / "code" / "mine.py").read_text() == LINEAR
     (tmp_path / "mine.py").write_text(LINEAR + "# other\n")
     code, line = gansweep(*run, "--trials", "2")
