@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import factories
 import numpy as np
 import pytest
 import torch
@@ -15,7 +15,6 @@ from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, fingerprint
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.metrics import extractors, frechet
-from pipeline.records import TrialRecord
 from pipeline.training.trainer import Trainer
 
 Make = Callable[..., Any]
@@ -40,6 +39,16 @@ def _own_process_settings() -> Iterator[None]:
     torch.set_num_threads(1)  # sums split over threads differ in their last bits
     yield
     torch.set_flush_denormal(False)  # hypothesis wants its subnormal numbers
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """The command line sets logging up for the whole process; each test leaves it as it was."""
+    logger = logging.getLogger("pipeline")
+    before = list(logger.handlers), logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[1]
+    logger.setLevel(before[2])
 
 
 def blobs(count: int, size: int, seed: int) -> tuple[Pixels, Labels]:
@@ -78,12 +87,6 @@ def make_trainer(dataset: Dataset, tiny: Callable[..., TrialConfig]) -> Callable
         return Trainer(config, images, labels if config.conditional else None, len(dataset.classes))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def make_record() -> Callable[..., TrialRecord]:
-    """make_record(kimg, fid, **changes): a healthy tick."""
-    return factories.record
 
 
 @pytest.fixture(scope="session")

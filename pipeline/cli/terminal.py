@@ -80,7 +80,7 @@ def _search_bias(final: dict[str, Any]) -> str:
     best, runs = final["best"], final.get("runs", [])
     text = f" (the search saw {best['search_fid']:.2f}"
     if best.get("gap") is not None:
-        text += f", {best['fresh_fid']:.2f} with fresh latents: {best['gap']:+.2f} of luck"
+        text += f", {best['fresh_fid']:.2f} with fresh latents: {best['gap']:+.2f} of selection bias"
     if len(runs) > 1:
         fids = ", ".join("none" if run["fid"] is None else f"{run['fid']:.2f}" for run in runs)
         text += f"; mean over {len(runs)} seeds {best['fid_mean']:.2f}: {fids}"
@@ -88,10 +88,10 @@ def _search_bias(final: dict[str, Any]) -> str:
 
 
 def _next_steps(outcome: Any) -> None:
+    """Print where the results are, and the commands to use them."""
     from pipeline.errors import redact
     from pipeline.tracking.tracking_uri import default_uri
 
-    """Print where the results are, and the commands to use them."""
     registered, root = outcome.summary.get("registered"), shlex.quote(outcome.location)
     uri = shlex.quote(redact(outcome.tracking_uri))
     lines = [

@@ -205,7 +205,7 @@ def estimate_rows(
 
 
 def _upper_bound(config: SweepConfig, resources: TrialResources, hours: float) -> str:
-    """Wall time, GPU hours and cost if every trial took `hours`; a time budget that ends the sweep counts."""
+    """Wall time, GPU hours and cost if every trial took `hours`; at most the time budget, if any."""
     total = config.trials * hours
     if config.time_budget_sec:
         total = min(total, config.time_budget_sec / 3600 * resources.concurrency)

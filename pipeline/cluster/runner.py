@@ -254,7 +254,7 @@ def _signals(manager: TrialManager) -> Iterator[Callable[[], None]]:
         manager.interrupted, manager.reason = True, "interrupted"
         with contextlib.suppress(OSError):  # a full disk: then Ray alone stops the trials
             manager.paths.stop.touch()
-        log.warning("stopping: trials checkpoint and leave (again to leave at once)")
+        log.info("stopping: trials checkpoint and leave (again to leave at once)")
 
     def install() -> None:
         for signum in before:

@@ -68,11 +68,6 @@ def join_mps(trials: int) -> None:
         log.warning(f"trials that share a GPU take turns on it: {reason}")
 
 
-def gpu_count() -> int:
-    """How many GPUs of this machine torch sees."""
-    return visible_gpus()
-
-
 def worker_device() -> str:
     """Where this worker's trials train: the GPU that Ray gave it, else the CPU."""
     return "cuda" if ray.get_gpu_ids() and visible_gpus() else "cpu"

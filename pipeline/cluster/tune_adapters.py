@@ -88,7 +88,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             if event.kind.is_failure:
                 self._manager.record_failure(number, event.kind.value, event.text)
             else:
-                log.info("trial %d: %s", number, event.text)
+                log.log(event.kind.level, "trial %d: %s", number, event.text)
         log_lines(number, result.get("lines", []))
         stop = self._manager.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]

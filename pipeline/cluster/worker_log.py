@@ -36,4 +36,7 @@ class _Collector(logging.Handler):
         self.lines: list[Line] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelno, record.getMessage()))
+        try:
+            self.lines.append((record.levelno, record.getMessage()))
+        except Exception:  # a wrong format fails no trial
+            self.handleError(record)

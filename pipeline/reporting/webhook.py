@@ -49,7 +49,7 @@ def check_webhook(url: str) -> str:
     if not valid:
         raise ConfigError(
             "the URL of --notify cannot be posted to",
-            rule="it is an http or https address",
+            rule="an http or https address is needed",
             fix="write https://HOST/...",
         )
     return url

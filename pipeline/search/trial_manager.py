@@ -192,7 +192,7 @@ class TrialManager:
         failure = Failure(len(trial.failures), kind, " ".join(text.split())[:500], kimg)
         trial.failures.append(failure)
         append_failure(self.paths.trial(number), failure)
-        log.info("trial %d: %s", number, failure)
+        log.warning("trial %d: %s", number, failure)
         self._notify("on_failure", trial, failure)
 
     def mark_hung(self, number: int, reason: str) -> None:

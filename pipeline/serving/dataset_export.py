@@ -60,6 +60,7 @@ class ExportRequest:
         format: one of `FORMATS`.
         identity: hash of the generator's files.
         model: MODEL as it was given, for information.
+        seed: of the latents.
         label: of all images; None = by `labels`.
         labels: `data` (frequencies of the training images) or `balanced`.
         truncation: factor of the latents, in (0, 2].
@@ -197,7 +198,7 @@ def _check_folder(out: Path, request: ExportRequest, chunk_size: int) -> int:
         )
     if request.n < int(stored.get("n", 0)):
         raise ConfigError(
-            "-n {seen} is less than the data set has",
+            "-n {seen} is less than the data set was begun with",
             rule="a data set only grows",
             seen=request.n,
             fix=f"write -n {stored['n']} or more",

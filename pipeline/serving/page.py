@@ -91,6 +91,13 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
         np.savez(buffer, images=images)
         return Response(buffer.getvalue(), media_type="application/octet-stream")
 
+    _add_error_handlers(app)
+    return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Errors as JSON with status 400: {"error": LINE}."""
+
     @app.exception_handler(RegistryError)
     def registry_error(request: Request, error: RegistryError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
@@ -100,8 +107,6 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
         first = error.errors()[0]
         return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 400)
 
-    return app
-
 
 def serve_page(
     generator: LoadedGenerator, name: str, port: int = 8000, on_ready: Callable[[str], object] = print
@@ -110,7 +115,7 @@ def serve_page(
 
     Args:
         port: 0 = any free one.
-        on_ready: called with a line that holds the page's address, once connections are accepted.
+        on_ready: called with a line that holds the page's address, once the port is reserved.
 
     Raises:
         ConfigError: the port is in use.

@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import shared_objects
 from pipeline.cluster.autoscaler import wait_for_machine
 from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes, out_not_writable
 from pipeline.config import TrialConfig
@@ -28,6 +27,7 @@ from pipeline.tracking.tracking_uri import check_server
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import check_networks
 from pipeline.training.networks.custom import is_custom
+from pipeline.training.process import visible_gpus
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def check_request(request: Request) -> None:
     else:
         check_out(request.out)
     if config.address == LOCAL and not config.require:
-        trial_resources(config, Cluster([{"CPU": 1e9, "GPU": shared_objects.gpu_count()}]))
+        trial_resources(config, Cluster([{"CPU": 1e9, "GPU": visible_gpus()}]))
 
 
 def check_cluster(request: Request) -> None:

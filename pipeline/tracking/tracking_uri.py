@@ -103,7 +103,9 @@ def _check_sqlite(path: Path, write: bool) -> None:
         verb = "written" if write else "read"
         raise RegistryError(
             f"the tracking store {{seen}} cannot be {verb}",
-            rule="it is an sqlite file" + ("" if write else ", which a sweep creates"),
+            rule="a writable sqlite file is needed"
+            if write
+            else "a readable sqlite file is needed; a sweep creates it",
             seen=str(path),
             fix="correct --tracking-uri or run a sweep first",
         )

@@ -25,6 +25,11 @@ class EventKind(StrEnum):
         """Whether it counts as a failure of the trial, which continues nevertheless."""
         return self in _FAILURES
 
+    @property
+    def level(self) -> int:
+        """The level of `logging` at which it is logged."""
+        return logging.INFO if self is EventKind.DISK_HAS_SPACE else logging.WARNING
+
 
 _FAILURES = {
     EventKind.OUT_OF_MEMORY,
@@ -46,6 +51,5 @@ OnEvent = Callable[[TrialEvent], object]
 
 
 def log_event(event: TrialEvent) -> None:
-    """The default `on_event`: logs disk space again as INFO, everything else as WARNING."""
-    level = logging.INFO if event.kind is EventKind.DISK_HAS_SPACE else logging.WARNING
-    log.log(level, "%s", event.text)
+    """The default `on_event`."""
+    log.log(event.kind.level, "%s", event.text)

@@ -43,7 +43,7 @@ class FinalistRun:
 
     index: 0 = the trial itself, above 0 = a training with another seed. folder: of its files. record: of its
     best tick. fresh_fid: mean of fids of as many samples as in the search, with fresh latents; its difference
-    from `search_fid` is luck. problem: why there is no measurement.
+    from `search_fid` is the selection bias of the search. problem: why there is no measurement.
     """
 
     trial: int

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster import packing
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.packing import Packing, choose_packing
 from pipeline.config import SweepConfig
@@ -62,8 +63,8 @@ def choose(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
                 return "the process that measured a trial died: gone"
             return TrialSpeed(trials, trials / gains[trials], trials * 0.1 / gains[trials])
 
-        monkeypatch.setattr("pipeline.cluster.profiling.profile_alone", lambda *_: profile)
-        monkeypatch.setattr("pipeline.cluster.profiling.profile_shared", profile_shared)
+        monkeypatch.setattr(packing, "profile_alone", lambda *_: profile)
+        monkeypatch.setattr(packing, "profile_shared", profile_shared)
         monkeypatch.setattr("pipeline.cluster.mps.start", lambda: no_mps)
         cluster = Cluster([{"CPU": cores, "GPU": 1.0}])
         config = SweepConfig(name="x", **{"trials": 100, **options})
@@ -73,48 +74,48 @@ def choose(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_most_trials_per_hour_win(choose: Any, caplog: pytest.LogCaptureFixture) -> None:
-    packing, measured = choose({16: 3.1, 8: 2.5})
+    chosen, measured = choose({16: 3.1, 8: 2.5})
     assert measured == [16, 8]
-    assert (packing.resources.gpus, packing.resources.concurrency) == (0.0625, 16)
-    assert packing.speed.trials == 16
+    assert (chosen.resources.gpus, chosen.resources.concurrency) == (0.0625, 16)
+    assert chosen.speed.trials == 16
     assert caplog.messages[-1] == (
         "packing: 16 trials at a time make 3.1 times the trials per hour of one: 16 per GPU (MPS)"
     )
 
 
 def test_half_as_many_are_chosen_where_all_gain_little(choose: Any, caplog: pytest.LogCaptureFixture) -> None:
-    packing, _ = choose({16: 3.1, 8: 3.0})
-    assert packing.resources.gpus == 0.125
+    chosen, _ = choose({16: 3.1, 8: 3.0})
+    assert chosen.resources.gpus == 0.125
     assert "8 trials at a time make 3 times" in caplog.messages[-1]
     assert caplog.messages[-1].endswith("8 per GPU (MPS)")
 
 
 def test_half_as_many_are_not_measured_where_they_cannot_win(choose: Any) -> None:
-    packing, measured = choose({8: 6.0}, cores=8)
-    assert (packing.resources.gpus, measured) == (0.125, [8])
+    chosen, measured = choose({8: 6.0}, cores=8)
+    assert (chosen.resources.gpus, measured) == (0.125, [8])
 
 
 def test_without_a_gain_each_trial_has_its_gpu(choose: Any, caplog: pytest.LogCaptureFixture) -> None:
-    packing, _ = choose({8: 1.1, 4: 1.05}, cores=8)
-    assert (packing.resources.gpus, packing.resources.concurrency) == (1.0, 1)
+    chosen, _ = choose({8: 1.1, 4: 1.05}, cores=8)
+    assert (chosen.resources.gpus, chosen.resources.concurrency) == (1.0, 1)
     assert caplog.messages[-1] == (
         "packing: 8 at a time make 1.1, 4 at a time make 1.1 times the trials per hour of one: one GPU each"
     )
 
 
 def test_a_number_that_cannot_be_measured_is_left_out(choose: Any, caplog: pytest.LogCaptureFixture) -> None:
-    packing, measured = choose({4: 2.0}, cores=8)
-    assert (packing.resources.gpus, measured) == (0.25, [8, 4])
+    chosen, measured = choose({4: 2.0}, cores=8)
+    assert (chosen.resources.gpus, measured) == (0.25, [8, 4])
     assert "packing: not 8 at a time: the process that measured a trial died: gone" in caplog.messages
-    packing, _ = choose({}, cores=8)
-    assert packing.resources.gpus == 1.0
+    chosen, _ = choose({}, cores=8)
+    assert chosen.resources.gpus == 1.0
 
 
 def test_without_mps_at_most_two_share_and_a_warning_says_why(
     choose: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    packing, measured = choose({2: 1.3}, no_mps="no program")
-    assert (packing.resources.gpus, measured) == (0.5, [2])
+    chosen, measured = choose({2: 1.3}, no_mps="no program")
+    assert (chosen.resources.gpus, measured) == (0.5, [2])
     (warning,) = [record for record in caplog.records if "no program" in record.getMessage()]
     assert warning.levelname == "WARNING"
     assert "at most 2 trials per GPU" in warning.getMessage()
@@ -139,15 +140,15 @@ def test_the_log_says_why_a_trial_has_a_gpu_alone(
     options: dict[str, Any],
     message: str,
 ) -> None:
-    packing, measured = choose({}, cores, profile=profile, **options)
-    assert (packing.resources.gpus, measured) == (1.0, [])
+    chosen, measured = choose({}, cores, profile=profile, **options)
+    assert (chosen.resources.gpus, measured) == (1.0, [])
     assert message in caplog.messages[-1]
-    assert packing.profile is profile or packing.profile == "torch sees no GPU where Ray has one"
+    assert chosen.profile is profile or chosen.profile == "torch sees no GPU where Ray has one"
 
 
 def test_a_given_fraction_of_a_gpu_is_not_measured(choose: Any, caplog: pytest.LogCaptureFixture) -> None:
-    packing, measured = choose({}, no_mps="no program", gpus_per_trial=0.25)
-    assert (packing.resources.gpus, packing.resources.concurrency, measured) == (0.25, 4, [])
+    chosen, measured = choose({}, no_mps="no program", gpus_per_trial=0.25)
+    assert (chosen.resources.gpus, chosen.resources.concurrency, measured) == (0.25, 4, [])
     assert caplog.messages == ["trials that share a GPU take turns on it: no program"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pretended_mps import Machine
 
-from pipeline.cluster import mps, profiling, shared_objects
+from pipeline.cluster import mps, packing, profiling, shared_objects
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.packing import choose_packing
 from pipeline.cluster.shared_objects import SharedRefs
@@ -211,14 +211,14 @@ def test_the_packing_is_chosen_by_trials_that_really_train(
         assert isinstance(profile, TrialProfile), profile
         return TrialProfile(profile.seconds_per_kimg, profile.eval_seconds, GIB, "pretended", 80 * GIB)
 
-    monkeypatch.setattr("pipeline.cluster.profiling.profile_alone", on_gpu)
+    monkeypatch.setattr(packing, "profile_alone", on_gpu)
     cluster = Cluster([{"CPU": 2.0, "GPU": 1.0}])
     with MpsSharing("auto") as sharing:
-        packing = choose_packing(SweepConfig(name="x"), SPACE, None, cluster, shared_refs, sharing)
+        chosen = choose_packing(SweepConfig(name="x"), SPACE, None, cluster, shared_refs, sharing)
     assert caplog.messages[:2] == [
         "packing: measuring the largest trial alone on a GPU",
         "packing: measuring 2 at a time on one GPU",
     ]
     assert "times the trials per hour of one" in caplog.messages[2]
-    assert packing.speed is not None
-    assert packing.resources.gpus == 1 / packing.speed.trials
+    assert chosen.speed is not None
+    assert chosen.resources.gpus == 1 / chosen.speed.trials

@@ -37,7 +37,7 @@ def test_an_out_that_does_not_exist_yet_passes(tmp_path: Path) -> None:
 def test_a_machine_without_a_gpu_refuses_trials_with_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cluster.shared_objects.gpu_count", lambda: 0)
+    monkeypatch.setattr("pipeline.sweep.preflight.visible_gpus", lambda: 0)
     with pytest.raises(
         ConfigError, match=r"0.5 GPU\) fits on no node.*--gpus-per-trial \(0 trains on cores\)"
     ):

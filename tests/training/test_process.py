@@ -22,7 +22,9 @@ with exit_when_silent(1.0) as report_alive:
 
 def test_a_silent_process_ends_with_the_traceback_of_where_it_hung() -> None:
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", HANGS], cwd=root, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS], cwd=root, capture_output=True, text=True, timeout=110
+    )
     assert (done.returncode, done.stdout) == (1, "inside\n")
     assert "Timeout" in done.stderr
     assert "line 6 in <module>" in done.stderr
@@ -31,12 +33,12 @@ def test_a_silent_process_ends_with_the_traceback_of_where_it_hung() -> None:
 REPORTS = """
 import time
 from pipeline.training.process import exit_when_silent
-with exit_when_silent(1.0) as report_alive:
+with exit_when_silent(2.0) as report_alive:
     for _ in range(3):
-        time.sleep(0.5)
+        time.sleep(1.0)
         report_alive()
 print("still here", flush=True)
-time.sleep(1.2)
+time.sleep(2.4)
 print("and after", flush=True)
 """
 
@@ -44,7 +46,7 @@ print("and after", flush=True)
 def test_a_process_that_reports_is_not_ended_and_not_watched_afterwards() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", REPORTS], cwd=root, capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", REPORTS], cwd=root, capture_output=True, text=True, timeout=110
     )
     assert (done.returncode, done.stdout) == (0, "still here\nand after\n")
     assert "Timeout" not in done.stderr

@@ -80,7 +80,7 @@ def _check_deletion(where: str, spec: Table) -> None:
     if spec.get("ttlSecondsAfterFinished") and not shuts:
         raise ConfigError(
             f"{where} has ttlSecondsAfterFinished {{seen}} without shutdownAfterJobFinishes",
-            rule="the one needs the other",
+            rule="ttlSecondsAfterFinished needs shutdownAfterJobFinishes",
             seen=spec["ttlSecondsAfterFinished"],
             fix="add shutdownAfterJobFinishes: true",
         )

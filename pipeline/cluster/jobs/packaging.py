@@ -71,8 +71,8 @@ def pack_job(
     check_visible(data=data, out=out, tracking_uri=tracking_uri, storage=storage, weights=weights)
     if not builtin and (space.is_absolute() or ".." in space.parts):
         raise ConfigError(
-            f"--space {{seen}} is not below {folder}",
-            rule="the space lies in the folder that is sent, and is named from there",
+            "--space {seen} is not a path below the folder that is sent",
+            rule=f"the space lies in {folder} and is named from there",
             seen=str(space),
             fix=f"copy it here and write --space {space.name}",
         )

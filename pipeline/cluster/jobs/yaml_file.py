@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 
 Kind = Literal["space", "cluster", "kuberay"]
 
-# Values of the shipped files that only their user can know.
+# Values of the example files that only their user can know.
 _PLACEHOLDERS = re.compile(r"(ami|fs)-0(?:0+|123456789abcdef0)\b")
 
 

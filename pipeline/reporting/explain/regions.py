@@ -98,7 +98,7 @@ def narrowed_space(history: History) -> Space:
     if len(best) < MIN_TRIALS:
         raise SpaceError(
             "only {seen} trials have a fid",
-            rule=f"a space is narrowed from at least {MIN_TRIALS}",
+            rule=f"a space is narrowed from at least {MIN_TRIALS} trials",
             seen=len(best),
             fix="search longer",
         )

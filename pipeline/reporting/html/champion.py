@@ -63,7 +63,10 @@ def champion(history: History) -> str:
         measured("kimg", best.get("kimg", winner.kimg), "best.kimg", COLUMNS["kimg"], "g"),
         Fact("stability", number(stability, ".2f"), hint=COLUMNS["stability"]),
         Fact("verdict", verdict, hint=COLUMNS["verdict"]),
-        Fact("memorization", "; ".join(final.get("verdicts") or ["no copies, no collapse"]) if final else ""),
+        Fact(
+            "memorization, collapse",
+            "; ".join(final.get("verdicts") or ["no copies, no collapse"]) if final else "",
+        ),
     ]
     settings = [Fact(str(name), short_number(value)) for name, value in winner.params.items()]
     return section(

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from pipeline.records import METRICS
 from pipeline.reporting.explain.narrative import explain_sweep, shared_values
-from pipeline.reporting.explain.regions import Region, best_trials, regions
+from pipeline.reporting.explain.regions import MIN_TRIALS, Region, best_trials, regions
 from pipeline.reporting.history import History, finite, short_number
 from pipeline.reporting.html import figures, savings
 from pipeline.reporting.html.markup import (
@@ -142,7 +142,7 @@ def progress(history: History) -> str:
 def space(history: History) -> str:
     """The section with the region of the best trials in the space."""
     best = best_trials(history)
-    found = regions(history, best) if len(best) >= 3 else []
+    found = regions(history, best) if len(best) >= MIN_TRIALS else []
     drawn = plot("space", "where the best trials lie", figures.space(found), height=90 + 44 * len(found))
     text = (
         f"The region of the {len(best)} best trials. `gansweep explain SWEEP_DIR --next FILE.toml` writes it."

@@ -81,7 +81,9 @@ def render_block(
     parts.append(_cut(_best(summary)))
     if progress.best_fids:
         drawn = sparkline(progress.best_fids, plain=plain)
-        parts.append(_cut(f"its course {progress.best_fids[0]:.4g} {drawn} {progress.best_fids[-1]:.4g}"))
+        parts.append(
+            _cut(f"best fid so far {progress.best_fids[0]:.4g} {drawn} {progress.best_fids[-1]:.4g}")
+        )
     if progress.running:
         parts.append(_table(progress.running, full_kimg, plain))
     parts += [_cut(_ended(trial), _COLOURS.get(trial.verdict, "")) for trial in reversed(progress.last_ended)]

@@ -93,7 +93,7 @@ class LoadedGenerator:
 
 
 def from_packed(folder: Path, device: str = "cpu") -> LoadedGenerator:
-    """Load what `pack` wrote. Raises RegistryError where a file is missing or altered."""
+    """Load what `pack_generator` wrote. Raises RegistryError where a file is missing or altered."""
     with _as_registry_error():
         return LoadedGenerator(PackedGenerator(folder, device))
 

@@ -103,8 +103,8 @@ class PackedGenerator:
     ) -> tuple[Images, Labels | None]:
         """n images, uint8 (n,H,W,C), and their labels, int64 (n,), where the model is conditional.
 
-        Image i depends on the model, seed, label, truncation and i alone. label: None = random, with the class
-        frequencies of the training images. truncation: in (0, 2], multiplies z.
+        Image i depends on the model, seed, label, truncation and i alone. label: None = random, with the
+        class frequencies of the training images. truncation: in (0, 2], multiplies z.
 
         Raises:
             PackedGeneratorError: n < 1, a seed or truncation out of range, a label that the model lacks.
