@@ -273,7 +273,7 @@ def large_extractors(dataset: Dataset) -> Iterator[tuple[str, Any, int]]:
 
 
 def extractor_of(name: str, body: nn.Module, dim: int, side: int, dataset: Dataset) -> Any:
-    """An extractor of `body`, whose batch norms get statistics of real images, to keep activations in range."""
+    """An extractor of `body`; its batch norms get statistics of real images: activations stay in range."""
     net = _Enlarged(body, side)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -2,6 +2,13 @@
 
 Responsible for what happens to a trial and for when the search stops; not for running trials: Ray's adapters
 (`pipeline.cluster.tune_adapters`) call it.
+
+The study is the only memory of the search. A manager opened on a study with trials first hands out those that
+are RUNNING, under their own number, and then asks for new ones up to the limit.
+
+Fidelity: Optuna sees the objective, the best fid so far, at every tick (step = kimg). A trial that ran to its
+end is COMPLETE with it; one that was stopped is PRUNED, which TPE ranks by how far it came.
+NaN policy: an objective is always finite (`pipeline.records`), so the study never loses one.
 """
 
 from __future__ import annotations
@@ -222,7 +229,7 @@ class TrialManager:
             self._end(trial, "complete", "")
 
     def should_stop(self) -> bool:
-        """Whether a budget is spent or the target is met; `reason` and `stopped_by` then say which."""
+        """Whether a budget is spent or the target is met; `reason` and `stopped_by` then tell which."""
         if not self.reason:
             totals = self._totals
             usage = budgets.Usage(self.seconds, self.gpu_hours, self.cost, totals.failures, totals.best_fid)

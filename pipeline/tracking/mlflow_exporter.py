@@ -168,7 +168,7 @@ class MlflowExporter:
         """Connect, and find or create the sweep's run; a store that has lost it gets every event again."""
         from mlflow import MlflowClient
 
-        # MLflow also prints the tracebacks of errors that it raises (sqlite on a full disk); `status` shows them.
+        # MLflow also prints tracebacks of errors that it raises (sqlite on a full disk); `status` shows them.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         make_folder(self._uri)
         self._client = MlflowClient(self._uri, self._uri)

@@ -1,7 +1,8 @@
 """The training loop of one GAN: alternating updates of D and G, with the state that they change.
 
-Not responsible for FID, files, Ray or MLflow. The file is long because one class owns all state that a step
-changes.
+Not responsible for FID, files, Ray or MLflow.
+
+Longer than 350 lines: one class owns all state that a step changes.
 
 Progress is counted in real images shown to D (`nimg`). At the start of every tick the random generator is
 seeded from (seed, purpose, nimg), the reals come from a stream that can be entered at any position, and the

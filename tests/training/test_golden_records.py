@@ -1,7 +1,7 @@
-"""The numbers of whole trials, to the last bit: a change of the code that is no change of the maths keeps them.
+"""The numbers of whole trials, to the last bit: they change only with the maths.
 
-Another processor, or another torch, rounds otherwise: golden/records.json holds the hashes by both, and the test
-is skipped where it has none. After a change of the maths, or on a new processor:
+Another processor, or another torch, rounds otherwise: golden/records.json holds the hashes by both, and the
+test is skipped where it has none. After a change of the maths, or on a new processor:
 
     GANSWEEP_GOLDEN=write .venv/bin/python -m pytest tests/training/test_golden_records.py
 """
@@ -42,7 +42,8 @@ def machine() -> str:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {model or platform.machine()}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"torch {torch.__version__}, {capability}, {model or platform.machine()}"
 
 
 def fingerprint(space: str, data: str, point: dict[str, Any], folder: Path, **changes: Any) -> str:
