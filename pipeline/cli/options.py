@@ -105,7 +105,7 @@ Notify = Annotated[
     ),
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and warnings only.")]
 
 
 def parse_integers(flag: str, text: str) -> tuple[int, ...]:

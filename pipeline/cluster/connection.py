@@ -129,7 +129,7 @@ def _connection_error(address: str, output: list[str]) -> ConfigError:
         versions = [line for line in lines if line.startswith(("Ray:", "Python:"))]
         return ConfigError(
             "the versions of the cluster and of this machine differ",
-            rule="both have the same ray and python",
+            rule="both must have the same ray and python",
             seen="cluster and here: " + ", ".join(versions),
             fix="install what constraints.txt pins on both",
         )
@@ -272,7 +272,7 @@ def _check_answer(answer: dict[str, Any], out: str) -> None:
     if "store_error" in answer:
         raise SweepError(
             "a node does not reach --out",
-            rule="every node writes there",
+            rule="every node must be able to write there",
             seen=f"node {node}: {answer['store_error']}",
             fix="give all nodes its credentials, in the shell that starts Ray or by their machine's role",
         )
@@ -280,14 +280,14 @@ def _check_answer(answer: dict[str, Any], out: str) -> None:
         what = "sees it but may not write it" if answer["seen"] else "does not see it"
         raise SweepError(
             f"--out {{seen}}: node {node} {what}",
-            rule="it is a folder that every node shares",
+            rule="it must be a folder that every node shares",
             seen=out,
             fix="name a folder on shared storage (NFS, EFS, a volume claim)",
         )
     if answer["version"] != pipeline.__version__:
         raise SweepError(
             "gansweep differs between the nodes",
-            rule="every node has the same version",
+            rule="every node must have the same version",
             seen=f"{answer['version'] or 'none'} on {node}, {pipeline.__version__} here",
             fix="install the same one on all nodes",
         )

@@ -69,7 +69,7 @@ def run_search(
     code: Path | None = None,
     url: str = "",
     live: bool = False,
-    bring_folder: Callable[[Path], object] | None = None,
+    fetch_folder: Callable[[Path], object] | None = None,
 ) -> list[finalists.Finalist]:
     """Run the search, then measure its finalists; returns them, the best first.
 
@@ -80,7 +80,7 @@ def run_search(
         code: the folder with custom networks.
         url: the sweep's URL in an object store, empty = none.
         live: redraw the view in place.
-        bring_folder: copies the folder of a trial from the object store.
+        fetch_folder: copies the folder of a trial from the object store.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
     from pipeline.cluster.shared_objects import put_shared
@@ -99,7 +99,7 @@ def run_search(
         manager.gpus_per_trial, mps = resources.gpus, resources.per_gpu if sharing.works else 0
         with LiveView(paths, live=live):
             trainable = _trainable(manager, url, shared_refs, resources, mps, tick)
-            run_tune(manager, trainable, resources, bring_folder)
+            run_tune(manager, trainable, resources, fetch_folder)
         runs = [] if manager.interrupted else _finalists(manager, url, shared_refs, resources, mps)
     paths.stop.unlink(missing_ok=True)
     return finalists.choose_winner(runs)
@@ -152,11 +152,11 @@ def run_tune(
     manager: TrialManager,
     trainable: Any,
     resources: TrialResources,
-    bring_folder: Callable[[Path], object] | None = None,
+    fetch_folder: Callable[[Path], object] | None = None,
 ) -> None:
     """Let Ray run trials of `trainable` until the manager asks for no more.
 
-    bring_folder: copies the folder of a trial that is running at the end from the object store.
+    fetch_folder: copies the folder of a trial that is running at the end from the object store.
     """
     from ray import tune
 
@@ -186,10 +186,10 @@ def run_tune(
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
-    if bring_folder and not manager.interrupted:
+    if fetch_folder and not manager.interrupted:
         for trial in manager.trials.values():
             if trial.state == "running":
-                bring_folder(manager.paths.trial(trial.number))
+                fetch_folder(manager.paths.trial(trial.number))
     manager.close()
 
 

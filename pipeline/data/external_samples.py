@@ -49,7 +49,7 @@ def read_samples(path: Path, size: int, channels: int) -> tuple[Pixels, Labels |
     if len(images) < 2 or (images == images[0]).all():
         raise DataError(
             "the samples are all the same: {seen}",
-            rule="samples differ from one another",
+            rule="samples must differ from one another",
             seen=f"{len(images)} times the same image in {path}",
             fix="check what generated them",
         )
@@ -62,7 +62,7 @@ def _read_folder(root: Path, shape: tuple[int, int, int]) -> Pixels:
         suffixes = sorted({file.suffix for file in root.rglob("*") if file.is_file()})
         raise DataError(
             "there are no PNGs: {seen}",
-            rule="a folder of samples holds PNGs",
+            rule="a folder of samples must hold PNGs",
             seen=f"{' '.join(suffixes) or 'no file'} in {root}",
             fix="save them as PNG: a JPEG's losses are part of its fid",
         )
@@ -81,7 +81,10 @@ def _read_png(file: Path, shape: tuple[int, int, int]) -> Pixels:
                 return np.asarray(image, np.uint8).reshape(shape)
     except Exception as error:  # Pillow raises a dozen kinds for a damaged file
         raise DataError(
-            "a sample cannot be read", rule="every sample is a PNG", seen=f"{file}: {error}", fix="remove it"
+            "a sample cannot be read",
+            rule="every sample must be a PNG",
+            seen=f"{file}: {error}",
+            fix="remove it",
         ) from error
     raise _wrong_format(f"{found[0]}x{found[1]} {found[2]} in {file}", shape)
 
@@ -131,7 +134,7 @@ def _wrong_format(seen: str, shape: tuple[int, int, int]) -> DataError:
     kind = "grey (PNG mode L)" if shape[2] == 1 else "RGB"
     return DataError(
         "the samples have another format than the data set: {seen}",
-        rule=f"samples are uint8, {kind}, {shape[0]}x{shape[1]}, as the images of --data",
+        rule=f"samples must be uint8, {kind}, {shape[0]}x{shape[1]}, as the images of --data",
         seen=seen,
         fix="save them in it: a conversion here would change the fid",
     )

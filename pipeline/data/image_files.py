@@ -86,7 +86,7 @@ def _image_files(root: Path) -> Iterator[Path]:
 def _raise_unreadable(error: OSError) -> None:
     raise DataError(
         "a folder cannot be read",
-        rule="every folder below folder:PATH can be read",
+        rule="every folder below folder:PATH must be readable",
         seen=str(error),
         fix="change its permissions or move it away",
     ) from error
@@ -165,7 +165,7 @@ def decode_all(files: list[Path], size: int, mode: str, reasons: list[str] | Non
     _check_unreadable(files, reasons)
     skipped = sum(map(bool, reasons))
     if skipped:
-        log.info(f"left out {skipped} unreadable images: {_examples(files, reasons)}")
+        log.warning(f"left out {skipped} unreadable images: {_examples(files, reasons)}")
         images = images[[not reasons[i] for i in good]]
     return RawImages(_drop_colour(images), skipped=skipped)
 

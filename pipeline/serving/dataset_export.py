@@ -84,14 +84,14 @@ class ExportRequest:
         if self.format not in FORMATS:
             raise ConfigError(
                 "--format {seen} is unknown",
-                rule="it is folder, npz or parquet",
+                rule="it must be folder, npz or parquet",
                 seen=self.format,
                 fix="write --format folder",
             )
         if self.labels not in ("data", "balanced"):
             raise ConfigError(
                 "--labels {seen} is unknown",
-                rule="it is data or balanced",
+                rule="it must be data or balanced",
                 seen=self.labels,
                 fix="write --labels balanced",
             )
@@ -258,7 +258,7 @@ def _write_parquet(
     except ImportError as error:
         raise ConfigError(
             "pyarrow is not installed",
-            rule="it writes parquet",
+            rule="pyarrow writes parquet",
             fix="pip install pyarrow, or --format npz",
         ) from error
     with ThreadPoolExecutor(os.cpu_count()) as pool:

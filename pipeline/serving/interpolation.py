@@ -85,9 +85,7 @@ def check_walk(out: Path, frames: int, fps: int) -> None:
             "--fps {seen} is out of range", rule="--fps lies in [1, 100]", seen=fps, fix="write --fps 20"
         )
     if out.suffix == ".mp4" and shutil.which("ffmpeg") is None:
-        raise ConfigError(
-            "no ffmpeg on PATH", rule="ffmpeg writes an .mp4", fix="install it, or write a .gif"
-        )
+        raise ConfigError("no ffmpeg on PATH", rule="an .mp4 needs ffmpeg", fix="install it, or write a .gif")
 
 
 def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:

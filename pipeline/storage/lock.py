@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError, first_line, redact
-from pipeline.storage.url import lock_url
+from pipeline.storage.url import advisory_lock_key
 
 _HOLDER = """
 select application_name from pg_stat_activity join pg_locks using (pid)
@@ -59,7 +59,7 @@ def store_lock(url: str, storage: str) -> Iterator[None]:
     """
     import psycopg
 
-    key, dsn = lock_url(url), re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", storage)
+    key, dsn = advisory_lock_key(url), re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", storage)
     try:
         session = psycopg.connect(
             dsn, autocommit=True, connect_timeout=10, application_name=f"gansweep {_me()}"[:63],
@@ -87,7 +87,7 @@ def _me() -> str:
 def _locked(name: str, holder: str) -> SweepError:
     return SweepError(
         "the sweep is in use: {seen}",
-        rule="one process works on a sweep",
+        rule="only one process may work on a sweep",
         seen=f"{name} is held by {holder or 'another process'}",
         fix="wait for it, or stop it",
     )

@@ -109,7 +109,7 @@ def store_error(url: str, error: OSError) -> SweepError:
     server = "AWS_ENDPOINT_URL or ?endpoint_override=" if url.startswith("s3:") else "?endpoint_override="
     return SweepError(
         "the object store cannot be used",
-        rule="it answers, and takes what is written",
+        rule="it must answer, and take what is written",
         seen=f"{url}: {error}",
         fix=f"correct the address, {server}, and the credentials in the environment",
     )

@@ -91,7 +91,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     if wrong:
         raise SweepError(
             "summary.json cannot be used",
-            rule="it is as gansweep wrote it",
+            rule="it must be as gansweep wrote it",
             seen=wrong,
             fix="delete it: the next resume writes it again",
         )

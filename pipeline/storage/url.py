@@ -92,7 +92,7 @@ def scratch_dir(url: str, role: str = "sweep") -> Path:
     return cache_root() / "stores" / role / hashlib.sha256(url.encode()).hexdigest()[:16] / name
 
 
-def lock_url(url: str) -> int:
+def advisory_lock_key(url: str) -> int:
     """The key of the sweep at `url` among the advisory locks of a database: a signed 64-bit integer."""
     parts = urlsplit(url)
     named = f"{parts.scheme}://{parts.netloc}{parts.path}".encode()

@@ -124,7 +124,7 @@ def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
     if "***" in uri or not uri:
         raise RegistryError(
             "the tracking address in sweep.toml cannot be used",
-            rule="passwords are written to no file",
+            rule="passwords are never written to a file",
             seen=uri or "none",
             fix="give --tracking-uri",
         )

@@ -151,7 +151,7 @@ def close_sweep(
     if request.uploader:
         request.uploader.upload()
     if not exporter.close(timeout=30.0):
-        log.info(f"MLflow is {exporter.status}; the event log keeps the rest for the next run or resume")
+        log.warning(f"MLflow is {exporter.status}; the event log keeps the rest for the next run or resume")
     if state == "finished" and request.uploader:
         request.uploader.delete_checkpoints(request.paths.root / "trials")
     return Outcome(state, request.paths.root, summary.content(), uri, request.location)

@@ -196,7 +196,7 @@ def _run_trials(request: Request, trial_manager: TrialManager, inputs: _Inputs) 
         code=request.code,
         url=request.url,
         live=request.live,
-        bring_folder=request.uploader.fetch_folder if request.uploader else None,
+        fetch_folder=request.uploader.fetch_folder if request.uploader else None,
     )
 
 

@@ -234,7 +234,7 @@ def test_a_range_is_widened_to_the_value_and_no_further() -> None:
 
 def test_parameters_fixed_by_set_are_kept_and_used_by_automatic_values() -> None:
     space = parse_space(WIDE).override({"batch_size": 64, "loss": "hinge"})
-    started = space.start_from("r1", 64, False, kept={"batch_size", "loss"})
+    started = space.start_from("r1", 64, False, overrides={"batch_size", "loss"})
     assert (started.fixed["batch_size"], started.fixed["loss"]) == (64, "hinge")
     assert started.enqueue[0]["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import SweepError
-from pipeline.storage.url import check_url, is_url, join_url, lock_url, parent_url, scratch_dir
+from pipeline.storage.url import check_url, is_url, join_url, advisory_lock_key, parent_url, scratch_dir
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,8 @@ def test_parts_of_an_address() -> None:
 
 
 def test_the_lock_of_a_sweep_does_not_depend_on_the_endpoint() -> None:
-    assert lock_url("s3://bucket/a?endpoint_override=http://one:9000") == lock_url("s3://bucket/a")
-    assert lock_url("s3://bucket/a") != lock_url("s3://bucket/b")
-    assert -(2**63) <= lock_url("s3://bucket/a") < 2**63
+    assert advisory_lock_key("s3://bucket/a?endpoint_override=http://one:9000") == advisory_lock_key(
+        "s3://bucket/a"
+    )
+    assert advisory_lock_key("s3://bucket/a") != advisory_lock_key("s3://bucket/b")
+    assert -(2**63) <= advisory_lock_key("s3://bucket/a") < 2**63

@@ -35,7 +35,7 @@ def dashboard_address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise ConfigError(
             "--address {seen} is not an http address",
-            rule="it is the address of the cluster's dashboard",
+            rule="it must be the address of the cluster's dashboard",
             seen=f"{parts.scheme}://{parts.hostname or ''}",
             fix=f"write {DEFAULT_ADDRESS} (`ray dashboard cluster.yaml` opens a tunnel to it)",
         )
@@ -64,7 +64,7 @@ def check_head_answers(address: str) -> None:
     if ray != here["ray"] or _minor(python or here["python"]) != _minor(here["python"]):
         raise ConfigError(
             "the versions of the cluster and of this machine differ",
-            rule="both have the same ray and python",
+            rule="both must have the same ray and python",
             seen=f"ray {ray}, python {python} there; ray {here['ray']}, python {here['python']} here",
             fix="install what constraints.txt pins on both",
         )

@@ -61,7 +61,7 @@ def _check_submission(where: str, spec: Table, mode: str) -> None:
         count = "both" if "rayClusterSpec" in spec else "neither"
         raise ConfigError(
             f"{where} has {count} of rayClusterSpec and clusterSelector",
-            rule="it has exactly one of them",
+            rule="it must have exactly one of them",
             fix="keep one" if count == "both" else "add one",
         )
     if not spec.get("entrypoint") and mode != "InteractiveMode":
@@ -90,7 +90,7 @@ def _check_deletion(where: str, spec: Table) -> None:
     if rules == bool(old) or len(old) == 1 or (rules and shuts):
         raise ConfigError(
             f"{where}.deletionStrategy has {{seen}}",
-            rule="it has deletionRules alone, or both of onSuccess and onFailure",
+            rule="it must have deletionRules alone, or both of onSuccess and onFailure",
             seen=", ".join([*sorted(strategy), *(["shutdownAfterJobFinishes"] if shuts else [])]),
             fix="keep deletionRules",
         )
@@ -98,7 +98,7 @@ def _check_deletion(where: str, spec: Table) -> None:
         if ("jobStatus" in rule["condition"]) == ("jobDeploymentStatus" in rule["condition"]):
             raise ConfigError(
                 f"{where}.deletionStrategy: a condition has {{seen}}",
-                rule="it has exactly one of jobStatus and jobDeploymentStatus",
+                rule="it must have exactly one of jobStatus and jobDeploymentStatus",
                 seen=", ".join(rule["condition"]),
                 fix="keep one",
             )

@@ -63,13 +63,13 @@ def _check_names(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if types and head is None:
         raise ConfigError(
             "head_node_type is missing",
-            rule="it says which of available_node_types is the head",
+            rule="it must name the head's type among available_node_types",
             fix="add it",
         )
     if head is not None and head not in types:
         raise ConfigError(
             "head_node_type {seen} is unknown",
-            rule="it is one of available_node_types",
+            rule="it must be one of available_node_types",
             seen=head,
             fix=nearest(str(head), types),
         )

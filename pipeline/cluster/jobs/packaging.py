@@ -64,7 +64,7 @@ def pack_job(
     if folder == Path.home() or folder == Path(folder.anchor):
         raise ConfigError(
             "submit would send all of {seen}",
-            rule="it sends the folder that it is called in",
+            rule="it sends the folder in which it is called",
             seen=str(folder),
             fix="call it in a folder that holds the space and little else",
         )
@@ -99,7 +99,7 @@ def check_visible(*, data: str, out: Path, tracking_uri: str, storage: str = "",
     if not out.is_absolute():
         raise ConfigError(
             "--out {seen} is a path of this machine",
-            rule="it is a folder that the cluster's nodes share",
+            rule="it must be a folder that the cluster's nodes share",
             seen=str(out),
             fix="write --out /shared/runs, with the folder that is mounted on every node",
         )

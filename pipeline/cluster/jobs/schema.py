@@ -71,7 +71,10 @@ def _config_error(error: Any, content: Any, owner: str, name: str) -> ConfigErro
         return ConfigError(f"{where} lacks the key {missing}", fix=f"add {missing}:")
     if "is" in error.schema:
         return ConfigError(
-            f"{where} = {{seen}} is wrong", rule=f"it is {error.schema['is']}", seen=seen, fix="correct it"
+            f"{where} = {{seen}} is wrong",
+            rule=f"it must be {error.schema['is']}",
+            seen=seen,
+            fix="correct it",
         )
     if error.validator == "type" and wanted in _KINDS:
         kind, fix = _KINDS[wanted]
@@ -81,7 +84,7 @@ def _config_error(error: Any, content: Any, owner: str, name: str) -> ConfigErro
         names = [str(choice) for choice in wanted]
         return ConfigError(
             f"{where} = {{seen}} is unknown",
-            rule=f"it is one of {', '.join(names)}",
+            rule=f"it must be one of {', '.join(names)}",
             seen=seen,
             fix=nearest(str(seen), names),
         )
@@ -89,7 +92,7 @@ def _config_error(error: Any, content: Any, owner: str, name: str) -> ConfigErro
         whole = "whole number" if error.schema.get("type") == "integer" else "number"
         return ConfigError(
             f"{where} = {{seen}} is out of range",
-            rule=f"it is a {whole} of at least {wanted}",
+            rule=f"it must be a {whole} of at least {wanted}",
             seen=seen,
             fix="correct it",
         )

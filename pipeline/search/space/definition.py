@@ -76,17 +76,17 @@ class Space:
         points = (self._resolved(dict(point), size, labelled) for point in self.enqueue)
         return dataclasses.replace(self, enqueue=tuple(points))
 
-    def start_from(self, recipe: str, size: int, labelled: bool, kept: Collection[str] = ()) -> Space:
+    def start_from(self, recipe: str, size: int, labelled: bool, overrides: Collection[str] = ()) -> Space:
         """The same space, started from a recipe: its searched values are enqueued first, the others fixed.
 
-        Ranges are widened to hold the recipe's values. kept: fixed parameters that keep their values.
+        Ranges are widened to hold the recipe's values. overrides: fixed parameters that keep their values.
 
         Raises:
             SpaceError: there is no such recipe, or it leaves nothing to search.
         """
-        known = {name: self.fixed[name] for name in kept}
+        known = {name: self.fixed[name] for name in overrides}
         values = recipes.load_recipe(recipe).at(size, labelled, known)
-        values = {name: value for name, value in values.items() if name not in kept}
+        values = {name: value for name, value in values.items() if name not in overrides}
         search = {name: d.widened(name, values) for name, d in self.search.items()}
         fixed = {**self.fixed, **{n: v for n, v in values.items() if n not in search}}
         search = reachable_names(search, fixed)

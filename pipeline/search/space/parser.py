@@ -54,7 +54,7 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
     if not isinstance(search, dict) or not search:
         raise SpaceError(
             f"{name}: no parameter is searched",
-            rule="a space has a table [search] with at least one",
+            rule="a table [search] with at least one is needed",
             seen=search or None,
             fix="add for example: lr_g = { float = [1e-5, 1e-2], log = true }",
         )
@@ -77,7 +77,7 @@ def _distribution(name: str, value: Any, where: str) -> Distribution:
     if name in _NOT_SEARCHED:
         raise SpaceError(
             f"{where}: {{seen}} cannot be searched",
-            rule="it is the same for all trials",
+            rule="it must be the same for all trials",
             seen=name,
             fix="put it in [fixed]",
         )
@@ -183,7 +183,7 @@ def _with_recipe(
     if lacking:
         raise SpaceError(
             f"{where}: the space lacks what recipe {named} sets",
-            rule="it searches or fixes all of that",
+            rule="the space must search or fix all of that",
             seen=", ".join(lacking),
             fix="add these, or start the whole sweep from it with --recipe",
         )

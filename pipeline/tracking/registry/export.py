@@ -38,7 +38,7 @@ def export_generator(packed: Path, out: Path, format: str) -> str:
     if format not in FORMATS:
         raise RegistryError(
             "--format {seen} is unknown",
-            rule="it is safetensors, pt2 or onnx",
+            rule="it must be safetensors, pt2 or onnx",
             seen=format,
             fix="write --format safetensors",
         )

@@ -132,7 +132,7 @@ def _fetch(model: str, tracking_uri: str, folder: str) -> Path:
         if len(lists) != 1 or registered_model.sha256_of(lists[0]) != expected:
             raise RegistryError(
                 "files of {seen} are altered or missing",
-                rule="they are as they were registered",
+                rule="they must be as they were registered",
                 seen=model,
                 fix="do not use it; choose another version or register it again",
             )

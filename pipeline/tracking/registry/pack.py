@@ -114,7 +114,7 @@ def pick_device(name: str, *, auto: str = "cpu") -> str:
     """
     if name not in ("auto", "cpu", "cuda"):
         raise RegistryError(
-            "--device {seen} is unknown", rule="it is auto, cpu or cuda", seen=name, fix="leave it out"
+            "--device {seen} is unknown", rule="it must be auto, cpu or cuda", seen=name, fix="leave it out"
         )
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:

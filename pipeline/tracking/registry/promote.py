@@ -105,7 +105,7 @@ def _check(name: str, promote: str) -> None:
     if promote not in PROMOTE:
         raise RegistryError(
             "--promote {seen} is unknown",
-            rule="it is never, candidate or champion",
+            rule="it must be never, candidate or champion",
             seen=promote,
             fix="write --promote candidate",
         )

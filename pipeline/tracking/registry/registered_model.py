@@ -285,14 +285,14 @@ def check_files(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise PackedGeneratorError(
             "the packed generator is incomplete: {seen}",
-            rule="all its files are there",
+            rule="all its files must be there",
             seen=error,
             fix="register it again",
         ) from error
     if wrong or not {"generator.pt2", "facts.json"} <= expected.keys():
         raise PackedGeneratorError(
             "the model's files were altered: {seen}",
-            rule="they have the hashes that they were packed with",
+            rule="they must have the hashes that they were packed with",
             seen=", ".join(wrong) or "files.json",
             fix="do not use it; register the generator again",
         )
@@ -325,7 +325,7 @@ def check_archive(archive: Path) -> None:
     if found:
         raise PackedGeneratorError(
             "the generator's archive is not safe to load: {seen}",
-            rule="it holds tensors and a plain graph, nothing that could run",
+            rule="it must hold tensors and a plain graph, nothing that could run",
             seen=found,
             fix="do not use it; register the generator again",
         )
