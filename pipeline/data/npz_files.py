@@ -62,7 +62,7 @@ def npz_headers(path: Path, names: Iterable[str]) -> dict[str, Header]:
 def damaged_npz(path: Path, error: Exception, arrays: str) -> DataError:
     """The error for an npz that cannot be read; `arrays` are the arguments that `numpy.savez` would take."""
     return DataError(
-        f"the npz cannot be read: {{seen}}",
+        "the npz cannot be read: {seen}",
         rule=f"{path} must be an npz file",
         seen=str(error),
         fix=f"write it with numpy.savez(file, {arrays})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import SweepError
-from pipeline.storage.url import check_url, is_url, join_url, advisory_lock_key, parent_url, scratch_dir
+from pipeline.storage.url import advisory_lock_key, check_url, is_url, join_url, parent_url, scratch_dir
 
 
 @pytest.mark.parametrize(
