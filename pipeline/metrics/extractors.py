@@ -284,7 +284,7 @@ def _read_custom_file(name: str, code: Path | None) -> bytes:
 def _custom_error(name: str, problem: str) -> EvaluatorError:
     return EvaluatorError(
         f"the extractor {name} does not work",
-        rule="it must be function(size, channels) -> (uint8 (N,H,W,C) -> float (N,d)), in a file beside the space",
+        rule="it must be function(size, channels) -> (uint8 (N,H,W,C) -> float (N,d)), beside the space",
         seen=problem,
         fix=f"correct {name.partition(':')[0]}.py",
     )

@@ -282,7 +282,7 @@ def fid_of(evaluator: Evaluator, images: Images) -> float | None:
 def _unverified(reason: str) -> RegistryError:
     return RegistryError(
         "the model failed its verification",
-        rule="it must load in a fresh process without pickle, give the same images and have the fid it claims",
+        rule="it must load in a fresh process without pickle, give the same images and have its fid",
         seen=reason,
         fix="it gets no alias; see gansweep doctor",
     )
