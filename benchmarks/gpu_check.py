@@ -1,8 +1,8 @@
 """All GPU checks in one call of about five and a half minutes, with one table and one JSON file.
 
-    python benchmarks/gpu_check.py --out results
-    python benchmarks/gpu_check.py --out results --only trials packed-mps --data npz:digits.npz
-    python benchmarks/gpu_check.py --out results --device cpu --tiny    # tries this script, measures nothing
+    PYTHONPATH=. python benchmarks/gpu_check.py --out results
+    PYTHONPATH=. python benchmarks/gpu_check.py --out results --only trials packed-mps --data npz:digits.npz
+    PYTHONPATH=. python benchmarks/gpu_check.py --out results --device cpu --tiny  # tries this script
 
 Needs torch, torchvision, numpy, pillow and pytest; no Ray, Optuna or MLflow. Without pytest there are no
 tests, without torchvision only fid by the classifier, without MPS no packing with it, without mlxtend the

@@ -94,7 +94,7 @@ def equality(device: str, steps: int, report: Report) -> None:
             config = TrialConfig(**SMALL, precision=precision, **changes)
             key = f"{name}, {precision}"
             found["configs"][key] = compare(config, dataset, device, steps)
-            print(f"{key}: {found['games'][key]}", flush=True)
+            print(f"{key}: {found['configs'][key]}", flush=True)
             report(found)
     for precision in PRECISIONS:
         found["resumed"][precision] = resumed(device, precision)

@@ -5,7 +5,7 @@ whole trials (`trials.py`: the default space's first point, 24 ticks with fid, p
 each has done `--each` of them or `--limit` seconds have passed; what was trained until then counts.
 `--mps` starts NVIDIA's MPS daemon for the processes (in folders of its own, and ends it), where the machine
 has it: then their kernels may run at the same time; without it they take turns. `--bare` trains only, on
-noise, for `--seconds`, and tells real images per second. `--no-graphs` trains without CUDA graphs.
+noise, for `--seconds`, and prints real images per second. `--no-graphs` trains without CUDA graphs.
 
     python benchmarks/packing.py
     python benchmarks/packing.py --trials 1 8 16 --mps --json out.json

@@ -84,7 +84,7 @@ def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
         with replacing(path) as temporary:
             torch.save(net.state_dict(), temporary)
     except OSError as error:  # a full or read-only disk: the next start trains again
-        log.info(f"the classifier is not cached: {error}")
+        log.warning(f"the classifier is not cached: {error}")
     return net
 
 

@@ -111,8 +111,7 @@ def build_extractor(
 
     Raises:
         EvaluatorError: as for `resolve_extractor`; or Inception's weights are missing, unreadable or of
-        another
-            network; or the custom extractor does not work.
+            another network; or the custom extractor does not work.
     """
     chosen = resolve_extractor(name, dataset)
     if weights and chosen != "inception":

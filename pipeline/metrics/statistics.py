@@ -140,4 +140,4 @@ def _write(path: Path, identity: str, statistics: FeatureStatistics) -> None:
         with replacing(path) as temporary:
             np.savez(temporary, identity=identity, n=n, mean=mean, cov=cov)
     except OSError as error:  # a full or read-only disk: the next start computes them again
-        log.info(f"the reals' statistics are not cached: {error}")
+        log.warning(f"the reals' statistics are not cached: {error}")

@@ -34,6 +34,7 @@ class EventLogCallback:
     def on_end(self, trial: SweepTrial) -> None:
         """Log the end, delete the checkpoints, and write the records that a full disk has kept out."""
         self._event_log.end(trial.number, _RUN_STATUS[trial.state], trial.cause)
-        folder = TrialFolder(self._paths.trial(trial.number))
+        # The trial has reported a full disk itself.
+        folder = TrialFolder(self._paths.trial(trial.number), on_event=lambda event: None)
         folder.drop_states()
         folder.complete(trial.records)

@@ -33,7 +33,7 @@ _WEIGHT_TOLERANCE = 0.5
 class StepKind:
     """The kind of a step: two steps of equal kind launch the same kernels.
 
-    g_is_due: G's n_critic-th turn has come, whether or not its update is skipped. has_penalty: D's gradient
+    g_is_due: G is updated in this step, whether or not its update is skipped. has_penalty: D's gradient
     penalty is part of the step. grad_accum_steps: parts in which a batch goes through the networks.
     """
 
@@ -65,7 +65,7 @@ class StepHyperparams:
         return isinstance(self.lr_d, Tensor)
 
     def step(self, optimizer: torch.optim.Adam, lr: float | Tensor) -> None:
-        """Update an optimizer's weights by their present gradients, with this learning rate."""
+        """Update an optimizer's weights by their present gradients, at learning rate `lr` on every device."""
         if isinstance(lr, Tensor):
             step_with_tensor_lr(optimizer, lr, self.beta2 if isinstance(self.beta2, Tensor) else None)
             return

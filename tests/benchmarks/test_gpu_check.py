@@ -249,3 +249,16 @@ def test_the_largest_difference_of_two_states_is_found() -> None:
     found = gpu_parts.difference(ours, gpu_parts.flat(state))
     assert (found["equal"], found["where"]) == (False, "G.w")
     assert found["most"] == pytest.approx(1e-7)
+
+
+def test_the_bit_for_bit_part_reports_every_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_parts, "CONFIGS", {"plain": {}})
+    monkeypatch.setattr(gpu_parts, "PRECISIONS", ("float32",))
+    monkeypatch.setattr(gpu_parts, "resumed", lambda device, precision: {"equal": True})
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    found: list[dict[str, Any]] = []
+    gpu_parts.equality("cpu", 2, found.append)
+    assert list(found[-1]["configs"]) == ["plain, float32"]
+    assert found[-1]["configs"]["plain, float32"]["equal"]
+    assert found[-1]["resumed"] == {"float32": {"equal": True}}

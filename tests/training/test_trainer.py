@@ -93,13 +93,13 @@ def test_steps_equal_those_of_a_plain_loop(
 
 
 @pytest.mark.parametrize("penalty", ["none", "r1", "r1r2"])
-@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
 def test_steps_equal_those_of_a_textbook_loop_up_to_rounding(
-    make_trainer: Make, dataset: Dataset, penalty: str, pieces: int
+    make_trainer: Make, dataset: Dataset, penalty: str, grad_accum_steps: int
 ) -> None:
     """Binary cross-entropy, a pass of D for each term, contiguous memory, plain Adam, whole batches."""
     trainer = make_trainer(seed=2, norm_g="none", beta2=0.99, penalty=penalty, gamma=0.5)
-    trainer.grad_accum_steps = pieces
+    trainer.grad_accum_steps = grad_accum_steps
     trainer.advance(1)
 
     torch.manual_seed(derive_seed(2, "init"))
@@ -110,7 +110,9 @@ def test_steps_equal_those_of_a_textbook_loop_up_to_rounding(
     ones, zeros = torch.ones(32), torch.zeros(32)
     for nimg in range(0, 1000, 32):
         real = to_float(torch.from_numpy(dataset.train[order.take(nimg, 32)])).contiguous()
-        z = torch.cat([torch.randn(32 // pieces, 8, generator=rng) for _ in range(pieces)])
+        z = torch.cat(
+            [torch.randn(32 // grad_accum_steps, 8, generator=rng) for _ in range(grad_accum_steps)]
+        )
         fake = G(z).detach()
         opt_d.zero_grad()
         bce = binary_cross_entropy_with_logits
@@ -120,8 +122,10 @@ def test_steps_equal_those_of_a_textbook_loop_up_to_rounding(
         loss.backward()
         opt_d.step()
         opt_g.zero_grad()
-        if pieces > 1:  # with gradient accumulation G's update generates new fakes
-            z = torch.cat([torch.randn(32 // pieces, 8, generator=rng) for _ in range(pieces)])
+        if grad_accum_steps > 1:  # with gradient accumulation G's update generates new fakes
+            z = torch.cat(
+                [torch.randn(32 // grad_accum_steps, 8, generator=rng) for _ in range(grad_accum_steps)]
+            )
         bce(D(G(z)), ones).backward()
         opt_g.step()
     torch.testing.assert_close(weights(G), weights(trainer.G), atol=2e-4, rtol=1e-3)

@@ -130,8 +130,7 @@ def check_shapes(generator: Generator, discriminator: Discriminator, name: str, 
 
     Raises:
         ConfigError: a wrong shape, type or range, values not finite, no weights, or an exception in the
-        user's
-            code.
+            user's code.
     """
     module = name.partition(":")[0]
     classes = generator.classes

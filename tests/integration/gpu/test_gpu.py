@@ -502,7 +502,7 @@ def test_a_batch_too_large_for_the_memory_is_split(
 
 
 def test_graphs_are_disabled_where_a_later_kind_of_step_needs_their_memory(
-    make: Any, monkeypatch: pytest.MonkeyPatch, record_property: Any
+    make: Any, record_property: Any
 ) -> None:
     """There is memory for an eager step, but not beside a graph: batches are not split."""
     changes = {"width_d": 128, "batch_size": 1024, "norm_d": "none", "penalty": "r1", "penalty_interval": 40}
