@@ -167,7 +167,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "fixed and searched": (of(LR, "lr_g = 1e-3"), ["lr_g is both fixed and searched", "keep one"]),
     "kimg searched": (
         of("kimg = { int = [10, 100] }"),
-        ["kimg cannot be searched (it is the same for all trials)", "[fixed]"],
+        ["kimg cannot be searched (it must be the same for all trials)", "[fixed]"],
     ),
     "tick_kimg searched": (
         of("tick_kimg = { choice = [5, 10] }"),
