@@ -94,6 +94,8 @@ def test_any_message_is_one_line_that_can_be_written(problem: str, rule: str, se
         ("postgresql://me:pw@host/db", "postgresql://***@host/db"),
         ("https://host/x?token=abc&a=1", "https://host/x?token=***&a=1"),
         ("http://host/x", "http://host/x"),
+        ("postgresql://me:p@ss@host/db", "postgresql://***@host/db"),
+        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
     ],
 )
 def test_redact_hides_user_names_passwords_and_tokens(text: str, shown: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -25,3 +26,11 @@ def test_the_wheel_holds_every_module_and_every_space(tmp_path: Path) -> None:
     expected = {path.relative_to(ROOT).as_posix() for path in code}
     expected |= {f"pipeline/{path.relative_to(ROOT).as_posix()}" for path in spaces}
     assert inside == expected
+
+
+def test_the_constraints_pin_names_and_versions_alone() -> None:
+    """Nothing that `pip freeze` writes of one machine: no editable install, no path, no address."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("# ")]
+    assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!]+", pin)] == []
+    assert "Editable" not in lines[0]

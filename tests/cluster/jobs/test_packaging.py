@@ -82,5 +82,7 @@ def test_a_home_folder_is_not_sent() -> None:
 
 def test_a_space_outside_of_the_sent_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text((ROOT / "search_spaces/smoke.toml").read_text())
-    with pytest.raises(ConfigError, match=r"mine.toml is not a path below the folder .*; .*--space mine.toml"):
+    with pytest.raises(
+        ConfigError, match=r"mine.toml is not a path below the folder .*; .*--space mine.toml"
+    ):
         pack(*SHARED, "--space", str(tmp_path / "mine.toml"))
