@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepPaths, TrialConfig
-from pipeline.errors import SweepError, UserError
+from pipeline.errors import UserError
 from pipeline.records import TrialRecord
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
-from pipeline.storage.summary_file import read_summary
+from pipeline.storage.summary_file import no_sweep_dir, read_summary
 from pipeline.tracking.event_log import read_events
 
 STATE_OF_STATUS = {"FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
@@ -153,12 +153,7 @@ def read_history(root: Path) -> History:
     paths = SweepPaths(root)
     summary, records = read_summary(paths.summary), _all_records(root)
     if not summary and not records:
-        raise SweepError(
-            "{seen} is not a sweep's folder",
-            rule="a sweep's folder holds summary.json",
-            seen=str(root),
-            fix="pass DIR/NAME of `gansweep run`",
-        )
+        raise no_sweep_dir(root)
     stored = _stored(paths.config)
     trials = trial_views(summary, records, *_starts_and_ends(paths.event_log))
     return History(root, summary, tuple(trials), stored, _space(stored))

@@ -23,7 +23,7 @@ class StudyArtifacts:
     def attach_grid(self, optuna_trial: Trial, trial: SweepTrial) -> None:
         """Attach the grid of the trial's best tick, named by its kimg.
 
-        Must be called before the trial's end is told to Optuna: an ended trial takes no artifacts. Nothing
+        Must be called before `study.tell`: an ended trial takes no artifacts. Nothing
         is attached where the disk is full; the grid itself stays in the trial's folder.
         """
         best = trial.best

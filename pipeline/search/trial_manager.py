@@ -1,4 +1,4 @@
-"""Every trial of a sweep from `ask` to its end: told to Optuna once, reported to callbacks exactly once.
+"""Every trial of a sweep from `ask` to its end: `study.tell` and the callbacks hear of each exactly once.
 
 Responsible for what happens to a trial and for when the search stops; not for running trials: Ray's adapters
 (`pipeline.cluster.tune_adapters`) call it.
@@ -121,7 +121,7 @@ class TrialManager:
         self.stopped_by = ""  # the same for programs: a field of SweepConfig
         self.interrupted = False  # if True, running trials stay RUNNING in the study, for a resume
         self.gpus_per_trial = 0.0  # set once the cluster is known
-        # Called just before a trial's end is told to Optuna: an ended trial takes no more attributes.
+        # Called just before `study.tell`: an ended trial takes no more attributes.
         self.before_tell: Callable[[Trial, SweepTrial], None] = lambda optuna_trial, trial: None
         self._totals = _Totals()
         self._full_kimg = space.config({}).kimg

@@ -101,3 +101,13 @@ def read_summary(path: Path) -> dict[str, Any]:
 def _refuse_constant(text: str) -> float:
     """For `NaN` and `Infinity`, which Python's parser accepts though JSON has no such numbers."""
     raise ValueError(f"{text} is no number of JSON")
+
+
+def no_sweep_dir(root: Path) -> SweepError:
+    """The error for a folder without summary.json."""
+    return SweepError(
+        "{seen} is not a sweep's folder",
+        rule="a sweep's folder holds summary.json",
+        seen=str(root),
+        fix="pass DIR/NAME of `gansweep run`",
+    )

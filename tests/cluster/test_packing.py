@@ -9,29 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pretended_mps import GIB, SPACE
 
 from pipeline.cluster import packing
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.packing import Packing, choose_packing
 from pipeline.config import SweepConfig
 from pipeline.search.resources import Cluster
-from pipeline.search.space.parser import parse_space
 from pipeline.training.profiling import TrialProfile
 from pipeline.training.trial_speed import TrialSpeed
 
-GIB = 2**30
-SPACE = parse_space(
-    """
-    [fixed]
-    kimg = 20
-    tick_kimg = 10
-    width_g = 4
-    width_d = 4
-    z_dim = 8
-    [search]
-    batch_size = { choice = [16, 32] }
-    """
-)
 ALONE = TrialProfile(1.0, 0.1, 2 * GIB, "pretended", 80 * GIB)
 
 

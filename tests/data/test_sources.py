@@ -16,16 +16,6 @@ from pipeline.data.sources import TORCHVISION_SETS, _to_nhwc
 from pipeline.errors import DataError
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return load_dataset("mnist5k", cache=tmp_path_factory.mktemp("digits"))
-
-
 def all_images(dataset: Dataset) -> list[bytes]:
     return sorted(image.tobytes() for part in (dataset.train, dataset.held) for image in part)
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pretended_mps import Machine
+from pretended_mps import GIB, SPACE, Machine
 
 from pipeline.cluster import mps, packing, profiling, shared_objects
 from pipeline.cluster.gpu_sharing import MpsSharing
@@ -26,25 +26,11 @@ from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
 from pipeline.search.resources import Cluster, TrialResources
 from pipeline.search.space.largest import largest_config
-from pipeline.search.space.parser import parse_space
 from pipeline.training.profiling import TrialProfile
 from pipeline.training.trial_speed import TrialSpeed
 
 READY_SEC = 200.0
 """Seconds for all trials to be ready, where other tests run on the same two cores."""
-GIB = 2**30
-SPACE = parse_space(
-    """
-    [fixed]
-    kimg = 20
-    tick_kimg = 10
-    width_g = 4
-    width_d = 4
-    z_dim = 8
-    [search]
-    batch_size = { choice = [16, 32] }
-    """
-)
 WHOLE_GPU = TrialResources(cpus=1.0, gpus=1.0)
 
 

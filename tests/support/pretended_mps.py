@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from pipeline.cluster import mps
+from pipeline.search.space.parser import parse_space
 
 # As NVIDIA's: -d leaves a daemon behind, other commands come by stdin, and fail where there is no daemon.
 PROGRAM = """#!/bin/sh
@@ -32,6 +33,21 @@ case "$command" in
 esac
 exit 0
 """
+
+GIB = 2**30
+SPACE = parse_space(
+    """
+    [fixed]
+    kimg = 20
+    tick_kimg = 10
+    width_g = 4
+    width_d = 4
+    z_dim = 8
+    [search]
+    batch_size = { choice = [16, 32] }
+    """
+)
+"""What the trials of tests that share a GPU search."""
 
 
 class Machine:

@@ -17,11 +17,10 @@ from rich.control import Control
 from rich.live import Live
 
 from pipeline.config import SweepPaths
-from pipeline.errors import SweepError
 from pipeline.reporting.history import full_kimg
 from pipeline.reporting.live.drawing import render_block, render_line
 from pipeline.reporting.live.progress import SweepProgress
-from pipeline.storage.summary_file import read_summary
+from pipeline.storage.summary_file import no_sweep_dir, read_summary
 
 log = logging.getLogger(__name__)
 
@@ -111,12 +110,7 @@ def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
     """
     snapshot = SweepSnapshot(paths, console)
     if not snapshot.refresh() and not paths.config.is_file():
-        raise SweepError(
-            "{seen} is not a sweep's folder",
-            rule="a sweep's folder holds summary.json",
-            seen=str(paths.root),
-            fix="pass DIR/NAME of `gansweep run`",
-        )
+        raise no_sweep_dir(paths.root)
     if once and not snapshot.summary:
         return "running"
     state = str(snapshot.summary.get("state", "running"))
