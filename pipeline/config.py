@@ -12,27 +12,31 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pipeline.errors import ConfigError, nearest
+from pipeline.tables import LOSSES, NETWORKS, PENALTIES, PRUNERS, SAMPLERS, Table
 
 
-def _number(default: float, low: float, high: float, meaning: str, unit: str = "") -> Any:
+N = TypeVar("N", int, float)
+
+
+def _number(default: N, low: float, high: float, meaning: str, unit: str = "") -> N:
     return dataclasses.field(
         default=default, metadata={"low": low, "high": high, "meaning": meaning, "unit": unit}
     )
 
 
-def _choice(default: str, choices: tuple[str, ...], meaning: str, *, also: str = "") -> Any:
-    metadata = {"choices": choices, "meaning": meaning, "also": also}
-    return dataclasses.field(default=default, metadata=metadata)
+def _choice(default: str, choices: tuple[str, ...] | Table[Any], meaning: str) -> str:
+    """Choices from the cheapest to the most expensive, or a table, which also takes `module:name`."""
+    return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
 
 
-def _flag(default: bool, meaning: str) -> Any:
+def _flag(default: bool, meaning: str) -> bool:
     return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
-def _text(default: str, meaning: str) -> Any:
+def _text(default: str, meaning: str) -> str:
     return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
@@ -65,9 +69,7 @@ class TrialConfig(_Checked):
     """One GAN and its training. Progress counts in kimg: thousands of real images shown to D."""
 
     # Networks
-    architecture: str = _choice(
-        "dcgan", ("mlp", "dcgan", "resnet"), "architecture of G and D, or your own", also="module:function"
-    )
+    architecture: str = _choice("dcgan", NETWORKS, "architecture of G and D")
     width_g: int = _number(32, 2, 2048, "G: channels at the highest resolution (mlp: units)", "channels")
     width_d: int = _number(32, 2, 2048, "D: channels at the highest resolution (mlp: units)", "channels")
     depth_g: int = _number(1, 1, 8, "G: layers per resolution (mlp: hidden layers)", "layers")
@@ -83,12 +85,8 @@ class TrialConfig(_Checked):
     )
 
     # Losses
-    loss: str = _choice(
-        "nonsaturating",
-        ("minimax", "nonsaturating", "hinge", "lsgan", "wasserstein", "relativistic"),
-        "adversarial loss",
-    )
-    penalty: str = _choice("none", ("none", "r1", "r1r2", "gp", "dragan"), "gradient penalty on D")
+    loss: str = _choice("nonsaturating", LOSSES, "adversarial loss")
+    penalty: str = _choice("none", PENALTIES, "gradient penalty on D")
     gamma: float = _number(1.0, 0.0, 1e4, "strength of the penalty")
     penalty_interval: int = _number(1, 1, 64, "lazy regularisation: penalty every k-th D step", "D steps")
     n_critic: int = _number(1, 1, 20, "D steps per G step")
@@ -129,7 +127,7 @@ class TrialConfig(_Checked):
     # Budget and numerics
     kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg")
     tick_kimg: int = _number(5, 1, 100_000, "interval between two reports; at least one step of G", "kimg")
-    precision: str = _choice("float32", ("float32", "bfloat16"), "arithmetic of the forward passes")
+    precision: str = _choice("float32", ("bfloat16", "float32"), "arithmetic of the forward passes")
     seed: int = _number(0, 0, 2**63 - 1, "seed of everything random in the trial")
 
     def __post_init__(self) -> None:
@@ -165,8 +163,8 @@ class SweepConfig(_Checked):
     wait_sec: float = _number(
         1800.0, 0.0, 1e9, "wait so long for an autoscaler's machine for a trial; 0 = for ever", "seconds"
     )
-    sampler: str = _choice("tpe", ("tpe", "random"), "how Optuna proposes")
-    pruner: str = _choice("asha", ("asha", "hyperband", "median", "none"), "how bad trials are stopped early")
+    sampler: str = _choice("tpe", SAMPLERS, "how Optuna proposes")
+    pruner: str = _choice("asha", PRUNERS, "how bad trials are stopped early")
     extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")
     extractor_weights: str = _text("", "local weights file of the inception extractor")
     fid_samples: int = _number(
@@ -300,13 +298,12 @@ def _check_text(field: dataclasses.Field[Any], value: object) -> str:
     choices = field.metadata.get("choices")
     if not isinstance(value, str):
         raise ConfigError(f"{field.name} = {{seen}} is no text", seen=value, fix="put it in quotes")
-    if choices is not None and value not in choices:
-        also = field.metadata.get("also", "")
-        if also and re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", value, re.ASCII):
-            return value
+    if isinstance(choices, Table):
+        choices.check(value)
+    elif choices is not None and value not in choices:
         raise ConfigError(
             f"{field.name} = {{seen}} is unknown",
-            rule=f"{field.name} is one of {', '.join([*choices, also] if also else choices)}",
+            rule=f"{field.name} is one of {', '.join(choices)}",
             seen=value,
             fix=nearest(value, choices),
         )

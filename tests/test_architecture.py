@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pipeline"
 
-VOCABULARY = ["errors", "config", "records"]
+VOCABULARY = ["errors", "user_code", "tables", "config", "records"]
 PACKAGES = [
     *["storage", "data", "metrics", "training", "search"],
     *["tracking", "serving", "reporting", "cluster", "sweep", "cli"],

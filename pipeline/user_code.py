@@ -1,0 +1,189 @@
+"""The user's own code: `module:name` in the place of any built-in name, found, hashed, loaded and run here alone.
+
+The module is a Python file beside the space or in the current folder; else one that is installed. A process
+runs only the code that it was given by `use_code`, from exactly the bytes that were hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from pipeline.errors import ConfigError, GansweepError, nearest
+
+T = TypeVar("T")
+
+_FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """The modules that a sweep names: picklable, so that workers get it as an argument.
+
+    files: module -> content of its file. installed: module -> SHA-256 of the file that is installed here.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    installed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Module -> SHA-256 of its file."""
+        return {**{module: _digest(content) for module, content in self.files.items()}, **self.installed}
+
+
+_active = UserCode()
+_modules: dict[str, ModuleType] = {}  # by SHA-256 of the file: each content is loaded once per process
+
+
+def is_user_code(name: str) -> bool:
+    """Whether a name has the form `module:name`."""
+    return _FORM.fullmatch(name) is not None
+
+
+def read_code(names: Iterable[str], folders: Sequence[Path]) -> UserCode:
+    """Read the modules of those of `names` that are `module:name`, without running anything of them.
+
+    folders: where their files may lie, the first that has one counts.
+
+    Raises:
+        ConfigError: a module is in none of the folders and is not installed.
+    """
+    files: dict[str, bytes] = {}
+    installed: dict[str, str] = {}
+    for module in sorted({name.partition(":")[0] for name in names if is_user_code(name)}):
+        content = _read_file(module, folders)
+        if content is not None:
+            files[module] = content
+        else:
+            installed[module] = _digest(_read_installed(module, folders))
+    return UserCode(files, installed)
+
+
+def use_code(code: UserCode) -> None:
+    """Allow this process to run exactly this code; `UserCode()` = none."""
+    global _active
+    _active = code
+
+
+def load(name: str, rule: str) -> Any:
+    """What `module:name` stands for.
+
+    rule: what it must be, for the messages.
+
+    Raises:
+        ConfigError: the module was not given to `use_code`, cannot be imported, or has no such name.
+    """
+    module, _, attribute = name.partition(":")
+    loaded = _load_module(module)
+    if not hasattr(loaded, attribute):
+        names = [n for n, v in vars(loaded).items() if callable(v) and not n.startswith("_")]
+        raise ConfigError(
+            f"{module} has no {{seen}}",
+            rule=rule,
+            seen=attribute,
+            fix=nearest(attribute, names) if names else f"define {attribute} in {module}.py",
+        )
+    return getattr(loaded, attribute)
+
+
+def run(problem: str, name: str, call: Callable[[], T]) -> T:
+    """Call the user's code; an exception becomes a ConfigError with the line in the user's file.
+
+    problem: what has failed, for the message. name: `module:name`.
+    """
+    module = name.partition(":")[0]
+    try:
+        return call()
+    except GansweepError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        file = f"/{module.replace('.', '/')}.py"
+        lines = [frame.lineno for frame in frames if f"/{frame.filename}".endswith(file)]
+        line = lines[-1] if lines else getattr(error, "lineno", None)
+        where = f" (line {line})" if line else ""
+        seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(problem, seen=seen, fix=f"correct {module}.py{where}") from error
+
+
+def _read_file(module: str, folders: Sequence[Path]) -> bytes | None:
+    """The content of `module.py` in the first folder that has one; None where none has."""
+    for path in (folder / f"{module}.py" for folder in folders if "." not in module):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ConfigError(
+                "cannot read {seen}", seen=f"{path}: {error.strerror}", fix="make it readable"
+            ) from error
+    return None
+
+
+def _read_installed(module: str, folders: Sequence[Path]) -> bytes:
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin or not Path(found.origin).is_file():
+        known = sorted({file.stem for folder in folders for file in folder.glob("*.py")})
+        raise ConfigError(
+            "cannot find {seen}",
+            rule="module:name is in a file beside the space or in the current folder, or is installed",
+            seen=f"{module}.py",
+            fix=nearest(module, known) if known else f"put {module}.py beside the space",
+        )
+    return Path(found.origin).read_bytes()
+
+
+def _load_module(module: str) -> ModuleType:
+    if module in _active.installed:
+        name = f"{module}:"
+        loaded = run(f"{module} cannot be imported", name, lambda: importlib.import_module(module))
+        if _digest(_read_installed(module, ())) != _active.installed[module]:
+            raise ConfigError(
+                "{seen} is another one on this machine",
+                rule="all machines of a sweep need the same version",
+                seen=module,
+                fix="install the same version everywhere",
+            )
+        return loaded
+    if module not in _active.files:
+        raise ConfigError(
+            "{seen} cannot be loaded by this command",
+            rule="only `run`, `resume` and `rerun` run the code that a sweep names",
+            seen=module,
+            fix="finish the sweep: its champion needs no code",
+        )
+    content = _active.files[module]
+    key = _digest(content)
+    if key not in _modules:
+        # Exactly the bytes that were hashed, under a name that shadows no module, with no bytecode on disk.
+        private = ModuleType(f"_gansweep_user_{module}_{key[:16]}")
+        private.__file__ = f"/gansweep-user-code/{module}.py"
+        sys.modules[private.__name__] = private  # where dataclasses and pickle search
+
+        def execute() -> None:
+            exec(compile(content, private.__file__ or "", "exec"), vars(private))
+
+        try:
+            run(f"{module}.py cannot be imported", f"{module}:", execute)
+        except ConfigError:
+            del sys.modules[private.__name__]
+            raise
+        _modules[key] = private
+    return _modules[key]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
