@@ -136,10 +136,11 @@ def test_a_float_is_a_whole_number_only_if_it_has_no_fraction(config: Config, fi
 def test_a_choice_is_one_of_its_list(config: Config, field: Field) -> None:
     for choice in field.metadata["choices"]:
         assert getattr(config.from_dict({field.name: choice}), field.name) == choice
-    typo = field.metadata["choices"][-1] + "x"
+    last = tuple(field.metadata["choices"])[-1]
+    typo = f"{last}x"
     error = refused(config, field.name, typo)
     assert str(error).startswith(f"{field.name} = {typo} is unknown ({field.name} is one of ")
-    assert f"'{field.metadata['choices'][-1]}'" in error.fix
+    assert f"'{last}'" in error.fix
     assert "= 3 is no text" in str(refused(config, field.name, 3))
 
 
