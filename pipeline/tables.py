@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from pipeline import user_code
 from pipeline.errors import ConfigError, nearest
+from pipeline.user_code import is_user_code, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Table(Mapping[str, R], Generic[R]):
 
     def check(self, name: str) -> None:
         """ConfigError where `name` is neither a row's nor `module:name`."""
-        if name not in self._rows and not user_code.is_user_code(name):
+        if name not in self._rows and not is_user_code(name):
             raise ConfigError(
                 f"{self.field} = {{seen}} is unknown",
                 rule=f"{self.field} is one of {', '.join(self.forms)}",
@@ -92,7 +92,7 @@ class Table(Mapping[str, R], Generic[R]):
         """
         if name in self._rows:
             return load_target(self._rows[name].target)
-        return user_code.load(name, self.form)
+        return load(name, self.form)
 
 
 def load_target(target: str) -> Any:
