@@ -1,0 +1,38 @@
+"""The images and the evaluator of a configuration: what every measurement begins with."""
+
+from __future__ import annotations
+
+from pipeline.config import SweepConfig
+from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.metrics.extractors import build_extractor
+from pipeline.metrics.frechet import Evaluator, build_evaluator
+
+
+def load_images(config: SweepConfig) -> Dataset:
+    """The images of `config.data` at `config.image_size`.
+
+    Raises:
+        DataError: they cannot be read.
+        ConfigError: they are the user's own, and `user_code.use_code` was not given that code.
+    """
+    return load_dataset(config.data, image_size=config.image_size)
+
+
+def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> Evaluator:
+    """The evaluator of `config.extractor` on `dataset`, on the CPU.
+
+    Args:
+        samples: generated images per fid; 0 = `config.fid_samples`.
+
+    Raises:
+        EvaluatorError: the extractor is unknown, cannot be loaded, or does not fit the images.
+        ConfigError: it is the user's own, and `user_code.use_code` was not given that code.
+    """
+    extractor = build_extractor(config.extractor, dataset, weights=config.extractor_weights)
+    return build_evaluator(dataset, extractor, samples or config.fid_samples)
+
+
+def load_measuring(config: SweepConfig, *, samples: int = 0) -> tuple[Dataset, Evaluator]:
+    """`load_images` and `load_evaluator` with nothing between them."""
+    dataset = load_images(config)
+    return dataset, load_evaluator(config, dataset, samples)
