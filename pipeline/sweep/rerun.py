@@ -30,10 +30,10 @@ from pipeline.sweep.manifest import check_same_data, measured_facts, read_manife
 from pipeline.sweep.preflight import possible_values
 from pipeline.tracking.event_log import read_events
 from pipeline.tracking.registry.pack import pick_device
-from pipeline.training import finalists, trial
+from pipeline.training import trial
 from pipeline.training.checkpoint import read_records
 from pipeline.training.networks.custom import code_hashes, use_code
-from pipeline.training.seeds import trial_seed
+from pipeline.training.seeds import extra_seed, trial_seed
 
 TOLERANCE = 1e-6
 """The relative difference up to which two numbers agree."""
@@ -124,7 +124,7 @@ def rerun_trial(
     }
     runs = []
     for index in range(seeds + 1):
-        seed = finalists.extra_seed(config.seed, index) if index else config.seed
+        seed = extra_seed(config.seed, index) if index else config.seed
         changed = replace(extend_to(config, length), seed=seed)
         folder = paths.root / "reruns" / (f"{number}-{index}" if index else str(number))
         known = {record.kimg: record for record in read_records(paths.rerun(number, index))}

@@ -27,7 +27,8 @@ from pipeline.metrics import evaluation
 from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
 from pipeline.training.checkpoint import best_generator, load_best
-from pipeline.training.sampling import EVALUATION_SEED, image_sampler, labelled_image_sampler
+from pipeline.training.sampling import image_sampler, labelled_image_sampler
+from pipeline.training.seeds import extra_seed, fresh_seed
 from pipeline.training.trial import run_trial
 
 FINAL_SAMPLES_FACTOR = 2.5
@@ -175,11 +176,6 @@ def retrain(
             return
 
 
-def extra_seed(seed: int, index: int) -> int:
-    """The `index`-th other seed (from 1) of a configuration that was trained with `seed`."""
-    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-
-
 def measure_finalist(
     run: FinalistRun, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, device: str
 ) -> FinalistRun:
@@ -192,7 +188,7 @@ def measure_finalist(
         sample = labelled_image_sampler(generator.to(torch.device(device)), dataset)
         measured = evaluation.measure_generator(sample, dataset, evaluator, n=n, seed=seed)
         scores = [
-            evaluator.score(image_sampler(generator, dataset, seed=_fresh_seed(seed, i)))
+            evaluator.score(image_sampler(generator, dataset, seed=fresh_seed(seed, i)))
             for i in range(evaluation.REPEATS)
         ]
     except GansweepError as error:
@@ -205,11 +201,6 @@ def measure_finalist(
         fresh_fid=float(np.mean(fids)) if fids else None,
         measurement=measured,
     )
-
-
-def _fresh_seed(seed: int, i: int) -> int:
-    """A seed of latents that neither the search nor the measurement has used."""
-    return int(np.random.SeedSequence((seed, i, EVALUATION_SEED)).generate_state(1)[0])
 
 
 def choose_winner(runs: Sequence[FinalistRun]) -> list[Finalist]:

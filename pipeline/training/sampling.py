@@ -12,9 +12,7 @@ from pipeline.metrics.evaluation import Sample
 from pipeline.training.networks.blocks import Generator
 from pipeline.training.networks.build import to_uint8
 from pipeline.training.prefetch import place_labels
-
-EVALUATION_SEED = 20_151_205
-"""Seed of the latents of every in-search fid: the same for all trials and ticks."""
+from pipeline.training.seeds import EVALUATION_SEED
 
 _GRID_IMAGES = 50
 _CHUNK = 250

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.config import TrialConfig
 from pipeline.search.space.definition import Space
-
-_COST_ORDER = {
-    "architecture": ("mlp", "dcgan", "resnet"),
-    "penalty": ("none", "dragan", "gp", "r1", "r1r2"),
-    "precision": ("bfloat16", "float32"),
-    "norm_g": ("none", "batch"),
-    "norm_d": ("none", "batch", "layer", "spectral"),
-    "augment": ("none", "diffaugment", "ada"),
-    "loss": ("minimax", "nonsaturating", "hinge", "lsgan", "wasserstein", "relativistic"),
-}
-"""Choices from the cheapest to the most expensive; an unlisted one (a custom network) counts as most."""
+from pipeline.tables import Table
 
 _CHEAPER_IF_HIGH = ("penalty_interval", "tick_kimg")
 """Numbers that cost less the higher they are."""
@@ -27,7 +15,7 @@ def largest_config(space: Space) -> TrialConfig:
 
     Every number at its more expensive end, every choice the most expensive; conditions are respected.
     """
-    point: dict[str, Any] = {}
+    point: dict[str, object] = {}
     for name, d in space.search.items():
         if not space.active(name, point):
             continue
@@ -39,8 +27,9 @@ def largest_config(space: Space) -> TrialConfig:
     return space.config(point)
 
 
-def _cost(name: str, choice: Any) -> float:
-    if isinstance(choice, str):
-        order = _COST_ORDER.get(name, ())
-        return float(order.index(choice) if choice in order else len(order))
-    return -float(choice) if name in _CHEAPER_IF_HIGH else float(choice)
+def _cost(name: str, choice: str | float) -> float:
+    """Orders the choices of a hyper-parameter by expense: by its table, or as `TrialConfig` lists them."""
+    if not isinstance(choice, str):
+        return -float(choice) if name in _CHEAPER_IF_HIGH else float(choice)
+    choices = TrialConfig.fields()[name].metadata["choices"]
+    return choices.cost(choice) if isinstance(choices, Table) else float(choices.index(choice))

@@ -21,6 +21,9 @@ penalty = { choice = ["r1", "none", "gp"] }
 gamma = { float = [0.1, 10.0], when = { penalty = ["r1"] } }
 penalty_interval = { int = [4, 16], when = { penalty = ["r1"] } }
 n_critic = { int = [1, 3] }
+architecture = { choice = ["dcgan", "mine:build", "resnet"] }
+precision = { choice = ["float32", "bfloat16"] }
+norm_d = { choice = ["layer", "none"] }
 lr_g = { float = [1e-4, 1e-2], log = true }
 """
 
@@ -29,6 +32,7 @@ def test_the_largest_configuration_has_the_most_expensive_values() -> None:
     config = largest_config(parse_space(SPACE))
     assert (config.width_g, config.batch_size, config.n_critic) == (64, 128, 3)
     assert (config.penalty, config.gamma, config.penalty_interval) == ("r1", 10.0, 4)
+    assert (config.architecture, config.precision, config.norm_d) == ("mine:build", "float32", "layer")
 
 
 def test_inactive_parameters_keep_their_defaults() -> None:
