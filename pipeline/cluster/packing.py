@@ -8,14 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.profiling import profile_alone, profile_shared
+from pipeline.cluster.shared_objects import SharedRefs
 from pipeline.config import SweepConfig, TrialConfig
-from pipeline.data.dataset import Dataset
-from pipeline.metrics import frechet
 from pipeline.search import budgets
 from pipeline.search.resources import (
     MAX_WITHOUT_MPS,
@@ -57,9 +54,8 @@ class Packing:
 def choose_packing(
     config: SweepConfig,
     space: Space,
-    code: Path | None,
     cluster: Cluster,
-    shared_refs: Any,
+    shared_refs: SharedRefs,
     sharing: MpsSharing,
 ) -> Packing:
     """Choose each trial's resources; with --gpus-per-trial auto on GPUs, by measured trials per hour.
@@ -67,9 +63,8 @@ def choose_packing(
     Args:
         config: of the sweep.
         space: what is searched; its largest trial is measured.
-        code: the folder with custom networks.
         cluster: the nodes.
-        shared_refs: the images and the evaluator.
+        shared_refs: the images, the evaluator and the user's code.
         sharing: MPS, which is begun where trials share a GPU.
     """
     resources = trial_resources(config, cluster)
@@ -82,7 +77,7 @@ def choose_packing(
         return Packing(resources)
     log.info("packing: measuring the largest trial alone on a GPU")
     largest = largest_config(space)
-    profile = profile_alone(largest, code, shared_refs, resources)
+    profile = profile_alone(largest, shared_refs, resources)
     if not isinstance(profile, str) and not profile.device_bytes:
         profile = "torch sees no GPU where Ray has one"
     if isinstance(profile, str):
@@ -94,9 +89,7 @@ def choose_packing(
 
     def measure(trials: int) -> TrialSpeed | str:
         log.info(f"packing: measuring {trials} at a time on one GPU")
-        return profile_shared(
-            largest, code, shared_refs, resources, trials, sharing.works, profile.eval_seconds
-        )
+        return profile_shared(largest, shared_refs, resources, trials, sharing.works, profile.eval_seconds)
 
     best = _fastest(profile.speed, most, largest, measure, " (MPS)" * sharing.works)
     resources = replace(resources, gpus=gpu_fraction(best.trials))
@@ -170,23 +163,14 @@ def tick_of_space(space: Space) -> int:
 
 
 def estimate_rows(
-    config: SweepConfig,
-    space: Space,
-    code: Path | None,
-    dataset: Dataset,
-    evaluator: frechet.Evaluator,
-    cluster: Cluster,
-    sharing: MpsSharing,
+    config: SweepConfig, space: Space, cluster: Cluster, shared_refs: SharedRefs, sharing: MpsSharing
 ) -> list[tuple[str, str]]:
-    """Rows (name, text) of a dry run: resources, the largest trial, hours, cost. Ray must be connected."""
-    from pipeline.cluster.shared_objects import put_shared
-
-    shared_refs = put_shared(dataset, evaluator)
-    packing = choose_packing(config, space, code, cluster, shared_refs, sharing)
+    """Rows (name, text) of a dry run: resources, the largest trial, hours, cost; arguments as above."""
+    packing = choose_packing(config, space, cluster, shared_refs, sharing)
     resources, profile, largest = packing.resources, packing.profile, largest_config(space)
     if profile is None:
         mps = resources.per_gpu if sharing.works else 0
-        profile = profile_alone(largest, code, shared_refs, resources, mps)
+        profile = profile_alone(largest, shared_refs, resources, mps)
     rows = [("resources", f"trials at a time: {resources.concurrency}, each {resources}; {cluster}")]
     if isinstance(profile, str):
         return [*rows, ("measured", f"nothing: {profile}")]

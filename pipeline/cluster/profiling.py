@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import shared_objects
+from pipeline.cluster.shared_objects import SharedRefs
 from pipeline.config import TrialConfig
 from pipeline.search.resources import TrialResources, gpu_fraction
 from pipeline.training.profiling import (
@@ -36,14 +36,13 @@ _LEAD_SEC = 0.2
 
 
 def profile_alone(
-    config: TrialConfig, code: Path | None, shared_refs: Any, resources: TrialResources, mps: int = 0
+    config: TrialConfig, shared_refs: SharedRefs, resources: TrialResources, mps: int = 0
 ) -> TrialProfile | str:
     """Profile one trial on a machine of the cluster that holds it; a text is the reason why there is none.
 
     Args:
         config: the largest trial.
-        code: the folder with custom networks.
-        shared_refs: the images and the evaluator.
+        shared_refs: the images, the evaluator and the user's code.
         resources: of the trial.
         mps: how many trials are to share its GPU by `pipeline.cluster.mps`, 0 = no MPS.
     """
@@ -53,7 +52,7 @@ def profile_alone(
     call = (
         shared_objects.gpu_task(_measure)
         .options(**resources.task_options, max_retries=0)
-        .remote(config, shared_refs, resources.threads, code, mps)
+        .remote(config, shared_refs, resources.threads, mps)
     )
     done, _ = ray.wait([call], timeout=limit)
     if not done:
@@ -65,8 +64,7 @@ def profile_alone(
 
 def profile_shared(
     config: TrialConfig,
-    code: Path | None,
-    shared_refs: Any,
+    shared_refs: SharedRefs,
     resources: TrialResources,
     trials: int,
     with_mps: bool,
@@ -76,8 +74,7 @@ def profile_shared(
 
     Args:
         config: the largest trial.
-        code: the folder with custom networks.
-        shared_refs: the images and the evaluator.
+        shared_refs: the images, the evaluator and the user's code.
         resources: of one trial that has the GPU alone.
         trials: at a time.
         with_mps: whether they share the GPU by `pipeline.cluster.mps`.
@@ -100,7 +97,7 @@ def profile_shared(
             max_retries=0,
         )
         mps = trials if with_mps else 0
-        arguments = config, shared_refs, resources.threads, code, mps
+        arguments = config, shared_refs, resources.threads, mps
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
         return _joint_speed([task.remote(*arguments, gate, WINDOW_SEC) for _ in range(trials)], limit)
     finally:
@@ -136,15 +133,10 @@ def _result(call: Any) -> Any:
         return f"the process that measured a trial died: {str(error).strip().splitlines()[-1][:300]}"
 
 
-def _measure(
-    config: TrialConfig, shared_refs: Any, threads: int, code: Path | None, mps: int
-) -> TrialProfile | str:
+def _measure(config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int) -> TrialProfile | str:
     """Runs in a worker's process, as a trial would; a text is the reason why the trial failed."""
-    from pipeline.training.networks.custom import use_code
-
     if mps:
         shared_objects.join_mps(mps)
-    use_code(code)
     try:
         dataset, evaluator = shared_objects.get_shared(shared_refs)
         return profile_trial(config, dataset, evaluator, shared_objects.worker_device(), threads)
@@ -154,9 +146,8 @@ def _measure(
 
 def _measure_together(
     config: TrialConfig,
-    shared_refs: Any,
+    shared_refs: SharedRefs,
     threads: int,
-    code: Path | None,
     mps: int,
     gate: Any,
     seconds: float,
@@ -164,11 +155,8 @@ def _measure_together(
     """As `_measure`, at the same time as others: the gate lets all of them begin together."""
     import ray
 
-    from pipeline.training.networks.custom import use_code
-
     if mps:
         shared_objects.join_mps(mps)
-    use_code(code)
 
     def ready() -> float:
         return float(ray.get(gate.ready.remote()))

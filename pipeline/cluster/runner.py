@@ -18,6 +18,7 @@ from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback, limit_concurrency
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.packing import choose_packing, estimate_rows, tick_of_space
+from pipeline.cluster.shared_objects import put_shared
 from pipeline.cluster.tune_adapters import HangCallback, StudyScheduler, StudySearcher, StudyStopper
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
@@ -29,6 +30,7 @@ from pipeline.search.space.definition import Space
 from pipeline.search.trial_manager import TrialManager, rank_trials
 from pipeline.training import finalists
 from pipeline.training.trial_speed import TrialSpeed
+from pipeline.user_code import UserCode
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +55,13 @@ RAY_ENVIRONMENT = {
 
 
 def estimate_sweep(
-    config: SweepConfig, space: Space, code: Path | None, dataset: Dataset, evaluator: frechet.Evaluator
+    config: SweepConfig, space: Space, dataset: Dataset, evaluator: frechet.Evaluator, code: UserCode
 ) -> tuple[tuple[str, str], ...]:
     """Rows (name, text) of a dry run, after profiling the largest trial; writes nothing."""
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
     with MpsSharing(config.address) as sharing, _ray(config.address):
-        return tuple(estimate_rows(config, space, code, dataset, evaluator, cluster_nodes(), sharing))
+        shared_refs = put_shared(dataset, evaluator, code)
+        return tuple(estimate_rows(config, space, cluster_nodes(), shared_refs, sharing))
 
 
 def run_search(
@@ -66,7 +69,7 @@ def run_search(
     dataset: Dataset,
     evaluator: frechet.Evaluator,
     *,
-    code: Path | None = None,
+    code: UserCode,
     url: str = "",
     live: bool = False,
     fetch_folder: Callable[[Path], object] | None = None,
@@ -77,14 +80,12 @@ def run_search(
         manager: of the sweep's trials.
         dataset: the images.
         evaluator: measures every fid.
-        code: the folder with custom networks.
+        code: what the sweep names of the user's code.
         url: the sweep's URL in an object store, empty = none.
         live: redraw the view in place.
         fetch_folder: copies the folder of a trial from the object store.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
-    from pipeline.cluster.shared_objects import put_shared
-
     paths, config, space = manager.paths, manager.config, manager.space
     paths.stop.unlink(missing_ok=True)
     with (
@@ -93,8 +94,8 @@ def run_search(
         _ray(config.address),
     ):
         install()
-        shared_refs = put_shared(dataset, evaluator)
-        packing = choose_packing(config, space, code, cluster_nodes(), shared_refs, sharing)
+        shared_refs = put_shared(dataset, evaluator, code)
+        packing = choose_packing(config, space, cluster_nodes(), shared_refs, sharing)
         resources, tick = packing.resources, choose_tick(manager, packing.speed)
         manager.gpus_per_trial, mps = resources.gpus, resources.per_gpu if sharing.works else 0
         with LiveView(paths, live=live):

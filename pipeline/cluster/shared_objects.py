@@ -1,4 +1,4 @@
-"""What the trials of a machine share: the images and the evaluator, through Ray's object store, and its GPUs.
+"""What the trials of a machine share: images, evaluator and user code, through Ray, and the machine's GPUs.
 
 Each node fetches the images once, and each worker process keeps one evaluator on its device.
 """
@@ -17,29 +17,36 @@ from pipeline.cluster import mps
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
 from pipeline.training.process import visible_gpus
+from pipeline.user_code import UserCode, use_code
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SharedRefs:
-    """References into the object store: each node fetches the objects once."""
+    """References to the images and the evaluator in the object store; the user's code itself."""
 
     dataset: Any
     evaluator: Any
+    code: UserCode
 
 
 _LOGGED = set[str]()  # reasons, once a process
 _FETCHED: dict[str, tuple[Dataset, Evaluator]] = {}  # of this process, by the id of the data set
 
 
-def put_shared(dataset: Dataset, evaluator: Evaluator) -> SharedRefs:
-    """Put the images and the evaluator into the object store."""
-    return SharedRefs(ray.put(dataset), ray.put(evaluator))
+def put_shared(dataset: Dataset, evaluator: Evaluator, code: UserCode) -> SharedRefs:
+    """Put the images and the evaluator into the object store. code: the user's that workers may run."""
+    return SharedRefs(ray.put(dataset), ray.put(evaluator), code)
 
 
 def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
-    """The images (zero-copy, read-only) and the evaluator on this process's device."""
+    """The images (zero-copy, read-only) and the evaluator on this process's device; allows the user's code.
+
+    Raises:
+        ConfigError: the user's extractor cannot be loaded here.
+    """
+    use_code(shared_refs.code)  # first: an extractor of the user's is unpickled by its module's code
     key = shared_refs.dataset.hex()
     if key not in _FETCHED:
         dataset, evaluator = ray.get([shared_refs.dataset, shared_refs.evaluator])

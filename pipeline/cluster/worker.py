@@ -25,7 +25,6 @@ from pipeline.search.resources import TrialResources
 from pipeline.storage.trial_storage import TrialStorage, trial_storage
 from pipeline.training.events import EventKind, TrialEvent
 from pipeline.training.finalists import FinalistRun, final_samples, measure_finalist, retrain
-from pipeline.training.networks.custom import use_code
 from pipeline.training.process import exit_when_silent, prepare_process
 from pipeline.training.seeds import trial_seed
 from pipeline.training.trial import run_trial
@@ -94,12 +93,9 @@ def train_trial(
 
 
 def _fetch_folder(storage: TrialStorage, number: int) -> Path:
-    """Fetch the custom networks and the folder of a trial; returns the folder."""
-    paths = SweepPaths(storage.root)
-    folder = paths.trial(number)
-    storage.fetch(paths.code)
+    """Fetch the folder of a trial; returns it."""
+    folder = SweepPaths(storage.root).trial(number)
     storage.fetch(folder)
-    use_code(paths.code)
     return folder
 
 
@@ -211,9 +207,8 @@ def _finalist(
 
         try:
             dataset, evaluator = get_shared(shared_refs)
-            for folder in (paths.code, paths.trial(run.trial), run.folder):
+            for folder in (paths.trial(run.trial), run.folder):
                 storage.fetch(folder)
-            use_code(paths.code)
             if run.index:
                 retrain(
                     paths.trial(run.trial), run, kimg, dataset, evaluator,

@@ -60,6 +60,7 @@ from pipeline.tracking.tracking_uri import default_uri
 from pipeline.training.finalists import Finalist
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.custom import code_hashes, copy_code, use_code
+from pipeline.user_code import UserCode, read_code
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ def _run(request: Request) -> Outcome:
     plan = _plan(request, inputs.dataset, inputs.evaluator, uri)
     if request.dry_run:
         if request.measure:
-            plan += estimate_sweep(config, request.space, request.code, inputs.dataset, inputs.evaluator)
+            code = _user_code(request)
+            plan += estimate_sweep(config, request.space, inputs.dataset, inputs.evaluator, code)
         return Outcome("planned", paths.root, {}, uri, request.location, plan)
     before = read_summary(paths.summary)
     over = before.get("state") == "finished" and not _unregistered(before, request)
@@ -179,6 +181,12 @@ def _search(request: Request, inputs: _Inputs, uri: str, spent_sec: float) -> Ou
                 raise
 
 
+def _user_code(request: Request) -> UserCode:
+    """The user's code that the sweep names, for its workers."""
+    names = [*possible_values(request.space, "architecture"), request.config.extractor]
+    return read_code(names, [request.code or Path.cwd()])
+
+
 def _write_manifest(request: Request, inputs: _Inputs, uri: str) -> None:
     """Write sweep.toml, and copy the user's own files into the sweep's folder to use them from there."""
     paths = request.paths
@@ -193,7 +201,7 @@ def _run_trials(request: Request, trial_manager: TrialManager, inputs: _Inputs) 
         trial_manager,
         inputs.dataset,
         inputs.evaluator,
-        code=request.code,
+        code=_user_code(request),
         url=request.url,
         live=request.live,
         fetch_folder=request.uploader.fetch_folder if request.uploader else None,

@@ -41,7 +41,7 @@ def choose(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
         measured = list[int]()
 
         def profile_shared(
-            config: Any, code: Any, refs: Any, resources: Any, trials: int, with_mps: bool, eval_sec: float
+            config: Any, refs: Any, resources: Any, trials: int, with_mps: bool, eval_sec: float
         ) -> TrialSpeed | str:
             measured.append(trials)
             assert config.batch_size == 32, "the largest trial of the space"
@@ -53,9 +53,10 @@ def choose(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
         monkeypatch.setattr(packing, "profile_alone", lambda *_: profile)
         monkeypatch.setattr(packing, "profile_shared", profile_shared)
         monkeypatch.setattr("pipeline.cluster.mps.start", lambda: no_mps)
+        refs: Any = None
         cluster = Cluster([{"CPU": cores, "GPU": 1.0}])
         config = SweepConfig(name="x", **{"trials": 100, **options})
-        return choose_packing(config, SPACE, None, cluster, None, MpsSharing("local")), measured
+        return choose_packing(config, SPACE, cluster, refs, MpsSharing("local")), measured
 
     return run
 

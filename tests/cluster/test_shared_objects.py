@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pipeline import user_code
 from pipeline.cluster import mps, profiling, shared_objects, worker
-from pipeline.cluster.shared_objects import gpu_task, join_mps
+from pipeline.cluster.shared_objects import SharedRefs, gpu_task, join_mps
+from pipeline.user_code import UserCode
 
 
 def test_the_process_of_a_task_with_a_gpu_is_used_once() -> None:
@@ -35,3 +39,17 @@ def test_a_percentage_that_the_user_has_set_is_left(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(mps.PERCENTAGE, "60")
     join_mps(8)
     assert os.environ[mps.PERCENTAGE] == "60"
+
+
+def test_the_users_code_is_allowed_before_the_evaluator_is_unpickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extractor of the user's is made by its module's code when it is unpickled."""
+    monkeypatch.setattr("pipeline.user_code._active", UserCode())
+    code = UserCode({"mine": b"def answer() -> int:\n    return 42\n"})
+
+    def unpickle(refs: list[Any]) -> Any:
+        return refs[0], SimpleNamespace(to=lambda device: user_code.load("mine:answer", "a function")())
+
+    monkeypatch.setattr(shared_objects.ray, "get", unpickle)
+    monkeypatch.setattr(shared_objects, "worker_device", lambda: "cpu")
+    dataset: Any = SimpleNamespace(hex=lambda: "d1")
+    assert shared_objects.get_shared(SharedRefs(dataset, None, code)) == (dataset, 42)

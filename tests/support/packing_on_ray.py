@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from pipeline.search.resources import Cluster, TrialResources
 from pipeline.search.space.largest import largest_config
 from pipeline.training.profiling import TrialProfile
 from pipeline.training.trial_speed import TrialSpeed
+from pipeline.user_code import UserCode
 
 READY_SEC = 200.0
 """Seconds for all trials to be ready, where other tests run on the same two cores."""
@@ -61,7 +61,7 @@ def shared_refs(
     machine: Machine, dataset: Dataset, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> SharedRefs:
     monkeypatch.setattr(profiling, "READY_SEC", READY_SEC)
-    return shared_objects.put_shared(dataset, evaluator)
+    return shared_objects.put_shared(dataset, evaluator, UserCode())
 
 
 def wait_until_free(seconds: float = 20.0) -> None:
@@ -78,7 +78,7 @@ def profile_together(
     refs: Any, resources: TrialResources = WHOLE_GPU, *, with_mps: bool = False, eval_sec: float = 0.1
 ) -> TrialSpeed | str:
     """Profile two copies of the largest trial at a time."""
-    return profiling.profile_shared(largest_config(SPACE), None, refs, resources, 2, with_mps, eval_sec)
+    return profiling.profile_shared(largest_config(SPACE), refs, resources, 2, with_mps, eval_sec)
 
 
 def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
@@ -110,7 +110,7 @@ def test_the_first_failure_ends_the_measuring(
 ) -> None:
     """Well before the bound, although the others wait at the gate; and the GPU is free again."""
     wait_until_free()
-    wrong = shared_objects.put_shared("no images", evaluator)  # type: ignore[arg-type]
+    wrong = shared_objects.put_shared("no images", evaluator, UserCode())  # type: ignore[arg-type]
     begun = time.monotonic()
     assert "AttributeError: 'str' object has no attribute" in str(profile_together(wrong))
     assert time.monotonic() - begun < READY_SEC
@@ -131,15 +131,13 @@ def test_a_busy_gpu_and_a_process_that_dies_have_different_reasons(
 ) -> None:
     wait_until_free()
     largest = largest_config(SPACE)
-    dies = SimpleNamespace(dataset=Death(), evaluator=None)
-    assert "the process that measured a trial died" in str(
-        profiling.profile_alone(largest, None, dies, WHOLE_GPU)
-    )
+    dies = SharedRefs(Death(), None, UserCode())
+    assert "the process that measured a trial died" in str(profiling.profile_alone(largest, dies, WHOLE_GPU))
     wait_until_free()
     monkeypatch.setattr(profiling, "GPU_WAIT_SEC", 1.0)
     monkeypatch.setattr(profiling, "PLACE_SEC", 1.0)
     too_large = TrialResources(cpus=8.0, gpus=1.0)
-    assert profiling.profile_alone(largest, None, shared_refs, too_large) == (
+    assert profiling.profile_alone(largest, shared_refs, too_large) == (
         "within 1 s no machine was free for a trial, or it took longer"
     )
     assert profile_together(shared_refs, too_large) == "no GPU with 16 cores was free within 1 s"
@@ -200,7 +198,7 @@ def test_the_packing_is_chosen_by_trials_that_really_train(
     monkeypatch.setattr(packing, "profile_alone", on_gpu)
     cluster = Cluster([{"CPU": 2.0, "GPU": 1.0}])
     with MpsSharing("auto") as sharing:
-        chosen = choose_packing(SweepConfig(name="x"), SPACE, None, cluster, shared_refs, sharing)
+        chosen = choose_packing(SweepConfig(name="x"), SPACE, cluster, shared_refs, sharing)
     assert caplog.messages[:2] == [
         "packing: measuring the largest trial alone on a GPU",
         "packing: measuring 2 at a time on one GPU",

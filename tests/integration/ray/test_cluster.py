@@ -163,6 +163,7 @@ from pipeline.cluster.shared_objects import get_shared, put_shared
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.extractors import build_extractor
 from pipeline.metrics.frechet import build_evaluator
+from pipeline.user_code import UserCode
 
 def created(worker):
     stats = node_stats(worker["NodeManagerAddress"], worker["NodeManagerPort"], include_memory_info=False)
@@ -180,7 +181,7 @@ dataset = Dataset("noise", images[:3600], images[3600:], None, None, (), "f")
 evaluator = build_evaluator(dataset, build_extractor("pixels", dataset), 100)
 workers = [worker for worker in ray.nodes() if worker["Resources"].get("CPU")]
 before = [created(worker) for worker in workers]
-shared_refs = put_shared(dataset, evaluator)
+shared_refs = put_shared(dataset, evaluator, UserCode())
 answers = ray.get([trial.remote(shared_refs) for _ in range(16)])
 trials = [sum(answer == (worker["NodeID"], 3600) for answer in answers) for worker in workers]
 sent = [created(worker) - bytes_before for worker, bytes_before in zip(workers, before)]
