@@ -61,17 +61,21 @@ class Table(Mapping[str, R], Generic[R]):
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """All names for a list in a text: the rows' and `module:name`."""
-        return (*self._rows, "module:name")
+        """All that may be written, for a list in a text: the rows' names and `module:name`."""
+        return (*self._rows, self.form.partition(" ")[0])
 
     def describe(self) -> str:
         """The rows for `--help`: `tpe (tree-structured Parzen estimators), random (...), or module:name`."""
         rows = ", ".join(f"{name} ({row.meaning})" for name, row in self._rows.items())
         return f"{rows}, or {self.form}"
 
+    def is_user_code(self, name: str) -> bool:
+        """Whether `name` means the user's own code."""
+        return name not in self._rows and is_user_code(name)
+
     def check(self, name: str) -> None:
         """ConfigError where `name` is neither a row's nor `module:name`."""
-        if name not in self._rows and not is_user_code(name):
+        if name not in self._rows and not self.is_user_code(name):
             raise ConfigError(
                 f"{self.field} = {{seen}} is unknown",
                 rule=f"{self.field} is one of {', '.join(self.forms)}",
@@ -120,7 +124,8 @@ LOSSES = Table(
             target="pipeline.training.losses:MINIMAX", meaning="the zero-sum game of Goodfellow et al. 2014"
         ),
         "nonsaturating": LossRow(
-            target="pipeline.training.losses:NONSATURATING", meaning="the same with a G that keeps its gradient"
+            target="pipeline.training.losses:NONSATURATING",
+            meaning="the same with a G that keeps its gradient",
         ),
         "hinge": LossRow(target="pipeline.training.losses:HINGE", meaning="Lim & Ye 2017; SNGAN, BigGAN"),
         "lsgan": LossRow(target="pipeline.training.losses:LSGAN", meaning="least squares, Mao et al. 2017"),
@@ -240,7 +245,8 @@ EXTRACTORS = Table(
             takes_weights=True,
         ),
         "pixels": ExtractorRow(
-            target="pipeline.metrics.extractors:PixelExtractor", meaning="images of 8x8: no weights, a fallback"
+            target="pipeline.metrics.extractors:PixelExtractor",
+            meaning="images of 8x8: no weights, a fallback",
         ),
     },
 )
@@ -248,17 +254,57 @@ EXTRACTORS = Table(
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerRow(Row):
-    """A sampler of Optuna. package: what must be installed for it; empty = nothing more."""
+    """A sampler of Optuna. What it does not model it draws at random.
+
+    package: what `pip install` needs for it; empty = nothing more.
+    conditions: it models parameters with `when`. choices: it models choices.
+    pruned: it learns from pruned trials too; None: it does not learn.
+    """
 
     package: str = ""
+    conditions: bool = True
+    choices: bool = True
+    pruned: bool | None = True
 
 
 SAMPLERS = Table(
     "sampler",
     "module:Class of an Optuna sampler",
     {
-        "tpe": SamplerRow(target="optuna.samplers:TPESampler", meaning="tree-structured Parzen estimators"),
-        "random": SamplerRow(target="optuna.samplers:RandomSampler", meaning="independent draws"),
+        "tpe": SamplerRow(
+            target="optuna.samplers:TPESampler",
+            meaning="tree-structured Parzen estimators",
+            arguments={"multivariate": True, "group": True, "constant_liar": True},
+        ),
+        "random": SamplerRow(
+            target="optuna.samplers:RandomSampler", meaning="independent draws", pruned=None
+        ),
+        "qmc": SamplerRow(
+            target="pipeline.search._compat:SobolSampler",
+            meaning="a scrambled Sobol sequence, more even than random draws",
+            pruned=None,
+        ),
+        "gp": SamplerRow(
+            target="optuna.samplers:GPSampler",
+            meaning="a Gaussian process",
+            conditions=False,
+            pruned=False,
+        ),
+        "cmaes": SamplerRow(
+            target="pipeline.search._compat:ReplayedCmaEsSampler",
+            meaning="evolution of a covariance matrix",
+            arguments={"consider_pruned_trials": True},
+            package="cmaes",
+            conditions=False,
+            choices=False,
+        ),
+        "botorch": SamplerRow(
+            target="optuna_integration:BoTorchSampler",
+            meaning="a Gaussian process by BoTorch",
+            package="optuna-integration botorch",
+            conditions=False,
+            pruned=False,
+        ),
     },
 )
 
@@ -266,22 +312,62 @@ PRUNERS = Table(
     "pruner",
     "module:Class of an Optuna pruner",
     {
-        "asha": Row(target="optuna.pruners:SuccessiveHalvingPruner", meaning="each rung keeps the best third"),
-        "hyperband": Row(target="optuna.pruners:HyperbandPruner", meaning="several such ladders side by side"),
-        "median": Row(target="optuna.pruners:MedianPruner", meaning="below the median of the others"),
-        "none": Row(target="", meaning="every trial runs to its end"),
+        "asha": Row(
+            target="optuna.pruners:SuccessiveHalvingPruner", meaning="each rung keeps the best third"
+        ),
+        "hyperband": Row(
+            target="optuna.pruners:HyperbandPruner", meaning="several such ladders side by side"
+        ),
+        "median": Row(target="optuna.pruners:MedianPruner", meaning="stops what is worse than the median"),
+        "percentile": Row(
+            target="optuna.pruners:PercentilePruner",
+            meaning="keeps the best quarter at each tick",
+            arguments={"percentile": 25.0},
+        ),
+        "none": Row(target="optuna.pruners:NopPruner", meaning="every trial runs to its end"),
     },
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSourceRow(Row):
-    """A source of images. path: what follows its name and a colon (`folder:PATH`); empty = nothing does."""
+    """A source of images: a function of a `SourceRequest` and the arguments that returns an `ImageSource`.
+
+    path: what follows its name and a colon (`folder:PATH`); empty = nothing does.
+    """
 
     path: str = ""
 
 
-DATA_SOURCES = Table(
+class DataSources(Table[DataSourceRow]):
+    """Some are chosen by `name:PATH`, which goes before the user's own `module:function`."""
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """`mnist5k`, ..., `folder:PATH`, ..., `module:function`."""
+        names = (f"{name}:{row.path}" if row.path else name for name, row in self.items())
+        return (*names, super().forms[-1])
+
+    def describe(self) -> str:
+        """The forms for `--help`; the meanings would be too long."""
+        *names, own = self.forms
+        return f"{', '.join(names)} or {own}"
+
+    def is_user_code(self, name: str) -> bool:
+        row = self.get(name.partition(":")[0])
+        return not (row and row.path) and super().is_user_code(name)
+
+
+def _torchvision(class_name: str, files: str, meaning: str, **more: object) -> DataSourceRow:
+    arguments = {"class_name": class_name, "files": files, **more}
+    return DataSourceRow(
+        target="pipeline.data.torchvision_sets:torchvision_source", meaning=meaning, arguments=arguments
+    )
+
+
+_IDX = "/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]"
+
+DATA_SOURCES = DataSources(
     "data",
     "module:function () -> images uint8 (N,H,W[,C]), or (images, labels)",
     {
@@ -289,6 +375,28 @@ DATA_SOURCES = Table(
             target="pipeline.data.packaged:mnist5k", meaning="5,000 real digits inside a package"
         ),
         "digits": DataSourceRow(target="pipeline.data.packaged:digits", meaning="1,797 digits of 8x8"),
+        "mnist": _torchvision("MNIST", "MNIST" + _IDX, "60,000 digits of 28x28"),
+        "fashion-mnist": _torchvision("FashionMNIST", "FashionMNIST" + _IDX, "60,000 clothes of 28x28"),
+        "kmnist": _torchvision("KMNIST", "KMNIST" + _IDX, "60,000 Japanese characters of 28x28"),
+        "emnist": _torchvision(
+            "EMNIST",
+            "EMNIST/raw/gzip.zip",
+            "112,800 letters and digits of 28x28",
+            options={"split": "balanced"},
+            transposed=True,
+        ),
+        "usps": _torchvision("USPS", "usps.bz2", "7,291 digits of 16x16"),
+        "cifar10": _torchvision("CIFAR10", "cifar-10-python.tar.gz", "50,000 colour images of 32x32"),
+        "cifar100": _torchvision("CIFAR100", "cifar-100-python.tar.gz", "the same size, 100 classes"),
+        "svhn": _torchvision("SVHN", "train_32x32.mat", "73,257 house numbers of 32x32"),
+        "stl10": _torchvision("STL10", "stl10_binary.tar.gz", "5,000 colour images of 96x96"),
+        "celeba": _torchvision(
+            "CelebA",
+            "celeba/{img_align_celeba/,*.txt} (unpacked; five lists)",
+            "162,770 faces, at 64x64 by default",
+            folder="celeba/img_align_celeba",
+            default_size=64,
+        ),
         "folder": DataSourceRow(
             target="pipeline.data.image_files:folder_source",
             meaning="image files, class sub-folders optional",

@@ -132,14 +132,15 @@ def load_dataset(
     """Read and prepare the images of `source`, or take them from the cache of an earlier call.
 
     Args:
-        source: mnist5k, digits, a key of `sources.TORCHVISION_SETS`, folder:PATH or npz:PATH.
+        source: one of `tables.DATA_SOURCES.forms`.
         image_size: side in pixels, 8..4096; 0 = as they are (of folders: chosen from `image_files.SIZES` by
             the median image).
         cache: used instead of `cache_root()`.
-        download: torchvision's folder; `<cache>/downloads` by default.
+        download: the folder for what is downloaded; `<cache>/downloads` by default.
 
     Raises:
         DataError: the source does not exist, cannot be read, or has too few usable images.
+        ConfigError: it is the user's own and cannot be loaded, or fails.
     """
     if image_size and not MIN_SIDE <= image_size <= MAX_SIDE:
         raise DataError(
@@ -150,6 +151,8 @@ def load_dataset(
         )
     root = cache if cache is not None else cache_root()
     found = find_source(source, image_size, download if download is not None else root / "downloads")
+    if found.key is None:
+        return _split(source, found.read())
     key = hashlib.sha256(json.dumps([VERSION, image_size, *found.key]).encode()).hexdigest()[:16]
     file = root / "data" / f"{source.partition(':')[0]}-{key}.npz"
     dataset = _read_cache(file, source)

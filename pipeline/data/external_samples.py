@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.npz_files import Header, damaged_npz, missing_images, npz_headers
-from pipeline.data.preprocessing import Labels, Pixels, check_memory
+from pipeline.data.npz_files import read_npz
+from pipeline.data.preprocessing import Header, Labels, Pixels, check_memory
 from pipeline.errors import DataError
 
 PREFIX = "samples:"
@@ -90,44 +90,19 @@ def _read_png(file: Path, shape: tuple[int, int, int]) -> Pixels:
 
 
 def _read_npz(path: Path, shape: tuple[int, int, int]) -> tuple[Pixels, Labels | None]:
-    try:
-        headers = npz_headers(path, (*_ARRAYS, "labels"))
-        with np.load(path, allow_pickle=False) as arrays:
-            name = next((name for name in _ARRAYS if name in headers), None)
-            if name is None:
-                raise missing_images(f"{', '.join(arrays.files)[:200] or 'nothing'} in {path}")
-            count = _check_images(headers[name], shape, path)
-            images = arrays[f"{name}.npy"].reshape(count, *shape)
-            return images, _check_labels(arrays["labels.npy"], count) if "labels" in headers else None
-    except DataError:
-        raise
-    except Exception as error:  # a damaged zip fails in a dozen ways (zlib, lzma, BadZipFile, ...)
-        raise damaged_npz(path, error, "images=...") from error
+    def check(header: Header) -> None:
+        found, dtype = header
+        grey = shape[2] == 1 and len(found) == 3
+        if dtype != np.uint8 or (found if not grey else (*found, 1))[1:] != shape:
+            raise _wrong_format(f"{dtype} {found} in {path}", shape)
+        _check_memory(found)
 
-
-def _check_images(header: Header, shape: tuple[int, int, int], path: Path) -> int:
-    """The number of images, if the array has the right shape and dtype."""
-    found, dtype = header
-    grey = shape[2] == 1 and len(found) == 3
-    if dtype != np.uint8 or (found if not grey else (*found, 1))[1:] != shape:
-        raise _wrong_format(f"{dtype} {found} in {path}", shape)
-    _check_memory(found)
-    return found[0]
+    images, labels = read_npz(path, _ARRAYS, check)
+    return images.reshape(len(images), *shape), labels
 
 
 def _check_memory(shape: tuple[int, ...]) -> None:
     check_memory(shape, fix="give fewer samples")
-
-
-def _check_labels(labels: np.ndarray, count: int) -> Labels:
-    if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        raise DataError(
-            "the array `labels` is {seen}",
-            rule=f"`labels` is integer ({count},)",
-            seen=f"{labels.dtype} {labels.shape}",
-            fix="leave labels out",
-        )
-    return labels.astype(np.int64)
 
 
 def _wrong_format(seen: str, shape: tuple[int, int, int]) -> DataError:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,6 +22,7 @@ from pipeline.data.preprocessing import (
     Labels,
     Pixels,
     RawImages,
+    SourceRequest,
     check_memory,
     to_square,
     too_few_images,
@@ -41,18 +41,16 @@ GREY_MODES = frozenset(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;
 PROGRESS_SEC = 5.0
 
 
-def folder_source(root: Path, size: int) -> ImageSource:
-    """The image files below `root`, in the order of their names; classes are the first sub-folders.
+def folder_source(request: SourceRequest) -> ImageSource:
+    """The image files below a folder, in the order of their names; classes are the first sub-folders.
 
-    The key is made of the files' names, lengths and modification times; `read` opens them.
-
-    Args:
-        root: the folder.
-        size: side of the prepared images in pixels; 0 = chosen from `SIZES` by the median image.
+    The key is made of the files' names, lengths and modification times; `read` opens them. Without a size
+    one is chosen from `SIZES` by the median image.
 
     Raises:
         DataError: there is no such folder; from `read`: there are too few images, or too many are unreadable.
     """
+    root, size = request.path, request.size
     if not os.path.isdir(root):
         raise DataError(
             "there is no folder {seen}",
@@ -110,9 +108,8 @@ def _read_folder(root: Path, files: list[Path], size: int) -> RawImages:
     _check_unreadable(files, reasons)
     mode = "L" if grey[good].all() else "RGB"
     raw = decode_all(files, size or _choose_size(short[good]), mode, reasons)
-    return raw._replace(
-        **_folder_labels(root, [f for f, reason in zip(files, reasons, strict=True) if not reason])
-    )
+    labels, names = _folder_labels(root, [f for f, why in zip(files, reasons, strict=True) if not why])
+    return raw._replace(labels=labels, names=names)
 
 
 def _choose_size(short: Labels) -> int:
@@ -121,17 +118,14 @@ def _choose_size(short: Labels) -> int:
     return max((size for size in SIZES if size <= median), default=SIZES[0])
 
 
-def _folder_labels(root: Path, files: list[Path]) -> dict[str, Any]:
-    """Labels by first sub-folder, if every image is in one and there are at least two."""
+def _folder_labels(root: Path, files: list[Path]) -> tuple[Labels | None, list[str]]:
+    """Labels and class names by first sub-folder, if every image is in one and there are at least two."""
     parts = [file.relative_to(root).parts for file in files]
     names = sorted({part[0] for part in parts})
     if len(names) < 2 or any(len(part) < 2 for part in parts):
-        return {}
+        return None, []
     index = {name: i for i, name in enumerate(names)}
-    return {
-        "labels": np.array([index[part[0]] for part in parts], np.int64),
-        "names": [_text(n) for n in names],
-    }
+    return np.array([index[part[0]] for part in parts], np.int64), [_text(name) for name in names]
 
 
 def decode_all(files: list[Path], size: int, mode: str, reasons: list[str] | None = None) -> RawImages:

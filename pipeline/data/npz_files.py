@@ -4,48 +4,94 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.data.preprocessing import ImageSource, RawImages, check_memory, fit_images
+from pipeline.data.preprocessing import (
+    Header,
+    ImageSource,
+    Labels,
+    Pixels,
+    RawImages,
+    SourceRequest,
+    check_images,
+    check_labels,
+    fit_images,
+)
 from pipeline.errors import DataError
 
-Header = tuple[tuple[int, ...], np.dtype[Any]]
-"""Shape and dtype of an array."""
 
-
-def npz_source(path: Path, size: int) -> ImageSource:
+def npz_source(request: SourceRequest) -> ImageSource:
     """An npz with `images`, uint8 (N,H,W) or (N,H,W,1 or 3), and perhaps `labels`, integer (N,).
 
     The key is made of the file's path, length and modification time; `read` opens the file.
 
-    Args:
-        path: the file.
-        size: side of the prepared images in pixels; 0 = as they are.
-
     Raises:
         DataError: there is no such file; from `read`: it is damaged, or its arrays are of another kind.
     """
+    path, size = request.path, request.size
     if not os.path.isfile(path):
         raise DataError(
             "there is no file {seen}", rule="npz:PATH names a file", seen=str(path), fix="check the path"
         )
     stat = path.stat()
     key = ["npz", str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-    return ImageSource(key, lambda: fit_images(_read_npz(path), size))
+
+    def read() -> RawImages:
+        images, labels = read_npz(path, ("images",), lambda header: check_images(header, str(path)))
+        return fit_images(RawImages(images if images.ndim == 4 else images[..., None], labels), size)
+
+    return ImageSource(key, read)
 
 
-def npz_headers(path: Path, names: Iterable[str]) -> dict[str, Header]:
-    """Headers of those of the arrays `names` that are in the file.
+def read_npz(
+    path: Path, names: Sequence[str], check: Callable[[Header], None]
+) -> tuple[Pixels, Labels | None]:
+    """The images of an npz, in the first of the arrays `names` that it has, and its int64 `labels` (N,).
 
-    Nothing is allocated, because a small file may claim terabytes.
+    check: raises a DataError where the images are not those wanted; only then is memory allocated, because a
+        small file may claim terabytes.
 
     Raises:
-        Exception: the file is damaged (zipfile and numpy raise many types).
+        DataError: the file is damaged, has no such array, or labels that are none.
     """
+    try:
+        headers = _headers(path, (*names, "labels"))
+        name = next((name for name in names if name in headers), None)
+        if name is None:
+            raise DataError(
+                "no images in the npz: {seen}",
+                rule="it needs an array `images`",
+                seen=f"{', '.join(_arrays(path))[:200] or 'nothing'} in {path}",
+                fix="name the array images",
+            )
+        check(headers[name])
+        if "labels" in headers:
+            check_labels(headers["labels"], headers[name].shape[0], str(path))
+        with np.load(path, allow_pickle=False) as arrays:
+            # The members whose headers were checked, not ones of the same name without suffix.
+            labels = arrays["labels.npy"].astype(np.int64) if "labels" in headers else None
+            return arrays[f"{name}.npy"], labels
+    except DataError:
+        raise
+    except Exception as error:  # a damaged zip fails in a dozen ways (zlib, lzma, BadZipFile, ...)
+        raise DataError(
+            "the npz cannot be read: {seen}",
+            rule=f"{path} must be an npz file",
+            seen=str(error),
+            fix="write it with numpy.savez(file, images=..., labels=...)",
+        ) from error
+
+
+def _arrays(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _headers(path: Path, names: Sequence[str]) -> dict[str, Header]:
+    """Headers of those of the arrays `names` that are in the file."""
     headers = {}
     with zipfile.ZipFile(path) as archive:
         for member_name in {f"{name}.npy" for name in names} & set(archive.namelist()):
@@ -55,65 +101,5 @@ def npz_headers(path: Path, names: Iterable[str]) -> dict[str, Header]:
                     shape, _, dtype = np.lib.format.read_array_header_1_0(member)
                 else:  # only needed for structured types, which are refused anyway
                     shape, _, dtype = np.lib.format.read_array_header_2_0(member)
-            headers[member_name.removesuffix(".npy")] = (shape, dtype)
+            headers[member_name.removesuffix(".npy")] = Header(shape, dtype)
     return headers
-
-
-def damaged_npz(path: Path, error: Exception, arrays: str) -> DataError:
-    """The error for an npz that cannot be read; `arrays` are the arguments that `numpy.savez` would take."""
-    return DataError(
-        "the npz cannot be read: {seen}",
-        rule=f"{path} must be an npz file",
-        seen=str(error),
-        fix=f"write it with numpy.savez(file, {arrays})",
-    )
-
-
-def missing_images(seen: str) -> DataError:
-    """The error for an npz without an array of images."""
-    return DataError(
-        "no images in the npz: {seen}",
-        rule="it needs an array `images`",
-        seen=seen,
-        fix="name the array images",
-    )
-
-
-def _read_npz(path: Path) -> RawImages:
-    try:
-        headers = npz_headers(path, ("images", "labels"))
-        _check_headers(path, headers)
-        with np.load(path, allow_pickle=False) as arrays:
-            # The members whose headers were checked, not ones of the same name without suffix.
-            images = arrays["images.npy"]
-            labels = arrays["labels.npy"].astype(np.int64) if "labels" in headers else None
-    except DataError:
-        raise
-    except Exception as error:  # a damaged zip fails in a dozen ways (zlib, lzma, BadZipFile, ...)
-        raise damaged_npz(path, error, "images=..., labels=...") from error
-    return RawImages(images if images.ndim == 4 else images[..., None], labels)
-
-
-def _check_headers(path: Path, headers: dict[str, Header]) -> None:
-    if "images" not in headers:
-        raise missing_images(str(path))
-    shape, dtype = headers["images"]
-    right = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
-    if dtype != np.uint8 or not right or min(shape) < 1:
-        raise DataError(
-            "the array `images` is {seen}",
-            rule="`images` is uint8 (N,H,W), (N,H,W,1) or (N,H,W,3)",
-            seen=f"{dtype} {shape} in {path}",
-            fix="convert to uint8 0..255 with the channels last",
-        )
-    check_memory(shape)
-    if "labels" not in headers:
-        return
-    label_shape, label_dtype = headers["labels"]
-    if label_dtype.kind not in "iu" or label_shape != shape[:1]:
-        raise DataError(
-            "the array `labels` is {seen}",
-            rule=f"`labels` is integer ({shape[0]},)",
-            seen=f"{label_dtype} {label_shape} in {path}",
-            fix="write one integer per image, or leave labels out",
-        )

@@ -7,12 +7,14 @@ transparent, reduced to 8 bits, and resized with an antialiased Lanczos filter. 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from pipeline.data.pictures import to_picture
 from pipeline.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -39,16 +41,40 @@ class RawImages(NamedTuple):
     skipped: int = 0
 
 
+class SourceRequest(NamedTuple):
+    """What is asked of a source.
+
+    Attributes:
+        name: as it was written, `folder:PATH`.
+        path: PATH, where the source takes one.
+        size: side of the prepared images in pixels; 0 = as they are, or as the source chooses.
+        downloads: the folder for what is downloaded.
+    """
+
+    name: str
+    path: Path
+    size: int
+    downloads: Path
+
+
 class ImageSource(NamedTuple):
     """A source that has been found but not read.
 
     Attributes:
-        key: JSON values that determine the content: the same key means the same images.
+        key: JSON values that determine the content: the same key means the same images. None = nothing does,
+            so that they are read every time.
         read: reads and preprocesses the images; called only if they are not in the cache.
     """
 
-    key: list[Any]
+    key: Sequence[object] | None
     read: Callable[[], RawImages]
+
+
+class Header(NamedTuple):
+    """Shape and dtype of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 def too_few_images(count: int, what: str) -> DataError:
@@ -59,6 +85,39 @@ def too_few_images(count: int, what: str) -> DataError:
         seen=f"{count} {what}",
         fix="add images or check the path",
     )
+
+
+def check_images(found: Header, where: str) -> None:
+    """Refuse arrays that are no images.
+
+    Raises:
+        DataError: it is not uint8 (N,H,W), (N,H,W,1) or (N,H,W,3), or too large for memory.
+    """
+    shape, dtype = found
+    right = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
+    if dtype != np.uint8 or not right or min(shape) < 1:
+        raise DataError(
+            "the array `images` is {seen}",
+            rule="`images` is uint8 (N,H,W), (N,H,W,1) or (N,H,W,3)",
+            seen=f"{dtype} {shape} in {where}",
+            fix="convert to uint8 0..255 with the channels last",
+        )
+    check_memory(shape)
+
+
+def check_labels(found: Header, count: int, where: str) -> None:
+    """Refuse arrays that are not the labels of `count` images: integer (count,).
+
+    Raises:
+        DataError: it is another array.
+    """
+    if found.dtype.kind not in "iu" or found.shape != (count,):
+        raise DataError(
+            "the array `labels` is {seen}",
+            rule=f"`labels` is integer ({count},)",
+            seen=f"{found.dtype} {found.shape} in {where}",
+            fix="write one integer per image, or leave labels out",
+        )
 
 
 def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smaller image_size") -> None:
@@ -139,6 +198,6 @@ def fit_images(raw: RawImages, size: int) -> RawImages:
     check_memory(shape)
     resized = np.empty(shape, np.uint8)
     for i, image in enumerate(images):
-        picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if shape[3] == 1 else image))
+        picture = to_picture(image)
         resized[i] = to_square(picture, picture.mode, size)
     return raw._replace(images=resized)

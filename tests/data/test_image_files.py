@@ -12,12 +12,12 @@ from PIL import Image
 
 from pipeline.data import image_files
 from pipeline.data.image_files import folder_source
-from pipeline.data.preprocessing import RawImages
+from pipeline.data.preprocessing import RawImages, SourceRequest
 from pipeline.errors import DataError
 
 
 def read(path: Path, size: int = 0) -> RawImages:
-    return folder_source(path, size).read()
+    return folder_source(SourceRequest(f"folder:{path}", path, size, Path("unused"))).read()
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
@@ -170,4 +170,4 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder .*nowhere"):
-        folder_source(tmp_path / "nowhere", 0)
+        read(tmp_path / "nowhere")

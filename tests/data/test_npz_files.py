@@ -12,12 +12,12 @@ import pytest
 from images import noise, write_npz
 
 from pipeline.data.npz_files import npz_source
-from pipeline.data.preprocessing import RawImages
+from pipeline.data.preprocessing import RawImages, SourceRequest
 from pipeline.errors import DataError
 
 
 def read(path: Path, size: int = 0) -> RawImages:
-    return npz_source(path, size).read()
+    return npz_source(SourceRequest(f"npz:{path}", path, size, Path("unused"))).read()
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_npz_that_claims_terabytes_is_refused_by_its_header(tmp_path: Path) -> N
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file .*nowhere.npz"):
-        npz_source(tmp_path / "nowhere.npz", 0)
+        read(tmp_path / "nowhere.npz")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from images import noise
+from images import noise, write_folder
 
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.data.preprocessing import Labels, Pixels
-from pipeline.data.sources import TORCHVISION_SETS, _to_nhwc
-from pipeline.errors import DataError
+from pipeline.data.torchvision_sets import _to_nhwc
+from pipeline.errors import ConfigError, DataError
+from pipeline.tables import DATA_SOURCES, DataSourceRow
+from pipeline.user_code import UserCode, read_code, use_code
 
 
 def all_images(dataset: Dataset) -> list[bytes]:
@@ -53,7 +56,8 @@ def test_image_size_applies_to_every_source() -> None:
         ("cifar", "'cifar10'"),
         ("", "valid names"),
         ("folder:", "folder:PATH"),
-        ("x:y", "valid"),
+        ("digits:", "'digits'"),
+        ("x:y:z", "module:function"),
     ],
 )
 def test_unknown_source_names_a_valid_one(source: str, hint: str) -> None:
@@ -107,19 +111,132 @@ def test_damaged_named_set_is_a_user_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "shape", "expected"),
+    ("shape", "transposed", "expected"),
     [
-        ("mnist", (5, 6, 7), (5, 6, 7, 1)),
-        ("emnist", (5, 6, 7), (5, 7, 6, 1)),
-        ("svhn", (5, 3, 8, 8), (5, 8, 8, 3)),
-        ("cifar10", (5, 8, 8, 3), (5, 8, 8, 3)),
+        ((5, 6, 7), False, (5, 6, 7, 1)),
+        ((5, 6, 7), True, (5, 7, 6, 1)),
+        ((5, 3, 8, 8), False, (5, 8, 8, 3)),
+        ((5, 8, 8, 3), False, (5, 8, 8, 3)),
     ],
 )
-def test_layouts_of_named_sets(source: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    assert _to_nhwc(source, noise(shape)).shape == expected
+def test_layouts_of_named_sets(shape: tuple[int, ...], transposed: bool, expected: tuple[int, ...]) -> None:
+    assert _to_nhwc(noise(shape), transposed).shape == expected
 
 
 def test_every_named_set_exists_in_torchvision() -> None:
     import torchvision.datasets
 
-    assert all(hasattr(torchvision.datasets, entry.class_name) for entry in TORCHVISION_SETS.values())
+    names = [row.arguments["class_name"] for row in DATA_SOURCES.values() if "class_name" in row.arguments]
+    assert len(names) == 10
+    assert all(hasattr(torchvision.datasets, str(name)) for name in names)
+
+
+def test_help_names_every_form() -> None:
+    text = DATA_SOURCES.describe()
+    assert text.startswith("mnist5k, digits, mnist, ")
+    assert text.endswith("folder:PATH, npz:PATH or module:function")
+
+
+# ---- one more row; functions of the user's own
+
+OWN = """
+import numpy as np
+
+def grey():
+    return np.arange(70 * 9 * 9).reshape(70, 9, 9).astype(np.uint8)
+
+def labelled():
+    return grey()[..., None], np.arange(70) % 5
+
+def sized(*, size=0):
+    return np.full((70, size or 8, size or 8, 3), np.arange(70)[:, None, None, None], np.uint8)
+
+def floats():
+    return grey() / 255
+
+def flat():
+    return grey().reshape(70, 81)
+
+def mislabelled():
+    return grey(), np.zeros(70)
+
+def three():
+    return grey(), None, None
+
+def few():
+    return grey()[:9]
+
+def broken():
+    return open("/nowhere/at/all")
+
+number = 7
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    use_code(read_code(["own:grey"], [tmp_path]))
+    yield file
+    use_code(UserCode())
+
+
+def test_a_row_adds_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = DataSourceRow(target="pipeline.data.packaged:digits", meaning="the digits again")
+    monkeypatch.setitem(DATA_SOURCES._rows, "digits-again", row)
+    assert "digits-again or module:function" in DATA_SOURCES.describe()
+    assert load_dataset("digits-again").fingerprint == load_dataset("digits").fingerprint
+
+
+@pytest.mark.usefixtures("own")
+def test_a_function_returns_images_and_perhaps_labels() -> None:
+    grey, labelled = load_dataset("own:grey"), load_dataset("own:labelled")
+    assert (grey.train.shape[1:], grey.labelled, grey.source) == ((9, 9, 1), False, "own:grey")
+    assert all_images(labelled) == all_images(grey)
+    assert labelled.classes == tuple("01234")
+    assert load_dataset("own:grey", image_size=12).size == 12
+
+
+@pytest.mark.usefixtures("own")
+def test_a_function_that_takes_a_size_gets_it() -> None:
+    assert load_dataset("own:sized", image_size=16).train.shape[1:] == (16, 16, 3)
+    assert load_dataset("own:sized").size == 8
+
+
+def test_a_function_is_called_every_time(own: Path) -> None:
+    first = load_dataset("own:grey").fingerprint
+    assert load_dataset("own:grey").fingerprint == first
+    own.write_text(OWN + "\nold = grey\ndef grey():\n    return 255 - old()\n")
+    use_code(read_code(["own:grey"], [own.parent]))
+    assert load_dataset("own:grey").fingerprint != first
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("own:floats", DataError, r"`images` is float64 \(70, 9, 9\) in own:floats.*uint8"),
+        ("own:flat", DataError, r"`images` is uint8 \(70, 81\)"),
+        ("own:mislabelled", DataError, r"`labels` is float64 .*integer \(70,\)"),
+        ("own:few", DataError, "9 usable images in own:few"),
+        ("own:three", ConfigError, "own:three does not work: ValueError: too many values"),
+        ("own:broken", ConfigError, r"own:broken does not work: FileNotFound.*own.py \(line 29\)"),
+        ("own:number", ConfigError, "own:number does not work: TypeError"),
+        ("own:gray", ConfigError, "own has no gray.*'grey'"),
+        ("other:grey", ConfigError, "other cannot be loaded"),
+    ],
+)
+def test_a_function_that_does_not_work_is_refused(name: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        load_dataset(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_with_a_path_goes_before_a_module_of_its_name(tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "pictures", noise((70, 8, 8, 1)))
+    assert not DATA_SOURCES.is_user_code("folder:pictures")
+    assert DATA_SOURCES.is_user_code("own:grey")
+    with pytest.raises(DataError, match="no folder pictures"):
+        load_dataset("folder:pictures")
+    assert len(load_dataset(f"folder:{images}").train) == 54

