@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.tables import LOSSES, NETWORKS, PENALTIES, PRUNERS, SAMPLERS, Table
-
+from pipeline.tables import (
+    DATA_SOURCES,
+    EXTRACTORS,
+    LOSSES,
+    METRIC_FORM,
+    NETWORKS,
+    PENALTIES,
+    PRUNERS,
+    SAMPLERS,
+    Table,
+)
+from pipeline.user_code import is_user_code
 
 N = TypeVar("N", int, float)
 
@@ -146,7 +156,7 @@ class SweepConfig(_Checked):
     """One search over one space on one data set, as resolved from the command line."""
 
     name: str = _text("mnist5k", "name of the sweep and of its folder")
-    data: str = _text("mnist5k", "image source: mnist5k, digits, folder:PATH, npz:PATH, cifar10, ...")
+    data: str = _text("mnist5k", f"image source: {DATA_SOURCES.describe()}")
     image_size: int = _number(0, 0, 4096, "resize folder images to this; 0 = a size is chosen", "pixels")
     space: str = _text("mnist5k", "the space's file or built-in name")
     trials: int = _number(40, 1, 1_000_000, "trials to ask for")
@@ -165,11 +175,12 @@ class SweepConfig(_Checked):
     )
     sampler: str = _choice("tpe", SAMPLERS, "how Optuna proposes")
     pruner: str = _choice("asha", PRUNERS, "how bad trials are stopped early")
-    extractor: str = _text("auto", "auto, classifier, inception, pixels, or your own module:function")
+    extractor: str = _text("auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}")
     extractor_weights: str = _text("", "local weights file of the inception extractor")
     fid_samples: int = _number(
         2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"
     )
+    metrics: str = _text("", "your own metrics of the finalists: module:function, several by commas")
     finalists: int = _number(3, 1, 100, "best trials measured again after the search")
     final_samples: int = _number(
         0, 0, 1_000_000, "generated images per fid of a finalist; 0 = 2.5 times fid_samples", "images"
@@ -192,6 +203,19 @@ class SweepConfig(_Checked):
                 seen=self.name,
                 fix="choose another --name",
             )
+        for metric in self.metric_names:
+            if not is_user_code(metric):
+                raise ConfigError(
+                    "the metric {seen} is unknown",
+                    rule=f"--metric is {METRIC_FORM}",
+                    seen=metric,
+                    fix="write --metric module:function",
+                )
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The user's own metrics: `module:function` each."""
+        return tuple(name.strip() for name in self.metrics.split(",") if name.strip())
 
 
 @dataclass(frozen=True)

@@ -407,3 +407,6 @@ DATA_SOURCES = DataSources(
         ),
     },
 )
+
+METRIC_FORM = "module:function (images, reals: uint8 (n,H,W,C)) -> a number"
+"""What a metric of the user's own must be."""

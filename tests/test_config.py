@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 Config = type[TrialConfig] | type[SweepConfig]
 Field = dataclasses.Field[Any]
 
-FREE_TEXT = {"name", "data", "space", "extractor", "extractor_weights", "address", "price", "require"}
+FREE_TEXT = {"name", "data", "space", "extractor", "extractor_weights", "metrics", "address", "price", "require"}
 
 
 def config_fields(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:
@@ -206,3 +206,11 @@ def test_the_paths_of_a_sweep_are_distinct_and_inside_its_folder() -> None:
         "sweep.toml", "summary.json", "report.html",
     )  # fmt: skip
     assert paths.trial(3) == Path("runs/a/trials/3")
+
+
+def test_own_metrics_are_named_by_module_and_function() -> None:
+    config = SweepConfig(metrics="mine:brightness, other.file:share_of_grey,")
+    assert config.metric_names == ("mine:brightness", "other.file:share_of_grey")
+    assert SweepConfig().metric_names == ()
+    with pytest.raises(ConfigError, match="the metric brightness is unknown.*module:function"):
+        SweepConfig(metrics="mine:edges,brightness")
