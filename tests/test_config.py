@@ -19,16 +19,6 @@ Config = type[TrialConfig] | type[SweepConfig]
 Field = dataclasses.Field[Any]
 
 FREE_TEXT = set("name data space extractor extractor_weights metrics address price require".split())
-    "name",
-    "data",
-    "space",
-    "extractor",
-    "extractor_weights",
-    "metrics",
-    "address",
-    "price",
-    "require",
-}
 
 
 def config_fields(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:
