@@ -23,8 +23,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from pipeline.data.pictures import to_picture
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.errors import ConfigError
 from pipeline.storage.files import read_json, replacing, write_text
@@ -289,7 +289,5 @@ def _part(out: Path, first: int, chunk_size: int, suffix: str) -> Path:
 
 def _png(image: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(
-        buffer, format="PNG", compress_level=1
-    )
+    to_picture(image).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

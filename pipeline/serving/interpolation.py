@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from pipeline.data.pictures import image_sheet, to_picture
 from pipeline.data.preprocessing import Pixels
 from pipeline.errors import ConfigError
 from pipeline.storage.files import replacing
@@ -100,9 +100,9 @@ def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         if out.suffix == ".png":
-            _strip(frames).save(temporary)
+            image_sheet(frames, min(16, len(frames))).save(temporary)
         elif out.suffix == ".gif":
-            first, *others = [_to_image(frame) for frame in frames]
+            first, *others = [to_picture(frame) for frame in frames]
             first.save(temporary, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
         else:
             _write_mp4(frames, temporary, fps)
@@ -112,20 +112,6 @@ def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
 def _enlarged(images: Pixels, side: int) -> Pixels:
     factor = max(1, side // images.shape[1])
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def _strip(frames: Pixels, columns: int = 16) -> Image.Image:
-    count, height, width, channels = frames.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
-    cells[:count] = frames
-    sheet = cells.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return _to_image(sheet.reshape(rows * height, columns * width, channels))
-
-
-def _to_image(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _write_mp4(frames: Pixels, target: Path, fps: int) -> None:

@@ -22,11 +22,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from pipeline.data.pictures import image_sheet
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import interpolation
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.registered_model import Images
-from pipeline.training.checkpoint import grid_image
 
 HOST = "127.0.0.1"
 MAX_IMAGES = 1024
@@ -82,7 +82,7 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
     @app.get("/grid.png")
     def grid(images: Any = requested_images) -> Response:
         buffer = io.BytesIO()
-        grid_image(images, math.ceil(math.sqrt(len(images)))).save(buffer, format="PNG", compress_level=1)
+        image_sheet(images, math.ceil(math.sqrt(len(images)))).save(buffer, format="PNG", compress_level=1)
         return Response(buffer.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @app.get("/samples.npz")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,13 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pipeline.config import TrialConfig
+from pipeline.data.pictures import image_sheet
 from pipeline.errors import CheckpointError
 from pipeline.records import TrialRecord
 from pipeline.storage.files import DiskSpace, append_bytes, write_bytes
@@ -156,7 +153,7 @@ class TrialFolder:
         """Write uint8 images (N,H,W,C) as one PNG, `columns` to a row."""
         path = grid_path(self.root, kimg)
         buffer = io.BytesIO()
-        grid_image(images.cpu().numpy(), columns).save(buffer, format="PNG")
+        image_sheet(images.cpu().numpy(), columns).save(buffer, format="PNG")
         with self._space.tolerate_full(small=True):
             write_bytes(path, buffer.getvalue())
         return path
@@ -285,14 +282,3 @@ def read_records(root: Path) -> list[TrialRecord]:
 def grid_path(root: Path, kimg: int) -> Path:
     """The path of the sample grid of a tick."""
     return root / "samples" / f"{kimg:06d}.png"
-
-
-def grid_image(images: npt.NDArray[np.uint8], columns: int) -> Image.Image:
-    """uint8 (N,H,W,C), C = 1 or 3 -> one picture, row by row; missing cells are black."""
-    count, height, width, channels = images.shape
-    rows = math.ceil(count / columns)
-    canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
-    canvas[:count] = images
-    sheet = canvas.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    array = sheet.reshape(rows * height, columns * width, channels)
-    return Image.fromarray(array[:, :, 0] if channels == 1 else array)

@@ -6,8 +6,10 @@ import io
 from pathlib import Path
 
 import numpy as np
+from images import noise
 from PIL import Image
 
+from pipeline.data.pictures import image_sheet
 from pipeline.data.preprocessing import to_8_bits, to_square
 
 
@@ -36,3 +38,13 @@ def test_crop_is_central_and_resize_antialiased() -> None:
     assert got.shape == (16, 16, 1)
     assert np.abs(got[:, 2:-2].astype(int) - 127).max() <= 12
     assert np.array_equal(to_square(Image.fromarray(stripes), "L", 64)[..., 0], stripes[:, 18:82])
+
+
+def test_a_sheet_is_filled_row_by_row() -> None:
+    images = noise((5, 2, 3, 3))
+    sheet = np.asarray(image_sheet(images, 3))
+    assert sheet.shape == (4, 9, 3)
+    assert np.array_equal(sheet[:2], np.concatenate(images[:3], axis=1))
+    assert np.array_equal(sheet[2:, 3:6], images[4])
+    assert not sheet[2:, 6:].any()
+    assert image_sheet(images[..., :1], 5).mode == "L"
