@@ -21,9 +21,11 @@ from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, to_float
+from pipeline.data.pictures import image_sheet
 from pipeline.metrics import frechet
-from pipeline.training import balance, checkpoint
-from pipeline.training.losses import LOSSES, PENALTIES
+from pipeline.tables import PENALTIES
+from pipeline.training import balance
+from pipeline.training.losses import load_loss
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks, to_uint8
 
@@ -89,7 +91,7 @@ class Plain:
 
     def step(self, real: Tensor, labels: Tensor | None) -> None:
         """D's update, then G's, and G's average."""
-        config, loss = self.config, LOSSES[self.config.loss]
+        config, loss = self.config, load_loss(self.config.loss)
         self.opt_d.zero_grad()
         z = torch.randn(len(real), config.z_dim, device=self.device)
         with self._autocast():
@@ -117,7 +119,8 @@ class Plain:
         mix = torch.rand(real.shape, device=self.device)
         with self._autocast():
             critic = functools.partial(self.D, labels=labels)
-            return PENALTIES[self.config.penalty](critic, real, fake.detach().float(), mix)
+            penalty: Tensor = PENALTIES.load(self.config.penalty)(critic, real, fake.detach().float(), mix)
+            return penalty
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -169,7 +172,7 @@ class Plain:
 
     def save(self, folder: Path, kimg: int) -> None:
         """A sample grid and a checkpoint; the newest two checkpoints are kept, as in a sweep."""
-        checkpoint.grid_image(self.generate(50).cpu().numpy(), 10).save(folder / f"{kimg:06d}.png")
+        image_sheet(self.generate(50).cpu().numpy(), 10).save(folder / f"{kimg:06d}.png")
         parts = {"G": self.G, "D": self.D, "ema": self.average, "opt_g": self.opt_g, "opt_d": self.opt_d}
         torch.save({name: part.state_dict() for name, part in parts.items()}, folder / f"{kimg:06d}.pt")
         (folder / f"{kimg - 2 * self.config.tick_kimg:06d}.pt").unlink(missing_ok=True)

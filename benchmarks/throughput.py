@@ -42,15 +42,13 @@ from torch.nn import functional
 from pipeline.config import TrialConfig
 from pipeline.data import dataset
 from pipeline.training.cuda_graphs import SWITCH
-from pipeline.training.networks import build
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.training.networks.custom import use_code
 from pipeline.training.process import prepare_process
 from pipeline.training.trainer import Trainer
+from pipeline.user_code import read_code, use_code
 
 BATCH, NOISE, RATE = 64, example_gan.NOISE, 2e-4
 BF16 = "bfloat16"
-PLAIN_CONVS = "ours, torch's convolutions"
 _PROFILED = 32  # steps whose kernels are counted
 _BURST, _BURSTS = 8, 5  # steps that fit the launch queue, and how often they are timed
 _PATIENCE = 60.0  # seconds that a process may take beyond its turn
@@ -58,7 +56,6 @@ _PATIENCE = 60.0  # seconds that a process may take beyond its turn
 OURS: dict[str, dict[str, Any]] = {
     "ours": {"precision": BF16},
     "ours, float32": {},
-    PLAIN_CONVS: {"precision": BF16},
     "ours, without EMA": {"precision": BF16, "ema_halflife_kimg": 0.0},
     "ours, batch 256": {"precision": BF16, "batch_size": 256},
     "ours, float32, batch 256": {"batch_size": 256},
@@ -66,12 +63,11 @@ OURS: dict[str, dict[str, Any]] = {
 }
 EAGER = "ours, no graphs"
 CUDNN_BENCHMARK = "cudnn.benchmark"
-OURS_ON_GPU = {name: OURS[name] for name in OURS if name != PLAIN_CONVS} | {
+OURS_ON_GPU = OURS | {
     f"ours, {CUDNN_BENCHMARK}": {"precision": BF16},
     f"ours, float32, {CUDNN_BENCHMARK}": {},
     EAGER: {"precision": BF16},
 }
-ALL_OURS = OURS | OURS_ON_GPU
 
 PROFILED = ("plain", "ours", "ours, float32", EAGER)
 
@@ -86,7 +82,9 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", type=int, choices=(32, 64), default=32, help="of the images; 64 on a GPU")
-    parser.add_argument("--only", nargs="+", choices=("theirs", "plain", *ALL_OURS), help="some of the rows")
+    parser.add_argument(
+        "--only", nargs="+", choices=("theirs", "plain", *OURS_ON_GPU), help="some of the rows"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
     if args.size != 32 and args.device == "cpu":
@@ -149,16 +147,14 @@ def summary(
 
 
 def batch_of(name: str) -> int:
-    return int(ALL_OURS.get(name, {}).get("batch_size", BATCH))
+    return int(OURS_ON_GPU.get(name, {}).get("batch_size", BATCH))
 
 
 def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> None:
     """The main function of a process: receives (what, seconds), sends images per second or a profile."""
     torch.set_num_threads(1)
     on = torch.device(device)
-    if name == PLAIN_CONVS:
-        build.speed_up_strided = lambda network: None  # torch's convolutions
-    if name in ALL_OURS:
+    if name in OURS_ON_GPU:
         os.environ[SWITCH] = str(int(name != EAGER))
         prepare_process(1, device)
         torch.backends.cudnn.benchmark = CUDNN_BENCHMARK in name
@@ -168,7 +164,7 @@ def train(name: str, clock: str, device: str, size: int, pipe: Connection) -> No
     elif name == "theirs":
         side = theirs(images) if device == "cpu" else theirs_on_gpu(images)
     else:
-        side = ours(images, ALL_OURS[name])
+        side = ours(images, OURS_ON_GPU[name])
     measure = time.perf_counter if clock == "wall" else time.thread_time
     for what, seconds in requests(pipe):
         result = turn(side, seconds, measure, on) if what == "turn" else profile(side, batch_of(name), on)
@@ -332,7 +328,7 @@ def plain(images: Tensor) -> Side:
 
 def ours(images: Tensor, changes: dict[str, Any]) -> Side:
     """gansweep's trainer, one kimg at a time, or as many steps as are sent."""
-    use_code(Path(__file__).resolve().parent)
+    use_code(read_code(["throughput:networks"], [Path(__file__).resolve().parent]))
     basic = {"architecture": "throughput:networks", "z_dim": NOISE, "norm_d": "batch", "batch_size": BATCH}
     config = TrialConfig.from_dict({**basic, "lr_g": RATE, "lr_d": RATE, "kimg": 10**6, **changes})
     trainer = Trainer(config, images, None, 0)

@@ -46,7 +46,6 @@ from pipeline.search.space.builtin import load_space
 from pipeline.storage.files import cache_root
 from pipeline.training import cuda_graphs, trial
 from pipeline.training.events import TrialEvent
-from pipeline.training.networks import build
 from pipeline.training.process import prepare_process
 
 OURS, PLAIN = "ours", "plain"
@@ -155,7 +154,6 @@ def serve_trials(name: str, work: Work, pipe: Connection) -> None:
     dataset, evaluator = load_data(work, work.device)
     split = Split()
     if name == PLAIN:
-        build.speed_up_strided = lambda network: None  # torch's own convolutions
         torch.set_num_threads(1)
     else:
         split.watch()

@@ -16,6 +16,7 @@ from pipeline.data.dataset import Dataset, fingerprint
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.metrics import extractors, frechet
 from pipeline.training.trainer import Trainer
+from pipeline.user_code import UserCode, read_code, use_code
 
 Make = Callable[..., Any]
 
@@ -94,3 +95,16 @@ def evaluator(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> fre
     """Pixels, 100 samples: a fid in milliseconds."""
     cache: Path = tmp_path_factory.mktemp("statistics")
     return frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100, cache)
+
+
+@pytest.fixture
+def own_code(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """own_code(text, module="mine"): writes a file that this process may run, until the end of the test."""
+
+    def write(text: str, module: str = "mine") -> Path:
+        (tmp_path / f"{module}.py").write_text(text)
+        use_code(read_code([f"{module}:any"], [tmp_path]))
+        return tmp_path
+
+    yield write
+    use_code(UserCode())

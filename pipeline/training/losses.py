@@ -14,52 +14,71 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from pipeline.tables import LOSSES, PENALTIES
+
 Critic = Callable[[Tensor], Tensor]
 """images (N,C,H,W) -> logits (N,), with the labels already bound."""
 
 
+Penalty = Callable[[Critic, Tensor, Tensor, Tensor], Tensor]
+"""(critic, real (N,C,H,W), fake (N,C,H,W), mix (N,C,H,W) uniform in [0, 1)) -> scalar."""
+
+
 @dataclass(frozen=True)
 class Loss:
-    """The objectives `d(r, f)` of D and `g(r, f)` of G; in the latter r has no gradient."""
+    """The objectives `d(r, f)` of D and `g(r, f)` of G; in the latter r has no gradient.
+
+    relative: whether the loss of G depends on r, which costs a pass of D.
+    """
 
     d: Callable[[Tensor, Tensor], Tensor]
     g: Callable[[Tensor, Tensor], Tensor]
-    relative: bool = False  # whether the loss of G depends on r
+    relative: bool = False
 
 
-LOSSES: dict[str, Loss] = {
-    # Goodfellow et al. 2014, the zero-sum game: G minimises E log(1 - sigmoid(f)).
-    "minimax": Loss(
-        d=lambda r, f: softplus(-r).mean() + softplus(f).mean(),
-        g=lambda r, f: -softplus(f).mean(),
-    ),
-    # Goodfellow et al. 2014, the variant used in practice: G maximises E log sigmoid(f).
-    "nonsaturating": Loss(
-        d=lambda r, f: softplus(-r).mean() + softplus(f).mean(),
-        g=lambda r, f: softplus(-f).mean(),
-    ),
-    # Lim & Ye 2017; Miyato et al. 2018.
-    "hinge": Loss(
-        d=lambda r, f: relu(1 - r).mean() + relu(1 + f).mean(),
-        g=lambda r, f: -f.mean(),
-    ),
-    # Mao et al. 2017, targets 1 and 0.
-    "lsgan": Loss(
-        d=lambda r, f: 0.5 * (r - 1).square().mean() + 0.5 * f.square().mean(),
-        g=lambda r, f: 0.5 * (f - 1).square().mean(),
-    ),
-    # Arjovsky et al. 2017; needs a penalty to keep D Lipschitz.
-    "wasserstein": Loss(
-        d=lambda r, f: f.mean() - r.mean(),
-        g=lambda r, f: -f.mean(),
-    ),
-    # Jolicoeur-Martineau 2019, paired as in R3GAN (Huang et al. 2024).
-    "relativistic": Loss(
-        d=lambda r, f: softplus(f - r).mean(),
-        g=lambda r, f: softplus(r - f).mean(),
-        relative=True,
-    ),
-}
+def load_loss(name: str) -> Loss:
+    """The loss of a row of `LOSSES`, or the user's own: a `Loss`, or a function (r, f) -> (of D, of G).
+
+    Raises:
+        ConfigError: the user's own cannot be loaded.
+    """
+    found = LOSSES.load(name)
+    if isinstance(found, Loss):
+        return found
+    return Loss(d=lambda r, f: found(r, f)[0], g=lambda r, f: found(r, f)[1], relative=True)
+
+
+def penalty_inputs(name: str) -> tuple[bool, bool]:
+    """Whether `gradient_penalty_from_logits` gives a penalty, taken at (the reals, the fakes)."""
+    row = PENALTIES.get(name)
+    return (row.at_reals, row.at_fakes) if row else (False, False)
+
+
+# Goodfellow et al. 2014, the zero-sum game: G minimises E log(1 - sigmoid(f)).
+MINIMAX = Loss(
+    d=lambda r, f: softplus(-r).mean() + softplus(f).mean(),
+    g=lambda r, f: -softplus(f).mean(),
+)
+# Goodfellow et al. 2014, the variant used in practice: G maximises E log sigmoid(f).
+NONSATURATING = Loss(d=MINIMAX.d, g=lambda r, f: softplus(-f).mean())
+# Lim & Ye 2017; Miyato et al. 2018.
+HINGE = Loss(
+    d=lambda r, f: relu(1 - r).mean() + relu(1 + f).mean(),
+    g=lambda r, f: -f.mean(),
+)
+# Mao et al. 2017, targets 1 and 0.
+LSGAN = Loss(
+    d=lambda r, f: 0.5 * (r - 1).square().mean() + 0.5 * f.square().mean(),
+    g=lambda r, f: 0.5 * (f - 1).square().mean(),
+)
+# Arjovsky et al. 2017; needs a penalty to keep D Lipschitz.
+WASSERSTEIN = Loss(d=lambda r, f: f.mean() - r.mean(), g=lambda r, f: -f.mean())
+# Jolicoeur-Martineau 2019, paired as in R3GAN (Huang et al. 2024).
+RELATIVISTIC = Loss(
+    d=lambda r, f: softplus(f - r).mean(),
+    g=lambda r, f: softplus(r - f).mean(),
+    relative=True,
+)
 
 
 def gradient_penalty_from_logits(logits: Tensor, images: Sequence[Tensor]) -> Tensor:
@@ -107,12 +126,3 @@ def _unit_norm_penalty(critic: Critic, images: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
     norms: Tensor = gradient.flatten(1).norm(dim=1)
     return (norms - 1).square().mean()
-
-
-Penalty = Callable[[Critic, Tensor, Tensor, Tensor], Tensor]
-
-PENALTIES: dict[str, Penalty] = {"r1": r1, "r1r2": r1r2, "gp": gp, "dragan": dragan}
-"""name -> penalty(critic, real, fake, mix); there is no entry for `none`."""
-
-PENALTY_INPUTS: dict[str, tuple[bool, bool]] = {"r1": (True, False), "r1r2": (True, True)}
-"""Whether a penalty is taken at (reals, fakes) themselves, and so by `gradient_penalty_from_logits` alone."""

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Sampler, to_float
+from pipeline.tables import PENALTIES
 from pipeline.training.augmentation import diffaugment, next_augment_p
 from pipeline.training.balance import (
     BalanceReading,
@@ -44,7 +45,7 @@ from pipeline.training.graphed_step import (
     step_hyperparams,
     step_kind,
 )
-from pipeline.training.losses import LOSSES, PENALTIES, PENALTY_INPUTS, gradient_penalty_from_logits
+from pipeline.training.losses import Penalty, gradient_penalty_from_logits, load_loss, penalty_inputs
 from pipeline.training.networks.blocks import Ema, ImageShape
 from pipeline.training.networks.build import build_networks
 from pipeline.training.networks.casting import CastParameters
@@ -83,6 +84,8 @@ class Trainer:
         on_event: OnEvent = log_event,
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
+        self.loss = load_loss(config.loss)
+        self._penalty_function: Penalty = PENALTIES.load(config.penalty) if config.penalty != "none" else None
         self.device = torch.empty(0, device=device or images.device).device  # "cuda" is "cuda:0" from here on
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
@@ -103,9 +106,7 @@ class Trainer:
         self.ada_p = 0.0
         self.grad_accum_steps = 1  # more where memory is short
         self._mid_tick = False  # whether the next call of `advance` continues a tick
-        # Only the weights: no loss needs its gradient with respect to a penalty's images. On a CPU `strided`
-        # would compute what autograd's `inputs` leaves out.
-        self._d_inputs = list(self.D.parameters()) if self.device.type == "cuda" else None
+        self._d_inputs = list(self.D.parameters())  # no loss needs its gradient in a penalty's images
         # With batch norm, reals and fakes need separate passes: each has its own batch statistics.
         self._concat_real_fake = config.norm_d != "batch"
         self._autocast = functools.partial(
@@ -172,11 +173,8 @@ class Trainer:
 
     def _update_d(self, kind: StepKind, hyperparams: StepHyperparams, batches: MicroBatches) -> Tensor | None:
         """Update D. Returns the fakes that it was shown where G's update is to use the same ones."""
-        config, loss = self.config, LOSSES[self.config.loss]
         reuse_fakes = kind.updates_g and self.grad_accum_steps == 1
-        at_real, at_fake = (
-            PENALTY_INPUTS.get(config.penalty, (False, False)) if kind.has_penalty else (False, False)
-        )
+        at_real, at_fake = penalty_inputs(self.config.penalty) if kind.has_penalty else (False, False)
         self.D.requires_grad_(True)
         self.opt_d.zero_grad(set_to_none=True)
         self._forward_d.refresh()
@@ -190,7 +188,7 @@ class Trainer:
             real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
             with self._autocast():
                 logits = self._discriminate(real, fake, labels)
-            loss_d = loss.d(*logits.float().chunk(2))
+            loss_d = self.loss.d(*logits.float().chunk(2))
             total = loss_d
 
             # Lazy regularization (Karras et al. 2020): every k-th step with k times the weight.
@@ -206,7 +204,6 @@ class Trainer:
 
     def _update_g(self, hyperparams: StepHyperparams, batches: MicroBatches, fakes: Tensor | None) -> None:
         """Update G through a frozen D, from `fakes` or, where None, from newly generated ones."""
-        loss = LOSSES[self.config.loss]
         self.D.requires_grad_(False)
         self.opt_g.zero_grad(set_to_none=True)
         self._forward_d.refresh()
@@ -216,8 +213,8 @@ class Trainer:
             with self._autocast():
                 fake = self._forward_g(self._noise(len(real), self.rng), labels) if fakes is None else fakes
                 logits_fake = self._forward_d(diffaugment(fake, hyperparams.augment_p, self.rng), labels)
-                logits_real = self._discriminate_reals(real, labels) if loss.relative else logits_fake
-            loss_g = loss.g(logits_real.detach().float(), logits_fake.float())
+                logits_real = self._discriminate_reals(real, labels) if self.loss.relative else logits_fake
+            loss_g = self.loss.g(logits_real.detach().float(), logits_fake.float())
             torch.autograd.backward(_scaled(loss_g, len(batches)))
             self.metrics.add("loss_g", loss_g)
         hyperparams.step(self.opt_g, hyperparams.lr_g)
@@ -365,9 +362,7 @@ class Trainer:
         mix = torch.rand(real.shape, generator=self.rng, device=self.device)
         self._forward_d.refresh()  # gradients of the two passes are added in float32
         with self._autocast():
-            return PENALTIES[self.config.penalty](
-                lambda images: self._forward_d(images, labels), real, fake, mix
-            )
+            return self._penalty_function(lambda images: self._forward_d(images, labels), real, fake, mix)
 
 
 def _scaled(loss: Tensor, micro_batches: int) -> Tensor:

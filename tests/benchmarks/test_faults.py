@@ -22,7 +22,6 @@ from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
 from pipeline.training import trial
-from pipeline.training.networks.custom import use_code
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -39,9 +38,9 @@ def test_a_number_that_is_not_finite_ends_the_trial_within_its_tick(
     evaluator: Evaluator,
     tiny: Callable[..., TrialConfig],
     tmp_path: Path,
+    own_code: Callable[..., Path],
 ) -> None:
-    (tmp_path / "faulty.py").write_text(numbers.FAULTY_NETWORKS)
-    use_code(tmp_path)
+    own_code(numbers.FAULTY_NETWORKS, "faulty")
     config = tiny(architecture="faulty:build", depth_d=kind, width_g=8 + (bad == "inf"), z_dim=80, kimg=6)
     verdicts = [record.verdict for record in trial.run_trial(config, dataset, evaluator, tmp_path / "0")]
     # A kimg is 32 steps of 32 images with two calls of D each: the 80th call is in the second tick.

@@ -34,7 +34,7 @@ from pipeline.training.balance import (
     update_controller,
     verdict,
 )
-from pipeline.training.losses import LOSSES
+from pipeline.training.losses import RELATIVISTIC, load_loss
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks
 
@@ -130,7 +130,7 @@ def test_d_converges_to_the_ratio_of_densities(name: str, mu: float) -> None:
     weight = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     real, fake = quantiles(0), quantiles(mu)
     minimum = minimise(
-        [weight], lambda: LOSSES[name].d(weight[0] * real + weight[1], weight[0] * fake + weight[1])
+        [weight], lambda: load_loss(name).d(weight[0] * real + weight[1], weight[0] * fake + weight[1])
     )
     assert weight[0].item() == pytest.approx(-mu, abs=5e-3)
     assert weight[1].item() == pytest.approx(mu**2 / 2, abs=5e-3)
@@ -144,7 +144,7 @@ def test_relativistic_d_learns_the_ratio_up_to_a_constant() -> None:
     weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     shuffle = torch.randperm(2001, generator=torch.Generator().manual_seed(0))
     real, fake = quantiles(0), quantiles(1.2)[shuffle]
-    minimise([weight], lambda: LOSSES["relativistic"].d(weight * real, weight * fake))
+    minimise([weight], lambda: RELATIVISTIC.d(weight * real, weight * fake))
     assert weight.item() == pytest.approx(-1.2, abs=0.1)
 
 
@@ -155,7 +155,7 @@ def test_a_network_converges_to_the_optimal_d(name: str, probability: Any, sprea
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)).double()
     real, fake = quantiles(0, count=601)[:, None], quantiles(1, spread, count=601)[:, None]
-    minimise(list(network.parameters()), lambda: LOSSES[name].d(network(real), network(fake)))
+    minimise(list(network.parameters()), lambda: load_loss(name).d(network(real), network(fake)))
     x = torch.linspace(-1.5, 2, 50, dtype=torch.float64)[:, None]
     normal = torch.distributions.Normal
     p, q = normal(0.0, 1.0).log_prob(x).exp(), normal(1.0, spread).log_prob(x).exp()

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from pipeline.training.losses import LOSSES, PENALTIES, PENALTY_INPUTS, gradient_penalty_from_logits
+from pipeline import tables
+from pipeline.training.losses import gradient_penalty_from_logits, load_loss, penalty_inputs
 
+LOSSES = {name: load_loss(name) for name in tables.LOSSES}
+PENALTIES = {name: tables.PENALTIES.load(name) for name in tables.PENALTIES if name != "none"}
 SHAPE = (5, 2, 3, 3)
 
 
@@ -214,14 +217,14 @@ def test_a_penalty_does_not_depend_on_the_batch_size() -> None:
     )
 
 
-@pytest.mark.parametrize("name", PENALTY_INPUTS)
+@pytest.mark.parametrize("name", ["r1", "r1r2"])
 def test_a_penalty_from_the_logits_of_the_loss_is_the_same(name: str) -> None:
     """The same value and gradients for every weight of D, from one forward pass of reals and fakes."""
     critic = smooth_critic()
     real, fake, mix = batch()
     inputs = [
         x.detach().requires_grad_(True)
-        for x, is_input in zip((real, fake), PENALTY_INPUTS[name], strict=True)
+        for x, is_input in zip((real, fake), penalty_inputs(name), strict=True)
         if is_input
     ]
     logits = critic(torch.cat([*inputs, fake.detach()]))

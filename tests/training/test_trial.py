@@ -31,7 +31,6 @@ from pipeline.training.balance import update_controller
 from pipeline.training.checkpoint import TrialFolder, best_generator, load_best
 from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.training.networks.custom import use_code
 from pipeline.training.schedules import cosine_schedule
 from pipeline.training.trainer import Trainer
 from pipeline.training.trial import run_trial
@@ -343,16 +342,14 @@ def make(config, shape):
 
 
 @pytest.fixture
-def out_of_memory_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], str]]:
+def out_of_memory_above(own_code: Callable[..., Path]) -> Callable[[int], str]:
     """out_of_memory_above(most): networks whose D cannot train on more than `most` images at once."""
 
     def write(most: int) -> str:
-        (tmp_path / "limited.py").write_text(LIMITED.format(most=most))
-        use_code(tmp_path)
+        own_code(LIMITED.format(most=most), "limited")
         return "limited:make"
 
-    yield write
-    use_code(None)
+    return write
 
 
 def test_batches_are_split_where_memory_is_short(

@@ -7,26 +7,35 @@ R3GAN, Huang et al. 2024). D is made conditional in `pipeline.training.networks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
+from pipeline.tables import NETWORKS
 from pipeline.training.networks.blocks import ClassNorm, ImageShape, Stack
 
 _SLOPE = 0.2
 _MAX_WIDENING = 8  # channels double with each halving of the resolution, up to this factor
 
-BodyG = Callable[[TrialConfig, ImageShape, int], nn.Module]
-"""(config, shape, length of G's input) -> body of G."""
-BodyD = Callable[[TrialConfig, ImageShape], tuple[nn.Module, int]]
-"""(config, shape) -> body of D, number of its output features."""
+
+@dataclass(frozen=True)
+class Architecture:
+    """The bodies of G and D.
+
+    g: (config, shape, length of G's input) -> body of G. d: (config, shape) -> body of D, number of its
+    output features.
+    """
+
+    g: Callable[[TrialConfig, ImageShape, int], nn.Module]
+    d: Callable[[TrialConfig, ImageShape], tuple[nn.Module, int]]
 
 
 def uses_class_norm(config: TrialConfig) -> bool:
     """Whether G is conditioned by class-conditional batch norm; otherwise by an embedding beside z."""
-    has_norm = config.norm_g == "batch" and config.architecture in ("mlp", "dcgan")
+    has_norm = config.norm_g == "batch" and NETWORKS[config.architecture].class_norm
     return config.conditional and config.condition_g == "batchnorm" and has_norm
 
 
@@ -125,11 +134,9 @@ def _resnet_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), widths[-1] * base * base
 
 
-ARCHITECTURES: dict[str, tuple[BodyG, BodyD]] = {
-    "mlp": (_mlp_g, _mlp_d),
-    "dcgan": (_dcgan_g, _dcgan_d),
-    "resnet": (_resnet_g, _resnet_d),
-}
+MLP = Architecture(_mlp_g, _mlp_d)
+DCGAN = Architecture(_dcgan_g, _dcgan_d)
+RESNET = Architecture(_resnet_g, _resnet_d)
 
 
 def _pyramid(size: int, width: int, architecture: str) -> tuple[int, list[int]]:

@@ -7,20 +7,20 @@ Koyama 2018). Shapes: N images, C channels, H = W = size, Z = z_dim, K classes (
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
+from pipeline.tables import NETWORKS
 from pipeline.training.networks import custom
 from pipeline.training.networks.architectures import (
-    ARCHITECTURES,
+    Architecture,
     apply_spectral_norm,
     initialise_weights,
     uses_class_norm,
 )
 from pipeline.training.networks.blocks import EMBEDDING_DIM, Discriminator, Generator, ImageShape
-from pipeline.training.networks.custom import is_custom
-from pipeline.training.networks.strided import speed_up_strided
+from pipeline.user_code import is_user_code
 
 
 def build_networks(config: TrialConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
@@ -38,14 +38,12 @@ def build_networks(config: TrialConfig, shape: ImageShape) -> tuple[Generator, D
             fix="set conditional = false, or give class sub-folders or labels",
         )
     spectral = config.norm_d == "spectral"
-    if is_custom(config.architecture):
+    if is_user_code(config.architecture):
         generator, discriminator = custom.build_custom(config, shape, classes)
     else:
         generator, discriminator = _build_builtin(config, shape, classes)
         initialise_weights(generator)
         initialise_weights(discriminator, identity=not spectral)  # zero weights cannot be normalised
-    for network in (generator, discriminator):
-        speed_up_strided(network)
     if spectral:
         apply_spectral_norm(discriminator)
     return generator, discriminator
@@ -58,7 +56,7 @@ def check_networks(config: TrialConfig, shape: ImageShape) -> Generator:
         ConfigError: they cannot be made, or their outputs have a wrong shape or range.
     """
     generator, discriminator = build_networks(config, shape)
-    if is_custom(config.architecture):
+    if is_user_code(config.architecture):
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
             custom.check_shapes(generator, discriminator, config.architecture, shape)
     return generator
@@ -69,15 +67,10 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, all of which are trained."""
-    return sum(p.numel() for p in module.parameters())
-
-
 def _build_builtin(config: TrialConfig, shape: ImageShape, classes: int) -> tuple[Generator, Discriminator]:
-    make_g, make_d = ARCHITECTURES[config.architecture]
+    architecture: Architecture = NETWORKS.load(config.architecture)
     embed = bool(classes) and not uses_class_norm(config)
-    body_g = make_g(config, shape, config.z_dim + (EMBEDDING_DIM if embed else 0))
-    body_d, features = make_d(config, shape)
+    body_g = architecture.g(config, shape, config.z_dim + (EMBEDDING_DIM if embed else 0))
+    body_d, features = architecture.d(config, shape)
     generator = Generator(body_g, z_dim=config.z_dim, classes=classes, embed=embed)
     return generator, Discriminator(body_d, features=features, classes=classes)

@@ -28,7 +28,6 @@ from pipeline.search import recipes
 from pipeline.training import capturable_adam, overlap, trial
 from pipeline.training.cuda_graphs import SWITCH
 from pipeline.training.events import EventKind, TrialEvent
-from pipeline.training.networks.custom import use_code
 from pipeline.training.profiling import profile_trial
 from pipeline.training.trainer import Trainer
 
@@ -186,10 +185,9 @@ def test_every_recipe_is_replayed(make: Any, recipe: str) -> None:
         "images = images[(images.flatten(1).sum(1) > -1e9).nonzero().flatten()]",
     ],
 )
-def test_networks_that_read_their_data_train_without_graphs(make: Any, tmp_path: Path, line: str) -> None:
+def test_networks_that_read_their_data_train_without_graphs(make: Any, own_code: Any, line: str) -> None:
     events: list[TrialEvent] = []
-    (tmp_path / "custom_nets.py").write_text(NETWORKS.format(line=line))
-    use_code(tmp_path)
+    own_code(NETWORKS.format(line=line), "custom_nets")
     trainer = make(events=events, architecture="custom_nets:build")
     means = train(trainer, 60)
     assert [event.kind for event in events] == [EventKind.NO_CUDA_GRAPHS]
@@ -198,11 +196,10 @@ def test_networks_that_read_their_data_train_without_graphs(make: Any, tmp_path:
     assert trainer.d_steps == 60
 
 
-def test_networks_that_keep_their_features_are_replayed(make: Any, tmp_path: Path) -> None:
+def test_networks_that_keep_their_features_are_replayed(make: Any, own_code: Any) -> None:
     """Their last features hold a part of autograd's graph from one step to the next."""
     events: list[TrialEvent] = []
-    (tmp_path / "custom_nets.py").write_text(NETWORKS.format(line="self.features = images = images * 1.0"))
-    use_code(tmp_path)
+    own_code(NETWORKS.format(line="self.features = images = images * 1.0"), "custom_nets")
     trainer = make(events=events, architecture="custom_nets:build")
     train(trainer, 60)
     assert not events
@@ -533,12 +530,11 @@ def test_graphs_are_disabled_where_a_later_kind_of_step_needs_their_memory(
     assert trainer.grad_accum_steps == 1
 
 
-def test_training_continues_after_a_capture_that_fails(make: Any, tmp_path: Path) -> None:
+def test_training_continues_after_a_capture_that_fails(make: Any, own_code: Any) -> None:
     """The last test: a wait for the device that happens only in a capture, and makes it fail."""
     events: list[TrialEvent] = []
     line = "torch.cuda.is_current_stream_capturing() and torch.cuda.current_stream().synchronize()"
-    (tmp_path / "custom_nets.py").write_text(NETWORKS.format(line=line))
-    use_code(tmp_path)
+    own_code(NETWORKS.format(line=line), "custom_nets")
     trainer = make(events=events, architecture="custom_nets:build")
     means = train(trainer, 40)
     assert [event.kind for event in events] == [EventKind.NO_CUDA_GRAPHS]

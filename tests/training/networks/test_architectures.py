@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parameters_to_vector
 
+from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
+from pipeline.tables import NETWORKS
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.training.networks.build import build_networks, count_parameters
+from pipeline.training.networks.build import build_networks
 
-ARCHITECTURES = ("mlp", "dcgan", "resnet")
+ARCHITECTURES = tuple(NETWORKS)
 SIZES = [("mlp", 17), ("mlp", 9)] + [(name, size) for name in ARCHITECTURES for size in (8, 16, 28, 32, 64)]
 
 
@@ -71,12 +74,28 @@ def test_labels_matter_only_to_conditional_networks(tiny: Any, architecture: str
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("field", ["width_g", "width_d", "depth_g", "depth_d"])
 def test_widths_and_depths_change_one_network(tiny: Any, architecture: str, field: str) -> None:
-    shape = ImageShape(16, 1)
-    base = [count_parameters(n) for n in build_networks(tiny(architecture=architecture), shape)]
-    more = [count_parameters(n) for n in build_networks(tiny(architecture=architecture, **{field: 8}), shape)]
+    def sizes(**changes: int) -> list[int]:
+        networks = build_networks(tiny(architecture=architecture, **changes), ImageShape(16, 1))
+        return [parameters_to_vector(network.parameters()).numel() for network in networks]
+
+    base, more = sizes(), sizes(**{field: 8})
     changed = 0 if field.endswith("g") else 1
     assert more[changed] > base[changed]
     assert more[1 - changed] == base[1 - changed]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("field", ["norm_g", "norm_d"])
+def test_exactly_the_norms_of_its_row_change_an_architecture(
+    tiny: Any, architecture: str, field: str
+) -> None:
+    def layers(norm: str) -> list[str]:
+        config = tiny(**{"architecture": architecture, "norm_g": "none", "norm_d": "none", field: norm})
+        return [str(network) for network in build_networks(config, ImageShape(16, 1))]
+
+    choices = TrialConfig.fields()[field].metadata["choices"]
+    effective = [norm for norm in choices if norm == "none" or layers(norm) != layers("none")]
+    assert effective == list(getattr(NETWORKS[architecture], field))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -10,7 +10,7 @@ import torch
 from pipeline.data.dataset import to_float
 from pipeline.errors import ConfigError
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.training.networks.build import build_networks, count_parameters, to_uint8
+from pipeline.training.networks.build import build_networks, to_uint8
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "dcgan", "resnet"])
@@ -18,12 +18,6 @@ def test_a_conditional_gan_needs_labels(tiny: Any, architecture: str) -> None:
     with pytest.raises(ConfigError, match="labelled") as caught:
         build_networks(tiny(architecture=architecture, conditional=True), ImageShape(8, 1, 0))
     assert "\n" not in str(caught.value)
-
-
-def test_count_parameters_by_hand(tiny: Any) -> None:
-    generator, discriminator = build_networks(tiny(architecture="mlp", norm_g="none"), ImageShape(8, 1))
-    assert count_parameters(generator) == (8 * 4 + 4) + (4 * 64 + 64)
-    assert count_parameters(discriminator) == (64 * 4 + 4) + (4 + 1)
 
 
 def test_to_uint8_rounds_and_clamps() -> None:

@@ -11,7 +11,7 @@ import trainers
 from torch import nn
 
 from pipeline.training.graphed_step import StepHyperparams
-from pipeline.training.networks import build, casting
+from pipeline.training.networks import casting
 from pipeline.training.trainer import Trainer
 
 CONFIGS = {
@@ -27,7 +27,6 @@ def test_a_step_is_bit_identical_to_autocast(
     make_trainer: Callable[..., Trainer], monkeypatch: Any, name: str
 ) -> None:
     """Weights and means are the same bits for every training configuration."""
-    monkeypatch.setattr(build, "speed_up_strided", lambda network: None)  # it does casts of its own on a CPU
     trained, casts = [], []
     copies = casting._copies
     monkeypatch.setattr(casting, "_copies", lambda *args: casts.append(args) or copies(*args))

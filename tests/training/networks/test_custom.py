@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks, check_networks, to_uint8
-from pipeline.training.networks.custom import code_hashes, copy_code, use_code
 
 README = Path(__file__).parents[3] / "README.md"
 LINEAR = """
@@ -35,26 +33,13 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def code(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """code(text) writes mine.py and allows this process to run it, until the end of the test."""
-
-    def write(text: str) -> Path:
-        (tmp_path / "mine.py").write_text(text)
-        use_code(tmp_path)
-        return tmp_path
-
-    yield write
-    use_code(None)
-
-
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_example_of_the_readme(tiny: Any, code: Any, channels: int, conditional: bool) -> None:
+def test_the_example_of_the_readme(tiny: Any, own_code: Any, channels: int, conditional: bool) -> None:
     example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
     example = example.partition("```")[0]
     assert example.count("\n") < 40
-    code(example)
+    own_code(example)
     config = tiny(architecture="mine:build", conditional=conditional)
     shape = ImageShape(28, channels, 10)
     check_networks(config, shape)
@@ -67,8 +52,8 @@ def test_the_example_of_the_readme(tiny: Any, code: Any, channels: int, conditio
     assert all(p.grad is not None for p in generator.body.start.parameters())
 
 
-def test_two_plain_modules_can_be_trained(make_trainer: Any, code: Any) -> None:
-    code(LINEAR)
+def test_two_plain_modules_can_be_trained(make_trainer: Any, own_code: Any) -> None:
+    own_code(LINEAR)
     trainer = make_trainer(architecture="mine:build", penalty="r1", norm_d="spectral")
     assert any("parametrizations" in name for name, _ in trainer.D.named_parameters())
     trainer.advance(1)
@@ -82,8 +67,8 @@ def test_two_plain_modules_can_be_trained(make_trainer: Any, code: Any) -> None:
     [
         ("def build(:", ["mine.py cannot be imported", "SyntaxError", "line 1"]),
         ("import no_such_thing", ["mine.py cannot be imported", "no_such_thing", "line 1"]),
-        ("def biuld(config, shape): ...", ["mine.py has no function build", "'biuld'"]),
-        ("x = 1", ["mine.py has no function build", "add def build(config, shape)"]),
+        ("def biuld(config, shape): ...", ["mine has no build", "(config, shape) -> (G, D)", "'biuld'"]),
+        ("build = 1", ["mine:build fails", "not callable"]),
         ("def build(config): ...", ["mine:build fails", "TypeError"]),
         ("def build(config, shape):\n    y = 1\n    return 1 / 0", ["ZeroDivisionError", "(line 3)"]),
         ("def build(config, shape): return 3", ["returned int", "(G, D)"]),
@@ -101,8 +86,10 @@ def test_two_plain_modules_can_be_trained(make_trainer: Any, code: Any) -> None:
          "nn.Tanh(), nn.Unflatten(1, (1, 8, 8))).half(), nn"), ["RuntimeError"]),
     ],
 )  # fmt: skip
-def test_an_error_in_custom_networks_is_one_line(tiny: Any, code: Any, text: str, parts: list[str]) -> None:
-    code(text)
+def test_an_error_in_custom_networks_is_one_line(
+    tiny: Any, own_code: Any, text: str, parts: list[str]
+) -> None:
+    own_code(text)
     with pytest.raises(ConfigError) as caught:
         check_networks(tiny(architecture="mine:build"), ImageShape(8, 1))
     line = str(caught.value)
@@ -110,60 +97,23 @@ def test_an_error_in_custom_networks_is_one_line(tiny: Any, code: Any, text: str
     assert all(part in line for part in parts), line
 
 
-def test_conditional_networks_receive_labels(tiny: Any, code: Any) -> None:
-    code(LINEAR)  # two modules that take no labels
+def test_conditional_networks_receive_labels(tiny: Any, own_code: Any) -> None:
+    own_code(LINEAR)  # two modules that take no labels
     with pytest.raises(ConfigError, match="TypeError"):
         check_networks(tiny(architecture="mine:build", conditional=True), ImageShape(8, 1, 3))
 
 
-def test_code_is_loaded_from_the_allowed_folder_only(
-    tiny: Any, code: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = code(LINEAR)
-    for module, fix in (("os", "valid names: mine"), ("min", "'mine'")):
-        with pytest.raises(ConfigError, match="cannot read .*No such file.*beside the space") as caught:
-            build_networks(tiny(architecture=f"{module}:getcwd"), ImageShape(8, 1))
-        assert fix in caught.value.fix
-    monkeypatch.chdir(folder)
-    use_code(None)
-    with pytest.raises(
-        ConfigError, match="mine.py cannot be loaded by this command.*`run` and `resume` only"
-    ):
-        build_networks(tiny(architecture="mine:build"), ImageShape(8, 1))
-
-
-def test_a_file_is_loaded_once_for_each_content(tiny: Any, code: Any, tmp_path: Path) -> None:
-    count = "import pathlib; p = pathlib.Path(__file__).parent / 'count'\n"
-    count += "p.write_text(p.read_text() + 'x' if p.exists() else 'x')\n"
-    for text, loads in ((count + LINEAR, 1), (count + LINEAR, 1), (count + LINEAR + "# new\n", 2)):
-        code(text)
-        build_networks(tiny(architecture="mine:build"), ImageShape(8, 1))
-        assert (tmp_path / "count").read_text() == "x" * loads
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["count", "mine.py"]  # no bytecode
-
-
-def test_code_is_copied_only_if_unchanged(code: Any, tmp_path: Path) -> None:
-    folder = code(LINEAR)
-    hashes = code_hashes(["dcgan", "mine:build", "mine:other"], folder)
-    assert list(hashes) == ["mine"]
-    copy_code(hashes, folder, tmp_path / "code")
-    assert code_hashes(["mine:build"], tmp_path / "code") == hashes
-    code(LINEAR + "# other\n")
-    with pytest.raises(ConfigError, match="mine.py has changed"):
-        copy_code(hashes, folder, tmp_path / "code")
-    assert code_hashes(["dcgan"], None) == {}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"architecture": "mine:build"}, {"condition_g": "batchnorm"}])
-def test_generators_can_be_registered(tiny: Any, code: Any, tmp_path: Path, changes: Any) -> None:
+def test_generators_can_be_registered(tiny: Any, own_code: Any, tmp_path: Path, changes: Any) -> None:
     from pipeline.tracking.registry.load import from_packed
+    from pipeline.tracking.registry.metadata import ModelMetadata
     from pipeline.tracking.registry.pack import pack_generator
 
     example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
-    code(example.partition("```")[0])
+    own_code(example.partition("```")[0])
     generator, _ = build_networks(tiny(conditional=True, **changes), ImageShape(8, 1, 3))
-    packed = from_packed(pack_generator(generator, tmp_path / "packed", {}))
+    packed = from_packed(pack_generator(generator, tmp_path / "packed", ModelMetadata()))
     images, labels = packed.sample(5, 0)
     assert images.shape == (5, 8, 8, 1)
     with torch.no_grad():
