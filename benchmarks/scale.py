@@ -42,7 +42,8 @@ from pipeline.search.resources import TrialResources
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.parser import parse_space
 from pipeline.search.study import open_study
-from pipeline.search.trial_manager import SweepCallback, TrialManager
+from pipeline.search.trial_manager import TrialManager
+from pipeline.storage.summary_file import FidEvaluator
 from pipeline.tracking.event_callback import EventLogCallback
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.mlflow_exporter import MlflowExporter
@@ -174,12 +175,11 @@ def ours(trials: int, out: Path) -> Cost:
     sampling, event_log = Sampling(), EventLog(paths.event_log)
     exporter = MlflowExporter(paths.root, event_log, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
     exporter.flush(120)  # the tables of an empty store are made once, and take seconds
-    summary = Summary(paths, config, {"extractor": "none", "hash": "", "samples": 0})
     ends = EndTimes(sampling)
     study = open_study("scale", paths.study, config, space)
-    callbacks: list[SweepCallback] = [EventLogCallback(event_log, paths), summary, ends]
-    manager = TrialManager(study, space, config, paths, callbacks)
-    summary.manager = manager
+    manager = TrialManager(study, space, config, paths)
+    summary = Summary(paths, config, FidEvaluator(), manager)
+    manager.begin([EventLogCallback(event_log, paths), summary, ends])
     started, cpu = time.perf_counter(), time.process_time()
     with sampling.measured():
         trainable = tune.with_parameters(free_trial, root=str(paths.root))
@@ -188,7 +188,7 @@ def ours(trials: int, out: Path) -> Cost:
     exporter.flush(3600)
     left = time.perf_counter() - started - wall
     assert exporter.close(10)
-    assert sum(summary.content()["trials"].values()) == len(ends.marks) == trials
+    assert summary.content().trials.ended == len(ends.marks) == trials
     return Cost(trials, wall, sampling.seconds, left, cpu - sampling.cpu, ends.marks)
 
 

@@ -20,13 +20,19 @@ from pipeline.errors import UserError
 from pipeline.records import TrialRecord
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
-from pipeline.storage.summary_file import no_sweep_dir, read_summary
-from pipeline.tracking.event_log import read_events
+from pipeline.storage.summary_file import (
+    Best,
+    FinalistRow,
+    LeaderboardRow,
+    ParamValue,
+    SweepSummary,
+    no_sweep,
+    read_summary,
+)
+from pipeline.tracking.event_log import TRIAL_STATUS, read_events
 
-STATE_OF_STATUS = {"FINISHED": "complete", "KILLED": "pruned", "FAILED": "failed"}
+STATE_OF_STATUS = {status: state for state, status in TRIAL_STATUS.items()}
 """A trial's state by the status (MLflow's) of its end event."""
-
-_NUMBERS = ("fid", "balance", "auc", "kimg", "stability")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class TrialView:
 
     number: int
     state: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, ParamValue] = field(default_factory=dict)
     cause: str = ""
     records: tuple[TrialRecord, ...] = ()
     fid: float | None = None
@@ -75,24 +81,34 @@ class History:
 
     Attributes:
         root: the sweep's folder.
-        summary: summary.json; empty if it cannot be read.
+        summary: summary.json; None if there is none.
         trials: best fid first, trials without a fid last.
         stored: sweep.toml; empty if it cannot be read.
         space: the search space in sweep.toml; None if it cannot be read.
     """
 
     root: Path
-    summary: Mapping[str, Any]
+    summary: SweepSummary | None
     trials: tuple[TrialView, ...]
     stored: Mapping[str, Any] = field(default_factory=dict)
     space: Space | None = None
 
     @property
     def name(self) -> str:
-        return str(self.summary.get("name") or self.root.name)
+        return (self.summary and self.summary.name) or self.root.name
 
     @property
-    def points(self) -> list[tuple[Mapping[str, Any], float | None]]:
+    def best(self) -> Best | None:
+        """The best trial as summary.json has it."""
+        return self.summary.best if self.summary else None
+
+    @property
+    def finalists(self) -> tuple[FinalistRow, ...]:
+        """The winner first; empty before they are measured."""
+        return self.summary.finalists if self.summary else ()
+
+    @property
+    def points(self) -> list[tuple[Mapping[str, ParamValue], float | None]]:
         """Parameters and best fid of the measured trials, in order of their numbers."""
         return [(t.params, t.fid) for t in sorted(self.measured, key=lambda t: t.number)]
 
@@ -104,19 +120,13 @@ class History:
     @property
     def winner(self) -> TrialView | None:
         """The finalist that won; before the finalists are measured, the trial with the lowest fid."""
-        number = (self.summary.get("best") or {}).get("trial")
-        return self.find(number) or next(iter(self.measured), None)
+        best = self.find(self.best.trial) if self.best else None
+        return best or next(iter(self.measured), None)
 
     @property
     def full_kimg(self) -> int | None:
         """The length of a full trial in kimg; None if the space is unknown."""
         return _full_kimg(self.space)
-
-    @property
-    def finalists(self) -> list[Mapping[str, Any]]:
-        """The finalists' rows of summary.json, the winner first; empty before they are measured."""
-        rows = self.summary.get("finalists")
-        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def find(self, number: object) -> TrialView | None:
         """The trial with this number, or None."""
@@ -124,9 +134,8 @@ class History:
 
     def failures(self, trial: TrialView) -> list[str]:
         """The failures of a trial, oldest first; the trial may have been restarted after each of them."""
-        rows = [row for row in self.summary.get("failures") or [] if isinstance(row, dict)]
-        of_trial = [row for row in rows if row.get("trial") == trial.number]
-        return [f"{row.get('kind')} after {row.get('kimg')} kimg: {row.get('text')}" for row in of_trial]
+        rows = self.summary.failures if self.summary else ()
+        return [str(row) for row in rows if row.trial == trial.number]
 
     def value(self, trial: TrialView, name: str) -> Any:
         """The trial's value of a hyper-parameter: suggested, fixed by the space, or the default."""
@@ -136,10 +145,9 @@ class History:
     def run_folder(self, trial: TrialView) -> Path:
         """The folder of the run that represents `trial`: its own, or that of the rerun with the best seed."""
         for row in self.finalists:
-            best = row.get("best") or {}
-            if best.get("trial") == trial.number:
-                seeds = [run.get("seed") for run in row.get("runs") or []]
-                index = seeds.index(best.get("trial_seed")) if best.get("trial_seed") in seeds else 0
+            if row.best.trial == trial.number:
+                seeds = [run.seed for run in row.runs]
+                index = seeds.index(row.best.trial_seed) if row.best.trial_seed in seeds else 0
                 return SweepPaths(self.root).rerun(trial.number, index)
         return SweepPaths(self.root).trial(trial.number)
 
@@ -152,8 +160,8 @@ def read_history(root: Path) -> History:
     """
     paths = SweepPaths(root)
     summary, records = read_summary(paths.summary), _all_records(root)
-    if not summary and not records:
-        raise no_sweep_dir(root)
+    if summary is None and not records:
+        raise no_sweep(root)
     stored = _stored(paths.config)
     trials = trial_views(summary, records, *_starts_and_ends(paths.event_log))
     return History(root, summary, tuple(trials), stored, _space(stored))
@@ -165,7 +173,7 @@ def full_kimg(root: Path) -> int | None:
 
 
 def trial_views(
-    summary: Mapping[str, Any],
+    summary: SweepSummary | None,
     records: Mapping[int, Sequence[TrialRecord]] | None = None,
     started: Mapping[int, Mapping[str, Any]] | None = None,
     ended: Mapping[int, Mapping[str, Any]] | None = None,
@@ -173,56 +181,40 @@ def trial_views(
     """The trials of a sweep, best first.
 
     Args:
-        summary: content of summary.json.
+        summary: summary.json.
         records: records of each trial, by trial number.
         started, ended: start and end events of each trial, by number; used for trials that the summary's
             leaderboard does not list.
     """
     records, started, ended = records or {}, started or {}, ended or {}
-    listed = [row for row in summary.get("leaderboard") or [] if isinstance(row, dict)]
-    rows = {int(row["trial"]): row for row in listed if isinstance(row.get("trial"), int)}
-    trials = [_view_of_row(number, row, records.get(number, ())) for number, row in rows.items()]
-    for number in sorted((records.keys() | started.keys()) - rows.keys()):
-        trials.append(
-            _view_of_records(number, records.get(number, ()), started.get(number, {}), ended.get(number, {}))
+    rows = {row.trial: row for row in summary.leaderboard} if summary else {}
+    for number in (records.keys() | started.keys()) - rows.keys():
+        start, end = started.get(number), ended.get(number, {})
+        rows[number] = LeaderboardRow.of_records(
+            number,
+            records.get(number, ()),
+            state=STATE_OF_STATUS.get(str(end.get("status")), "running" if start else ""),
+            params=dict((start or {}).get("params") or {}),
+            cause=str(end.get("cause") or ""),
         )
+    trials = [_view(row, records.get(number, ())) for number, row in rows.items()]
     return sorted(trials, key=lambda t: (t.fid is None, t.fid or 0.0, t.number))
 
 
-def _view_of_row(number: int, row: Mapping[str, Any], records: Sequence[TrialRecord]) -> TrialView:
-    params = row.get("params")
+def _view(row: LeaderboardRow, records: Sequence[TrialRecord]) -> TrialView:
     return TrialView(
-        number=number,
-        state=str(row.get("state") or ""),
-        params=params if isinstance(params, dict) else {},
-        cause=str(row.get("cause") or ""),
+        number=row.trial,
+        state=row.state,
+        params=row.params,
+        cause=row.cause,
         records=tuple(records),
-        last_kimg=finite(row.get("last_kimg")) or 0,
-        verdict=str(row.get("verdict") or ""),
-        **{name: finite(row.get(name)) for name in _NUMBERS},
-    )
-
-
-def _view_of_records(
-    number: int, records: Sequence[TrialRecord], start: Mapping[str, Any], end: Mapping[str, Any]
-) -> TrialView:
-    with_fid = [record for record in records if record.fid is not None]
-    best = min(with_fid, key=lambda record: record.fid or 0.0, default=None)
-    last = records[-1] if records else None
-    stable = best is not None and last is not None and best.fid and last.fid
-    return TrialView(
-        number=number,
-        state=STATE_OF_STATUS.get(str(end.get("status")), "running" if start else ""),
-        params=dict(start.get("params") or {}),
-        cause=str(end.get("cause") or ""),
-        records=tuple(records),
-        fid=best.fid if best else None,
-        balance=finite(best.balance) if best else None,
-        auc=finite(best.auc) if best else None,
-        kimg=best.kimg if best else None,
-        last_kimg=last.kimg if last else 0,
-        stability=last.fid / best.fid if stable and last and best and last.fid and best.fid else None,
-        verdict=last.verdict if last else "",
+        fid=row.fid,
+        balance=row.balance,
+        auc=row.auc,
+        kimg=row.kimg,
+        last_kimg=row.last_kimg or 0,
+        stability=row.stability,
+        verdict=row.verdict,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.records import METRICS, VERDICTS
 from pipeline.reporting import history
 from pipeline.reporting.history import TrialView, differing_params, short_number
+from pipeline.storage.summary_file import SweepSummary
 
 COLUMNS: dict[str, str] = {
     "trial": "Optuna's number of the trial",
@@ -29,7 +30,7 @@ _FIELDS = {"trial": "number", "last kimg": "last_kimg"}
 _TEXT_COLUMNS = ("trial", "state", "fid", "balance", "kimg", "stability", "verdict", "params")
 
 
-def text_table(summary: Mapping[str, Any], limit: int = 10) -> list[list[str]]:
+def text_table(summary: SweepSummary, limit: int = 10) -> list[list[str]]:
     """The leaderboard for a terminal: a header row, then at most `limit` trials, best first.
 
     The texts come from the sweep's files: a caller that prints them with markup must escape them.

@@ -1,20 +1,30 @@
-"""Writes summary.json, the state of a sweep that scripts, the live view and the report read.
+"""Keeps summary.json, which scripts, the live view and the report read, up to date while a sweep runs.
 
-The file is replaced atomically while the sweep runs. Its keys are a contract (README). JSON has no NaN: a
-number that is unknown or not finite is null.
+The file is replaced atomically. `pipeline.storage.summary_file` defines its content.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
+from collections.abc import Iterable
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import TrialRecord
-from pipeline.search.trial_manager import STATES, SweepTrial, TrialManager, rank_trials
+from pipeline.search.trial_manager import SweepTrial, TrialManager, rank_trials
 from pipeline.storage.files import DiskSpace, size_of, write_text
-from pipeline.storage.summary_file import read_summary
+from pipeline.storage.summary_file import (
+    Best,
+    FailureRow,
+    FidEvaluator,
+    FinalistRow,
+    LeaderboardRow,
+    RegisteredVersion,
+    RunningRow,
+    SweepState,
+    SweepSummary,
+    TrialCounts,
+    read_summary,
+)
 from pipeline.training.checkpoint import Failure
 
 _PERIOD_SEC = 2.0
@@ -23,123 +33,127 @@ _LEADERS = 100
 
 
 class Summary:
-    """Keeps summary.json of a running sweep up to date; a `SweepCallback`.
+    """A `SweepCallback` that rewrites summary.json, at most every two seconds.
 
-    Writes nothing until `manager` is set; callbacks rewrite the file at most every two seconds.
+    Finalists and the registered version of an earlier process are kept until they are set again.
 
     Args:
         paths: the sweep's folder.
         config: limits of the sweep.
-        evaluator: the `evaluator` key: extractor, hash and number of samples.
+        evaluator: what its fids are measured with.
+        manager: its trials.
     """
 
     def __init__(
-        self,
-        paths: SweepPaths,
-        config: SweepConfig,
-        evaluator: dict[str, Any],
+        self, paths: SweepPaths, config: SweepConfig, evaluator: FidEvaluator, manager: TrialManager
     ) -> None:
-        self.paths, self.config = paths, config
+        self.paths, self._config, self._evaluator, self._manager = paths, config, evaluator, manager
         before = read_summary(paths.summary)
-        self.extra: dict[str, Any] = {
-            "registered": before.get("registered"),
-            "evaluator": evaluator,
-            "finalists": before.get("finalists", []),
-        }
-        self.state = "running"
-        self.manager: TrialManager | None = None
+        self._registered = before.registered if before else None
+        self._finalists = before.finalists if before else ()
+        self._state: SweepState = "running"
         self._written = 0.0
         self._size = (-_SIZING_SEC, 0)  # time of the last measurement, bytes
         self._space = DiskSpace("summary.json is not updated")
 
     def on_start(self, trial: SweepTrial) -> None:
-        self.write()
+        self._write_seldom()
 
     def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
-        self.write()
+        self._write_seldom()
 
     def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
-        self.write()
+        self._write_seldom()
 
     def on_end(self, trial: SweepTrial) -> None:
+        self._write_seldom()
+
+    def set_finalists(self, finalists: Iterable[FinalistRow]) -> None:
+        """Write the finalists, best first; the first one becomes the best trial."""
+        self._finalists = tuple(finalists)
         self.write()
 
-    def write(self, *, force: bool = False) -> None:
-        """Rewrite the file; without `force` at most every two seconds."""
-        now = time.monotonic()
-        if self.manager is None or (not force and now - self._written < _PERIOD_SEC):
-            return
-        self._written = now
+    def set_registered(self, version: RegisteredVersion | None) -> None:
+        """Write the registered version; None if the registry did not take it."""
+        self._registered = version
+        self.write()
+
+    def set_state(self, state: SweepState) -> None:
+        """Write the state of the sweep."""
+        self._state = state
+        self.write()
+
+    def write(self) -> None:
+        """Rewrite the file."""
+        self._written = time.monotonic()
         with self._space.tolerate_full():
-            write_text(self.paths.summary, json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
+            write_text(self.paths.summary, self.content().to_text())
+
+    def _write_seldom(self) -> None:
+        if time.monotonic() - self._written >= _PERIOD_SEC:
+            self.write()
 
     def _disk(self) -> int:
         """Size of the sweep's folder in bytes.
 
         Measured at most once a minute while the sweep runs: it may be many files on a slow disk.
         """
-        if time.monotonic() - self._size[0] > _SIZING_SEC or self.state != "running":
+        if time.monotonic() - self._size[0] > _SIZING_SEC or self._state != "running":
             self._size = time.monotonic(), size_of(self.paths.root)
         return self._size[1]
 
-    def content(self) -> dict[str, Any]:
-        """The whole summary as plain values."""
-        assert self.manager is not None
-        trials = list(self.manager.trials.values())
+    def content(self) -> SweepSummary:
+        """The state of the sweep now."""
+        manager, config = self._manager, self._config
+        trials = list(manager.trials.values())
         ranked = rank_trials(trials)
-        finalists = self.extra["finalists"]
-        return {
-            "name": self.config.name,
-            "state": self.state,
-            "reason": self.manager.reason,
-            "stopped_by": self.manager.stopped_by or None,
-            "wall_seconds": round(self.manager.seconds, 2),
-            "kimg_total": sum(trial.records[-1].kimg for trial in trials if trial.records),
-            "trials": {state: sum(trial.state == state for trial in trials) for state in reversed(STATES)},
-            "trials_asked": self.config.trials,
-            "time_budget_sec": self.config.time_budget_sec,
-            "gpu_hours": round(self.manager.gpu_hours, 4),
-            "cost": round(self.manager.cost, 4) if self.config.price else None,
-            "best": finalists[0]["best"] if finalists else _best(ranked),
-            "running": [_running(trial) for trial in trials if trial.state == "running"],
-            "disk_bytes": self._disk(),
-            "images_per_sec": round(sum(_speed(trial) for trial in trials if trial.state == "running"), 1),
-            "failures": [
-                {"trial": trial.number, **vars(failure)} for trial in trials for failure in trial.failures
-            ],
-            "leaderboard": [best_row(trial) for trial in ranked[:_LEADERS]],
-            **self.extra,
-        }
+        running = [trial for trial in trials if trial.state == "running"]
+        states = [trial.state for trial in trials]
+        return SweepSummary(
+            name=config.name,
+            state=self._state,
+            reason=manager.reason,
+            stopped_by=manager.stopped_by or None,
+            wall_seconds=round(manager.seconds, 2),
+            kimg_total=sum(trial.records[-1].kimg for trial in trials if trial.records),
+            trials=TrialCounts(
+                failed=states.count("failed"),
+                pruned=states.count("pruned"),
+                complete=states.count("complete"),
+                running=states.count("running"),
+            ),
+            trials_asked=config.trials,
+            time_budget_sec=config.time_budget_sec,
+            gpu_hours=round(manager.gpu_hours, 4),
+            cost=round(manager.cost, 4) if config.price else None,
+            best=self._finalists[0].best if self._finalists else _best(ranked),
+            running=tuple(map(_running, running)),
+            disk_bytes=self._disk(),
+            images_per_sec=round(sum(t.records[-1].images_per_sec for t in running if t.records), 1),
+            failures=tuple(FailureRow(trial=t.number, **vars(f)) for t in trials for f in t.failures),
+            leaderboard=tuple(map(leaderboard_row, ranked[:_LEADERS])),
+            registered=self._registered,
+            evaluator=self._evaluator,
+            finalists=self._finalists,
+        )
 
 
-def best_row(trial: SweepTrial) -> dict[str, Any]:
-    """The leaderboard's row of a trial: its numbers at its best tick, and how it ended."""
-    best, last = trial.best, trial.records[-1] if trial.records else None
-    stable = best and last and best.fid and last.fid
-    return {
-        "trial": trial.number,
-        "state": trial.state,
-        "fid": best.fid if best else None,
-        "balance": best.to_dict()["balance"] if best else None,
-        "auc": best.to_dict()["auc"] if best else None,
-        "kimg": best.kimg if best else None,
-        "last_kimg": last.kimg if last else 0,
-        "verdict": last.verdict if last else "",
-        "stability": last.fid / best.fid if stable and best and last and best.fid and last.fid else None,
-        "params": trial.params,
-        "cause": trial.cause,
-    }
+def leaderboard_row(trial: SweepTrial) -> LeaderboardRow:
+    """The leaderboard's row of a trial."""
+    return LeaderboardRow.of_records(
+        trial.number, trial.records, state=trial.state, params=trial.params, cause=trial.cause
+    )
 
 
-def _best(ranked: list[SweepTrial]) -> dict[str, Any] | None:
-    row = best_row(ranked[0]) if ranked else {"fid": None}
-    return None if row["fid"] is None else {k: row[k] for k in ("trial", "fid", "balance", "kimg", "params")}
+def _best(ranked: list[SweepTrial]) -> Best | None:
+    row = leaderboard_row(ranked[0]) if ranked else None
+    if row is None or row.fid is None:
+        return None
+    return Best(trial=row.trial, fid=row.fid, balance=row.balance, kimg=row.kimg, params=row.params)
 
 
-def _running(trial: SweepTrial) -> dict[str, Any]:
-    row = best_row(trial)
-    return {key: row[key] for key in ("trial", "fid", "balance", "last_kimg", "verdict")}
-
-
-def _speed(trial: SweepTrial) -> float:
-    return trial.records[-1].images_per_sec if trial.records else 0.0
+def _running(trial: SweepTrial) -> RunningRow:
+    row = leaderboard_row(trial)
+    return RunningRow(
+        trial=row.trial, fid=row.fid, balance=row.balance, last_kimg=row.last_kimg, verdict=row.verdict
+    )

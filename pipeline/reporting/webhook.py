@@ -19,11 +19,12 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
 from pipeline.records import TrialRecord
+from pipeline.storage.summary_file import SweepSummary
 
 if TYPE_CHECKING:
     from pipeline.search.trial_manager import SweepTrial
@@ -64,24 +65,24 @@ class WebhookNotifier:
     Args:
         url: where to post; empty for no notifications.
         sweep: the sweep's name.
-        summary: returns the current content of summary.json.
+        summary: returns the current state of the sweep.
 
     Raises:
         ConfigError: `url` is not an http or https address.
     """
 
-    def __init__(self, url: str, sweep: str, summary: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, url: str, sweep: str, summary: Callable[[], SweepSummary]) -> None:
         self._url, self._sweep, self._summary = check_webhook(url), sweep, summary
         self._leader: int | None = None
         self._lowest: float | None = None
-        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[dict[str, object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="notify", daemon=True)
         self._warned = False
 
     def __enter__(self) -> Self:
-        first = next(iter(self._summary()["leaderboard"]), {"trial": None, "fid": None})
-        if first["fid"] is not None:
-            self._leader, self._lowest = first["trial"], first["fid"]
+        first = next(iter(self._summary().leaderboard), None)
+        if first is not None and first.fid is not None:
+            self._leader, self._lowest = first.trial, first.fid
         if self._url:
             self._thread.start()
         return self
@@ -113,16 +114,15 @@ class WebhookNotifier:
             row = record.to_dict()
             self._enqueue("champion", "running", {key: row[key] for key in _FIELDS}, text)
 
-    def _post_end(self, summary: Mapping[str, Any]) -> None:
-        state, best = str(summary.get("state")), summary.get("best") or {}
-        registered = (summary.get("registered") or {}).get("uri")
-        text = f"{self._sweep}: {state}"
-        text += f", best fid {best['fid']:.4g} (trial {best['trial']})" if best.get("fid") is not None else ""
+    def _post_end(self, summary: SweepSummary) -> None:
+        best, text = summary.best, f"{self._sweep}: {summary.state}"
+        registered = summary.registered.uri if summary.registered else None
+        text += f", best fid {best.fid:.4g} (trial {best.trial})" if best else ""
         text += f", {registered}" if registered else ""
-        fields = {**{key: best.get(key) for key in _FIELDS}, "registered": registered}
-        self._enqueue(state, state, fields, text)
+        fields = {**{key: getattr(best, key, None) for key in _FIELDS}, "registered": registered}
+        self._enqueue(summary.state, summary.state, fields, text)
 
-    def _enqueue(self, event: str, state: str, fields: Mapping[str, Any], text: str) -> None:
+    def _enqueue(self, event: str, state: str, fields: Mapping[str, object], text: str) -> None:
         if self._url:
             self._queue.put({"event": event, "sweep": self._sweep, "state": state, **fields, "text": text})
 
@@ -142,12 +142,12 @@ class WebhookNotifier:
         self._warned = True
 
 
-def _until_none(messages: queue.SimpleQueue[dict[str, Any] | None]) -> Iterable[dict[str, Any]]:
+def _until_none(messages: queue.SimpleQueue[dict[str, object] | None]) -> Iterable[dict[str, object]]:
     while (message := messages.get()) is not None:
         yield message
 
 
-def _post(url: str, message: Mapping[str, Any]) -> None:
+def _post(url: str, message: Mapping[str, object]) -> None:
     body = (json.dumps(message, default=str) + "\n").encode()
     headers = {"Content-Type": "application/json", "User-Agent": "gansweep"}
     request = urllib.request.Request(url, body, headers, method="POST")

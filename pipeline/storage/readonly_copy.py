@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from pipeline.errors import SweepError
 from pipeline.storage.files import write_bytes
 from pipeline.storage.object_store import ObjectStore, store_error
+from pipeline.storage.summary_file import read_summary
 from pipeline.storage.sync import FolderSync, KeyFilter, is_scratch_file
 from pipeline.storage.url import is_url, scratch_dir
 
@@ -60,9 +60,10 @@ def fetched_sweep(sweep: str) -> Iterator[Path]:
     with _locked_copy(sweep) as sync:
         _pull(sync, lambda key: key in ("sweep.toml", "summary.json") or key.startswith("champion/"))
         if not (sync.root / "champion" / "files.json").is_file():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                best = json.loads((sync.root / "summary.json").read_bytes())["best"]["trial"]
-                sync.pull(f"trials/{int(best)}", lambda key: "/best-" in key)
+            with contextlib.suppress(OSError, SweepError):
+                summary = read_summary(sync.root / "summary.json")
+                if summary is not None and summary.best is not None:
+                    sync.pull(f"trials/{summary.best.trial}", lambda key: "/best-" in key)
         yield sync.root
 
 

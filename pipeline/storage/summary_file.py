@@ -1,101 +1,296 @@
-"""The schema of summary.json, and reading a summary.json that was checked against it.
+"""The content of summary.json: its one definition, from which writer, reader and schema come.
 
-The schema lists the keys that commands, the live view and the report read; further keys are allowed.
-`pipeline.reporting.summary` writes the file.
+`pipeline.reporting.summary` fills it in while a sweep runs. A number that is unknown or not finite is None.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeAlias
 
 from pipeline.errors import SweepError
+from pipeline.records import TrialRecord
+from pipeline.storage.typed_json import from_json, schema_of, to_json, whole
 
-_NUMBER = {"type": "number", "minimum": -1e15, "maximum": 1e15}
-_NUMBER_OR_NULL = {"anyOf": [_NUMBER, {"type": "null"}]}
-_COUNT = {"type": "integer", "minimum": 0, "maximum": 10**9}
-_TEXT = {"type": "string"}
-_PARAMS = {"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}}
-
-
-def _object(required: str, **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required.split()}
+ParamValue: TypeAlias = int | float | str | bool | None
+SweepState: TypeAlias = Literal["running", "finished", "interrupted", "failed"]
 
 
-def _list(item: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": item}
+@dataclass(frozen=True, kw_only=True)
+class TrialCounts:
+    """How many trials are in each state."""
+
+    failed: int
+    pruned: int
+    complete: int
+    running: int
+
+    @property
+    def ended(self) -> int:
+        return self.failed + self.pruned + self.complete
 
 
-_BEST_FIELDS = {"trial": _COUNT, "balance": _NUMBER_OR_NULL, "kimg": _NUMBER_OR_NULL, "params": _PARAMS}
-_BEST = _object("trial fid balance kimg params", **_BEST_FIELDS, fid=_NUMBER)
-_LEADER = _object(
-    "trial state fid balance kimg params",
-    **_BEST_FIELDS,
-    **dict.fromkeys(("fid", "auc", "last_kimg", "stability"), _NUMBER_OR_NULL),
-    **dict.fromkeys(("state", "verdict", "cause"), _TEXT),
-)
-_RUNNING = _object(
-    "trial fid balance last_kimg verdict",
-    trial=_COUNT,
-    fid=_NUMBER_OR_NULL,
-    balance=_NUMBER_OR_NULL,
-    verdict=_TEXT,
-)
-_FINALIST = _object(
-    "best measurement",
-    best=_object("trial fid search_fid", **_BEST_FIELDS, **dict.fromkeys(("fid", "search_fid"), _NUMBER),
-                 **dict.fromkeys(("fresh_fid", "gap", "fid_mean", "fid_std"), _NUMBER_OR_NULL)),
-    measurement=_object("fid_low fid_high n verdicts", fid_low=_NUMBER, fid_high=_NUMBER, n=_COUNT,
-                        verdicts=_list(_TEXT)),
-    runs=_list(_object("fid", fid=_NUMBER_OR_NULL, verdicts=_list(_TEXT))),
-)  # fmt: skip
-_REGISTERED = _object("name version alias uri", name=_TEXT, uri=_TEXT, reason=_TEXT)
-_STATES = ("complete", "pruned", "failed", "running")
-SCHEMA = _object(
-    "name state wall_seconds kimg_total trials best leaderboard",
-    name=_TEXT,
-    state={"enum": ["running", "finished", "interrupted", "failed"]},
-    reason=_TEXT,
-    **dict.fromkeys(
-        ("wall_seconds", "kimg_total", "time_budget_sec", "images_per_sec", "disk_bytes"), _NUMBER
-    ),
-    trials_asked=_COUNT,
-    trials=_object(" ".join(_STATES), **dict.fromkeys(_STATES, _COUNT)),
-    best={"anyOf": [_BEST, {"type": "null"}]},
-    leaderboard=_list(_LEADER),
-    running=_list(_RUNNING),
-    failures=_list(_object("trial kind text", trial=_COUNT, kind=_TEXT, text=_TEXT, kimg=_COUNT)),
-    finalists=_list(_FINALIST),
-    evaluator=_object("", extractor=_TEXT, hash=_TEXT, samples=_COUNT),
-    registered={"anyOf": [_REGISTERED, {"type": "null"}]},
-)
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best trial. fid: the lowest of its ticks; balance, kimg: at that tick."""
+
+    trial: int
+    fid: float
+    balance: float | None
+    kimg: float | None
+    params: Mapping[str, ParamValue]
 
 
-def read_summary(path: Path) -> dict[str, Any]:
-    """The content of the summary.json at `path`; `{}` if there is none.
+@dataclass(frozen=True, kw_only=True)
+class FinalistBest(Best):
+    """The best run of a finalist. fid: of the final measurement.
+
+    Attributes:
+        trial_seed: seed of the run.
+        fid_mean, fid_std: over the seeds that were measured; no deviation of a single one.
+        search_fid: the lowest fid of its ticks, as the search saw it.
+        fresh_fid: mean of fids measured as in the search, with fresh latents.
+        gap: fresh_fid - search_fid.
+    """
+
+    search_fid: float
+    trial_seed: int | None = None
+    fid_mean: float | None = None
+    fid_std: float | None = None
+    fresh_fid: float | None = None
+    gap: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """A trial: its numbers at the tick of its best fid, and how it ended.
+
+    Attributes:
+        state: running, complete, pruned or failed.
+        last_kimg: length of its training so far.
+        verdict: of its last tick.
+        stability: last fid / best fid.
+        cause: why it ended early; empty if it did not.
+    """
+
+    trial: int
+    state: str
+    fid: float | None
+    balance: float | None
+    auc: float | None = None
+    kimg: float | None
+    last_kimg: float | None = None
+    verdict: str = ""
+    stability: float | None = None
+    params: Mapping[str, ParamValue]
+    cause: str = ""
+
+    @classmethod
+    def of_records(
+        cls,
+        trial: int,
+        records: Sequence[TrialRecord],
+        *,
+        state: str,
+        params: Mapping[str, ParamValue],
+        cause: str,
+    ) -> LeaderboardRow:
+        """The row of the trial with these records, oldest first."""
+        measured = [record for record in records if record.fid is not None]
+        best = min(measured, key=lambda record: record.fid or 0.0, default=None)
+        last = records[-1] if records else None
+        return cls(
+            trial=trial,
+            state=state,
+            fid=best.fid if best else None,
+            balance=_finite(best.balance) if best else None,
+            auc=_finite(best.auc) if best else None,
+            kimg=best.kimg if best else None,
+            last_kimg=last.kimg if last else 0,
+            verdict=last.verdict if last else "",
+            stability=last.fid / best.fid if last and last.fid and best and best.fid else None,
+            params=params,
+            cause=cause,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningRow:
+    """A trial that runs. fid, balance: at the tick of its best fid; verdict: of its last tick."""
+
+    trial: int
+    fid: float | None
+    balance: float | None
+    last_kimg: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRow:
+    """A failure of a trial, which may have been restarted after it."""
+
+    trial: int
+    index: int = 0
+    kind: str
+    text: str
+    kimg: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} after {self.kimg} kimg: {self.text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalistRunRow:
+    """One training of a finalist's configuration, measured again; problem: why there is no measurement."""
+
+    seed: int | None = None
+    kimg: float | None = None
+    search_fid: float | None = None
+    fresh_fid: float | None = None
+    fid: float | None
+    fid_low: float | None = None
+    fid_high: float | None = None
+    verdicts: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalMeasurement:
+    """What was measured of a finalist's best run.
+
+    Attributes:
+        n: number of samples.
+        fid_low, fid_high: 95 % of measurements with this many samples lie between them.
+        verdicts: why the run may not be promoted.
+        values: every key of the measurement (`pipeline.metrics.evaluation.Measurement`).
+    """
+
+    n: int
+    fid: float | None = None
+    fid_low: float
+    fid_high: float
+    verdicts: tuple[str, ...]
+    values: Mapping[str, object] = whole()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalistRow:
+    """A finalist: its best run, all its runs (the trial itself first), the measurement of the best."""
+
+    best: FinalistBest
+    runs: tuple[FinalistRunRow, ...] = ()
+    measurement: FinalMeasurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidEvaluator:
+    """What the fids of a sweep were measured with; only fids with the same hash can be compared."""
+
+    extractor: str = ""
+    hash: str = ""
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version in the registry. alias: the one it was given or holds, None = none. reason: why."""
+
+    name: str
+    version: int | str
+    alias: str | None
+    uri: str
+    reason: str = ""
+
+    @property
+    def model(self) -> str:
+        """The address to load it by: of its alias if it has one."""
+        return f"models:/{self.name}@{self.alias}" if self.alias else self.uri
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSummary:
+    """summary.json.
+
+    Attributes:
+        reason, stopped_by: why the search ended before its last trial: for people, and the limit's name.
+        wall_seconds: of the search, earlier processes included.
+        kimg_total: thousands of real images shown, by all trials.
+        gpu_hours, cost: of all trials so far; no cost without prices.
+        best: the best finalist's; before the finalists are measured, the trial with the lowest fid.
+        images_per_sec: of all running trials together.
+        leaderboard: the best hundred trials, best first.
+        finalists: best first; empty before they are measured.
+    """
+
+    name: str
+    state: SweepState
+    reason: str = ""
+    stopped_by: str | None = None
+    wall_seconds: float
+    kimg_total: float
+    trials: TrialCounts
+    trials_asked: int = 0
+    time_budget_sec: float = 0.0
+    gpu_hours: float = 0.0
+    cost: float | None = None
+    best: FinalistBest | Best | None
+    running: tuple[RunningRow, ...] = ()
+    disk_bytes: float = 0
+    images_per_sec: float = 0.0
+    failures: tuple[FailureRow, ...] = ()
+    leaderboard: tuple[LeaderboardRow, ...]
+    registered: RegisteredVersion | None = None
+    evaluator: FidEvaluator = field(default_factory=FidEvaluator)
+    finalists: tuple[FinalistRow, ...] = ()
+
+    def to_text(self) -> str:
+        """The file's content."""
+        return json.dumps(to_json(self), indent=1, allow_nan=False) + "\n"
+
+
+_SCHEMA = schema_of(SweepSummary)
+
+
+def read_summary(path: Path) -> SweepSummary | None:
+    """The summary.json at `path`; None if there is none.
 
     Raises:
-        SweepError: it cannot be read, or does not match the schema.
+        SweepError: it cannot be read, or a key is missing or has another type.
     """
-    from jsonschema import Draft202012Validator
-
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-        error = next(Draft202012Validator(SCHEMA).iter_errors(content), None)
-        wrong = "" if error is None else f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
+        return parse_summary(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return None
     except (OSError, ValueError, RecursionError) as problem:
-        wrong = str(problem)
-    if wrong:
         raise SweepError(
             "summary.json cannot be used",
             rule="it must be as gansweep wrote it",
-            seen=wrong,
+            seen=str(problem),
             fix="delete it: the next resume writes it again",
-        )
-    return dict(content)
+        ) from problem
+
+
+def parse_summary(text: bytes | str) -> SweepSummary:
+    """The summary in the content of a summary.json.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or a key is missing or has another type.
+    """
+    from jsonschema import Draft202012Validator
+
+    content = json.loads(text, parse_constant=_refuse_constant)
+    error = next(Draft202012Validator(_SCHEMA).iter_errors(content), None)
+    if error is not None:
+        raise ValueError(f"{'.'.join(map(str, error.absolute_path))}: {error.message}")
+    return from_json(SweepSummary, content)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _refuse_constant(text: str) -> float:
@@ -103,11 +298,11 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def no_sweep_dir(root: Path) -> SweepError:
-    """The error for a folder without summary.json."""
+def no_sweep(where: object, lacks: str = "summary.json") -> SweepError:
+    """The error for a folder or an address without a sweep. lacks: the file that was looked for."""
     return SweepError(
-        "{seen} is not a sweep's folder",
-        rule="a sweep's folder holds summary.json",
-        seen=str(root),
-        fix="pass DIR/NAME of `gansweep run`",
+        "there is no sweep in {seen}",
+        rule=f"a sweep's folder holds a {lacks}",
+        seen=str(where),
+        fix="name the folder that `run` made",
     )

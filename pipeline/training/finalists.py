@@ -12,7 +12,7 @@ decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ from pipeline.errors import GansweepError
 from pipeline.metrics import evaluation
 from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
+from pipeline.storage.summary_file import (
+    FinalistBest,
+    FinalistRow,
+    FinalistRunRow,
+    FinalMeasurement,
+    ParamValue,
+)
+from pipeline.storage.typed_json import from_json
 from pipeline.training.checkpoint import best_generator, load_best
 from pipeline.training.sampling import image_sampler, labelled_image_sampler
 from pipeline.training.seeds import extra_seed, fresh_seed
@@ -67,20 +75,20 @@ class FinalistRun:
         measured = self.measurement
         return measured is None, bool(measured and measured.verdicts), measured.fid if measured else math.inf
 
-    def row(self) -> dict[str, Any]:
-        """The run as plain values, for summary.json and tables."""
+    def row(self) -> FinalistRunRow:
+        """The run in summary.json."""
         measured = self.measurement
-        return {
-            "seed": self.seed,
-            "kimg": self.record["kimg"] if self.record else None,
-            "search_fid": self.search_fid,
-            "fresh_fid": self.fresh_fid,
-            "fid": measured.fid if measured else None,
-            "fid_low": measured.fid_low if measured else None,
-            "fid_high": measured.fid_high if measured else None,
-            "verdicts": list(measured.verdicts) if measured else [],
-            "problem": self.problem,
-        }
+        return FinalistRunRow(
+            seed=self.seed,
+            kimg=self.record["kimg"] if self.record else None,
+            search_fid=self.search_fid,
+            fresh_fid=self.fresh_fid,
+            fid=measured.fid if measured else None,
+            fid_low=measured.fid_low if measured else None,
+            fid_high=measured.fid_high if measured else None,
+            verdicts=tuple(measured.verdicts) if measured else (),
+            problem=self.problem,
+        )
 
 
 @dataclass(frozen=True)
@@ -105,25 +113,30 @@ class Finalist:
         """Sort key: finalists with verdicts last, then by the number of failed runs, then by the mean fid."""
         return self.chosen.rank[1], len(self.runs) - len(self.fids), float(np.mean(self.fids))
 
-    def row(self) -> dict[str, Any]:
-        """The finalist as plain values: `best` (the chosen run), all runs, the chosen run's measurement."""
+    def row(self, params: Mapping[str, ParamValue]) -> FinalistRow:
+        """The finalist in summary.json. params: of its configuration."""
         chosen = self.chosen
         record, measured = chosen.record, chosen.measurement
         assert record is not None
         assert measured is not None
-        best = {
-            "trial": self.trial,
-            "trial_seed": chosen.seed,
-            "fid": measured.fid,
-            "fid_mean": float(np.mean(self.fids)),
-            "fid_std": float(np.std(self.fids, ddof=1)) if len(self.fids) > 1 else None,
-            "search_fid": chosen.search_fid,
-            "fresh_fid": chosen.fresh_fid,
-            "gap": _gap(chosen),
-            "balance": record["balance"],
-            "kimg": record["kimg"],
-        }
-        return {"best": best, "runs": [r.row() for r in self.runs], "measurement": measured.to_dict()}
+        best = FinalistBest(
+            trial=self.trial,
+            trial_seed=chosen.seed,
+            fid=measured.fid,
+            fid_mean=float(np.mean(self.fids)),
+            fid_std=float(np.std(self.fids, ddof=1)) if len(self.fids) > 1 else None,
+            search_fid=record["fid"],
+            fresh_fid=chosen.fresh_fid,
+            gap=_gap(chosen),
+            balance=record["balance"],
+            kimg=record["kimg"],
+            params=params,
+        )
+        return FinalistRow(
+            best=best,
+            runs=tuple(run.row() for run in self.runs),
+            measurement=from_json(FinalMeasurement, measured.to_dict()),
+        )
 
 
 def _gap(run: FinalistRun) -> float | None:

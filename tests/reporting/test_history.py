@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import factories
 import pytest
+from histories import finalist_row
+from sweep_folders import summary_of
 
 from pipeline.errors import SweepError
 from pipeline.reporting.history import History, TrialView, differing_params, read_history, trial_views
 from pipeline.search.space.parser import parse_space
+from pipeline.storage.summary_file import LeaderboardRow
 
 SPACE = parse_space('[fixed]\nkimg = 40\nloss = "hinge"\n[search]\nlr_g = { float = [1e-4, 1e-2] }')
 
@@ -21,13 +25,15 @@ def sweep(**summary: Any) -> History:
         TrialView(1, params={"lr_g": 1e-3}, fid=21.0),
         TrialView(2),
     )
-    return History(Path("tiny"), summary, trials, {}, SPACE)
+    return History(Path("tiny"), summary_of(**{"best": None, **summary}), trials, {}, SPACE)
 
 
 def test_the_finalists_decide_the_winner_and_its_run() -> None:
     assert sweep().winner == sweep().trials[0]
-    runs = [{"seed": 7}, {"seed": 8}, {"seed": 9}]
-    history = sweep(best={"trial": 1}, finalists=[{"best": {"trial": 1, "trial_seed": 9}, "runs": runs}])
+    final = finalist_row(1, 22.0, 21.0, 23.0)
+    final["best"]["trial_seed"] = 9
+    runs = [{"seed": seed, "fid": 22.0} for seed in (7, 8, 9)]
+    history = sweep(best=final["best"], finalists=[{**final, "runs": runs}])
     assert history.winner == history.trials[1]
     assert history.run_folder(history.trials[1]) == Path("tiny/finals/1-2"), (
         "the second rerun has the best seed"
@@ -45,7 +51,7 @@ def test_a_value_is_suggested_or_fixed_or_the_default() -> None:
 
 
 def test_damaged_files_are_no_error_but_missing_ones_are(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match=r"is not a sweep's folder.*summary\.json"):
+    with pytest.raises(SweepError, match=r"no sweep in .*holds a summary\.json"):
         read_history(tmp_path)
     (tmp_path / "trials" / "1").mkdir(parents=True)
     (tmp_path / "trials" / "1" / "records.jsonl").write_bytes(
@@ -67,11 +73,13 @@ def test_damaged_files_are_no_error_but_missing_ones_are(tmp_path: Path) -> None
 
 
 def test_trials_that_the_summary_leaves_out_come_from_events_and_records() -> None:
-    row = {"trial": 2, "state": "complete", "fid": 12.5, "params": {"lr_g": 1e-3}}
+    row = LeaderboardRow(
+        trial=2, state="complete", fid=12.5, balance=0.5, kimg=10, params={"lr_g": 1e-3}
+    )  # fmt: skip
     records = {0: [factories.record(5, 40.0), factories.record(10, 44.0, verdict="d_wins")]}
     started = {0: {"params": {"lr_g": 1e-4}}, 1: {"params": {}}, 3: {}}
     ended = {0: {"status": "KILLED", "cause": "pruned by asha"}, 3: {"status": "FAILED"}}
-    views = trial_views({"leaderboard": [row]}, records, started, ended)
+    views = trial_views(dataclasses.replace(summary_of(), leaderboard=(row,)), records, started, ended)
     assert [(view.number, view.state, view.fid) for view in views] == [
         (2, "complete", 12.5), (0, "pruned", 40.0), (1, "running", None), (3, "failed", None)
     ]  # fmt: skip

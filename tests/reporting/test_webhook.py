@@ -6,14 +6,15 @@ import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import factories
 import pytest
+from sweep_folders import summary_of
 
 from pipeline.errors import ConfigError
 from pipeline.reporting.webhook import WebhookNotifier, check_webhook
 from pipeline.search.trial_manager import SweepTrial
+from pipeline.storage.summary_file import SweepSummary
 
 TOKEN = "s3cret-token"
 
@@ -38,13 +39,14 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def content(state: str = "finished", *leaders: tuple[int, float]) -> dict[str, Any]:
-    return {
-        "state": state,
-        "leaderboard": [{"trial": trial, "fid": fid} for trial, fid in leaders],
-        "best": {"trial": 7, "fid": 12.5, "balance": 0.5, "kimg": 40},
-        "registered": {"uri": "models:/tiny@champion"},
-    }
+def content(state: str = "finished", *leaders: tuple[int, float]) -> SweepSummary:
+    tick = {"balance": 0.5, "kimg": 40, "params": {}}
+    return summary_of(
+        state=state,
+        leaderboard=[{"trial": trial, "state": "complete", "fid": fid, **tick} for trial, fid in leaders],
+        best={"trial": 7, "fid": 12.5, **tick},
+        registered={"name": "tiny", "version": 1, "alias": None, "uri": "models:/tiny/1"},
+    )
 
 
 def report(notifier: WebhookNotifier, trial: int, kimg: int, fid: float) -> None:
@@ -69,8 +71,8 @@ def test_a_new_leader_and_the_end_are_posted_in_order(
         ("champion", 0, 40.0), ("champion", 1, 20.0), ("finished", 7, 12.5)
     ], "a better fid of the trial that leads already is not posted"  # fmt: skip
     assert lines[1]["text"] == "tiny: trial 1 leads with fid 20 at 10 kimg"
-    assert lines[2]["text"] == "tiny: finished, best fid 12.5 (trial 7), models:/tiny@champion"
-    assert lines[2]["registered"] == "models:/tiny@champion"
+    assert lines[2]["text"] == "tiny: finished, best fid 12.5 (trial 7), models:/tiny/1"
+    assert lines[2]["registered"] == "models:/tiny/1"
     assert warnings(caplog) == []
 
 

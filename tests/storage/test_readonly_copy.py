@@ -7,6 +7,8 @@ from pathlib import Path
 
 import machines
 import pytest
+from histories import best_of
+from sweep_folders import summary_of
 
 from pipeline.errors import SweepError
 from pipeline.storage.object_store import ObjectStore
@@ -20,7 +22,7 @@ def sweep(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A sweep without a champion in a store; its address."""
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
     store.put("sweep.toml", b"toml")
-    store.put("summary.json", b'{"best": {"trial": 3}}')
+    store.put("summary.json", summary_of(best=best_of(3)).to_text().encode())
     store.put("trials/3/records.jsonl", b"r")
     store.put(BEST, b"b")
     return store.url

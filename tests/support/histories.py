@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import factories
+from sweep_folders import summary_of
 
 from pipeline.reporting.history import History, TrialView
 from pipeline.search.space.parser import parse_space
@@ -48,9 +49,10 @@ def trial_view(number: int, fids: list[float], state: str = "complete", **change
 
 
 def history_of(*trials: TrialView, space: Any = SPACE, **summary: Any) -> History:
-    """A history of these trials, best first."""
+    """A history of these trials, best first; `summary`: keys of summary.json."""
     ordered = sorted(trials, key=lambda trial: (trial.fid is None, trial.fid or 0.0))
-    return History(Path("tiny"), summary, tuple(ordered), {}, space)
+    content = summary_of(**{"name": "tiny", "best": None, **summary})
+    return History(Path("tiny"), content, tuple(ordered), {}, space)
 
 
 def finished_sweep(*others: TrialView, **summary: Any) -> History:
@@ -59,7 +61,12 @@ def finished_sweep(*others: TrialView, **summary: Any) -> History:
     return history_of(winner, *others, **{"state": "finished", **summary})
 
 
+def best_of(trial: int, fid: float = 19.9) -> dict[str, Any]:
+    """The `best` of summary.json: this trial at 40 kimg."""
+    return {"trial": trial, "fid": fid, "balance": 0.5, "kimg": 40, "params": {}}
+
+
 def finalist_row(trial: int, fid: float, low: float, high: float) -> dict[str, Any]:
     """A finalist of summary.json, measured with 5000 samples."""
-    measurement = {"fid": fid, "fid_low": low, "fid_high": high, "n": 5000}
-    return {"best": {"trial": trial, "fid": fid}, "measurement": measurement}
+    measurement = {"fid": fid, "fid_low": low, "fid_high": high, "n": 5000, "verdicts": []}
+    return {"best": {**best_of(trial, fid), "search_fid": fid - 0.5}, "measurement": measurement}

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import SweepPaths
 from pipeline.storage.files import write_text
+from pipeline.storage.summary_file import SweepSummary, parse_summary
 
 
 def summary_content(**changes: Any) -> dict[str, Any]:
@@ -27,6 +28,11 @@ def summary_content(**changes: Any) -> dict[str, Any]:
         "disk_bytes": 4_200_000,
     }
     return {**content, **changes}
+
+
+def summary_of(**changes: Any) -> SweepSummary:
+    """The same, read."""
+    return parse_summary(json.dumps(summary_content(**changes)))
 
 
 def write_summary(paths: SweepPaths, **changes: Any) -> None:

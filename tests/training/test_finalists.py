@@ -13,6 +13,7 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
+from pipeline.storage.typed_json import to_json
 from pipeline.training import finalists
 from pipeline.training.checkpoint import load_best, read_records
 from pipeline.training.finalists import Finalist, FinalistRun
@@ -42,8 +43,8 @@ def test_the_mean_over_the_seeds_decides() -> None:
     runs = [run(t, i, fid) for t, fids in enumerate((lucky, steady)) for i, fid in enumerate(fids)]
     found = finalists.choose_winner(runs[::-1])
     assert [finalist.trial for finalist in found] == [1, 0]
-    assert found[0].row()["best"]["fid_mean"] == 21.0
-    assert found[0].row()["best"]["fid_std"] == 1.0
+    best = found[0].row({}).best
+    assert (best.fid_mean, best.fid_std) == (21.0, 1.0)
     assert found[1].chosen.index == 0
 
 
@@ -58,7 +59,7 @@ def test_finalists_with_verdicts_or_failed_runs_come_last() -> None:
 def test_a_run_without_verdicts_is_chosen() -> None:
     finalist = Finalist(0, (run(0, 0, 5.0, "collapsed"), run(0, 1, 9.0), run(0, 2, 8.0)))
     assert finalist.chosen.index == 2
-    assert json.dumps(finalist.row(), allow_nan=False)
+    assert json.dumps(to_json(finalist.row({})), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,9 @@ def test_a_finalist_is_measured_with_fresh_latents(
     assert found.fresh_fid != best
     assert found.fresh_fid == pytest.approx(best, rel=0.3)
     assert found.seed == 5
-    final = Finalist(3, (found,)).row()
-    assert final["best"]["gap"] == pytest.approx(found.fresh_fid - best)
-    assert final["measurement"]["fid"] == found.measurement.fid
+    final = Finalist(3, (found,)).row({})
+    assert final.best.gap == pytest.approx(found.fresh_fid - best)
+    assert final.measurement.fid == found.measurement.fid
     again = finalists.measure_finalist(requested, dataset, evaluator, n=200, seed=1, device="cpu")
     assert again == found
 

@@ -7,13 +7,13 @@ Turns reasons (`reasons`) and regions (`regions`) into sentences. Everything her
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline.reporting.explain.reasons import Reason, find_reasons
 from pipeline.reporting.explain.regions import MIN_TRIALS, Region, best_trials, narrowed_space, regions
-from pipeline.reporting.history import History, TrialView, finite, short_number
+from pipeline.reporting.history import History, TrialView, short_number
 from pipeline.search.space.definition import Space
+from pipeline.storage.summary_file import FinalistRow
 
 Section = tuple[str, list[str]]
 """A heading and its sentences."""
@@ -85,7 +85,7 @@ def _won(history: History) -> list[str]:
     winner = history.winner
     if winner is None or winner.fid is None:
         return ["No trial has a fid yet."]
-    verb = "won" if history.summary.get("state") == "finished" else "leads so far"
+    verb = "won" if history.summary and history.summary.state == "finished" else "leads so far"
     final = _final(history, winner.number)
     return [
         f"Trial {winner.number} {verb}: {_fid_of(winner, final)}, {_balance_of(history, winner)}.",
@@ -93,50 +93,43 @@ def _won(history: History) -> list[str]:
     ]
 
 
-def _final(history: History, number: int) -> Mapping[str, Any]:
-    """The row of a trial among the finalists; empty if it is not a finalist."""
-    rows = (row for row in history.finalists if (row.get("best") or {}).get("trial") == number)
-    return next(rows, {})
+def _final(history: History, number: int) -> FinalistRow | None:
+    """The row of a trial among the finalists; None if it is not a finalist."""
+    return next((row for row in history.finalists if row.best.trial == number), None)
 
 
-def _fid_of(winner: TrialView, final: Mapping[str, Any]) -> str:
+def _fid_of(winner: TrialView, final: FinalistRow | None) -> str:
     """`fid 25.09 in [24.46, 25.71] of 5000 samples (the search saw 24.61)`."""
-    measured, best = final.get("measurement") or {}, final.get("best") or {}
-    fid, low, high = (finite(measured.get(key)) for key in ("fid", "fid_low", "fid_high"))
-    if fid is None:
+    if final is None or final.measurement.fid is None:
         return f"fid {winner.fid:.4g} as the search saw it"
-    bounds = "" if low is None or high is None else f" in [{low:.4g}, {high:.4g}]"
-    saw = finite(best.get("search_fid")) or winner.fid
-    text = f"{fid:.4g}{bounds} of {measured.get('n')} samples (the search saw {saw:.4g})"
-    mean = _mean(final)
+    measured, mean = final.measurement, _mean(final)
+    bounds = f"[{measured.fid_low:.4g}, {measured.fid_high:.4g}]"
+    saw = final.best.search_fid
+    text = f"{measured.fid:.4g} in {bounds} of {measured.n} samples (the search saw {saw:.4g})"
     return f"fid {mean}, its best run {text}" if mean else f"fid {text}"
 
 
-def _mean(final: Mapping[str, Any]) -> str:
+def _mean(final: FinalistRow) -> str:
     """The mean fid of a finalist over its seeds: `0.77 on average of 3 seeds`; empty for a single seed."""
-    known = [run for run in final.get("runs") or [] if finite(run.get("fid")) is not None]
-    mean = finite((final.get("best") or {}).get("fid_mean"))
-    return f"{mean:.4g} on average of {len(known)} seeds" if mean is not None and len(known) > 1 else ""
+    seeds = sum(run.fid is not None for run in final.runs)
+    mean = final.best.fid_mean
+    return f"{mean:.4g} on average of {seeds} seeds" if mean is not None and seeds > 1 else ""
 
 
 def _balance_of(history: History, winner: TrialView) -> str:
-    best = history.summary.get("best") or {}
-    balance, kimg = finite(best.get("balance", winner.balance)), best.get("kimg", winner.kimg)
-    shown = "unknown" if balance is None else f"{balance:.2f}"
-    return f"balance {shown} at {short_number(kimg)} of {history.full_kimg or '?'} kimg"
+    best = history.best or winner
+    shown = "unknown" if best.balance is None else f"{best.balance:.2f}"
+    return f"balance {shown} at {short_number(best.kimg)} of {history.full_kimg or '?'} kimg"
 
 
 def _margin(history: History, winner: TrialView) -> list[str]:
     """The runner-up: the second finalist, or the second trial of the search if there are no finalists."""
-    second = next((row for row in history.finalists[1:] if (row.get("best") or {}).get("fid")), None)
-    ours = _final(history, winner.number).get("measurement") or {}
-    if second is not None and finite(ours.get("fid")) is not None:
-        theirs, measured = second["best"], second.get("measurement") or {}
-        high, low = finite(ours.get("fid_high")), finite(measured.get("fid_low"))
-        overlap = high is not None and low is not None and low <= high
+    ours, second = _final(history, winner.number), next(iter(history.finalists[1:]), None)
+    if ours is not None and second is not None:
+        overlap = second.measurement.fid_low <= ours.measurement.fid_high
         comparison = "their intervals overlap: call it a tie" if overlap else "their intervals are apart"
-        fid = _mean(second) or format(theirs["fid"], ".4g")
-        return [f"Trial {theirs['trial']} comes next with {fid}; {comparison}."]
+        fid = _mean(second) or f"{second.best.fid:.4g}"
+        return [f"Trial {second.best.trial} comes next with {fid}; {comparison}."]
     others = [trial for trial in history.measured if trial != winner]
     if not others or not winner.fid:
         return []

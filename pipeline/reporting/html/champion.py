@@ -6,9 +6,8 @@ The samples were drawn by the trial and for the model card; nothing is measured 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import SweepPaths
 from pipeline.metrics.evaluation import METRIC_DESCRIPTIONS
@@ -30,6 +29,7 @@ from pipeline.reporting.html.markup import (
     source,
 )
 from pipeline.reporting.leaderboard import COLUMNS
+from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement
 from pipeline.training.checkpoint import read_records
 
 _RUN = {
@@ -52,20 +52,20 @@ def champion(history: History) -> str:
     winner = history.winner
     if winner is None or winner.fid is None:
         return section("champion", "Champion", note("No trial has a fid yet."))
-    best, path = history.summary.get("best") or {}, "finalists.0.measurement."
-    final = (history.finalists[0].get("measurement") or {}) if history.finalists else {}
+    best, path = history.best or winner, "finalists.0.measurement."
+    final = history.finalists[0].measurement if history.finalists else None
     auc, stability, verdict = _run_numbers(history, winner)
     shown = [
-        measured("fid", best.get("fid", winner.fid), "best.fid", _fid_hint(final)),
+        measured("fid", best.fid, "best.fid", _fid_hint(final)),
         _interval(final, path),
-        measured("balance", best.get("balance", winner.balance), "best.balance", COLUMNS["balance"], ".2f"),
+        measured("balance", best.balance, "best.balance", COLUMNS["balance"], ".2f"),
         Fact("auc", number(auc, ".2f"), hint=COLUMNS["auc"]),
-        measured("kimg", best.get("kimg", winner.kimg), "best.kimg", COLUMNS["kimg"], "g"),
+        measured("kimg", best.kimg, "best.kimg", COLUMNS["kimg"], "g"),
         Fact("stability", number(stability, ".2f"), hint=COLUMNS["stability"]),
         Fact("verdict", verdict, hint=COLUMNS["verdict"]),
         Fact(
             "memorization, collapse",
-            "; ".join(final.get("verdicts") or ["no copies, no collapse"]) if final else "",
+            "; ".join(final.verdicts or ["no copies, no collapse"]) if final else "",
         ),
     ]
     settings = [Fact(str(name), short_number(value)) for name, value in winner.params.items()]
@@ -96,21 +96,20 @@ def _records(history: History, winner: TrialView) -> Sequence[TrialRecord]:
     return winner.records if same else read_records(folder)
 
 
-def _fid_hint(final: Mapping[str, Any]) -> str:
-    n = final.get("n")
-    return METRICS["fid"][1] + (f"; of {n} fresh samples" if n else "; as the search saw it")
+def _fid_hint(final: FinalMeasurement | None) -> str:
+    return METRICS["fid"][1] + (f"; of {final.n} fresh samples" if final else "; as the search saw it")
 
 
-def _interval(final: Mapping[str, Any], path: str) -> Fact:
-    low, high = finite(final.get("fid_low")), finite(final.get("fid_high"))
-    text = "" if low is None or high is None else f"{number(low)} to {number(high)}"
-    return Fact("fid interval", text, path + "fid_low", low, _RUN["interval"])
+def _interval(final: FinalMeasurement | None, path: str) -> Fact:
+    if final is None:
+        return Fact("fid interval", "")
+    text = f"{number(final.fid_low)} to {number(final.fid_high)}"
+    return Fact("fid interval", text, path + "fid_low", final.fid_low, _RUN["interval"])
 
 
 def _grid(history: History, winner: TrialView) -> str:
     """The champion's samples at its best tick, or at the last tick before it that has samples."""
-    best = history.summary.get("best") or {}
-    found = pictures.grid_of(history.run_folder(winner), best.get("kimg", winner.kimg))
+    found = pictures.grid_of(history.run_folder(winner), (history.best or winner).kimg)
     if found is None:
         return ""
     caption = f"Samples of its EMA generator at {found[0]} kimg"
@@ -118,11 +117,10 @@ def _grid(history: History, winner: TrialView) -> str:
 
 
 def _loading(history: History) -> str:
-    registered = history.summary.get("registered") or {}
-    if not registered:
+    registered = history.summary.registered if history.summary else None
+    if registered is None:
         return note("Not registered (yet); after the search `gansweep register SWEEP_DIR` can do it.")
-    alias = registered.get("alias")
-    uri = f"models:/{registered.get('name')}@{alias}" if alias else str(registered.get("uri"))
+    uri = registered.model
     code = (
         f"gansweep sample {uri} -n 64 --out grid.png\n\n"
         f'import pipeline\nimages, labels = pipeline.load_generator("{uri}").sample(16, seed=0)'
@@ -133,13 +131,11 @@ def _loading(history: History) -> str:
 def _finalists(history: History) -> str:
     """The finalists' runs, and every number that was measured of them, one column for each finalist."""
     finalists = history.finalists
-    values = [final.get("measurement") or {} for final in finalists]
+    values = [final.measurement.values for final in finalists]
     names = [str(name) for name, value in (values[0] if values else {}).items() if finite(value) is not None]
     if not names:
         return ""
-    heads = "".join(
-        f'<th scope="col">trial {esc((f.get("best") or {}).get("trial", "?"))}</th>' for f in finalists
-    )
+    heads = "".join(f'<th scope="col">trial {final.best.trial}</th>' for final in finalists)
     lines = "".join(
         f'<tr><th scope="row"{hinted(METRIC_DESCRIPTIONS.get(name, ""))}>{esc(name)}</th>'
         + "".join(
@@ -155,27 +151,27 @@ def _finalists(history: History) -> str:
     return f"<h3>Finalists, measured again with fresh latents</h3>{_runs(finalists)}{everything}"
 
 
-def _runs(finalists: Sequence[Mapping[str, Any]]) -> str:
+def _runs(finalists: Sequence[FinalistRow]) -> str:
     """A table of every run of the finalists: its fid in the search, and measured again."""
     heads = "".join(f'<th scope="col"{hinted(meaning)}>{name}</th>' for name, meaning in _RUN.items())
     lines = "".join(
-        _run_row(f"finalists.{i}.runs.{j}.", (final.get("best") or {}).get("trial", "?"), j, run)
+        _run_row(f"finalists.{i}.runs.{j}.", final.best.trial, j, run)
         for i, final in enumerate(finalists)
-        for j, run in enumerate(final.get("runs") or [])
+        for j, run in enumerate(final.runs)
     )
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
     return scroll("finalists", table) if lines else ""
 
 
-def _run_row(path: str, trial: object, index: int, run: Mapping[str, Any]) -> str:
-    search_fid, fresh = finite(run.get("search_fid")), finite(run.get("fresh_fid"))
+def _run_row(path: str, trial: object, index: int, run: FinalistRunRow) -> str:
+    search_fid, fresh = run.search_fid, run.fresh_fid
     gap = None if search_fid is None or fresh is None else fresh - search_fid
-    verdict = "; ".join([*run.get("verdicts", []), run.get("problem", "")]).strip("; ")
+    verdict = "; ".join([*run.verdicts, run.problem]).strip("; ")
     name = f"{trial}" + (f", seed {index}" if index else "")
-    low, high = number(run.get("fid_low")), number(run.get("fid_high"))
+    low, high = number(run.fid_low), number(run.fid_high)
 
     def cell(key: str) -> str:
-        return _cell(path + key, run.get(key))
+        return _cell(path + key, getattr(run, key))
 
     return (
         f"<tr><td>{esc(name)}</td>{cell('kimg')}{cell('search_fid')}{cell('fresh_fid')}<td>{number(gap)}</td>"

@@ -24,36 +24,47 @@ from pipeline.reporting.html.markup import (
     sentences,
 )
 from pipeline.reporting.leaderboard import COLUMNS
+from pipeline.storage.summary_file import SweepSummary
 
 _SAME_EVALUATOR = "fids can be compared only if the hash of the evaluator is the same"
 
 
 def overview(history: History) -> str:
     """The summary at the top: state, counts, data, evaluator, and the explanation of the sweep."""
-    summary = history.summary
-    trials, evaluator = summary.get("trials") or {}, summary.get("evaluator") or {}
-    counts = [
-        measured(f"{state} trials", n, f"trials.{state}", COLUMNS["state"]) for state, n in trials.items()
-    ]
-    measured_by = f"{evaluator.get('extractor')}, {evaluator.get('samples')} samples"
     data = history.stored.get("data") or {}
     size = data.get("size")
     images = f"{data.get('train')} of {size} x {size} ({data.get('source')})" if data else ""
     shown = [
-        Fact("state", str(summary.get("state", "unknown"))),
-        *counts,
-        measured("trained", summary.get("kimg_total"), "kimg_total", "kimg of all trials together", "g"),
-        Fact("search time", _clock(summary.get("wall_seconds")), "wall_seconds", summary.get("wall_seconds")),
+        *(_totals(history.summary) if history.summary else [Fact("state", "unknown")]),
         Fact("images", images),
-        Fact(
-            "evaluator", measured_by if evaluator else "", hint=f"{_SAME_EVALUATOR}: {evaluator.get('hash')}"
-        ),
-        Fact("stopped by", str(summary.get("reason") or summary.get("stopped_by") or "")),
+        *(_conditions(history.summary) if history.summary else ()),
     ]
     blocks = "".join(
         f"<div><h3>{esc(heading)}</h3>{sentences(lines)}</div>" for heading, lines in explain_sweep(history)
     )
     return f'<div class="card">{facts(shown)}<div class="short">{blocks}</div></div>'
+
+
+def _totals(summary: SweepSummary) -> list[Fact]:
+    counts = [
+        measured(f"{state} trials", count, f"trials.{state}", COLUMNS["state"])
+        for state, count in vars(summary.trials).items()
+    ]
+    return [
+        Fact("state", summary.state),
+        *counts,
+        measured("trained", summary.kimg_total, "kimg_total", "kimg of all trials together", "g"),
+        Fact("search time", _clock(summary.wall_seconds), "wall_seconds", summary.wall_seconds),
+    ]
+
+
+def _conditions(summary: SweepSummary) -> list[Fact]:
+    evaluator = summary.evaluator
+    measured_by = f"{evaluator.extractor}, {evaluator.samples} samples" if evaluator.hash else ""
+    return [
+        Fact("evaluator", measured_by, hint=f"{_SAME_EVALUATOR}: {evaluator.hash}"),
+        Fact("stopped by", summary.reason or summary.stopped_by or ""),
+    ]
 
 
 def balance(history: History) -> str:
@@ -105,7 +116,8 @@ def search(drawn: Mapping[str, go.Figure | None], searched: int) -> str:
 def saved(history: History) -> str:
     """The section with what early stopping saved."""
     found, meanings = savings.compute_savings(history), savings.MEANINGS
-    gpus = finite(history.summary.get("gpu_hours"))
+    summary = history.summary
+    gpus, cost = (summary.gpu_hours, summary.cost) if summary else (0.0, None)
     shown = [
         Fact("trained", f"{found.trained:g} kimg", hint=meanings["trained"]),
         Fact("trial time", _clock(3600 * found.hours), hint=meanings["trial time"]),
@@ -116,9 +128,7 @@ def saved(history: History) -> str:
             gpus,
             "by the fraction of a GPU that each trial has",
         ),
-        measured(
-            "cost", history.summary.get("cost"), "cost", "by --price and the resources of each trial", ".2f"
-        ),
+        measured("cost", cost, "cost", "by --price and the resources of each trial", ".2f"),
         Fact("after the best", f"{found.after_best:g} kimg", hint=meanings["after the best"]),
         Fact("saved", f"{found.saved:g} kimg", hint=meanings["saved"]),
         Fact("saved time", _clock(3600 * found.saved_hours), hint=meanings["saved time"]),

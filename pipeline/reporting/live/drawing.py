@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipeline.reporting.live.progress import SweepProgress, TrialProgress
 from pipeline.storage.files import readable
+from pipeline.storage.summary_file import SweepSummary
 
 _MAX_ROWS = 12
 _SPARKLINE_WIDTH = 32
@@ -29,54 +30,53 @@ _COLOURS = {
 _ONE_SIDED = 0.4  # below this balance the side that is ahead is named
 
 
-def render_line(summary: Mapping[str, Any]) -> str:
+def render_line(summary: SweepSummary) -> str:
     """The state of a sweep in one line."""
-    passed = format_duration(summary["wall_seconds"]) + time_left(summary)
+    passed = format_duration(summary.wall_seconds) + time_left(summary)
     return " | ".join([*_counts(summary), _best(summary), passed])
 
 
-def _counts(summary: Mapping[str, Any]) -> list[str]:
-    trials = summary["trials"]
-    ended = f"{trials['complete']} done, {trials['pruned']} pruned, {trials['failed']} failed"
-    speed = [f"{summary.get('images_per_sec', 0) / 1000:.1f} kimg/s"] if trials["running"] else []
-    return [f"{ended}, {trials['running']} running", f"{summary['kimg_total']} kimg", *speed]
+def _counts(summary: SweepSummary) -> list[str]:
+    trials = summary.trials
+    ended = f"{trials.complete} done, {trials.pruned} pruned, {trials.failed} failed"
+    speed = [f"{summary.images_per_sec / 1000:.1f} kimg/s"] if trials.running else []
+    return [f"{ended}, {trials.running} running", f"{summary.kimg_total} kimg", *speed]
 
 
-def _best(summary: Mapping[str, Any]) -> str:
-    best = summary["best"]
-    if not best:
+def _best(summary: SweepSummary) -> str:
+    best = summary.best
+    if best is None:
         return "no fid yet"
-    return f"best fid {best['fid']:.2f} (balance {_number(best['balance'])}, trial {best['trial']})"
+    return f"best fid {best.fid:.2f} (balance {_number(best.balance)}, trial {best.trial})"
 
 
-def time_left(summary: Mapping[str, Any]) -> str:
+def time_left(summary: SweepSummary) -> str:
     """How long the search may still take, as text; empty if unknown or if the sweep is over.
 
     The rest of the time budget, or of the trials at their speed so far, whichever is less.
     """
-    if summary.get("state", "running") != "running":
+    if summary.state != "running":
         return ""
-    spent, budget, trials = summary["wall_seconds"], summary.get("time_budget_sec"), summary["trials"]
-    ended = trials["complete"] + trials["pruned"] + trials["failed"]
-    estimates = [budget - spent] if budget else []
+    spent, ended = summary.wall_seconds, summary.trials.ended
+    estimates = [summary.time_budget_sec - spent] if summary.time_budget_sec else []
     if ended:
-        estimates.append(spent / ended * max(summary.get("trials_asked", ended) - ended, 0))
+        estimates.append(spent / ended * max(summary.trials_asked - ended, 0))
     return f", about {format_duration(max(min(estimates), 0))} left" if estimates else ""
 
 
 def render_block(
-    summary: Mapping[str, Any], progress: SweepProgress, full_kimg: int | None = None, *, plain: bool = False
+    summary: SweepSummary, progress: SweepProgress, full_kimg: int | None = None, *, plain: bool = False
 ) -> Group:
     """The state of a sweep: counts, best fid and its history, running trials, trials that ended last, cost.
 
     Args:
-        summary: content of summary.json.
+        summary: the state of the sweep.
         progress: the sweep's event log so far.
         full_kimg: length of a full trial in kimg, for the bars; None if unknown.
         plain: use ASCII only.
     """
-    passed = format_duration(summary["wall_seconds"]) + time_left(summary)
-    title = f"{summary['name']}: {summary.get('state', 'running')}, {passed}"
+    passed = format_duration(summary.wall_seconds) + time_left(summary)
+    title = f"{summary.name}: {summary.state}, {passed}"
     parts: list[RenderableType] = [_cut(title, "bold"), _cut(" | ".join(_counts(summary)))]
     parts.append(_cut(_best(summary)))
     if progress.best_fids:
@@ -87,12 +87,11 @@ def render_block(
     if progress.running:
         parts.append(_table(progress.running, full_kimg, plain))
     parts += [_cut(_ended(trial), _COLOURS.get(trial.verdict, "")) for trial in reversed(progress.last_ended)]
-    gpus = summary.get("gpu_hours")
     cost = f"cost so far: {progress.kimg} kimg, {format_duration(progress.seconds)} of trial time"
-    cost += f", {gpus:.2f} GPU-hours" if gpus else ""
-    price, disk = summary.get("cost"), summary.get("disk_bytes")
-    cost += f", {price:.2f} to pay" if price else ""
-    parts.append(_cut(cost + (f", {readable(disk)} on disk" if disk else ""), "dim"))
+    cost += f", {summary.gpu_hours:.2f} GPU-hours" if summary.gpu_hours else ""
+    cost += f", {summary.cost:.2f} to pay" if summary.cost else ""
+    cost += f", {readable(summary.disk_bytes)} on disk" if summary.disk_bytes else ""
+    parts.append(_cut(cost, "dim"))
     return Group(*parts)
 
 

@@ -20,7 +20,7 @@ from pipeline.config import SweepPaths
 from pipeline.reporting.history import full_kimg
 from pipeline.reporting.live.drawing import render_block, render_line
 from pipeline.reporting.live.progress import SweepProgress
-from pipeline.storage.summary_file import no_sweep_dir, read_summary
+from pipeline.storage.summary_file import no_sweep, read_summary
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _SILENT_SEC = 30.0  # if the files are older than this, the lock shows whether a
 
 
 class SweepSnapshot:
-    """The state of a sweep at the last `refresh`; `summary` is the content of summary.json, {} if missing."""
+    """The state of a sweep at the last `refresh`; `summary` is None before there is one."""
 
     def __init__(self, paths: SweepPaths, console: Console) -> None:
         self.paths, self.summary = paths, read_summary(paths.summary)
@@ -47,10 +47,21 @@ class SweepSnapshot:
         self._progress.update()
         if self._full_kimg is None:
             self._full_kimg = full_kimg(self.paths.root)
-        return bool(self.summary)
+        return self.summary is not None
+
+    @property
+    def state(self) -> str:
+        """As in the summary; a sweep without one runs."""
+        return self.summary.state if self.summary else "running"
+
+    def line(self) -> str:
+        """The state in one line; empty without a summary."""
+        return render_line(self.summary) if self.summary else ""
 
     def render(self) -> Group:
-        """The block for a terminal; needs a summary."""
+        """The block for a terminal; empty without a summary."""
+        if self.summary is None:
+            return Group()
         return render_block(self.summary, self._progress, self._full_kimg, plain=self._plain)
 
 
@@ -92,7 +103,7 @@ class LiveView:
                     size = self._console.size
                     self._console.control(Control.clear(), Control.home())
                 self._live.update(self._snapshot.render(), refresh=True)
-            elif (text := render_line(self._snapshot.summary)) != logged:
+            elif (text := self._snapshot.line()) != logged:
                 log.info(text)
                 logged = text
 
@@ -110,10 +121,10 @@ def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
     """
     snapshot = SweepSnapshot(paths, console)
     if not snapshot.refresh() and not paths.config.is_file():
-        raise no_sweep_dir(paths.root)
+        raise no_sweep(paths.root)
     if once and not snapshot.summary:
         return "running"
-    state = str(snapshot.summary.get("state", "running"))
+    state = snapshot.state
     if not once and state == "running":
         state = _until_over(snapshot, console)
     if snapshot.summary:
@@ -136,7 +147,7 @@ def _until_over(snapshot: SweepSnapshot, console: Console) -> str:
 def _lines_until_over(snapshot: SweepSnapshot, console: Console) -> str:
     printed, printed_at = "", 0.0
     while (state := _state(snapshot)) == "running":
-        text = render_line(snapshot.summary) if snapshot.summary else ""
+        text = snapshot.line()
         if text != printed and time.monotonic() - printed_at >= _LINE_SEC:
             console.print(text, markup=False, soft_wrap=True)
             printed, printed_at = text, time.monotonic()
@@ -147,8 +158,8 @@ def _lines_until_over(snapshot: SweepSnapshot, console: Console) -> str:
 def _state(snapshot: SweepSnapshot) -> str:
     """The state in the summary; `DEAD` if it says running but no process runs the sweep."""
     snapshot.refresh()
-    state = str(snapshot.summary.get("state", "running"))
-    return DEAD if state == "running" and _abandoned(snapshot.paths) else state
+    abandoned = snapshot.state == "running" and _abandoned(snapshot.paths)
+    return DEAD if abandoned else snapshot.state
 
 
 def _abandoned(paths: SweepPaths) -> bool:

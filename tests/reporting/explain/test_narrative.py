@@ -10,7 +10,8 @@ import os
 import re
 from pathlib import Path
 
-from histories import POINT, finalist_row, finished_sweep, history_of, trial_view
+from histories import POINT, best_of, finalist_row, finished_sweep, history_of, trial_view
+from sweep_folders import summary_of
 
 from pipeline.reporting.explain.narrative import (
     explain_sweep,
@@ -47,7 +48,7 @@ def sweep_of_every_kind() -> History:
     ]
     failure = {"trial": 12, "kind": "out of memory", "kimg": 5, "text": "CUDA"}
     rows = [finalist_row(0, 20.4, 20.0, 20.8), finalist_row(1, 20.9, 20.5, 21.3)]
-    return finished_sweep(*near, *losers, *others, best={"trial": 0}, finalists=rows, failures=[failure])
+    return finished_sweep(*near, *losers, *others, best=best_of(0), finalists=rows, failures=[failure])
 
 
 def rendered(history: History) -> str:
@@ -81,11 +82,12 @@ def test_failures_of_a_trial_are_listed() -> None:
 
 def test_the_winner_is_explained_by_its_own_fid_and_the_one_of_the_next() -> None:
     rows = [finalist_row(0, 20.4, 20.0, 20.8), finalist_row(1, 20.9, 20.5, 21.3)]
-    history = finished_sweep(trial_view(1, [21.0]), trial_view(2, [33.0]), best={"trial": 0}, finalists=rows)
+    history = finished_sweep(trial_view(1, [21.0]), trial_view(2, [33.0]), best=best_of(0), finalists=rows)
     first, second = explain_sweep(history)[0][1]
     assert re.search(r"Trial 0 .*20.4 .*\[20, 20.8\].*5000 .*19.9.* 0.50 .*40 of 40 kimg", first)
     assert re.search(r"Trial 1 .*20.9.*overlap", second)
-    history.summary["finalists"][1]["measurement"]["fid_low"] = 20.81
+    rows[1] = finalist_row(1, 20.9, 20.81, 21.3)
+    history = finished_sweep(trial_view(1, [21.0]), best=best_of(0), finalists=rows)
     assert "overlap" not in explain_sweep(history)[0][1][1]
 
 
@@ -93,7 +95,7 @@ def test_the_mean_over_the_seeds_comes_first() -> None:
     row = finalist_row(0, 20.4, 20.0, 20.8)
     row["runs"] = [{"fid": 20.4}, {"fid": 21.4}, {"fid": None}]
     row["best"] |= {"fid_mean": 20.9, "search_fid": 19.5}
-    history = finished_sweep(trial_view(1, [21.0]), best={"trial": 0}, finalists=[row])
+    history = finished_sweep(trial_view(1, [21.0]), best=best_of(0), finalists=[row])
     first = explain_sweep(history)[0][1][0]
     assert re.search(r"20.9 .*2 seeds.*20.4 .*\[20, 20.8\].*19.5", first)
 
@@ -121,7 +123,7 @@ def test_problems_are_counted_and_a_common_one_comes_with_advice() -> None:
 
 def test_a_bound_that_the_best_trials_are_near_is_to_be_widened() -> None:
     near = [trial_view(n, [20.5 + n], params={**POINT, "lr_g": 9.9e-3}) for n in (1, 2)]
-    history = dataclasses.replace(finished_sweep(*near), summary={"best": {"trial": 1}})
+    history = dataclasses.replace(finished_sweep(*near), summary=summary_of(best=best_of(1)))
     assert any(re.search("lr_g: .*high bound 0.01; widen", line) for line in next_steps(history))
 
 

@@ -8,7 +8,8 @@ import random
 from typing import Any
 
 import pytest
-from histories import POINT, finished_sweep, history_of, trial_view
+from histories import POINT, best_of, finished_sweep, history_of, trial_view
+from sweep_folders import summary_of
 
 from pipeline.errors import SpaceError
 from pipeline.reporting.explain.narrative import next_file
@@ -30,7 +31,7 @@ def test_narrowing_needs_a_space_and_three_trials_with_a_fid() -> None:
 def test_bounds_widen_where_the_best_trials_are_near_them_and_narrow_elsewhere() -> None:
     best = [trial_view(n, [20.5 + n], params={**POINT, "lr_g": 9.9e-3, "width_g": 20 + n}) for n in (1, 2)]
     lost = [trial_view(n, [90.0], params={**POINT, "loss": "minimax"}) for n in range(3, 9)]
-    history = dataclasses.replace(finished_sweep(*best, *lost), summary={"best": {"trial": 1}})
+    history = dataclasses.replace(finished_sweep(*best, *lost), summary=summary_of(best=best_of(1)))
     found = {region.name: region for region in regions(history, best_trials(history))}
     assert (found["lr_g"].hit, found["lr_g"].bound, found["width_g"].hit) == ("high", 1e-2, "")
     after = narrowed_space(history)

@@ -262,5 +262,5 @@ def test_an_empty_sweep_has_a_report_and_another_folder_has_none(tmp_path: Path)
     trials = dict.fromkeys(("complete", "pruned", "failed", "running"), 0)
     (tmp_path / "summary.json").write_text(json.dumps({**new, "trials": trials}))
     assert "No trial has a fid" in write_report(tmp_path).read_text(encoding="utf-8")
-    with pytest.raises(SweepError, match=r"nothing is not a sweep's folder.*pass DIR/NAME"):
+    with pytest.raises(SweepError, match=r"no sweep in .*nothing .*folder that `run` made"):
         write_report(tmp_path / "nothing")

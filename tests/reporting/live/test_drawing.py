@@ -6,6 +6,7 @@ UPDATE_GOLDEN=1 rewrites the golden file.
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sweep_folders import summary_content, write_running_sweep
+from sweep_folders import summary_content, summary_of, write_running_sweep
 
 from pipeline.reporting.live.drawing import format_duration, render_line, sparkline, time_left
 from pipeline.reporting.live.view import SweepSnapshot
+from pipeline.storage.summary_file import parse_summary
 
 GOLDEN = Path(__file__).with_name("golden_block.txt")
 
@@ -49,12 +51,12 @@ def test_durations(seconds: float, text: str) -> None:
     ],
 )
 def test_time_left(changes: dict[str, Any], left: str | None) -> None:
-    found = re.search(r"\d+:\d\d", time_left(summary_content(**changes)))
+    found = re.search(r"\d+:\d\d", time_left(summary_of(**changes)))
     assert (found and found.group()) == left
 
 
 def test_a_line_shows_counts_speed_best_trial_and_times() -> None:
-    parts = render_line(summary_content()).split(" | ")
+    parts = render_line(summary_of()).split(" | ")
     counts, kimg, speed, best, times = (re.findall(r"[\d.:]+", part) for part in parts)
     assert counts == ["2", "3", "0", "1"]
     assert (kimg, speed) == (["120"], ["2.5"])
@@ -63,11 +65,12 @@ def test_a_line_shows_counts_speed_best_trial_and_times() -> None:
 
 
 def test_a_line_without_a_best_trial_and_of_the_least_summary() -> None:
-    assert "no fid" in render_line(summary_content(best=None))
+    assert "no fid" in render_line(summary_of(best=None))
     no_balance = {**summary_content()["best"], "balance": None}
-    assert "balance -" in render_line(summary_content(best=no_balance))
-    required = ("name", "state", "wall_seconds", "kimg_total", "trials", "best")
-    assert "12.35" in render_line({key: summary_content()[key] for key in required})
+    assert "balance -" in render_line(summary_of(best=no_balance))
+    required = ("name", "state", "wall_seconds", "kimg_total", "trials", "best", "leaderboard")
+    least = parse_summary(json.dumps({key: summary_content()[key] for key in required}))
+    assert "12.35" in render_line(least)
 
 
 def test_a_block_shows_best_fids_running_and_ended_trials_and_the_cost(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_a_block_shows_best_fids_running_and_ended_trials_and_the_cost(tmp_path:
 
 
 def test_the_texts_of_one_sweep_are_the_golden_ones(tmp_path: Path) -> None:
-    text = render_line(summary_content()) + "\n\n" + block(tmp_path)
+    text = render_line(summary_of()) + "\n\n" + block(tmp_path)
     text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(text, encoding="utf-8")

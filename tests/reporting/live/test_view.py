@@ -102,5 +102,5 @@ def test_each_line_is_logged_once(
 
 
 def test_a_folder_without_a_sweep_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match=r"is not a sweep's folder.*summary\.json"):
+    with pytest.raises(SweepError, match=r"no sweep in .*holds a summary\.json"):
         follow_sweep(SweepPaths(tmp_path / "nothing"), once=True, console=Console(file=io.StringIO()))

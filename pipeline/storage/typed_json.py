@@ -1,0 +1,97 @@
+"""Frozen dataclasses as JSON objects: their schema, reading and writing.
+
+A field without a default is a required key, one with a default may be missing; further keys are allowed. A
+field may be an int, a float, a string, a bool, None, a `Literal`, `object` (anything), a union of these, a
+`tuple[X, ...]`, a `Mapping[str, X]` or a dataclass. A field made by `whole()` holds the JSON object itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_PLAIN: dict[object, dict[str, object]] = {
+    int: {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    float: {"type": "number", "minimum": -1e15, "maximum": 1e15},
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    NoneType: {"type": "null"},
+    object: {},
+}
+"""Integers are counts, numbers and seeds, so none is negative."""
+
+
+def whole() -> Any:
+    """A field that holds the whole JSON object, with the keys that are no fields."""
+    return dataclasses.field(metadata={"whole": True}, repr=False)
+
+
+def schema_of(kind: Any) -> dict[str, object]:
+    """The JSON schema of a type."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin in (Union, UnionType):
+        return {"anyOf": [schema_of(arg) for arg in args]}
+    if origin is tuple:
+        return {"type": "array", "items": schema_of(args[0])}
+    if origin is Mapping:
+        return {"type": "object", "additionalProperties": schema_of(args[1])}
+    return {
+        "type": "object",
+        "properties": {name: schema_of(of_field) for name, of_field in _keys(kind).items()},
+        "required": _required(kind),
+    }
+
+
+def from_json(kind: type[T], content: Mapping[str, object]) -> T:
+    """The dataclass `kind` of a JSON object that matches `schema_of(kind)`."""
+    read: T = _read(kind, content)
+    return read
+
+
+def to_json(value: Any) -> Any:
+    """Plain values of a dataclass: dicts, lists, strings, numbers, bools and None."""
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        held = [getattr(value, field.name) for field in fields if "whole" in field.metadata]
+        return dict(held[0]) if held else {f.name: to_json(getattr(value, f.name)) for f in fields}
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    return [to_json(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _read(kind: Any, value: Any) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        objects = [arg for arg in args if dataclasses.is_dataclass(arg) and isinstance(value, Mapping)]
+        fitting = [arg for arg in objects if value.keys() >= set(_required(arg))]
+        return _read(fitting[0], value) if fitting else value
+    if origin is tuple:
+        return tuple(_read(args[0], item) for item in value)
+    if not dataclasses.is_dataclass(kind):
+        return value
+    known = {name: _read(hint, value[name]) for name, hint in _keys(kind).items() if name in value}
+    held = {field.name: value for field in dataclasses.fields(kind) if "whole" in field.metadata}
+    return kind(**known, **held)  # type: ignore[operator]
+
+
+def _keys(kind: Any) -> dict[str, Any]:
+    """The types of the fields that are keys."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if not field.metadata}
+
+
+def _required(kind: Any) -> list[str]:
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if not field.metadata and field.default is missing and field.default_factory is missing
+    ]
