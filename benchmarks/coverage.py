@@ -50,7 +50,7 @@ def main() -> None:
     dataset = load_dataset(arguments.data)
     evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("auto", dataset), arguments.n)
     if arguments.model:
-        generator = models.open_model(arguments.model, arguments.tracking_uri)
+        generator = models.load_generator(arguments.model, tracking_uri=arguments.tracking_uri)
         sample = from_arrays(generator.sample)
     else:
         sample = trained(arguments.kimg, dataset)

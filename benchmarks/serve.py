@@ -35,6 +35,7 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.serving import models
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.registry.promote import register_version
 from pipeline.tracking.registry.registered_model import PackedGenerator
@@ -94,8 +95,8 @@ def registered(folder: Path, uri: str) -> str:
     torch.manual_seed(0)
     config = TrialConfig(architecture="dcgan", conditional=True, width_g=16, width_d=2, z_dim=64)
     generator, _ = build_networks(config, ImageShape(28, 1, 10))
-    packed = pack_generator(generator, folder / "packed", {})
-    return register_version(packed, tracking_uri=uri, name="bench", facts={}, verify=False).uri
+    packed = pack_generator(generator, folder / "packed", ModelMetadata())
+    return register_version(packed, ModelMetadata(), tracking_uri=uri, name="bench", verify=False).uri
 
 
 def loading(python: str, model: str, environment: dict[str, str]) -> tuple[float, float]:

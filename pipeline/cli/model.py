@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.options import Model, Promote, Tracking, parse_integers
-from pipeline.cli.terminal import log_to_terminal, out_console, progress
+from pipeline.cli.terminal import out_console, progress
+from pipeline.reporting.log_lines import log_to_terminal
 
 
 def register(
@@ -25,9 +26,9 @@ def register(
     tracking_uri: Tracking = "",
 ) -> None:
     """Register the best of a sweep, or set an alias of a registered version (roll back)."""
-    from pipeline.serving import models
+    from pipeline.serving import registration
 
-    done = models.register(model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri)
+    done = registration.register(model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri)
     out_console.print(f"{done.uri} (version {done.version}): {done.reason}", markup=False)
 
 
@@ -48,40 +49,34 @@ def evaluate(
         str, typer.Option(help="auto, classifier, inception, pixels, or module:function in this folder.")
     ] = "auto",
     extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric of your own: module:function in this folder.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     tracking_uri: Tracking = "",
 ) -> None:
     """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
+    from pipeline.config import SweepConfig
     from pipeline.metrics.evaluation import METRIC_DESCRIPTIONS
-    from pipeline.serving import models
+    from pipeline.serving.evaluate import evaluate_as
+    from pipeline.tracking.registry.metadata import json_ready, text_of
 
     log_to_terminal(quiet=json_)
-    measured = models.evaluate(
-        model,
+    config = SweepConfig(
         data=data,
-        n=n or 0,
-        seed=seed,
         image_size=image_size,
         extractor=extractor,
-        weights=extractor_weights,
-        tracking_uri=tracking_uri,
+        extractor_weights=extractor_weights,
+        metrics=",".join(metric or ()),
     )
+    measured = evaluate_as(config, model, n=n or 0, seed=seed, tracking_uri=tracking_uri).to_dict()
     if json_:
-        sys.stdout.write(json.dumps(measured, indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(json_ready(measured), indent=1, allow_nan=False) + "\n")
         return
     table = Table(box=None, show_header=False, padding=(0, 2))
     for key, value in measured.items():
-        table.add_row(key, escape(_text(value)), f"[dim]{METRIC_DESCRIPTIONS.get(key, '')}[/]")
+        table.add_row(key, escape(text_of(value)), f"[dim]{METRIC_DESCRIPTIONS.get(key, '')}[/]")
     out_console.print(table)
-
-
-def _text(value: Any) -> str:
-    """A measured number, or a group of them, for people."""
-    if isinstance(value, dict):
-        return " ".join(f"{key}={_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return "; ".join(value) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def sample(
@@ -99,22 +94,20 @@ def sample(
     tracking_uri: Tracking = "",
 ) -> None:
     """Sample images from a generator into a PNG grid, an npz file, or a data set of any size."""
-    from pipeline.serving import models
+    from pipeline.serving.sample_options import SampleOptions
+    from pipeline.serving.sampling import sample as sample_model
 
+    options = SampleOptions(
+        n=n,
+        seed=seed,
+        label=label,
+        labels=labels,
+        truncation=truncation,
+        format=format_,
+        device=device,
+    )
     with progress() as advance:
-        written = models.sample(
-            model,
-            out,
-            n=n,
-            seed=seed,
-            label=label,
-            truncation=truncation,
-            format=format_,
-            labels=labels,
-            device=device,
-            tracking_uri=tracking_uri,
-            advance=advance,
-        )
+        written = sample_model(model, out, options, tracking_uri=tracking_uri, advance=advance)
     out_console.print(written, markup=False)
 
 
@@ -130,19 +123,18 @@ def interpolate(
     tracking_uri: Tracking = "",
 ) -> None:
     """Walk through latent space, between seeds or labels, along great circles."""
-    from pipeline.serving import models
+    from pipeline.serving.interpolation import WalkOptions
+    from pipeline.serving.interpolation import interpolate as interpolate_model
 
-    written = models.interpolate(
-        model,
-        out,
+    walk = WalkOptions(
         seeds=parse_integers("--seeds", seeds),
         labels=parse_integers("--labels", labels),
         frames=frames,
         fps=fps,
         truncation=truncation,
         loop=loop,
-        tracking_uri=tracking_uri,
     )
+    written = interpolate_model(model, out, walk, tracking_uri=tracking_uri)
     out_console.print(f"written: {written}", markup=False)
 
 
@@ -168,5 +160,5 @@ def serve(
     from pipeline.serving import models
     from pipeline.serving.page import serve_page
 
-    generator = models.open_model(model, tracking_uri)
+    generator = models.load_generator(model, tracking_uri=tracking_uri)
     serve_page(generator, model, port, on_ready=lambda url: out_console.print(url, markup=False))

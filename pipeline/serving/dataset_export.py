@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,9 @@ import numpy.typing as npt
 from pipeline.data.pictures import to_picture
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.errors import ConfigError
+from pipeline.serving.sample_options import SampleOptions
 from pipeline.storage.files import read_json, replacing, write_text
 
-FORMATS = ("folder", "npz", "parquet")
-MAX_IMAGES = 10**9
 _FORMAT = 1
 _CHUNK_BYTES = 2**22
 _STEP = 512  # a generator's stream starts at a multiple of this
@@ -51,63 +50,23 @@ class GeneratorSource(Protocol):
     ) -> Iterator[Chunk]: ...  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ExportRequest:
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest(SampleOptions):
     """The data set to write.
 
     Attributes:
-        n: images in all.
-        format: one of `FORMATS`.
         identity: hash of the generator's files.
         model: MODEL as it was given, for information.
-        seed: of the latents.
-        label: of all images; None = by `labels`.
-        labels: `data` (frequencies of the training images) or `balanced`.
-        truncation: factor of the latents, in (0, 2].
-
-    Raises:
-        ConfigError: a value is out of range, or two exclude each other.
+        class_names: names of the labels; empty = they have none.
     """
 
-    n: int
-    format: str
     identity: str
     model: str = ""
-    seed: int = 0
-    label: int | None = None
-    labels: str = "data"
-    truncation: float = 1.0
-    device: str = "cpu"
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise ConfigError(
-                "--format {seen} is unknown",
-                rule="it must be folder, npz or parquet",
-                seen=self.format,
-                fix="write --format folder",
-            )
-        if self.labels not in ("data", "balanced"):
-            raise ConfigError(
-                "--labels {seen} is unknown",
-                rule="it must be data or balanced",
-                seen=self.labels,
-                fix="write --labels balanced",
-            )
-        if not 1 <= self.n <= MAX_IMAGES:
-            raise ConfigError(
-                "-n {seen} is out of range",
-                rule=f"-n lies in [1, {MAX_IMAGES}]",
-                seen=self.n,
-                fix="write -n 100000",
-            )
-        if self.label is not None and self.labels == "balanced":
-            raise ConfigError(
-                "--label and --labels balanced are both given",
-                rule="one asks for a single class, the other for all of them",
-                fix="leave one out",
-            )
+        super().__post_init__()
+        self.check_count()
 
 
 def export_dataset(
@@ -210,7 +169,7 @@ def _write_state(out: Path, request: ExportRequest, chunk_size: int, done: int) 
     write_text(out / "dataset.json", json.dumps(_state(request, chunk_size, done), indent=1) + "\n")
 
 
-def _state(request: ExportRequest, chunk_size: int, done: int) -> dict[str, Any]:
+def _state(request: ExportRequest, chunk_size: int, done: int) -> dict[str, object]:
     fields = {**asdict(request), "class_names": list(request.class_names)}
     return {"dataset": _FORMAT, **fields, "portion": chunk_size, "done": done}
 
@@ -265,8 +224,8 @@ def _write_parquet(
         data = list(pool.map(_png, images))
     rows = [{"bytes": png, "path": f"{first + i:09d}.png"} for i, png in enumerate(data)]
     image_type = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    columns: dict[str, Any] = {"image": pyarrow.array(rows, image_type)}
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    columns = {"image": pyarrow.array(rows, image_type)}
+    features: dict[str, object] = {"image": {"_type": "Image"}}
     if labels is not None:
         columns["label"] = pyarrow.array(labels)
         features["label"] = (

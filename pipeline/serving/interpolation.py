@@ -1,12 +1,10 @@
-"""Walks through latent space: spherical interpolation between key points, written as PNG strip, GIF or MP4.
-
-`pipeline.serving.models` renders the images at the points.
-"""
+"""Walks through latent space: spherical interpolation between key points, as a PNG strip, GIF or MP4."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,9 @@ import numpy.typing as npt
 from pipeline.data.pictures import image_sheet, to_picture
 from pipeline.data.preprocessing import Pixels
 from pipeline.errors import ConfigError
+from pipeline.serving.models import load_generator
 from pipeline.storage.files import replacing
+from pipeline.tracking.registry.load import LoadedGenerator
 
 Points = npt.NDArray[np.float32]  # (n,d)
 
@@ -23,6 +23,97 @@ FORMATS = (".png", ".gif", ".mp4")
 MAX_FRAMES = 10_000
 _PARALLEL = 1e-4  # sine of an angle below which two directions count as parallel
 _SIDE = {".png": 56, ".gif": 224, ".mp4": 224}  # smaller images are enlarged by whole factors up to this
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkOptions:
+    """A walk over the first image of each seed, over labels, or both at once.
+
+    Attributes:
+        seeds: empty = 0, 1, 2, 3; or 0 where there are several labels.
+        labels: one = all frames have it; several = the walk leads over them.
+        frames: in all; 0 = 30 a segment (8 in a PNG strip).
+        fps: frames per second.
+        truncation: factor of the latents, in (0, 2].
+        loop: whether to return to the first seed.
+    """
+
+    seeds: tuple[int, ...] = ()
+    labels: tuple[int, ...] = ()
+    frames: int = 0
+    fps: int = 20
+    truncation: float = 1.0
+    loop: bool = False
+
+    def resolve(self, out: Path) -> WalkOptions:
+        """The same with seeds and number of frames filled in, for the file `out`.
+
+        Raises:
+            ConfigError: another suffix, fewer than two points, or a value out of range.
+        """
+        seeds = self.seeds or ((0,) if len(self.labels) > 1 else (0, 1, 2, 3))
+        keys = max(len(seeds), len(self.labels))
+        if keys < 2 or len({len(seeds), len(self.labels)} - {0, 1}) > 1:
+            raise ConfigError(
+                "{seen} make no walk",
+                rule="at least two seeds or labels; if both, as many of each, or one of either",
+                seen=f"{len(seeds)} seeds and {len(self.labels)} labels",
+                fix="write --seeds 0,1,2",
+            )
+        segments = keys if self.loop else keys - 1
+        frames = self.frames or (8 if out.suffix == ".png" else 30) * segments
+        check_walk(out, frames, self.fps)
+        return replace(self, seeds=seeds, frames=frames)
+
+
+def interpolate(model: str, out: Path, options: WalkOptions, *, tracking_uri: str = "") -> Path:
+    """Write a walk through the latent space of a MODEL; frames at a seed have the bytes that `sample` gives.
+
+    Raises:
+        ConfigError: as `WalkOptions.resolve`. RegistryError: a seed or label out of range.
+    """
+    options = options.resolve(out)
+    generator = load_generator(model, tracking_uri=tracking_uri)
+    return write_walk(_render_walk(generator, options), out, fps=options.fps)
+
+
+def _render_walk(generator: LoadedGenerator, walk: WalkOptions) -> Pixels:
+    starts = [generator.latents(1, seed, None, walk.truncation) for seed in walk.seeds]
+    for label in walk.labels:
+        generator.latents(1, walk.seeds[0], label)  # raises for one out of range
+    z = latent_path(np.concatenate([z for z, _ in starts]), walk.frames, loop=walk.loop)
+    if len(walk.labels) > 1:
+        keys = generator.label_embeddings()[list(walk.labels)]
+        return generator.render(z, embeddings=latent_path(keys, walk.frames, loop=walk.loop))
+    sampled = starts[0][1]
+    if sampled is None:
+        return generator.render(z)
+    label = walk.labels[0] if walk.labels else sampled[0]
+    return generator.render(z, np.full(walk.frames, label, np.int64))
+
+
+def check_walk(out: Path, frames: int, fps: int) -> None:
+    """Raise ConfigError unless `write_walk` can write `frames` frames to `out`."""
+    if out.suffix not in FORMATS:
+        raise ConfigError(
+            "{seen} has no known format",
+            rule="--out ends in .png (a strip), .gif or .mp4",
+            seen=out.name,
+            fix="write --out walk.gif",
+        )
+    if not 2 <= frames <= MAX_FRAMES:
+        raise ConfigError(
+            "--frames {seen} is out of range",
+            rule=f"--frames lies in [2, {MAX_FRAMES}]",
+            seen=frames,
+            fix="write --frames 60",
+        )
+    if not 1 <= fps <= 100:
+        raise ConfigError(
+            "--fps {seen} is out of range", rule="--fps lies in [1, 100]", seen=fps, fix="write --fps 20"
+        )
+    if out.suffix == ".mp4" and shutil.which("ffmpeg") is None:
+        raise ConfigError("no ffmpeg on PATH", rule="an .mp4 needs ffmpeg", fix="install it, or write a .gif")
 
 
 def slerp(start: Points, end: Points, fraction: float) -> Points:
@@ -64,30 +155,6 @@ def latent_path(keys: Points, frames: int, *, loop: bool = False) -> Points:
     return points
 
 
-def check_walk(out: Path, frames: int, fps: int) -> None:
-    """Raise ConfigError unless `write_walk` can write `frames` frames to `out`."""
-    if out.suffix not in FORMATS:
-        raise ConfigError(
-            "{seen} has no known format",
-            rule="--out ends in .png (a strip), .gif or .mp4",
-            seen=out.name,
-            fix="write --out walk.gif",
-        )
-    if not 2 <= frames <= MAX_FRAMES:
-        raise ConfigError(
-            "--frames {seen} is out of range",
-            rule=f"--frames lies in [2, {MAX_FRAMES}]",
-            seen=frames,
-            fix="write --frames 60",
-        )
-    if not 1 <= fps <= 100:
-        raise ConfigError(
-            "--fps {seen} is out of range", rule="--fps lies in [1, 100]", seen=fps, fix="write --fps 20"
-        )
-    if out.suffix == ".mp4" and shutil.which("ffmpeg") is None:
-        raise ConfigError("no ffmpeg on PATH", rule="an .mp4 needs ffmpeg", fix="install it, or write a .gif")
-
-
 def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
     """Write images uint8 (n,H,W,C), the frames of a walk, in the format of `out`'s suffix, atomically.
 
@@ -96,7 +163,8 @@ def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
     Raises:
         ConfigError: ffmpeg failed.
     """
-    frames = _enlarged(images, _SIDE[out.suffix])
+    factor = max(1, _SIDE[out.suffix] // images.shape[1])
+    frames = images.repeat(factor, axis=1).repeat(factor, axis=2)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         if out.suffix == ".png":
@@ -107,11 +175,6 @@ def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
         else:
             _write_mp4(frames, temporary, fps)
     return out
-
-
-def _enlarged(images: Pixels, side: int) -> Pixels:
-    factor = max(1, side // images.shape[1])
-    return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _write_mp4(frames: Pixels, target: Path, fps: int) -> None:

@@ -6,13 +6,12 @@ and answers to no other host name, so that no web site can reach it by DNS rebin
 
 from __future__ import annotations
 
-import html
 import io
-import json
 import math
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,11 +20,13 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Template
 
 from pipeline.data.pictures import image_sheet
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import interpolation
 from pipeline.tracking.registry.load import LoadedGenerator
+from pipeline.tracking.registry.metadata import text_of
 from pipeline.tracking.registry.registered_model import Images
 
 HOST = "127.0.0.1"
@@ -76,8 +77,9 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
         return _page(generator, name)
 
     @app.get("/facts")
-    def facts() -> dict[str, Any]:
-        return {"model": name, **_shape(generator), "facts": generator.facts}
+    def facts() -> dict[str, object]:
+        shape = {"size": generator.size, "channels": generator.channels, "labels": _labels(generator)}
+        return {"model": name, **shape, "facts": generator.metadata.to_json()}
 
     @app.get("/grid.png")
     def grid(images: Any = requested_images) -> Response:
@@ -136,96 +138,17 @@ def serve_page(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _shape(generator: LoadedGenerator) -> dict[str, Any]:
-    names = generator.facts.get("class_names") or []
-    count = generator.classes
-    labels = list(names) if len(names) == count else [str(label) for label in range(count)]
-    return {"size": generator.size, "channels": generator.channels, "labels": labels}
+def _labels(generator: LoadedGenerator) -> list[str]:
+    """The names of the labels, else their numbers; empty for an unconditional generator."""
+    names, count = generator.metadata.images.class_names, generator.classes
+    return list(names) if len(names) == count else [str(label) for label in range(count)]
 
 
 def _page(generator: LoadedGenerator, name: str) -> str:
-    labels = "".join(
-        f'<option value="{value}">{html.escape(str(text))}</option>'
-        for value, text in enumerate(_shape(generator)["labels"])
-    )
-    facts = {
-        key: generator.facts[key] for key in _SHOWN_FACTS.split() if generator.facts.get(key) is not None
-    }
-    rows = "".join(
-        f"<tr><th>{html.escape(key)}<td>{html.escape(_text(value))}" for key, value in facts.items()
-    )
-    page = _PAGE.replace("@LABELS@", labels).replace("@HIDDEN@", "" if generator.classes else "hidden")
-    return page.replace("@ROWS@", rows).replace("@NAME@", html.escape(name))
-
-
-def _text(value: object) -> str:
-    return (
-        f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    )
+    facts = generator.metadata.to_json()
+    rows = [(key, text_of(facts[key])) for key in _SHOWN_FACTS.split() if facts.get(key) is not None]
+    template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"), autoescape=True)
+    return template.render(name=name, labels=_labels(generator), rows=rows)
 
 
 _SHOWN_FACTS = "fid fid_low fid_high extractor balance overfit memorisation collapse kimg data trial"
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>@NAME@</title>
-<style>
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.2rem }
-main { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start }
-form { display: grid; gap: .8rem; width: 16rem; align-content: start }
-label { display: grid; gap: .2rem } label[hidden] { display: none }
-input, select, button { font: inherit }
-#picture { width: min(32rem, 100%); aspect-ratio: 1; object-fit: contain; background: #8882;
-  image-rendering: pixelated }
-table { border-collapse: collapse; font-size: .85rem }
-th { text-align: left; padding-right: 1rem; font-weight: 500 }
-#error { color: #c33; min-height: 1.5em }
-</style>
-<h1>@NAME@</h1>
-<main>
-<form>
-<label>Images <input name="n" type="number" value="64" min="1" max="1024"></label>
-<label>Seed <input name="seed" type="number" value="0" min="0"></label>
-<button type="button" id="roll">Another seed</button>
-<label @HIDDEN@>Class <select name="label"><option value="-1">any</option>@LABELS@</select></label>
-<label>Truncation <input name="truncation" type="range" value="1" min="0.1" max="2" step="0.05"></label>
-<label>Interpolate to seed <input name="to" type="number" value="1" min="0"></label>
-<label>Fraction of the way <input name="at" type="range" value="0" min="0" max="1" step="0.01"></label>
-<a id="file" download="samples.npz">Download as npz</a>
-<div id="error" role="status"></div>
-<table>@ROWS@</table>
-</form>
-<img id="picture" alt="samples of the generator">
-</main>
-<script>
-const form = document.querySelector("form"), picture = document.getElementById("picture");
-const message = document.getElementById("error"), file = document.getElementById("file");
-let busy = false, again = false;
-async function refresh() {
-  if (busy) { again = true; return; }
-  busy = true;
-  const query = new URLSearchParams(new FormData(form));
-  file.href = "samples.npz?" + query;
-  try {
-    const response = await fetch("grid.png?" + query);
-    if (response.ok) {
-      const before = picture.src;
-      picture.src = URL.createObjectURL(await response.blob());
-      URL.revokeObjectURL(before);
-      message.textContent = "";
-    } else message.textContent = (await response.json()).error;
-  } catch (error) { message.textContent = "the server does not answer"; }
-  busy = false;
-  if (again) { again = false; refresh(); }
-}
-form.addEventListener("input", refresh);
-form.addEventListener("submit", event => event.preventDefault());
-document.getElementById("roll").addEventListener("click", () => {
-  form.seed.value = Math.floor(Math.random() * 1e6); refresh();
-});
-refresh();
-</script>
-</html>
-"""

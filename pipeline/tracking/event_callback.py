@@ -5,10 +5,8 @@ from __future__ import annotations
 from pipeline.config import SweepPaths
 from pipeline.records import TrialRecord
 from pipeline.search.trial_manager import SweepTrial
-from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.event_log import TRIAL_STATUS, EventLog
 from pipeline.training.checkpoint import Failure, TrialFolder, grid_path
-
-_RUN_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
 class EventLogCallback:
@@ -33,7 +31,7 @@ class EventLogCallback:
 
     def on_end(self, trial: SweepTrial) -> None:
         """Log the end, delete the checkpoints, and write the records that a full disk has kept out."""
-        self._event_log.end(trial.number, _RUN_STATUS[trial.state], trial.cause)
+        self._event_log.end(trial.number, TRIAL_STATUS[trial.state], trial.cause)
         # The trial has reported a full disk itself.
         folder = TrialFolder(self._paths.trial(trial.number), on_event=lambda event: None)
         folder.drop_states()

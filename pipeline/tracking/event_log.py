@@ -16,13 +16,39 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Required, TypedDict
 
 from pipeline.records import TrialRecord
 from pipeline.storage.files import DiskSpace, append_bytes
 
-Event = dict[str, Any]
-_FIELDS: dict[str, dict[str, Any]] = {
+TRIAL_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+"""MLflow's status of a trial's run, by the state of the trial."""
+SWEEP_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+"""MLflow's status of a sweep's run, by the state in summary.json."""
+
+
+class Event(TypedDict, total=False):
+    """One line; `_FIELDS` names the fields that each kind of event has."""
+
+    event: Required[str]
+    time_ms: int
+    id: str
+    trial: int | None
+    name: str
+    params: Mapping[str, object]
+    record: Mapping[str, object]
+    index: int
+    text: str
+    status: str
+    cause: str
+    path: str
+    artifact_dir: str
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+_FIELDS: dict[str, dict[str, type | UnionType]] = {
     "open": {"id": str},
     "start": {"trial": int, "params": dict},
     "record": {"trial": int, "record": dict},
@@ -40,15 +66,17 @@ class EventLog:
     A last line that a kill left incomplete is cut off when the file is opened again: its trial reports it
     once more.
 
+    Args:
+        durable_size: returns how many bytes of the file survive the loss of this machine; no more than these
+            are exported. By default all.
+
     Attributes:
         id: of the sweep, for ever; the first line holds it.
         count: number of lines.
-        durable_size: returns how many bytes of the file survive the loss of this machine; no more than these
-            are exported. Infinite by default.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, durable_size: Callable[[], float] = lambda: math.inf) -> None:
+        self.path, self.durable_size = path, durable_size
         self.id = ""
         self.count = 0
         self._seen: set[tuple[object, ...]] = set()
@@ -56,7 +84,6 @@ class EventLog:
         self._lock = threading.Lock()
         self._space = DiskSpace("events for MLflow wait in memory")
         self._unwritten: list[bytes] = []
-        self.durable_size: Callable[[], float] = lambda: math.inf
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
         if not self.id:
@@ -76,7 +103,7 @@ class EventLog:
         return self._append({"event": "failure", "trial": trial, "index": index, "text": text})
 
     def end(self, trial: int, status: str, cause: str = "") -> bool:
-        """Log the end of a trial. status: FINISHED, KILLED or FAILED."""
+        """Log the end of a trial. status: of `TRIAL_STATUS`."""
         return self._append({"event": "end", "trial": trial, "status": status, "cause": cause})
 
     def artifact(self, trial: int | None, path: Path, artifact_dir: str = "") -> bool:
@@ -93,7 +120,7 @@ class EventLog:
     def finish(
         self, status: str, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None
     ) -> bool:
-        """Log the end of the sweep; a resumed sweep logs another, and the last one counts."""
+        """Log the end of the sweep, a status of `SWEEP_STATUS`; of a resumed sweep the last counts."""
         return self._append(
             {"event": "finish", "status": status, "metrics": dict(metrics or {}), "tags": dict(tags or {})}
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import first_line, redact
+from pipeline.tracking._compat import quiet_store
 from pipeline.tracking.cursor import ExportCursor
 from pipeline.tracking.event_log import Event, EventLog, read_events
 from pipeline.tracking.log_batch import RunBatch, batch_events
@@ -168,8 +168,7 @@ class MlflowExporter:
         """Connect, and find or create the sweep's run; a store that has lost it gets every event again."""
         from mlflow import MlflowClient
 
-        # MLflow also prints tracebacks of errors that it raises (sqlite on a full disk); `status` shows them.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        quiet_store()  # `status` shows its errors
         make_folder(self._uri)
         self._client = MlflowClient(self._uri, self._uri)
         self._experiment_id = ensure_experiment(self._client, self._experiment, self._artifact_location)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.tracking.event_log import EventLog
@@ -17,7 +17,7 @@ def start_exporter(
     config: SweepConfig,
     event_log: EventLog,
     uri: str,
-    facts: dict[str, dict[str, Any]],
+    facts: Mapping[str, Mapping[str, object]],
     space_hash: str,
 ) -> MlflowExporter:
     """Start to export the sweep's event log to the tracking store at `uri`.

@@ -53,7 +53,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request(n: int = 2500, format: str = "folder", **more: Any) -> ExportRequest:
-    return ExportRequest(n, format, **{"identity": "abc", "class_names": ("a", "..", "c d"), **more})
+    return ExportRequest(n=n, format=format, **{"identity": "abc", "class_names": ("a", "..", "c d"), **more})
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
+from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.errors import DataError, EvaluatorError
-from pipeline.serving import models
+from pipeline.serving.evaluate import evaluate, evaluate_as
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +32,21 @@ def samples(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("n", "used", "repeats"), [(0, 500, 1), (100, 100, 4), (200, 200, 2), (500, 500, 1)])
 def test_samples_are_measured(samples: str, n: int, used: int, repeats: int) -> None:
-    found = models.evaluate(samples, data="digits", n=n, seed=0, extractor="pixels")
-    assert (found["n"], found["repeats"]) == (used, repeats)
-    assert 0 < found["fid_low"] < found["fid"] < found["fid_high"]
-    assert found["label_accuracy"] is None
-    assert found == models.evaluate(samples, data="digits", n=n, seed=0, extractor="pixels")
+    found = evaluate(samples, data="digits", n=n, seed=0, extractor="pixels")
+    assert (found.n, found.repeats) == (used, repeats)
+    assert 0 < found.fid_low < found.fid < found.fid_high
+    assert found.label_accuracy is None
+    assert found == evaluate(samples, data="digits", n=n, seed=0, extractor="pixels")
 
 
 def test_too_many_or_too_few_samples_and_another_size_are_refused(samples: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="-n 501 is out of range .*500 samples.*write -n 500"):
-        models.evaluate(samples, data="digits", n=501, seed=0, extractor="pixels")
+        evaluate(samples, data="digits", n=501, seed=0, extractor="pixels")
     with pytest.raises(DataError, match=r"uint8 \(500, 8, 8, 1\).*16x16"):
-        models.evaluate(samples, data="digits", n=100, seed=0, image_size=16, extractor="pixels")
+        evaluate_as(SweepConfig(data="digits", image_size=16, extractor="pixels"), samples, n=100)
     np.savez(tmp_path / "few.npz", images=np.arange(15 * 64, dtype=np.uint8).reshape(15, 8, 8))
     with pytest.raises(EvaluatorError, match="15.*at least 16"):
-        models.evaluate(f"samples:{tmp_path}/few.npz", data="digits", seed=0, extractor="pixels")
+        evaluate(f"samples:{tmp_path}/few.npz", data="digits", seed=0, extractor="pixels")
 
 
 def test_a_custom_extractor_measures(samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +54,9 @@ def test_a_custom_extractor_measures(samples: str, tmp_path: Path, monkeypatch: 
         "def rows(size, channels):\n    return lambda x: x.float().mean((2, 3))\n"
     )
     monkeypatch.chdir(tmp_path)
-    found = models.evaluate(samples, data="digits", seed=0, extractor="mine:rows")
-    assert found["extractor"] == "mine:rows"
-    assert found["fid"] > 0
+    found = evaluate(samples, data="digits", seed=0, extractor="mine:rows")
+    assert found.extractor == "mine:rows"
+    assert found.fid > 0
 
 
 def test_the_command_prints_a_table_or_json(samples: str) -> None:

@@ -18,6 +18,10 @@ import pipeline
 from pipeline.config import SweepPaths
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import models
+from pipeline.serving.interpolation import WalkOptions, interpolate
+from pipeline.serving.sample_options import SampleOptions
+from pipeline.serving.sampling import sample
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 
 
@@ -26,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A sweep's folder with a packed champion of three classes, the second twice as frequent."""
     root = tmp_path_factory.mktemp("runs") / "sweep"
     facts = {"label_shares": [0.25, 0.5, 0.25], "class_names": ["a", "b", "c"], "fid": 3.0}
-    pack_generator(generator_of(), SweepPaths(root).packed, facts)
+    pack_generator(generator_of(), SweepPaths(root).packed, ModelMetadata.from_json(facts))
     return str(root)
 
 
@@ -34,18 +38,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same without labels."""
     root = tmp_path_factory.mktemp("plain") / "sweep"
-    pack_generator(generator_of(0), SweepPaths(root).packed, {})
+    pack_generator(generator_of(0), SweepPaths(root).packed, ModelMetadata())
     return str(root)
 
 
 def test_sampled_labels_have_the_frequencies_of_the_data(model: str) -> None:
-    _, labels = models.open_model(model).sample(4000)
+    _, labels = models.load_generator(model).sample(4000)
     assert labels is not None
     assert np.allclose(np.bincount(labels) / 4000, [0.25, 0.5, 0.25], atol=0.03)
 
 
 def test_vectors_between_labels_reach_the_labels(model: str) -> None:
-    generator = models.open_model(model)
+    generator = models.load_generator(model)
     z, _ = generator.latents(6, seed=2)
     labels = np.array([0, 1, 2, 0, 1, 2])
     table = generator.label_embeddings()
@@ -56,7 +60,7 @@ def test_vectors_between_labels_reach_the_labels(model: str) -> None:
 
 def test_loading_from_python_in_one_line(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = pipeline.load_generator(model).sample(5, seed=1, label=2)
-    assert np.array_equal(images, models.open_model(model).sample(5, 1, 2)[0])
+    assert np.array_equal(images, models.load_generator(model).sample(5, 1, 2)[0])
     assert labels is not None
     assert labels.tolist() == [2] * 5
     with pytest.raises(AttributeError):
@@ -77,19 +81,19 @@ def test_importing_the_package_imports_no_framework() -> None:
 def test_the_same_seed_gives_the_same_bytes(model: str, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.npz", "b.npz", "other.npz")]
     for file, seed in zip(files, (4, 4, 5), strict=True):
-        models.sample(model, file, n=600, seed=seed)
+        sample(model, file, SampleOptions(n=600, seed=seed))
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     assert digests[0] == digests[1] != digests[2]
     with np.load(files[0], allow_pickle=False) as arrays:
-        images, labels = models.open_model(model).sample(600, 4)
+        images, labels = models.load_generator(model).sample(600, 4)
         assert np.array_equal(arrays["images"], images)
         assert np.array_equal(arrays["labels"], labels)
 
 
 def test_a_grid_and_balanced_labels(model: str, tmp_path: Path) -> None:
-    models.sample(model, tmp_path / "grid.png", n=10)
+    sample(model, tmp_path / "grid.png", SampleOptions(n=10))
     assert Image.open(tmp_path / "grid.png").size == (32, 24)
-    models.sample(model, tmp_path / "even.npz", n=300, labels="balanced")
+    sample(model, tmp_path / "even.npz", SampleOptions(n=300, labels="balanced"))
     with np.load(tmp_path / "even.npz", allow_pickle=False) as arrays:
         assert np.bincount(arrays["labels"]).tolist() == [100, 100, 100]
 
@@ -97,14 +101,16 @@ def test_a_grid_and_balanced_labels(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["", "npz", "parquet"])
 def test_a_data_set_is_continued(model: str, format: str, tmp_path: Path) -> None:
     out, progress = tmp_path / "set", []
-    models.sample(model, out, n=700, seed=3, format=format)
-    line = models.sample(model, out, n=1100, seed=3, format=format, advance=lambda *at: progress.append(at))
+    sample(model, out, SampleOptions(n=700, seed=3, format=format))
+    line = sample(
+        model, out, SampleOptions(n=1100, seed=3, format=format), advance=lambda *at: progress.append(at)
+    )
     assert "(400 new)" in line
     assert progress[-1] == (1100, 1100)
     assert json.loads((out / "dataset.json").read_text())["done"] == 1100
     if not format:
         assert {path.name for path in out.iterdir()} == {"a", "b", "c", "dataset.json"}
-        expected, labels = models.open_model(model).sample(1100, 3)
+        expected, labels = models.load_generator(model).sample(1100, 3)
         assert labels is not None
         found = Image.open(out / "abc"[labels[1099]] / "000001099.png")
         assert np.array_equal(np.asarray(found), expected[1099, :, :, 0])
@@ -129,16 +135,16 @@ def test_an_impossible_request_writes_nothing(
     arguments = {"out": "a.npz", "n": 8, **change}
     out = tmp_path / arguments.pop("out")
     with pytest.raises((ConfigError, RegistryError), match=message):
-        models.sample(model, out, **arguments)
+        sample(model, out, SampleOptions(**arguments))
     assert list(tmp_path.rglob("*.npz")) == list(tmp_path.rglob("*.png")) == []
 
 
 def test_labels_of_an_unconditional_model_are_refused(plain: str, tmp_path: Path) -> None:
     for arguments in ({"label": 0}, {"labels": "balanced"}):
         with pytest.raises(RegistryError, match="conditional"):
-            models.sample(plain, tmp_path / "a.png", n=4, **arguments)
+            sample(plain, tmp_path / "a.png", SampleOptions(n=4, **arguments))
     with pytest.raises(RegistryError, match="conditional"):
-        models.interpolate(plain, tmp_path / "a.png", labels=[0, 1])
+        interpolate(plain, tmp_path / "a.png", WalkOptions(labels=(0, 1)))
 
 
 # Walks
@@ -148,9 +154,11 @@ def test_labels_of_an_unconditional_model_are_refused(plain: str, tmp_path: Path
 def test_a_walk_over_seeds_begins_and_ends_at_their_images(
     model: str, labels: tuple[int, ...], tmp_path: Path
 ) -> None:
-    strip = np.asarray(Image.open(models.interpolate(model, tmp_path / "w.png", seeds=[5, 6], labels=labels)))
+    strip = np.asarray(
+        Image.open(interpolate(model, tmp_path / "w.png", WalkOptions(seeds=(5, 6), labels=labels)))
+    )
     assert strip.shape == (56, 8 * 56)
-    generator = models.open_model(model)
+    generator = models.load_generator(model)
     first, sampled = generator.sample(1, 5, *labels)
     assert sampled is not None
     last, _ = generator.sample(1, 6, int(sampled[0]))
@@ -162,22 +170,24 @@ def test_a_walk_over_seeds_begins_and_ends_at_their_images(
 
 
 def test_a_walk_over_labels(model: str, plain: str, tmp_path: Path) -> None:
-    strip = np.asarray(Image.open(models.interpolate(model, tmp_path / "w.png", labels=[0, 2], frames=3)))
+    strip = np.asarray(
+        Image.open(interpolate(model, tmp_path / "w.png", WalkOptions(labels=(0, 2), frames=3)))
+    )
     cells = strip.reshape(56, 3, 56).transpose(1, 0, 2)[:, ::7, ::7]
     for cell, label in ((cells[0], 0), (cells[2], 2)):
-        assert np.array_equal(cell, models.open_model(model).sample(1, 0, label)[0][0, :, :, 0])
+        assert np.array_equal(cell, models.load_generator(model).sample(1, 0, label)[0][0, :, :, 0])
     assert not np.array_equal(cells[1], cells[0])
-    film = Image.open(models.interpolate(plain, tmp_path / "w.gif", seeds=[1, 2], frames=6, loop=True))
+    film = Image.open(interpolate(plain, tmp_path / "w.gif", WalkOptions(seeds=(1, 2), frames=6, loop=True)))
     assert film.n_frames == 6
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seeds": [1]}, "1 seeds and 0 labels make no walk"),
-        ({"seeds": [1, 2, 3], "labels": [0, 1]}, "3 seeds and 2 labels make no walk"),
-        ({"labels": [0, 3]}, r"label lies in \[0, 2\]"),
-        ({"seeds": [0, -1]}, "seed = -1 is out of range"),
+        ({"seeds": (1,)}, "1 seeds and 0 labels make no walk"),
+        ({"seeds": (1, 2, 3), "labels": (0, 1)}, "3 seeds and 2 labels make no walk"),
+        ({"labels": (0, 3)}, r"label lies in \[0, 2\]"),
+        ({"seeds": (0, -1)}, "seed = -1 is out of range"),
         ({"frames": 1}, "--frames 1 is out of range"),
     ],
 )
@@ -185,7 +195,7 @@ def test_impossible_walks_are_refused(
     model: str, arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises((ConfigError, RegistryError), match=message):
-        models.interpolate(model, tmp_path / "w.png", **arguments)
+        interpolate(model, tmp_path / "w.png", WalkOptions(**arguments))
 
 
 # Exports

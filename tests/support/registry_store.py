@@ -16,6 +16,7 @@ from pipeline.data.dataset import Dataset, fingerprint
 from pipeline.metrics import extractors
 from pipeline.metrics.frechet import Evaluator, build_evaluator
 from pipeline.tracking.registry.load import from_packed, load_registered
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_version import fid_of
 from pipeline.tracking.registry.promote import register_version
 
@@ -69,9 +70,8 @@ class Store:
     def add(self, seed: int, fid: float | None = None, name: str = "gan", **options: Any) -> Any:
         options.setdefault("verify", False)
         facts = {**FACTS, **self.facts, "fid": fid, **options.pop("facts", {})}
-        return register_version(
-            self.packing(3, seed), tracking_uri=self.uri, name=name, facts=facts, **options
-        )
+        metadata = ModelMetadata.from_json(facts)
+        return register_version(self.packing(3, seed), metadata, tracking_uri=self.uri, name=name, **options)
 
     def load(self, model: str) -> Any:
         return load_registered(model, tracking_uri=self.uri)
@@ -97,6 +97,6 @@ def pixel_evaluator() -> Evaluator:
 
 
 def measured(packed: Path) -> dict[str, Any]:
-    """Facts with the fid of this generator and an interval around it."""
+    """The fid of this generator and an interval around it, by the keys of `ModelMetadata`."""
     fid = fid_of(pixel_evaluator(), from_packed(packed).sample(100, seed=1)[0])
     return {"fid": fid, "fid_low": 0.8 * fid, "fid_high": 1.2 * fid, "evaluator": pixel_evaluator().hash}

@@ -221,10 +221,9 @@ def test_another_store_gets_every_event(tmp_path: Path, empty_store: MakeStore) 
 @pytest.mark.mlflow
 def test_events_beyond_the_durable_size_are_held_back(tmp_path: Path, empty_store: MakeStore) -> None:
     root, uri = tmp_path / "sweep", empty_store(tmp_path)
-    log = EventLog(root / "spool.jsonl")
-    fill(log, range(1), range(5, 10, 5))
-    durable = log.path.stat().st_size
-    log.durable_size = lambda: durable
+    fill(EventLog(root / "spool.jsonl"), range(1), range(5, 10, 5))
+    durable = (root / "spool.jsonl").stat().st_size
+    log = EventLog(root / "spool.jsonl", durable_size=lambda: durable)
     fill(log, range(1, 2), range(5, 10, 5))
     exporter = start_export(root, uri, log)
     assert not exporter.close(5)

@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -19,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import RegistryError, UserError, first_line, redact
 from pipeline.tracking.registry import registered_model
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.registered_model import (
     Images,
     Labels,
@@ -35,11 +35,18 @@ _MODEL = re.compile(r"models:/([^/@]+)(?:@([\w-]+)|/(\d+))")
 
 
 class LoadedGenerator:
-    """A generator ready to sample. Attributes as of `PackedGenerator`; raises RegistryError in its place."""
+    """A generator ready to sample.
+
+    Attributes:
+        metadata: what it claims: its fid, training, images and origin.
+        z_dim: dimension of its latents.
+        classes: how many labels it takes, 0 = unconditional.
+        size, channels: of its images.
+    """
 
     def __init__(self, packed: PackedGenerator) -> None:
         self._packed = packed
-        self.facts: dict[str, Any] = packed.facts
+        self.metadata = ModelMetadata.from_json(packed.facts)
         self.z_dim, self.classes = packed.z_dim, packed.classes
         self.size, self.channels = packed.size, packed.channels
 

@@ -1,7 +1,7 @@
 """The model card of a generator, as Markdown with pictures.
 
 Files: README.md, samples.png, real_and_generated.png, neighbours.png, fid.png, balance.png, metrics.json. All
-numbers come from the generator's facts and its trial's records; nothing is measured here.
+numbers come from the generator's metadata and its trial's records; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +17,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.pictures import image_sheet
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.records import METRICS, TrialRecord
 from pipeline.storage.files import replacing, write_text
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.pack import json_ready
-from pipeline.training.checkpoint import grid_image
+from pipeline.tracking.registry.metadata import json_ready, text_of
 
 CARD_FOLDER = "card"
 """Folder of the card in a packed folder."""
@@ -96,21 +95,21 @@ def write_card(
     folder = packed / CARD_FOLDER
     folder.mkdir(exist_ok=True)
     samples, labels = generator.sample(_SIDE * _SIDE, seed)
-    _save(grid_image(samples, _SIDE), folder / "samples.png")
+    _save(image_sheet(samples, _SIDE), folder / "samples.png")
     _save(_side_by_side(_training_images(dataset, labels), samples), folder / "real_and_generated.png")
     _save(_nearest_neighbours(samples[:_NEIGHBOUR_SAMPLES], dataset), folder / "neighbours.png")
     measured = [(r.kimg, r.fid) for r in records if r.fid is not None]
     _save(draw_curves({"fid": measured}, "fid over kimg"), folder / "fid.png")
     balance = {key: [(r.kimg, getattr(r, key)) for r in records] for key in ("balance", "auc")}
     _save(draw_curves(balance, "balance and auc over kimg", bounds=(0.0, 1.0)), folder / "balance.png")
-    metrics = {"facts": generator.facts, "records": [record.to_dict() for record in records]}
+    metrics = {"facts": generator.metadata.to_json(), "records": [record.to_dict() for record in records]}
     write_text(folder / "metrics.json", json.dumps(json_ready(metrics), indent=1, allow_nan=False) + "\n")
     write_text(folder / "README.md", _markdown(name, generator))
     return folder
 
 
 def _markdown(name: str, generator: LoadedGenerator) -> str:
-    facts = generator.facts
+    facts = generator.metadata.to_json()
     classes = f"{generator.classes} classes" if generator.classes else "unconditional"
     return _TEXT.format(
         name=name,
@@ -124,24 +123,17 @@ def _markdown(name: str, generator: LoadedGenerator) -> str:
     )
 
 
-def _table(facts: Mapping[str, Any], keys: Sequence[str]) -> str:
+def _table(facts: Mapping[str, object], keys: Sequence[str]) -> str:
     rows = [
-        f"| {key} | {_text(facts[key])} | {_description(key)} |" for key in keys if facts.get(key) is not None
+        f"| {key} | {_cell(text_of(facts[key]))} | {_cell(METRICS[key][1]) if key in METRICS else ''} |"
+        for key in keys
+        if facts.get(key) not in (None, {})
     ]
     return "\n".join(["| fact | value | |", "|---|---|---|", *rows, ""])
 
 
-def _text(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "none"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cell(text: str) -> str:
     return text.replace("|", "/").replace("\n", " ")
-
-
-def _description(key: str) -> str:
-    return METRICS[key][1].replace("|", "/") if key in METRICS else ""
 
 
 # ---- pictures
@@ -165,7 +157,7 @@ def _training_images(dataset: Dataset, labels: Labels | None) -> Pixels:
 
 
 def _side_by_side(left: Pixels, right: Pixels) -> Image.Image:
-    pictures = [np.asarray(grid_image(images, _SIDE)) for images in (left, right)]
+    pictures = [np.asarray(image_sheet(images, _SIDE)) for images in (left, right)]
     height = max(picture.shape[0] for picture in pictures)
     gap = np.full((height, max(4, left.shape[1] // 4), *pictures[0].shape[2:]), 255, np.uint8)
     padded = [np.pad(p, [(0, height - p.shape[0])] + [(0, 0)] * (p.ndim - 1)) for p in pictures]
@@ -180,7 +172,7 @@ def _nearest_neighbours(samples: Pixels, dataset: Dataset) -> Image.Image:
     ]
     indices = torch.cat(distances, 1).topk(2, largest=False).indices
     rows = [samples, *(dataset.train[indices[:, rank].numpy()] for rank in range(2))]
-    return grid_image(np.concatenate(rows), len(samples))
+    return image_sheet(np.concatenate(rows), len(samples))
 
 
 def _shrunk(images: Pixels) -> torch.Tensor:

@@ -16,10 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -32,10 +31,11 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.errors import RegistryError, redact
 from pipeline.metrics.frechet import Evaluator
+from pipeline.tracking._compat import default_store
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.load import FILES_TAG, LoadedGenerator, from_packed
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_card import CARD_FOLDER
-from pipeline.tracking.registry.pack import json_ready
 from pipeline.tracking.registry.registered_model import Images
 from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment
 
@@ -46,16 +46,16 @@ PROBE_SEC = 600.0
 """Longest time for the verifying process to load the model and sample from it."""
 
 
-def source_hash(packed: Path, facts: Mapping[str, Any]) -> str:
+def source_hash(packed: Path, metadata: ModelMetadata) -> str:
     """Identity of a generator: a hash of its weights and of the images it was trained on."""
     weights = registered_model.sha256_of(packed / "generator.safetensors")
-    return hashlib.sha256(f"{weights} {facts.get('fingerprint', '')}".encode()).hexdigest()
+    return hashlib.sha256(f"{weights} {metadata.images.fingerprint}".encode()).hexdigest()
 
 
-def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Facts as tags: nested mappings as a.b, no empty values, text cut to MLflow's limits."""
+def _flatten(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """JSON values as tags: nested mappings as a.b, no empty values, text cut to MLflow's limits."""
     tags: dict[str, str] = {}
-    for key, value in json_ready(facts).items():
+    for key, value in facts.items():
         if isinstance(value, Mapping):
             tags |= _flatten(value, f"{prefix}{key}.")
         elif value not in (None, "", []):
@@ -69,30 +69,29 @@ def add_version(
     uri: str,
     name: str,
     packed: Path,
-    facts: Mapping[str, Any],
+    metadata: ModelMetadata,
     *,
-    run_id: str | None,
     verified_by: Verifier | None,
 ) -> ModelVersion:
     """Log the model, verify it, and only then register it: one that fails never enters the registry.
 
     Args:
-        uri: of the store. run_id: MLflow run that it comes from. verified_by: None = it is not verified.
+        uri: of the store. verified_by: None = it is not verified.
 
     Raises:
         RegistryError: the verification failed; the logged model has been deleted.
     """
     tags = {
-        **_flatten(facts),
-        SOURCE_TAG: source_hash(packed, facts),
+        **_flatten(metadata.to_json()),
+        SOURCE_TAG: source_hash(packed, metadata),
         FILES_TAG: registered_model.sha256_of(packed / "files.json"),
     }
-    generator = from_packed(packed)
+    generator, run_id = from_packed(packed), metadata.origin.run_id or None
     model_id = _log(client, name, packed, generator, run_id, default_artifacts(uri))
     try:
         if verified_by is not None:
             tags[VERIFIED_TAG] = verified_by(f"models:/{model_id}")
-        with _default_store(uri):  # an sqlite registry looks up the model in the process's default store
+        with default_store(uri):
             version = client.create_model_version(
                 name,
                 source=f"models:/{model_id}",
@@ -108,17 +107,6 @@ def add_version(
     if run_id and (packed / CARD_FOLDER).is_dir():
         client.log_artifacts(run_id, str(packed / CARD_FOLDER), "model_card")
     return version
-
-
-@contextlib.contextmanager
-def _default_store(uri: str) -> Iterator[None]:
-    """Make `uri` MLflow's default store within the block."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")  # where MLflow copies the setting to
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
 
 
 def _log(
@@ -197,19 +185,19 @@ class Verifier:
     Args:
         uri: of the store.
         packed: folder of the generator that was logged.
-        evaluator: of the fid in `facts`; None = the fid is not measured again.
+        evaluator: of the fid in `metadata`; None = the fid is not measured again.
 
     Raises:
-        RegistryError: the evaluator is not the one that `facts` names.
+        RegistryError: the evaluator is not the one that `metadata` names.
     """
 
     uri: str
     packed: Path
-    facts: Mapping[str, Any]
+    metadata: ModelMetadata
     evaluator: Evaluator | None = None
 
     def __post_init__(self) -> None:
-        if self.evaluator is not None and self.evaluator.hash != self.facts.get("evaluator"):
+        if self.evaluator is not None and self.evaluator.hash != self.metadata.measured.evaluator:
             raise _unverified("its images or extractor have changed since its fid was measured")
 
     def __call__(self, model: str) -> str:
@@ -218,7 +206,7 @@ class Verifier:
         Raises:
             RegistryError: it does not load, gives other images than `packed`, or has another fid.
         """
-        evaluator = self.evaluator if self.facts.get("fid") is not None else None
+        evaluator = self.evaluator if self.metadata.measured.fid is not None else None
         with tempfile.TemporaryDirectory() as folder:
             self._probe(model, folder, 0 if evaluator is None else 2 * evaluator.samples)
             few = np.load(f"{folder}/few.npy", allow_pickle=False)
@@ -257,7 +245,7 @@ class Verifier:
 
     def _verify_fid(self, evaluator: Evaluator, images: Images) -> str:
         """Measure the fid of two batches; one in the 95 % interval is enough: 5 in 100 miss it by chance."""
-        low, high = (float(self.facts.get(key, self.facts["fid"])) for key in ("fid_low", "fid_high"))
+        low, high = self.metadata.measured.interval
         found = []
         for half in (images[: evaluator.samples], images[evaluator.samples :]):
             fid = fid_of(evaluator, half)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +17,9 @@ from torch import nn
 from pipeline.data.dataset import Dataset
 from pipeline.errors import RegistryError
 from pipeline.storage.files import replacing, write_text
+from pipeline.tracking._compat import drop_example_inputs
 from pipeline.tracking.registry import registered_model
+from pipeline.tracking.registry.metadata import ModelMetadata
 
 
 class _Program(nn.Module):
@@ -35,15 +34,15 @@ class _Program(nn.Module):
         return images
 
 
-def pack_generator(generator: nn.Module, folder: Path, facts: Mapping[str, Any]) -> Path:
+def pack_generator(generator: nn.Module, folder: Path, metadata: ModelMetadata) -> Path:
     """Write a generator as files that load without its code and without unpickling; returns `folder`.
 
     generator.pt2: exported program, z float32 (N,z_dim) [, labels int64 (N,)] -> float32 (N,C,H,W) in [-1,1].
-    generator.safetensors: the weights alone. facts.json: `facts` and the shapes. files.json: their SHA-256.
+    generator.safetensors: the weights alone. facts.json: metadata and shapes. files.json: their SHA-256.
 
     Args:
         generator: has z_dim and classes (0 = unconditional); a copy on the CPU in eval mode is packed.
-        facts: of the generator and its training, values that JSON can hold.
+        metadata: what it claims.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(generator).cpu().eval().requires_grad_(False)
@@ -56,7 +55,7 @@ def pack_generator(generator: nn.Module, folder: Path, facts: Mapping[str, Any])
     with replacing(folder / "generator.safetensors") as path:
         save_file(weights, path)
     shape = {"z_dim": z_dim, "classes": classes, "size": size, "channels": channels}
-    packed = {"format": registered_model.FORMAT, "generator": shape, "facts": json_ready(facts)}
+    packed = {"format": registered_model.FORMAT, "generator": shape, "facts": metadata.to_json()}
     _write_json(folder / "facts.json", packed)
     names = ("generator.pt2", "generator.safetensors", "facts.json")
     _write_json(folder / "files.json", {name: registered_model.sha256_of(folder / name) for name in names})
@@ -67,7 +66,7 @@ def _export(model: nn.Module, inputs: list[torch.Tensor], target: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=65_536)
     shapes = tuple({0: batch} for _ in inputs)
     program = torch.export.export(_Program(model), tuple(inputs), dynamic_shapes=shapes)
-    program._example_inputs = None  # would be the only pickle in the archive
+    drop_example_inputs(program)
     with replacing(target) as path:
         torch.export.save(program, path)
     registered_model.check_archive(target)
@@ -77,24 +76,12 @@ def _write_json(target: Path, value: object) -> None:
     write_text(target, json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
 
 
-def json_ready(value: Any) -> Any:
-    """`value`, a mapping or list, with None for every number that JSON cannot hold (NaN, infinities)."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def label_shares(dataset: Dataset) -> list[float] | None:
-    """Frequency of each class in the training images, K shares that sum to 1; None if they have no labels.
-
-    The fact of this name gives the distribution of labels in samples that are requested without a label.
-    """
+def label_shares(dataset: Dataset) -> tuple[float, ...] | None:
+    """Frequency of each class in the training images, K shares that sum to 1; None if they have no labels."""
     if dataset.train_labels is None:
         return None
     counts = np.bincount(dataset.train_labels, minlength=len(dataset.classes))
-    return [float(share) for share in counts / counts.sum()]
+    return tuple(float(share) for share in counts / counts.sum())
 
 
 def device_name() -> str:

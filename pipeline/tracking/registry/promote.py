@@ -7,12 +7,8 @@ verifies a version.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -20,8 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import RegistryError
 from pipeline.metrics.frechet import Evaluator
+from pipeline.storage.summary_file import RegisteredVersion
 from pipeline.tracking.registry import model_version
 from pipeline.tracking.registry.load import connect_registry, from_packed, registry_errors, resolve_version
+from pipeline.tracking.registry.metadata import ModelMetadata
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 PROMOTE = ("never", CANDIDATE, CHAMPION)
@@ -30,24 +28,12 @@ PROMOTE = ("never", CANDIDATE, CHAMPION)
 _REASON = "gansweep.alias_reason"
 
 
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version in the registry. alias: the one it was given or holds, None = none. reason: why."""
-
-    name: str
-    version: int
-    alias: str | None
-    uri: str
-    reason: str
-
-
 def register_version(
     packed: Path,
+    metadata: ModelMetadata,
     *,
     tracking_uri: str,
     name: str,
-    facts: Mapping[str, Any],
-    run_id: str | None = None,
     alias: str | None = "auto",
     promote: str = CHAMPION,
     evaluator: Evaluator | None = None,
@@ -56,13 +42,11 @@ def register_version(
     """Register a packed generator as a version of model `name`; the same weights and data make no second one.
 
     Args:
-        facts: become the version's tags (nested ones as a.b) and description. `fid` (None = unmeasured),
-            `fid_low`, `fid_high`, `evaluator` (hash) and `fingerprint` are used here; `withhold` lists
-            reasons to give no alias.
-        run_id: the MLflow run that it comes from; a card in the packed folder is logged there too.
+        metadata: becomes the version's tags (nested values as a.b) and description. A card in the packed
+            folder is logged to the run `metadata.origin.run_id` too.
         alias: "auto" = by `decide_promotion`, `promote` at most; another alias is set as given; None = none.
         promote: one of `PROMOTE`.
-        evaluator: of the fid in `facts`, to measure it again before an alias is set; None = not measured.
+        evaluator: of the fid in `metadata`, to measure it again before an alias is set; None = it is not.
         verify: load it in a fresh process first, pickle forbidden, and compare its images.
 
     Raises:
@@ -72,26 +56,25 @@ def register_version(
     _check(name, promote)
     if promote == "never" and alias == "auto":
         alias = None
-    verifier = (
-        model_version.Verifier(tracking_uri, packed, facts, evaluator if alias else None) if verify else None
-    )
+    measured_by = evaluator if alias else None
+    verifier = model_version.Verifier(tracking_uri, packed, metadata, measured_by) if verify else None
     with registry_errors(tracking_uri):
         from_packed(packed)  # raises where it was altered
         client = connect_registry(tracking_uri)
         with contextlib.suppress(MlflowException):  # it exists already
             client.create_registered_model(name)
-        version = _find_version(client, name, model_version.source_hash(packed, facts))
+        version = _find_version(client, name, model_version.source_hash(packed, metadata))
         if version is None:
             version = model_version.add_version(
-                client, tracking_uri, name, packed, facts, run_id=run_id, verified_by=verifier
+                client, tracking_uri, name, packed, metadata, verified_by=verifier
             )
-            return _give_alias(client, version, facts, alias, promote, "registered")
+            return _give_alias(client, version, metadata, alias, promote, "registered")
         if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
             return _unchanged(client, version)
         if alias and verifier is not None and "fid" not in version.tags.get(model_version.VERIFIED_TAG, ""):
             verified = verifier(f"models:/{name}/{version.version}")
             client.set_model_version_tag(name, str(version.version), model_version.VERIFIED_TAG, verified)
-        return _give_alias(client, version, facts, alias, promote, "registered before")
+        return _give_alias(client, version, metadata, alias, promote, "registered before")
 
 
 def _check(name: str, promote: str) -> None:
@@ -118,59 +101,38 @@ def _find_version(client: MlflowClient, name: str, source: str) -> ModelVersion 
     return max(found, key=lambda one: int(one.version), default=None)
 
 
-def decide_promotion(facts: Mapping[str, Any], champion: Mapping[str, str] | None) -> tuple[str | None, str]:
-    """Which alias a new version earns, and why.
+def decide_promotion(new: ModelMetadata, champion: ModelMetadata | None) -> tuple[str | None, str]:
+    """Which alias a new version earns, and why. champion: the present one, None = there is none.
 
     A fid replaces the champion only if it is lower by more than half the width of the wider of the two
-    confidence intervals, so that neither chance nor an imprecise measurement is enough.
-
-    Args:
-        facts: of the new version: `fid`, `fid_low`, `fid_high`, `evaluator` (hash), `withhold` (reasons for
-            no alias).
-        champion: tags of the present champion, None = there is none.
-
-    NaN policy: a fid that is missing or not finite earns no alias, and any other fid beats it.
+    confidence intervals, so that neither chance nor an imprecise measurement is enough. A fid that is
+    missing or not finite earns no alias, and any other fid beats it.
     """
-    withhold, fid = facts.get("withhold") or [], _number(facts.get("fid"))
-    if withhold:
-        return None, "withheld: " + "; ".join(map(str, withhold))
+    fid = new.measured.fid
+    if new.withhold:
+        return None, "withheld: " + "; ".join(new.withhold)
     if fid is None:
         return None, "its fid is missing"
     if champion is None:
         return CHAMPION, "there was no champion"
-    if not facts.get("evaluator") or facts["evaluator"] != champion.get("evaluator"):
+    if not new.measured.evaluator or new.measured.evaluator != champion.measured.evaluator:
         return CANDIDATE, "the champion's fid is of another evaluator"
-    best = _number(champion.get("fid"))
+    best = champion.measured.fid
     if best is None:
         return CHAMPION, "the champion has no fid"
-    margin = max(_half_width(facts), _half_width(champion))
+    margin = max(new.measured.half_width, champion.measured.half_width)
     if fid < best - margin:
-        return (
-            CHAMPION,
-            f"fid {fid:.4g} beats the champion's {best:.4g} by more than the interval ({margin:.2g})",
-        )
+        reason = f"fid {fid:.4g} beats the champion's {best:.4g} by more than the interval ({margin:.2g})"
+        return CHAMPION, reason
     if fid < best:
         return CANDIDATE, f"fid {fid:.4g} is within the interval ({margin:.2g}) of the champion's {best:.4g}"
     return CANDIDATE, f"fid {fid:.4g} does not beat the champion's {best:.4g}"
 
 
-def _half_width(facts: Mapping[str, Any]) -> float:
-    low, high = _number(facts.get("fid_low")), _number(facts.get("fid_high"))
-    return 0.0 if low is None or high is None else max(0.0, (high - low) / 2)
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _give_alias(
     client: MlflowClient,
     version: ModelVersion,
-    facts: Mapping[str, Any],
+    metadata: ModelMetadata,
     alias: str | None,
     promote: str,
     status: str,
@@ -182,8 +144,8 @@ def _give_alias(
     name, number = str(version.name), int(version.version)
     aliases: dict[str, str] = client.get_registered_model(name).aliases
     if alias == "auto":
-        champion = client.get_model_version(name, aliases[CHAMPION]).tags if CHAMPION in aliases else None
-        alias, reason = decide_promotion(facts, champion)
+        tags = client.get_model_version(name, aliases[CHAMPION]).tags if CHAMPION in aliases else None
+        alias, reason = decide_promotion(metadata, None if tags is None else ModelMetadata.from_json(tags))
         if alias:
             client.set_registered_model_alias(name, CANDIDATE, str(number))
         if alias == CHAMPION and promote == CANDIDATE:
@@ -195,7 +157,7 @@ def _give_alias(
         reason = "as asked" if alias else "no alias was asked for"
         if alias and int(aliases.get(alias, 0)) != number:
             client.set_registered_model_alias(name, alias, str(number))
-    if alias or facts.get("withhold"):
+    if alias or metadata.withhold:
         client.set_model_version_tag(name, str(number), _REASON, reason[:5000])
     return RegisteredVersion(name, number, alias, f"models:/{name}/{number}", f"{status}; {reason}")
 
@@ -217,4 +179,4 @@ def set_alias(model: str, alias: str, *, tracking_uri: str) -> RegisteredVersion
     with registry_errors(tracking_uri):
         client = connect_registry(tracking_uri, write=False)
         version = resolve_version(client, model)
-        return _give_alias(client, version, {}, alias, CHAMPION, "present")
+        return _give_alias(client, version, ModelMetadata(), alias, CHAMPION, "present")

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class PackedGenerator:
                 seen=str(packed.get("format")),
                 fix="update gansweep",
             )
-        self.facts: dict[str, Any] = packed["facts"]
+        self.facts: Mapping[str, Any] = packed["facts"]
         shape = packed["generator"]
         self.z_dim, self.classes = int(shape["z_dim"]), int(shape["classes"])
         self.size, self.channels = int(shape["size"]), int(shape["channels"])
@@ -370,7 +370,9 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-def
         # collector would traverse all that torch and mlflow have loaded; frozen objects are left out.
         gc.freeze()
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Images:
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: Mapping[str, Any] | None = None
+    ) -> Images:
         """n images, uint8 (n,H,W,C). Params: n=16, seed=0, label=-1 (any), truncation=1.0."""
         request = {"n": 16, "seed": 0, "label": -1, "truncation": 1.0, **(params or {})}
         label = None if request["label"] == -1 else int(request["label"])

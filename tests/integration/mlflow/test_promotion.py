@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.data.dataset import load_dataset
 from pipeline.metrics import evaluation, extractors, frechet
 from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.registry.promote import RegisteredVersion, register_version
 
@@ -53,14 +54,15 @@ def test_a_generator_that_copies_or_collapsed_gets_no_alias(
     data = dataclasses.replace(digits, train=digits.train[:900], train_labels=labels, fingerprint="first 900")
     pools = {"memoriser": data.train, "one class": data.train[labels == 3], "new images": digits.train[900:]}
     evaluator = frechet.build_evaluator(data, extractors.build_extractor("pixels", data), N)
-    packed = pack_generator(NoisyCopies(pools[kind], noise), tmp_path / "packed", {})
+    packed = pack_generator(NoisyCopies(pools[kind], noise), tmp_path / "packed", ModelMetadata())
     sample = evaluation.from_arrays(from_packed(packed).sample)
     found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=0)
+    facts = {**found.to_dict(), "withhold": list(found.verdicts), "fingerprint": data.fingerprint}
     done: RegisteredVersion = register_version(
         packed,
+        ModelMetadata.from_json(facts),
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         name="digits",
-        facts={**found.to_dict(), "withhold": list(found.verdicts), "fingerprint": data.fingerprint},
         evaluator=dataclasses.replace(evaluator, samples=N),
     )
     assert done.version == 1

@@ -11,6 +11,7 @@ from factories import CLASSES, generator_of
 from pipeline.errors import RegistryError
 from pipeline.tracking.registry.export import export_generator
 from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 
 
@@ -20,7 +21,7 @@ def test_onnx_and_torch_agree(classes: int, tmp_path: Path, monkeypatch: pytest.
     for name in ("onnx", "onnxscript"):
         pytest.importorskip(name, reason="the extra `onnx` is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    packed = pack_generator(generator_of(classes), tmp_path / "packed", {})
+    packed = pack_generator(generator_of(classes), tmp_path / "packed", ModelMetadata())
     description = export_generator(packed, tmp_path / "g.onnx", "onnx")
     assert "differs from torch by" in description
     generator = from_packed(packed)

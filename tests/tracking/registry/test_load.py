@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from registry_store import FACTS, Store
+from registry_store import Store
 
 from pipeline.errors import RegistryError
 from pipeline.tracking.registry.load import from_packed, load_registered
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import register_version
 
 pytestmark = pytest.mark.mlflow
@@ -21,7 +22,7 @@ def test_loading_by_alias_and_by_version_gives_the_packed_bytes(store: Store) ->
     for model, seed in (("models:/gan/1", 0), ("models:/gan/2", 1), ("models:/gan@champion", 1)):
         images, _ = store.load(model).sample(40, seed=9)
         assert np.array_equal(images, from_packed(store.packing(3, seed)).sample(40, seed=9)[0])
-    assert store.load("models:/gan/1").facts["trial"] == 7
+    assert store.load("models:/gan/1").metadata.training.trial == 7
 
 
 @pytest.mark.parametrize(
@@ -64,4 +65,4 @@ def test_a_missing_store_or_dead_server_raises_at_once(tmp_path: Path, packing: 
     with pytest.raises(RegistryError, match="cannot be read"):
         load_registered("models:/gan@champion", tracking_uri=f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(RegistryError, match="tracking server does not answer"):
-        register_version(packing(), tracking_uri="http://127.0.0.1:9", name="gan", facts=FACTS)
+        register_version(packing(), ModelMetadata(), tracking_uri="http://127.0.0.1:9", name="gan")

@@ -20,6 +20,7 @@ from registry_store import FACTS, Store, measured, pixel_evaluator
 from pipeline.errors import RegistryError
 from pipeline.tracking.registry import model_version
 from pipeline.tracking.registry.load import fetched_model, from_packed, load_registered
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import register_version
 
 pytestmark = pytest.mark.mlflow
@@ -78,7 +79,9 @@ def test_an_sqlite_registry_writes_nothing_beside_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/out/mlflow.db"
-    done = register_version(packing(), tracking_uri=uri, name="gan", facts=FACTS, verify=False)
+    done = register_version(
+        packing(), ModelMetadata.from_json(FACTS), tracking_uri=uri, name="gan", verify=False
+    )
     assert done.alias == "champion"
     assert len(load_registered("models:/gan@champion", tracking_uri=uri).sample(3)[0]) == 3
     assert {path.name for path in tmp_path.iterdir()} == {"out"}

@@ -14,6 +14,7 @@ from registry_store import FACTS, TinyGenerator
 from pipeline.errors import RegistryError
 from pipeline.tracking.registry import pack
 from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator, pick_device
 from pipeline.training.networks.blocks import Ema
 
@@ -21,15 +22,15 @@ from pipeline.training.networks.blocks import Ema
 def test_packing_does_not_change_the_module(tmp_path: Path) -> None:
     generator = TinyGenerator(3, 0).train()
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    pack_generator(generator, tmp_path, {})
+    pack_generator(generator, tmp_path, ModelMetadata())
     assert generator.training
     assert all(p.requires_grad for p in generator.parameters())
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
 
 
-def test_facts_are_read_again_with_none_for_nan(packing: Callable[..., Path]) -> None:
-    facts = from_packed(packing()).facts
-    assert facts == {**FACTS, "balance": None}
+def test_metadata_are_read_again_with_none_for_nan(packing: Callable[..., Path]) -> None:
+    metadata = from_packed(packing()).metadata
+    assert metadata == ModelMetadata.from_json({**FACTS, "balance": None})
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "dcgan", "resnet"])
@@ -42,7 +43,7 @@ def test_program_weights_and_module_agree(architecture: str, classes: int, tmp_p
         for parameter in live.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     ema.update(64, 10_000)
-    pack_generator(ema.generator, tmp_path, {})
+    pack_generator(ema.generator, tmp_path, ModelMetadata())
     again = generator_of(classes, architecture=architecture)
     again.load_state_dict(safetensors.torch.load_file(tmp_path / "generator.safetensors"))
     inputs = [torch.randn(40, 8)] + ([torch.arange(40) % classes] if classes else [])

@@ -10,6 +10,7 @@ import pytest
 from registry_store import Store
 
 from pipeline.errors import RegistryError
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import decide_promotion, set_alias
 
 pytestmark = pytest.mark.mlflow
@@ -41,7 +42,8 @@ INTERVAL = {"evaluator": "e", "fid_low": "9.0", "fid_high": "11.0"}  # half widt
 def test_the_alias_that_facts_earn(
     facts: dict[str, Any], champion: dict[str, str] | None, alias: str | None
 ) -> None:
-    assert decide_promotion(facts, champion)[0] == alias
+    old = None if champion is None else ModelMetadata.from_json(champion)
+    assert decide_promotion(ModelMetadata.from_json(facts), old)[0] == alias
 
 
 def test_a_better_version_becomes_champion_over_http(store: Store) -> None:

@@ -1,0 +1,71 @@
+"""Which images `gansweep sample` makes, and in which form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError
+
+FORMATS = ("folder", "npz", "parquet")
+"""Layouts of a data set; see `pipeline.serving.dataset_export`."""
+MAX_IMAGES = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Which images of a generator, and in which form.
+
+    Attributes:
+        n: images in all.
+        seed: of the latents, in [0, 2^63).
+        label: of all images; None = by `labels`.
+        labels: `data` (frequencies of the training images) or `balanced`.
+        truncation: factor of the latents, in (0, 2].
+        format: one of `FORMATS` for a data set; empty = by the name of the output.
+        device: `cpu`, `cuda` or `auto` (a GPU for a data set, else the CPU).
+
+    Raises:
+        ConfigError: a value is out of range, or two exclude each other.
+    """
+
+    n: int
+    seed: int = 0
+    label: int | None = None
+    labels: str = "data"
+    truncation: float = 1.0
+    format: str = ""
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.format not in ("", *FORMATS):
+            raise ConfigError(
+                "--format {seen} is unknown",
+                rule="it must be folder, npz or parquet",
+                seen=self.format,
+                fix="write --format folder",
+            )
+        if self.labels not in ("data", "balanced"):
+            raise ConfigError(
+                "--labels {seen} is unknown",
+                rule="it must be data or balanced",
+                seen=self.labels,
+                fix="write --labels balanced",
+            )
+        if self.label is not None and self.labels == "balanced":
+            raise ConfigError(
+                "--label and --labels balanced are both given",
+                rule="one asks for a single class, the other for all of them",
+                fix="leave one out",
+            )
+
+    def check_count(self, most: int = MAX_IMAGES) -> None:
+        """Raise ConfigError unless n lies in [1, most]."""
+        if not 1 <= self.n <= most:
+            fix = (
+                "write -n 64"
+                if self.n < 1 or most == MAX_IMAGES
+                else "write a folder: --out DIR --format npz"
+            )
+            raise ConfigError(
+                "-n {seen} is out of range", rule=f"-n lies in [1, {most}]", seen=self.n, fix=fix
+            )

@@ -1,0 +1,43 @@
+"""What the tracking of sweeps and models uses of MLflow and torch that is not part of their public API.
+
+tests/tracking/test_compat.py says which of it an installed version lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+MLFLOW_STORE_LOGGER = "mlflow.store.db.utils"
+
+
+def drop_example_inputs(program: ExportedProgram) -> None:
+    """Remove the inputs that a program was exported with: they would be the only pickle in its archive."""
+    program._example_inputs = None  # torch 2.11 to 2.14
+
+
+def quiet_store() -> None:
+    """MLflow prints tracebacks of database errors that it raises too (sqlite on a full disk): print none."""
+    logging.getLogger(MLFLOW_STORE_LOGGER).setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def default_store(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's default store within the block.
+
+    An sqlite registry looks up a logged model there, whatever store its client was made for.
+    """
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # where MLflow copies the setting to
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
