@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.records import TrialRecord
+from pipeline.training._compat import BatchNorm
 
 ONE_SIDED = 0.05
 """Below this balance one side wins. Good generators are observed at 0.2 to 0.8."""
@@ -216,7 +217,7 @@ def scoring_mode(*networks: nn.Module) -> Iterator[None]:
     Batch norms use the statistics of the batch but do not track them; everything else is in eval mode, so
     that spectral norm does no power iteration. All networks are in training mode afterwards.
     """
-    norms = [m for n in networks for m in n.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for n in networks for m in n.modules() if isinstance(m, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for network in networks:
         network.eval()

@@ -12,6 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.training._compat import (
+    foreach_add_,
+    foreach_div,
+    foreach_div_,
+    foreach_lerp_,
+    foreach_mul,
+    foreach_mul_,
+    foreach_sqrt,
+    fused_adam_,
+)
 from pipeline.training.tensor_chunks import in_chunks
 
 
@@ -47,12 +57,12 @@ def _fused_step(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) 
     if not parameters:
         return
     states = [optimizer.state[p] for p in parameters]
-    torch._foreach_add_([state["step"] for state in states], 1)
+    foreach_add_([state["step"] for state in states], 1)
     gradients = [p.grad for p in parameters]
     means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
     weights, gradients, means, squares, steps = in_chunks(parameters, gradients, means, squares, whole=steps)
     beta1, beta2 = group["betas"]
-    torch._fused_adam_(
+    fused_adam_(
         weights, gradients, means, squares, [], steps,
         lr=lr, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
         amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
@@ -70,16 +80,16 @@ def _foreach_step(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor
     steps, means, squares = (
         [optimizer.state[p][name] for p in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
     )
-    torch._foreach_add_(steps, 1)
-    torch._foreach_lerp_(means, gradients, 1 - beta1)
-    torch._foreach_mul_(squares, beta2)
-    gradients_squared = torch._foreach_mul(gradients, gradients)
-    torch._foreach_mul_(gradients_squared, 1 - beta2)
-    torch._foreach_add_(squares, gradients_squared)
+    foreach_add_(steps, 1)
+    foreach_lerp_(means, gradients, 1 - beta1)
+    foreach_mul_(squares, beta2)
+    gradients_squared = foreach_mul(gradients, gradients)
+    foreach_mul_(gradients_squared, 1 - beta2)
+    foreach_add_(squares, gradients_squared)
     # All parameters have the same number of steps, so the bias corrections are the same.
-    roots = torch._foreach_sqrt(squares)
-    torch._foreach_div_(roots, (1 - beta2 ** steps[0]).sqrt())
-    torch._foreach_add_(roots, eps)
-    changes = torch._foreach_div(means, roots)
-    torch._foreach_mul_(changes, -lr / (1 - beta1 ** steps[0]))
-    torch._foreach_add_(parameters, changes)
+    roots = foreach_sqrt(squares)
+    foreach_div_(roots, (1 - beta2 ** steps[0]).sqrt())
+    foreach_add_(roots, eps)
+    changes = foreach_div(means, roots)
+    foreach_mul_(changes, -lr / (1 - beta1 ** steps[0]))
+    foreach_add_(parameters, changes)

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from pipeline.metrics.precision import torch_state_lock
+from pipeline.training._compat import drop_pool
 from pipeline.training.events import EventKind, OnEvent, TrialEvent
 from pipeline.training.process import release_memory
 
@@ -279,8 +280,7 @@ class CudaGraphBackend:
         except RuntimeError:  # this ends an invalid capture, but the allocator still fills the pool
             # torch 2.14 has ended the pool by itself: the first call raises, and `graph` releases the pool.
             with contextlib.suppress(RuntimeError):
-                torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
-                torch._C._cuda_releasePool(self._stream.device_index, self._pool)
+                drop_pool(self._stream.device_index, self._pool)
             # torch's default generator is still in capture mode; a complete capture ends that.
             with contextlib.suppress(RuntimeError):
                 repair = torch.cuda.CUDAGraph()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Sampler, to_float
 from pipeline.tables import PENALTIES
+from pipeline.training._compat import foreach_norm
 from pipeline.training.augmentation import diffaugment, next_augment_p
 from pipeline.training.balance import (
     BalanceReading,
@@ -374,5 +375,5 @@ def gradient_norm(network: nn.Module) -> Tensor:
     """L2 norm of the gradient of all parameters: a scalar on the network's device."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     (chunks,) = in_chunks(gradients)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(chunks)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(foreach_norm(chunks)))
     return norm

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.training._compat import foreach_lerp_
 from pipeline.training.tensor_chunks import in_chunks
 
 EMBEDDING_DIM = 32
@@ -125,7 +126,7 @@ class Ema:
         if self._chunks is None:  # once: the tensors stay at the same addresses
             self._chunks = in_chunks(self._average, self._live)
         average, live = self._chunks
-        torch._foreach_lerp_(average, live, 1.0 - decay)
+        foreach_lerp_(average, live, 1.0 - decay)
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

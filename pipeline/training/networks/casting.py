@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
 
+from pipeline.training._compat import foreach_copy_
 from pipeline.training.tensor_chunks import in_chunks
 
 _CAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -78,7 +79,7 @@ def _copies(tensors: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
     copies = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
     if copies:
         targets, sources = in_chunks(copies, tensors)
-        torch._foreach_copy_(targets, sources)
+        foreach_copy_(targets, sources)
     return tuple(copies)
 
 
