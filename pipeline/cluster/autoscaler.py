@@ -6,8 +6,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
+from pipeline.cluster._compat import is_infeasible
 from pipeline.cluster.connection import cluster_nodes
 from pipeline.errors import ConfigError
 from pipeline.search.resources import TrialResources
@@ -48,7 +48,7 @@ def wait_for_machine(
     with _demand(resources.bundle) as demand:
         while not cluster_nodes().fits_now(resources.bundle):
             now = time.monotonic()
-            infeasible_since = (infeasible_since or now) if _infeasible(demand) else 0.0
+            infeasible_since = (infeasible_since or now) if is_infeasible(demand) else 0.0
             if infeasible_since and now - infeasible_since >= infeasible_sec:
                 raise _no_machine(
                     resources, "its autoscaler has no such machine to add", "add one to its node types"
@@ -74,21 +74,6 @@ def _demand(bundle: dict[str, float]) -> Iterator[str]:
         yield group.id.hex()
     finally:
         remove_placement_group(group)
-
-
-def _infeasible(demand: str) -> bool:
-    """Whether the autoscaler reports that it can never meet a demand; False for v1, which reports nothing."""
-    try:
-        import ray
-        from ray.core.generated import autoscaler_pb2
-
-        client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
-        reply = autoscaler_pb2.GetClusterStatusReply()
-        reply.ParseFromString(client.get_cluster_status(timeout_s=5))
-        infeasible = reply.autoscaling_state.infeasible_gang_resource_requests
-    except Exception:  # a private interface, which may change; the wait still ends at its bound
-        return False
-    return any(request.details.startswith(demand) for request in infeasible)
 
 
 def _no_machine(resources: TrialResources, reason: str, fix: str) -> ConfigError:

@@ -18,13 +18,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import yaml
 
 import pipeline
-from pipeline.cluster.preemption import draining
+from pipeline.cluster._compat import draining_nodes
+from pipeline.cluster.tasks import alive_nodes, run_on_nodes
+from pipeline.cluster.versions import versions_differ
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.resources import Cluster, Node
 
@@ -45,8 +49,6 @@ print("reached")
 
 def list_nodes(address: str) -> list[dict[str, Any]]:
     """The nodes of the cluster at `address` as Ray lists them; connects for the call if needed."""
-    import ray
-
     connects = not ray.is_initialized()
     try:
         if connects:
@@ -68,8 +70,6 @@ def connected(address: str) -> Iterator[None]:
         yield
         return
     probe_address(address)
-    import ray
-
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     try:
         yield
@@ -85,11 +85,7 @@ def probe_address(address: str) -> None:
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address != "auto" and not (port.isdigit() and _connects(host, int(port))):
-        raise ConfigError(
-            "no Ray cluster answers at --address {seen}",
-            seen=address,
-            fix="start it (ray up, ray start --head), or correct HOST:PORT (Ray's own is 6379)",
-        )
+        raise _no_cluster(address, "HOST:PORT (Ray's own is 6379)")
     output = _try(address)
     if "reached" not in output:
         raise _connection_error(address, output)
@@ -127,26 +123,22 @@ def _connection_error(address: str, output: list[str]) -> ConfigError:
     lines = [line for line in output if line]
     if any("Version mismatch" in line for line in lines):
         versions = [line for line in lines if line.startswith(("Ray:", "Python:"))]
-        return ConfigError(
-            "the versions of the cluster and of this machine differ",
-            rule="both must have the same ray and python",
-            seen="cluster and here: " + ", ".join(versions),
-            fix="install what constraints.txt pins on both",
-        )
+        return versions_differ("cluster and here: " + ", ".join(versions))
+    return _no_cluster(f"{address} ({lines[-1] if lines else f'silent for {PROBE_SEC:g} s'})", "--address")
+
+
+def _no_cluster(seen: str, wrong: str) -> ConfigError:
     return ConfigError(
         "no Ray cluster answers at --address {seen}",
-        seen=f"{address} ({lines[-1] if lines else f'silent for {PROBE_SEC:g} s'})",
-        fix="start it (ray up, ray start --head), or correct --address",
+        seen=seen,
+        fix=f"start it (ray up, ray start --head), or correct {wrong}",
     )
 
 
 def cluster_nodes() -> Cluster:
     """The nodes of the connected cluster, without those being drained, and what its autoscaler may add."""
-    import ray
-
-    leaving = draining()
-    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
-    nodes: list[Node] = [node["Resources"] for node in alive]
+    leaving = draining_nodes()
+    nodes: list[Node] = [node["Resources"] for node in alive_nodes() if node["NodeID"] not in leaving]
     kinds = _launcher_kinds(_BOOTSTRAP.expanduser())
     return Cluster(nodes, kinds, grows=not kinds and "KUBERNETES_SERVICE_HOST" in os.environ)
 
@@ -156,14 +148,29 @@ def _launcher_kinds(path: Path) -> list[tuple[Node, int]]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         head, most = config.get("head_node_type"), int(config.get("max_workers", 2))
-        types: dict[str, Any] = config["available_node_types"]
         return [
             (dict(kind.get("resources", {})), min(most, int(kind.get("max_workers", most))))
-            for name, kind in types.items()
+            for name, kind in config["available_node_types"].items()
             if name != head
         ]
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         return []
+
+
+@dataclass(frozen=True)
+class NodeAnswer:
+    """What a node says before a sweep begins.
+
+    version: of its gansweep, empty = none. clock: its time, seconds since 1970. sees, writes: the sweep's
+    folder. store_error: why it does not reach the object store. problem: why there is no answer.
+    """
+
+    version: str = ""
+    clock: float = 0.0
+    sees: bool = True
+    writes: bool = True
+    store_error: str = ""
+    problem: str = ""
 
 
 def check_nodes(out: Path | str) -> None:
@@ -175,8 +182,7 @@ def check_nodes(out: Path | str) -> None:
         SweepError: a node cannot, or has another gansweep.
     """
     if isinstance(out, str):
-        for answer in _ask_nodes(out):
-            _check_answer(answer, out)
+        _ask_nodes(out, out)
     else:
         _check_folder(out)
 
@@ -187,8 +193,7 @@ def _check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        for answer in _ask_nodes(str(mark)):
-            _check_answer(answer, str(folder))
+        _ask_nodes(str(mark), str(folder))
     except OSError as error:
         raise out_not_writable(folder, error) from error
     finally:
@@ -205,45 +210,33 @@ def out_not_writable(folder: Path, error: OSError) -> SweepError:
     )
 
 
-def _ask_nodes(mark: str) -> list[dict[str, Any]]:
-    """The answers of all nodes, except those that take longer than `PROBE_SEC` (a machine still starting)."""
-    import ray
+def _ask_nodes(mark: str, out: str) -> None:
+    """Check the answers of all nodes; one that takes longer than `PROBE_SEC` may be starting still."""
     from ray import cloudpickle
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # Send the function by value: by its name, each node would import all that a sweep needs, torch included.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    here, task, began = str(Path(pipeline.__file__).resolve().parents[1]), ray.remote(_answer), time.time()
-    calls = [
-        task.options(
-            num_cpus=0,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(mark, node["NodeManagerAddress"], here)
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    done, _ = ray.wait(calls, num_returns=len(calls), timeout=PROBE_SEC)
-    return [{**_result(ray, call), "began": began, "ended": time.time()} for call in done]
-
-
-def _result(ray: Any, call: Any) -> dict[str, Any]:
+    here, began = str(Path(pipeline.__file__).resolve().parents[1]), time.time()
     try:
-        answer: dict[str, Any] = json.loads(ray.get(call))
-    except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return {"node": "a node", "problem": lines[-1][:300]}
-    return answer
+        answers = run_on_nodes(ray.remote(_answer), alive_nodes(), (mark, here), PROBE_SEC, _failed)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    ended = time.time()
+    for node, text in answers:
+        _check_answer(node, NodeAnswer(**json.loads(text)), out, (began, ended))
 
 
-def _answer(mark: str, node: str, here: str) -> str:
+def _failed(reason: str) -> str:
+    return json.dumps({"problem": reason})
+
+
+def _answer(mark: str, here: str) -> str:
     """Runs on a node. Returns JSON, so that nothing from a node is unpickled into an object here."""
     try:
         version = importlib.metadata.version("gansweep")
     except importlib.metadata.PackageNotFoundError:
         version = pipeline.__version__ if os.path.isdir(os.path.join(here, "pipeline")) else ""
-    answer = {"node": node, "version": version, "clock": time.time()}
+    answer = {"version": version, "clock": time.time()}
     if "://" in mark:
         from pipeline.storage.object_store import ObjectStore
 
@@ -252,44 +245,44 @@ def _answer(mark: str, node: str, here: str) -> str:
         except Exception as error:  # OSError, SweepError: other credentials there, or no network
             answer["store_error"] = str(getattr(error, "seen", error))
         return json.dumps(answer)
-    seen = os.path.exists(mark)
-    writes = seen and os.access(os.path.dirname(mark), os.W_OK | os.X_OK)
-    return json.dumps({**answer, "seen": seen, "writes": writes})
+    sees = os.path.exists(mark)
+    writes = sees and os.access(os.path.dirname(mark), os.W_OK | os.X_OK)
+    return json.dumps({**answer, "sees": sees, "writes": writes})
 
 
-def _check_answer(answer: dict[str, Any], out: str) -> None:
+def _check_answer(node: str, answer: NodeAnswer, out: str, asked: tuple[float, float]) -> None:
     """Check what a node answered, and warn of a clock that is off.
+
+    asked: seconds since 1970 before and after all nodes were asked.
 
     Raises:
         SweepError: the node cannot write to `out`, or has another gansweep.
     """
-    node = answer["node"]
-    if "No module named 'pipeline" in answer.get("problem", ""):
-        answer = {**answer, "writes": True, "version": ""}
-    elif "problem" in answer:
-        log.warning(f"{node} did not answer: {answer['problem']}")
+    missing = "No module named 'pipeline" in answer.problem
+    if answer.problem and not missing:
+        log.warning(f"{node} did not answer: {answer.problem}")
         return
-    if "store_error" in answer:
+    if answer.store_error:
         raise SweepError(
             "a node does not reach --out",
             rule="every node must be able to write there",
-            seen=f"node {node}: {answer['store_error']}",
+            seen=f"node {node}: {answer.store_error}",
             fix="give all nodes its credentials, in the shell that starts Ray or by their machine's role",
         )
-    if not answer.get("writes", True):
-        what = "sees it but may not write it" if answer["seen"] else "does not see it"
+    if not answer.writes:
+        what = "sees it but may not write it" if answer.sees else "does not see it"
         raise SweepError(
             f"--out {{seen}}: node {node} {what}",
             rule="it must be a folder that every node shares",
             seen=out,
             fix="name a folder on shared storage (NFS, EFS, a volume claim)",
         )
-    if answer["version"] != pipeline.__version__:
+    if answer.version != pipeline.__version__:
         raise SweepError(
             "gansweep differs between the nodes",
             rule="every node must have the same version",
-            seen=f"{answer['version'] or 'none'} on {node}, {pipeline.__version__} here",
+            seen=f"{answer.version or 'none'} on {node}, {pipeline.__version__} here",
             fix="install the same one on all nodes",
         )
-    if not answer["began"] - SKEW_SEC < answer["clock"] < answer["ended"] + SKEW_SEC:
-        log.warning(f"the clock of {node} is {answer['clock'] - answer['ended']:+.0f} s off: run NTP there")
+    if not asked[0] - SKEW_SEC < answer.clock < asked[1] + SKEW_SEC:
+        log.warning(f"the clock of {node} is {answer.clock - asked[1]:+.0f} s off: run NTP there")

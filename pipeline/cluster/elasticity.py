@@ -10,12 +10,14 @@ import logging
 import time
 from typing import Any
 
+import ray
 from ray.tune import Callback
-from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search import ConcurrencyLimiter
 
+from pipeline.cluster._compat import take_back_failure
 from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.cluster.preemption import PREEMPTED
-from pipeline.cluster.tune_adapters import NODE_GONE, failure_cause
+from pipeline.cluster.tune_adapters import NODE_GONE, Unpickled, failure_cause
 from pipeline.config import SweepConfig
 from pipeline.search.resources import Cluster, TrialResources, concurrency
 
@@ -27,12 +29,7 @@ _DECLARED_DEAD_SEC = 120.0
 """Within this time a lost node is declared dead: Ray takes up to half a minute for a silent one."""
 
 
-def limit_concurrency(searcher: Searcher, trials: int) -> ConcurrencyLimiter:
-    """`searcher`, asked for at most `trials` at a time."""
-    return ConcurrencyLimiter(searcher, max_concurrent=trials)
-
-
-class ConcurrencyCallback(Callback):  # type: ignore[misc]
+class ConcurrencyCallback(Unpickled, Callback):  # type: ignore[misc]
     """Sets the searcher's limit every few seconds, by the nodes that are alive; not for a local Ray.
 
     Trials of a node that is gone wait for another one; no new trials are started as long as they do.
@@ -52,7 +49,7 @@ class ConcurrencyCallback(Callback):  # type: ignore[misc]
         limit = concurrency(self._config, self._resources, cluster)
         if limit != self._searcher.max_concurrent:
             log.info(f"trials at a time: {limit} instead of {self._searcher.max_concurrent} ({cluster})")
-            self._searcher.max_concurrent = limit
+            self._searcher.set_max_concurrency(limit)
         self._log_waiting(cluster)
 
     def _log_waiting(self, cluster: Cluster) -> None:
@@ -68,11 +65,8 @@ class ConcurrencyCallback(Callback):  # type: ignore[misc]
             log.info(f"no machine holds a trial ({self._resources}): {waits}")
         self._waiting = since, logged
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray pickles its configuration to disk
 
-
-class NodeLossCallback(Callback):  # type: ignore[misc]
+class NodeLossCallback(Unpickled, Callback):  # type: ignore[misc]
     """Takes back the failure that Ray counts for a trial when its node is lost; the trial goes on elsewhere.
 
     Ray counts no failure where the trial was given notice and left. The worker fails first and its node is
@@ -98,19 +92,14 @@ class NodeLossCallback(Callback):  # type: ignore[misc]
         self._checked, lost = now, lost_nodes()
         for trial, node, _ in self._failed:
             if node in lost:
-                trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
+                take_back_failure(trial)
                 self._forgiven.add((trial.trial_id, node))
                 log.info(f"trial {trial.config['number']} lost its node and goes on elsewhere")
         self._failed = [
             (trial, node, until) for trial, node, until in self._failed if node not in lost and now < until
         ]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
 
 def lost_nodes() -> set[str]:
     """The ids of nodes that were part of the cluster and no longer are."""
-    import ray
-
     return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pipeline.cluster import mps
 from pipeline.cluster.connection import LOCAL
+from pipeline.cluster.tasks import alive_nodes, gpu_task, run_on_nodes
 
 _NODES_SEC = 60.0
 """How long machines may take to answer, the start of a process on each included."""
@@ -48,34 +49,6 @@ class MpsSharing:
 
 
 def _on_gpu_machines(function: Callable[[], Any]) -> list[Any]:
-    """Call the function in a new process on each machine with a GPU.
-
-    Returns what each call returned; for a call that failed, the reason as text.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    from pipeline.cluster.shared_objects import gpu_task
-
-    calls = {
-        gpu_task(function)
-        .options(
-            num_cpus=0,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False),
-        )
-        .remote(): machine["NodeManagerAddress"]
-        for machine in ray.nodes()
-        if machine["Alive"] and machine["Resources"].get("GPU")
-    }
-    done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_NODES_SEC) if calls else ([], [])
-    return [_result(call) if call in done else f"{where}: no answer" for call, where in calls.items()]
-
-
-def _result(call: Any) -> Any:
-    import ray
-
-    try:
-        return ray.get(call)
-    except ray.exceptions.RayError as error:
-        return str(error).strip().splitlines()[-1][:300]
+    """What the function returns in a new process on each machine with a GPU; a text where it fails."""
+    machines = [node for node in alive_nodes() if node["Resources"].get("GPU")]
+    return [answer for _, answer in run_on_nodes(gpu_task(function), machines, (), _NODES_SEC, str)]

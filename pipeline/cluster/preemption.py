@@ -10,23 +10,14 @@ gets SIGTERM (the pod has half a minute then); by the autoscaler, for machines t
 from __future__ import annotations
 
 import threading
-from types import TracebackType
+from typing import Self
 
-import ray
 from ray.exceptions import RayActorError
+
+from pipeline.cluster._compat import draining_nodes
 
 _PERIOD_SEC = 1.0
 PREEMPTED = "its machine is being taken away"
-
-
-def draining() -> set[str]:
-    """The ids of the nodes that are being drained; none where this Ray does not tell."""
-    try:
-        from ray._private.state import state  # as Ray Train does; there is no public interface
-
-        return set(state.get_draining_nodes())
-    except (ImportError, AttributeError, OSError, RuntimeError, ray.exceptions.RayError):
-        return set()
 
 
 class PreemptionNotice:
@@ -40,18 +31,16 @@ class PreemptionNotice:
         self._draining, self._closed = threading.Event(), threading.Event()
         self.received = self._draining.is_set
 
-    def __enter__(self) -> PreemptionNotice:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._watch, name="notice", daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closed.set()
 
     def _watch(self) -> None:
         while not self._closed.wait(_PERIOD_SEC):
-            if self._node in draining():
+            if self._node in draining_nodes():
                 self._draining.set()
                 return
 

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.cluster import shared_objects
-from pipeline.cluster.shared_objects import SharedRefs
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from pipeline.cluster.shared_objects import SharedRefs, enter_worker, get_shared, worker_device
+from pipeline.cluster.tasks import gpu_task, result_of
 from pipeline.config import TrialConfig
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.frechet import Evaluator
 from pipeline.search.resources import TrialResources, gpu_fraction
 from pipeline.training.profiling import (
     SharedGpuSample,
@@ -24,6 +31,8 @@ from pipeline.training.profiling import (
     profiling_failure,
 )
 from pipeline.training.trial_speed import TrialSpeed
+
+T = TypeVar("T")
 
 CPU_WAIT_SEC, GPU_WAIT_SEC = 90.0, 180.0
 """Seconds in which one trial alone must have been measured, the start of its process included."""
@@ -46,19 +55,13 @@ def profile_alone(
         resources: of the trial.
         mps: how many trials are to share its GPU by `pipeline.cluster.mps`, 0 = no MPS.
     """
-    import ray
-
     limit = GPU_WAIT_SEC if resources.gpus else CPU_WAIT_SEC
-    call = (
-        shared_objects.gpu_task(_measure)
-        .options(**resources.task_options, max_retries=0)
-        .remote(config, shared_refs, resources.threads, mps)
-    )
-    done, _ = ray.wait([call], timeout=limit)
-    if not done:
+    task = gpu_task(_measure).options(**resources.task_options, max_retries=0)
+    call = task.remote(config, shared_refs, resources.threads, mps)
+    if not ray.wait([call], timeout=limit)[0]:
         ray.cancel(call, force=True)
         return f"within {limit:g} s no machine was free for a trial, or it took longer"
-    profile: TrialProfile | str = _result(call)
+    profile: TrialProfile | str = result_of(call, _died)
     return profile
 
 
@@ -80,10 +83,6 @@ def profile_shared(
         with_mps: whether they share the GPU by `pipeline.cluster.mps`.
         eval_sec: seconds of one fid of a trial that has the GPU alone.
     """
-    import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
     amounts = {name: amount * trials for name, amount in resources.bundle.items() if name != "GPU"}
     group = placement_group([{**amounts, "GPU": 1.0}])
     try:
@@ -91,30 +90,24 @@ def profile_shared(
             return f"no GPU with {resources.cpus * trials:g} cores was free within {PLACE_SEC:g} s"
         here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         gate = ray.remote(_Gate).options(num_cpus=0, scheduling_strategy=here).remote(trials)
-        task = shared_objects.gpu_task(_measure_together).options(
-            **replace(resources, gpus=gpu_fraction(trials)).task_options,
-            scheduling_strategy=here,
-            max_retries=0,
-        )
-        mps = trials if with_mps else 0
-        arguments = config, shared_refs, resources.threads, mps
+        options = replace(resources, gpus=gpu_fraction(trials)).task_options
+        task = gpu_task(_measure_together).options(**options, scheduling_strategy=here, max_retries=0)
+        arguments = config, shared_refs, resources.threads, trials if with_mps else 0, gate, WINDOW_SEC
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
-        return _joint_speed([task.remote(*arguments, gate, WINDOW_SEC) for _ in range(trials)], limit)
+        return _joint_speed([task.remote(*arguments) for _ in range(trials)], limit)
     finally:
         remove_placement_group(group)  # ends what is still running in it
 
 
 def _joint_speed(calls: list[Any], limit: float) -> TrialSpeed | str:
     """The speed of all together, once each has reported; the reason why not, as soon as one fails."""
-    import ray
-
     until, waiting, samples = time.monotonic() + limit, calls, list[SharedGpuSample]()
     while waiting:
         done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
         if not done:
             return f"{len(waiting)} of {len(calls)} were not ready within {limit:.0f} s"
         for call in done:
-            sample = _result(call)
+            sample = result_of(call, _died)
             if isinstance(sample, str):
                 return sample
             samples.append(sample)
@@ -123,51 +116,40 @@ def _joint_speed(calls: list[Any], limit: float) -> TrialSpeed | str:
     return combined_speed(samples)
 
 
-def _result(call: Any) -> Any:
-    """What a task returned; a text where its process died."""
-    import ray
+def _died(reason: str) -> str:
+    return f"the process that measured a trial died: {reason}"
 
+
+def _in_worker(shared_refs: SharedRefs, mps: int, measure: Callable[[Dataset, Evaluator, str], T]) -> T | str:
+    """Call `measure` in this worker's process, as a trial is run; a text is the reason why it failed."""
+    enter_worker(mps)
     try:
-        return ray.get(call)
-    except ray.exceptions.RayError as error:
-        return f"the process that measured a trial died: {str(error).strip().splitlines()[-1][:300]}"
+        return measure(*get_shared(shared_refs), worker_device())
+    except Exception as error:  # of torch, the driver, or the user's code
+        return profiling_failure(error, worker_device())
 
 
 def _measure(config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int) -> TrialProfile | str:
-    """Runs in a worker's process, as a trial would; a text is the reason why the trial failed."""
-    if mps:
-        shared_objects.join_mps(mps)
-    try:
-        dataset, evaluator = shared_objects.get_shared(shared_refs)
-        return profile_trial(config, dataset, evaluator, shared_objects.worker_device(), threads)
-    except Exception as error:  # of torch, the driver, or custom networks
-        return profiling_failure(error, shared_objects.worker_device())
+    """Runs in a worker."""
+
+    def measure(dataset: Dataset, evaluator: Evaluator, device: str) -> TrialProfile:
+        return profile_trial(config, dataset, evaluator, device, threads)
+
+    return _in_worker(shared_refs, mps, measure)
 
 
 def _measure_together(
-    config: TrialConfig,
-    shared_refs: SharedRefs,
-    threads: int,
-    mps: int,
-    gate: Any,
-    seconds: float,
+    config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int, gate: Any, seconds: float
 ) -> SharedGpuSample | str:
-    """As `_measure`, at the same time as others: the gate lets all of them begin together."""
-    import ray
-
-    if mps:
-        shared_objects.join_mps(mps)
+    """Runs in a worker at the same time as in others: the gate lets all of them begin together."""
 
     def ready() -> float:
         return float(ray.get(gate.ready.remote()))
 
-    try:
-        dataset, evaluator = shared_objects.get_shared(shared_refs)
-        return profile_sharing_gpu(
-            config, dataset, evaluator, shared_objects.worker_device(), threads, ready, seconds
-        )
-    except Exception as error:
-        return profiling_failure(error, shared_objects.worker_device())
+    def measure(dataset: Dataset, evaluator: Evaluator, device: str) -> SharedGpuSample:
+        return profile_sharing_gpu(config, dataset, evaluator, device, threads, ready, seconds)
+
+    return _in_worker(shared_refs, mps, measure)
 
 
 class _Gate:

@@ -10,13 +10,20 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter
+
+from pipeline.cluster import worker
 from pipeline.cluster.connection import LOCAL, cluster_nodes
-from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback, limit_concurrency
+from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback
 from pipeline.cluster.gpu_sharing import MpsSharing
+from pipeline.cluster.messages import FinalistTask, WorkerSettings
 from pipeline.cluster.packing import choose_packing, estimate_rows, tick_of_space
 from pipeline.cluster.shared_objects import put_shared
 from pipeline.cluster.tune_adapters import HangCallback, StudyScheduler, StudySearcher, StudyStopper
@@ -96,12 +103,21 @@ def run_search(
         install()
         shared_refs = put_shared(dataset, evaluator, code)
         packing = choose_packing(config, space, cluster_nodes(), shared_refs, sharing)
-        resources, tick = packing.resources, choose_tick(manager, packing.speed)
-        manager.gpus_per_trial, mps = resources.gpus, resources.per_gpu if sharing.works else 0
+        resources = packing.resources
+        manager.gpus_per_trial = resources.gpus
+        settings = WorkerSettings(
+            root=str(paths.root),
+            store=url,
+            config=config,
+            fixed={**space.fixed, **choose_tick(manager, packing.speed)},
+            threads=resources.threads,
+            mps=resources.per_gpu if sharing.works else 0,
+            shared_refs=shared_refs,
+        )
         with LiveView(paths, live=live):
-            trainable = _trainable(manager, url, shared_refs, resources, mps, tick)
+            trainable = tune.with_parameters(worker.train_trial, settings=settings)
             run_tune(manager, trainable, resources, fetch_folder)
-        runs = [] if manager.interrupted else _finalists(manager, url, shared_refs, resources, mps)
+        runs = [] if manager.interrupted else _measure_finalists(manager, settings, resources)
     paths.stop.unlink(missing_ok=True)
     return finalists.choose_winner(runs)
 
@@ -125,30 +141,6 @@ def choose_tick(manager: TrialManager, speed: TrialSpeed | None) -> dict[str, in
     return {"tick_kimg": known}
 
 
-def _trainable(
-    manager: TrialManager,
-    url: str,
-    shared_refs: Any,
-    resources: TrialResources,
-    mps: int,
-    tick: dict[str, int],
-) -> Any:
-    """One trial as Tune runs it: all its arguments but its number and parameters are fixed here."""
-    from ray import tune
-
-    from pipeline.cluster import worker
-
-    return tune.with_parameters(
-        worker.train_trial,
-        fixed={**manager.space.fixed, **tick, "seed": manager.config.seed},
-        root=str(manager.paths.root),
-        store=url,
-        threads=resources.threads,
-        shared_refs=shared_refs,
-        mps=mps,
-    )
-
-
 def run_tune(
     manager: TrialManager,
     trainable: Any,
@@ -159,9 +151,7 @@ def run_tune(
 
     fetch_folder: copies the folder of a trial that is running at the end from the object store.
     """
-    from ray import tune
-
-    searcher = limit_concurrency(StudySearcher(manager), resources.concurrency)
+    searcher = ConcurrencyLimiter(StudySearcher(manager), max_concurrent=resources.concurrency)
     callbacks = [
         HangCallback(manager),
         NodeLossCallback(),
@@ -194,43 +184,30 @@ def run_tune(
     manager.close()
 
 
-def _finalists(
-    manager: TrialManager, url: str, shared_refs: Any, resources: TrialResources, mps: int
+def _measure_finalists(
+    manager: TrialManager, settings: WorkerSettings, resources: TrialResources
 ) -> list[finalists.FinalistRun]:
     """Measure the best trials again, and train them with other seeds where there is time."""
-    from pipeline.cluster import worker
-
     config, paths = manager.config, manager.paths
     leaders = [trial for trial in rank_trials(manager.trials.values()) if trial.best][: config.finalists]
     seeds = finalists.extra_seed_count(config.final_seeds, config.time_budget_sec, manager.seconds)
     again = f", trained again with {seeds} other seeds" if seeds else ""
     log.info(f"finalists: measuring {len(leaders)} again with fresh latents{again}")
-    requested = [
-        (finalists.FinalistRun(trial.number, index, paths.rerun(trial.number, index)), trial.records[-1].kimg)
+    tasks = [
+        FinalistTask(
+            finalists.FinalistRun(trial.number, index, paths.rerun(trial.number, index)),
+            trial.records[-1].kimg,
+            max(hang_bound_sec(manager.trials, trial.number), config.hang_after_sec),
+        )
         for index in range(seeds + 1)
         for trial in leaders
     ]
-    return worker.run_finalists(
-        requested,
-        paths,
-        config,
-        shared_refs,
-        resources,
-        bounds={
-            trial.number: max(hang_bound_sec(manager.trials, trial.number), config.hang_after_sec)
-            for trial in leaders
-        },
-        store=url,
-        mps=mps,
-        should_stop=lambda: manager.interrupted,
-    )
+    return worker.run_finalists(tasks, settings, resources, lambda: manager.interrupted)
 
 
 @contextlib.contextmanager
 def _ray(address: str) -> Iterator[None]:
     """Ray for the time of the search: started here if local, else the cluster that is connected already."""
-    import ray
-
     if address != LOCAL:
         yield
         return
@@ -246,8 +223,11 @@ def _signals(manager: TrialManager) -> Iterator[Callable[[], None]]:
     """At the first SIGINT or SIGTERM trials checkpoint at their next step and stop; at the second, at once.
 
     Gives a function that installs the handlers again: Ray installs its own for SIGTERM when it starts, which
-    ends the process.
+    ends the process. Python takes handlers in the main thread only: in another one nothing is installed.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
 
     def stop(number: int, frame: object) -> None:
         if manager.interrupted:

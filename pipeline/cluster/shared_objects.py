@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,15 @@ def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
     return _FETCHED[key]
 
 
-def gpu_task(function: Callable[..., Any], gpus: float = 1.0) -> Any:
-    """The function as a Ray task; where it uses a GPU, its process ends with it.
+def enter_worker(mps_trials: int) -> None:
+    """Prepare this worker's process; to be called before CUDA starts.
 
-    Ray reuses a process, unless a GPU is asked for where the function is decorated; `.options` come too late
-    for that (ray issue 47767). An idle process would keep its CUDA context and all the memory it had.
+    mps_trials: how many trials share its GPU by MPS, this one included; 0 = no MPS.
     """
-    return ray.remote(max_calls=1)(function) if gpus else ray.remote(function)
+    # Arrays from Ray's object store are read-only; torch warns, although no trial writes to its images.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    if mps_trials:
+        join_mps(mps_trials)
 
 
 def join_mps(trials: int) -> None:

@@ -14,6 +14,8 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.cluster._compat import actor_of
+from pipeline.cluster.messages import Suggestion, TrialReport
 from pipeline.cluster.preemption import PREEMPTED
 from pipeline.cluster.worker_log import log_lines
 from pipeline.search.hang_watch import HangWatch
@@ -32,7 +34,14 @@ NODE_GONE = "machine gone"
 """The kind of an end that is no failure: the trial left a machine that is about to be taken away."""
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
+class Unpickled:
+    """Has no state for pickle: Ray writes its configuration to disk, and no database URL is to be in it."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
+
+
+class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]
     """Ray's Searcher: suggests the manager's next trial, and tells the manager how trials end."""
 
     def __init__(self, manager: TrialManager) -> None:
@@ -40,19 +49,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._manager = manager
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Suggestion | str | None:
         trial = self._manager.ask()
         if trial is None:
             return Searcher.FINISHED  # type: ignore[no-any-return]
         self._numbers[trial_id] = trial.number
-        return {"number": trial.number, "params": trial.params}
+        return Suggestion(number=trial.number, params=trial.params)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: object) -> None:
         """Does nothing: Ray skips this call for the report that stops a trial; the scheduler takes all."""
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None:
         number = self._numbers.pop(trial_id, None)
         if number is not None:
             failures = self._manager.trials[number].failures
@@ -65,22 +72,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing: see `save`."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray pickles its configuration to disk; no study, no database URL goes there
 
-
-class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+class StudyScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
     """Ray's TrialScheduler: passes every report to the manager, which decides whether the trial stops."""
 
     def __init__(self, manager: TrialManager) -> None:
         super().__init__()
         self._manager = manager
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: object, trial: Any, result: TrialReport) -> str:
         number = trial.config["number"]
-        failure = result.get("failure")
-        if failure:
-            self._manager.finish(number, failure)
+        if "failure" in result:
+            self._manager.finish(number, result["failure"])
             return TrialScheduler.STOP  # type: ignore[no-any-return]
         if "record" not in result:  # Ray repeats the last result when a trial returns
             return TrialScheduler.CONTINUE  # type: ignore[no-any-return]
@@ -93,33 +96,27 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         stop = self._manager.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+    def on_trial_error(self, tune_controller: object, trial: Any) -> None:
         """Ray calls this at every failure of a trial; the searcher hears of the last one only."""
         kind, text = failure_cause(trial.error_file)
         if kind != NODE_GONE:
             self._manager.on_worker_failure(trial.config["number"], kind, text)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
-
-class StudyStopper(Stopper):  # type: ignore[misc]
+class StudyStopper(Unpickled, Stopper):  # type: ignore[misc]
     """Ends the whole search when its budget is spent or it is interrupted."""
 
     def __init__(self, manager: TrialManager) -> None:
         self._manager = manager
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: object) -> bool:
         return False
 
     def stop_all(self) -> bool:
         return self._manager.interrupted or self._manager.should_stop()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
-
-class HangCallback(Callback):  # type: ignore[misc]
+class HangCallback(Unpickled, Callback):  # type: ignore[misc]
     """Ends the workers of trials that are silent for too long."""
 
     def __init__(self, manager: TrialManager) -> None:
@@ -129,13 +126,10 @@ class HangCallback(Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if not self._watch.due():
             return
-        actors = {t.config["number"]: t.temporary_state.ray_actor for t in trials if t.status == t.RUNNING}
+        actors = {t.config["number"]: actor_of(t) for t in trials if t.status == t.RUNNING}
         for number in self._watch.hung(actors):
             if actors[number] is not None:
                 ray.kill(actors[number])  # a failure of the trial for Ray, which takes it up again
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 def failure_cause(error_file: str | None) -> tuple[str, str]:

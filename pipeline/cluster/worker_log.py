@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-Line = tuple[int, str]
-"""A level of `logging`, and the text of one line."""
+from pipeline.cluster.messages import Line
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from ray._private.utils import check_version_info
 
 from pipeline.cluster import connection
+from pipeline.cluster.connection import NodeAnswer
 from pipeline.errors import ConfigError, SweepError
 
 
@@ -38,12 +40,11 @@ def test_rays_many_lines_become_one(output: list[str], message: str) -> None:
         raise connection._connection_error("auto", output)
 
 
-ANSWER = {"node": "10.0.0.2", "seen": True, "writes": True, "version": "0.1.0", "clock": 50.0, "began": 49.0}
+GOOD = NodeAnswer(version=connection.pipeline.__version__, clock=50.0)
 
 
 def check_answer(**change: Any) -> None:
-    version = connection.pipeline.__version__
-    connection._check_answer({**ANSWER, "version": version, "ended": 51.0, **change}, "/s")
+    connection._check_answer("10.0.0.2", replace(GOOD, **change), "/s", (49.0, 51.0))
 
 
 def test_a_good_node_passes_silently(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,11 +55,14 @@ def test_a_good_node_passes_silently(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seen": False, "writes": False}, r"--out /s: node 10.0.0.2 does not see it .*; name a folder"),
+        ({"sees": False, "writes": False}, r"--out /s: node 10.0.0.2 does not see it .*; name a folder"),
         ({"writes": False}, "node 10.0.0.2 sees it but may not write it"),
         ({"store_error": "no credentials"}, "does not reach --out: node 10.0.0.2: no credentials"),
         ({"version": "0.0.9"}, "gansweep differs between the nodes: 0.0.9 on 10.0.0.2"),
-        ({"problem": "ModuleNotFoundError: No module named 'pipeline'"}, "differs .*: none on 10.0.0.2"),
+        (
+            {"version": "", "problem": "ModuleNotFoundError: No module named 'pipeline'"},
+            "differs .*: none on 10.0.0.2",
+        ),
     ],
 )
 def test_a_node_that_cannot_take_part_is_named(change: dict[str, Any], message: str) -> None:

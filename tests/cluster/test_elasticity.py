@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from pipeline.cluster import elasticity
 from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback
@@ -76,7 +77,7 @@ def test_the_number_of_trials_at_a_time_follows_the_nodes(
     nodes = [{"CPU": 2.0}]
     monkeypatch.setattr(elasticity, "cluster_nodes", lambda: Cluster(nodes))
     config = SweepConfig(address="auto", concurrency=5)
-    searcher: Any = SimpleNamespace(max_concurrent=2)
+    searcher = ConcurrencyLimiter(Searcher(), max_concurrent=2)
     callback = ConcurrencyCallback(searcher, config, trial_resources(config, Cluster(nodes)))
     callback.on_step_begin(0, [])
     assert caplog.messages == []
@@ -92,6 +93,6 @@ def test_the_number_of_trials_at_a_time_follows_the_nodes(
 
 def test_a_local_ray_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elasticity, "cluster_nodes", lambda: pytest.fail("checked"))
-    searcher: Any = SimpleNamespace(max_concurrent=2)
+    searcher = ConcurrencyLimiter(Searcher(), max_concurrent=2)
     ConcurrencyCallback(searcher, SweepConfig(), TrialResources()).on_step_begin(0, [])
     assert searcher.max_concurrent == 2

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline import user_code
-from pipeline.cluster import mps, profiling, shared_objects, worker
-from pipeline.cluster.shared_objects import SharedRefs, gpu_task, join_mps
+from pipeline.cluster import mps, shared_objects
+from pipeline.cluster.shared_objects import SharedRefs, join_mps
 from pipeline.user_code import UserCode
-
-
-def test_the_process_of_a_task_with_a_gpu_is_used_once() -> None:
-    assert gpu_task(profiling._measure)._default_options["max_calls"] == 1
-    assert gpu_task(worker._finalist, 0.25)._default_options["max_calls"] == 1
-    on_cores = gpu_task(worker._finalist, 0.0)  # starting a process costs seconds
-    assert not on_cores._default_options.get("max_calls")
 
 
 def test_a_process_logs_once_why_it_takes_turns(

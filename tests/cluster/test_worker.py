@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.cluster import worker
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.cluster import mps, worker
+from pipeline.cluster.messages import Suggestion, WorkerSettings
+from pipeline.cluster.shared_objects import SharedRefs
+from pipeline.config import SweepConfig
 from pipeline.errors import GansweepError
 from pipeline.records import PENALTY
 from pipeline.search.resources import TrialResources
+from pipeline.user_code import UserCode
+
+
+def settings(mps_trials: int) -> WorkerSettings:
+    return WorkerSettings(
+        root="", store="", config=SweepConfig(name="x"), fixed={}, threads=1, mps=mps_trials,
+        shared_refs=SharedRefs(None, None, UserCode()),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("trials_on_gpu", [4, 0])
@@ -25,13 +34,11 @@ def test_a_trial_joins_mps_before_cuda_starts(monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(worker, "get_shared", get_shared)
     monkeypatch.setattr("pipeline.cluster.mps.start", lambda: calls.append("mps") or "")
+    monkeypatch.setenv(mps.PERCENTAGE, "50")  # so that what a trial sets is undone
     context = SimpleNamespace(get_node_id=lambda: "here")
     monkeypatch.setattr(worker, "ray", SimpleNamespace(get_runtime_context=lambda: context))
     monkeypatch.setattr(worker.tune, "report", reports.append)
-    refs: Any = None
-    worker.train_trial(
-        {"number": 0, "params": {}}, fixed={}, root="", threads=1, shared_refs=refs, mps=trials_on_gpu
-    )
+    worker.train_trial(Suggestion(number=0, params={}), settings(trials_on_gpu))
     assert calls == (["mps", "cuda"] if trials_on_gpu else ["cuda"])
     assert reports == [{"objective": PENALTY, "failure": "enough"}]
 
@@ -41,9 +48,5 @@ def test_finalists_get_the_resources_of_a_trial(monkeypatch: pytest.MonkeyPatch,
     asked = list[float]()
     task = SimpleNamespace(options=lambda **options: asked.append(options["num_gpus"]))
     monkeypatch.setattr(worker, "gpu_task", lambda function, amount: asked.append(amount) or task)
-    refs: Any = None
-    runs = worker.run_finalists(
-        [], SweepPaths(Path("x")), SweepConfig(name="x"), refs, TrialResources(1.0, gpus),
-        bounds={}, should_stop=bool,
-    )  # fmt: skip
+    runs = worker.run_finalists([], settings(0), TrialResources(1.0, gpus), bool)
     assert (runs, asked) == ([], [gpus, gpus])

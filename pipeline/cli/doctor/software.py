@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cli.doctor.gpus import gpu_findings
-from pipeline.cluster.jobs.launcher import version_of
+from pipeline.cluster.versions import version_of
 
 _PINNED = ("torch", "torchvision", "ray", "optuna", "mlflow")
 _CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"

@@ -1,45 +1,83 @@
-"""The checks before a sweep goes to a cluster: of a cluster's file, offline, and of a cluster's head.
+"""The offline check of a cluster's file: a cluster launcher file of Ray's, or a RayJob of KubeRay's.
 
-Not for starting machines (`ray up` and `kubectl apply` do).
+Responsible for reading it, its kind and its placeholders; not for its content (`launcher`, `kuberay`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cluster.jobs import head
-from pipeline.cluster.jobs.kuberay import check_kuberay
+import yaml
+
+from pipeline.cluster.jobs.kuberay import check_rayjob
 from pipeline.cluster.jobs.launcher import check_launcher
-from pipeline.cluster.jobs.yaml_file import cluster_file_kind
-from pipeline.config import SweepConfig
+from pipeline.cluster.jobs.schema import Yaml
 from pipeline.errors import ConfigError
-from pipeline.search.resources import trial_resources
 
-
-def check_head(address: str, config: SweepConfig) -> None:
-    """Check that the cluster at `address` (of its dashboard) answers and can hold a trial of the sweep.
-
-    Raises:
-        ConfigError: it does not, or cannot.
-    """
-    head.check_head_answers(address)
-    trial_resources(config, head.head_nodes(address))
+# Values of the example files that only their user can know.
+_PLACEHOLDERS = re.compile(r"(ami|fs)-0(?:0+|123456789abcdef0)\b")
 
 
 def check_cluster_file(path: Path) -> list[str]:
-    """Check a cluster launcher file or a KubeRay RayJob offline; returns one note per thing checked.
+    """Check a cluster launcher file, or the RayJobs in a file, offline.
+
+    Returns:
+        One note per thing checked, and one per thing still to be filled in.
 
     Raises:
-        ConfigError: the first rule that the file breaks.
+        ConfigError: the file cannot be read or is of neither kind, or the first rule that it breaks.
     """
-    checks: dict[str, Callable[[Path], list[str]]] = {"cluster": check_launcher, "kuberay": check_kuberay}
-    kind = cluster_file_kind(path)
-    if kind not in checks:
+    text = _read(path)
+    found = _documents(path, text)
+    jobs = [document for document in found if document.get("kind") == "RayJob"]
+    clusters = [document for document in found if "cluster_name" in document]
+    if not jobs and not clusters:
         raise ConfigError(
-            "{seen} is not a cluster file",
-            rule="a cluster file is YAML",
-            seen=str(path),
-            fix="check a space as a space",
+            "a file of unknown kind",
+            rule="a space (TOML), a cluster file (YAML with cluster_name) or a RayJob can be checked",
+            seen=f"{path} with keys {', '.join(sorted(map(str, found[0])))}",
+            fix="see search_spaces/, cluster.yaml and kuberay.yaml for one of each",
         )
-    return checks[kind](path)
+    notes = [note for job in jobs for note in check_rayjob(job)] if jobs else check_launcher(clusters[0])
+    return notes + _placeholder_notes(text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(
+            "a file cannot be read", seen=f"{path}: {reason}", fix="check the path and its permissions"
+        ) from error
+
+
+def _documents(path: Path, text: str) -> Sequence[Yaml]:
+    """The YAML documents in `text`, one at least; builds plain types alone."""
+    try:
+        found = [document for document in yaml.safe_load_all(text) if document is not None]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(
+            "a cluster file is not valid YAML", seen=f"{path}{where}: {problem}", fix="correct that line"
+        ) from error
+    if not found or not all(isinstance(document, dict) for document in found):
+        raise ConfigError(
+            "{seen} is not a mapping of keys",
+            rule="a cluster file is one",
+            seen=str(path),
+            fix="start with cluster_name: NAME",
+        )
+    return found
+
+
+def _placeholder_notes(text: str) -> list[str]:
+    """One note per placeholder that is still in `text`."""
+    # Comments are examples: only what YAML will read counts.
+    live = "\n".join(line.split(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#"))
+    found = sorted({match.group(0) for match in _PLACEHOLDERS.finditer(live)})
+    return [f"to do: {name} is a placeholder: put your own in before starting" for name in found]

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.cluster.jobs.launcher import version_of
+from pipeline.cluster.versions import version_of, versions_differ
+from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.search.resources import Cluster, Node
+from pipeline.search.resources import Cluster, Node, trial_resources
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TIMEOUT_SEC = 10.0
@@ -52,6 +53,16 @@ def headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {found}"} if found else {}
 
 
+def check_head(address: str, config: SweepConfig) -> None:
+    """Check that the cluster at `address` (of its dashboard) answers and can hold a trial of the sweep.
+
+    Raises:
+        ConfigError: it does not, or cannot.
+    """
+    check_head_answers(address)
+    trial_resources(config, head_nodes(address))
+
+
 def check_head_answers(address: str) -> None:
     """Check that the cluster answers, accepts our token and runs this machine's versions.
 
@@ -62,12 +73,8 @@ def check_head_answers(address: str) -> None:
     python = str(ask_head(address, "/api/v0/cluster_metadata").get("data", {}).get("pythonVersion", ""))
     here = {"ray": str(version_of("ray")), "python": platform.python_version()}
     if ray != here["ray"] or _minor(python or here["python"]) != _minor(here["python"]):
-        raise ConfigError(
-            "the versions of the cluster and of this machine differ",
-            rule="both must have the same ray and python",
-            seen=f"ray {ray}, python {python} there; ray {here['ray']}, python {here['python']} here",
-            fix="install what constraints.txt pins on both",
-        )
+        there = f"ray {ray}, python {python} there"
+        raise versions_differ(f"{there}; ray {here['ray']}, python {here['python']} here")
 
 
 def head_nodes(address: str) -> Cluster:

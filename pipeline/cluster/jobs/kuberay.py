@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.jobs.launcher import version_of
-from pipeline.cluster.jobs.schema import check_schema
-from pipeline.cluster.jobs.yaml_file import documents, placeholder_notes, read_yaml
+from pipeline.cluster.jobs.schema import Yaml, check_schema
+from pipeline.cluster.versions import version_of
 from pipeline.errors import ConfigError, nearest
 from pipeline.search.resources import check_gpus_per_trial
 
@@ -23,28 +22,21 @@ SCHEMA = Path(__file__).with_name("rayjob-v1.7.json")
 _UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", start=1)}
 
-Table = Mapping[str, Any]
 
+def check_rayjob(job: Yaml) -> list[str]:
+    """Check a RayJob: KubeRay's schema, the cluster it runs on, worker counts, authentication.
 
-def check_kuberay(path: Path) -> list[str]:
-    """Check the RayJobs in `path` offline: KubeRay's schema, the cluster they run on, worker counts, auth.
+    Returns:
+        One note per thing checked.
 
     Raises:
-        ConfigError: the first rule that the file breaks, in one line.
+        ConfigError: the first rule that it breaks, in one line.
     """
-    text = read_yaml(path)
-    jobs = [document for document in documents(path, text) if document.get("kind") == "RayJob"]
-    if not jobs:
-        raise ConfigError("{seen} holds no RayJob", seen=str(path), fix="write kind: RayJob")
-    return [note for job in jobs for note in _check_rayjob(job)] + placeholder_notes(text)
-
-
-def _check_rayjob(job: Table) -> list[str]:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     metadata = job.get("metadata")
     name = str(metadata.get("name", "RayJob")) if isinstance(metadata, dict) else "RayJob"
     check_schema(job, schema, "KubeRay", name)
-    spec: Table = job["spec"]
+    spec: Yaml = job["spec"]
     mode = spec.get("submissionMode", "K8sJobMode")
     _check_submission(f"{name}.spec", spec, mode)
     _check_deletion(f"{name}.spec", spec)
@@ -55,7 +47,7 @@ def _check_rayjob(job: Table) -> list[str]:
     return notes + (_check_cluster(name, spec) if "rayClusterSpec" in spec else [])
 
 
-def _check_submission(where: str, spec: Table, mode: str) -> None:
+def _check_submission(where: str, spec: Yaml, mode: str) -> None:
     """Which cluster the job runs on, and how it is submitted there."""
     if ("rayClusterSpec" in spec) == ("clusterSelector" in spec):
         count = "both" if "rayClusterSpec" in spec else "neither"
@@ -74,7 +66,7 @@ def _check_submission(where: str, spec: Table, mode: str) -> None:
             )
 
 
-def _check_deletion(where: str, spec: Table) -> None:
+def _check_deletion(where: str, spec: Yaml) -> None:
     """What becomes of the cluster afterwards: the operator accepts only one way of writing it."""
     shuts, strategy = spec.get("shutdownAfterJobFinishes", False), spec.get("deletionStrategy")
     if spec.get("ttlSecondsAfterFinished") and not shuts:
@@ -104,8 +96,8 @@ def _check_deletion(where: str, spec: Table) -> None:
             )
 
 
-def _check_cluster(name: str, job: Table) -> list[str]:
-    spec: Table = job["rayClusterSpec"]
+def _check_cluster(name: str, job: Yaml) -> list[str]:
+    spec: Yaml = job["rayClusterSpec"]
     workers = spec.get("workerGroupSpecs", [])
     names = [group["groupName"] for group in workers]
     twice = sorted({group for group in names if names.count(group) > 1})
@@ -122,7 +114,7 @@ def _check_cluster(name: str, job: Table) -> list[str]:
     return _ray_notes(name, spec) + _growth_notes(name, spec, workers)
 
 
-def _check_counts(where: str, group: Table) -> None:
+def _check_counts(where: str, group: Yaml) -> None:
     low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
     replicas = group.get("replicas", low)
     if not low <= replicas <= high:
@@ -134,7 +126,7 @@ def _check_counts(where: str, group: Table) -> None:
         )
 
 
-def _check_pod(where: str, pod: Table) -> None:
+def _check_pod(where: str, pod: Yaml) -> None:
     """A pod's amounts are possible, and it has the volumes that its containers mount."""
     volumes = [volume["name"] for volume in pod.get("volumes", ())]
     for container in (*pod["containers"], *pod.get("initContainers", ())):
@@ -150,7 +142,7 @@ def _check_pod(where: str, pod: Table) -> None:
         _check_amounts(f"{where}: {container['name']}", container.get("resources", {}))
 
 
-def _check_amounts(where: str, resources: Table) -> None:
+def _check_amounts(where: str, resources: Yaml) -> None:
     """Requests within limits; GPUs whole, their requests equal to the limits, as Kubernetes wants them."""
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
     for kind in {**limits, **requests}:
@@ -177,7 +169,7 @@ def _check_amounts(where: str, resources: Table) -> None:
             )
 
 
-def _check_gpus(name: str, job: Table, groups: Mapping[str, Table]) -> None:
+def _check_gpus(name: str, job: Yaml, groups: Mapping[str, Yaml]) -> None:
     """Some pod has the GPUs that are asked for; a trial has one at most."""
     per_trial = _gpus_per_trial(job)
     check_gpus_per_trial(per_trial)
@@ -192,7 +184,7 @@ def _check_gpus(name: str, job: Table, groups: Mapping[str, Table]) -> None:
             )
 
 
-def gpus_of(group: Table) -> float:
+def gpus_of(group: Yaml) -> float:
     """GPUs of one pod of a group, as Ray will see them."""
     params, resources = group.get("rayStartParams", {}), group.get("resources", {})
     for text in (resources.get("GPU"), params.get("num-gpus")):
@@ -202,7 +194,7 @@ def gpus_of(group: Table) -> float:
     return sum(amount(value) for kind, value in limits.items() if kind.endswith("/gpu"))
 
 
-def _gpus_per_trial(job: Table) -> float:
+def _gpus_per_trial(job: Yaml) -> float:
     """The value of `--gpus-per-trial` in the entrypoint; 0 where it is missing or `auto`."""
     try:
         words = shlex.split(job.get("entrypoint", ""))
@@ -226,7 +218,7 @@ def amount(text: object) -> float:
     return float(number) * _UNITS[written[len(number) :]]
 
 
-def _ray_notes(name: str, spec: Table) -> list[str]:
+def _ray_notes(name: str, spec: Yaml) -> list[str]:
     auth = spec.get("authOptions")
     token = auth is not None and auth.get("mode", "token") == "token"
     notes = [
@@ -240,7 +232,7 @@ def _ray_notes(name: str, spec: Table) -> list[str]:
     return notes
 
 
-def _growth_notes(name: str, spec: Table, workers: list[Table]) -> list[str]:
+def _growth_notes(name: str, spec: Yaml, workers: list[Yaml]) -> list[str]:
     """A warning if no worker will ever start."""
     grows = spec.get("enableInTreeAutoscaling", False)
     if grows or any(group.get("replicas", group.get("minReplicas", 0)) for group in workers):
@@ -248,7 +240,7 @@ def _growth_notes(name: str, spec: Table, workers: list[Table]) -> list[str]:
     return [f"warning: {name}: no worker ever starts: replicas 0 and no enableInTreeAutoscaling"]
 
 
-def _newer_keys(content: Any, schema: Table, root: Table) -> Iterator[str]:
+def _newer_keys(content: Any, schema: Yaml, root: Yaml) -> Iterator[str]:
     """The keys in a valid `content` that only KubeRay v1.7 and later know."""
     if "$ref" in schema:
         yield from _newer_keys(content, root["$defs"][schema["$ref"].rpartition("/")[2]], root)

@@ -6,59 +6,51 @@ types. Not for what only the cloud knows.
 
 from __future__ import annotations
 
-import copy
-import importlib.metadata
-import importlib.util
 import json
-import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
-from pipeline.cluster.jobs.schema import check_schema
-from pipeline.cluster.jobs.yaml_file import documents, placeholder_notes, read_yaml
+from pipeline.cluster._compat import cluster_file_schema, validate_cluster_file
+from pipeline.cluster.jobs.schema import Yaml, check_schema
+from pipeline.cluster.versions import version_of
 from pipeline.errors import ConfigError, nearest
 
 
-def check_launcher(path: Path) -> list[str]:
+def check_launcher(config: Yaml) -> list[str]:
     """Check a Ray cluster launcher file offline, as `ray up` would before it asks the cloud.
 
     Returns:
-        One note per thing checked, and one per thing still to be filled in.
+        One note per thing checked.
 
     Raises:
         ConfigError: the first rule that the file breaks, in one line.
     """
-    text = read_yaml(path)
-    config = documents(path, text)[0]
     check_schema(config, _ray_schema(), "Ray")
     types = _check_names(config)
     _check_counts(config, types)
-    notes = [
+    return [
         f"schema: {len(config)} keys known to Ray {version_of('ray')}",
         f"nodes: head '{config.get('head_node_type', 'default')}', "
         f"workers {_worker_ranges(config, types)}, at most {config.get('max_workers', 2)}",
         _ask_ray(config),
         _auth_note(config),
     ]
-    return notes + placeholder_notes(text)
 
 
-def _ray_schema() -> dict[str, Any]:
-    """Ray's own schema of a cluster file, found without importing Ray."""
-    spec = importlib.util.find_spec("ray")
-    if spec is None or spec.origin is None:
+def _ray_schema() -> Yaml:
+    """Ray's own schema of a cluster file."""
+    path = cluster_file_schema()
+    if path is None:
         raise ConfigError(
-            "ray is not installed",
-            rule="checking a cluster file needs Ray's schema",
+            "Ray's schema of a cluster file is not found",
+            rule="checking one needs Ray on this machine",
             fix="pip install 'ray[default]'",
         )
-    path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    schema: Yaml = json.loads(path.read_text(encoding="utf-8"))
+    return schema
 
 
-def _check_names(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    types: dict[str, dict[str, Any]] = config.get("available_node_types", {})
+def _check_names(config: Yaml) -> Mapping[str, Yaml]:
+    types: Mapping[str, Yaml] = config.get("available_node_types", {})
     head = config.get("head_node_type")
     if types and head is None:
         raise ConfigError(
@@ -76,7 +68,7 @@ def _check_names(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return types
 
 
-def _check_counts(config: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_counts(config: Yaml, types: Mapping[str, Yaml]) -> None:
     most = config.get("max_workers", 2)
     for name, node in types.items():
         low = node.get("min_workers", 0)
@@ -96,7 +88,7 @@ def _check_counts(config: Mapping[str, Any], types: Mapping[str, Mapping[str, An
         )
 
 
-def _worker_ranges(config: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> str:
+def _worker_ranges(config: Yaml, types: Mapping[str, Yaml]) -> str:
     most = config.get("max_workers", 2)
     ranges = [
         f"{name} {node.get('min_workers', 0)}-{node.get('max_workers', most)}"
@@ -106,26 +98,19 @@ def _worker_ranges(config: Mapping[str, Any], types: Mapping[str, Mapping[str, A
     return ", ".join(ranges) or "none"
 
 
-def _ask_ray(config: dict[str, Any]) -> str:
+def _ask_ray(config: Yaml) -> str:
     """Let Ray's own validator check the file, defaults filled in; a note where that cannot be imported."""
     try:
-        # Private, hence imported here, and after the checks above, which do without it.
-        from ray.autoscaler._private.util import prepare_config, validate_config
+        validate_cluster_file(config)
     except ImportError:
         return "ray: its validator cannot be imported; checked by its schema only"
-    log = logging.getLogger("ray.autoscaler._private.util")
-    level, log.level = log.level, logging.WARNING  # it logs every default that it fills in
-    try:
-        validate_config(prepare_config(copy.deepcopy(config)))
     except Exception as error:  # ValueError, RuntimeError, jsonschema's and click's own
         lines = str(error).splitlines() or [type(error).__name__]
         raise ConfigError("Ray does not accept the file", seen=lines[0], fix="correct that key") from error
-    finally:
-        log.level = level
     return "ray: its own validator accepts the file"
 
 
-def _auth_note(config: Mapping[str, Any]) -> str:
+def _auth_note(config: Yaml) -> str:
     keys = ("head_start_ray_commands", "worker_start_ray_commands")
     open_keys = [key for key in keys if not _has(config.get(key, []), "RAY_AUTH_MODE=token")]
     if open_keys:
@@ -135,11 +120,3 @@ def _auth_note(config: Mapping[str, Any]) -> str:
 
 def _has(commands: Iterable[object], word: str) -> bool:
     return any(word in str(command) for command in commands)
-
-
-def version_of(package: str) -> str | None:
-    """The installed version of a distribution, without importing it; None where it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -12,6 +12,9 @@ from typing import Any
 
 from pipeline.errors import ConfigError, nearest
 
+Yaml = Mapping[str, Any]
+"""A mapping as YAML or JSON holds it: its values are plain, and of any type."""
+
 _KINDS = {
     "string": ("a text", 'put it in quotes: "{}"'),
     "integer": ("a whole number", "correct it"),
@@ -23,7 +26,7 @@ _KINDS = {
 _CLOSE = 0.75
 
 
-def check_schema(content: Any, schema: Mapping[str, Any], owner: str, name: str = "") -> None:
+def check_schema(content: Any, schema: Yaml, owner: str, name: str = "") -> None:
     """Check `content` against a schema.
 
     owner: whose schema it is, for the message. name: of the content as a whole.
@@ -46,7 +49,7 @@ def _position(error: Any) -> tuple[list[str], bool]:
     return [str(part) for part in error.absolute_path], error.validator == "required"
 
 
-def _nearly_known(validator: Any, wanted: bool, content: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+def _nearly_known(validator: Any, wanted: bool, content: Any, schema: Yaml) -> Iterator[Any]:
     import jsonschema
 
     known = schema["properties"]

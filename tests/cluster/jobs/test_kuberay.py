@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.cluster.jobs import kuberay
 from pipeline.cluster.jobs.files import check_cluster_file
-from pipeline.cluster.jobs.kuberay import check_kuberay
+from pipeline.cluster.jobs.kuberay import check_rayjob
 from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,12 +24,6 @@ POD = f"{GROUP}.template.spec"
 WORKER = f"{POD}.containers.0"
 SCHEMA_NOTE = "schema: gansweep fits RayJob of KubeRay v1.7.0, submitted by {}"
 AUTH_NOTE = "auth: gansweep starts with authOptions.mode token"
-
-
-def checked(tmp_path: Path, job: dict[str, Any]) -> list[str]:
-    path = tmp_path / "job.yaml"
-    path.write_text(yaml.safe_dump(job), encoding="utf-8")
-    return check_kuberay(path)
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -81,7 +75,7 @@ def typos(key: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("path", "key"), sorted({(path, key) for path, key in keys(SHIPPED)}, key=str))
-def test_every_typo_of_one_key_is_refused(tmp_path: Path, path: tuple[str | int, ...], key: str) -> None:
+def test_every_typo_of_one_key_is_refused(path: tuple[str | int, ...], key: str) -> None:
     for typo in {*typos(key)} - {key}:
         job = copy.deepcopy(SHIPPED)
         inner: Any = job
@@ -89,7 +83,7 @@ def test_every_typo_of_one_key_is_refused(tmp_path: Path, path: tuple[str | int,
             inner = inner[part]
         inner[typo] = inner.pop(key)
         with pytest.raises(ConfigError) as caught:
-            checked(tmp_path, job)
+            check_rayjob(job)
         assert "\n" not in str(caught.value)
 
 
@@ -150,9 +144,9 @@ def test_every_typo_of_one_key_is_refused(tmp_path: Path, path: tuple[str | int,
         ("spec.entrypoint", "gansweep run --gpus-per-trial=2", r"--gpus-per-trial 2 .*trains on one GPU"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, path: str, value: object, message: str) -> None:
+def test_a_mistake_is_named(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        checked(tmp_path, changed(path, value))
+        check_rayjob(changed(path, value))
     assert "\n" not in str(caught.value)
 
 
@@ -165,23 +159,23 @@ def test_a_mistake_is_named(tmp_path: Path, path: str, value: object, message: s
     ],
     ids=["a mode without a submitter", "a container's key in its pod", "a key of a later Kubernetes"],
 )
-def test_what_may_be_there_passes(tmp_path: Path, path: str, value: object, notes: list[str]) -> None:
+def test_what_may_be_there_passes(path: str, value: object, notes: list[str]) -> None:
     """Keys of Kubernetes' own part are not KubeRay's to know: no mistake, and nothing to say about them."""
-    assert checked(tmp_path, changed(path, value)) == notes
+    assert check_rayjob(changed(path, value)) == notes
 
 
-def test_two_groups_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_groups_of_one_name_are_refused() -> None:
     job = copy.deepcopy(SHIPPED)
     job["spec"]["rayClusterSpec"]["workerGroupSpecs"] *= 2
     with pytest.raises(ConfigError, match="two worker groups of the name gpu"):
-        checked(tmp_path, job)
+        check_rayjob(job)
 
 
-def test_a_sidecar_has_no_submitter(tmp_path: Path) -> None:
+def test_a_sidecar_has_no_submitter() -> None:
     job = changed("spec.submissionMode", "SidecarMode")
     job["spec"]["submitterConfig"] = {"backoffLimit": 1}
     with pytest.raises(ConfigError, match="SidecarMode takes no submitterConfig"):
-        checked(tmp_path, job)
+        check_rayjob(job)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +189,8 @@ def test_a_sidecar_has_no_submitter(tmp_path: Path) -> None:
         ("spec.rayClusterSpec.tlsOptions", {"enabled": True}, "needs KubeRay v1.7 for tlsOptions"),
     ],
 )
-def test_a_note_says_what_is_worth_knowing(tmp_path: Path, path: str, value: object, note: str) -> None:
-    assert any(note in line for line in checked(tmp_path, changed(path, value)))
+def test_a_note_says_what_is_worth_knowing(path: str, value: object, note: str) -> None:
+    assert any(note in line for line in check_rayjob(changed(path, value)))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pipeline.cluster.jobs.files import check_cluster_file
 from pipeline.cluster.jobs.launcher import check_launcher
 from pipeline.errors import ConfigError
 
@@ -24,20 +24,8 @@ def shipped() -> dict[str, Any]:
     return content
 
 
-@pytest.fixture
-def check(tmp_path: Path) -> Callable[[object], list[str]]:
-    """check(content): the notes on a file with this content."""
-
-    def run(content: object) -> list[str]:
-        path = tmp_path / "cluster.yaml"
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return check_launcher(path)
-
-    return run
-
-
 def test_the_shipped_cluster_passes_rays_own_validator() -> None:
-    notes = check_launcher(ROOT / "cluster.yaml")
+    notes = check_cluster_file(ROOT / "cluster.yaml")
     assert "ray: its own validator accepts the file" in notes
     assert "auth: head and workers start with RAY_AUTH_MODE=token" in notes
     assert any("l4_spot 0-4" in note and "at most 4" in note for note in notes)
@@ -88,30 +76,30 @@ def changed(content: dict[str, Any], path: str, value: object) -> dict[str, Any]
         ("docker.imgae", "x", r"docker has the key imgae, .*; did you mean 'image'\?"),
     ],
 )
-def test_a_mistake_is_named(
-    check: Any, shipped: dict[str, Any], path: str, value: object, message: str
-) -> None:
+def test_a_mistake_is_named(shipped: dict[str, Any], path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        check(changed(shipped, path, value))
+        check_launcher(changed(shipped, path, value))
     assert "\n" not in str(caught.value)
 
 
-def test_the_workers_to_begin_with_are_within_the_bound(check: Any, shipped: dict[str, Any]) -> None:
+def test_the_workers_to_begin_with_are_within_the_bound(shipped: dict[str, Any]) -> None:
     config = copy.deepcopy(shipped)
     for name, low in (("l4_spot", 3), ("a10g_spot", 2)):
         config["available_node_types"][name]["min_workers"] = low
     message = r"sum of all min_workers, 5, is above max_workers 4; raise max_workers to 5"
     with pytest.raises(ConfigError, match=message):
-        check(config)
+        check_launcher(config)
 
 
-def test_a_cluster_without_tokens_is_warned_about(check: Any, shipped: dict[str, Any]) -> None:
-    notes = check({**shipped, "worker_start_ray_commands": ["ray start --address=$RAY_HEAD_IP:6379"]})
+def test_a_cluster_without_tokens_is_warned_about(shipped: dict[str, Any]) -> None:
+    notes = check_launcher(
+        {**shipped, "worker_start_ray_commands": ["ray start --address=$RAY_HEAD_IP:6379"]}
+    )
     assert any(n.startswith("warning: no RAY_AUTH_MODE=token in worker_start_ray_commands") for n in notes)
 
 
 def test_the_schema_alone_is_used_where_rays_validator_cannot_be_imported(
-    monkeypatch: pytest.MonkeyPatch,
+    shipped: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray.autoscaler._private.util", None)  # makes its import fail
-    assert any("by its schema only" in note for note in check_launcher(ROOT / "cluster.yaml"))
+    assert any("by its schema only" in note for note in check_launcher(shipped))

@@ -24,7 +24,7 @@ import torch
 from pipeline.cluster import connection
 from pipeline.cluster.jobs import head
 from pipeline.cluster.jobs.client import describe_job
-from pipeline.cluster.jobs.files import check_head
+from pipeline.cluster.jobs.head import check_head
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.study import check_storage
