@@ -29,6 +29,7 @@ from pipeline.search import recipes
 from pipeline.training import trial
 from pipeline.training.checkpoint import grid_path
 from pipeline.training.cuda_graphs import SWITCH
+from pipeline.user_code import read_code, use_code
 
 HERE = Path(__file__).resolve().parent
 FIELDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_seconds")
@@ -57,7 +58,8 @@ def main() -> None:
 def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
     """The records of a trial at `size` px until its time is over; the last grid is copied to the results."""
     dataset = load_dataset(args.data, image_size=size)
-    extractor = extractors.build_extractor(extractor_name(), dataset, code=HERE)
+    use_code(read_code([extractor_name()], [HERE]))
+    extractor = extractors.build_extractor(extractor_name(), dataset)
     evaluator = frechet.build_evaluator(dataset, extractor, args.samples).to(args.device)
     rows, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -34,6 +34,7 @@ from trials import Work, load_data
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, fingerprint, to_float
 from pipeline.metrics import extractors, frechet
+from pipeline.tables import EXTRACTORS
 from pipeline.training import trial
 from pipeline.training.checkpoint import TrialFolder
 from pipeline.training.cuda_graphs import SWITCH
@@ -280,7 +281,8 @@ def extractor_of(name: str, body: nn.Module, dim: int, side: int, dataset: Datas
             module.momentum = None
     with torch.no_grad():
         net.train()(torch.from_numpy(dataset.train[:100]))
-    return extractors._NetExtractor(name, net, f"gpu-check-{name}", dim)
+    row = replace(EXTRACTORS.get(name, EXTRACTORS["classifier"]), version=f"gpu-check-{name}")
+    return extractors.NetExtractor(name, net, dim, row)
 
 
 class _Enlarged(nn.Module):

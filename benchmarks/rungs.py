@@ -27,6 +27,7 @@ from pipeline.metrics import classifier, extractors, frechet
 from pipeline.metrics.frechet import Evaluator
 from pipeline.search.space.builtin import load_space
 from pipeline.search.study import suggest_params
+from pipeline.tables import EXTRACTORS
 from pipeline.training.process import prepare_process
 from pipeline.training.sampling import image_sampler
 from pipeline.training.trainer import Trainer
@@ -55,9 +56,9 @@ def metrics(dataset: Dataset) -> dict[str, tuple[int, Metric]]:
 
 def independent_evaluator(dataset: Dataset) -> Evaluator:
     """The evaluator of the final distance: same data, another classifier."""
-    usual = extractors.build_extractor("classifier", dataset)
     net = classifier.train_classifier(dataset, seed=1).to(memory_format=torch.channels_last)
-    other = type(usual)("classifier", net, "independent", classifier.DIM)  # type: ignore[call-arg]
+    row = dataclasses.replace(EXTRACTORS["classifier"], version="independent")
+    other = extractors.NetExtractor("classifier", net, classifier.DIM, row)
     return frechet.build_evaluator(dataset, other, FINAL)
 
 

@@ -11,6 +11,7 @@ name of the user's own code (`pipeline.user_code`) is accepted in the place of a
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -224,10 +225,19 @@ NETWORKS = Table(
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorRow(Row):
-    """A feature extractor. needs_labels: of the images. takes_weights: `--extractor-weights` names its file."""
+    """A feature extractor: a function of the data set, `weights` and `folder`, see `metrics.extractors`.
 
+    version: of its architecture and recipe, in its hash: raise it whenever a number changes.
+    needs_labels: of the images. takes_weights: `--extractor-weights` names its file.
+    block: images of a pass on a CPU. gpu_block: on a GPU, at most; gpu_pixels: pixels of its images, at most.
+    """
+
+    version: str = ""
     needs_labels: bool = False
     takes_weights: bool = False
+    block: int = 500
+    gpu_block: int = 2_000
+    gpu_pixels: float = 2_000 * 32 * 32
 
 
 EXTRACTORS = Table(
@@ -237,16 +247,22 @@ EXTRACTORS = Table(
         "classifier": ExtractorRow(
             target="pipeline.metrics.classifier:classifier_extractor",
             meaning="trained here on the labels of small grey images",
+            version="classifier-1",
             needs_labels=True,
         ),
         "inception": ExtractorRow(
             target="pipeline.metrics.inception:inception_extractor",
             meaning="what published FIDs are measured in",
+            version="inception-tf2015-2048-1",
             takes_weights=True,
+            block=50,
+            gpu_block=250,
+            gpu_pixels=math.inf,  # it resizes all images to the same
         ),
         "pixels": ExtractorRow(
-            target="pipeline.metrics.extractors:PixelExtractor",
+            target="pipeline.metrics.extractors:pixel_extractor",
             meaning="images of 8x8: no weights, a fallback",
+            version="pixels-1",
         ),
     },
 )
@@ -293,7 +309,6 @@ SAMPLERS = Table(
         "cmaes": SamplerRow(
             target="pipeline.search._compat:ReplayedCmaEsSampler",
             meaning="evolution of a covariance matrix",
-            arguments={"consider_pruned_trials": True},
             package="cmaes",
             conditions=False,
             choices=False,
@@ -301,6 +316,7 @@ SAMPLERS = Table(
         "botorch": SamplerRow(
             target="optuna_integration:BoTorchSampler",
             meaning="a Gaussian process by BoTorch",
+            arguments={"consider_running_trials": True},
             package="optuna-integration botorch",
             conditions=False,
             pruned=False,

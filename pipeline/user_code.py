@@ -75,6 +75,11 @@ def use_code(code: UserCode) -> None:
     _active = code
 
 
+def module_hash(name: str) -> str:
+    """SHA-256 of the file behind `module:name`, which `use_code` was given."""
+    return _active.hashes[name.partition(":")[0]]
+
+
 def load(name: str, rule: str) -> Any:
     """What `module:name` stands for.
 

@@ -1,8 +1,7 @@
 """A small classifier whose features measure labelled grey images without published weights.
 
 It is trained on the training split: always on the CPU, with one thread and one seed, whatever the caller has
-set. So the same images give the same weights on the same kind of processor. `pipeline.metrics.extractors`
-makes an extractor of it.
+set. So the same images give the same weights on the same kind of processor.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset, to_float
+from pipeline.metrics.extractors import NetExtractor
 from pipeline.storage.files import replacing
+from pipeline.tables import EXTRACTORS
 
 log = logging.getLogger(__name__)
 
-# The classifier's recipe. Raise the version whenever a number changes, to invalidate old caches and hashes.
-VERSION = "classifier-1"
+# The classifier's recipe; its row in `tables.EXTRACTORS` has the version.
 _WIDTHS = (32, 64, 96)
 DIM = 64
 _STEPS, _BATCH, _LEARNING_RATE, _DROPOUT = 700, 64, 3e-3, 0.5
@@ -69,9 +69,14 @@ class DigitNet(nn.Module):
         return self.hidden(to_float(images)) * self.scale
 
 
+def classifier_extractor(dataset: Dataset, *, weights: str, folder: Path) -> NetExtractor:
+    """The classifier of `dataset` as an extractor; see `load_classifier`."""
+    return NetExtractor("classifier", load_classifier(dataset, folder), DIM, EXTRACTORS["classifier"])
+
+
 def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
     """The classifier of `dataset`, trained at the first call (10 s on one core) and cached in `folder`."""
-    path = folder / f"{VERSION}-{dataset.fingerprint}.pt"
+    path = folder / f"{EXTRACTORS['classifier'].version}-{dataset.fingerprint}.pt"
     with torch.random.fork_rng(devices=[]):
         net = DigitNet(dataset.size, dataset.channels, len(dataset.classes))
     with suppress(Exception):  # missing, damaged or of another shape: train again

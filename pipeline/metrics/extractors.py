@@ -1,6 +1,6 @@
 """Feature extractors: the functions from images to feature vectors on which all metrics are based.
 
-There are `classifier`, `inception`, `pixels` and custom ones (`module:function`).
+There are those of `tables.EXTRACTORS`, and functions of the user's own.
 
 Two distances are comparable only if their extractors are identical, so `hash` covers the architecture's
 version and every weight. All arithmetic is float32 without TF32 or autocast, on a CPU in blocks of constant
@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, Self
 
 import torch
@@ -24,19 +22,16 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError, nearest
-from pipeline.metrics import classifier
-from pipeline.metrics.inception import load_inception
 from pipeline.metrics.precision import full_float32
 from pipeline.metrics.weights import extractor_dir
-
-NAMES = ("classifier", "inception", "pixels")
-CUSTOM_FORM = "module:function"
+from pipeline.tables import EXTRACTORS, ExtractorRow, load_target
+from pipeline.user_code import load, module_hash, run
 
 
 class Extractor(Protocol):
     """A function from images to feature vectors.
 
-    name: one of `NAMES`, or `module:function`. hash: 16 hex digits over architecture and weights, for a
+    name: one of `EXTRACTORS`, or `module:function`. hash: 16 hex digits over architecture and weights, for a
     custom extractor also over the bytes of its file. dim: length of a feature vector.
     """
 
@@ -62,7 +57,7 @@ def resolve_extractor(name: str, dataset: Dataset) -> str:
     if name == "auto":
         small_grey = dataset.channels == 1 and dataset.size <= 32
         return "classifier" if dataset.labelled and small_grey else "inception"
-    if is_custom_extractor(name):
+    if EXTRACTORS.is_user_code(name):
         return name
     if name in ("clip", "dinov2"):
         raise EvaluatorError(
@@ -71,33 +66,23 @@ def resolve_extractor(name: str, dataset: Dataset) -> str:
             seen=name,
             fix="write --extractor module:function, where the function returns that network",
         )
-    if name not in NAMES:
-        known = ("auto", *NAMES, CUSTOM_FORM)
+    if name not in EXTRACTORS:
+        known = ("auto", *EXTRACTORS.forms)
         raise EvaluatorError(
             "unknown extractor {seen}", rule=f"one of {', '.join(known)}", seen=name, fix=nearest(name, known)
         )
-    if name == "classifier" and not dataset.labelled:
+    if EXTRACTORS[name].needs_labels and not dataset.labelled:
         raise EvaluatorError(
             "{seen} has no labels",
-            rule="the classifier extractor needs labelled images",
+            rule=f"the {name} extractor needs labelled images",
             seen=dataset.source,
             fix="use --extractor pixels, or --extractor inception",
         )
     return name
 
 
-def is_custom_extractor(name: str) -> bool:
-    """Whether an extractor is custom: `module:function`."""
-    return re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", name, re.ASCII) is not None
-
-
 def build_extractor(
-    name: str,
-    dataset: Dataset,
-    *,
-    weights: str = "",
-    code: Path | None = None,
-    cache: Path | None = None,
+    name: str, dataset: Dataset, *, weights: str = "", cache: Path | None = None
 ) -> Extractor:
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
@@ -106,30 +91,34 @@ def build_extractor(
 
     Args:
         weights: file of Inception's weights; empty = use the cache, or download it.
-        code: folder with the file of a custom extractor (see `CustomExtractor`); None = the current one.
         cache: folder below which weights are cached; None = `files.cache_root()`.
 
     Raises:
         EvaluatorError: as for `resolve_extractor`; or Inception's weights are missing, unreadable or of
-            another network; or the custom extractor does not work.
+            another network; or a custom extractor returns no features.
+        ConfigError: a custom extractor cannot be loaded, or fails.
     """
     chosen = resolve_extractor(name, dataset)
-    if weights and chosen != "inception":
+    row = EXTRACTORS.get(chosen)
+    if weights and not (row and row.takes_weights):
+        takers = [name for name, row in EXTRACTORS.items() if row.takes_weights]
         raise EvaluatorError(
             f"the weights file {{seen}} cannot be used with the {chosen} extractor",
-            rule="only the inception extractor takes one",
+            rule=f"only the {' or '.join(takers)} extractor takes one",
             seen=weights,
-            fix="add --extractor inception, or leave --extractor-weights out",
+            fix=f"add --extractor {takers[0]}, or leave --extractor-weights out",
         )
-    folder = extractor_dir(cache)
-    if chosen == "classifier":
-        net = classifier.load_classifier(dataset, folder)
-        return _NetExtractor("classifier", net, classifier.VERSION, classifier.DIM)
-    if chosen == "inception":
-        return _NetExtractor("inception", load_inception(weights, folder), "inception-tf2015-2048-1", 2048)
-    if chosen == "pixels":
-        return PixelExtractor(dataset.size, dataset.channels)
-    return CustomExtractor(chosen, _read_custom_file(chosen, code), torch.from_numpy(dataset.train[:4]))
+    if row is None:
+        return CustomExtractor(chosen, torch.from_numpy(dataset.train[:4]))
+    built: Extractor = load_target(row.target)(
+        dataset, weights=weights, folder=extractor_dir(cache), **row.arguments
+    )
+    return built
+
+
+def pixel_extractor(dataset: Dataset, *, weights: str, folder: Path) -> PixelExtractor:
+    """A `PixelExtractor` for the images of `dataset`."""
+    return PixelExtractor(dataset.size, dataset.channels)
 
 
 class PixelExtractor:
@@ -143,7 +132,9 @@ class PixelExtractor:
     def __init__(self, size: int, channels: int) -> None:
         self.side = min(size, 8)
         self.dim = self.side * self.side * channels
-        self.hash = hashlib.sha256(f"pixels-1 {self.side} {channels}".encode()).hexdigest()[:16]
+        self.hash = hashlib.sha256(
+            f"{EXTRACTORS['pixels'].version} {self.side} {channels}".encode()
+        ).hexdigest()[:16]
 
     def __call__(self, images: Tensor) -> Tensor:
         def shrink(block: Tensor) -> Tensor:
@@ -155,14 +146,19 @@ class PixelExtractor:
         return self  # no weights: it computes on the device of the images
 
 
-class _NetExtractor:
-    """A frozen network as an extractor; `version` identifies its architecture in the hash."""
+class NetExtractor:
+    """A frozen network as an extractor.
 
-    def __init__(self, name: str, net: nn.Module, version: str, dim: int) -> None:
-        self.name, self.dim, self.version = name, dim, version
+    Args:
+        name: its name in `EXTRACTORS`. net: images uint8 (N,H,W,C) -> features float (N,dim).
+        row: its version in the hash, and the sizes of its blocks.
+    """
+
+    def __init__(self, name: str, net: nn.Module, dim: int, row: ExtractorRow) -> None:
+        self.name, self.dim, self.row = name, dim, row
         self.net = net.eval().requires_grad_(False)
-        self.hash = _hash(version, net.state_dict())
-        self.block = 50 if name == "inception" else 500  # bounds the memory of one forward pass on a CPU
+        self.hash = _hash(row.version, net.state_dict())
+        self.block = row.block  # bounds the memory of one forward pass on a CPU
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -175,11 +171,9 @@ class _NetExtractor:
     def _blocks(self, device: torch.device, images: Tensor) -> tuple[int, ...]:
         if device.type != "cuda":
             return (self.block,)
-        if self.name == "inception":
-            return 250, self.block
         # Bounded by the memory of the first layer's activations.
-        fitting = 2_000 * 32 * 32 // (images.shape[1] * images.shape[2])
-        return max(self.block, min(2_000, fitting)), self.block
+        fitting = self.row.gpu_pixels // (images.shape[1] * images.shape[2])
+        return int(max(self.block, min(self.row.gpu_block, fitting))), self.block
 
     def _forward(self, images: Tensor) -> Tensor:
         # Very small batches use other matrix kernels, with other rounding: pad them.
@@ -196,15 +190,20 @@ class CustomExtractor:
     """An extractor made by a user's `function(size, channels)`: images uint8 (N,H,W,C) -> float (N,d).
 
     The function returns a torch module or another callable. It must work on any device, and the features of
-    an image must not depend on the rest of its batch. It is pickled as the bytes of its file and its weights.
+    an image must not depend on the rest of its batch. It is pickled as its name and its weights: whoever
+    unpickles it needs the same code in `user_code.use_code`.
 
     Args:
-        name: `module:function`. content: bytes of the file `module.py`.
+        name: `module:function`.
         images: uint8 (n,H,W,C), a few training images to try it on.
+
+    Raises:
+        ConfigError: it cannot be loaded, or fails.
+        EvaluatorError: it returns no features.
     """
 
-    def __init__(self, name: str, content: bytes, images: Tensor) -> None:
-        self.name, self._content, self._images = name, content, images
+    def __init__(self, name: str, images: Tensor) -> None:
+        self.name, self._images = name, images
         self._extract = self._make()
         self.hash = self._compute_hash()
         self.dim = self._check()
@@ -221,14 +220,14 @@ class CustomExtractor:
             moved._extract = copy.deepcopy(self._extract).to(device)
         return moved
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_extract": self._weights()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
-        self._extract = self._make()
+        weights, self._extract = self._extract, self._make()
         if isinstance(self._extract, nn.Module):
-            self._extract.load_state_dict(state["_extract"])
+            self._extract.load_state_dict(weights)
         if self._compute_hash() != self.hash:
             raise EvaluatorError(
                 "the extractor {seen} has other weights here",
@@ -238,55 +237,36 @@ class CustomExtractor:
             )
 
     def _make(self) -> Any:
-        module, _, function = self.name.partition(":")
-        loaded = ModuleType(f"_gansweep_extractor_{module}")
         size, channels = self._images.shape[2:]
         with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # for weights that are drawn when the file is loaded
+            function = load(self.name, EXTRACTORS.form)
             torch.manual_seed(0)
-            try:
-                exec(compile(self._content, f"{module}.py", "exec"), vars(loaded))
-                made = getattr(loaded, function)(size, channels)
-            except Exception as error:
-                raise _custom_error(self.name, f"{type(error).__name__}: {error}") from error
+            made = run(
+                f"the extractor {self.name} does not work", self.name, lambda: function(size, channels)
+            )
         return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
 
     def _weights(self) -> dict[str, Tensor]:
         return self._extract.cpu().state_dict() if isinstance(self._extract, nn.Module) else {}
 
     def _compute_hash(self) -> str:
-        digest = hashlib.sha256(self._content).hexdigest()
-        return _hash(f"own-1 {self.name} {digest} {tuple(self._images.shape[1:])}", self._weights())
+        version = f"own-1 {self.name} {module_hash(self.name)} {tuple(self._images.shape[1:])}"
+        return _hash(version, self._weights())
 
     def _check(self) -> int:
         """Try it on the images; returns the length of its feature vectors."""
-        try:
-            found, one = self(self._images), self(self._images[:1])
-        except Exception as error:
-            raise _custom_error(self.name, f"{type(error).__name__}: {error}") from error
+        problem = f"the extractor {self.name} does not work"
+        found, one = run(problem, self.name, lambda: (self(self._images), self(self._images[:1])))
+        seen = ""
         if found.ndim != 2 or len(found) != len(self._images):
-            raise _custom_error(
-                self.name, f"returned shape {tuple(found.shape)} for {len(self._images)} images"
-            )
-        if not (found.isfinite().all() and torch.allclose(found[:1], one, rtol=1e-4, atol=1e-5)):
-            raise _custom_error(self.name, "returned other features for the same image, or values not finite")
+            seen = f"returned shape {tuple(found.shape)} for {len(self._images)} images"
+        elif not (found.isfinite().all() and torch.allclose(found[:1], one, rtol=1e-4, atol=1e-5)):
+            seen = "returned other features for the same image, or values not finite"
+        if seen:
+            fix = f"correct {self.name.partition(':')[0]}.py"
+            raise EvaluatorError(problem, rule=f"it must be {EXTRACTORS.form}", seen=seen, fix=fix)
         return int(found.shape[1])
-
-
-def _read_custom_file(name: str, code: Path | None) -> bytes:
-    file = f"{name.partition(':')[0]}.py"
-    try:
-        return ((code or Path.cwd()) / file).read_bytes()
-    except OSError as error:
-        raise _custom_error(name, f"{error.filename}: {error.strerror}") from error
-
-
-def _custom_error(name: str, problem: str) -> EvaluatorError:
-    return EvaluatorError(
-        f"the extractor {name} does not work",
-        rule="it must be function(size, channels) -> (uint8 (N,H,W,C) -> float (N,d)), beside the space",
-        seen=problem,
-        fix=f"correct {name.partition(':')[0]}.py",
-    )
 
 
 def _in_blocks(extract: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[int]) -> Tensor:

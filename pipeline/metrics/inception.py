@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError
+from pipeline.metrics.extractors import NetExtractor
 from pipeline.metrics.weights import INCEPTION_FILE, inception_paths
 from pipeline.storage.files import replacing
+from pipeline.tables import EXTRACTORS
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,11 @@ class Inception(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.net(images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1))[0]
         return features
+
+
+def inception_extractor(dataset: Dataset, *, weights: str, folder: Path) -> NetExtractor:
+    """The network as an extractor, for images of any size; see `load_inception`."""
+    return NetExtractor("inception", load_inception(weights, folder), 2048, EXTRACTORS["inception"])
 
 
 def load_inception(weights: str, folder: Path) -> Inception:

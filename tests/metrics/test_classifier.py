@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from noise import noise_dataset
 
 from pipeline.data.dataset import load_dataset
-from pipeline.metrics import classifier, extractors
+from pipeline.metrics import extractors
+from pipeline.tables import EXTRACTORS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -70,7 +73,8 @@ def test_hash_covers_every_weight(short_training, tmp_path):
 
 def test_hash_covers_the_version(short_training, tmp_path, monkeypatch):
     first = extractors.build_extractor("classifier", noise_dataset(), cache=tmp_path)
-    monkeypatch.setattr(classifier, "VERSION", "classifier-2")
+    row = dataclasses.replace(EXTRACTORS["classifier"], version="classifier-2")
+    monkeypatch.setitem(EXTRACTORS._rows, "classifier", row)
     second = extractors.build_extractor("classifier", noise_dataset(), cache=tmp_path)
     assert second.hash != first.hash
 

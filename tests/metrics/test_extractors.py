@@ -9,8 +9,10 @@ import pytest
 import torch
 from noise import noise_dataset
 
-from pipeline.errors import EvaluatorError
+from pipeline.errors import ConfigError, EvaluatorError, UserError
 from pipeline.metrics import extractors
+from pipeline.tables import EXTRACTORS, ExtractorRow
+from pipeline.user_code import UserCode, read_code, use_code
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_blocks_on_a_cpu_are_constant(short_training, tmp_path, monkeypatch):
      ("classifier", 256, (500, 500)), ("inception", 256, (250, 50))],
 )  # fmt: skip
 def test_blocks_on_a_gpu_are_larger_as_far_as_memory_allows(name, size, found):
-    extractor = extractors._NetExtractor(name, torch.nn.Linear(1, 1), "none", 1)
+    extractor = extractors.NetExtractor(name, torch.nn.Linear(1, 1), 1, EXTRACTORS[name])
     assert extractor._blocks(torch.device("cuda"), torch.empty(1, size, size, 1)) == found
 
 
@@ -163,22 +165,25 @@ def neighbours(size, channels):
     return lambda images: images.float().flatten(1) - images.float().flatten(1).mean(0)
 """
 
+HASHES = ["444d93049d8a66e1", "fc93fb70f0364d48"]
+
 
 @pytest.fixture
 def code(tmp_path):
-    """A folder with the custom extractors above in mine.py."""
+    """A folder with the custom extractors above in mine.py, which may be run."""
     (tmp_path / "mine.py").write_text(CUSTOM)
-    return tmp_path
+    use_code(read_code(["mine:net"], [tmp_path]))
+    yield tmp_path
+    use_code(UserCode())
 
 
 @pytest.mark.parametrize(("name", "dim"), [("mine:net", 5), ("mine:sums", 1)])
 def test_a_custom_extractor(code, name, dim):
     data = noise_dataset()
-    extractor = extractors.build_extractor(name, data, code=code)
+    extractor = extractors.build_extractor(name, data)
     pixels = torch.from_numpy(data.train)
     found = extractor(pixels)
     assert (extractor.name, extractor.dim, found.shape, found.dtype) == (name, dim, (80, dim), torch.float32)
-    (code / "mine.py").unlink()  # a pickle holds the file
     unpickled, moved = pickle.loads(pickle.dumps(extractor)), extractor.to("cpu")
     assert torch.equal(unpickled(pixels), found)
     assert torch.equal(moved(pixels), found)
@@ -186,13 +191,51 @@ def test_a_custom_extractor(code, name, dim):
 
 
 def test_the_hash_of_a_custom_extractor_covers_its_file(code):
-    first = extractors.build_extractor("mine:sums", noise_dataset(), code=code).hash
-    assert extractors.build_extractor("mine:sums", noise_dataset(), code=code).hash == first
-    assert (
-        extractors.build_extractor("mine:sums", noise_dataset(channels=3, classes=0), code=code).hash != first
-    )
+    first = extractors.build_extractor("mine:sums", noise_dataset()).hash
+    assert extractors.build_extractor("mine:sums", noise_dataset()).hash == first
+    assert extractors.build_extractor("mine:sums", noise_dataset(channels=3, classes=0)).hash != first
     (code / "mine.py").write_text(CUSTOM + "# changed")
-    assert extractors.build_extractor("mine:sums", noise_dataset(), code=code).hash != first
+    use_code(read_code(["mine:net"], [code]))
+    assert extractors.build_extractor("mine:sums", noise_dataset()).hash != first
+
+
+def test_the_hash_of_a_custom_extractor_is_that_of_earlier_versions(code):
+    """A sweep that began before must find the same evaluator."""
+    found = [extractors.build_extractor(f"mine:{name}", noise_dataset()).hash for name in ("net", "sums")]
+    assert found == HASHES
+
+
+def test_another_file_does_not_unpickle(code):
+    pickled = pickle.dumps(extractors.build_extractor("mine:sums", noise_dataset()))
+    use_code(UserCode())
+    with pytest.raises(ConfigError, match="mine cannot be loaded"):
+        pickle.loads(pickled)
+    (code / "mine.py").write_text(CUSTOM + "# changed")
+    use_code(read_code(["mine:net"], [code]))
+    with pytest.raises(EvaluatorError, match="mine:sums has other weights here"):
+        pickle.loads(pickled)
+
+
+def test_weights_drawn_when_the_file_is_loaded_are_the_same_everywhere(code):
+    (code / "mine.py").write_text(
+        "import torch\nweights = torch.randn(64, 3)\n"
+        "def net(size, channels):\n    return lambda images: images.flatten(1).float() @ weights\n"
+    )
+    code = read_code(["mine:net"], [code])
+    use_code(code)
+    torch.manual_seed(5)
+    first = extractors.build_extractor("mine:net", noise_dataset())
+    torch.manual_seed(0)
+    weights = torch.randn(64, 3)
+    images = torch.from_numpy(noise_dataset().train)
+    assert torch.equal(first(images), images.flatten(1).float() @ weights)
+
+
+def test_a_row_adds_an_extractor(monkeypatch):
+    row = ExtractorRow(target="pipeline.metrics.extractors:pixel_extractor", meaning="again")
+    monkeypatch.setitem(EXTRACTORS._rows, "again", row)
+    assert "again (again), or module:function" in EXTRACTORS.describe()
+    assert extractors.build_extractor("again", noise_dataset()).dim == 64
 
 
 @pytest.mark.parametrize(
@@ -200,13 +243,13 @@ def test_the_hash_of_a_custom_extractor_covers_its_file(code):
     [
         ("mine:none", r"shape \(4, 8, 8, 1\)"),
         ("mine:broken", "OSError: no weights"),
-        ("mine:absent", "absent"),
-        ("absent:net", r"absent\.py: No such file"),
+        ("mine:absent", "mine has no absent"),
+        ("absent:net", "absent cannot be loaded"),
         ("mine:neighbours", "other features for the same image"),
         ("dinov2", "dinov2 is not built in.*module:function"),
         ("clip", "clip is not built in.*must be custom"),
     ],
 )
 def test_a_custom_extractor_that_does_not_work_is_refused(code, name, problem):
-    with pytest.raises(EvaluatorError, match=problem):
-        extractors.build_extractor(name, noise_dataset(), code=code)
+    with pytest.raises(UserError, match=problem):
+        extractors.build_extractor(name, noise_dataset())

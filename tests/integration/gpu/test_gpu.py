@@ -25,6 +25,7 @@ from pipeline.data.dataset import Dataset, fingerprint, load_dataset
 from pipeline.metrics import extractors, frechet
 from pipeline.metrics.statistics import FeatureStatistics
 from pipeline.search import recipes
+from pipeline.tables import ExtractorRow
 from pipeline.training import capturable_adam, overlap, trial
 from pipeline.training.cuda_graphs import SWITCH
 from pipeline.training.events import EventKind, TrialEvent
@@ -441,7 +442,8 @@ def test_a_fid_by_the_classifier_equals_the_cpu_s(tmp_path: Path, monkeypatch: A
 
 @pytest.mark.parametrize("samples", [2000, 1000])
 def test_a_fid_of_many_features_equals_the_cpu_s(tmp_path: Path, monkeypatch: Any, samples: int) -> None:
-    extractor = extractors._NetExtractor("random", RandomFeatures(), "random-1", 1280)
+    row = ExtractorRow(target="", meaning="random features", version="random-1")
+    extractor = extractors.NetExtractor("random", RandomFeatures(), 1280, row)
     fast = torch.cuda.get_device_capability() in frechet._FAST_FLOAT64
     found = fids_on_both_devices(load_dataset("digits"), extractor, samples, tmp_path, monkeypatch)
     assert found == ["cuda" if fast else "cpu"]
