@@ -12,9 +12,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.terminal import err_console, out_console
+from pipeline.cli.terminal import out_console
 from pipeline.cluster.jobs.head import DEFAULT_ADDRESS
 from pipeline.config import SweepPaths
+from pipeline.reporting.log_lines import err_console
 
 Address = Annotated[
     str,
@@ -42,8 +43,7 @@ def submit(
     """
     from pipeline.cli.submit import package_job
     from pipeline.cluster.jobs.client import submit_job
-    from pipeline.cluster.jobs.files import check_head
-    from pipeline.cluster.jobs.head import dashboard_address
+    from pipeline.cluster.jobs.head import check_head, dashboard_address
 
     dashboard = dashboard_address(address)
     package, request = package_job(context.args)

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import SweepDir
-from pipeline.cli.terminal import err_console, out_console
+from pipeline.cli.terminal import out_console
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError
+from pipeline.reporting.log_lines import err_console
 from pipeline.storage.files import write_text
 
 

@@ -1,7 +1,7 @@
 """The command `gansweep`: reads the command line and runs one command.
 
 Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted. The commands are in run, inspect, manage,
-model and cluster; what they take in options, request and submit; what they print in terminal.
+model and cluster; what they take in options and submit; what they print in terminal.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.cli import cluster, inspect, manage, model, run
-from pipeline.cli.terminal import err_console, fail, log_to_terminal
+from pipeline.cli.terminal import fail
 from pipeline.errors import ConfigError, UserError, nearest
+from pipeline.reporting.log_lines import err_console, log_to_terminal
 
 
 class CommandGroup(TyperGroup):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.options import SweepDir, Tracking
-from pipeline.cli.terminal import err_console, out_console
+from pipeline.cli.terminal import out_console
 from pipeline.errors import SweepError
+from pipeline.reporting.log_lines import err_console
 
 if TYPE_CHECKING:
     from pipeline.sweep.rerun import RerunResult, RerunRow

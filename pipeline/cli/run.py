@@ -10,120 +10,33 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.options import (
-    DEFAULTS,
-    Concurrency,
-    CostBudget,
-    Data,
-    DryRun,
-    Extractor,
-    FinalSeeds,
-    GpuHours,
-    GpusPerTrial,
-    HangAfter,
-    Kimg,
-    MaxFailures,
-    Notify,
-    Out,
-    Price,
-    Promote,
-    Quiet,
-    Recipe,
-    Require,
-    Settings,
-    SweepDir,
-    TargetFid,
-    TimeBudget,
-    Tracking,
-    Trials,
-    Wait,
-)
-from pipeline.cli.request import build_changes, build_request
-from pipeline.cli.terminal import conclude, leaderboard, log_to_terminal, out_console, wants_live_view
+from pipeline.cli.options import SweepDir, Tracking, take_options
+from pipeline.cli.terminal import conclude, leaderboard, out_console
 from pipeline.config import SweepPaths
-from pipeline.errors import SweepError
-from pipeline.reporting.webhook import check_webhook
+from pipeline.reporting.log_lines import log_to_terminal, wants_live_view
+from pipeline.sweep.options import ResumeOptions, RunOptions
 
 
-def run(
-    space: Annotated[str, typer.Option(help="A space: TOML file or the name of a built-in one.")] = "mnist5k",
-    data: Data = DEFAULTS.data,
-    recipe: Recipe = "",
-    name: Annotated[str, typer.Option(help="Name of the sweep and its folder (the space's).")] = "",
-    out: Out = "runs",
-    trials: Trials = None,
-    kimg: Kimg = None,
-    time_budget: TimeBudget = "",
-    gpu_hours: GpuHours = None,
-    cost_budget: CostBudget = None,
-    price: Price = "",
-    max_failures: MaxFailures = None,
-    target_fid: TargetFid = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of every trial.")] = 0,
-    set_: Settings = None,
-    hang_after: HangAfter = "",
-    wait: Wait = "30m",
-    sampler: Annotated[str, typer.Option(help="tpe or random.")] = DEFAULTS.sampler,
-    pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = DEFAULTS.pruner,
-    cpus_per_trial: Annotated[float, typer.Option(help="CPU cores (and threads) of one trial.")] = 1.0,
-    gpus_per_trial: GpusPerTrial = "auto",
-    require: Require = "",
-    concurrency: Concurrency = None,
-    address: Annotated[str, typer.Option(help="Ray cluster: local, auto or HOST:PORT.")] = "local",
-    storage: Annotated[
-        str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL (a file of the sweep).")
-    ] = "",
-    tracking_uri: Tracking = "",
-    register: Annotated[str, typer.Option(help="Register the best as this model (the sweep's name).")] = "",
-    no_register: Annotated[bool, typer.Option("--no-register", help="Register nothing.")] = False,
-    promote: Promote = "champion",
-    extractor: Extractor = DEFAULTS.extractor,
-    extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
-    fid_samples: Annotated[int, typer.Option(help="Generated images per fid.")] = DEFAULTS.fid_samples,
-    final_samples: Annotated[int, typer.Option(help="Per fid of a finalist (2.5 times as many).")] = 0,
-    final_seeds: FinalSeeds = None,
-    image_size: Annotated[int, typer.Option(help="Side of folder images (chosen).")] = 0,
-    dry_run: DryRun = False,
-    notify: Notify = "",
-    quiet: Quiet = False,
-) -> None:
+def _run(options: RunOptions) -> None:
     """Search. The same command again goes on with the sweep that exists."""
+    from pipeline.sweep.build_request import build_request
     from pipeline.sweep.run import run_sweep
 
-    log_to_terminal(quiet=quiet)
-    conclude(run_sweep(build_request(locals())))
+    log_to_terminal(quiet=options.quiet)
+    conclude(run_sweep(build_request(options, live=wants_live_view(options.quiet))))
 
 
-def resume(
-    sweep_dir: SweepDir,
-    trials: Trials = None,
-    time_budget: TimeBudget = "",
-    gpu_hours: GpuHours = None,
-    cost_budget: CostBudget = None,
-    price: Price = "",
-    max_failures: MaxFailures = None,
-    target_fid: TargetFid = None,
-    hang_after: HangAfter = "",
-    wait: Wait = "",
-    concurrency: Concurrency = None,
-    tracking_uri: Tracking = "",
-    storage: Annotated[str, typer.Option(envvar="GANSWEEP_STORAGE", help="Optuna database URL.")] = "",
-    notify: Notify = "",
-    quiet: Quiet = False,
-) -> None:
+def _resume(sweep_dir: SweepDir, options: ResumeOptions) -> None:
     """Go on with an interrupted sweep; trials and budgets may grow."""
-    from pipeline.sweep.run import resume_sweep
+    from pipeline.sweep.build_request import build_resume
+    from pipeline.sweep.run import run_sweep
 
-    log_to_terminal(quiet=quiet)
-    outcome = resume_sweep(
-        sweep_dir,
-        build_changes(locals()),
-        tracking_uri=tracking_uri,
-        storage=storage,
-        notify=check_webhook(notify),
-        live=wants_live_view(quiet),
-    )
-    conclude(outcome)
+    log_to_terminal(quiet=options.quiet)
+    conclude(run_sweep(build_resume(sweep_dir, options, live=wants_live_view(options.quiet))))
+
+
+run = take_options(_run, RunOptions)
+resume = take_options(_resume, ResumeOptions)
 
 
 def report(sweep_dir: SweepDir) -> None:
@@ -131,17 +44,12 @@ def report(sweep_dir: SweepDir) -> None:
     os.nice(19)  # running trials have priority
     from pipeline.reporting.html.report import write_report
     from pipeline.storage.readonly_copy import readonly_copy
-    from pipeline.storage.summary_file import read_summary
+    from pipeline.storage.summary_file import no_sweep, read_summary
 
     with readonly_copy(sweep_dir, "report.html") as root:
         summary = read_summary(SweepPaths(root).summary)
-        if not summary:
-            raise SweepError(
-                "there is no sweep in {seen}",
-                rule="a sweep's folder holds a summary.json",
-                seen=sweep_dir,
-                fix="name the folder that `run` made",
-            )
+        if summary is None:
+            raise no_sweep(sweep_dir)
         leaderboard(summary)
         out_console.print(f"report: {write_report(root)}")
 

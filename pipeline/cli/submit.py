@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from typer.main import get_command
 
 from pipeline.cli import run
-from pipeline.cli.request import build_request, has_password
-from pipeline.cluster.jobs.packaging import JobPackage, pack_job
+from pipeline.cli.options import options_from
+from pipeline.cluster.jobs.packaging import JobInputs, JobPackage, pack_job
 from pipeline.errors import ConfigError
+from pipeline.sweep.options import RunOptions
 
 if TYPE_CHECKING:
     from pipeline.sweep.request import Request
@@ -34,10 +36,12 @@ def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[J
         UserError: an argument is wrong, or names something that only this machine has.
     """
     from pipeline.search.space.builtin import builtin_spaces, find_space
+    from pipeline.sweep.build_request import build_request
+    from pipeline.sweep.option_texts import has_password
 
-    given = _parse(arguments)
+    options = _parse(arguments)
     for name, flag, variables in _SECRETS:
-        if has_password(given[name]):
+        if has_password(getattr(options, name)):
             raise ConfigError(
                 f"there is a password in {flag} or its environment variable",
                 rule="passwords are not sent with a job",
@@ -49,30 +53,29 @@ def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[J
             rule="an address to notify is not sent with a job, whose command Ray shows and stores",
             fix="export GANSWEEP_NOTIFY in the shell that starts Ray on the head",
         )
-    request = build_request({**given, "address": "auto"})
-    space = find_space(given["space"])
-    return pack_job(
-        _forwarded(arguments, given),
-        folder=folder or Path.cwd(),
+    request = build_request(dataclasses.replace(options, address="auto"))
+    space = find_space(str(options.space))
+    inputs = JobInputs(
         space=space,
         builtin=space in builtin_spaces().values(),
-        data=given["data"],
+        data=options.data,
         out=request.out,
-        tracking_uri=given["tracking_uri"],
+        tracking_uri=options.tracking_uri,
         typed_tracking=any(part.split("=")[0] == "--tracking-uri" for part in arguments),
-        storage=given["storage"],
-        weights=given["extractor_weights"],
-    ), request
+        storage=options.storage,
+        weights=options.extractor_weights,
+    )
+    return pack_job(_forwarded(arguments, options.storage), folder or Path.cwd(), inputs), request
 
 
-def _parse(arguments: Sequence[str]) -> dict[str, Any]:
-    """The parameters of `run` by name, as its own command reads them."""
+def _parse(arguments: Sequence[str]) -> RunOptions:
+    """The options of `run`, as its own command reads them."""
     app = typer.Typer(add_completion=False)
     app.command()(run.run)
-    return dict(get_command(app).make_context("run", list(arguments)).params)
+    return options_from(get_command(app).make_context("run", list(arguments)).params, RunOptions)
 
 
-def _forwarded(arguments: Sequence[str], given: dict[str, Any]) -> list[str]:
+def _forwarded(arguments: Sequence[str], storage: str) -> list[str]:
     """The arguments with --storage from this machine's environment, which has no password by now."""
     stored = any(part.split("=")[0] == "--storage" for part in arguments)
-    return [*arguments, *(["--storage", given["storage"]] if given["storage"] and not stored else [])]
+    return [*arguments, *(["--storage", storage] if storage and not stored else [])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +11,15 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
+
+from pipeline.reporting.log_lines import err_console
+from pipeline.storage.summary_file import FinalistRow, SweepSummary
 
 _WIDTH = None if sys.stdout.isatty() else 160  # wide enough for tables in a log or a pipe
 
 out_console = Console(width=_WIDTH, soft_wrap=True, highlight=False)
-err_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def fail(message: str) -> NoReturn:
@@ -45,16 +45,17 @@ def conclude(outcome: Any) -> None:
             f"interrupted; go on with: gansweep resume {shlex.quote(outcome.location)}", markup=False
         )
         raise typer.Exit(130)
-    leaderboard(outcome.summary)
-    if outcome.summary.get("stopped_by"):
-        out_console.print(f"stopped: {outcome.summary['reason']}", markup=False)
+    summary: SweepSummary = outcome.summary
+    leaderboard(summary)
+    if summary.stopped_by:
+        out_console.print(f"stopped: {summary.reason}", markup=False)
     _next_steps(outcome)
-    if not outcome.summary.get("best"):
+    if not summary.best:
         err_console.print("no trial has a fid; the leaderboard lists the causes")
         raise typer.Exit(1)
 
 
-def leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
+def leaderboard(summary: SweepSummary, limit: int = 8) -> None:
     """Print the best `limit` trials and the finalists of summary.json."""
     from pipeline.reporting.leaderboard import text_table
 
@@ -65,25 +66,25 @@ def leaderboard(summary: dict[str, Any], limit: int = 8) -> None:
     for row in rows[1:]:
         table.add_row(*map(escape, row))
     out_console.print(table)
-    for final in summary.get("finalists", []):
-        best, numbers = final["best"], final["measurement"]
+    for final in summary.finalists:
+        best, measured = final.best, final.measurement
         out_console.print(
-            f"finalist {best['trial']}: fid {best['fid']:.2f} in [{numbers['fid_low']:.2f}, "
-            f"{numbers['fid_high']:.2f}] of {numbers['n']} samples{_search_bias(final)}; "
-            f"{'; '.join(numbers['verdicts']) or 'no copies, no collapse'}",
+            f"finalist {best.trial}: fid {best.fid:.2f} in [{measured.fid_low:.2f}, "
+            f"{measured.fid_high:.2f}] of {measured.n} samples{_search_bias(final)}; "
+            f"{'; '.join(measured.verdicts) or 'no copies, no collapse'}",
             markup=False,
         )
 
 
-def _search_bias(final: dict[str, Any]) -> str:
+def _search_bias(final: FinalistRow) -> str:
     """How much better the search saw a finalist (the winner's curse), and the fids of its other seeds."""
-    best, runs = final["best"], final.get("runs", [])
-    text = f" (the search saw {best['search_fid']:.2f}"
-    if best.get("gap") is not None:
-        text += f", {best['fresh_fid']:.2f} with fresh latents: {best['gap']:+.2f} of selection bias"
-    if len(runs) > 1:
-        fids = ", ".join("none" if run["fid"] is None else f"{run['fid']:.2f}" for run in runs)
-        text += f"; mean over {len(runs)} seeds {best['fid_mean']:.2f}: {fids}"
+    best, runs = final.best, final.runs
+    text = f" (the search saw {best.search_fid:.2f}"
+    if best.gap is not None and best.fresh_fid is not None:
+        text += f", {best.fresh_fid:.2f} with fresh latents: {best.gap:+.2f} of selection bias"
+    if len(runs) > 1 and best.fid_mean is not None:
+        fids = ", ".join("none" if run.fid is None else f"{run.fid:.2f}" for run in runs)
+        text += f"; mean over {len(runs)} seeds {best.fid_mean:.2f}: {fids}"
     return text + ")"
 
 
@@ -92,7 +93,7 @@ def _next_steps(outcome: Any) -> None:
     from pipeline.errors import redact
     from pipeline.tracking.tracking_uri import default_uri
 
-    registered, root = outcome.summary.get("registered"), shlex.quote(outcome.location)
+    registered, root = outcome.summary.registered, shlex.quote(outcome.location)
     uri = shlex.quote(redact(outcome.tracking_uri))
     lines = [
         f"report   {root}/report.html",
@@ -102,11 +103,8 @@ def _next_steps(outcome: Any) -> None:
     if (Path(outcome.location) / "study.journal").exists():  # otherwise it is in a database
         lines.insert(2, f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery")
     if registered:
-        alias = registered["alias"]
-        model = f"models:/{registered['name']}@{alias}" if alias else registered["uri"]
-        out_console.print(
-            f"\n{model} is version {registered['version']}: {registered['reason']}", markup=False
-        )
+        model = registered.model
+        out_console.print(f"\n{model} is version {registered.version}: {registered.reason}", markup=False)
         store = "" if outcome.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
         lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png{store}")
     out_console.print("\n".join(lines), markup=False)
@@ -133,26 +131,3 @@ def progress() -> Iterator[Callable[[int, int], None]]:
                 err_console.print(f"{done} of {n} images", markup=False)
 
         yield advance
-
-
-class _LineHandler(RichHandler):
-    """One line a message on stderr, never folded: INFO dim, WARNING and above after `warning: `."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        warns = record.levelno >= logging.WARNING
-        text = ("warning: " if warns else "") + self.format(record)
-        self.console.print(text, style=None if warns else "dim", markup=False)
-
-
-def log_to_terminal(*, quiet: bool = False) -> None:
-    """Print the log lines of this package on stderr; with `quiet` only warnings and errors."""
-    logger = logging.getLogger("pipeline")
-    if not any(isinstance(handler, _LineHandler) for handler in logger.handlers):
-        logger.addHandler(_LineHandler(console=err_console))
-        logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
-def wants_live_view(quiet: bool) -> bool:
-    """Whether the live view is drawn: on a terminal, unless `quiet`."""
-    return not quiet and err_console.is_terminal

@@ -27,8 +27,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import TrialRecord, objective_of
 from pipeline.search import budgets
+from pipeline.search._compat import reopen_trial, reported_steps
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import Value
 from pipeline.search.study import suggest_params
 from pipeline.training.balance import ONE_SIDED, hopeless
 from pipeline.training.checkpoint import Failure, append_failure, read_failures, read_records
@@ -49,7 +51,7 @@ class SweepTrial:
     """One trial as the sweep knows it. state: one of `STATES`; cause: why it ended, empty if complete."""
 
     number: int
-    params: dict[str, Any]
+    params: dict[str, Value]
     state: str = "running"
     cause: str = ""
     records: list[TrialRecord] = field(default_factory=list)
@@ -100,8 +102,7 @@ class TrialManager:
         space: what is searched.
         config: the limits of the search.
         paths: the sweep's folder, for the records of trials started earlier.
-        callbacks: called for every start, record, failure and end; `notify_history` calls them for those of
-            earlier processes.
+        before_tell: called just before `study.tell`: an ended trial takes no more attributes.
         spent_sec: seconds of search in earlier processes.
     """
 
@@ -111,18 +112,18 @@ class TrialManager:
         space: Space,
         config: SweepConfig,
         paths: SweepPaths,
-        callbacks: Sequence[SweepCallback] = (),
+        *,
+        before_tell: Callable[[Trial, SweepTrial], None] = lambda optuna_trial, trial: None,
         spent_sec: float = 0.0,
     ) -> None:
-        self.study, self.space, self.config = study, space, config
-        self.callbacks, self.paths = callbacks, paths
+        self.study, self.space, self.config, self.paths = study, space, config, paths
         self.trials: dict[int, SweepTrial] = {}
         self.reason = ""  # why the search ends before its last trial, for people
         self.stopped_by = ""  # the same for programs: a field of SweepConfig
         self.interrupted = False  # if True, running trials stay RUNNING in the study, for a resume
-        self.gpus_per_trial = 0.0  # set once the cluster is known
-        # Called just before `study.tell`: an ended trial takes no more attributes.
-        self.before_tell: Callable[[Trial, SweepTrial], None] = lambda optuna_trial, trial: None
+        self.gpus_per_trial = 0.0  # known once the cluster is: `assign_gpus`
+        self._callbacks: tuple[SweepCallback, ...] = ()
+        self._before_tell = before_tell
         self._totals = _Totals()
         self._full_kimg = space.config({}).kimg
         self._prices = budgets.parse_prices(config.price)
@@ -150,6 +151,14 @@ class TrialManager:
         cpus, gpus = self.config.cpus_per_trial, self.gpus_per_trial
         return self._totals.hours * budgets.hourly_price(self._prices, cpus, gpus)
 
+    def begin(self, callbacks: Iterable[SweepCallback]) -> None:
+        """From now on call `callbacks` for every start, record, failure and end, in their order."""
+        self._callbacks = tuple(callbacks)
+
+    def assign_gpus(self, gpus_per_trial: float) -> None:
+        """Count GPU hours and costs by this fraction of a GPU, or number of GPUs, for a trial."""
+        self.gpus_per_trial = gpus_per_trial
+
     def ask(self) -> SweepTrial | None:
         """The next trial to run (one of an earlier process first), or None if no more are to start."""
         if self._resumed:
@@ -157,7 +166,7 @@ class TrialManager:
         if self.interrupted or self.should_stop() or len(self.trials) >= self.config.trials:
             return None
         number = len(self.study.get_trials(deepcopy=False, states=tuple(_OPTUNA_STATES)))
-        self.study.sampler = make_sampler(self.config.sampler, self.config.seed, number)
+        self.study.sampler = make_sampler(self.config, self.space, number)
         optuna_trial = self.study.ask()
         params = suggest_params(self.space, optuna_trial)
         # A process whose ask never reached the study (a full disk) left files of another point here.
@@ -179,7 +188,7 @@ class TrialManager:
             trial.records.append(record)
             optuna_trial.report(record.objective, step=record.kimg)
             self._notify("on_record", trial, record)
-        elif record.kimg not in self.study._storage.get_trial(optuna_trial._trial_id).intermediate_values:
+        elif record.kimg not in reported_steps(optuna_trial):
             optuna_trial.report(record.objective, step=record.kimg)
         if record.verdict == "diverged":
             return self._end(trial, "pruned", "diverged: a loss or a score is not finite")
@@ -251,16 +260,12 @@ class TrialManager:
         for number in list(self.trials):
             self.finish(number)
 
-    def notify_history(self) -> None:
-        """Notify the callbacks of everything that earlier processes did; each skips what it has already."""
+    def notify_history(self, callbacks: Iterable[SweepCallback]) -> None:
+        """Notify them of everything that earlier processes did; each skips what it has already."""
+        callbacks = tuple(callbacks)
         for trial in self.trials.values():
-            self._notify("on_start", trial)
-            for record in trial.records:
-                self._notify("on_record", trial, record)
-            for failure in trial.failures:
-                self._notify("on_failure", trial, failure)
-            if trial.state != "running":
-                self._notify("on_end", trial)
+            for callback in callbacks:
+                _replay(trial, callback)
         if self.trials:
             running = len(self._resumed)
             progress = f"{len(self.trials) - running} of {self.config.trials} trials over"
@@ -278,8 +283,8 @@ class TrialManager:
         for index, record in enumerate(trial.records):
             self._totals.add(record, trial.records[:index])
         if state == "running":
-            self.study.sampler = make_sampler(self.config.sampler, self.config.seed, frozen.number)
-            optuna_trial = Trial(self.study, frozen._trial_id)
+            self.study.sampler = make_sampler(self.config, self.space, frozen.number)
+            optuna_trial = reopen_trial(self.study, frozen)
             # A kill may have come while its first parameters were suggested: suggest the rest.
             trial.params = suggest_params(self.space, optuna_trial)
             self._optuna_trials[frozen.number] = optuna_trial
@@ -291,16 +296,18 @@ class TrialManager:
         trial.state, trial.cause = state, cause
         self._totals.failures += state == "failed"
         best = trial.best
+        if best is not None or state == "complete":
+            # A constraint (read by the sampler only) can be set only once, so not before the end. Gaussian
+            # processes need it of every complete trial.
+            optuna_trial.set_constraint("balance", ONE_SIDED - (best.balance if best else 0.0))
         if best is not None:
-            # A constraint (read by the sampler only) can be set only once, so not before the end.
-            optuna_trial.set_constraint("balance", ONE_SIDED - best.balance)
             optuna_trial.set_user_attr("best_kimg", best.kimg)
             optuna_trial.set_user_attr("balance", best.balance)
         if trial.records:
             optuna_trial.set_user_attr("verdict", trial.records[-1].verdict)
         if cause:
             optuna_trial.set_user_attr("cause", cause)
-        self.before_tell(optuna_trial, trial)
+        self._before_tell(optuna_trial, trial)
         if state == "complete":
             self.study.tell(optuna_trial, trial.records[-1].objective)
         else:
@@ -309,8 +316,19 @@ class TrialManager:
         return True
 
     def _notify(self, event: str, *args: Any) -> None:
-        for callback in self.callbacks:
+        for callback in self._callbacks:
             getattr(callback, event)(*args)
+
+
+def _replay(trial: SweepTrial, callback: SweepCallback) -> None:
+    """Notify a callback of everything that has happened to a trial."""
+    callback.on_start(trial)
+    for record in trial.records:
+        callback.on_record(trial, record)
+    for failure in trial.failures:
+        callback.on_failure(trial, failure)
+    if trial.state != "running":
+        callback.on_end(trial)
 
 
 def rank_trials(trials: Iterable[SweepTrial]) -> list[SweepTrial]:

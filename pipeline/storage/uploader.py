@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.storage.sync import LOGS, FolderSync
 
@@ -22,6 +24,27 @@ MAX_WAIT_SEC = 30.0
 """Between two attempts while the store is unreachable."""
 _IDLE = 30
 """After an upload the thread sleeps at least this many times the CPU time that it took."""
+
+
+class NullUploader:
+    """The uploader of a sweep that is kept in a folder of this machine: its files are here already."""
+
+    def fetch_file(self, path: Path) -> None:
+        """Do nothing."""
+
+    def fetch_folder(self, folder: Path) -> None:
+        """Do nothing."""
+
+    def uploaded_bytes(self) -> float:
+        """All bytes of the event log are where they stay."""
+        return math.inf
+
+    def delete_checkpoints(self, folder: Path) -> None:
+        """Do nothing."""
+
+    def upload(self) -> bool:
+        """Do nothing; True."""
+        return True
 
 
 class Uploader:
@@ -105,3 +128,6 @@ class Uploader:
             while True:
                 key = self._key(self._ended.get_nowait())
                 self._sync.store.delete(k for k in self._sync.store.list_keys(key) if "/state-" in k)
+
+
+AnyUploader: TypeAlias = Uploader | NullUploader

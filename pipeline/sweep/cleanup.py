@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.config import SweepPaths
 from pipeline.errors import RegistryError
-from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.files import read_json, size_of
 from pipeline.storage.lock import sweep_lock
-from pipeline.sweep.manifest import no_sweep, read_manifest
+from pipeline.storage.summary_file import no_sweep
+from pipeline.sweep.manifest import HEAD, read_existing
 from pipeline.tracking.cursor import unexported
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.sweep_export import start_exporter
@@ -62,9 +62,9 @@ def check_sweep_dir(root: Path) -> SweepPaths:
     """
     paths = SweepPaths(root.resolve())
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if paths.config.read_text(encoding="utf-8").startswith("# Written by gansweep"):
+        if paths.config.read_text(encoding="utf-8").startswith(HEAD):
             return paths
-    raise no_sweep(root)
+    raise no_sweep(root, "sweep.toml")
 
 
 def plan_removal(root: Path, *, keep_best: bool) -> Removal:
@@ -118,9 +118,8 @@ def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
         RegistryError: the tracking server does not answer, or stopped answering.
     """
     paths = check_sweep_dir(root)
-    stored = read_manifest(paths)
-    assert stored is not None
-    uri = tracking_uri or str(stored["registry"].get("tracking_uri", ""))
+    manifest = read_existing(root, paths)
+    uri = tracking_uri or manifest.registry.tracking_uri
     if "***" in uri or not uri:
         raise RegistryError(
             "the tracking address in sweep.toml cannot be used",
@@ -131,10 +130,8 @@ def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
     with sweep_lock(paths), contextlib.closing(EventLog(paths.event_log)) as event_log:
         waiting = unexported(paths.root, event_log, uri)
         check_server(uri)
-        facts = {str(t): stored[t] for t in ("data", "evaluator", "code") if t in stored}
-        config = SweepConfig.from_dict(stored["sweep"])
-        space = space_from_tables(stored["space"], "sweep.toml")
-        exporter = start_exporter(paths, config, event_log, uri, facts, space.hash)
+        tables = manifest.facts.tables()
+        exporter = start_exporter(paths, manifest.config, event_log, uri, tables, manifest.space.hash)
         while not exporter.flush(_FLUSH_SEC) and not exporter.status.error:
             log.info(f"MLflow is {exporter.status}")
         status = exporter.status

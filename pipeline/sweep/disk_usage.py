@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.search.space.definition import Space
 from pipeline.storage.files import readable
 from pipeline.sweep.preflight import possible_values
 from pipeline.training.checkpoint import checkpoint_sizes
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.training.networks.custom import is_custom
+from pipeline.user_code import is_user_code
 
 _ROW_BYTES = 3000
 """Approximate size of one tick's record in all places together: trial folder, event log, study, MLflow."""
@@ -25,7 +23,7 @@ def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
     found = [
         checkpoint_sizes(_largest(space, architecture), shape)
         for architecture in possible_values(space, "architecture")
-        if not is_custom(architecture)
+        if not is_user_code(architecture)
     ]
     ticks = -(-full.kimg // full.tick_kimg)
     grids = ticks * _GRID_IMAGES * shape.size**2 * shape.channels  # PNG is smaller
@@ -41,7 +39,7 @@ def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
 
 def _largest(space: Space, architecture: str) -> TrialConfig:
     """The configuration at the upper bound of every numeric hyper-parameter of the space."""
-    upper: dict[str, Any] = {}
+    upper: dict[str, object] = {}
     for name, d in space.search.items():
         numbers = [choice for choice in d.choices if isinstance(choice, int | float)]
         if name != "architecture" and (numbers or not d.choices):

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from pipeline.config import SweepConfig, SweepPaths, check_names
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
 from pipeline.errors import SweepError, redact
-from pipeline.metrics import frechet
-from pipeline.search.space.distribution import to_toml
+from pipeline.metrics.frechet import Evaluator
+from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
+from pipeline.search.space.toml import dump_toml
+from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
+from pipeline.tracking.registry.promote import CHAMPION
+from pipeline.user_code import UserCode
+
+HEAD = "# Written by gansweep"
+"""With this a sweep.toml begins."""
 
 MAY_GROW = (
     "trials",
@@ -33,56 +42,91 @@ MAY_GROW = (
 it is measured."""
 
 
-def measured_facts(dataset: Dataset, evaluator: frechet.Evaluator) -> dict[str, dict[str, Any]]:
-    """The tables `data` and `evaluator` of sweep.toml."""
-    return {
-        "data": {
-            "source": dataset.source,
-            "fingerprint": dataset.fingerprint,
-            "size": dataset.size,
-            "channels": dataset.channels,
-            "classes": list(dataset.classes),
-            "train": len(dataset.train),
-            "held_out": len(dataset.held),
-        },
-        "evaluator": {
-            "extractor": evaluator.extractor_name,
-            "hash": evaluator.hash,
-            "samples": evaluator.samples,
-        },
-    }
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The table [data] of sweep.toml. size: of an image in pixels. train, held_out: numbers of images."""
+
+    source: str = ""
+    fingerprint: str
+    size: int = 0
+    channels: int = 0
+    classes: list[str] = field(default_factory=list)
+    train: int = 0
+    held_out: int = 0
 
 
-def manifest_toml(request: Request, facts: dict[str, dict[str, Any]], uri: str) -> str:
-    """The text of sweep.toml; passwords in addresses are replaced by `***`.
+@dataclass(frozen=True, kw_only=True)
+class SweepFacts:
+    """What a sweep trains and measures with. code: SHA-256 of the user's own modules, by their names."""
 
-    Args:
-        facts: the tables of `measured_facts`, and `code` (hashes of the user's own files) where needed.
-        uri: the MLflow store.
+    data: DataFacts
+    evaluator: FidEvaluator
+    code: Mapping[str, str] = field(default_factory=dict)
+
+    def tables(self) -> dict[str, Mapping[str, object]]:
+        """The tables of sweep.toml that describe it; no table `code` where the sweep has none."""
+        tables: dict[str, Mapping[str, object]] = {"data": vars(self.data), "evaluator": vars(self.evaluator)}
+        return {**tables, "code": self.code} if self.code else tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryFacts:
+    """The table [registry] of sweep.toml; in its addresses passwords are `***`.
+
+    name: of the registered model; empty = nothing is registered. promote: the highest alias that a new
+    version may get by itself. tracking_uri: of MLflow. storage: Optuna's database URL; empty = a file.
     """
-    registry = {"name": request.register or "", "promote": request.promote, "tracking_uri": redact(uri)}
-    registry["storage"] = redact(request.storage)
-    tables = {"sweep": request.config.to_dict(), **facts, "registry": registry}
-    blocks = [
-        f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
-    ]
-    return "# Written by gansweep: one resolved sweep.\n\n" + "\n".join(
-        [*blocks, request.space.to_toml("space.")]
+
+    name: str
+    promote: str = CHAMPION
+    tracking_uri: str = ""
+    storage: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of sweep.toml."""
+
+    config: SweepConfig
+    space: Space
+    facts: SweepFacts
+    registry: RegistryFacts
+
+    def to_toml(self) -> str:
+        rows = {"sweep": self.config.to_dict(), **self.facts.tables(), "registry": vars(self.registry)}
+        return f"{HEAD}: one resolved sweep.\n\n" + dump_toml({**rows, "space": self.space.tables()})
+
+
+def describe_inputs(dataset: Dataset, evaluator: Evaluator, code: UserCode) -> SweepFacts:
+    """What sweep.toml keeps of the images, the evaluator and the user's own code."""
+    data = DataFacts(
+        source=dataset.source,
+        fingerprint=dataset.fingerprint,
+        size=dataset.size,
+        channels=dataset.channels,
+        classes=list(dataset.classes),
+        train=len(dataset.train),
+        held_out=len(dataset.held),
     )
-
-
-def no_sweep(root: object) -> SweepError:
-    """The error for a folder, or an address, in which there is no sweep."""
-    return SweepError(
-        "there is no sweep in {seen}",
-        rule="a sweep's folder holds a sweep.toml",
-        seen=str(root),
-        fix="name the folder that `run` made",
+    measured = FidEvaluator(
+        extractor=evaluator.extractor_name, hash=evaluator.hash, samples=evaluator.samples
     )
+    return SweepFacts(data=data, evaluator=measured, code=code.hashes)
 
 
-def read_manifest(paths: SweepPaths) -> dict[str, Any] | None:
-    """The content of sweep.toml, or None for a new sweep.
+def manifest_of(request: Request, facts: SweepFacts, uri: str) -> Manifest:
+    """The manifest of a sweep. uri: the MLflow store."""
+    registry = RegistryFacts(
+        name=request.register or "",
+        promote=request.promote,
+        tracking_uri=redact(uri),
+        storage=redact(request.storage),
+    )
+    return Manifest(config=request.config, space=request.space, facts=facts, registry=registry)
+
+
+def read_manifest(paths: SweepPaths) -> Manifest | None:
+    """The manifest of the sweep in a folder, or None for a new sweep.
 
     Raises:
         SweepError: sweep.toml is damaged, or is missing in a folder that is not empty.
@@ -97,10 +141,7 @@ def read_manifest(paths: SweepPaths) -> dict[str, Any] | None:
             )
         return None
     try:
-        stored = tomllib.loads(paths.config.read_text(encoding="utf-8"))
-        check_names(stored["sweep"], SweepConfig.fields())
-        space_from_tables(stored["space"], "sweep.toml")
-        stored["data"]["fingerprint"], stored["evaluator"]["hash"], stored["registry"]["name"]
+        return _parse(paths.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise SweepError(
             "sweep.toml cannot be read",
@@ -108,22 +149,49 @@ def read_manifest(paths: SweepPaths) -> dict[str, Any] | None:
             seen=f"{paths.config}: {error}",
             fix="choose another --name",
         ) from error
-    return stored
 
 
-def check_same_request(stored: dict[str, Any], request: Request) -> None:
+def _parse(text: str) -> Manifest:
+    """A key that an earlier version did not write has its default."""
+    tables = tomllib.loads(text)
+    return Manifest(
+        config=SweepConfig.from_dict(tables["sweep"]),
+        space=space_from_tables(tables["space"], "sweep.toml"),
+        facts=SweepFacts(
+            data=DataFacts(**tables["data"]),
+            evaluator=FidEvaluator(**tables["evaluator"]),
+            code=tables.get("code", {}),
+        ),
+        registry=RegistryFacts(**tables["registry"]),
+    )
+
+
+def read_existing(root: Path | str, paths: SweepPaths) -> Manifest:
+    """The manifest of the sweep in `paths`, which the user named `root`.
+
+    Raises:
+        SweepError: there is none, or it is damaged.
+    """
+    manifest = read_manifest(paths)
+    if manifest is None:
+        raise no_sweep(root, "sweep.toml")
+    return manifest
+
+
+def check_same_request(manifest: Manifest, request: Request) -> None:
     """Compare a request with the sweep that exists; settings of `MAY_GROW` may differ.
-
-    Args:
-        stored: the content of sweep.toml.
 
     Raises:
         SweepError: other settings, another space, or another kind of study.
     """
-    asked = {k: v for k, v in request.config.to_dict().items() if k not in MAY_GROW and k != "space"}
-    keys = [f"sweep.{key}" for key, value in asked.items() if stored["sweep"].get(key, value) != value]
-    keys += request.space.differences(space_from_tables(stored["space"], "sweep.toml"))
-    storage = stored["registry"].get("storage", "")
+    before = manifest.config.to_dict()
+    keys = [
+        f"sweep.{key}"
+        for key, value in request.config.to_dict().items()
+        if key not in MAY_GROW and key != "space" and before[key] != value
+    ]
+    keys += request.space.differences(manifest.space)
+    storage = manifest.registry.storage
     if bool(storage) != bool(request.storage):
         raise SweepError(
             "the sweep began with another study",
@@ -140,19 +208,18 @@ def check_same_request(stored: dict[str, Any], request: Request) -> None:
         )
 
 
-def check_same_data(stored: dict[str, Any], facts: dict[str, dict[str, Any]]) -> None:
-    """Compare images, evaluator and the user's own files with those of the sweep that exists.
-
-    Args:
-        stored: the content of sweep.toml.
-        facts: as `manifest_toml` takes them.
+def check_same_inputs(before: SweepFacts, now: SweepFacts) -> None:
+    """Compare images, evaluator and the user's own code with those of the sweep that exists.
 
     Raises:
         SweepError: one of them is another by now.
     """
-    pairs = (("data", "fingerprint"), ("evaluator", "hash"))
-    keys = [f"{table}.{key}" for table, key in pairs if stored[table][key] != facts[table][key]]
-    keys += ["code"] if stored.get("code") != facts.get("code") else []
+    pairs = {
+        "data.fingerprint": (before.data.fingerprint, now.data.fingerprint),
+        "evaluator.hash": (before.evaluator.hash, now.evaluator.hash),
+        "code": (before.code, now.code),
+    }
+    keys = [key for key, (one, other) in pairs.items() if one != other]
     if keys:
         raise SweepError(
             "the sweep began with another {seen}",
@@ -162,11 +229,13 @@ def check_same_data(stored: dict[str, Any], facts: dict[str, dict[str, Any]]) ->
         )
 
 
-def raised_limits(stored: dict[str, Any], config: SweepConfig) -> bool:
-    """Whether `config` raises a limit of the ended sweep: more trials, a larger budget, a lower fid."""
-    before = stored["sweep"]
-    now = config.to_dict()
-    limits = ("time_budget_sec", "gpu_hours", "cost_budget", "max_failures")
-    more = [now[k] != before.get(k, 0) and (now[k] == 0 or now[k] > before.get(k, 0) > 0) for k in limits]
-    lower_target = now["target_fid"] < before.get("target_fid", 0)
-    return now["trials"] > before["trials"] or any(more) or lower_target
+def raised_limits(before: SweepConfig, now: SweepConfig) -> bool:
+    """Whether `now` raises a limit of the ended sweep: more trials, a larger budget, a lower fid."""
+    limits = [
+        (before.time_budget_sec, now.time_budget_sec),
+        (before.gpu_hours, now.gpu_hours),
+        (before.cost_budget, now.cost_budget),
+        (before.max_failures, now.max_failures),
+    ]
+    more = any(new != old and (new == 0 or new > old > 0) for old, new in limits)
+    return now.trials > before.trials or more or now.target_fid < before.target_fid

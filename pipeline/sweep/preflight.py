@@ -22,12 +22,13 @@ from pipeline.search.resources import Cluster, check_gpus_per_trial, trial_resou
 from pipeline.search.space.definition import Space
 from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.tracking_uri import check_server
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import check_networks
-from pipeline.training.networks.custom import is_custom
 from pipeline.training.process import visible_gpus
+from pipeline.user_code import is_user_code
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def check_space(space: Space, dataset: Dataset) -> None:
     for architecture in possible_values(space, "architecture"):
         for conditional in possible_values(space, "conditional"):
             chosen = {"architecture": architecture, "conditional": conditional}
-            if is_custom(architecture):
+            if is_user_code(architecture):
                 _check_custom(space.config({**_smallest(space), **chosen}), shape)
             else:
                 check_networks(TrialConfig(**chosen, width_g=2, width_d=2), shape)
@@ -99,7 +100,7 @@ def _check_custom(config: TrialConfig, shape: ImageShape) -> None:
     generator = check_networks(config, shape)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            pack_generator(generator, Path(folder), {})
+            pack_generator(generator, Path(folder), ModelMetadata())
         except Exception as error:  # torch.export raises dozens of kinds
             raise ConfigError(
                 f"{config.architecture}: G cannot be exported",
@@ -109,7 +110,7 @@ def _check_custom(config: TrialConfig, shape: ImageShape) -> None:
             ) from error
 
 
-def _smallest(space: Space) -> dict[str, Any]:
+def _smallest(space: Space) -> dict[str, object]:
     """The first choice or the lower bound of every searched hyper-parameter."""
     lower = {name: d.choices[0] if d.choices else d.low for name, d in space.search.items()}
     return {name: int(value) if space.search[name].whole else value for name, value in lower.items()}

@@ -7,7 +7,6 @@ are copied (`pipeline.storage`).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 from collections.abc import Iterator
 
@@ -18,7 +17,7 @@ from pipeline.search.trial_manager import SweepTrial
 from pipeline.storage.lock import store_lock
 from pipeline.storage.object_store import ObjectStore, store_error
 from pipeline.storage.sync import FolderSync, is_scratch_file
-from pipeline.storage.uploader import Uploader
+from pipeline.storage.uploader import AnyUploader, NullUploader, Uploader
 from pipeline.sweep.request import Request
 from pipeline.training.checkpoint import Failure, grid_path
 
@@ -61,30 +60,30 @@ def open_store(url: str) -> ObjectStore:
 
 
 @contextlib.contextmanager
-def uploaded_sweep(request: Request) -> Iterator[Request]:
+def uploaded_sweep(request: Request) -> Iterator[AnyUploader]:
     """Download the sweep of `request`, and upload every change while the block lasts.
 
-    Yields the request with its `uploader`; a request without a store is yielded unchanged. A dry run
-    downloads only what it compares, and uploads nothing.
+    Yields its uploader, which does nothing where there is no store. A dry run downloads only what it
+    compares, and uploads nothing.
 
     Raises:
         SweepError: another process works on the sweep, or the store cannot be used.
         GansweepError: the store did not take the sweep's last changes.
     """
     if not request.store:
-        yield request
+        yield NullUploader()
         return
     store = open_store(request.url)
     folder_sync = FolderSync(store, request.paths.root, lambda key: not is_scratch_file(key))
     if request.dry_run:
         _download(folder_sync, only=("sweep.toml", "summary.json"))
-        yield request
+        yield NullUploader()
         return
     with store_lock(store.url, request.storage):
         _download(folder_sync)
         uploader = Uploader(folder_sync)
         try:
-            yield dataclasses.replace(request, uploader=uploader)
+            yield uploader
         finally:
             complete = uploader.close(_CLOSE_SEC)
         if not complete:
@@ -119,7 +118,7 @@ def _download(folder_sync: FolderSync, only: tuple[str, ...] = ()) -> None:
 class FetchTrialFiles:
     """A `SweepCallback` that downloads the files of a trial that later callbacks read; it comes first."""
 
-    def __init__(self, uploader: Uploader, paths: SweepPaths) -> None:
+    def __init__(self, uploader: AnyUploader, paths: SweepPaths) -> None:
         self._uploader, self._paths = uploader, paths
 
     def on_start(self, trial: SweepTrial) -> None:

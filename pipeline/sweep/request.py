@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.search.space.definition import Space
-from pipeline.storage.uploader import Uploader
+from pipeline.storage.summary_file import SweepSummary
 from pipeline.storage.url import join_url, scratch_dir
 from pipeline.tracking.registry.promote import CHAMPION
 
@@ -25,11 +24,10 @@ class Request:
         register: name of the registered model, or None to register nothing.
         recipe: the published configuration to begin from; "" for none.
         overrides: names of hyper-parameters that the user has fixed; the recipe does not change them.
-        code: the folder with the user's own networks and extractors, or None.
+        code_folders: where the user's own modules may lie.
         tracking_uri: MLflow's address; "" for the SQLite file in `out`.
         storage: Optuna's database URL; "" for a journal file in the sweep's folder.
         store: the object store's address that replaces `out`; "" where sweeps are kept in a folder.
-        uploader: copies this sweep's files to the store while it runs; None where there is no store.
         dry_run: check everything, return the plan, search nothing.
         measure: whether a dry run also trains the largest trial for a moment.
         live: redraw the live view in place on a terminal.
@@ -43,11 +41,10 @@ class Request:
     register: str | None
     recipe: str = ""
     overrides: frozenset[str] = frozenset()
-    code: Path | None = None
+    code_folders: tuple[Path, ...] = ()
     tracking_uri: str = ""
     storage: str = ""
     store: str = ""
-    uploader: Uploader | None = field(default=None, repr=False)
     dry_run: bool = False
     measure: bool = False
     live: bool = False
@@ -78,7 +75,7 @@ class Outcome:
     Attributes:
         state: finished, interrupted, failed or planned (a dry run).
         root: the sweep's folder on this machine.
-        summary: the content of summary.json; empty for a dry run.
+        summary: summary.json; None for a dry run.
         tracking_uri: where MLflow has the runs.
         location: the folder or address by which a later command names the sweep.
         plan: rows of (heading, text) that a dry run prints.
@@ -86,7 +83,7 @@ class Outcome:
 
     state: str
     root: Path
-    summary: dict[str, Any]
+    summary: SweepSummary | None
     tracking_uri: str
     location: str = ""
     plan: tuple[tuple[str, str], ...] = ()

@@ -16,24 +16,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from pipeline.config import SweepConfig, SweepPaths, TrialConfig
-from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.config import SweepPaths, TrialConfig
+from pipeline.data.dataset import Dataset
 from pipeline.errors import SweepError
-from pipeline.metrics import extractors, frechet
+from pipeline.metrics.frechet import Evaluator
+from pipeline.metrics.loading import load_measuring
 from pipeline.records import TrialRecord
-from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.lock import sweep_lock
 from pipeline.sweep.cleanup import check_sweep_dir
-from pipeline.sweep.manifest import check_same_data, measured_facts, read_manifest
-from pipeline.sweep.preflight import possible_values
+from pipeline.sweep.code import read_sweep_code
+from pipeline.sweep.manifest import Manifest, check_same_inputs, describe_inputs, read_existing
 from pipeline.tracking.event_log import read_events
 from pipeline.tracking.registry.pack import pick_device
 from pipeline.training import trial
 from pipeline.training.checkpoint import read_records
-from pipeline.training.networks.custom import code_hashes, use_code
 from pipeline.training.seeds import extra_seed, trial_seed
+from pipeline.user_code import use_code
 
 TOLERANCE = 1e-6
 """The relative difference up to which two numbers agree."""
@@ -52,7 +51,7 @@ class RerunRow:
 
     record: TrialRecord
     stored: TrialRecord | None
-    differs: dict[str, tuple[Any, Any]]
+    differs: dict[str, tuple[object, object]]
 
 
 @dataclass(frozen=True)
@@ -111,17 +110,13 @@ def rerun_trial(
         SweepError: no sweep, no such trial, or the images or the evaluator are others by now.
     """
     paths = check_sweep_dir(root)
-    stored = read_manifest(paths)
-    assert stored is not None
-    config = trial_config(paths, stored, number)
-    dataset, evaluator = _load(paths, stored)
+    manifest = read_existing(root, paths)
+    config = trial_config(paths, manifest, number)
+    dataset, evaluator = _load(paths, manifest)
     last = read_records(paths.trial(number))
     length = kimg or (last[-1].kimg if last else config.kimg)
-    with_gpu = stored["sweep"].get("gpus_per_trial", -1) != 0
-    machine: dict[str, Any] = {
-        "threads": max(1, int(stored["sweep"].get("cpus_per_trial", 1))),
-        "device": pick_device("auto", auto="cuda" if with_gpu else "cpu"),
-    }
+    threads = max(1, int(manifest.config.cpus_per_trial))
+    device = pick_device("auto", auto="cuda" if manifest.config.gpus_per_trial else "cpu")
     runs = []
     for index in range(seeds + 1):
         seed = extra_seed(config.seed, index) if index else config.seed
@@ -131,7 +126,9 @@ def rerun_trial(
         rows = []
         with _rerun_dir(folder, length):
             done = read_records(folder)[:-1]  # of an interrupted rerun, whose last record is yielded again
-            ticks = trial.run_trial(changed, dataset, evaluator, folder, number=number, **machine)
+            ticks = trial.run_trial(
+                changed, dataset, evaluator, folder, number=number, threads=threads, device=device
+            )
             for record in _until(length, chain(done, ticks)):
                 rows.append(compare(record, known.get(record.kimg)))
                 on_row(index, rows[-1])
@@ -139,11 +136,8 @@ def rerun_trial(
     return runs
 
 
-def trial_config(paths: SweepPaths, stored: dict[str, Any], number: int) -> TrialConfig:
+def trial_config(paths: SweepPaths, manifest: Manifest, number: int) -> TrialConfig:
     """The configuration that trial `number` was trained with.
-
-    Args:
-        stored: the content of sweep.toml.
 
     Raises:
         SweepError: there is no such trial.
@@ -153,9 +147,7 @@ def trial_config(paths: SweepPaths, stored: dict[str, Any], number: int) -> Tria
     if number not in params:
         known = ", ".join(map(str, sorted(params)[:20])) or "none yet"
         raise SweepError("there is no trial {seen}", seen=number, fix=f"this sweep has {known}")
-    space = space_from_tables(stored["space"], "sweep.toml")
-    seed = trial_seed(stored["sweep"]["seed"], number)
-    config = TrialConfig.from_dict({**space.fixed, **params[number], "seed": seed})
+    config = manifest.space.config(params[number], seed=trial_seed(manifest.config.seed, number))
     records = read_records(paths.trial(number))
     # The sweep may have raised the interval between reports, at each of which random generators are reseeded.
     return replace(config, tick_kimg=records[0].kimg) if records else config
@@ -178,7 +170,7 @@ def compare(record: TrialRecord, stored: TrialRecord | None) -> RerunRow:
     return RerunRow(record, stored, differs)
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=TOLERANCE)
     return bool(a == b)
@@ -202,19 +194,14 @@ def _rerun_dir(folder: Path, length: int) -> Iterator[None]:
         yield
 
 
-def _load(paths: SweepPaths, stored: dict[str, Any]) -> tuple[Dataset, frechet.Evaluator]:
-    """The sweep's images and evaluator.
+def _load(paths: SweepPaths, manifest: Manifest) -> tuple[Dataset, Evaluator]:
+    """The sweep's images and evaluator; from here on this process may run the user's code.
 
     Raises:
         SweepError: they are others by now.
     """
-    config, space = SweepConfig.from_dict(stored["sweep"]), space_from_tables(stored["space"], "sweep.toml")
-    dataset = load_dataset(config.data, image_size=config.image_size)
-    use_code(paths.code)
-    code = code_hashes([*possible_values(space, "architecture"), config.extractor], paths.code)
-    extractor = extractors.build_extractor(
-        config.extractor, dataset, weights=config.extractor_weights, code=paths.code
-    )
-    evaluator = frechet.build_evaluator(dataset, extractor, config.fid_samples)
-    check_same_data(stored, {**measured_facts(dataset, evaluator), **({"code": code} if code else {})})
+    code = read_sweep_code(manifest.space, manifest.config, [paths.code])
+    use_code(code)
+    dataset, evaluator = load_measuring(manifest.config)
+    check_same_inputs(manifest.facts, describe_inputs(dataset, evaluator, code))
     return dataset, evaluator

@@ -1,39 +1,97 @@
-"""Texts of options are parsed, and wrong ones are named with what to write instead."""
+"""Flags of a command are made from a dataclass of options."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+import typer
+from typer.main import get_command
 
 from pipeline.cli import options
+from pipeline.cli.options import options_from, take_options
 from pipeline.errors import ConfigError
+from pipeline.sweep.options import ResumeOptions, RunOptions
+from pipeline.tables import LOSSES, PRUNERS, SAMPLERS
+
+FROZEN = (
+    "space data name out trials kimg time-budget gpu-hours seed set sampler pruner cpus-per-trial "
+    "gpus-per-trial concurrency address storage tracking-uri register no-register dry-run quiet recipe "
+    "cost-budget price max-failures target-fid hang-after wait require promote extractor extractor-weights "
+    "fid-samples final-samples final-seeds image-size notify metric"
+).split()
+"""The flags of `run`: scripts of others hold on to them."""
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("", 0), ("90s", 90), ("10m", 600), ("8h", 28800), ("2d", 172800), ("5", 5)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert options.parse_duration(text) == seconds
+def run(options: RunOptions) -> None:
+    """Search."""
 
 
-@pytest.mark.parametrize("text", ["soon", "-3m", "0m", "1w"])
-def test_wrong_durations(text: str) -> None:
-    with pytest.raises(ConfigError, match=f"{text} .*10m"):
-        options.parse_duration(text)
+def resume(sweep_dir: str, options: ResumeOptions) -> None:
+    """Go on."""
 
 
-def test_settings_are_read_as_toml() -> None:
-    assert options.parse_settings(["lr_g=1e-4", "loss=hinge", "conditional=true", 'norm_d="none"']) == {
-        "lr_g": 1e-4,
-        "loss": "hinge",
-        "conditional": True,
-        "norm_d": "none",
-    }
+def parse(command: typer.models.CommandFunctionType, *arguments: str) -> dict[str, object]:
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    return dict(get_command(app).make_context("x", list(arguments)).params)
 
 
-@pytest.mark.parametrize("text", ["lr_g", "=3"])
-def test_wrong_settings(text: str) -> None:
-    with pytest.raises(ConfigError, match=f"--set {text} "):
-        options.parse_settings([text])
+def parse_run(*arguments: str) -> RunOptions:
+    return options_from(parse(take_options(run, RunOptions), *arguments), RunOptions)
+
+
+def test_every_option_is_a_flag_and_no_flag_is_lost() -> None:
+    names = {field.name.replace("_", "-") for field in dataclasses.fields(RunOptions)}
+    assert names == set(FROZEN)
+    app = typer.Typer(add_completion=False)
+    app.command()(take_options(run, RunOptions))
+    flags = {flag for parameter in get_command(app).params for flag in parameter.opts}
+    assert {f"--{name}" for name in FROZEN} <= flags
+
+
+def test_without_arguments_a_flag_has_the_dataclass_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GANSWEEP_STORAGE", "MLFLOW_TRACKING_URI", "GANSWEEP_NOTIFY"):
+        monkeypatch.delenv(name, raising=False)
+    assert parse_run() == RunOptions()
+
+
+def test_flags_arrive_in_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSWEEP_STORAGE", "postgresql://db/x")
+    found = parse_run(
+        *("--set", "lr_g=1e-3", "--set", "loss=hinge", "--trials", "3", "--gpu-hours", "0.5"),
+        *("--no-register", "-q", "--metric", "mine:sharpness", "--gpus-per-trial", "0.25"),
+    )
+    assert found == RunOptions(
+        set=["lr_g=1e-3", "loss=hinge"],
+        trials=3,
+        gpu_hours=0.5,
+        no_register=True,
+        quiet=True,
+        metric=["mine:sharpness"],
+        gpus_per_trial="0.25",
+        storage="postgresql://db/x",
+    )
+
+
+def test_the_last_parameter_is_replaced_and_the_others_stay() -> None:
+    given = parse(take_options(resume, ResumeOptions), "runs/x", "--trials", "7")
+    assert given.pop("sweep_dir") == "runs/x"
+    assert options_from(given, ResumeOptions).trials == 7
+
+
+@pytest.mark.parametrize("wrong", [("--trials", "0"), ("--gpu-hours", "-1"), ("--seed", "-2")])
+def test_bounds_are_those_of_the_options(wrong: tuple[str, str]) -> None:
+    with pytest.raises(Exception, match="greater than or equal") as caught:
+        parse_run(*wrong)
+    assert hasattr(caught.value, "format_message")  # the parser's own: main prints it as one line
+
+
+def test_a_new_row_of_a_table_is_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    infos = {field.name: field.metadata["option"].help for field in dataclasses.fields(RunOptions)}
+    assert [name for name in SAMPLERS if name not in infos["sampler"]] == []
+    assert [name for name in PRUNERS if name not in infos["pruner"]] == []
+    assert [name for name in LOSSES if name not in infos["set"]] == []
 
 
 def test_integers() -> None:
@@ -41,14 +99,3 @@ def test_integers() -> None:
     assert options.parse_integers("--seeds", "") == ()
     with pytest.raises(ConfigError, match=r"--seeds 1,x .*--seeds 0,1,2"):
         options.parse_integers("--seeds", "1,x")
-
-
-def test_gpus_per_trial() -> None:
-    assert options.parse_gpus_per_trial("auto") == -1
-    assert options.parse_gpus_per_trial("0.25") == 0.25
-
-
-@pytest.mark.parametrize("text", ["half", "-1", "nan", "2"])
-def test_wrong_gpus_per_trial(text: str) -> None:
-    with pytest.raises(ConfigError, match=f"--gpus-per-trial {text}"):
-        options.parse_gpus_per_trial(text)

@@ -163,7 +163,7 @@ def test_running_trials_of_an_earlier_process_are_resumed_under_their_number(tmp
 
     calls = CallLog()
     again = make_manager(tmp_path, calls, trials=3)
-    again.notify_history()
+    again.notify_history([calls])
     numbers = [trial.number for trial in iter(again.ask, None) if trial]
     assert numbers == [0, 1, 2]
     assert again.trials[1].params == trial.params
@@ -257,7 +257,7 @@ def test_failures_are_kept_with_their_trial_and_notified(tmp_path: Path) -> None
         "exception after 3 kimg: ValueError: bad",
         "hang after 3 kimg: no report in 700 s",
     ]
-    again.notify_history()
+    again.notify_history([calls])
     assert calls.events.count(("hang", 0)) == 2
     with pytest.raises(ValueError, match="kind of failure: bad luck"):
         again.record_failure(0, "bad luck", "it rained")

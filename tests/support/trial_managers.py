@@ -9,6 +9,7 @@ import factories
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import TrialRecord, objective_of
+from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import parse_space
 from pipeline.search.study import open_study
 from pipeline.search.trial_manager import SweepCallback, TrialManager
@@ -31,13 +32,15 @@ SPACE = parse_space(
 
 
 def make_manager(
-    root: Path, *callbacks: SweepCallback, spent_sec: float = 0.0, **options: Any
+    root: Path, *callbacks: SweepCallback, spent_sec: float = 0.0, space: Space = SPACE, **options: Any
 ) -> TrialManager:
     """The manager of the sweep in `root`, new or reopened; options: fields of SweepConfig."""
     config = SweepConfig(**{"trials": 20, "pruner": "none", **options})
     paths = SweepPaths(root)
-    study = open_study("s", paths.study, config, SPACE)
-    return TrialManager(study, SPACE, config, paths, callbacks, spent_sec)
+    study = open_study("s", paths.study, config, space)
+    manager = TrialManager(study, space, config, paths, spent_sec=spent_sec)
+    manager.begin(callbacks)
+    return manager
 
 
 def tick(trial: int, kimg: int, fid: float | None, **changes: Any) -> TrialRecord:

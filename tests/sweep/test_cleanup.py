@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import RegistryError, SweepError
-from pipeline.search.space.distribution import to_toml
 from pipeline.search.space.parser import parse_space
+from pipeline.search.space.toml import dump_toml
 from pipeline.storage.files import size_of
 from pipeline.storage.lock import sweep_lock
 from pipeline.sweep import cleanup
@@ -34,11 +34,8 @@ def sweep(tmp_path: Path) -> SweepPaths:
         "evaluator": {"hash": "h"},
         "registry": {"name": "s", "tracking_uri": default_uri(tmp_path / "runs")},
     }
-    blocks = [
-        f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
-    ]
     head = "# Written by gansweep: one resolved sweep.\n\n"
-    paths.config.write_text(head + "\n".join([*blocks, SPACE.to_toml("space.")]))
+    paths.config.write_text(head + dump_toml({**tables, "space": SPACE.tables()}))
     paths.summary.write_text(json.dumps({"trials": {"complete": 1, "pruned": 0, "failed": 0, "running": 1}}))
     event_log = EventLog(paths.event_log)
     for number in range(2):

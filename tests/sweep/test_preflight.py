@@ -12,7 +12,8 @@ from pipeline.cli.main import main
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.space.builtin import load_space
-from pipeline.sweep.manifest import manifest_toml
+from pipeline.storage.summary_file import FidEvaluator
+from pipeline.sweep.manifest import DataFacts, SweepFacts, manifest_of
 from pipeline.sweep.preflight import check_out
 from pipeline.sweep.request import Request
 from pipeline.sweep.run import run_sweep
@@ -70,9 +71,9 @@ def test_every_command_refuses_a_second_gpu_in_one_line(
 ) -> None:
     out = tmp_path / "runs"
     if typed[0] == "resume":  # a sweep that an older version began
-        facts = {"data": {"fingerprint": ""}, "evaluator": {"hash": ""}}
+        facts = SweepFacts(data=DataFacts(fingerprint=""), evaluator=FidEvaluator())
         (out / "x").mkdir(parents=True)
-        old = manifest_toml(request_in(out, gpus_per_trial=2.0), facts, "sqlite:///x.db")
+        old = manifest_of(request_in(out, gpus_per_trial=2.0), facts, "sqlite:///x.db").to_toml()
         (out / "x/sweep.toml").write_text(old)
     before = sorted(tmp_path.rglob("*"))
     logger = logging.getLogger("pipeline")

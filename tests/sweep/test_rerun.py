@@ -14,14 +14,14 @@ from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.data.dataset import load_dataset
 from pipeline.errors import SweepError
 from pipeline.metrics import extractors, frechet
-from pipeline.search.space.distribution import to_toml
 from pipeline.search.space.parser import parse_space
 from pipeline.sweep import rerun
-from pipeline.sweep.manifest import measured_facts
+from pipeline.sweep.manifest import Manifest, RegistryFacts, describe_inputs
 from pipeline.tracking.event_log import EventLog
 from pipeline.training import trial
 from pipeline.training.checkpoint import read_records
 from pipeline.training.seeds import trial_seed
+from pipeline.user_code import UserCode
 
 SPACE = parse_space(
     """
@@ -46,16 +46,14 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
     config = SweepConfig(name="s", data="digits", extractor="pixels", fid_samples=100, seed=3)
     dataset = load_dataset("digits")
     evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
-    tables = {"sweep": config.to_dict(), **measured_facts(dataset, evaluator), "registry": {"name": "s"}}
-    blocks = [
-        f"[{t}]\n" + "".join(f"{k} = {to_toml(v)}\n" for k, v in rows.items()) for t, rows in tables.items()
-    ]
-    paths.config.write_text("# Written by gansweep.\n" + "\n".join([*blocks, SPACE.to_toml("space.")]))
+    facts = describe_inputs(dataset, evaluator, UserCode())
+    manifest = Manifest(config=config, space=SPACE, facts=facts, registry=RegistryFacts(name="s"))
+    paths.config.write_text(manifest.to_toml())
     event_log = EventLog(paths.event_log)
     event_log.start(5, "trial-0005", PARAMS)
     event_log.close()
-    config = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "seed": trial_seed(3, 5)})
-    running = trial.run_trial(config, dataset, evaluator, paths.trial(5), number=5)
+    trained = SPACE.config(PARAMS, seed=trial_seed(3, 5))
+    running = trial.run_trial(trained, dataset, evaluator, paths.trial(5), number=5)
     for _ in range(3):
         next(running)
     running.close()

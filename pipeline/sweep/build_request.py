@@ -1,0 +1,144 @@
+"""From options to a `Request` for a new sweep, or to the changes that a resume makes to a SweepConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.reporting.webhook import check_webhook
+from pipeline.search.resources import check_gpus_per_trial
+from pipeline.search.space.builtin import find_space, load_space
+from pipeline.search.space.definition import Space
+from pipeline.search.space.parser import space_from_tables
+from pipeline.storage.readonly_copy import fetch_sweep_toml
+from pipeline.storage.url import check_url, is_url, parent_url, scratch_dir
+from pipeline.sweep.manifest import read_existing
+from pipeline.sweep.option_texts import (
+    check_no_password,
+    parse_duration,
+    parse_gpus_per_trial,
+    parse_settings,
+    parse_wait,
+)
+from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
+from pipeline.sweep.request import Request
+
+UNLIMITED = 100_000
+"""Trials of a sweep that only a budget ends."""
+
+_LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid")
+_UNCHANGED = (
+    *("data", "image_size", "seed", "sampler", "pruner", "price", "require", "address"),
+    *("extractor", "extractor_weights", "fid_samples", "final_samples", "cpus_per_trial"),
+)
+"""Options that become fields of SweepConfig as they are."""
+
+
+def build_request(options: RunOptions, *, live: bool = False) -> Request:
+    """The request that the options of `run` mean.
+
+    live: whether the live view is drawn.
+
+    Raises:
+        UserError: an option or the space is wrong.
+    """
+    store = check_url(str(options.out)) if is_url(str(options.out)) else ""
+    space, folders = _load_space(options.space)
+    fixed = parse_settings(options.set)
+    if options.kimg is not None:
+        fixed["kimg"] = options.kimg
+    config = build_config(options)
+    check_no_password("--storage", options.storage, "GANSWEEP_STORAGE")
+    return Request(
+        space=space.override(fixed) if fixed else space,
+        config=config,
+        out=scratch_dir(store) if store else Path(options.out),
+        store=store,
+        register=None if options.no_register else options.register or config.name,
+        promote=options.promote,
+        recipe=options.recipe,
+        overrides=frozenset(fixed),
+        code_folders=folders,
+        tracking_uri=options.tracking_uri,
+        storage=options.storage,
+        dry_run=options.dry_run,
+        measure=options.dry_run,
+        notify=check_webhook(options.notify),
+        live=live,
+    )
+
+
+def _load_space(space: SpaceLike) -> tuple[Space, tuple[Path, ...]]:
+    """The space, and the folders in which the user's own code may lie."""
+    if isinstance(space, Space):
+        return space, (Path.cwd(),)
+    if isinstance(space, Mapping):
+        return space_from_tables(space), (Path.cwd(),)
+    return load_space(str(space)), (find_space(str(space)).absolute().parent, Path.cwd())
+
+
+def build_config(options: RunOptions) -> SweepConfig:
+    """The SweepConfig of `run`; without `trials`, a limit of another kind makes their number unlimited."""
+    space = str(options.space) if isinstance(options.space, str | Path) else "given in Python"
+    limits = {name: getattr(options, name) or 0 for name in _LIMITS}
+    limits["time_budget_sec"] = parse_duration(options.time_budget)
+    unlimited = any(value for name, value in limits.items() if name != "max_failures")
+    return SweepConfig(
+        name=options.name or (Path(space).stem if isinstance(options.space, str | Path) else "sweep"),
+        space=space,
+        trials=options.trials or (UNLIMITED if unlimited else SweepConfig().trials),
+        hang_after_sec=parse_duration(options.hang_after),
+        wait_sec=SweepConfig().wait_sec if options.wait == "" else parse_wait(options.wait),
+        final_seeds=-1 if options.final_seeds is None else options.final_seeds,
+        gpus_per_trial=parse_gpus_per_trial(options.gpus_per_trial),
+        concurrency=options.concurrency or 0,
+        metrics=",".join(options.metric),
+        **limits,
+        **{name: getattr(options, name) for name in _UNCHANGED},
+    )
+
+
+def build_resume(location: Path | str, options: ResumeOptions, *, live: bool = False) -> Request:
+    """The request to go on with the sweep in a folder or an object store.
+
+    Raises:
+        UserError: there is no sweep, or an option is wrong.
+    """
+    store, root = "", Path(location)
+    if is_url(str(location)):
+        store, root = parent_url(str(location))[0], fetch_sweep_toml(str(location))
+    root = root.resolve()
+    manifest = read_existing(location, SweepPaths(root))
+    config = SweepConfig.from_dict({**manifest.config.to_dict(), **build_changes(options)})
+    check_gpus_per_trial(
+        config.gpus_per_trial, fix="go on by the `gansweep run` that it began with, and --gpus-per-trial 1"
+    )
+    registry = manifest.registry
+    return Request(
+        space=manifest.space,
+        config=config,
+        out=root.parent,
+        store=store,
+        register=registry.name or None,
+        promote=registry.promote,
+        code_folders=(SweepPaths(root).code,),
+        tracking_uri=options.tracking_uri or _known(registry.tracking_uri),
+        storage=options.storage or _known(registry.storage),
+        notify=check_webhook(options.notify),
+        live=live,
+    )
+
+
+def _known(address: str) -> str:
+    """An address of sweep.toml; "" where it had a password, which is not stored."""
+    return "" if "***" in address else address
+
+
+def build_changes(options: ResumeOptions) -> dict[str, object]:
+    """The fields of SweepConfig that `resume` changes: those that were given."""
+    changes = {name: getattr(options, name) for name in ("trials", "concurrency", "price", *_LIMITS)}
+    changes["time_budget_sec"] = parse_duration(options.time_budget) or None
+    changes["hang_after_sec"] = parse_duration(options.hang_after) or None
+    changes["wait_sec"] = None if options.wait == "" else parse_wait(options.wait)
+    return {name: value for name, value in changes.items() if value not in (None, "")}

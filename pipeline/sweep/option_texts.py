@@ -1,0 +1,107 @@
+"""The parsing of options that are texts: durations, settings, GPUs per trial, addresses with passwords."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from pipeline.errors import ConfigError
+from pipeline.search.resources import check_gpus_per_trial
+
+
+def parse_duration(text: str | float) -> float:
+    """`90s`, `10m`, `8h`, `2d` or plain seconds, in seconds; empty is 0 (no limit).
+
+    Raises:
+        ConfigError: none of these, or zero.
+    """
+    if text == "":
+        return 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(text).strip())
+    if not match or float(match[1]) == 0:
+        raise ConfigError(
+            "time {seen} cannot be read",
+            rule="a number above 0 with s, m, h or d",
+            seen=str(text),
+            fix="write 10m",
+        )
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def parse_wait(text: str | float) -> float:
+    """`wait` in seconds; 0 means for ever."""
+    return 0.0 if str(text).strip() == "0" else parse_duration(text)
+
+
+def parse_gpus_per_trial(text: str | float) -> float:
+    """The number of GPUs, or the fraction of one, that a trial gets; -1 for `auto`.
+
+    Raises:
+        ConfigError: neither `auto` nor a number from 0 to 1.
+    """
+    if text == "auto":
+        return -1.0
+    try:
+        gpus = float(text)
+    except ValueError:
+        gpus = float("nan")
+    if not gpus >= 0:
+        raise ConfigError(
+            "--gpus-per-trial {seen} cannot be used",
+            rule="auto or a number from 0",
+            seen=str(text),
+            fix="write 0.25 or auto",
+        )
+    check_gpus_per_trial(gpus)
+    return gpus
+
+
+def parse_settings(given: Mapping[str, object] | Sequence[str]) -> dict[str, object]:
+    """`key=value` with the value as TOML reads it; a value that is not TOML is a string. Or a mapping.
+
+    Raises:
+        ConfigError: a pair without a key or an equals sign.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
+    settings: dict[str, object] = {}
+    for pair in given:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                "--set {seen} cannot be read", rule="key=value", seen=pair, fix="write --set batch_size=64"
+            )
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = text.strip()
+    return settings
+
+
+def check_no_password(flag: str, uri: str, variable: str) -> None:
+    """Reject a password on the command line, where every process of the machine can read it.
+
+    Raises:
+        ConfigError: `uri` has one, and is not the value of the environment's `variable`.
+    """
+    if os.environ.get(variable) != uri and has_password(uri):
+        parts = urlsplit(uri)
+        plain = f"{parts.scheme}://{parts.hostname}{parts.path}"
+        raise ConfigError(
+            f"there is a password in {flag} {{seen}}",
+            rule="passwords come from the environment, not from the command line",
+            seen=plain,
+            fix=f"export {variable} with the whole URL, or PGUSER and PGPASSWORD, and leave it out here",
+        )
+
+
+def has_password(uri: str) -> bool:
+    """Whether a URL carries a password."""
+    try:
+        parts = urlsplit(uri)
+        return bool(parts.password) or "password=" in parts.query.lower()
+    except ValueError:
+        return False
