@@ -32,6 +32,7 @@ from pipeline.reporting.explain.regions import value_at
 from pipeline.reporting.html.report import write_report
 from pipeline.search.space.builtin import load_space
 from pipeline.search.space.definition import Space
+from pipeline.search.space.toml import dump_toml
 from pipeline.training.process import prepare_process
 from pipeline.training.trainer import Trainer
 
@@ -115,7 +116,7 @@ def make_sweep(root: Path, count: int, rng: np.random.Generator) -> None:
     paths = SweepPaths(root)
     root.mkdir(parents=True)
     trials = [make_trial(paths, number, space, rng) for number in range(count)]
-    paths.config.write_text(space.to_toml("space."))
+    paths.config.write_text(dump_toml({"space": space.tables()}))
     paths.event_log.write_text("".join(json.dumps(event) + "\n" for events, _ in trials for event in events))
     rows = sorted((row for _, row in trials), key=lambda row: row["fid"])
     best = {key: rows[0][key] for key in ("trial", "fid", "balance", "kimg", "params")}

@@ -14,13 +14,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
+from pipeline.search._compat import JOURNAL_LOCK
 from pipeline.storage.files import DiskSpace, append_bytes
 
-_LOCK = ".lock"
 _BLOCK = 65_536
 _SYNC_SEC = 1.0
 """A kill loses no line; a power cut loses those of the last second (not the trials' records)."""
@@ -36,11 +35,11 @@ class SweepJournal(JournalFileBackend):
         self._path = path
         self._space = DiskSpace("the search is kept in memory")
         self._pending: list[bytes] = []  # lines that are not in the file yet
-        self._unread: list[dict[str, Any]] = []  # logs of this process that Optuna has not yet read back
+        self._unread: list[dict[str, object]] = []  # logs of this process that Optuna has not yet read back
         self._first = path.read_bytes().count(b"\n")  # the number of the first unread log
         self._synced = time.monotonic()
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, object]]:  # type: ignore[override]
         """The logs from a number on: those of this process from memory, those before from the file."""
         if log_number_from < self._first:
             yield from itertools.islice(super().read_logs(log_number_from), self._first - log_number_from)
@@ -49,7 +48,7 @@ class SweepJournal(JournalFileBackend):
             self._first = log_number_from
         yield from self._unread[max(0, log_number_from - self._first) :]
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
         """Write the pending lines and these logs, all or none of them."""
         lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
         self._unread += [json.loads(line) for line in lines]  # as another process will read them
@@ -69,7 +68,7 @@ class SweepJournal(JournalFileBackend):
 
 def repair_journal(path: Path) -> None:
     """Cut off a torn last line and remove the lock file of a killed process."""
-    Path(str(path) + _LOCK).unlink(missing_ok=True)
+    Path(str(path) + JOURNAL_LOCK).unlink(missing_ok=True)
     if not path.exists():
         return
     with open(path, "rb+") as file:

@@ -16,11 +16,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import TrialConfig, check_names, check_value
 from pipeline.errors import ConfigError, SpaceError, nearest
 from pipeline.search.builtin_files import builtin_dir
+from pipeline.search.space.distribution import Value
 
 _POWERS = ("size", "batch_size")
 
@@ -30,11 +30,11 @@ class Recipe:
     """A named point. `values` hold for any images; `labelled` and `auto` depend on the images."""
 
     name: str
-    values: Mapping[str, Any]
-    labelled: Mapping[str, Any]
+    values: Mapping[str, Value]
+    labelled: Mapping[str, Value]
     auto: Mapping[str, Mapping[str, float]]
 
-    def at(self, size: int, labelled: bool, known: Mapping[str, Any]) -> dict[str, Any]:
+    def at(self, size: int, labelled: bool, known: Mapping[str, Value]) -> dict[str, Value]:
         """All its values for images of `size` pixels.
 
         known: values from elsewhere; its batch size goes before the recipe's in `auto`.
@@ -42,8 +42,8 @@ class Recipe:
         Raises:
             ConfigError: a value that depends on the images is out of its bounds.
         """
-        values = {**self.values, **(self.labelled if labelled else {})}
-        batch = {**values, **known}.get("batch_size", TrialConfig.fields()["batch_size"].default)
+        values: dict[str, Value] = {**self.values, **(self.labelled if labelled else {})}
+        batch = float({"batch_size": TrialConfig().batch_size, **values, **known}["batch_size"])
         for name, rule in self.auto.items():
             values[name] = rule["factor"] * size ** rule.get("size", 0) * batch ** rule.get("batch_size", 0)
         return _checked(values)
@@ -92,13 +92,14 @@ def parse_recipe(text: str, name: str) -> Recipe:
     return recipe
 
 
-def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(values: Mapping[str, object]) -> dict[str, Value]:
     return {name: check_value(TrialConfig.fields()[name], value) for name, value in values.items()}
 
 
-def _check_rule(rule: Any) -> None:
-    numbers = isinstance(rule, dict) and all(isinstance(v, int | float) for v in rule.values())
-    if not numbers or "factor" not in rule or rule.keys() - {"factor", *_POWERS}:
+def _check_rule(rule: object) -> None:
+    table = rule if isinstance(rule, dict) else {}
+    numbers = all(isinstance(value, int | float) for value in table.values())
+    if not numbers or "factor" not in table or table.keys() - {"factor", *_POWERS}:
         raise ConfigError(
             "[auto] cannot have {seen}",
             rule="an automatic value is a factor and powers of size and batch_size",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError
@@ -76,7 +75,7 @@ class TrialResources:
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **self.extra}
 
     @property
-    def task_options(self) -> dict[str, Any]:
+    def task_options(self) -> dict[str, object]:
         """The same as the options of a Ray task."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.extra)}
 

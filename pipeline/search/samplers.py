@@ -1,22 +1,84 @@
-"""Optuna's samplers by the names that `--sampler` takes."""
+"""Optuna's samplers by the names that `--sampler` takes, and the user's own."""
 
 from __future__ import annotations
 
-import warnings
+import logging
 
-import numpy as np
-import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler
+
+from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError
+from pipeline.search._compat import ReplayedCmaEsSampler
+from pipeline.search.optuna_class import make_optuna_class, takes
+from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import Distribution
+from pipeline.tables import SAMPLERS
+from pipeline.training.seeds import sampler_seed
+
+log = logging.getLogger(__name__)
 
 
-def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+def make_sampler(config: SweepConfig, space: Space, number: int) -> BaseSampler:
     """The sampler for trial `number`, seeded by the sweep's seed and the number.
 
-    Each trial has a sampler of its own, so that a resumed search draws what an uninterrupted one would.
-    name: `tpe` or `random`.
+    Each trial has a sampler of its own, so that a resumed search draws what an uninterrupted one would: what
+    a sampler has learned, it must learn from the study.
+
+    Raises:
+        ConfigError: its package is missing, or the user's own cannot be made.
     """
-    trial_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=trial_seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `group` is experimental; without it TPE cannot model `when`
-        return optuna.samplers.TPESampler(seed=trial_seed, multivariate=True, group=True, constant_liar=True)
+    distributions = {name: to_optuna(d) for name, d in space.search.items()}
+    known = {
+        "seed": sampler_seed(config.seed, number),
+        "sweep_seed": config.seed,
+        "distributions": distributions,
+        "unconditional": {name: distributions[name] for name in space.unconditional},
+    }
+    sampler: BaseSampler = make_optuna_class(SAMPLERS, config.sampler, BaseSampler, known)
+    return sampler
+
+
+def check_sampler(config: SweepConfig, space: Space) -> None:
+    """Make the sampler once, before anything of the sweep is written; say if its draws do not repeat.
+
+    Raises:
+        ConfigError: its package is missing, it is the user's own and cannot be made, or it unpickles.
+    """
+    sampler = make_sampler(config, space, 0)
+    if isinstance(sampler, CmaEsSampler) and not isinstance(sampler, ReplayedCmaEsSampler):
+        raise ConfigError(
+            "sampler = {seen} is refused",
+            rule="it unpickles what it finds in the study, where others may have written",
+            seen=config.sampler,
+            fix="use --sampler cmaes, which needs no pickle",
+        )
+    if SAMPLERS.is_user_code(config.sampler) and not takes(SAMPLERS.load(config.sampler), "seed"):
+        log.info(f"sampler {config.sampler} takes no seed: the search does not repeat")
+
+
+def sampler_notes(config: SweepConfig, space: Space) -> list[str]:
+    """What the sampler does not do with this space and pruner, a sentence each."""
+    row = SAMPLERS.get(config.sampler)
+    if row is None:
+        return []
+    unmodelled = [
+        name
+        for name, d in space.search.items()
+        if (d.choices and not row.choices) or (name not in space.unconditional and not row.conditions)
+    ]
+    notes = []
+    if unmodelled:
+        notes.append(f"{config.sampler} does not model {', '.join(unmodelled)}: drawn at random")
+    if row.pruned is False and config.pruner != "none":
+        notes.append(f"{config.sampler} learns from complete trials alone: --pruner none gives it more")
+    return notes
+
+
+def to_optuna(d: Distribution) -> BaseDistribution:
+    """The same as one of Optuna's."""
+    if d.choices:
+        return CategoricalDistribution(d.choices)
+    if d.whole:
+        return IntDistribution(int(d.low), int(d.high), log=d.log)
+    return FloatDistribution(d.low, d.high, log=d.log)

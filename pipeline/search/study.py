@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -15,7 +15,7 @@ from pipeline.search.journal import SweepJournal
 from pipeline.search.pruners import make_pruner
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.definition import Space
-from pipeline.search.space.distribution import Distribution
+from pipeline.search.space.distribution import Distribution, Value
 
 
 def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space) -> optuna.Study:
@@ -24,12 +24,13 @@ def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space
     storage: a journal file, or a database URL.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(
         study_name=name,
         storage=JournalStorage(SweepJournal(storage)) if isinstance(storage, Path) else storage,
         direction="minimize",
         load_if_exists=True,
-        sampler=make_sampler(config.sampler, config.seed, 0),
+        sampler=make_sampler(config, space, 0),
         pruner=make_pruner(config.pruner, space),
     )
     if "enqueued" not in study.user_attrs:
@@ -39,18 +40,19 @@ def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space
     return study
 
 
-def suggest_params(space: Space, trial: Trial) -> dict[str, Any]:
+def suggest_params(space: Space, trial: Trial) -> dict[str, Value]:
     """Suggest the parameters whose conditions hold, in the space's order."""
-    params: dict[str, Any] = {}
+    params: dict[str, Value] = {}
     for name, distribution in space.search.items():
         if space.active(name, params):
             params[name] = _suggest(trial, name, distribution)
     return params
 
 
-def _suggest(trial: Trial, name: str, d: Distribution) -> Any:
+def _suggest(trial: Trial, name: str, d: Distribution) -> Value:
     if d.choices:
-        return trial.suggest_categorical(name, list(d.choices))
+        chosen: Value = trial.suggest_categorical(name, list(d.choices))
+        return chosen
     if d.whole:
         return trial.suggest_int(name, int(d.low), int(d.high), log=d.log)
     return trial.suggest_float(name, d.low, d.high, log=d.log)

@@ -15,16 +15,10 @@ from typing import Any
 import numpy as np
 import optuna
 import plotly.graph_objects as go
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from pipeline.records import PENALTY
+from pipeline.search.samplers import to_optuna
 from pipeline.search.space.definition import Space
-from pipeline.search.space.distribution import Distribution
 
 Points = Sequence[tuple[Mapping[str, Any], float | None]]
 """Parameters and best fid of trials, in the order of their numbers."""
@@ -67,16 +61,8 @@ def _completed_trial(
     if fid is None or not 0 < fid < PENALTY:
         raise ValueError("no fid on a log scale")
     params = {name: value for name, value in drawn.items() if name in space.search}
-    distributions = {name: _distribution(space.search[name]) for name in params}
+    distributions = {name: to_optuna(space.search[name]) for name in params}
     return optuna.trial.create_trial(value=fid, params=params, distributions=distributions)
-
-
-def _distribution(d: Distribution) -> BaseDistribution:
-    if d.choices:
-        return CategoricalDistribution(d.choices)
-    if d.whole:
-        return IntDistribution(int(d.low), int(d.high), log=d.log)
-    return FloatDistribution(d.low, d.high, log=d.log)
 
 
 @contextlib.contextmanager

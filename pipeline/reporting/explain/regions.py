@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.config import SweepPaths, TrialConfig
 from pipeline.errors import SpaceError
 from pipeline.reporting.history import History, TrialView, finite
 from pipeline.search.space.definition import Space
-from pipeline.search.space.distribution import Distribution
+from pipeline.search.space.distribution import Distribution, Value
 
 MIN_TRIALS = 3
 """Trials with a fid that a region needs."""
@@ -173,6 +173,6 @@ def _round(value: float, towards: Any) -> float:
     return float(f"{rounded:.6g}")
 
 
-def _points(best: Sequence[TrialView], search: dict[str, Distribution]) -> tuple[dict[str, Any], ...]:
+def _points(best: Sequence[TrialView], search: dict[str, Distribution]) -> tuple[Mapping[str, Value], ...]:
     points = ({n: v for n, v in trial.params.items() if n in search} for trial in best[:3])
     return tuple(p for p in points if all(search[n].contains(v) for n, v in p.items()))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.errors import SpaceError, nearest
-from pipeline.search.space.distribution import Distribution
+from pipeline.search.space.distribution import Distribution, Value
 
 
 def sort_by_conditions(
-    search: dict[str, Distribution], fixed: Mapping[str, Any], name: str
+    search: dict[str, Distribution], fixed: Mapping[str, Value], name: str
 ) -> dict[str, Distribution]:
     """Sort parameters so that every `when` refers to earlier ones.
 
@@ -48,7 +47,7 @@ def sort_by_conditions(
 
 
 def is_satisfiable(
-    name: str, values: tuple[Any, ...], search: Mapping[str, Distribution], fixed: Mapping[str, Any]
+    name: str, values: tuple[Value, ...], search: Mapping[str, Distribution], fixed: Mapping[str, Value]
 ) -> bool:
     """Whether a trial can have one of `values` for `name`."""
     if name in search:
@@ -56,7 +55,7 @@ def is_satisfiable(
     return name in fixed and fixed[name] in values
 
 
-def reachable_names(search: dict[str, Distribution], fixed: Mapping[str, Any]) -> dict[str, Distribution]:
+def reachable_names(search: dict[str, Distribution], fixed: Mapping[str, Value]) -> dict[str, Distribution]:
     """The parameters that can ever be drawn: without those whose `when` cannot hold, and so on."""
     left = {
         name: d

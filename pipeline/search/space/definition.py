@@ -7,19 +7,13 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config import TrialConfig
 from pipeline.errors import SpaceError
 from pipeline.search import recipes
 from pipeline.search.space.conditions import reachable_names, sort_by_conditions
-from pipeline.search.space.distribution import (
-    Distribution,
-    check_drawable,
-    check_fixed,
-    distribution_to_toml,
-    to_toml,
-)
+from pipeline.search.space.distribution import Distribution, Value, check_drawable, check_fixed
+from pipeline.search.space.toml import dump_toml
 
 _NOTHING_LEFT = "no parameter is left to search"
 
@@ -31,9 +25,9 @@ class Space:
     fixed: values that every trial has. search: what is drawn. enqueue: points that are tried first.
     """
 
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Value]
     search: Mapping[str, Distribution]
-    enqueue: tuple[Mapping[str, Any], ...] = ()
+    enqueue: tuple[Mapping[str, Value], ...] = ()
 
     @property
     def hash(self) -> str:
@@ -41,16 +35,21 @@ class Space:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def active(self, name: str, drawn: Mapping[str, Any]) -> bool:
+    @property
+    def unconditional(self) -> tuple[str, ...]:
+        """The searched parameters that every trial has: no `when` of theirs looks at a searched one."""
+        return tuple(n for n, d in self.search.items() if not d.when.keys() & self.search.keys())
+
+    def active(self, name: str, drawn: Mapping[str, Value]) -> bool:
         """Whether the condition of `name` holds, given the values drawn before it."""
         known = {**self.fixed, **drawn}
         return all(known.get(other) in values for other, values in self.search[name].when.items())
 
-    def config(self, drawn: Mapping[str, Any], **more: Any) -> TrialConfig:
+    def config(self, drawn: Mapping[str, object], **more: object) -> TrialConfig:
         """The configuration of a trial with the values `drawn`; `more` replaces any."""
         return TrialConfig.from_dict({**self.fixed, **drawn, **more})
 
-    def override(self, values: Mapping[str, Any]) -> Space:
+    def override(self, values: Mapping[str, object]) -> Space:
         """The same space with some parameters fixed, and no longer searched or enqueued.
 
         Parameters whose `when` can no longer hold are removed as well.
@@ -95,7 +94,7 @@ class Space:
         points = ({n: v for n, v in point.items() if n in search} for point in (values, *self.enqueue))
         return Space(fixed, sort_by_conditions(search, fixed, recipe), tuple(points))
 
-    def _resolved(self, point: dict[str, Any], size: int, labelled: bool) -> dict[str, Any]:
+    def _resolved(self, point: dict[str, Value], size: int, labelled: bool) -> dict[str, Value]:
         recipe = point.pop("recipe", None)
         if recipe is None:
             return point
@@ -105,21 +104,22 @@ class Space:
                 point[name] = check_drawable(name, value, self.search[name], where)
         return point
 
-    def to_toml(self, prefix: str = "") -> str:
-        """TOML text that `parse_space` reads back to an equal space; prefix: the parent table and a dot."""
-        lines = [f"[{prefix}fixed]", *(f"{n} = {to_toml(v)}" for n, v in self.fixed.items())]
-        lines += ["", f"[{prefix}search]"]
-        lines += [f"{name} = {distribution_to_toml(d)}" for name, d in self.search.items()]
-        for point in self.enqueue:
-            lines += ["", f"[[{prefix}enqueue]]", *(f"{n} = {to_toml(v)}" for n, v in point.items())]
-        return "\n".join(lines) + "\n"
+    def tables(self) -> dict[str, object]:
+        """The tables that `space_from_tables` reads back to an equal space, for `dump_toml`."""
+        search = {name: d.table() for name, d in self.search.items()}
+        points = {"enqueue": [dict(point) for point in self.enqueue]} if self.enqueue else {}
+        return {"fixed": dict(self.fixed), "search": search, **points}
+
+    def to_toml(self) -> str:
+        """TOML text that `parse_space` reads back to an equal space."""
+        return dump_toml(self.tables())
 
     def differences(self, other: Space) -> list[str]:
         """The keys in which two spaces differ, such as `search.lr_g`."""
         ours, theirs = self._flat(), other._flat()
         return sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
 
-    def _flat(self) -> dict[str, Any]:
+    def _flat(self) -> dict[str, object]:
         tables = {"fixed": self.fixed, "search": self.search}
         flat = {f"{table}.{name}": value for table, rows in tables.items() for name, value in rows.items()}
         return {**flat, "enqueue": [dict(point) for point in self.enqueue]}

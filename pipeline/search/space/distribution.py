@@ -1,15 +1,20 @@
-"""One parameter of a space: its distribution, its values checked against `TrialConfig`, its TOML."""
+"""One parameter of a space: its distribution, and its values checked against `TrialConfig`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+from tomlkit.items import InlineTable
 
 from pipeline.config import TrialConfig, check_value
 from pipeline.errors import ConfigError, SpaceError, nearest
+from pipeline.search.space.toml import inline
+
+Value: TypeAlias = bool | int | float | str
+"""The value of a hyper-parameter."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,17 @@ class Distribution:
     def contains(self, value: Any) -> bool:
         """Whether the value can be drawn."""
         return value in self.choices if self.choices else self.low <= value <= self.high
+
+    def table(self) -> InlineTable:
+        """The inline table of [search] that reads back to an equal distribution."""
+        if self.choices:
+            values: dict[str, object] = {"choice": list(self.choices)}
+        elif self.whole:
+            values = {"int": [int(self.low), int(self.high)]}
+        else:
+            values = {"float": [float(self.low), float(self.high)]}
+        log = {"log": True} if self.log else {}
+        return inline({**values, **log, **({"when": self.when} if self.when else {})})
 
     def widened(self, name: str, point: Mapping[str, Any]) -> Distribution:
         """The same, widened so far that the point's value for `name` can be drawn, `when` included.
@@ -59,7 +75,7 @@ def field_of(name: str, where: str) -> dataclasses.Field[Any]:
     return fields[name]
 
 
-def check_in_range(name: str, value: Any, where: str) -> Any:
+def check_in_range(name: str, value: object, where: str) -> Any:
     """The value in the type of the field of `TrialConfig`; SpaceError if it is out of the field's bounds."""
     try:
         return check_value(field_of(name, where), value)
@@ -69,7 +85,7 @@ def check_in_range(name: str, value: Any, where: str) -> Any:
         ) from error
 
 
-def check_fixed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_fixed(values: Mapping[str, object], where: str) -> dict[str, Value]:
     """All values by `check_in_range`."""
     return {name: check_in_range(name, value, where) for name, value in values.items()}
 
@@ -81,25 +97,3 @@ def check_drawable(name: str, value: Any, distribution: Distribution, where: str
             f"{where}: {name} = {{seen}} is outside its range in the space", seen=value, fix="widen the range"
         )
     return value
-
-
-def to_toml(value: Any) -> str:
-    """One TOML value: a string, number, boolean or a list of these."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(to_toml(item) for item in value) + "]"
-    return repr(value)
-
-
-def distribution_to_toml(d: Distribution) -> str:
-    """The inline table of [search] that reads back to an equal distribution."""
-    parts = [f"choice = {to_toml(d.choices)}"]
-    if not d.choices:
-        bounds = [int(d.low), int(d.high)] if d.whole else [float(d.low), float(d.high)]
-        parts = [f"{'int' if d.whole else 'float'} = {to_toml(bounds)}", *(["log = true"] if d.log else [])]
-    if d.when:
-        parts.append("when = { " + ", ".join(f"{n} = {to_toml(v)}" for n, v in d.when.items()) + " }")
-    return "{ " + ", ".join(parts) + " }"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.config import TrialConfig
 from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import Value
 from pipeline.tables import Table
 
 _CHEAPER_IF_HIGH = ("penalty_interval", "tick_kimg")
@@ -15,7 +16,7 @@ def largest_config(space: Space) -> TrialConfig:
 
     Every number at its more expensive end, every choice the most expensive; conditions are respected.
     """
-    point: dict[str, object] = {}
+    point: dict[str, Value] = {}
     for name, d in space.search.items():
         if not space.active(name, point):
             continue

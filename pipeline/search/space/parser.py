@@ -13,12 +13,13 @@ from pipeline.search.space.conditions import sort_by_conditions
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import (
     Distribution,
+    Value,
     check_drawable,
     check_fixed,
     check_in_range,
     field_of,
-    to_toml,
 )
+from pipeline.search.space.toml import dump_value
 
 _TABLES = ("fixed", "search", "enqueue")
 _NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # trials are compared at equal kimg; a seed is no quality
@@ -73,7 +74,7 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
 
 
 def _distribution(name: str, value: Any, where: str) -> Distribution:
-    field_ = field_of(name, where)
+    kind = str(field_of(name, where).type)
     if name in _NOT_SEARCHED:
         raise SpaceError(
             f"{where}: {{seen}} cannot be searched",
@@ -99,16 +100,16 @@ def _distribution(name: str, value: Any, where: str) -> Distribution:
                 fix=f"write {form}",
             )
         return Distribution(choices=tuple(check_in_range(name, c, where) for c in choices), when=when)
-    return _range(name, value, field_, when, where)
+    return _range(name, value, kind, when, where)
 
 
 def _range(
-    name: str, value: dict[str, Any], field_: Any, when: dict[str, tuple[Any, ...]], where: str
+    name: str, value: Mapping[str, Any], wanted: str, when: Mapping[str, tuple[Value, ...]], where: str
 ) -> Distribution:
     kind = "int" if "int" in value else "float"
     bounds, log = value[kind], value.get("log", False)
-    if str(field_.type) != kind:
-        fix = f"{name} takes {{ {'choice' if str(field_.type) in ('str', 'bool') else field_.type} = [...] }}"
+    if wanted != kind:
+        fix = f"{name} takes {{ {'choice' if wanted in ('str', 'bool') else wanted} = [...] }}"
         raise SpaceError(f"{where}: {{seen}} has the wrong type", seen=f"{name}.{kind}", fix=fix)
     if not isinstance(bounds, list) or len(bounds) != 2 or not isinstance(log, bool):
         raise SpaceError(
@@ -136,7 +137,7 @@ def _range(
     return Distribution(low=low, high=high, whole=kind == "int", log=log, when=when)
 
 
-def _when(name: str, value: Any, where: str) -> dict[str, tuple[Any, ...]]:
+def _when(name: str, value: object, where: str) -> dict[str, tuple[Value, ...]]:
     if not isinstance(value, dict) or not all(isinstance(v, list) and v for v in value.values()):
         raise SpaceError(
             f"{where}: {name}.when = {{seen}} cannot be read",
@@ -148,8 +149,8 @@ def _when(name: str, value: Any, where: str) -> dict[str, tuple[Any, ...]]:
 
 
 def _check_point(
-    point: Mapping[str, Any], search: Mapping[str, Distribution], fixed: Mapping[str, Any], where: str
-) -> dict[str, Any]:
+    point: Mapping[str, object], search: Mapping[str, Distribution], fixed: Mapping[str, Value], where: str
+) -> dict[str, Value]:
     checked = {}
     for name, value in point.items():
         if name == "recipe":
@@ -162,12 +163,12 @@ def _check_point(
 
 
 def _with_recipe(
-    named: Any,
-    point: dict[str, Any],
+    named: object,
+    point: Mapping[str, Value],
     search: Mapping[str, Distribution],
-    fixed: Mapping[str, Any],
+    fixed: Mapping[str, Value],
     where: str,
-) -> dict[str, Any]:
+) -> dict[str, Value]:
     """The point with the values of its recipe.
 
     `recipe` stays in the point if some of its values depend on the images: see `Space.on_images`.
@@ -178,7 +179,7 @@ def _with_recipe(
     values = {name: value for name, value in recipe.values.items() if name not in point}
     defaults = {name: field_.default for name, field_ in TrialConfig.fields().items()}
     known = {**defaults, **fixed}
-    lacking = [f"{n} = {to_toml(v)}" for n, v in values.items() if n not in search and known[n] != v]
+    lacking = [f"{n} = {dump_value(v)}" for n, v in values.items() if n not in search and known[n] != v]
     lacking += [f"{n} (set by the images)" for n in recipe.auto if n not in search and n not in point]
     if lacking:
         raise SpaceError(

@@ -1,0 +1,129 @@
+"""Each sampler proposes on a real study: the same points again, and after an interruption."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from trial_managers import make_manager, tick
+
+from pipeline.search.space.parser import parse_space
+from pipeline.tables import SAMPLERS
+from pipeline.user_code import UserCode, read_code, use_code
+
+SPACE = parse_space(
+    """
+    [fixed]
+    kimg = 30
+    tick_kimg = 10
+    [search]
+    lr_g = { float = [1e-5, 1e-2], log = true }
+    beta1 = { float = [0.0, 0.9] }
+    width_g = { int = [8, 64], log = true }
+    penalty = { choice = ["none", "r1"] }
+    gamma = { float = [0.1, 10.0], log = true, when = { penalty = ["r1"] } }
+    [[enqueue]]
+    lr_g = 2e-4
+    penalty = "r1"
+    """
+)
+MINE = '''
+import optuna
+
+class Seeded(optuna.samplers.RandomSampler):
+    """Takes the seed that every trial has."""
+
+class Unseeded(optuna.samplers.RandomSampler):
+    def __init__(self):
+        super().__init__(seed=0)
+
+class Greedy(optuna.samplers.RandomSampler):
+    def __init__(self, appetite):
+        super().__init__()
+
+class Unpickling(optuna.samplers.CmaEsSampler):
+    pass
+
+def none():
+    return None
+
+def broken(seed):
+    return [][seed]
+'''
+INSTALLED = [name for name in SAMPLERS if name != "botorch" or importlib.util.find_spec("botorch")]
+
+
+@pytest.fixture(autouse=True)
+def user_code(tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "mine.py").write_text(MINE)
+    use_code(read_code(["mine:Seeded", "optuna.samplers:NSGAIISampler"], [tmp_path]))
+    yield
+    use_code(UserCode())
+
+
+def search(
+    root: Path, sampler: str, trials: int = 18, reopen: int = 0, seed: int = 3
+) -> list[dict[str, object]]:
+    """The points of a search of two trials at a time; reopened before every `reopen`-th one.
+
+    Two of three trials are pruned; the fid is a function of the point.
+    """
+    options = {"sampler": sampler, "seed": seed, "space": SPACE}
+    manager = make_manager(root, **options)
+    drawn: list[dict[str, Any]] = []
+    running: list[int] = []
+    for number in range(18):
+        if reopen and number % reopen == 0:
+            manager = make_manager(root, **options)
+            for again in running:
+                adopted = manager.ask()
+                assert adopted is not None
+                assert adopted.number == again
+        trial = manager.ask()
+        assert trial is not None
+        assert trial.number == number
+        drawn.append(dict(trial.params))
+        running.append(number)
+        if len(running) == 2:
+            first = running.pop(0)
+            fid = 100.0 + 50 * abs(math.log10(drawn[first]["lr_g"]) + 3) + drawn[first]["width_g"]
+            manager.report(tick(first, 10, fid))
+            if first % 3 == 2:
+                manager.report(tick(first, 20, None, verdict="diverged", objective=fid))
+            manager.finish(first)
+    return drawn
+
+
+def study_trials(root: Path, sampler: str) -> list[optuna.trial.FrozenTrial]:
+    return make_manager(root, sampler=sampler, space=SPACE).study.get_trials()
+
+
+@pytest.mark.parametrize("sampler", [*INSTALLED, "mine:Seeded", "optuna.samplers:NSGAIISampler"])
+def test_a_search_repeats_and_a_reopened_one_draws_the_same(tmp_path: Path, sampler: str) -> None:
+    with warnings.catch_warnings():
+        if sampler != "botorch":
+            warnings.simplefilter("error")
+        once = search(tmp_path / "a", sampler)
+    assert search(tmp_path / "b", sampler) == once
+    assert search(tmp_path / "c", sampler, reopen=3) == once
+    assert search(tmp_path / "d", sampler, seed=4)[1:] != once[1:]
+    assert len({point["lr_g"] for point in once}) == len(once)
+    assert once[0]["lr_g"] == 2e-4
+    assert all(("gamma" in point) == (point["penalty"] == "r1") for point in once)
+
+
+def test_the_models_are_in_use_and_leave_no_pickle(tmp_path: Path) -> None:
+    search(tmp_path / "cmaes", "cmaes")
+    search(tmp_path / "gp", "gp")
+    generations = [
+        trial.system_attrs.get("cma:generation", -1) for trial in study_trials(tmp_path / "cmaes", "cmaes")
+    ]
+    assert sorted(set(generations)) == [-1, 0, 1]
+    assert "optimizer" not in (tmp_path / "cmaes" / "study.journal").read_text()
+    assert any("gp:relative_params:0" in t.system_attrs for t in study_trials(tmp_path / "gp", "gp"))
