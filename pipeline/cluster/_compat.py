@@ -54,7 +54,7 @@ def actor_of(trial: Any) -> Any:
 
 def take_back_failure(trial: Any) -> None:
     """Let Tune count one failure less of a trial; nothing happens where this Ray counts elsewhere."""
-    counts = getattr(trial, "run_metadata", None)
+    counts: Any = getattr(trial, "run_metadata", None)
     if getattr(counts, "num_failures", 0) > 0:
         counts.num_failures -= 1
 

@@ -157,11 +157,6 @@ def _fastest(
     return best
 
 
-def tick_of_space(space: Space) -> int:
-    """The space's interval between the reports of a trial, in kimg."""
-    return int(space.fixed.get("tick_kimg", TrialConfig.fields()["tick_kimg"].default))
-
-
 def estimate_rows(
     config: SweepConfig, space: Space, cluster: Cluster, shared_refs: SharedRefs, sharing: MpsSharing
 ) -> list[tuple[str, str]]:
@@ -175,7 +170,7 @@ def estimate_rows(
     if isinstance(profile, str):
         return [*rows, ("measured", f"nothing: {profile}")]
     speed = packing.speed or profile.speed
-    tick = tick_for_gpu(tick_of_space(space), largest.kimg, packing.speed)
+    tick = tick_for_gpu(space.config({}).tick_kimg, largest.kimg, packing.speed)
     hours = speed.seconds(replace(largest, tick_kimg=tick)) / 3600
     per_kimg = f"{speed.seconds_per_kimg:.3g} s per kimg, {speed.eval_seconds:.2g} s per fid"
     at_a_time = f", {speed.trials} at a time on one GPU" if speed.trials > 1 else ""

@@ -24,7 +24,7 @@ from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.messages import FinalistTask, WorkerSettings
-from pipeline.cluster.packing import choose_packing, estimate_rows, tick_of_space
+from pipeline.cluster.packing import choose_packing, estimate_rows
 from pipeline.cluster.shared_objects import put_shared
 from pipeline.cluster.tune_adapters import HangCallback, StudyScheduler, StudySearcher, StudyStopper
 from pipeline.config import SweepConfig
@@ -104,7 +104,7 @@ def run_search(
         shared_refs = put_shared(dataset, evaluator, code)
         packing = choose_packing(config, space, cluster_nodes(), shared_refs, sharing)
         resources = packing.resources
-        manager.gpus_per_trial = resources.gpus
+        manager.assign_gpus(resources.gpus)
         settings = WorkerSettings(
             root=str(paths.root),
             store=url,
@@ -127,11 +127,11 @@ def choose_tick(manager: TrialManager, speed: TrialSpeed | None) -> dict[str, in
 
     A study whose trials began without such an attribute keeps the space's.
     """
-    space = manager.space
-    default = tick_of_space(space)
+    longest = manager.space.config({})
+    default = longest.tick_kimg
     known = manager.study.user_attrs.get(TICK_ATTRIBUTE)
     if known is None:
-        known = default if manager.trials else tick_for_gpu(default, space.config({}).kimg, speed)
+        known = default if manager.trials else tick_for_gpu(default, longest.kimg, speed)
         manager.study.set_user_attr(TICK_ATTRIBUTE, known)
     if known == default:
         return {}
@@ -218,6 +218,13 @@ def _ray(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def interrupt(manager: TrialManager) -> None:
+    """End the search so that it can be resumed: trials checkpoint at their next step and stop."""
+    manager.interrupted, manager.reason = True, "interrupted"
+    with contextlib.suppress(OSError):  # a full disk: then Ray alone stops the trials
+        manager.paths.stop.touch()
+
+
 @contextlib.contextmanager
 def _signals(manager: TrialManager) -> Iterator[Callable[[], None]]:
     """At the first SIGINT or SIGTERM trials checkpoint at their next step and stop; at the second, at once.
@@ -232,9 +239,7 @@ def _signals(manager: TrialManager) -> Iterator[Callable[[], None]]:
     def stop(number: int, frame: object) -> None:
         if manager.interrupted:
             os._exit(130)
-        manager.interrupted, manager.reason = True, "interrupted"
-        with contextlib.suppress(OSError):  # a full disk: then Ray alone stops the trials
-            manager.paths.stop.touch()
+        interrupt(manager)
         log.info("stopping: trials checkpoint and leave (again to leave at once)")
 
     def install() -> None:
