@@ -63,10 +63,10 @@ def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
     evaluator = frechet.build_evaluator(dataset, extractor, args.samples).to(args.device)
     rows, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        records = trial.run_trial(
-            config_of(size, kimg, args), dataset, evaluator, Path(folder), device=args.device,
-            should_stop=lambda: time.perf_counter() - began > args.seconds,
-        )  # fmt: skip
+        settings = trial.TrialSettings(
+            device=args.device, should_stop=lambda: time.perf_counter() - began > args.seconds
+        )
+        records = trial.run_trial(config_of(size, kimg, args), dataset, evaluator, Path(folder), settings)
         for record in records:
             rows.append(
                 {name: getattr(record, name) for name in FIELDS} | {"wall": time.perf_counter() - began}

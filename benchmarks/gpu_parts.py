@@ -172,13 +172,13 @@ def resumed(device: str, precision: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="resumed") as folder:
         evaluator = evaluator_of(dataset, Path(folder), device)
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
-        for _ in trial.run_trial(config, dataset, evaluator, whole, device=device):
+        for _ in trial.run_trial(config, dataset, evaluator, whole, trial.TrialSettings(device=device)):
             pass
-        ticks = trial.run_trial(config, dataset, evaluator, broken, device=device)
+        ticks = trial.run_trial(config, dataset, evaluator, broken, trial.TrialSettings(device=device))
         next(ticks)
         next(ticks)
         ticks.close()
-        for _ in trial.run_trial(config, dataset, evaluator, broken, device=device):
+        for _ in trial.run_trial(config, dataset, evaluator, broken, trial.TrialSettings(device=device)):
             pass
         states = [TrialFolder(root).restore() for root in (whole, broken)]
     if None in states:
@@ -311,7 +311,9 @@ def memory(device: str, count: int, report: Report) -> None:
         for number in range(count):
             changes = {**SMALL, "width_g": 8, "width_d": 8, **KINDS[number % 3]}
             config = TrialConfig(**changes, kimg=2, tick_kimg=1, seed=number)
-            for _ in trial.run_trial(config, dataset, evaluator, Path(folder) / str(number), device=device):
+            for _ in trial.run_trial(
+                config, dataset, evaluator, Path(folder) / str(number), trial.TrialSettings(device=device)
+            ):
                 pass
             held.append(mebibytes(device))
             report(memory_growth(held))

@@ -229,7 +229,11 @@ def do_trials(index: int, ready: Any, go: Any, over: Any, seen: Any, work: Work,
             last = 0
             where = Path(folder) / str(number)
             for record in trial.run_trial(
-                config, dataset, evaluator, where, device=work.device, should_stop=over.is_set
+                config,
+                dataset,
+                evaluator,
+                where,
+                trial.TrialSettings(device=work.device, should_stop=over.is_set),
             ):
                 if number:
                     seen[index] += record.kimg - last

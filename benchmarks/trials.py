@@ -184,7 +184,9 @@ def our_trial(
     events: list[TrialEvent] = []
     split.start()
     records = []
-    for record in trial.run_trial(config, dataset, evaluator, folder, device=device, on_event=events.append):
+    for record in trial.run_trial(
+        config, dataset, evaluator, folder, trial.TrialSettings(device=device, on_event=events.append)
+    ):
         split.mark("first_tick")
         records.append(record)
     texts = [event.text for event in events]

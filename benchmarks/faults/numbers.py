@@ -123,7 +123,11 @@ def cut_checkpoints(folder: Path, times: int, rng: random.Random) -> Result:
             file.truncate(rng.randrange(newest.stat().st_size))
         result.injected += 1
         events: list[TrialEvent] = []
-        again = list(trial.run_trial(config, dataset, evaluator, trial_folder, on_event=events.append))
+        again = list(
+            trial.run_trial(
+                config, dataset, evaluator, trial_folder, trial.TrialSettings(on_event=events.append)
+            )
+        )
         damaged = [event.text for event in events if event.kind is EventKind.DAMAGED_CHECKPOINT]
         result.expect(any(newest.name in text for text in damaged), "the damaged file was not named")
         result.expect([record.kimg for record in again] == [2, 3, 4], "the checkpoint before was not used")

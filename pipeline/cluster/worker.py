@@ -28,7 +28,7 @@ from pipeline.training.events import EventKind, TrialEvent
 from pipeline.training.finalists import FinalistRun, final_samples, measure_finalist, retrain
 from pipeline.training.process import exit_when_silent, prepare_process
 from pipeline.training.seeds import trial_seed
-from pipeline.training.trial import run_trial
+from pipeline.training.trial import TrialSettings, run_trial
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +47,14 @@ def train_trial(suggested: Suggestion, settings: WorkerSettings) -> None:
             folder = SweepPaths(storage.root).trial(number)
             storage.fetch(folder)
             with PreemptionNotice(node) as notice:
-                trial = run_trial(
-                    config,
-                    dataset,
-                    evaluator,
-                    folder,
+                how = TrialSettings(
                     number=number,
                     device=worker_device(),
                     threads=settings.threads,
                     should_stop=lambda: notice.received() or storage.stop_requested(),
                     on_event=events.append,
                 )
+                trial = run_trial(config, dataset, evaluator, folder, how)
                 finished = False
                 for record in trial:
                     _publish(storage, folder, events)
@@ -145,11 +142,10 @@ def _run_finalist(task: FinalistTask, settings: WorkerSettings) -> FinalistRun:
             for folder in (paths.trial(run.trial), run.folder):
                 storage.fetch(folder)
             if run.index:
-                retrain(
-                    paths.trial(run.trial), run, task.kimg, dataset, evaluator,
-                    device=worker_device(), threads=settings.threads,
-                    should_stop=storage.stop_requested, on_tick=on_tick,
-                )  # fmt: skip
+                how = TrialSettings(
+                    device=worker_device(), threads=settings.threads, should_stop=storage.stop_requested
+                )
+                retrain(paths.trial(run.trial), run, task.kimg, dataset, evaluator, how, on_tick)
         except GansweepError as error:
             return replace(requested, problem=str(error))
         progressed()

@@ -29,9 +29,9 @@ from pipeline.sweep.code import read_sweep_code
 from pipeline.sweep.manifest import Manifest, check_same_inputs, describe_inputs, read_existing
 from pipeline.tracking.event_log import read_events
 from pipeline.tracking.registry.pack import pick_device
-from pipeline.training import trial
 from pipeline.training.checkpoint import read_records
 from pipeline.training.seeds import extra_seed, trial_seed
+from pipeline.training.trial import TrialSettings, run_trial
 from pipeline.user_code import use_code
 
 TOLERANCE = 1e-6
@@ -126,9 +126,8 @@ def rerun_trial(
         rows = []
         with _rerun_dir(folder, length):
             done = read_records(folder)[:-1]  # of an interrupted rerun, whose last record is yielded again
-            ticks = trial.run_trial(
-                changed, dataset, evaluator, folder, number=number, threads=threads, device=device
-            )
+            settings = TrialSettings(number=number, threads=threads, device=device)
+            ticks = run_trial(changed, dataset, evaluator, folder, settings)
             for record in _until(length, chain(done, ticks)):
                 rows.append(compare(record, known.get(record.kimg)))
                 on_row(index, rows[-1])

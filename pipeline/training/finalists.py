@@ -37,7 +37,7 @@ from pipeline.storage.typed_json import from_json
 from pipeline.training.checkpoint import best_generator, load_best
 from pipeline.training.sampling import image_sampler, labelled_image_sampler
 from pipeline.training.seeds import extra_seed, fresh_seed
-from pipeline.training.trial import run_trial
+from pipeline.training.trial import TrialSettings, run_trial
 
 FINAL_SAMPLES_FACTOR = 2.5
 """Samples of a final measurement over those of a fid in the search: 5,000 by default."""
@@ -167,10 +167,7 @@ def retrain(
     kimg: int,
     dataset: Dataset,
     evaluator: Evaluator,
-    *,
-    device: str,
-    threads: int,
-    should_stop: Callable[[], bool],
+    settings: TrialSettings,
     on_tick: Callable[[], object] = lambda: None,
 ) -> None:
     """Train the configuration of the trial in `original` with another seed for `kimg`, into `run.folder`.
@@ -181,7 +178,7 @@ def retrain(
     config = TrialConfig.from_dict(load_best(original)["config"])
     records = run_trial(
         replace(config, seed=extra_seed(config.seed, run.index)), dataset, evaluator, run.folder,
-        number=run.trial, device=device, threads=threads, should_stop=should_stop,
+        replace(settings, number=run.trial),
     )  # fmt: skip
     for record in records:
         on_tick()

@@ -86,7 +86,9 @@ class Trainer:
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
         self.loss = load_loss(config.loss)
-        self._penalty_function: Penalty = PENALTIES.load(config.penalty) if config.penalty != "none" else None
+        self._penalty_function: Penalty | None = (
+            None if config.penalty == "none" else PENALTIES.load(config.penalty)
+        )
         self.device = torch.empty(0, device=device or images.device).device  # "cuda" is "cuda:0" from here on
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
@@ -363,6 +365,7 @@ class Trainer:
         mix = torch.rand(real.shape, generator=self.rng, device=self.device)
         self._forward_d.refresh()  # gradients of the two passes are added in float32
         with self._autocast():
+            assert self._penalty_function is not None
             return self._penalty_function(lambda images: self._forward_d(images, labels), real, fake, mix)
 
 

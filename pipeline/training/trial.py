@@ -11,7 +11,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,28 @@ from pipeline.training.trainer import Trainer
 _GRAD_ACCUM_STEPS = 2  # where memory is too small for whole batches
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings:
+    """How a trial runs, apart from its configuration.
+
+    number: Optuna's number of the trial. device: `cpu` or a GPU of torch's. threads: of the CPU, at least 1.
+    should_stop: asked before each step. on_event: receives an event for a damaged checkpoint, a full disk and
+    its end, batches that are split for lack of memory, and CUDA graphs that cannot be used.
+    """
+
+    number: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    should_stop: Callable[[], bool] = lambda: False
+    on_event: OnEvent = log_event
+
+
 def run_trial(
     config: TrialConfig,
     dataset: Dataset,
     evaluator: Evaluator,
     folder: Path,
-    *,
-    number: int = 0,
-    device: str = "cpu",
-    threads: int = 1,
-    should_stop: Callable[[], bool] = lambda: False,
-    on_event: OnEvent = log_event,
+    settings: TrialSettings = TrialSettings(),
 ) -> Iterator[TrialRecord]:
     """Train and measure one trial, yielding a record per tick; resumes from the checkpoints in `folder`.
 
@@ -59,29 +70,23 @@ def run_trial(
         dataset: images to train on, and held-out ones.
         evaluator: measures the fid of every tick.
         folder: of the trial's files.
-        number: Optuna's number of the trial.
-        device: `cpu` or a GPU of torch's.
-        threads: of the CPU, at least 1.
-        should_stop: asked before each step.
-        on_event: receives an event for a damaged checkpoint, a full disk and its end, batches that are split
-            for lack of memory, and CUDA graphs that cannot be used.
+        settings: its number, device, threads and callbacks.
 
     Raises:
-        ConfigError: the configuration does not fit the images.
+        ConfigError: the configuration does not fit the images, or the user's own code cannot be loaded.
         TrialError: the device's memory is too small even for split batches.
     """
-    torch_device = torch.device(device)
-    prepare_process(threads, torch_device, config.float_pixels(dataset.size))
+    device = torch.device(settings.device)
+    prepare_process(settings.threads, device, config.float_pixels(dataset.size))
     trial = None
     try:
-        files = TrialFolder(folder, on_event)
-        trial = _Trial(config, dataset, evaluator, files, number, torch_device, should_stop, on_event)
+        trial = _Trial(config, dataset, evaluator, TrialFolder(folder, settings.on_event), settings)
         yield from trial.records()
     finally:
         if trial is not None:
             trial.close()
         del trial
-        release_memory(torch_device)
+        release_memory(device)
 
 
 class _Trial:
@@ -93,14 +98,12 @@ class _Trial:
         dataset: Dataset,
         evaluator: Evaluator,
         files: TrialFolder,
-        number: int,
-        device: torch.device,
-        should_stop: Callable[[], bool],
-        on_event: OnEvent,
+        settings: TrialSettings,
     ) -> None:
         self.config, self.dataset, self.evaluator, self.files = config, dataset, evaluator, files
-        self.number, self.device, self.should_stop, self.on_event = number, device, should_stop, on_event
-        self.trainer, self.run_state, self.last = _start_or_resume(config, dataset, files, device, on_event)
+        self.settings, self.device = settings, torch.device(settings.device)
+        self.last: TrialRecord | None = None
+        self._start_or_resume()
         self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
         self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
         self.seconds = 0.0  # of training in the current tick
@@ -135,6 +138,21 @@ class _Trial:
         if self._pending is not None:
             wait([self._pending[1]])
 
+    def _start_or_resume(self, grad_accum_steps: int = 1) -> None:
+        """Set the trainer, the state and the last record: from the newest checkpoint, or new ones."""
+        release_memory(self.device)  # of an earlier trial of this process
+        self.trainer = build_trainer(self.config, self.dataset, self.device, self.settings.on_event)
+        self.run_state, self.last = RunState(), None
+        state = self.files.restore()
+        if state is not None:
+            self.trainer.load_state_dict(state["trainer"])
+            self.run_state = RunState(**state["progress"])
+            # No record: interrupted before the first one.
+            self.last = None if state["record"] is None else TrialRecord.from_dict(state["record"])
+        self.trainer.grad_accum_steps = max(grad_accum_steps, self.trainer.grad_accum_steps)
+        kept = [] if self.last is None else [r for r in self.files.records() if r.kimg < self.last.kimg]
+        self.files.rewrite(kept if self.last is None else [*kept, self.last])
+
     def _train(self, kimg: int) -> Iterator[TrialRecord]:
         """Train up to `kimg`, or until stopped; yield the record of the tick before when it is measured."""
         self.seconds, self._nimg_at_start = self.run_state.tick_seconds, self.trainer.nimg
@@ -142,7 +160,7 @@ class _Trial:
             started = time.perf_counter()
             self._fits_memory = self._advance(kimg)
             self.seconds += time.perf_counter() - started
-            self._stopped = self.should_stop()
+            self._stopped = self.settings.should_stop()
             if self._stopped:
                 return
             complete = self._fits_memory and self.trainer.nimg >= kimg * 1000
@@ -156,7 +174,7 @@ class _Trial:
     def _advance(self, kimg: int) -> bool:
         """Train until a record is ready; False where memory was too small for whole batches."""
         try:
-            self.trainer.advance(kimg, lambda: self.should_stop() or self._record_ready())
+            self.trainer.advance(kimg, lambda: self.settings.should_stop() or self._record_ready())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -168,11 +186,9 @@ class _Trial:
         if self.trainer.grad_accum_steps > 1:
             raise TrialError(_too_large(self.trainer))
         restart = f"the trial restarts from its last tick with each batch in {_GRAD_ACCUM_STEPS} parts"
-        self.on_event(TrialEvent(EventKind.OUT_OF_MEMORY, f"out of memory; {restart}"))
+        self.settings.on_event(TrialEvent(EventKind.OUT_OF_MEMORY, f"out of memory; {restart}"))
         del self.trainer  # its memory is needed
-        self.trainer, self.run_state, self.last = _start_or_resume(
-            self.config, self.dataset, self.files, self.device, self.on_event, _GRAD_ACCUM_STEPS
-        )
+        self._start_or_resume(_GRAD_ACCUM_STEPS)
         self.seconds, self._nimg_at_start = self.run_state.tick_seconds, self.trainer.nimg
 
     def _finish_tick(self, kimg: int) -> Tick:
@@ -226,7 +242,7 @@ class _Trial:
             best_fid=fid if improved else before.best_fid,
             best_kimg=tick.kimg if improved else before.best_kimg,
         )
-        record = make_record(self.number, tick, fid, run_state)
+        record = make_record(self.settings.number, tick, fid, run_state)
         self._save(tick, record, run_state, improved)
         return record, run_state
 
@@ -303,33 +319,6 @@ def build_trainer(
     return Trainer(
         config, place_images(dataset.train, device), labels, len(dataset.classes), device, on_event=on_event
     )
-
-
-def _start_or_resume(
-    config: TrialConfig,
-    dataset: Dataset,
-    files: TrialFolder,
-    device: torch.device,
-    on_event: OnEvent,
-    grad_accum_steps: int = 1,
-) -> tuple[Trainer, RunState, TrialRecord | None]:
-    """A trainer, the trial's state and its last record: from the newest checkpoint, or new ones."""
-    release_memory(device)  # of an earlier trial of this process
-    trainer = build_trainer(config, dataset, device, on_event)
-    trainer.grad_accum_steps = grad_accum_steps
-    state = files.restore()
-    if state is None:
-        files.rewrite([])
-        return trainer, RunState(), None
-    trainer.load_state_dict(state["trainer"])
-    trainer.grad_accum_steps = max(grad_accum_steps, trainer.grad_accum_steps)
-    run_state = RunState(**state["progress"])
-    if state["record"] is None:  # interrupted before its first record
-        files.rewrite([])
-        return trainer, run_state, None
-    last = TrialRecord.from_dict(state["record"])
-    files.rewrite([*(r for r in files.records() if r.kimg < last.kimg), last])
-    return trainer, run_state, last
 
 
 def _ticks(config: TrialConfig, after: int) -> list[int]:

@@ -64,7 +64,9 @@ def test_a_trial_goes_on_and_writes_what_waited(
 ) -> None:
     events: list[TrialEvent] = []
     folder = disk / "0"
-    running = trial.run_trial(tiny(kimg=6), dataset, evaluator, folder, on_event=events.append)
+    running = trial.run_trial(
+        tiny(kimg=6), dataset, evaluator, folder, trial.TrialSettings(on_event=events.append)
+    )
     first = next(running)
     ballast = fill(disk)
     during = [next(running) for _ in range(3)]

@@ -53,7 +53,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
     event_log.start(5, "trial-0005", PARAMS)
     event_log.close()
     trained = SPACE.config(PARAMS, seed=trial_seed(3, 5))
-    running = trial.run_trial(trained, dataset, evaluator, paths.trial(5), number=5)
+    running = trial.run_trial(trained, dataset, evaluator, paths.trial(5), trial.TrialSettings(number=5))
     for _ in range(3):
         next(running)
     running.close()
@@ -84,7 +84,7 @@ def test_a_trial_repeats_its_records_where_the_sweep_had_raised_its_ticks(
     dataset = load_dataset("digits")
     evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
     raised = TrialConfig.from_dict({**SPACE.fixed, **PARAMS, "tick_kimg": 2, "seed": trial_seed(3, 5)})
-    running = trial.run_trial(raised, dataset, evaluator, sweep.trial(5), number=5)
+    running = trial.run_trial(raised, dataset, evaluator, sweep.trial(5), trial.TrialSettings(number=5))
     assert [next(running).kimg for _ in range(2)] == [2, min(4, raised.kimg)]
     running.close()
     (run,) = again(sweep)

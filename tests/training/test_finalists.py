@@ -17,7 +17,7 @@ from pipeline.storage.typed_json import to_json
 from pipeline.training import finalists
 from pipeline.training.checkpoint import load_best, read_records
 from pipeline.training.finalists import Finalist, FinalistRun
-from pipeline.training.trial import run_trial
+from pipeline.training.trial import TrialSettings, run_trial
 
 
 def measurement(fid: float, verdict: str = "ok", n: int = 100) -> Measurement:
@@ -81,7 +81,7 @@ def trained(
     dataset: Dataset, evaluator: Evaluator, tiny: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder: Path = tmp_path_factory.mktemp("trial")
-    list(run_trial(tiny(seed=5), dataset, evaluator, folder, number=3))
+    list(run_trial(tiny(seed=5), dataset, evaluator, folder, TrialSettings(number=3)))
     return folder
 
 
@@ -122,9 +122,7 @@ def test_retraining_changes_only_the_seed(
     for index in (1, 2):
         requested = FinalistRun(3, index, tmp_path / str(index))
         for _ in range(2):  # the second call has nothing left to do
-            finalists.retrain(
-                trained, requested, 1, dataset, evaluator, device="cpu", threads=1, should_stop=lambda: False
-            )
+            finalists.retrain(trained, requested, 1, dataset, evaluator, TrialSettings())
         assert [record.kimg for record in read_records(requested.folder)] == [1]
     configs = [load_best(folder)["config"] for folder in (trained, tmp_path / "1", tmp_path / "2")]
     assert len({config.pop("seed") for config in configs}) == 3

@@ -33,7 +33,7 @@ from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.schedules import cosine_schedule
 from pipeline.training.trainer import Trainer
-from pipeline.training.trial import run_trial
+from pipeline.training.trial import TrialSettings, run_trial
 
 Start = Callable[..., Iterator[TrialRecord]]
 
@@ -59,9 +59,7 @@ def start(dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfi
             dataset,
             evaluator,
             tmp_path / folder,
-            number=7,
-            should_stop=should_stop,
-            on_event=on_event,
+            TrialSettings(number=7, should_stop=should_stop, on_event=on_event),
         )
 
     return run

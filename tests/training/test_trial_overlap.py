@@ -5,7 +5,6 @@ A fake `run_overlapped` uses a real thread on the CPU, and the trainer claims to
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import itertools
 import threading
@@ -35,7 +34,9 @@ Start = Callable[..., Iterator[TrialRecord]]
 def start(dataset: Dataset, evaluator: Evaluator, tiny: Callable[..., TrialConfig], tmp_path: Path) -> Start:
     def run(folder: str, should_stop: Callable[[], bool] = bool, **changes: Any) -> Any:
         config = tiny(**{"kimg": 5, "penalty": "r1", **changes})
-        return trial.run_trial(config, dataset, evaluator, tmp_path / folder, should_stop=should_stop)
+        return trial.run_trial(
+            config, dataset, evaluator, tmp_path / folder, trial.TrialSettings(should_stop=should_stop)
+        )
 
     return run
 
@@ -101,10 +102,8 @@ def test_a_record_is_yielded_as_soon_as_it_is_measured(
     """Within the next tick, not at its end; the tick continues after it."""
     at: list[int] = []
     seen: list[Trainer] = []
-    begin = trial._start_or_resume
-    monkeypatch.setattr(
-        trial, "_start_or_resume", lambda *a: seen.append(begin(*a)[0]) or (seen[-1], *begin(*a)[1:])
-    )
+    build = trial.build_trainer
+    monkeypatch.setattr(trial, "build_trainer", lambda *given: seen.append(build(*given)) or seen[-1])
     for record in start("0", kimg=4, tick_kimg=2):
         at.append(seen[-1].nimg)
         assert record.kimg in (2, 4)
@@ -191,13 +190,14 @@ def test_seconds_of_an_interrupted_tick_count_once(
         return calls > 20
 
     assert list(start("0", should_stop=stop)) == []
-    begin = trial._start_or_resume
+    restore = TrialFolder.restore
 
-    def with_earlier_seconds(*given: Any, **named: Any) -> Any:
-        trainer, progress, last = begin(*given, **named)
-        return trainer, dataclasses.replace(progress, tick_seconds=100.0), last
+    def with_earlier_seconds(folder: TrialFolder) -> Any:
+        state = restore(folder)
+        state["progress"]["tick_seconds"] = 100.0
+        return state
 
-    monkeypatch.setattr(trial, "_start_or_resume", with_earlier_seconds)
+    monkeypatch.setattr(TrialFolder, "restore", with_earlier_seconds)
     records = list(start("0"))
     spent = [b.train_seconds - a.train_seconds for a, b in itertools.pairwise(records)]
     assert 100 < records[0].train_seconds < 150

@@ -290,13 +290,19 @@ def test_a_trial_trains_and_resumes_on_a_gpu(
     config = tiny(kimg=3, penalty="r1", conditional=True)
     records = []
     for record in trial.run_trial(
-        config, dataset, small_evaluator, tmp_path, device="cuda", on_event=events.append
+        config, dataset, small_evaluator, tmp_path, trial.TrialSettings(device="cuda", on_event=events.append)
     ):
         records.append(record)
         if record.kimg == 2:
             break
     rest = list(
-        trial.run_trial(config, dataset, small_evaluator, tmp_path, device="cuda", on_event=events.append)
+        trial.run_trial(
+            config,
+            dataset,
+            small_evaluator,
+            tmp_path,
+            trial.TrialSettings(device="cuda", on_event=events.append),
+        )
     )
     assert [record.kimg for record in rest] == [2, 3]
     assert all(math.isfinite(record.objective) for record in (*records, *rest))
@@ -309,11 +315,21 @@ def test_a_resumed_trial_equals_an_uninterrupted_one(
 ) -> None:
     """To the bit: after a kill between ticks, and after a stop within one."""
     config = tiny(kimg=4, penalty="r1", penalty_interval=4, conditional=True)
-    whole = list(trial.run_trial(config, dataset, small_evaluator, tmp_path / "whole", device="cuda"))
-    killed = trial.run_trial(config, dataset, small_evaluator, tmp_path / "killed", device="cuda")
+    whole = list(
+        trial.run_trial(
+            config, dataset, small_evaluator, tmp_path / "whole", trial.TrialSettings(device="cuda")
+        )
+    )
+    killed = trial.run_trial(
+        config, dataset, small_evaluator, tmp_path / "killed", trial.TrialSettings(device="cuda")
+    )
     first = [next(killed), next(killed)]
     killed.close()
-    rest = list(trial.run_trial(config, dataset, small_evaluator, tmp_path / "killed", device="cuda"))
+    rest = list(
+        trial.run_trial(
+            config, dataset, small_evaluator, tmp_path / "killed", trial.TrialSettings(device="cuda")
+        )
+    )
     known = {record.kimg: record for record in (*first, *rest)}
     assert without_times(list(known.values())) == without_times(whole)
     calls = 0
@@ -325,11 +341,19 @@ def test_a_resumed_trial_equals_an_uninterrupted_one(
 
     first = list(
         trial.run_trial(
-            config, dataset, small_evaluator, tmp_path / "stopped", device="cuda", should_stop=stop
+            config,
+            dataset,
+            small_evaluator,
+            tmp_path / "stopped",
+            trial.TrialSettings(device="cuda", should_stop=stop),
         )
     )
     assert len(first) < 4
-    rest = list(trial.run_trial(config, dataset, small_evaluator, tmp_path / "stopped", device="cuda"))
+    rest = list(
+        trial.run_trial(
+            config, dataset, small_evaluator, tmp_path / "stopped", trial.TrialSettings(device="cuda")
+        )
+    )
     known = {record.kimg: record for record in (*first, *rest)}
     assert without_times(list(known.values())) == without_times(whole)
 
@@ -343,9 +367,17 @@ def test_overlapped_measurements_equal_those_without_overlap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = tiny(kimg=12, penalty="r1", penalty_interval=4, width_g=16, width_d=16)
-    ours = list(trial.run_trial(config, dataset, small_evaluator, tmp_path / "overlapped", device="cuda"))
+    ours = list(
+        trial.run_trial(
+            config, dataset, small_evaluator, tmp_path / "overlapped", trial.TrialSettings(device="cuda")
+        )
+    )
     monkeypatch.setattr(trial, "run_overlapped", lambda work, device: overlap._run_now(work))
-    theirs = list(trial.run_trial(config, dataset, small_evaluator, tmp_path / "after", device="cuda"))
+    theirs = list(
+        trial.run_trial(
+            config, dataset, small_evaluator, tmp_path / "after", trial.TrialSettings(device="cuda")
+        )
+    )
     assert without_times(ours) == without_times(theirs)
 
 
@@ -358,7 +390,7 @@ def test_50_trials_of_one_process_leak_no_memory(
     for number in range(50):
         config = tiny(kimg=2, seed=number, **kinds[number % 3])
         for record in trial.run_trial(
-            config, dataset, small_evaluator, tmp_path / str(number), device="cuda"
+            config, dataset, small_evaluator, tmp_path / str(number), trial.TrialSettings(device="cuda")
         ):
             assert record.verdict != "diverged"
         allocated.append(torch.cuda.memory_allocated())
@@ -491,7 +523,13 @@ def test_a_batch_too_large_for_the_memory_is_split(
     torch.cuda.set_per_process_memory_fraction((peaks[1] + peaks[2]) / 2 / total)
     try:
         ticks = list(
-            trial.run_trial(config, large, evaluator, tmp_path / "t", device="cuda", on_event=events.append)
+            trial.run_trial(
+                config,
+                large,
+                evaluator,
+                tmp_path / "t",
+                trial.TrialSettings(device="cuda", on_event=events.append),
+            )
         )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
