@@ -59,7 +59,8 @@ def validate(
 ) -> None:
     """Check spaces and cluster files, offline."""
     from pipeline.cluster.jobs.files import check_cluster_file
-    from pipeline.search.space.builtin import load_space
+    from pipeline.search.space.builtin import find_space, load_space
+    from pipeline.search.space.notes import space_notes
 
     for file in files:
         if Path(file).suffix in (".yaml", ".yml"):
@@ -67,6 +68,7 @@ def validate(
         else:
             space = load_space(file)
             notes = [f"{len(space.search)} searched, {len(space.enqueue)} enqueued, hash {space.hash}"]
+            notes += space_notes(space, [find_space(file).parent, Path.cwd()])
         out_console.print("\n  ".join([f"{file}: ok", *notes]), markup=False)
 
 

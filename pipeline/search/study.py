@@ -13,7 +13,7 @@ from pipeline.config import SweepConfig
 from pipeline.errors import SweepError, first_line, redact
 from pipeline.search.journal import SweepJournal
 from pipeline.search.pruners import make_pruner
-from pipeline.search.samplers import make_sampler
+from pipeline.search.samplers import check_sampler, make_sampler
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Distribution, Value
 
@@ -38,6 +38,16 @@ def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space
             study.enqueue_trial(dict(point), skip_if_exists=True)
         study.set_user_attr("enqueued", len(space.enqueue))
     return study
+
+
+def check_search(config: SweepConfig, space: Space) -> None:
+    """Make the sampler and the pruner once, before anything of the sweep is written.
+
+    Raises:
+        ConfigError: a package is missing, or the user's own cannot be made or is refused.
+    """
+    check_sampler(config, space)
+    make_pruner(config.pruner, space)
 
 
 def suggest_params(space: Space, trial: Trial) -> dict[str, Value]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.config import SweepConfig, SweepPaths, TrialConfig
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.search.space.definition import Space
+from pipeline.search.space.notes import space_code_names
 from pipeline.storage.files import write_bytes
-from pipeline.sweep.preflight import possible_values
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, Table
 from pipeline.user_code import UserCode, read_code
 
@@ -24,9 +25,8 @@ def read_sweep_code(space: Space, config: SweepConfig, folders: Sequence[Path]) 
 
 def code_names(space: Space, config: SweepConfig) -> Iterator[str]:
     """Every `module:name` that a sweep can run."""
-    for name, table in _tables_of(TrialConfig):
-        yield from filter(table.is_user_code, possible_values(space, name))
-    for name, table in (*_tables_of(SweepConfig), ("data", DATA_SOURCES), ("extractor", EXTRACTORS)):
+    yield from space_code_names(space)
+    for name, table in (*_tables(), ("data", DATA_SOURCES), ("extractor", EXTRACTORS)):
         yield from filter(table.is_user_code, [getattr(config, name)])
     yield from config.metric_names
 
@@ -38,7 +38,7 @@ def write_code(code: UserCode, paths: SweepPaths) -> None:
         write_bytes(paths.code / f"{module}.py", content)
 
 
-def _tables_of(config: type[TrialConfig | SweepConfig]) -> list[tuple[str, Table]]:  # type: ignore[type-arg]
-    """The fields that choose from a table."""
-    choices = {name: field.metadata.get("choices") for name, field in config.fields().items()}
+def _tables() -> list[tuple[str, Table[Any]]]:
+    """The fields of a sweep that choose from a table."""
+    choices = {name: field.metadata.get("choices") for name, field in SweepConfig.fields().items()}
     return [(name, table) for name, table in choices.items() if isinstance(table, Table)]

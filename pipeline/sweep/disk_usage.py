@@ -5,7 +5,6 @@ from __future__ import annotations
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.search.space.definition import Space
 from pipeline.storage.files import readable
-from pipeline.sweep.preflight import possible_values
 from pipeline.training.checkpoint import checkpoint_sizes
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.user_code import is_user_code
@@ -22,14 +21,14 @@ def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
     full = space.config({})
     found = [
         checkpoint_sizes(_largest(space, architecture), shape)
-        for architecture in possible_values(space, "architecture")
+        for architecture in space.possible_values("architecture")
         if not is_user_code(architecture)
     ]
     ticks = -(-full.kimg // full.tick_kimg)
     grids = ticks * _GRID_IMAGES * shape.size**2 * shape.channels  # PNG is smaller
     state, best = (max(sizes) for sizes in zip(*found, strict=True)) if found else (0, 0)
     kept = best + grids + ticks * _ROW_BYTES
-    all_counted = len(found) == len(possible_values(space, "architecture"))
+    all_counted = len(found) == len(space.possible_values("architecture"))
     custom = "" if all_counted else ", custom networks not counted"
     text = f"at most {readable(kept)} a trial, {readable(_CHECKPOINTS * state)} more while it runs{custom}"
     if config.time_budget_sec or config.gpu_hours:

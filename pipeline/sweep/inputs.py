@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.loading import load_evaluator, load_images
-from pipeline.search.samplers import check_sampler
+from pipeline.search.study import check_search
 from pipeline.sweep.code import read_sweep_code
 from pipeline.sweep.manifest import Manifest, SweepFacts, check_same_inputs, describe_inputs
 from pipeline.sweep.preflight import check_space, resolve_for_images
@@ -40,7 +40,7 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     log.info(f"images: {config.data}")
     code = read_sweep_code(request.space, config, request.code_folders)
     use_code(code)
-    check_sampler(config, request.space)
+    check_search(config, request.space)
     dataset = load_images(config)
     request = resolve_for_images(request, dataset.size, dataset.labelled)
     check_space(request.space, dataset)

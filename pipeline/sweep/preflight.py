@@ -10,7 +10,6 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from pipeline.cluster.autoscaler import wait_for_machine
 from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes, out_not_writable
@@ -86,8 +85,8 @@ def check_space(space: Space, dataset: Dataset) -> None:
         ConfigError: one of them cannot be built.
     """
     shape = ImageShape(dataset.size, dataset.channels, len(dataset.classes) if dataset.labelled else 0)
-    for architecture in possible_values(space, "architecture"):
-        for conditional in possible_values(space, "conditional"):
+    for architecture in space.possible_values("architecture"):
+        for conditional in space.possible_values("conditional"):
             chosen = {"architecture": architecture, "conditional": conditional}
             if is_user_code(architecture):
                 _check_custom(space.config({**_smallest(space), **chosen}), shape)
@@ -127,13 +126,6 @@ def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
     if request.recipe:
         space = space.start_from(request.recipe, size, labelled, request.overrides)
     return dataclasses.replace(request, space=space)
-
-
-def possible_values(space: Space, name: str) -> tuple[Any, ...]:
-    """All values that a categorical hyper-parameter can have in `space`: its choices, or the fixed one."""
-    if name in space.search:
-        return space.search[name].choices
-    return (space.fixed.get(name, TrialConfig.fields()[name].default),)
 
 
 def check_tracking(uri: str, *, new: bool) -> None:

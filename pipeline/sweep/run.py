@@ -12,6 +12,7 @@ import logging
 from pipeline.cluster.connection import connected
 from pipeline.cluster.runner import estimate_sweep, run_search
 from pipeline.errors import GansweepError, redact
+from pipeline.search.samplers import sampler_notes
 from pipeline.search.study import check_storage
 from pipeline.storage.files import no_space
 from pipeline.storage.summary_file import SweepSummary, read_summary
@@ -115,6 +116,7 @@ def _plan(request: Request, inputs: SweepInputs, uri: str) -> tuple[tuple[str, s
         ("images", f"{len(dataset.train)} + {len(dataset.held)} held out, {size}{labels}"),
         ("space", f"{config.space} ({len(request.space.search)} searched, hash {request.space.hash})"),
         ("search", f"{config.sampler} + {config.pruner}, {budget}"),
+        *(("note", note) for note in sampler_notes(config, request.space)),
         ("fid", f"{evaluator.extractor_name}, {evaluator.samples} samples, evaluator {evaluator.hash}"),
         ("disk", disk_needed(request.space, config, shape)),
         ("tracking", redact(uri)),

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import TrialConfig
 from pipeline.errors import SpaceError
@@ -39,6 +40,12 @@ class Space:
     def unconditional(self) -> tuple[str, ...]:
         """The searched parameters that every trial has: no `when` of theirs looks at a searched one."""
         return tuple(n for n, d in self.search.items() if not d.when.keys() & self.search.keys())
+
+    def possible_values(self, name: str) -> tuple[Any, ...]:
+        """All values that a parameter with choices can have: its choices, or the one that is fixed."""
+        if name in self.search:
+            return self.search[name].choices
+        return (self.fixed[name] if name in self.fixed else getattr(TrialConfig(), name),)
 
     def active(self, name: str, drawn: Mapping[str, Value]) -> bool:
         """Whether the condition of `name` holds, given the values drawn before it."""

@@ -29,7 +29,7 @@ class Distribution:
     high: float = 0.0
     whole: bool = False
     log: bool = False
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def contains(self, value: Any) -> bool:
         """Whether the value can be drawn."""
