@@ -6,29 +6,19 @@ The samples were drawn by the trial and for the model card; nothing is measured 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import SweepPaths
-from pipeline.metrics.evaluation import METRIC_DESCRIPTIONS
+from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
 from pipeline.records import METRICS, TrialRecord
-from pipeline.reporting.history import History, TrialView, finite, short_number
+from pipeline.reporting.history import History, TrialView
 from pipeline.reporting.html import figures, pictures
-from pipeline.reporting.html.markup import (
-    Fact,
-    esc,
-    facts,
-    hinted,
-    measured,
-    note,
-    number,
-    picture,
-    plot,
-    scroll,
-    section,
-    source,
-)
+from pipeline.reporting.html.cells import Cell, Plot, measured, plot
+from pipeline.reporting.html.pictures import Picture
 from pipeline.reporting.leaderboard import COLUMNS
+from pipeline.storage.readable import finite, number, short
 from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement
 from pipeline.training.checkpoint import read_records
 
@@ -44,45 +34,92 @@ _RUN = {
 }
 """The columns of the table of finalists' runs, and what each means."""
 
-_CARD = "champion", "card"
+
+@dataclass(frozen=True)
+class ChampionSection:
+    """The sections about the champion.
+
+    Attributes:
+        facts: its numbers.
+        params: its hyper-parameters.
+        grid: its samples.
+        model: the address to load it by; empty if it is not registered.
+        runs: a table of every run of the finalists, with a row of headings.
+        measurements: a table of all that was measured of them, a column for each finalist.
+        life: its fid and balance over kimg.
+        film: its samples over kimg.
+    """
+
+    trial: int
+    facts: Mapping[str, Cell]
+    params: Mapping[str, Cell]
+    grid: Picture | None
+    model: str
+    runs: Sequence[Sequence[Cell]]
+    measurements: Sequence[Sequence[Cell]]
+    life: Plot
+    film: Picture | None
 
 
-def champion(history: History) -> str:
-    """The section with the champion's numbers, sample grid, hyper-parameters and finalists."""
+def champion_section(history: History) -> ChampionSection | None:
+    """What the page says about the champion; None if no trial has a fid."""
     winner = history.winner
     if winner is None or winner.fid is None:
-        return section("champion", "Champion", note("No trial has a fid yet."))
-    best, path = history.best or winner, "finalists.0.measurement."
-    final = history.finalists[0].measurement if history.finalists else None
-    auc, stability, verdict = _run_numbers(history, winner)
-    shown = [
-        measured("fid", best.fid, "best.fid", _fid_hint(final)),
-        _interval(final, path),
-        measured("balance", best.balance, "best.balance", COLUMNS["balance"], ".2f"),
-        Fact("auc", number(auc, ".2f"), hint=COLUMNS["auc"]),
-        measured("kimg", best.kimg, "best.kimg", COLUMNS["kimg"], "g"),
-        Fact("stability", number(stability, ".2f"), hint=COLUMNS["stability"]),
-        Fact("verdict", verdict, hint=COLUMNS["verdict"]),
-        Fact(
-            "memorization, collapse",
-            "; ".join(final.verdicts or ["no copies, no collapse"]) if final else "",
-        ),
-    ]
-    settings = [Fact(str(name), short_number(value)) for name, value in winner.params.items()]
-    return section(
-        "champion",
-        f"Champion: trial {esc(winner.number)}",
-        facts(shown),
-        _grid(history, winner),
-        f"<h3>Its hyper-parameters</h3>{facts(settings)}",
-        _loading(history),
-        _finalists(history),
+        return None
+    folder, records = history.run_folder(winner), _records(history, winner)
+    drawn = figures.life(history, records)
+    registered = history.summary.registered if history.summary else None
+    return ChampionSection(
+        trial=winner.number,
+        facts=_facts(history, winner, records),
+        params={name: Cell(short(value)) for name, value in winner.params.items()},
+        grid=_grid(folder, (history.best or winner).kimg),
+        model=registered.model if registered else "",
+        runs=_runs(history.finalists),
+        measurements=_measurements(history.finalists),
+        life=plot("life", "fid and balance of the champion over kimg", drawn, height=460),
+        film=_film(folder),
     )
 
 
-def _run_numbers(history: History, winner: TrialView) -> tuple[object, object, str]:
+def looks(history: History) -> dict[str, Picture | None]:
+    """The pictures of the champion's card: real beside generated, nearest neighbours."""
+    card = SweepPaths(history.root).packed / "card"
+    beside, near = (
+        pictures.data_uri(card / name, 1000) for name in ("real_and_generated.png", "neighbours.png")
+    )
+    return {
+        "beside": Picture.of(beside, "Training images on the left, samples on the right"),
+        "neighbours": Picture.of(
+            near,
+            "Samples over their two nearest training images",
+            "Samples (first row) over the training image nearest to each (second row) and the second nearest"
+            " (third): a copy would look the same twice.",
+        ),
+    }
+
+
+def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) -> dict[str, Cell]:
+    best = history.best or winner
+    final = history.finalists[0].measurement if history.finalists else None
+    auc, stability, verdict = _run_numbers(winner, records)
+    samples = f"of {final.n} fresh samples" if final else "as the search saw it"
+    return {
+        "fid": measured(best.fid, "best.fid", f"{METRICS['fid'].meaning}; {samples}"),
+        "fid interval": _interval(final),
+        "balance": measured(best.balance, "best.balance", COLUMNS["balance"], ".2f"),
+        "auc": Cell(number(auc, ".2f"), COLUMNS["auc"]),
+        "kimg": measured(best.kimg, "best.kimg", COLUMNS["kimg"], "g"),
+        "stability": Cell(number(stability, ".2f"), COLUMNS["stability"]),
+        "verdict": Cell(verdict, COLUMNS["verdict"]),
+        "memorization, collapse": Cell(
+            "; ".join(final.verdicts or ["no copies, no collapse"]) if final else ""
+        ),
+    }
+
+
+def _run_numbers(winner: TrialView, records: Sequence[TrialRecord]) -> tuple[float | None, float | None, str]:
     """auc, stability and verdict of the champion's run, which may be a rerun with another seed."""
-    records = _records(history, winner)
     with_fid = [record for record in records if record.fid is not None]
     if not with_fid or records[-1].fid is None:
         return winner.auc, winner.stability, winner.verdict
@@ -96,131 +133,63 @@ def _records(history: History, winner: TrialView) -> Sequence[TrialRecord]:
     return winner.records if same else read_records(folder)
 
 
-def _fid_hint(final: FinalMeasurement | None) -> str:
-    return METRICS["fid"][1] + (f"; of {final.n} fresh samples" if final else "; as the search saw it")
-
-
-def _interval(final: FinalMeasurement | None, path: str) -> Fact:
+def _interval(final: FinalMeasurement | None) -> Cell:
     if final is None:
-        return Fact("fid interval", "")
+        return Cell("")
     text = f"{number(final.fid_low)} to {number(final.fid_high)}"
-    return Fact("fid interval", text, path + "fid_low", final.fid_low, _RUN["interval"])
+    return Cell(text, _RUN["interval"], "finalists.0.measurement.fid_low", final.fid_low)
 
 
-def _grid(history: History, winner: TrialView) -> str:
-    """The champion's samples at its best tick, or at the last tick before it that has samples."""
-    found = pictures.grid_of(history.run_folder(winner), (history.best or winner).kimg)
+def _grid(folder: Path, kimg: float | None) -> Picture | None:
+    """The samples at the best tick, or at the last tick before it that has samples."""
+    found = pictures.grid_of(folder, kimg)
     if found is None:
-        return ""
-    caption = f"Samples of its EMA generator at {found[0]} kimg"
-    return picture(pictures.data_uri(found[1], 640), caption, kind="wide")
+        return None
+    return Picture.of(pictures.data_uri(found[1], 640), f"Samples of its EMA generator at {found[0]} kimg")
 
 
-def _loading(history: History) -> str:
-    registered = history.summary.registered if history.summary else None
-    if registered is None:
-        return note("Not registered (yet); after the search `gansweep register SWEEP_DIR` can do it.")
-    uri = registered.model
-    code = (
-        f"gansweep sample {uri} -n 64 --out grid.png\n\n"
-        f'import pipeline\nimages, labels = pipeline.load_generator("{uri}").sample(16, seed=0)'
-    )
-    return f"<h3>How to load it</h3>{scroll('commands', f'<pre>{esc(code)}</pre>')}"
-
-
-def _finalists(history: History) -> str:
-    """The finalists' runs, and every number that was measured of them, one column for each finalist."""
-    finalists = history.finalists
-    values = [final.measurement.values for final in finalists]
-    names = [str(name) for name, value in (values[0] if values else {}).items() if finite(value) is not None]
-    if not names:
-        return ""
-    heads = "".join(f'<th scope="col">trial {final.best.trial}</th>' for final in finalists)
-    lines = "".join(
-        f'<tr><th scope="row"{hinted(METRIC_DESCRIPTIONS.get(name, ""))}>{esc(name)}</th>'
-        + "".join(
-            _cell(f"finalists.{i}.measurement.{name}", value.get(name)) for i, value in enumerate(values)
-        )
-        + "</tr>"
-        for name in names
-    )
-    table = f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-    everything = (
-        f"<details><summary>all that was measured of them</summary>{scroll('measurements', table)}</details>"
-    )
-    return f"<h3>Finalists, measured again with fresh latents</h3>{_runs(finalists)}{everything}"
-
-
-def _runs(finalists: Sequence[FinalistRow]) -> str:
-    """A table of every run of the finalists: its fid in the search, and measured again."""
-    heads = "".join(f'<th scope="col"{hinted(meaning)}>{name}</th>' for name, meaning in _RUN.items())
-    lines = "".join(
-        _run_row(f"finalists.{i}.runs.{j}.", final.best.trial, j, run)
-        for i, final in enumerate(finalists)
-        for j, run in enumerate(final.runs)
-    )
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-    return scroll("finalists", table) if lines else ""
-
-
-def _run_row(path: str, trial: object, index: int, run: FinalistRunRow) -> str:
-    search_fid, fresh = run.search_fid, run.fresh_fid
-    gap = None if search_fid is None or fresh is None else fresh - search_fid
-    verdict = "; ".join([*run.verdicts, run.problem]).strip("; ")
-    name = f"{trial}" + (f", seed {index}" if index else "")
-    low, high = number(run.fid_low), number(run.fid_high)
-
-    def cell(key: str) -> str:
-        return _cell(path + key, getattr(run, key))
-
-    return (
-        f"<tr><td>{esc(name)}</td>{cell('kimg')}{cell('search_fid')}{cell('fresh_fid')}<td>{number(gap)}</td>"
-        f"{cell('fid')}<td>{low} to {high}</td><td>{esc(verdict or 'ok')}</td></tr>"
-    )
-
-
-def looks(history: History) -> str:
-    """The section with the pictures of the champion's card: real beside generated, nearest neighbours."""
-    card = history.root.joinpath(*_CARD)
-    beside = picture(
-        pictures.data_uri(card / "real_and_generated.png", 1000),
-        "Training images on the left, samples on the right",
-        kind="wide",
-    )
-    near = picture(
-        pictures.data_uri(card / "neighbours.png", 1000),
-        "Samples over their two nearest training images",
-        "Samples (first row) over the training image nearest to each (second row) and the second nearest"
-        " (third): a copy would look the same twice.",
-        kind="wide",
-    )
-    absent = note("Drawn when the search is over.")
-    return section(
-        "looks", "Real beside generated", beside or absent, "<h3>Nearest neighbours</h3>", near or absent
-    )
-
-
-def life(history: History) -> str:
-    """The section with the champion's fid, balance and samples over kimg."""
-    winner = history.winner
-    if winner is None or winner.fid is None:
-        return section("life", "Its life", note("No trial has a fid yet."))
-    folder, records = history.run_folder(winner), _records(history, winner)
-    figure = plot(
-        "life", "fid and balance of the champion over kimg", figures.life(history, records), height=460
-    )
-    text = "Good generators have a balance of 0.2 to 0.8 (shaded): below it one side has won."
-    return section("life", "Its life: fid and balance over kimg", figure, note(text), _film(folder))
-
-
-def _film(folder: Path) -> str:
+def _film(folder: Path) -> Picture | None:
     strip = pictures.filmstrip(folder)
     if strip is None:
-        return ""
-    kimg, uri = strip
-    caption = f"The same latents from first to last: a row per tick ({', '.join(map(str, kimg))} kimg)"
-    return picture(uri, caption, kind="wide")
+        return None
+    kimg = ", ".join(map(str, strip[0]))
+    return Picture.of(strip[1], f"The same latents from first to last: a row per tick ({kimg} kimg)")
 
 
-def _cell(key: str, value: object) -> str:
-    return f"<td{source(key, value)}>{number(value)}</td>"
+def _measurements(finalists: Sequence[FinalistRow]) -> list[list[Cell]]:
+    """Every number that was measured of the finalists; empty if there is none."""
+    values = [final.measurement.values for final in finalists]
+    names = [name for name, value in (values[0] if values else {}).items() if finite(value) is not None]
+    heads = [Cell(""), *(Cell(f"trial {final.best.trial}") for final in finalists)]
+    rows = [
+        [
+            Cell(name, METRIC_DESCRIPTIONS.get(name, ""), heading=True),
+            *(measured(of.get(name), f"finalists.{i}.measurement.{name}") for i, of in enumerate(values)),
+        ]
+        for name in names
+    ]
+    return [heads, *rows] if rows else []
+
+
+def _runs(finalists: Sequence[FinalistRow]) -> list[list[Cell]]:
+    """Every run of the finalists: its fid in the search, and measured again."""
+    heads = [Cell(name, meaning) for name, meaning in _RUN.items()]
+    rows = [
+        _run_row(f"finalists.{i}.runs.{j}.", f"{final.best.trial}" + (f", seed {j}" if j else ""), run)
+        for i, final in enumerate(finalists)
+        for j, run in enumerate(final.runs)
+    ]
+    return [heads, *rows]
+
+
+def _run_row(path: str, name: str, run: FinalistRunRow) -> list[Cell]:
+    known = run.search_fid is not None and run.fresh_fid is not None
+    gap = run.fresh_fid - run.search_fid if known and run.fresh_fid and run.search_fid else None
+    return [
+        Cell(name),
+        *(measured(getattr(run, key), path + key) for key in ("kimg", "search_fid", "fresh_fid")),
+        Cell(number(gap)),
+        measured(run.fid, path + "fid"),
+        Cell(f"{number(run.fid_low)} to {number(run.fid_high)}"),
+        Cell("; ".join(filter(None, [*run.verdicts, run.problem])) or "ok"),
+    ]

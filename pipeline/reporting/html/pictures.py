@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,20 @@ _THUMBNAIL_WIDTH = 320  # pixels
 _THUMBNAIL_BUDGET = 3_500_000  # bytes of all trials' thumbnails together, best trials first
 _FILMSTRIP_ROWS = 10
 _FILMSTRIP_WIDTH = 640  # pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page: its data URI, its description for screen readers, the text below it."""
+
+    uri: str
+    alt: str
+    caption: str
+
+    @classmethod
+    def of(cls, uri: str, alt: str, caption: str = "") -> Picture | None:
+        """The picture with a data URI; None if that is empty. caption: `alt` by default."""
+        return cls(uri, alt, caption or alt) if uri else None
 
 
 def grid_of(folder: Path, kimg: float | None) -> tuple[int, Path] | None:

@@ -1,17 +1,40 @@
-"""Writes report.html from the files of a sweep.
+"""Writes report.html from the files of a sweep: one file that needs no network.
 
-`page` puts the sections together (`champion`, `trials`, `sections`); `figures` and `pictures` make the plots
-and images, `savings` the numbers on early stopping, `markup` the HTML.
+`templates` has the document, page.css its styles and page.js its behaviour; `champion`, `trials` and
+`sections` compute what it shows, `figures` and `pictures` make the plots and images.
 """
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
+import plotly.offline
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from pipeline.config import SweepPaths
-from pipeline.reporting.history import read_history
-from pipeline.reporting.html.page import render_page
+from pipeline.reporting.explain.narrative import explain_sweep, shared_values
+from pipeline.reporting.explain.regions import MIN_TRIALS, best_trials, regions
+from pipeline.reporting.history import History, read_history
+from pipeline.reporting.html import sections
+from pipeline.reporting.html.cells import prose
+from pipeline.reporting.html.champion import champion_section, looks
+from pipeline.reporting.html.savings import compute_savings
+from pipeline.reporting.html.trials import trials_section
 from pipeline.storage.files import write_text
+
+_CONTENTS = {
+    "champion": "champion",
+    "looks": "looks",
+    "life": "life",
+    "all": "all trials",
+    "balance": "balance",
+    "coordinates": "parameters",
+    "savings": "savings",
+    "progress": "progress",
+    "space": "space",
+}
 
 
 def write_report(root: Path) -> Path:
@@ -26,3 +49,49 @@ def write_report(root: Path) -> Path:
     paths = SweepPaths(root)
     write_text(paths.report, render_page(read_history(root)))
     return paths.report
+
+
+def render_page(history: History) -> str:
+    """The whole page as HTML."""
+    best = best_trials(history)
+    region = regions(history, best) if len(best) >= MIN_TRIALS else []
+    saved = compute_savings(history)
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            name=history.name,
+            contents=_CONTENTS,
+            overview=sections.overview(history),
+            explanation=explain_sweep(history),
+            champion=champion_section(history),
+            looks=looks(history),
+            trials=trials_section(history),
+            shared=shared_values(history),
+            plots=sections.plots(history, region, saved),
+            saved=sections.saved_facts(history, saved),
+            region=sections.region_table(region) if region else (),
+            best_trials=len(best),
+            definitions=sections.definitions(),
+            css=_asset("page.css"),
+            js=_asset("page.js"),
+            plotly=Markup(plotly.offline.get_plotlyjs()),
+        )
+    )
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline.reporting.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = prose
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    return Markup((resources.files("pipeline.reporting.html") / name).read_text(encoding="utf-8"))

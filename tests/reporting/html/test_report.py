@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_the_page_is_one_file_that_loads_nothing(finished: Path, page: str) -> N
 
 
 def test_every_trial_is_a_row_best_first(page: str) -> None:
-    body = re.search(r"<tbody>(<tr data-trial=.*?)</tbody>", page)
+    body = re.search(r"<tbody>\s*(<tr data-trial=.*?)</tbody>", page, flags=re.DOTALL)
     assert body is not None
     numbers = [int(n) for n in re.findall(r'<td class="trial" data-value="(\d+)"', body.group(1))]
     assert numbers == [2, 0, 4, 1, 3]
@@ -142,6 +143,13 @@ def test_texts_are_escaped_everywhere(page: str) -> None:
     assert "&lt;/script&gt;&lt;script&gt;alert(" in ours
     assert "<h1>tiny &lt;b&gt;</h1>" in ours
     assert "<title>tiny &lt;b&gt; - gansweep</title>" in ours
+
+
+def test_no_template_turns_escaping_off() -> None:
+    templates = list((resources.files("pipeline.reporting.html") / "templates").iterdir())
+    assert len(templates) > 1
+    for template in templates:
+        assert not re.search(r"\|\s*safe|autoescape", template.read_text(encoding="utf-8")), template.name
 
 
 def test_numbers_are_defined_on_hover_and_in_a_list(page: str) -> None:

@@ -1,0 +1,76 @@
+"""The texts, numbers and plots that the templates of the page show.
+
+A number from summary.json is shown with its key there (such as `best.fid`) and its value: the page can be
+compared with the summary.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from markupsafe import Markup, escape
+
+from pipeline.storage.readable import finite, number
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text of a definition list or a table.
+
+    Attributes:
+        text: what is shown.
+        hint: what it means, shown on hover.
+        key, value: for a number of summary.json: its path there, and the number.
+        heading: whether it is the heading of its row in a table.
+    """
+
+    text: str
+    hint: str = ""
+    key: str = ""
+    value: float | None = None
+    heading: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether a definition list shows it."""
+        return self.text not in ("", "-", "None")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure that page.js draws into the element `plot-NAME`.
+
+    Attributes:
+        label: description for screen readers.
+        content: the figure as JSON; None if there is nothing to draw.
+        height, width: pixels; below `width` the figure scrolls instead of shrinking.
+    """
+
+    name: str
+    label: str
+    content: Markup | None
+    height: int
+    width: int
+
+
+def measured(value: object, key: str, hint: str = "", form: str = ".4g") -> Cell:
+    """The number at `key` of summary.json."""
+    return Cell(number(value, form), hint, key, finite(value))
+
+
+def prose(text: str) -> Markup:
+    """Escaped text; words in backquotes become code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def plot(name: str, label: str, figure: go.Figure | None, *, height: int = 380, width: int = 0) -> Plot:
+    """The plot of a figure in the page's layout."""
+    if figure is None or not figure.data:
+        return Plot(name, label, None, height, width)
+    figure.update_layout(template="none", margin={"l": 56, "r": 12, "t": 12, "b": 44}, height=height)
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    figure.update_layout(autosize=True, width=None)
+    # "<" is written as an escape, so that no text can end the script element early.
+    return Plot(name, label, Markup(figure.to_json().replace("<", "\\u003c")), height, width)
