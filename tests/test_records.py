@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import METRICS, PENALTY, VERDICTS, TrialRecord, objective_of
+from pipeline.records import METRICS, PENALTY, VERDICTS, Metric, TrialRecord, objective_of
 
 OPTIONAL = ("fid", "best_fid", "best_kimg")
 FLOATS = [f.name for f in dataclasses.fields(TrialRecord) if f.type == "float"]
@@ -30,7 +30,7 @@ def same(a: object, b: object) -> bool:
 def test_metric_names_do_not_change() -> None:
     """A metric is a chart in MLflow and a column in old sweeps."""
     assert list(METRICS) == [
-        "fid", "best_fid", "objective", "balance", "auc", "overfit", "score_real", "score_fake",
+        "objective", "fid", "best_fid", "balance", "auc", "overfit", "score_real", "score_fake",
         "sign_real", "sign_fake", "accuracy_real", "accuracy_fake", "loss_d", "loss_g", "penalty",
         "grad_norm_d", "grad_norm_g", "diversity", "augment_p", "control", "images_per_sec",
         "train_seconds", "eval_seconds",
@@ -45,9 +45,24 @@ def test_every_number_of_a_record_is_a_metric_with_direction_and_meaning() -> No
     others = {"trial", "kimg", "verdict", "best_kimg"}
     assert {f.name for f in dataclasses.fields(TrialRecord)} == METRICS.keys() | others
     assert all(
-        direction in ("min", "max", "-") and len(meaning) > 8 for direction, meaning in METRICS.values()
+        row.better in ("min", "max", "") and len(row.meaning) > 8 and row.low < row.high and not row.target
+        for row in METRICS.values()
     )
-    assert all(METRICS[name][0] == "min" for name in ("fid", "best_fid", "objective"))
+    assert all(METRICS[name].better == "min" for name in ("fid", "best_fid", "objective"))
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (Metric(meaning="copies", better="min", low=0, high=1), "0..1, lower is better: copies"),
+        (Metric(meaning="speed", better="max", low=0), "0 and up, higher is better: speed"),
+        (Metric(meaning="kid", better="min"), "lower is better: kid"),
+        (Metric(meaning="control", low=-1, high=1), "-1..1: control"),
+        (Metric(meaning="loss of D"), "loss of D"),
+    ],
+)
+def test_a_metric_says_its_range_and_direction(row: Metric, text: str) -> None:
+    assert row.describe() == text
 
 
 def test_metrics_are_all_finite_numbers() -> None:

@@ -57,7 +57,7 @@ def evaluate(
 ) -> None:
     """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
     from pipeline.config import SweepConfig
-    from pipeline.metrics.evaluation import METRIC_DESCRIPTIONS
+    from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
     from pipeline.serving.evaluate import evaluate_as
     from pipeline.tracking.registry.metadata import json_ready, text_of
 

@@ -231,8 +231,9 @@ class Evaluator:
     """An extractor, the statistics of the reals and a number of samples: all that a fid depends on.
 
     It is pickled as CPU data, so it can be sent to other machines. real: on the CPU. samples: generated
-    images per fid. shape: (H,W,C) of the images. data: fingerprint of the data set. device_real: a copy of
-    `real` on the GPU that the extractor runs on, else None.
+    images per fid. shape: (H,W,C) of the images. data: fingerprint of the data set. metrics: the user's own,
+    `module:function` each, of full measurements alone. device_real: a copy of `real` on the GPU that the
+    extractor runs on, else None.
     """
 
     extractor: Extractor
@@ -240,6 +241,7 @@ class Evaluator:
     samples: int
     shape: tuple[int, int, int]
     data: str
+    metrics: tuple[str, ...] = ()
     device_real: RealFactor | None = None
 
     @property
@@ -250,7 +252,7 @@ class Evaluator:
 
     @property
     def extractor_name(self) -> str:
-        """One of `pipeline.metrics.extractors.NAMES`, or `module:function`."""
+        """One of `pipeline.tables.EXTRACTORS`, or `module:function`."""
         return self.extractor.name
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.metrics.extractors import build_extractor
@@ -19,7 +21,7 @@ def load_images(config: SweepConfig) -> Dataset:
 
 
 def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> Evaluator:
-    """The evaluator of `config.extractor` on `dataset`, on the CPU.
+    """The evaluator of `config.extractor` on `dataset`, on the CPU, with the metrics of the user's own.
 
     Args:
         samples: generated images per fid; 0 = `config.fid_samples`.
@@ -29,7 +31,8 @@ def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> E
         ConfigError: it is the user's own, and `user_code.use_code` was not given that code.
     """
     extractor = build_extractor(config.extractor, dataset, weights=config.extractor_weights)
-    return build_evaluator(dataset, extractor, samples or config.fid_samples)
+    evaluator = build_evaluator(dataset, extractor, samples or config.fid_samples)
+    return replace(evaluator, metrics=config.metric_names)
 
 
 def load_measuring(config: SweepConfig, *, samples: int = 0) -> tuple[Dataset, Evaluator]:

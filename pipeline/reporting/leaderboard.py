@@ -13,9 +13,9 @@ from pipeline.storage.summary_file import SweepSummary
 COLUMNS: dict[str, str] = {
     "trial": "Optuna's number of the trial",
     "state": "complete, pruned (stopped early), failed or running",
-    "fid": "best_fid: " + METRICS["best_fid"][1],
-    "balance": METRICS["balance"][1] + "; at the best fid",
-    "auc": METRICS["auc"][1] + "; at the best fid",
+    "fid": "best_fid: " + METRICS["best_fid"].meaning,
+    "balance": METRICS["balance"].meaning + "; at the best fid",
+    "auc": METRICS["auc"].meaning + "; at the best fid",
     "kimg": "thousands of real images shown to D when the best fid was measured",
     "last kimg": "thousands of real images shown to D so far",
     "stability": "last fid / best fid: 1 = it ended at its best, 1.5 = it lost half again",

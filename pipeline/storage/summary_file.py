@@ -166,7 +166,7 @@ class FinalMeasurement:
         n: number of samples.
         fid_low, fid_high: 95 % of measurements with this many samples lie between them.
         verdicts: why the run may not be promoted.
-        values: every key of the measurement (`pipeline.metrics.evaluation.Measurement`).
+        values: every key of the measurement (`pipeline.metrics.measurement.Measurement`).
     """
 
     n: int

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from pipeline.data.dataset import Dataset, load_dataset
-from pipeline.errors import EvaluatorError
-from pipeline.metrics import evaluation, extractors, frechet
+from pipeline.errors import EvaluatorError, UserError
+from pipeline.metrics import evaluation, extractors, frechet, measurement
 from pipeline.metrics.statistics import FeatureStatistics
+from pipeline.records import metric, metrics_of
+from pipeline.user_code import UserCode, read_code, use_code
 
 N = 400
 
@@ -186,6 +188,84 @@ def test_too_few_samples_other_shapes_and_nan_are_refused(evaluators, halves):
         evaluation.measure_generator(
             lambda n, s: (torch.full((n, 8, 8, 1), 255, dtype=torch.uint8), None), data, broken, n=N, seed=0
         )
+
+
+# ---- one more metric, by a row and by a function of the user's own
+
+
+def test_every_metric_has_a_target_and_a_description():
+    fields = {field.name for field in dataclasses.fields(measurement.Measurement)}
+    given = {"n", "seed", "repeats", "extractor", "evaluator", "notes", "custom"}
+    assert fields - measurement.METRICS.keys() == given | {"memorisation", "collapse"}
+    assert all(row.target and row.describe() for row in measurement.METRICS.values())
+    assert measurement.METRIC_DESCRIPTIONS["precision"].startswith("0..1, higher is better: ")
+
+
+def test_a_row_adds_a_metric(evaluators, halves, monkeypatch):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Larger(measurement.Measurement):
+        coarse_fid: float = metric(
+            "a coarser fid", "min", target="pipeline.metrics.frechet_metrics:fid_infinity"
+        )
+
+    monkeypatch.setattr(evaluation, "Measurement", Larger)
+    monkeypatch.setattr(evaluation, "METRICS", metrics_of(Larger))
+    values = measured(evaluators, "plain", drawn(halves[1])).to_dict()
+    assert values["coarse_fid"] == values["fid_infinity"]
+
+
+CUSTOM = """
+def brightness(images, reals):
+    assert images.dtype == reals.dtype == "uint8"
+    assert images.shape == reals.shape == (400, 8, 8, 1)
+    return images.mean() - reals.mean()
+
+def infinite(images, reals):
+    return float("inf")
+
+def text(images, reals):
+    return "bright"
+
+def broken(images, reals):
+    return images.shape[7]
+"""
+
+
+@pytest.fixture
+def custom(tmp_path):
+    (tmp_path / "mine.py").write_text(CUSTOM)
+    use_code(read_code(["mine:brightness"], [tmp_path]))
+    yield
+    use_code(UserCode())
+
+
+def with_metrics(evaluators, *names):
+    data, evaluator = evaluators["plain"]
+    return {"plain": (data, dataclasses.replace(evaluator, metrics=names))}
+
+
+def test_a_metric_of_the_user_s_own(evaluators, halves, custom):
+    own = with_metrics(evaluators, "mine:brightness")
+    found = measured(own, "plain", lambda n, s: (torch.full((n, 8, 8, 1), 255, dtype=torch.uint8), None))
+    assert 100 < found.custom["mine:brightness"] < 255
+    assert found.to_dict()["custom"] == found.custom
+    plain = measured(evaluators, "plain", drawn(halves[1]))
+    assert "custom" not in plain.to_dict()
+    assert own["plain"][1].hash == evaluators["plain"][1].hash
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine:infinite", "mine:infinite does not work.*finite number"),
+        ("mine:text", "mine:text does not work: ValueError"),
+        ("mine:broken", r"mine:broken does not work: IndexError.*mine.py \(line 14\)"),
+        ("mine:absent", "mine has no absent"),
+    ],
+)
+def test_a_metric_that_does_not_work_is_refused(evaluators, halves, custom, name, message):
+    with pytest.raises(UserError, match=message):
+        measured(with_metrics(evaluators, name), "plain", drawn(halves[1]))
 
 
 # ---- the interval

@@ -28,24 +28,24 @@ def test_a_sample_is_compared_by_the_ratio_of_its_distances():
     train = on_a_line(0, 10, 20, 100, 110, 120, 200, 210, 220)
     held = on_a_line(*[30, 130, 230] * 20)  # distances 10, 20, 30 to the nearest three
     same, nearest = copies_of(train, held, on_a_line(130, 230, 30))
-    assert (same["copied"], same["memorisation"], same["memorisation_auc"]) == (0.0, "ok", 0.5)
+    assert (same.copied, same.memorisation, same.memorisation_auc) == (0.0, "ok", 0.5)
     assert nearest == [5, 8, 2]
     found, nearest = copies_of(train, held, on_a_line(0, 100, 220))
-    assert (found["copied"], found["memorisation"], found["memorisation_auc"]) == (1.0, "copies", 1.0)
+    assert (found.copied, found.memorisation, found.memorisation_auc) == (1.0, "copies", 1.0)
     assert nearest == [0, 3, 8]
 
 
 def test_a_sample_of_three_equal_training_images_is_no_copy_of_one():
     held = on_a_line(*[130] * 40)
     found, _ = copies_of(on_a_line(0, 0, 0, 100, 110, 120), held, on_a_line(0, 0))
-    assert found["copied"] == 0.0
-    assert found["memorisation_auc"] == 0.0
+    assert found.copied == 0.0
+    assert found.memorisation_auc == 0.0
 
 
 def test_the_auc_counts_ties_by_half():
     train = on_a_line(0, 10, 20, 100, 110, 120)
     half = copies_of(train, on_a_line(*[30, 130] * 20), on_a_line(30, 100))[0]
-    assert half["memorisation_auc"] == 0.75  # one equal, one closer
+    assert half.memorisation_auc == 0.75  # one equal, one closer
 
 
 @pytest.mark.parametrize(("spread", "duplicates", "one_mode", "word"), [
@@ -63,7 +63,7 @@ def test_each_symptom_of_a_collapse_is_enough(spread, duplicates, one_mode, word
         vectors * spread,
         modes * 0 if one_mode else modes,
     )
-    assert memorization.find_collapse(samples, reals, ("a", "b", "c", "d"))["collapse"] == word
+    assert memorization.find_collapse(samples, reals, ("a", "b", "c", "d")).collapse == word
 
 
 def test_k_means_finds_separate_clusters():

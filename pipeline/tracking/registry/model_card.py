@@ -125,7 +125,7 @@ def _markdown(name: str, generator: LoadedGenerator) -> str:
 
 def _table(facts: Mapping[str, object], keys: Sequence[str]) -> str:
     rows = [
-        f"| {key} | {_cell(text_of(facts[key]))} | {_cell(METRICS[key][1]) if key in METRICS else ''} |"
+        f"| {key} | {_cell(text_of(facts[key]))} | {_cell(METRICS[key].meaning) if key in METRICS else ''} |"
         for key in keys
         if facts.get(key) not in (None, {})
     ]

@@ -1,0 +1,137 @@
+"""The metrics of a trained generator: names, ranges and meanings; needs no torch.
+
+One line adds a metric: a field of `Measurement` whose target computes it from `MetricInputs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from pipeline.records import metric, metrics_of
+
+_FID = "pipeline.metrics.frechet_metrics:fid_interval"
+_KID = "pipeline.metrics.frechet_metrics:kids"
+_PRDC = "pipeline.metrics.metric_inputs:precision_recall"
+_COPIES = "pipeline.metrics.metric_inputs:copies"
+_COLLAPSE = "pipeline.metrics.metric_inputs:collapse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The metrics of a generator; distances use the features of `extractor`.
+
+    fid is the mean over `repeats` independent batches of n samples. A target that returns a named tuple
+    computes all fields of its names. memorisation, collapse: `ok`, or the verdict. custom: the user's own
+    metrics. notes: caveats about these numbers.
+    """
+
+    n: int
+    seed: int
+    repeats: int
+    extractor: str
+    evaluator: str
+    fid: float = metric(
+        "Frechet distance to the training reals, at this n and evaluator only", "min", low=0, target=_FID
+    )
+    fid_low: float = metric(
+        "lower end of the interval: 95 % of measurements with n other samples lie in it (95 % sure)",
+        target=_FID,
+    )
+    fid_high: float = metric("upper end of the interval", target=_FID)
+    fid_infinity: float = metric(
+        "fid extrapolated to infinitely many samples; may be below 0",
+        "min",
+        target="pipeline.metrics.frechet_metrics:fid_infinity",
+    )
+    fid_held: float = metric(
+        "fid of n_held samples to as many held-out reals: compare with fid_even", "min", low=0, target=_FID
+    )
+    fid_even: float = metric(
+        "fid of the same samples to as many training reals: far below fid_held = overfitted",
+        "min",
+        low=0,
+        target=_FID,
+    )
+    n_held: int = metric(
+        "samples and reals behind fid_held, fid_even and kid_held: never more than are held out", target=_FID
+    )
+    fid_by_class: dict[str, float] = metric(
+        "fid within each class, few samples each: compare classes of one measurement only",
+        target="pipeline.metrics.frechet_metrics:fid_by_class",
+    )
+    kid: float = metric("unbiased squared MMD, any n; about 0 and up, may be below 0", "min", target=_KID)
+    kid_error: float = metric("standard error of kid", target=_KID)
+    kid_held: float = metric("kid to the held-out reals: far above kid = overfitted", "min", target=_KID)
+    kid_held_error: float = metric("standard error of kid_held", target=_KID)
+    precision: float = metric("samples that lie among the reals", "max", low=0, high=1, target=_PRDC)
+    recall: float = metric("reals that lie among the samples", "max", low=0, high=1, target=_PRDC)
+    density: float = metric("how thickly reals surround a sample: 1 = as the reals", low=0, target=_PRDC)
+    coverage: float = metric("reals with a sample nearby", "max", low=0, high=1, target=_PRDC)
+    memorisation_auc: float = metric(
+        "how much closer to training images, in pixels: 0.5 = as held-out images, 1 = copies",
+        low=0,
+        high=1,
+        target=_COPIES,
+    )
+    copied: float = metric(
+        "samples closer to a training image than 99 % of held-out ones", "min", low=0, high=1, target=_COPIES
+    )
+    memorisation: str
+    modes: int = metric(
+        "classes (else clusters) with at least a tenth of their frequency in the reals", target=_COLLAPSE
+    )
+    modes_total: int = metric("number of modes in the training images", target=_COLLAPSE)
+    imbalance: float = metric(
+        "total variation between the mode frequencies of samples and reals",
+        "min",
+        low=0,
+        high=1,
+        target=_COLLAPSE,
+    )
+    diversity: float = metric(
+        "mean distance of two samples over that of two reals: 1 = as the reals, 0 = all the same",
+        low=0,
+        target=_COLLAPSE,
+    )
+    duplicates: float = metric(
+        "samples that nearly equal another sample", "min", low=0, high=1, target=_COLLAPSE
+    )
+    class_counts: dict[str, int] = metric("samples per class or cluster", target=_COLLAPSE)
+    label_accuracy: float | None = metric(
+        "samples classified as the label they were generated for",
+        "max",
+        low=0,
+        high=1,
+        target="pipeline.metrics.metric_inputs:label_accuracy",
+    )
+    collapse: str
+    notes: tuple[str, ...]
+    custom: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """Reasons against promotion, one sentence each; empty without memorization or mode collapse."""
+        reasons = []
+        if self.memorisation != "ok":
+            reasons.append(
+                f"copies: {self.copied:.0%} of the samples lie closer to a training image than 99 % of "
+                f"held-out images do (AUC {self.memorisation_auc:.2f})"
+            )
+        if self.collapse != "ok":
+            reasons.append(
+                f"collapsed: {self.modes} of {self.modes_total} modes (imbalance {self.imbalance:.2f}), "
+                f"{self.duplicates:.0%} duplicates, diversity {self.diversity:.2f} of the reals'"
+            )
+        return tuple(reasons)
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields and `verdicts` as JSON values; `custom` only where there are such metrics."""
+        values = {**dataclasses.asdict(self), "notes": list(self.notes), "verdicts": list(self.verdicts)}
+        return {name: value for name, value in values.items() if name != "custom" or value}
+
+
+METRICS = metrics_of(Measurement)
+"""The metrics, by name, in the order in which they are computed."""
+METRIC_DESCRIPTIONS = {name: row.describe() for name, row in METRICS.items()}
+"""Range, direction and meaning of each."""
