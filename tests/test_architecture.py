@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 VOCABULARY = ["errors", "user_code", "tables", "config", "records"]
 PACKAGES = [
     *["storage", "data", "metrics", "training", "search"],
-    *["tracking", "serving", "reporting", "cluster", "sweep", "cli"],
+    *["tracking", "serving", "reporting", "cluster", "sweep", "api", "cli"],
 ]
 ORDER = [*VOCABULARY, *PACKAGES, "__main__"]
 """A name imports from those before it."""
@@ -57,7 +57,8 @@ def frameworks(name: str) -> set[str]:
 
 
 def test_the_packages_are_those_of_the_plan() -> None:
-    entries = {p.stem for p in PACKAGE.iterdir() if p.name not in ("__init__.py", "__pycache__")}
+    no_modules = ("__init__.py", "__pycache__", "py.typed")
+    entries = {p.stem for p in PACKAGE.iterdir() if p.name not in no_modules}
     assert entries == set(ORDER)
 
 
@@ -90,6 +91,14 @@ def test_no_module_is_part_of_an_import_circle() -> None:
         for name in leaves:
             del graph[name]
     assert sorted(graph) == []
+
+
+def test_the_package_for_python_exports_and_does_nothing_else() -> None:
+    door = PACKAGE.parent / "gansweep"
+    assert {path.name for path in door.iterdir()} - {"__pycache__"} == {"__init__.py", "py.typed"}
+    assert {name.split(".")[0] for name in imports(door / "__init__.py")} <= {
+        *("pipeline", "typing", "importlib", "__future__")
+    }
 
 
 def test_the_registered_model_stands_alone() -> None:

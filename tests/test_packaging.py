@@ -19,9 +19,9 @@ def test_the_wheel_holds_every_module_and_every_space(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
     (wheel,) = tmp_path.glob("gansweep-*.whl")
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    code = {
-        path for path in (ROOT / "pipeline").rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    }
+    files = [path for package in ("pipeline", "gansweep") for path in (ROOT / package).rglob("*")]
+    code = {path for path in files if path.is_file() and "__pycache__" not in path.parts}
+    assert {ROOT / "pipeline" / "py.typed", ROOT / "gansweep" / "py.typed"} <= code
     spaces = set((ROOT / "search_spaces").rglob("*.toml"))
     expected = {path.relative_to(ROOT).as_posix() for path in code}
     expected |= {f"pipeline/{path.relative_to(ROOT).as_posix()}" for path in spaces}

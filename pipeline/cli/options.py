@@ -10,9 +10,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from pipeline.errors import ConfigError
-from pipeline.sweep.options import OptionInfo, ResumeOptions, RunOptions, option_infos
+from pipeline.sweep.options import OptionInfo, RunOptions, SharedOptions, option_infos
 
-OptionsT = TypeVar("OptionsT", ResumeOptions, RunOptions)
+OptionsT = TypeVar("OptionsT", bound=SharedOptions)
 
 Model = Annotated[
     str,
@@ -32,7 +32,7 @@ Tracking = Annotated[
 Promote = Annotated[str, typer.Option(help=option_infos(RunOptions)["promote"].help)]
 
 
-def take_options(command: Callable[..., None], kind: type[ResumeOptions | RunOptions]) -> Callable[..., None]:
+def take_options(command: Callable[..., None], kind: type[SharedOptions]) -> Callable[..., None]:
     """The command with a flag for every option of `kind`, in the place of its last parameter `options`."""
     *arguments, _ = inspect.signature(command, eval_str=True).parameters.values()
 
@@ -49,11 +49,13 @@ def take_options(command: Callable[..., None], kind: type[ResumeOptions | RunOpt
 
 def options_from(given: Mapping[str, Any], kind: type[OptionsT]) -> OptionsT:
     """An object of `kind` from the parsed values; an option that may be repeated is a list or None there."""
-    repeatable = {field.name for field in dataclasses.fields(kind) if field.default == ()}
-    return kind(**{name: value or () if name in repeatable else value for name, value in given.items()})
+    unset: dict[str, Any] = {
+        f.name: () for f in dataclasses.fields(kind) if f.default == () and not given[f.name]
+    }
+    return kind(**{**given, **unset})
 
 
-def _parameters(kind: type[ResumeOptions | RunOptions]) -> list[inspect.Parameter]:
+def _parameters(kind: type[SharedOptions]) -> list[inspect.Parameter]:
     hints, infos = get_type_hints(kind), option_infos(kind)
     return [
         inspect.Parameter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.reporting.webhook import check_webhook
@@ -81,9 +82,9 @@ def _load_space(space: SpaceLike) -> tuple[Space, tuple[Path, ...]]:
 def build_config(options: RunOptions) -> SweepConfig:
     """The SweepConfig of `run`; without `trials`, a limit of another kind makes their number unlimited."""
     space = str(options.space) if isinstance(options.space, str | Path) else "given in Python"
-    limits = {name: getattr(options, name) or 0 for name in _LIMITS}
-    limits["time_budget_sec"] = parse_duration(options.time_budget)
-    unlimited = any(value for name, value in limits.items() if name != "max_failures")
+    limits: Mapping[str, Any] = {name: getattr(options, name) or 0 for name in _LIMITS}
+    seconds = parse_duration(options.time_budget)
+    unlimited = seconds or any(value for name, value in limits.items() if name != "max_failures")
     return SweepConfig(
         name=options.name or (Path(space).stem if isinstance(options.space, str | Path) else "sweep"),
         space=space,
@@ -93,6 +94,7 @@ def build_config(options: RunOptions) -> SweepConfig:
         final_seeds=-1 if options.final_seeds is None else options.final_seeds,
         gpus_per_trial=parse_gpus_per_trial(options.gpus_per_trial),
         concurrency=options.concurrency or 0,
+        time_budget_sec=seconds,
         metrics=",".join(options.metric),
         **limits,
         **{name: getattr(options, name) for name in _UNCHANGED},

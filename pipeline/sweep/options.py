@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError
 from pipeline.search.space.definition import Space
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, LOSSES, NETWORKS, PENALTIES, PRUNERS, SAMPLERS, Table
 
@@ -76,7 +77,7 @@ class _Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shared:
+class SharedOptions:
     """What a resume may give anew: how much is searched, and where it is recorded."""
 
     trials: int | None = _option(None, "Trials to run (40; no limit with a time budget).", low=1)
@@ -103,14 +104,26 @@ class _Shared:
     )
     quiet: bool = _option(False, "Print the result and warnings only.", short="-q")
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            low, value = field.metadata["option"].low, getattr(self, field.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if low is not None and value is not None and not (number and value >= low):
+                raise ConfigError(
+                    f"{field.name} = {{seen}} is out of range",
+                    rule=f"a number from {low:g}",
+                    seen=value,
+                    fix=f"leave it out for {field.default}" if field.default is not None else "leave it out",
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeOptions(_Shared):
+class ResumeOptions(SharedOptions):
     """The options of `resume`; what is left out stays as the sweep has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(_Shared, _Subject):
+class RunOptions(SharedOptions, _Subject):
     """The options of `run`."""
 
     sampler: str = _option(_DEFAULTS.sampler, f"{SAMPLERS.describe()}.")
@@ -137,6 +150,6 @@ class RunOptions(_Shared, _Subject):
     dry_run: bool = _option(False, "Check everything, print the plan, stop.")
 
 
-def option_infos(kind: type[ResumeOptions | RunOptions]) -> dict[str, OptionInfo]:
+def option_infos(kind: type[SharedOptions]) -> dict[str, OptionInfo]:
     """The description of every option of `kind`, by name."""
     return {field.name: field.metadata["option"] for field in dataclasses.fields(kind)}

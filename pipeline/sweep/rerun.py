@@ -144,7 +144,7 @@ def trial_config(paths: SweepPaths, manifest: Manifest, number: int) -> TrialCon
     events = (event for _, event in read_events(paths.event_log)) if paths.event_log.is_file() else iter(())
     params = {event["trial"]: event["params"] for event in events if event and event["event"] == "start"}
     if number not in params:
-        known = ", ".join(map(str, sorted(params)[:20])) or "none yet"
+        known = ", ".join(map(str, list(params)[:20])) or "none yet"
         raise SweepError("there is no trial {seen}", seen=number, fix=f"this sweep has {known}")
     config = manifest.space.config(params[number], seed=trial_seed(manifest.config.seed, number))
     records = read_records(paths.trial(number))

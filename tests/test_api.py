@@ -1,0 +1,172 @@
+"""`gansweep.run` and `resume`: the commands' options as keyword arguments, and what comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sweep_folders import summary_of
+
+import gansweep
+from pipeline import api
+from pipeline.storage.summary_file import Best, LeaderboardRow, RegisteredVersion
+from pipeline.sweep.build_request import build_request
+from pipeline.sweep.options import RunOptions
+from pipeline.sweep.request import Outcome, Request
+
+SPACE = {
+    "fixed": {"architecture": "mlp", "kimg": 2, "tick_kimg": 1},
+    "search": {"lr_g": {"float": [1e-4, 1e-2]}},
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
+    """The requests that `run` makes, instead of sweeps."""
+    requests: list[Request] = []
+
+    def run_sweep(request: Request) -> Outcome:
+        requests.append(request)
+        return Outcome(
+            "interrupted" if request.config.seed == 99 else "planned", tmp_path, None, "sqlite:///x"
+        )
+
+    monkeypatch.setattr("pipeline.sweep.run.run_sweep", run_sweep)
+    return requests
+
+
+def test_the_keywords_are_the_options_of_the_command() -> None:
+    names = {field.name for field in dataclasses.fields(RunOptions)}
+    assert set(inspect.signature(gansweep.run).parameters) == names
+    assert {"location", "trials", "time_budget", "quiet"} <= set(
+        inspect.signature(gansweep.resume).parameters
+    )
+
+
+def test_options_reach_the_request(asked: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
+    result = gansweep.run(
+        space="smoke",
+        data="digits",
+        set={"loss": "hinge"},
+        time_budget=600,
+        gpus_per_trial=0.5,
+        no_register=True,
+    )
+    (request,) = asked
+    assert request.space.fixed["loss"] == "hinge"
+    assert request.config.time_budget_sec == 600
+    assert request.config.gpus_per_trial == 0.5
+    assert request.register is None
+    assert request.tracking_uri == "http://somewhere:5000"
+    assert (result.name, result.state, result.leaderboard) == ("smoke", "planned", ())
+
+
+def test_a_space_may_be_its_tables_or_a_checked_one(asked: list[Request]) -> None:
+    gansweep.run(space=SPACE, name="mine", data="digits")
+    gansweep.run(space=asked[0].space, data="digits")
+    assert asked[0].space == asked[1].space
+    assert [request.config.name for request in asked] == ["mine", "sweep"]
+    assert asked[0].space.fixed["kimg"] == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"trials": 0}, "trials = 0 is out of range"),
+        ({"trials": "3"}, "trials = 3 is out of range"),
+        ({"sampler": "grid"}, "sampler = grid is unknown"),
+        ({"space": {"search": {"lr_q": {"float": [1, 2]}}}}, "did you mean 'lr_g'"),
+        ({"set": {"lr_x": 1}}, "did you mean"),
+        ({"time_budget": -3}, "time -3 cannot be read"),
+    ],
+)
+def test_a_wrong_option_is_one_line(wrong: dict[str, object], expected: str, tmp_path: Path) -> None:
+    with pytest.raises(gansweep.UserError, match=expected) as caught:
+        gansweep.run(**{"space": "smoke", "data": "digits", "out": tmp_path / "runs", **wrong})  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_keyword_is_answered_with_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"run\(\) has no option 'trails'; did you mean 'trials'"):
+        gansweep.run(trails=3)  # type: ignore[call-arg]
+
+
+def test_an_interruption_says_how_to_go_on(asked: list[Request]) -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"gansweep\.resume"):
+        gansweep.run(space="smoke", data="digits", seed=99)
+
+
+def test_a_result_of_a_finished_sweep(tmp_path: Path) -> None:
+    row = LeaderboardRow(trial=3, state="complete", fid=7.5, balance=0.4, kimg=20, params={"lr_g": 1e-3})
+    best = Best(trial=3, fid=7.25, balance=0.4, kimg=20, params={})
+    version = RegisteredVersion(name="faces", version=2, alias="champion", uri="models:/faces/2")
+    summary = dataclasses.replace(summary_of(), leaderboard=(row,), best=best, registered=version)
+    (tmp_path / "report.html").touch()
+    result = api.result_of("s", Outcome("finished", tmp_path, summary, "sqlite:///x", "runs/s"))
+    assert result.champion == "models:/faces@champion"
+    assert result.report == tmp_path / "report.html"
+    (flat,) = result.to_dicts()
+    assert (flat["trial"], flat["fid"], flat["lr_g"]) == (3, 7.5, 1e-3)
+    assert "params" not in flat
+    assert repr(result) == (
+        "Result(name=s, state=finished, trials=1, fid=7.25, trial=3, registered=models:/faces@champion, "
+        "folder=runs/s)"
+    )
+    assert result._repr_html_().count("<tr>") == 9
+    candidate = dataclasses.replace(result, registered=dataclasses.replace(version, alias="candidate"))
+    assert candidate.champion is None
+
+
+def test_the_import_loads_no_framework() -> None:
+    code = (
+        "import gansweep, sys; print([m for m in ('torch', 'ray', 'optuna', 'mlflow') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_resume_of_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(gansweep.UserError, match="no sweep in"):
+        gansweep.resume(tmp_path / "none", trials=5)
+
+
+def test_a_default_request_is_that_of_the_command() -> None:
+    assert build_request(RunOptions()).config.trials == 40
+    assert build_request(RunOptions(time_budget="10m")).config.trials > 40
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_sweep_from_python(tmp_path: Path) -> None:
+    """In a process of its own, as Ray leaves threads behind; with an event loop, as in a notebook."""
+    script = f"""
+import asyncio, json, gansweep
+async def cell():
+    return gansweep.run(space={SPACE!r}, name="door", data="digits", out={str(tmp_path)!r}, trials=2,
+                        fid_samples=200, final_samples=200, final_seeds=0, quiet=True)
+if __name__ == "__main__":
+    result = asyncio.run(cell())
+    again = gansweep.resume(result.folder)
+    images, _ = gansweep.load_generator(result.champion, tracking_uri=result.tracking_uri).sample(4, seed=0)
+    print(json.dumps([result.state, len(result.leaderboard), result.champion, str(result.report),
+                      again.state, again.champion, list(images.shape)]))
+"""
+    (tmp_path / "sweep.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "sweep.py"], cwd=tmp_path, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    champion, report = "models:/door@champion", str(tmp_path / "door" / "report.html")
+    assert found == ["finished", 2, champion, report, "finished", champion, [4, 8, 8, 1]]
