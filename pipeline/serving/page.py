@@ -148,7 +148,8 @@ def _page(generator: LoadedGenerator, name: str) -> str:
     facts = generator.metadata.to_json()
     rows = [(key, text_of(facts[key])) for key in _SHOWN_FACTS.split() if facts.get(key) is not None]
     template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"), autoescape=True)
-    return template.render(name=name, labels=_labels(generator), rows=rows)
+    text: str = template.render(name=name, labels=_labels(generator), rows=rows)
+    return text
 
 
 _SHOWN_FACTS = "fid fid_low fid_high extractor balance overfit memorisation collapse kimg data trial"

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Required, TypedDict
+from typing import Required, TypedDict, cast
 
 from pipeline.records import TrialRecord
 from pipeline.storage.files import DiskSpace, append_bytes
@@ -80,7 +80,7 @@ class EventLog:
         self.id = ""
         self.count = 0
         self._seen: set[tuple[object, ...]] = set()
-        self._status: dict[int, str] = {}
+        self._status: dict[int | None, str] = {}
         self._lock = threading.Lock()
         self._space = DiskSpace("events for MLflow wait in memory")
         self._unwritten: list[bytes] = []
@@ -201,4 +201,5 @@ def _parse(line: bytes) -> Event | None:
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
     required = _FIELDS.get(event["event"], {})
-    return event if all(isinstance(event.get(name), types) for name, types in required.items()) else None
+    valid = all(isinstance(event.get(name), types) for name, types in required.items())
+    return cast(Event, event) if valid else None

@@ -44,7 +44,7 @@ class RunBatch:
         self.tags |= tags or {}
         return self
 
-    def calls(self) -> Iterator[dict[str, list[Any]]]:
+    def calls(self) -> Iterator[dict[str, Any]]:
         """Yield the keyword arguments of each `log_batch` call."""
         from mlflow.entities import Metric, Param, RunTag
 

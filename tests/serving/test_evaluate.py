@@ -49,14 +49,28 @@ def test_too_many_or_too_few_samples_and_another_size_are_refused(samples: str, 
         evaluate(f"samples:{tmp_path}/few.npz", data="digits", seed=0, extractor="pixels")
 
 
-def test_a_custom_extractor_measures(samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_extractor_and_metrics_of_ones_own_in_the_current_folder(
+    samples: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.py").write_text(
+        "from pipeline.data.dataset import load_dataset\n"
+        "def images():\n    return load_dataset('digits').train\n"
         "def rows(size, channels):\n    return lambda x: x.float().mean((2, 3))\n"
+        "def count(images, reals):\n    return len(images)\n"
     )
     monkeypatch.chdir(tmp_path)
-    found = evaluate(samples, data="digits", seed=0, extractor="mine:rows")
-    assert found.extractor == "mine:rows"
-    assert found.fid > 0
+    command = ["evaluate", samples, "--data", "mine:images", "--extractor", "mine:rows", "--json"]
+    result = CliRunner().invoke(app, [*command, "--metric", "mine:count", "--metric", "mine:count"])
+    found = json.loads(result.stdout)
+    assert found["extractor"] == "mine:rows"
+    assert found["custom"] == {"mine:count": 500.0}
+    again = evaluate(samples, data="mine:images", extractor="mine:rows", metrics=["mine:count"])
+    assert again.fid == found["fid"]
+
+
+def test_a_source_in_a_folder_is_not_taken_for_code(samples: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate(samples, data="folder:nowhere")
 
 
 def test_the_command_prints_a_table_or_json(samples: str) -> None:

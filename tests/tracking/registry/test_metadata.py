@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.metrics.evaluation import Measurement
+from pipeline.metrics.measurement import Measurement
 from pipeline.tracking.registry.load import from_packed
 from pipeline.tracking.registry.metadata import (
     SCHEMA,
