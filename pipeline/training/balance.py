@@ -12,13 +12,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.records import TrialRecord
 from pipeline.training._compat import BatchNorm
+from pipeline.training.states import MetricsState
 
 ONE_SIDED = 0.05
 """Below this balance one side wins. Good generators are observed at 0.2 to 0.8."""
@@ -175,12 +175,12 @@ class MetricAccumulator:
         for each in self.NAMES[first : first + len(joined)]:
             self._counts[each] += 1
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> MetricsState:
         """The sums so far, for the checkpoint of an unfinished tick."""
         sums = dict(zip(self.NAMES, self._sums.clone().unbind(), strict=True))
         return {"sums": sums, "counts": dict(self._counts)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: MetricsState) -> None:
         """Restore what `state_dict` returned."""
         for index, name in enumerate(self.NAMES):
             self._sums[index] = state["sums"][name]

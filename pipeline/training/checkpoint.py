@@ -16,11 +16,11 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from pipeline.storage.files import DiskSpace, append_bytes, write_bytes
 from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
 from pipeline.training.networks.blocks import Generator, ImageShape
 from pipeline.training.networks.build import build_networks
+from pipeline.training.states import BestState, TrialState
 
 FORMAT = 1
 _CHECKPOINTS_KEPT = 2
@@ -86,7 +87,7 @@ class TrialFolder:
         self._unwritten_rows = ""
         (root / "samples").mkdir(parents=True, exist_ok=True)
 
-    def save(self, kimg: int, state: dict[str, Any]) -> None:
+    def save(self, kimg: int, state: Mapping[str, object]) -> None:
         """Write a checkpoint and keep the one before it; delete all others.
 
         Others of the same kimg, or of a later one, are damaged: a resumed trial could not use them.
@@ -100,18 +101,18 @@ class TrialFolder:
                 if other != path and other not in older[: _CHECKPOINTS_KEPT - 1]:
                     other.unlink(missing_ok=True)
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self) -> TrialState | None:
         """The state in the newest undamaged checkpoint, or None where there is none."""
         for path in self._newest_first("state"):
             try:
-                return read_checked(path)
+                return cast(TrialState, read_checked(path))
             except CheckpointError as error:
                 self.damaged.append(str(error))
                 text = f"{error}; the checkpoint before it is used"
                 self._on_event(TrialEvent(EventKind.DAMAGED_CHECKPOINT, text))
         return None
 
-    def save_best(self, kimg: int, state: dict[str, Any]) -> None:
+    def save_best(self, kimg: int, state: Mapping[str, object]) -> None:
         """Write the best generator so far, and delete the one before."""
         self._best = self._serialize("best", kimg, state)
         with self._space.tolerate_full(small=True):
@@ -161,7 +162,7 @@ class TrialFolder:
     def _on_disk_change(self, full: bool, text: str) -> None:
         self._on_event(TrialEvent(EventKind.DISK_FULL if full else EventKind.DISK_HAS_SPACE, text))
 
-    def _serialize(self, kind: str, kimg: int, state: dict[str, Any]) -> tuple[Path, bytes]:
+    def _serialize(self, kind: str, kimg: int, state: Mapping[str, object]) -> tuple[Path, bytes]:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         data = buffer.getvalue()
@@ -188,8 +189,8 @@ class TrialFolder:
         )
 
 
-def load_best(root: Path) -> dict[str, Any]:
-    """The best generator of the trial in `root`: keys config, shape, kimg, record, ema.
+def load_best(root: Path) -> BestState:
+    """The best generator of the trial in `root`.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -198,13 +199,13 @@ def load_best(root: Path) -> dict[str, Any]:
     problems = []
     for path in found:
         try:
-            return read_checked(path)
+            return cast(BestState, read_checked(path))
         except CheckpointError as error:
             problems.append(str(error))
     raise CheckpointError("; ".join(problems) or f"trial {root.name} has no best generator yet")
 
 
-def best_generator(root: Path) -> tuple[Generator, dict[str, Any]]:
+def best_generator(root: Path) -> tuple[Generator, BestState]:
     """The best generator of the trial in `root`, in eval mode on the CPU, and the result of `load_best`.
 
     Raises:
@@ -216,7 +217,7 @@ def best_generator(root: Path) -> tuple[Generator, dict[str, Any]]:
     return generator.eval().requires_grad_(False), best
 
 
-def read_checked(path: Path) -> dict[str, Any]:
+def read_checked(path: Path) -> Mapping[str, object]:
     """Load a checkpoint onto the CPU after comparing its bytes with the hash in its name.
 
     Raises:

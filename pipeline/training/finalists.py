@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +23,9 @@ from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.errors import GansweepError
 from pipeline.metrics import evaluation
-from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
+from pipeline.metrics.measurement import Measurement
+from pipeline.records import TrialRecord
 from pipeline.storage.summary_file import (
     FinalistBest,
     FinalistRow,
@@ -59,7 +59,7 @@ class FinalistRun:
     index: int
     folder: Path
     seed: int = 0
-    record: dict[str, Any] | None = None
+    record: TrialRecord | None = None
     fresh_fid: float | None = None
     measurement: Measurement | None = None
     problem: str = ""
@@ -67,7 +67,7 @@ class FinalistRun:
     @property
     def search_fid(self) -> float | None:
         """The best fid of its ticks, as the search measures it."""
-        return None if self.record is None else self.record["fid"]
+        return None if self.record is None else self.record.fid
 
     @property
     def rank(self) -> tuple[bool, bool, float]:
@@ -80,7 +80,7 @@ class FinalistRun:
         measured = self.measurement
         return FinalistRunRow(
             seed=self.seed,
-            kimg=self.record["kimg"] if self.record else None,
+            kimg=self.record.kimg if self.record else None,
             search_fid=self.search_fid,
             fresh_fid=self.fresh_fid,
             fid=measured.fid if measured else None,
@@ -117,19 +117,20 @@ class Finalist:
         """The finalist in summary.json. params: of its configuration."""
         chosen = self.chosen
         record, measured = chosen.record, chosen.measurement
-        assert record is not None
         assert measured is not None
+        assert record is not None
+        assert record.fid is not None  # a best generator is of a tick with a fid
         best = FinalistBest(
             trial=self.trial,
             trial_seed=chosen.seed,
             fid=measured.fid,
             fid_mean=float(np.mean(self.fids)),
             fid_std=float(np.std(self.fids, ddof=1)) if len(self.fids) > 1 else None,
-            search_fid=record["fid"],
+            search_fid=record.fid,
             fresh_fid=chosen.fresh_fid,
             gap=_gap(chosen),
-            balance=record["balance"],
-            kimg=record["kimg"],
+            balance=record.balance,
+            kimg=record.kimg,
             params=params,
         )
         return FinalistRow(
@@ -206,8 +207,8 @@ def measure_finalist(
     fids = [fid for fid in scores if fid is not None]
     return replace(
         run,
-        seed=best["config"]["seed"],
-        record=best["record"],
+        seed=TrialConfig.from_dict(best["config"]).seed,
+        record=TrialRecord.from_dict(best["record"]),
         fresh_fid=float(np.mean(fids)) if fids else None,
         measurement=measured,
     )

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.records import TrialRecord, objective_of
 from pipeline.training.balance import BalanceReading
 from pipeline.training.networks.blocks import Generator
-
-
-@dataclass(frozen=True)
-class RunState:
-    """The state of a trial besides its networks. Checkpoints hold it as `progress`."""
-
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    best_fid: float | None = None
-    best_kimg: int | None = None
-    tick_seconds: float = 0.0  # training time of an unfinished tick, in a mid-tick checkpoint
+from pipeline.training.states import RunState, TrainerState
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,7 @@ class Tick:
     train_seconds: float
     balance_seconds: float
     generator: Generator
-    state: dict[str, Any]
+    state: TrainerState
 
 
 def make_record(number: int, tick: Tick, fid: float | None, run_state: RunState) -> TrialRecord:

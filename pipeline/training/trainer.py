@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +52,7 @@ from pipeline.training.networks.casting import CastParameters
 from pipeline.training.prefetch import Prefetcher
 from pipeline.training.schedules import StepSchedule, step_schedule
 from pipeline.training.seeds import derive_seed
+from pipeline.training.states import TrainerState
 from pipeline.training.tensor_chunks import in_chunks
 
 _BALANCE_IMAGES = 512  # of each kind (held-out reals, training reals, fakes) per balance reading
@@ -264,30 +264,37 @@ class Trainer:
         rows = torch.randint(len(self.labels), (count,), generator=rng, device=self.device)
         return z, self.labels[rows]
 
-    def state_dict(self, mid_tick: bool = False) -> dict[str, Any]:
+    def state_dict(self, mid_tick: bool = False) -> TrainerState:
         """Everything that `load_state_dict` needs to continue as if there had been no interruption.
 
         mid_tick: the tick is not over: add the state of the random generator and of the metrics' sums.
         """
-        unfinished = {"rng": self.rng.get_state(), "tally": self.metrics.state_dict()} if mid_tick else {}
-        return {
-            **unfinished,
+        state: TrainerState = {
             "nimg": self.nimg,
             "d_steps": self.d_steps,
             "control": self.control,
             "ada_p": self.ada_p,
             "pieces": self.grad_accum_steps,
-            **{name: part.state_dict() for name, part in self._stateful_parts().items()},
+            "G": self.G.state_dict(),
+            "D": self.D.state_dict(),
+            "ema": self.ema.generator.state_dict(),
+            "opt_g": self.opt_g.state_dict(),
+            "opt_d": self.opt_d.state_dict(),
         }
+        if mid_tick:
+            state["rng"], state["tally"] = self.rng.get_state(), self.metrics.state_dict()
+        return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TrainerState) -> None:
         """Restore the result of `state_dict`."""
         self.nimg, self.d_steps = state["nimg"], state["d_steps"]
-        # Older checkpoints lack these keys.
         self.control, self.ada_p = state.get("control", 0.0), state.get("ada_p", 0.0)
         self.grad_accum_steps = state.get("pieces", 1)
-        for name, part in self._stateful_parts().items():
-            part.load_state_dict(state[name])
+        self.G.load_state_dict(state["G"])
+        self.D.load_state_dict(state["D"])
+        self.ema.generator.load_state_dict(state["ema"])
+        self.opt_g.load_state_dict(state["opt_g"])
+        self.opt_d.load_state_dict(state["opt_d"])
         self.drop_graphs()
         self._mid_tick = False
         if "tally" in state:
@@ -301,15 +308,6 @@ class Trainer:
         """Free the CUDA graphs, which hold most of a GPU's memory; later steps are captured again."""
         if self._graphed_step is not None:
             self._graphed_step.graphs.clear()
-
-    def _stateful_parts(self) -> dict[str, Any]:
-        return {
-            "G": self.G,
-            "D": self.D,
-            "ema": self.ema.generator,
-            "opt_g": self.opt_g,
-            "opt_d": self.opt_d,
-        }
 
     def _schedule(self) -> StepSchedule:
         return step_schedule(self.config, self.nimg, self.control, self.ada_p)

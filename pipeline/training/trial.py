@@ -11,9 +11,8 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,6 +21,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import TrialError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.records import TrialRecord
+from pipeline.storage.readable import readable_memory
 from pipeline.training.balance import verdict
 from pipeline.training.checkpoint import TrialFolder
 from pipeline.training.events import EventKind, OnEvent, TrialEvent, log_event
@@ -30,7 +30,8 @@ from pipeline.training.overlap import cloned_state, run_overlapped
 from pipeline.training.prefetch import place_images, place_labels
 from pipeline.training.process import is_out_of_memory, prepare_process, release_memory
 from pipeline.training.sampling import image_sampler, sample_grid
-from pipeline.training.tick import RunState, Tick, make_record
+from pipeline.training.states import BestState, RunState, TrainerState, trial_state
+from pipeline.training.tick import Tick, make_record
 from pipeline.training.trainer import Trainer
 
 _GRAD_ACCUM_STEPS = 2  # where memory is too small for whole batches
@@ -218,7 +219,7 @@ class _Trial:
             state=state,
         )
 
-    def _copies(self, generator: Generator, state: dict[str, Any]) -> tuple[Generator, dict[str, Any]]:
+    def _copies(self, generator: Generator, state: TrainerState) -> tuple[Generator, TrainerState]:
         """Copies that training does not change; the originals where memory is too small for copies."""
         try:
             if self._ema_copy is None:
@@ -248,15 +249,18 @@ class _Trial:
 
     def _save(self, tick: Tick, record: TrialRecord, run_state: RunState, improved: bool) -> None:
         """Write the best generator, then the checkpoint that names it, then the record that names both."""
-        shape = vars(self.trainer.shape)
         if improved:
-            best: dict[str, Any] = {"config": self.config.to_dict(), "shape": shape, "kimg": tick.kimg}
-            found = {"record": record.to_dict(), "ema": tick.generator.state_dict()}
-            self.files.save_best(tick.kimg, {**best, **found})
+            best: BestState = {
+                "config": self.config.to_dict(),
+                "shape": vars(self.trainer.shape),
+                "kimg": tick.kimg,
+                "record": record.to_dict(),
+                "ema": tick.generator.state_dict(),
+            }
+            self.files.save_best(tick.kimg, best)
         if record.verdict != "diverged":
             self.files.save_grid(tick.kimg, sample_grid(tick.generator))
-        state = {"trainer": tick.state, "progress": asdict(run_state), "record": record.to_dict()}
-        self.files.save(tick.kimg, state)
+        self.files.save(tick.kimg, trial_state(tick.state, run_state, record))
         self.files.append(record)
 
     def _save_mid_tick(self) -> None:
@@ -264,11 +268,7 @@ class _Trial:
         if self.trainer.nimg <= self._nimg_at_start or not self._fits_memory:
             return
         run_state = replace(self.run_state, tick_seconds=self.seconds)
-        state = {
-            "trainer": self.trainer.state_dict(mid_tick=True),
-            "progress": asdict(run_state),
-            "record": None if self.last is None else self.last.to_dict(),
-        }
+        state = trial_state(self.trainer.state_dict(mid_tick=True), run_state, self.last)
         self.files.save(self.trainer.nimg // 1000, state)
 
     def _record_ready(self) -> bool:
@@ -308,7 +308,7 @@ def _too_large(trainer: Trainer) -> str:
 def _peak_memory(device: torch.device) -> str:
     if device.type != "cuda":
         return ""
-    return f" and a peak of {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
+    return f" and a peak of {readable_memory(torch.cuda.max_memory_allocated(device))}"
 
 
 def build_trainer(

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import pytest
 
 from pipeline.data.dataset import Dataset
-from pipeline.metrics.evaluation import Measurement
 from pipeline.metrics.frechet import Evaluator
+from pipeline.metrics.measurement import Measurement
 from pipeline.storage.typed_json import to_json
 from pipeline.training import finalists
 from pipeline.training.checkpoint import load_best, read_records
@@ -33,9 +34,7 @@ def measurement(fid: float, verdict: str = "ok", n: int = 100) -> Measurement:
 
 def run(trial: int, index: int, fid: float | None, verdict: str = "ok") -> FinalistRun:
     found = None if fid is None else measurement(fid, verdict)
-    return FinalistRun(
-        trial, index, Path("none"), measurement=found, record={"fid": 1.0, "kimg": 3, "balance": 0.5}
-    )
+    return FinalistRun(trial, index, Path("none"), measurement=found, record=factories.record(3, 1.0))
 
 
 def test_the_mean_over_the_seeds_decides() -> None:
