@@ -131,11 +131,11 @@ def _in_worker(shared_refs: SharedRefs, mps: int, measure: Callable[[Dataset, Ev
 
 def _measure(config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int) -> TrialProfile | str:
     """Runs in a worker."""
-
-    def measure(dataset: Dataset, evaluator: Evaluator, device: str) -> TrialProfile:
-        return profile_trial(config, dataset, evaluator, device, threads)
-
-    return _in_worker(shared_refs, mps, measure)
+    return _in_worker(
+        shared_refs,
+        mps,
+        lambda data, evaluator, device: profile_trial(config, data, evaluator, device, threads),
+    )
 
 
 def _measure_together(

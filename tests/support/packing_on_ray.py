@@ -20,6 +20,7 @@ from pipeline.cluster import mps, packing, profiling, shared_objects
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.packing import choose_packing
 from pipeline.cluster.shared_objects import SharedRefs
+from pipeline.cluster.tasks import gpu_task
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
@@ -84,7 +85,7 @@ def profile_together(
 def test_the_process_of_a_task_ends_with_it(machine: Machine) -> None:
     import ray
 
-    pid = ray.get(shared_objects.gpu_task(lambda: os.getpid()).options(num_gpus=1).remote())
+    pid = ray.get(gpu_task(lambda: os.getpid()).options(num_gpus=1).remote())
     until = time.monotonic() + 15
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text():
         assert time.monotonic() < until

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.jobs.schema import Yaml, check_schema
+from pipeline.cluster.jobs.schema import Yaml, check_counts, check_schema
 from pipeline.cluster.versions import version_of
 from pipeline.errors import ConfigError, nearest
 from pipeline.search.resources import check_gpus_per_trial
@@ -49,13 +49,7 @@ def check_rayjob(job: Yaml) -> list[str]:
 
 def _check_submission(where: str, spec: Yaml, mode: str) -> None:
     """Which cluster the job runs on, and how it is submitted there."""
-    if ("rayClusterSpec" in spec) == ("clusterSelector" in spec):
-        count = "both" if "rayClusterSpec" in spec else "neither"
-        raise ConfigError(
-            f"{where} has {count} of rayClusterSpec and clusterSelector",
-            rule="it must have exactly one of them",
-            fix="keep one" if count == "both" else "add one",
-        )
+    _check_one_of(where, spec, "rayClusterSpec", "clusterSelector")
     if not spec.get("entrypoint") and mode != "InteractiveMode":
         raise ConfigError(f"{where} has no entrypoint", fix="entrypoint: gansweep run ...")
     others = {"SidecarMode": ("clusterSelector", "submitterPodTemplate", "submitterConfig")}
@@ -87,13 +81,19 @@ def _check_deletion(where: str, spec: Yaml) -> None:
             fix="keep deletionRules",
         )
     for rule in strategy.get("deletionRules", ()):
-        if ("jobStatus" in rule["condition"]) == ("jobDeploymentStatus" in rule["condition"]):
-            raise ConfigError(
-                f"{where}.deletionStrategy: a condition has {{seen}}",
-                rule="it must have exactly one of jobStatus and jobDeploymentStatus",
-                seen=", ".join(rule["condition"]),
-                fix="keep one",
-            )
+        condition = f"{where}.deletionStrategy: a condition"
+        _check_one_of(condition, rule["condition"], "jobStatus", "jobDeploymentStatus")
+
+
+def _check_one_of(where: str, content: Yaml, first: str, second: str) -> None:
+    """Exactly one of two keys is there."""
+    if (first in content) == (second in content):
+        count = "both" if first in content else "neither"
+        raise ConfigError(
+            f"{where} has {count} of {first} and {second}",
+            rule="it must have exactly one of them",
+            fix="keep one" if count == "both" else "add one",
+        )
 
 
 def _check_cluster(name: str, job: Yaml) -> list[str]:
@@ -106,24 +106,14 @@ def _check_cluster(name: str, job: Yaml) -> list[str]:
             f"{name} has two worker groups of the name {{seen}}", seen=twice[0], fix="rename one"
         )
     for group in workers:
-        _check_counts(f"{name}: worker group {group['groupName']}", group)
+        low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
+        counts = {"minReplicas": low, "replicas": group.get("replicas", low), "maxReplicas": high}
+        check_counts(f"{name}: worker group {group['groupName']}", counts)
     groups = {"head": spec["headGroupSpec"], **{group["groupName"]: group for group in workers}}
     for group_name, group in groups.items():
         _check_pod(f"{name}: {group_name}", group["template"]["spec"])
     _check_gpus(name, job, groups)
     return _ray_notes(name, spec) + _growth_notes(name, spec, workers)
-
-
-def _check_counts(where: str, group: Yaml) -> None:
-    low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
-    replicas = group.get("replicas", low)
-    if not low <= replicas <= high:
-        raise ConfigError(
-            f"{where} has impossible counts",
-            rule="minReplicas <= replicas <= maxReplicas",
-            seen=f"{low}, {replicas}, {high}",
-            fix="put them in order",
-        )
 
 
 def _check_pod(where: str, pod: Yaml) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from pipeline.cluster._compat import cluster_file_schema, validate_cluster_file
-from pipeline.cluster.jobs.schema import Yaml, check_schema
+from pipeline.cluster.jobs.schema import Yaml, check_counts, check_schema
 from pipeline.cluster.versions import version_of
 from pipeline.errors import ConfigError, nearest
 
@@ -26,7 +26,7 @@ def check_launcher(config: Yaml) -> list[str]:
     """
     check_schema(config, _ray_schema(), "Ray")
     types = _check_names(config)
-    _check_counts(config, types)
+    _check_workers(config, types)
     return [
         f"schema: {len(config)} keys known to Ray {version_of('ray')}",
         f"nodes: head '{config.get('head_node_type', 'default')}', "
@@ -68,18 +68,12 @@ def _check_names(config: Yaml) -> Mapping[str, Yaml]:
     return types
 
 
-def _check_counts(config: Yaml, types: Mapping[str, Yaml]) -> None:
+def _check_workers(config: Yaml, types: Mapping[str, Yaml]) -> None:
     most = config.get("max_workers", 2)
     for name, node in types.items():
         low = node.get("min_workers", 0)
         high = node.get("max_workers", 0 if name == config.get("head_node_type") else most)
-        if not 0 <= low <= high:
-            raise ConfigError(
-                f"available_node_types.{name} has impossible counts",
-                rule="0 <= min_workers <= max_workers",
-                seen=f"min_workers {low}, max_workers {high}",
-                fix=f"raise max_workers of {name} to {low}" if low > 0 else "use 0 or more",
-            )
+        check_counts(f"available_node_types.{name}", {"min_workers": low, "max_workers": high})
     total = sum(node.get("min_workers", 0) for node in types.values())
     if total > most:
         raise ConfigError(

@@ -72,47 +72,43 @@ def _config_error(error: Any, content: Any, owner: str, name: str) -> ConfigErro
     if error.validator == "required":
         missing = next(key for key in wanted if key not in seen)
         return ConfigError(f"{where} lacks the key {missing}", fix=f"add {missing}:")
-    if "is" in error.schema:
-        return ConfigError(
-            f"{where} = {{seen}} is wrong",
-            rule=f"it must be {error.schema['is']}",
-            seen=seen,
-            fix="correct it",
-        )
-    if error.validator == "type" and wanted in _KINDS:
-        kind, fix = _KINDS[wanted]
-        fix = "share a GPU with --gpus-per-trial" if where.endswith(".GPU") else fix.format(seen)
-        return ConfigError(f"{where} = {{seen}} is not {kind}", seen=seen, fix=fix)
-    if error.validator == "enum":
-        names = [str(choice) for choice in wanted]
-        return ConfigError(
-            f"{where} = {{seen}} is unknown",
-            rule=f"it must be one of {', '.join(names)}",
-            seen=seen,
-            fix=nearest(str(seen), names),
-        )
-    if error.validator == "minimum":
-        whole = "whole number" if error.schema.get("type") == "integer" else "number"
-        return ConfigError(
-            f"{where} = {{seen}} is out of range",
-            rule=f"it must be a {whole} of at least {wanted}",
-            seen=seen,
-            fix="correct it",
-        )
     if error.validator == "minItems":
-        return ConfigError(
-            f"{where} has too few items",
-            rule=f"at least {wanted} item",
-            seen=seen,
-            fix="add one, or leave it out",
-        )
-    rule = f"{error.validator} {wanted}"
-    return ConfigError(
-        f"{where} = {{seen}} does not fit {owner}'s schema",
-        rule=f"the schema wants {rule}",
-        seen=seen,
-        fix="correct it",
+        fix = "add one, or leave it out"
+        return ConfigError(f"{where} has too few items", rule=f"at least {wanted} item", seen=seen, fix=fix)
+    problem, rule, fix = (
+        f"does not fit {owner}'s schema",
+        f"the schema wants {error.validator} {wanted}",
+        "correct it",
     )
+    if "is" in error.schema:
+        problem, rule = "is wrong", f"it must be {error.schema['is']}"
+    elif error.validator == "type" and wanted in _KINDS:
+        kind, fix = _KINDS[wanted]
+        problem, rule = f"is not {kind}", ""
+        fix = "share a GPU with --gpus-per-trial" if where.endswith(".GPU") else fix.format(seen)
+    elif error.validator == "enum":
+        names = [str(choice) for choice in wanted]
+        problem, rule, fix = "is unknown", f"it must be one of {', '.join(names)}", nearest(str(seen), names)
+    elif error.validator == "minimum":
+        whole = "whole number" if error.schema.get("type") == "integer" else "number"
+        problem, rule = "is out of range", f"it must be a {whole} of at least {wanted}"
+    return ConfigError(f"{where} = {{seen}} {problem}", rule=rule, seen=seen, fix=fix)
+
+
+def check_counts(where: str, counts: Mapping[str, int]) -> None:
+    """Refuse numbers of machines that do not ascend from 0. counts: by key, in their order.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    ascending = [0, *counts.values()]
+    if ascending != sorted(ascending):
+        raise ConfigError(
+            f"{where} has impossible counts",
+            rule=" <= ".join(["0", *counts]),
+            seen=", ".join(f"{key} {count}" for key, count in counts.items()),
+            fix="correct them",
+        )
 
 
 def _where(content: Any, path: Any, name: str) -> str:

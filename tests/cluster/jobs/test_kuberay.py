@@ -23,6 +23,7 @@ GROUP = "spec.rayClusterSpec.workerGroupSpecs.0"
 POD = f"{GROUP}.template.spec"
 WORKER = f"{POD}.containers.0"
 SCHEMA_NOTE = "schema: gansweep fits RayJob of KubeRay v1.7.0, submitted by {}"
+NO_CONDITION = {"policy": "DeleteSelf", "condition": {"ttlSeconds": 5}}
 AUTH_NOTE = "auth: gansweep starts with authOptions.mode token"
 
 
@@ -115,13 +116,22 @@ def test_every_typo_of_one_key_is_refused(path: tuple[str | int, ...], key: str)
             r"deletionStrategy has shutdownAfterJobFinishes \(.*deletionRules alone",
         ),
         ("spec.deletionStrategy", {"onSuccess": {"policy": "DeletSelf"}}, r"did you mean 'DeleteSelf'\?"),
+        (
+            "spec",
+            {
+                "entrypoint": "x",
+                "clusterSelector": {"a": "b"},
+                "deletionStrategy": {"deletionRules": [NO_CONDITION]},
+            },
+            r"a condition has neither of jobStatus and jobDeploymentStatus",
+        ),
         ("spec.rayClusterSpec.authOptions.mode", "tokens", r"tokens is unknown \(.* disabled, token\)"),
         ("spec.rayClusterSpec.autoscalerOptions", {"upscalingMode": "Fast"}, r"= Fast is unknown .*Conserv"),
         ("spec.rayClusterSpec.autoscalerOptions", {"idleTimeout": 5}, r"did you mean 'idleTimeoutSeconds'"),
         ("spec.rayClusterSpec.gcsFaultToleranceOptions", {"redisAdress": "r"}, r"mean 'redisAddress'\?"),
         ("spec.submitterConfig", {"backofLimit": 1}, r"mean 'backoffLimit'\?"),
         (f"{GROUP}.maxReplica", 3, r"gpu has the key maxReplica, which KubeRay does not .*'maxReplicas'"),
-        (f"{GROUP}.replicas", 9, r"worker group gpu has impossible counts: 0, 9, 4"),
+        (f"{GROUP}.replicas", 9, r"gpu has impossible counts: minReplicas 0, replicas 9, maxReplicas 4"),
         (f"{GROUP}.numOfHosts", 0, r"gpu.numOfHosts = 0 is out of range"),
         (f"{GROUP}.rayStartParams", {"num-cpus": 0}, r'num-cpus = 0 is not a text; put it in quotes: "0"'),
         (f"{POD}.containers", [], r"containers has too few items: \[\]"),

@@ -64,7 +64,11 @@ def changed(content: dict[str, Any], path: str, value: object) -> dict[str, Any]
         ("head_node_type", "haed", r"head_node_type haed is unknown .*; did you mean 'head'\?"),
         ("head_node_type", None, r"head_node_type is missing"),
         ("available_node_types.l4_spot.min_workers", 5, r"l4_spot has impossible counts: min_workers 5"),
-        ("available_node_types.l4_spot.min_workers", -1, r"min_workers -1, max_workers 4 .*; use 0 or more"),
+        (
+            "available_node_types.l4_spot.min_workers",
+            -1,
+            r"min_workers -1, max_workers 4 \(0 <= min_workers <=",
+        ),
         (
             "available_node_types.l4_spot.resources",
             {"GPU": 0.5},
