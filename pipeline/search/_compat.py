@@ -1,6 +1,6 @@
-"""Optuna's private interfaces that the search relies on: in this file alone, tested with Optuna 5.0.0.
+"""Every private interface of Optuna that this project uses.
 
-tests/search/test_compat.py says which one a new version lacks.
+Tested with the versions in `TESTED`; tests/search/test_compat.py names what another Optuna lacks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
     from optuna.samplers._cmaes import CmaClass
     from optuna.study import Study, StudyDirection
 
-JOURNAL_LOCK = LOCK_FILE_SUFFIX
+TESTED = ("5.0.0",)
+"""Versions of Optuna whose private interfaces are those that are used here."""
+
+JOURNAL_LOCK = ".lock"
 """What the lock file of a journal is called: the journal's name and this."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,13 @@ from typing import Any
 
 import optuna
 import pytest
+import scipy.stats.qmc
 from trial_managers import make_manager, tick
 
+from pipeline.config import SweepConfig
+from pipeline.errors import ConfigError
+from pipeline.search._compat import ReplayedCmaEsSampler
+from pipeline.search.samplers import check_sampler, sampler_notes
 from pipeline.search.space.parser import parse_space
 from pipeline.tables import SAMPLERS
 from pipeline.user_code import UserCode, read_code, use_code
@@ -56,7 +63,12 @@ def none():
 def broken(seed):
     return [][seed]
 '''
-INSTALLED = [name for name in SAMPLERS if name != "botorch" or importlib.util.find_spec("botorch")]
+SLOW = ("gp", "botorch")
+INSTALLED = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in SAMPLERS
+    if name != "botorch" or importlib.util.find_spec("botorch")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +139,86 @@ def test_the_models_are_in_use_and_leave_no_pickle(tmp_path: Path) -> None:
     assert sorted(set(generations)) == [-1, 0, 1]
     assert "optimizer" not in (tmp_path / "cmaes" / "study.journal").read_text()
     assert any("gp:relative_params:0" in t.system_attrs for t in study_trials(tmp_path / "gp", "gp"))
+
+
+def test_replaying_the_generations_gives_the_optimizer_that_optuna_keeps_as_a_pickle() -> None:
+    def value(trial: optuna.Trial) -> float:
+        return (trial.suggest_float("x", -5, 5) - 1) ** 2 + (trial.suggest_float("y", -5, 5) + 2) ** 2
+
+    study = optuna.create_study(sampler=optuna.samplers.CmaEsSampler(seed=1))
+    study.optimize(value, n_trials=60)
+    numbers = study.trials[0].distributions
+    ours = ReplayedCmaEsSampler(1, numbers)
+    assert ours._restore_optimizer(study.trials) is None
+    transform = optuna._transform._SearchSpaceTransform(numbers, transform_step=True, transform_0_1=True)
+    replayed = ours._init_optimizer(transform, study.direction)
+    kept = study.sampler._restore_optimizer(study.trials)
+    assert replayed.generation == kept.generation > 5
+    assert replayed._mean == pytest.approx(kept._mean)
+    assert replayed._sigma == pytest.approx(kept._sigma)
+
+
+def test_qmc_walks_along_one_sequence(tmp_path: Path) -> None:
+    drawn = search(tmp_path, "qmc", seed=5)
+    sequence = scipy.stats.qmc.Sobol(len(SPACE.search), seed=5, scramble=True).random(32)
+    column = list(SPACE.search).index("beta1")
+    assert [p["beta1"] for p in drawn] == pytest.approx([0.9 * row[column] for row in sequence[:18]])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "problem", "fix"),
+    [
+        ("mine:Greedy", "mine:Greedy cannot be made: missing a required argument: 'appetite'", "subclass"),
+        ("mine:none", "sampler = mine:none is no BaseSampler", "inherit from optuna.samplers.BaseSampler"),
+        ("mine:broken", "sampler = mine:broken cannot be made: IndexError", "line 22"),
+        ("mine:Nowhere", "mine has no Nowhere", ""),
+        ("mine:Unpickling", "sampler = mine:Unpickling is refused", "--sampler cmaes"),
+        ("optuna.samplers:CmaEsSampler", "is refused", "--sampler cmaes"),
+        ("optuna.samplers:GridSampler", "cannot be made: missing a required argument: 'search_space'", "sub"),
+    ],
+)
+def test_a_sampler_that_cannot_be_used_is_refused_in_one_line(sampler: str, problem: str, fix: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        check_sampler(SweepConfig(sampler=sampler), SPACE)
+    assert fix in caught.value.fix
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "module", "package"),
+    [("cmaes", "cmaes", "cmaes"), ("botorch", "optuna_integration", "optuna-integration botorch")],
+)
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, sampler: str, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # makes its import fail
+    with pytest.raises(ConfigError, match=f"--sampler {sampler} needs a package .*; pip install {package}$"):
+        check_sampler(SweepConfig(sampler=sampler), SPACE)
+
+
+def test_a_sampler_without_a_seed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        check_sampler(SweepConfig(sampler="mine:Seeded"), SPACE)
+        assert caplog.messages == []
+        check_sampler(SweepConfig(sampler="mine:Unseeded"), SPACE)
+    assert len(caplog.messages) == 1
+    assert "mine:Unseeded" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "notes"),
+    [
+        ("tpe", "asha", []),
+        ("random", "asha", []),
+        ("qmc", "asha", []),
+        ("gp", "none", ["not model gamma"]),
+        ("gp", "asha", ["not model gamma", "--pruner none"]),
+        ("cmaes", "asha", ["not model penalty, gamma"]),
+        ("botorch", "none", ["not model gamma"]),
+        ("mine:Seeded", "asha", []),
+    ],
+)
+def test_what_a_sampler_does_not_do_is_noted(sampler: str, pruner: str, notes: list[str]) -> None:
+    found = sampler_notes(SweepConfig(sampler=sampler, pruner=pruner), SPACE)
+    assert len(found) == len(notes)
+    assert all(part in note for part, note in zip(notes, found, strict=True))

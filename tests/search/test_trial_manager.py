@@ -12,6 +12,7 @@ from trial_managers import make_manager, tick
 
 from pipeline.records import PENALTY, TrialRecord
 from pipeline.search.trial_manager import SweepTrial, rank_trials
+from pipeline.training.balance import ONE_SIDED
 from pipeline.training.checkpoint import Failure, TrialFolder
 
 
@@ -263,3 +264,13 @@ def test_failures_are_kept_with_their_trial_and_notified(tmp_path: Path) -> None
         again.record_failure(0, "bad luck", "it rained")
     manager.finish(0, str(manager.trials[0].failures[-1]))
     assert study_trials(tmp_path)[0].user_attrs["cause"] == "hang after 3 kimg: no report in 700 s"
+
+
+def test_every_complete_trial_has_the_constraint_that_gaussian_processes_need(tmp_path: Path) -> None:
+    manager = make_manager(tmp_path)
+    for fid in (9.0, None):
+        trial = manager.ask()
+        assert trial is not None
+        manager.report(tick(trial.number, 30, fid, balance=0.5))
+        manager.finish(trial.number)
+    assert [trial.constraints["balance"] for trial in study_trials(tmp_path)] == [ONE_SIDED - 0.5, ONE_SIDED]

@@ -1,0 +1,50 @@
+"""What `validate` says of a space beside its size."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.search.space.notes import space_code_names, space_notes
+from pipeline.search.space.parser import parse_space
+
+MINE = parse_space(
+    """
+    [fixed]
+    architecture = "mine:build"
+    [search]
+    lr_g = { float = [1e-5, 1e-2], log = true }
+    loss = { choice = ["hinge", "mine:loss"] }
+    penalty = { choice = ["none", "other:penalty"] }
+    gamma = { float = [0.1, 10.0], when = { penalty = ["other:penalty"] } }
+    depth_g = { int = [1, 3], when = { architecture = ["mine:build"] } }
+    """
+)
+PLAIN = parse_space("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }\n")
+
+
+def test_the_users_own_names_are_found() -> None:
+    assert space_code_names(MINE) == ["mine:build", "mine:loss", "other:penalty"]
+    assert space_code_names(PLAIN) == []
+
+
+def test_a_module_is_listed_with_its_hash_and_conditions_with_who_ignores_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("1 / 0  # it is not run")
+    (tmp_path / "other.py").write_text("")
+    digest = hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
+    mine, other, conditions = space_notes(MINE, [tmp_path])
+    assert mine == f"mine.py (sha256 {digest[:12]}): mine:build, mine:loss"
+    assert other.endswith("other:penalty")
+    assert "gamma;" in conditions
+    assert "gp" in conditions
+    assert "depth_g" not in conditions  # its condition always holds
+    assert space_notes(PLAIN, []) == []
+
+
+def test_a_missing_module_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot find other\.py"):
+        space_notes(MINE, [tmp_path])
