@@ -6,83 +6,20 @@ import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from pipeline.errors import nearest
 from pipeline.reporting.log_lines import log_to_terminal, wants_live_view
-from pipeline.storage.summary_file import Best, LeaderboardRow, RegisteredVersion
 from pipeline.sweep.options import ResumeOptions, RunOptions, SharedOptions, option_infos
+from pipeline.sweep.result import Result
 
 if TYPE_CHECKING:
-    from pipeline.sweep.request import Outcome, Request
+    from pipeline.sweep.request import Request
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., object])
 OptionsT = TypeVar("OptionsT", bound=SharedOptions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a sweep came to.
-
-    Attributes:
-        name: of the sweep.
-        folder: its files on this machine.
-        location: the folder or address by which `resume` and the commands name it.
-        state: finished; or planned, after a dry run.
-        leaderboard: its trials, best first, at most a hundred.
-        best: the best finalist's numbers; None if no trial has a fid.
-        registered: the version in the model registry; None if none was asked for, or the registry refused.
-        report: report.html; None if the search did not finish.
-        tracking_uri: the MLflow store that has the runs.
-        plan: what a dry run found, rows of (heading, text).
-    """
-
-    name: str
-    folder: Path
-    location: str
-    state: str
-    leaderboard: tuple[LeaderboardRow, ...] = ()
-    best: Best | None = None
-    registered: RegisteredVersion | None = None
-    report: Path | None = None
-    tracking_uri: str = ""
-    plan: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def champion(self) -> str | None:
-        """The model's address, for `load_generator`, if this sweep's generator became the champion."""
-        if self.registered is None or self.registered.alias != "champion":
-            return None
-        return f"models:/{self.registered.name}@champion"
-
-    def to_dicts(self) -> list[dict[str, object]]:
-        """The leaderboard as flat rows, for `pandas.DataFrame`: hyper-parameters are columns as well."""
-        return [
-            {**{name: value for name, value in vars(row).items() if name != "params"}, **row.params}
-            for row in self.leaderboard
-        ]
-
-    def __repr__(self) -> str:
-        return f"Result({', '.join(f'{name}={text}' for name, text in self._facts())})"
-
-    def _repr_html_(self) -> str:
-        """A small table, for notebooks."""
-        return _html_table([("", self.name), *self._facts()[1:], *self.plan]) + _html_table(
-            [("trial", "fid", "kimg", "state")]
-            + [(str(r.trial), _number(r.fid), _number(r.kimg), r.state) for r in self.leaderboard[:10]]
-        )
-
-    def _facts(self) -> list[tuple[str, str]]:
-        facts = [("name", self.name), ("state", self.state), ("trials", str(len(self.leaderboard)))]
-        if self.best:
-            facts += [("fid", _number(self.best.fid)), ("trial", str(self.best.trial))]
-        if self.registered:
-            facts.append(("registered", self.champion or self.registered.uri))
-        return [*facts, ("folder", self.location)]
 
 
 def _run(options: RunOptions) -> Result:
@@ -119,32 +56,10 @@ def _sweep(request: Request, quiet: bool) -> Result:
     from pipeline.sweep.run import run_sweep
 
     log_to_terminal(quiet=quiet)
-    outcome = run_sweep(request)
-    if outcome.state == "interrupted":
-        raise KeyboardInterrupt(f"go on with gansweep.resume({outcome.location!r})")
-    return result_of(request.config.name, outcome)
-
-
-def result_of(name: str, outcome: Outcome) -> Result:
-    """The result for what a sweep came to."""
-    summary, report = outcome.summary, outcome.root / "report.html"
-    result = Result(
-        name=name,
-        folder=outcome.root,
-        location=outcome.location,
-        state=outcome.state,
-        tracking_uri=outcome.tracking_uri,
-        plan=outcome.plan,
-    )
-    if summary is None:
-        return result
-    return dataclasses.replace(
-        result,
-        leaderboard=summary.leaderboard,
-        best=summary.best,
-        registered=summary.registered,
-        report=report if report.is_file() else None,
-    )
+    result = run_sweep(request)
+    if result.state == "interrupted":
+        raise KeyboardInterrupt(f"go on with gansweep.resume({result.location!r})")
+    return result
 
 
 def _with_environment(options: OptionsT) -> OptionsT:
@@ -194,15 +109,6 @@ def _check_names(function: str, given: Iterable[str], kind: type[SharedOptions])
     for name in given:
         if name not in valid:
             raise TypeError(f"{function}() has no option {name!r}; {nearest(name, valid)}")
-
-
-def _html_table(rows: Iterable[tuple[str, ...]]) -> str:
-    cells = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
 
 
 run = _take_run(RunOptions, _run)

@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep_folders import summary_of
 
 import gansweep
-from pipeline import api
-from pipeline.storage.summary_file import Best, LeaderboardRow, RegisteredVersion
 from pipeline.sweep.build_request import build_request
 from pipeline.sweep.options import RunOptions
-from pipeline.sweep.request import Outcome, Request
+from pipeline.sweep.request import Request
+from pipeline.sweep.result import Result
 
 SPACE = {
     "fixed": {"architecture": "mlp", "kimg": 2, "tick_kimg": 1},
@@ -30,11 +28,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
     """The requests that `run` makes, instead of sweeps."""
     requests: list[Request] = []
 
-    def run_sweep(request: Request) -> Outcome:
+    def run_sweep(request: Request) -> Result:
         requests.append(request)
-        return Outcome(
-            "interrupted" if request.config.seed == 99 else "planned", tmp_path, None, "sqlite:///x"
-        )
+        return Result.of(request, "interrupted" if request.config.seed == 99 else "planned", "sqlite:///x")
 
     monkeypatch.setattr("pipeline.sweep.run.run_sweep", run_sweep)
     return requests
@@ -101,27 +97,6 @@ def test_a_wrong_keyword_is_answered_with_the_nearest() -> None:
 def test_an_interruption_says_how_to_go_on(asked: list[Request]) -> None:
     with pytest.raises(KeyboardInterrupt, match=r"gansweep\.resume"):
         gansweep.run(space="smoke", data="digits", seed=99)
-
-
-def test_a_result_of_a_finished_sweep(tmp_path: Path) -> None:
-    row = LeaderboardRow(trial=3, state="complete", fid=7.5, balance=0.4, kimg=20, params={"lr_g": 1e-3})
-    best = Best(trial=3, fid=7.25, balance=0.4, kimg=20, params={})
-    version = RegisteredVersion(name="faces", version=2, alias="champion", uri="models:/faces/2")
-    summary = dataclasses.replace(summary_of(), leaderboard=(row,), best=best, registered=version)
-    (tmp_path / "report.html").touch()
-    result = api.result_of("s", Outcome("finished", tmp_path, summary, "sqlite:///x", "runs/s"))
-    assert result.champion == "models:/faces@champion"
-    assert result.report == tmp_path / "report.html"
-    (flat,) = result.to_dicts()
-    assert (flat["trial"], flat["fid"], flat["lr_g"]) == (3, 7.5, 1e-3)
-    assert "params" not in flat
-    assert repr(result) == (
-        "Result(name=s, state=finished, trials=1, fid=7.25, trial=3, registered=models:/faces@champion, "
-        "folder=runs/s)"
-    )
-    assert result._repr_html_().count("<tr>") == 9
-    candidate = dataclasses.replace(result, registered=dataclasses.replace(version, alias="candidate"))
-    assert candidate.champion is None
 
 
 def test_the_import_loads_no_framework() -> None:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from pipeline.reporting.log_lines import err_console
 from pipeline.storage.summary_file import FinalistRow, SweepSummary
+from pipeline.sweep.result import Result
 
 _WIDTH = None if sys.stdout.isatty() else 160  # wide enough for tables in a log or a pipe
 
@@ -28,28 +29,29 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def conclude(outcome: Any) -> None:
-    """Print the outcome of a sweep (`pipeline.sweep.request.Outcome`).
+def conclude(result: Result) -> None:
+    """Print what a sweep came to.
 
     Raises:
         typer.Exit: with the command's exit code, if that is not 0.
     """
-    if outcome.state == "planned":
+    if result.state == "planned":
         table = Table(box=None, show_header=False, padding=(0, 2))
-        for row in outcome.plan:
+        for row in result.plan:
             table.add_row(*row)
         out_console.print(table)
         return
-    if outcome.state == "interrupted":
+    if result.state == "interrupted":
         err_console.print(
-            f"interrupted; go on with: gansweep resume {shlex.quote(outcome.location)}", markup=False
+            f"interrupted; go on with: gansweep resume {shlex.quote(result.location)}", markup=False
         )
         raise typer.Exit(130)
-    summary: SweepSummary = outcome.summary
+    summary = result.summary
+    assert summary is not None
     leaderboard(summary)
     if summary.stopped_by:
         out_console.print(f"stopped: {summary.reason}", markup=False)
-    _next_steps(outcome)
+    _next_steps(result)
     if not summary.best:
         err_console.print("no trial has a fid; the leaderboard lists the causes")
         raise typer.Exit(1)
@@ -88,24 +90,24 @@ def _search_bias(final: FinalistRow) -> str:
     return text + ")"
 
 
-def _next_steps(outcome: Any) -> None:
+def _next_steps(result: Result) -> None:
     """Print where the results are, and the commands to use them."""
     from pipeline.errors import redact
     from pipeline.tracking.tracking_uri import default_uri
 
-    registered, root = outcome.summary.registered, shlex.quote(outcome.location)
-    uri = shlex.quote(redact(outcome.tracking_uri))
+    registered, root = result.registered, shlex.quote(result.location)
+    uri = shlex.quote(redact(result.tracking_uri))
     lines = [
         f"report   {root}/report.html",
         f"MLflow   mlflow ui --backend-store-uri {uri}",
         f"explain  gansweep explain {root}",
     ]
-    if (Path(outcome.location) / "study.journal").exists():  # otherwise it is in a database
+    if (Path(result.location) / "study.journal").exists():  # otherwise it is in a database
         lines.insert(2, f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery")
     if registered:
         model = registered.model
         out_console.print(f"\n{model} is version {registered.version}: {registered.reason}", markup=False)
-        store = "" if outcome.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
+        store = "" if result.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
         lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png{store}")
     out_console.print("\n".join(lines), markup=False)
 

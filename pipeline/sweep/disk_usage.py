@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.search.space.definition import Space
-from pipeline.storage.files import readable
+from pipeline.storage.readable import readable_bytes
 from pipeline.training.checkpoint import checkpoint_sizes
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.user_code import is_user_code
@@ -30,10 +30,11 @@ def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
     kept = best + grids + ticks * _ROW_BYTES
     all_counted = len(found) == len(space.possible_values("architecture"))
     custom = "" if all_counted else ", custom networks not counted"
-    text = f"at most {readable(kept)} a trial, {readable(_CHECKPOINTS * state)} more while it runs{custom}"
+    of_trial, running = readable_bytes(kept), readable_bytes(_CHECKPOINTS * state)
+    text = f"at most {of_trial} a trial, {running} more while it runs{custom}"
     if config.time_budget_sec or config.gpu_hours:
         return text  # the number of trials is not known
-    return f"{text}; {readable(config.trials * kept)} in all"
+    return f"{text}; {readable_bytes(config.trials * kept)} in all"
 
 
 def _largest(space: Space, architecture: str) -> TrialConfig:

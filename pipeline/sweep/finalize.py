@@ -15,10 +15,10 @@ from pipeline.reporting.html.report import write_report
 from pipeline.storage.summary_file import FinalistRow, RegisteredVersion, SweepState
 from pipeline.storage.typed_json import to_json
 from pipeline.sweep.open_sweep import OpenSweep
-from pipeline.sweep.request import Outcome
+from pipeline.sweep.result import Result
 from pipeline.tracking.event_log import SWEEP_STATUS
 from pipeline.tracking.provenance import provenance
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
 from pipeline.tracking.registry.model_card import write_card
 from pipeline.tracking.registry.pack import device_name, label_shares, pack_generator
@@ -42,7 +42,7 @@ def finalize(sweep: OpenSweep, found: Sequence[Finalist]) -> None:
     metadata = _describe(sweep, rows[0], run)
     generator, _ = best_generator(run.folder)
     packed = pack_generator(generator, request.paths.packed, metadata)
-    write_card(packed, from_packed(packed), dataset, read_records(run.folder), name=request.config.name)
+    write_card(packed, LoadedGenerator(packed), dataset, read_records(run.folder), name=request.config.name)
     if request.register is not None:
         sweep.summary.set_registered(_register(sweep, run, metadata))
 
@@ -103,7 +103,7 @@ def _register(sweep: OpenSweep, run: FinalistRun, metadata: ModelMetadata) -> Re
     return done
 
 
-def close_sweep(sweep: OpenSweep, state: SweepState) -> Outcome:
+def close_sweep(sweep: OpenSweep, state: SweepState) -> Result:
     """Write the last summary and the report, bring MLflow and the object store up to date.
 
     state: finished, interrupted or failed.
@@ -122,4 +122,4 @@ def close_sweep(sweep: OpenSweep, state: SweepState) -> Outcome:
         log.warning(f"MLflow is {exporter.status}; the event log keeps the rest for the next run or resume")
     if state == "finished":
         sweep.uploader.delete_checkpoints(request.paths.root / "trials")
-    return Outcome(state, request.paths.root, content, sweep.uri, request.location)
+    return Result.of(request, state, sweep.uri, content)

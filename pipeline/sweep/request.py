@@ -1,4 +1,4 @@
-"""`Request`: everything one call of `run` or `resume` asks for; `Outcome`: what it returns."""
+"""`Request`: everything one call of `run` or `resume` asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.search.space.definition import Space
-from pipeline.storage.summary_file import SweepSummary
 from pipeline.storage.url import join_url, scratch_dir
 from pipeline.tracking.registry.promote import CHAMPION
 
@@ -66,24 +65,3 @@ class Request:
         """The folder or address by which a later command names the sweep."""
         near = os.path.relpath(self.paths.root)
         return self.url or (str(self.paths.root) if near.startswith("..") else near)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a call came to.
-
-    Attributes:
-        state: finished, interrupted, failed or planned (a dry run).
-        root: the sweep's folder on this machine.
-        summary: summary.json; None for a dry run.
-        tracking_uri: where MLflow has the runs.
-        location: the folder or address by which a later command names the sweep.
-        plan: rows of (heading, text) that a dry run prints.
-    """
-
-    state: str
-    root: Path
-    summary: SweepSummary | None
-    tracking_uri: str
-    location: str = ""
-    plan: tuple[tuple[str, str], ...] = ()

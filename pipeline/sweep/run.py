@@ -24,14 +24,15 @@ from pipeline.sweep.manifest import Manifest, check_same_request, raised_limits,
 from pipeline.sweep.open_sweep import OpenSweep, open_sweep
 from pipeline.sweep.preflight import check_cluster, check_request, check_tracking, resolve_for_images
 from pipeline.sweep.remote import uploaded_sweep
-from pipeline.sweep.request import Outcome, Request
+from pipeline.sweep.request import Request
+from pipeline.sweep.result import Result, Rows
 from pipeline.tracking.tracking_uri import default_uri
 from pipeline.training.networks.blocks import ImageShape
 
 log = logging.getLogger(__name__)
 
 
-def run_sweep(request: Request) -> Outcome:
+def run_sweep(request: Request) -> Result:
     """Search, measure the finalists, register the best; or go on with the sweep that exists.
 
     Raises:
@@ -44,7 +45,7 @@ def run_sweep(request: Request) -> Outcome:
             return _run(request, uploader)
 
 
-def _run(request: Request, uploader: AnyUploader) -> Outcome:
+def _run(request: Request, uploader: AnyUploader) -> Result:
     """The sweep, once it is known that this machine and the cluster can run it."""
     paths = request.paths
     manifest = read_manifest(paths)
@@ -52,11 +53,11 @@ def _run(request: Request, uploader: AnyUploader) -> Outcome:
     _check_stores(request, manifest, uri)
     request, inputs = load_inputs(request, manifest)
     if request.dry_run:
-        return Outcome("planned", paths.root, None, uri, request.location, _plan(request, inputs, uri))
+        return Result.of(request, "planned", uri, plan=_plan(request, inputs, uri))
     before = read_summary(paths.summary)
     if manifest and before and _is_over(request, manifest, before):
         log.info("this sweep is finished; raise --trials or a budget to go on")
-        return Outcome("finished", paths.root, before, uri, request.location)
+        return Result.of(request, "finished", uri, before)
     with open_sweep(request, inputs, uploader, uri, before.wall_seconds if before else 0.0) as sweep:
         return _search(sweep)
 
@@ -77,7 +78,7 @@ def _is_over(request: Request, manifest: Manifest, before: SweepSummary) -> bool
     return over and not raised_limits(manifest.config, request.config)
 
 
-def _search(sweep: OpenSweep) -> Outcome:
+def _search(sweep: OpenSweep) -> Result:
     """Search, and close the sweep however the search ends."""
     request, inputs = sweep.request, sweep.inputs
     try:
@@ -102,7 +103,7 @@ def _search(sweep: OpenSweep) -> Outcome:
         raise
 
 
-def _plan(request: Request, inputs: SweepInputs, uri: str) -> tuple[tuple[str, str], ...]:
+def _plan(request: Request, inputs: SweepInputs, uri: str) -> Rows:
     """What a dry run prints: rows of (heading, text)."""
     config, full = request.config, request.space.config({})
     dataset, evaluator = inputs.dataset, inputs.evaluator

@@ -10,13 +10,18 @@ import typer
 from sweep_folders import summary_of
 
 from pipeline.cli import terminal
-from pipeline.sweep.request import Outcome
+from pipeline.sweep.result import Result
 
 
-def outcome(state: str, **summary: Any) -> Outcome:
-    content = summary_of(**{"best": None, **summary})
-    return Outcome(
-        state, Path("runs/s"), content, "sqlite:///mlflow.db", "runs/with space", (("space", "x"),)
+def result(state: str, **summary: Any) -> Result:
+    return Result(
+        name="s",
+        state=state,
+        folder=Path("runs/s"),
+        location="runs/with space",
+        tracking_uri="sqlite:///mlflow.db",
+        summary=summary_of(**{"best": None, **summary}),
+        plan=(("space", "x"),),
     )
 
 
@@ -24,19 +29,19 @@ def test_an_interrupted_sweep_exits_with_130_and_the_command_to_resume(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(typer.Exit) as done:
-        terminal.conclude(outcome("interrupted"))
+        terminal.conclude(result("interrupted"))
     assert done.value.exit_code == 130
     assert "gansweep resume 'runs/with space'" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.conclude(outcome("planned"))
+    terminal.conclude(result("planned"))
     assert capsys.readouterr().out.split() == ["space", "x"]
 
 
 def test_a_sweep_without_a_fid_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as done:
-        terminal.conclude(outcome("finished"))
+        terminal.conclude(result("finished"))
     assert done.value.exit_code == 1
     assert "no trial has a fid" in capsys.readouterr().err
 
