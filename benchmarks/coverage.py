@@ -19,7 +19,7 @@ from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.metrics import extractors, frechet
 from pipeline.metrics.evaluation import from_arrays, measure_generator
-from pipeline.metrics.metric_inputs import Sample
+from pipeline.metrics.generator_metrics import Sample
 from pipeline.search.space.builtin import load_space
 from pipeline.serving import models
 from pipeline.training.process import prepare_process

@@ -18,9 +18,9 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import Extractor
 from pipeline.metrics.frechet import Evaluator
+from pipeline.metrics.generator_metrics import MetricInputs, Sample, draw
 from pipeline.metrics.measurement import METRICS, Measurement
 from pipeline.metrics.memorization import random_subset
-from pipeline.metrics.metric_inputs import MetricInputs, Sample, draw
 from pipeline.metrics.statistics import BATCH
 from pipeline.tables import METRIC_FORM, load_target
 from pipeline.user_code import load, run

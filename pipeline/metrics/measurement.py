@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 
 from pipeline.records import metric, metrics_of
 
-_FID = "pipeline.metrics.frechet_metrics:fid_interval"
-_KID = "pipeline.metrics.frechet_metrics:kids"
-_PRDC = "pipeline.metrics.metric_inputs:precision_recall"
-_COPIES = "pipeline.metrics.metric_inputs:copies"
-_COLLAPSE = "pipeline.metrics.metric_inputs:collapse"
+_MODULE = "pipeline.metrics.generator_metrics"
+_FID, _KID, _PRDC = f"{_MODULE}:fid_interval", f"{_MODULE}:kids", f"{_MODULE}:precision_recall"
+_COPIES, _COLLAPSE = f"{_MODULE}:copies", f"{_MODULE}:collapse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +38,13 @@ class Measurement:
     )
     fid_high: float = metric("upper end of the interval", target=_FID)
     fid_infinity: float = metric(
-        "fid extrapolated to infinitely many samples; may be below 0",
-        "min",
-        target="pipeline.metrics.frechet_metrics:fid_infinity",
+        "fid extrapolated to infinitely many samples; may be below 0", "min", target=f"{_MODULE}:fid_infinity"
     )
     fid_held: float = metric(
         "fid of n_held samples to as many held-out reals: compare with fid_even", "min", low=0, target=_FID
     )
     fid_even: float = metric(
         "fid of the same samples to as many training reals: far below fid_held = overfitted",
-        "min",
         low=0,
         target=_FID,
     )
@@ -58,7 +53,7 @@ class Measurement:
     )
     fid_by_class: dict[str, float] = metric(
         "fid within each class, few samples each: compare classes of one measurement only",
-        target="pipeline.metrics.frechet_metrics:fid_by_class",
+        target=f"{_MODULE}:fid_by_class",
     )
     kid: float = metric("unbiased squared MMD, any n; about 0 and up, may be below 0", "min", target=_KID)
     kid_error: float = metric("standard error of kid", target=_KID)
@@ -69,10 +64,7 @@ class Measurement:
     density: float = metric("how thickly reals surround a sample: 1 = as the reals", low=0, target=_PRDC)
     coverage: float = metric("reals with a sample nearby", "max", low=0, high=1, target=_PRDC)
     memorisation_auc: float = metric(
-        "how much closer to training images, in pixels: 0.5 = as held-out images, 1 = copies",
-        low=0,
-        high=1,
-        target=_COPIES,
+        "closeness to training images: 0.5 = as held-out ones, 1 = copies", low=0, high=1, target=_COPIES
     )
     copied: float = metric(
         "samples closer to a training image than 99 % of held-out ones", "min", low=0, high=1, target=_COPIES
@@ -83,27 +75,15 @@ class Measurement:
     )
     modes_total: int = metric("number of modes in the training images", target=_COLLAPSE)
     imbalance: float = metric(
-        "total variation between the mode frequencies of samples and reals",
-        "min",
-        low=0,
-        high=1,
-        target=_COLLAPSE,
+        "total variation between the modes of samples and reals", "min", low=0, high=1, target=_COLLAPSE
     )
     diversity: float = metric(
-        "mean distance of two samples over that of two reals: 1 = as the reals, 0 = all the same",
-        low=0,
-        target=_COLLAPSE,
+        "mean distance of two samples over that of two reals: 1 = as the reals", low=0, target=_COLLAPSE
     )
-    duplicates: float = metric(
-        "samples that nearly equal another sample", "min", low=0, high=1, target=_COLLAPSE
-    )
+    duplicates: float = metric("samples nearly equal to another", "min", low=0, high=1, target=_COLLAPSE)
     class_counts: dict[str, int] = metric("samples per class or cluster", target=_COLLAPSE)
     label_accuracy: float | None = metric(
-        "samples classified as the label they were generated for",
-        "max",
-        low=0,
-        high=1,
-        target="pipeline.metrics.metric_inputs:label_accuracy",
+        "samples of the class they were made for", "max", low=0, high=1, target=f"{_MODULE}:label_accuracy"
     )
     collapse: str
     notes: tuple[str, ...]

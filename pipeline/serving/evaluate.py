@@ -10,9 +10,9 @@ from pipeline.config import SweepConfig
 from pipeline.data import external_samples
 from pipeline.errors import DataError
 from pipeline.metrics import evaluation
+from pipeline.metrics.generator_metrics import Sample
 from pipeline.metrics.loading import load_evaluator, load_images
 from pipeline.metrics.measurement import Measurement
-from pipeline.metrics.metric_inputs import Sample
 from pipeline.serving.models import load_generator
 from pipeline.tables import DATA_SOURCES
 from pipeline.user_code import read_code, use_code

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Dataset
-from pipeline.metrics.metric_inputs import Sample
+from pipeline.metrics.generator_metrics import Sample
 from pipeline.training.networks.blocks import Generator
 from pipeline.training.networks.build import to_uint8
 from pipeline.training.prefetch import place_labels

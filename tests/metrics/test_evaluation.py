@@ -205,7 +205,7 @@ def test_a_row_adds_a_metric(evaluators, halves, monkeypatch):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Larger(measurement.Measurement):
         coarse_fid: float = metric(
-            "a coarser fid", "min", target="pipeline.metrics.frechet_metrics:fid_infinity"
+            "a coarser fid", "min", target="pipeline.metrics.generator_metrics:fid_infinity"
         )
 
     monkeypatch.setattr(evaluation, "Measurement", Larger)
