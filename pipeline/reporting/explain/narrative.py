@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from pipeline.reporting.explain.reasons import Reason, find_reasons
 from pipeline.reporting.explain.regions import MIN_TRIALS, Region, best_trials, narrowed_space, regions
-from pipeline.reporting.history import History, TrialView, short_number
-from pipeline.search.space.definition import Space
+from pipeline.reporting.history import History, TrialView
+from pipeline.search.space.notes import describe_code, space_code_names
+from pipeline.storage.readable import short_number
 from pipeline.storage.summary_file import FinalistRow
+from pipeline.tables import PRUNERS, SAMPLERS
 
 Section = tuple[str, list[str]]
 """A heading and its sentences."""
@@ -33,8 +35,9 @@ _FEW_TRIALS = 10
 
 
 def explain_sweep(history: History) -> list[Section]:
-    """The whole sweep: what won, what lost, what to search next."""
+    """The whole sweep: how it searched (if that is known), what won, what lost, what to search next."""
     return [
+        *_searched(history),
         ("What won", _won(history)),
         ("What lost", _lost(history)),
         ("What to search next", next_steps(history)),
@@ -70,15 +73,21 @@ def next_file(history: History) -> str:
     Raises:
         SpaceError: the sweep has no space, or too few trials with a fid.
     """
-    best = best_trials(history)
-    space: Space = narrowed_space(history)
-    numbers = ", ".join(str(trial.number) for trial in best)
-    head = (
-        f"# The region of the best trials of {history.name} ({numbers}), wider where they lean on a bound.\n"
-    )
-    return (
-        head + "# Written by `gansweep explain --next`; read it before you search it.\n\n" + space.to_toml()
-    )
+    numbers = ", ".join(str(trial.number) for trial in best_trials(history))
+    source = f"The region of the best trials of {history.name} ({numbers}), wider where they lean on a bound."
+    written = "Written by `gansweep explain --next`; read it before you search it."
+    return f"# {source}\n# {written}\n\n{narrowed_space(history).to_toml()}"
+
+
+def _searched(history: History) -> list[Section]:
+    """The sampler, the pruner and the user's own code, as sweep.toml has them."""
+    sweep, code = history.stored.get("sweep", {}), history.stored.get("code", {})
+    chosen = [(table, str(sweep[table.field])) for table in (SAMPLERS, PRUNERS) if table.field in sweep]
+    meanings = [table[name].meaning if name in table else "the user's own" for table, name in chosen]
+    lines = [f"The {t.field} is {n}: {meaning}." for (t, n), meaning in zip(chosen, meanings, strict=True)]
+    names = [*(space_code_names(history.space) if history.space else ()), *map(str, sweep.values())]
+    lines += [f"The user's own code: {line}." for line in describe_code(names, code)]
+    return [("How it searched", lines)] if lines else []
 
 
 def _won(history: History) -> list[str]:
@@ -205,25 +214,18 @@ def _longer(history: History) -> list[str]:
 
 def _narrow(found: Sequence[Region]) -> list[str]:
     """Where the best trials lie: one sentence for the choices that they share, one for the ranges."""
-    shared = [
-        f"{r.name} = {short_number(r.at)}"
-        for r in found
-        if len(r.counts) == 1 and len(r.distribution.choices) > 1
-    ]
-    spans = [
-        f"{r.name} in {short_number(r.low)} to {short_number(r.high)}"
-        for r in found
-        if not r.counts and not r.hit
-    ]
+    same = [r for r in found if len(r.counts) == 1 and len(r.distribution.choices) > 1]
+    shared = [f"{r.name} = {short_number(r.at)}" for r in same]
+    inside = [r for r in found if not r.counts and not r.hit]
+    spans = [f"{r.name} in {short_number(r.low)} to {short_number(r.high)}" for r in inside]
     lines = [f"The best trials all have {', '.join(shared)}."] if shared else []
     return lines + ([f"The best trials lie at {', '.join(spans)}."] if spans else [])
 
 
 def _advice_of(reasons: Sequence[Reason]) -> Section:
     found = [_sentence(reason.advice) for reason in reasons if reason.advice]
-    return "What to try", found or [
-        "Nothing for this trial alone; see the sweep: `gansweep explain SWEEP_DIR`."
-    ]
+    nothing = "Nothing for this trial alone; see the sweep: `gansweep explain SWEEP_DIR`."
+    return "What to try", found or [nothing]
 
 
 def _sentence(text: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from pipeline.config import SweepPaths, TrialConfig
 from pipeline.errors import SpaceError
-from pipeline.reporting.history import History, TrialView, finite
+from pipeline.reporting.history import History, TrialView
 from pipeline.search.space.definition import Space
-from pipeline.search.space.distribution import Distribution, Value
+from pipeline.search.space.distribution import Distribution
+from pipeline.storage.readable import finite
 
 MIN_TRIALS = 3
 """Trials with a fid that a region needs."""
@@ -173,6 +174,6 @@ def _round(value: float, towards: Any) -> float:
     return float(f"{rounded:.6g}")
 
 
-def _points(best: Sequence[TrialView], search: dict[str, Distribution]) -> tuple[Mapping[str, Value], ...]:
+def _points(best: Sequence[TrialView], search: dict[str, Distribution]) -> tuple[Mapping[str, Any], ...]:
     points = ({n: v for n, v in trial.params.items() if n in search} for trial in best[:3])
     return tuple(p for p in points if all(search[n].contains(v) for n, v in p.items()))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import TrialConfig
 from pipeline.search.space.definition import Space
-from pipeline.tables import SAMPLERS, Table
+from pipeline.tables import LOSSES, NETWORKS, SAMPLERS, Table
 from pipeline.user_code import read_code
 
 
@@ -23,6 +23,14 @@ def space_code_names(space: Space) -> list[str]:
     return [name for table, name in chosen if table.is_user_code(name)]
 
 
+def describe_code(names: Sequence[str], hashes: Mapping[str, str]) -> list[str]:
+    """`mine.py (sha256 0f3a...): mine:build, mine:loss` for each module. hashes: SHA-256 by module."""
+    return [
+        f"{module}.py (sha256 {digest[:12]}): {', '.join(n for n in names if n.startswith(f'{module}:'))}"
+        for module, digest in hashes.items()
+    ]
+
+
 def space_notes(space: Space, folders: Sequence[Path]) -> list[str]:
     """A line for each of the user's own modules, with its hash, and one for the parameters with `when`.
 
@@ -32,12 +40,49 @@ def space_notes(space: Space, folders: Sequence[Path]) -> list[str]:
         ConfigError: one of them cannot be found.
     """
     names = space_code_names(space)
-    notes = [
-        f"{module}.py (sha256 {digest[:12]}): {', '.join(n for n in names if n.startswith(f'{module}:'))}"
-        for module, digest in read_code(names, folders).hashes.items()
-    ]
+    notes = describe_code(names, read_code(names, folders).hashes)
     conditional = [name for name in space.search if name not in space.unconditional]
     if conditional:
         samplers = ", ".join(name for name, row in SAMPLERS.items() if not row.conditions)
         notes.append(f"with `when`: {', '.join(conditional)}; the samplers {samplers} draw these at random")
+    return [*notes, *_unregularised_losses(space), *_norms_without_effect(space)]
+
+
+def _unregularised_losses(space: Space) -> list[str]:
+    """A note for each loss that needs a Lipschitz D and can be drawn without what keeps it so."""
+    notes = []
+    for loss in space.possible_values("loss"):
+        penalties, norms = (set(_values(space, name, loss=loss)) for name in ("penalty", "norm_d"))
+        if loss in LOSSES and LOSSES[loss].needs_penalty and "none" in penalties and norms != {"spectral"}:
+            notes.append(f"loss {loss} needs a penalty or norm_d = spectral, and can be drawn without")
     return notes
+
+
+def _norms_without_effect(space: Space) -> list[str]:
+    """A note for each architecture with choices of a norm that change nothing in it."""
+    notes = []
+    searched = [name for name in ("norm_g", "norm_d") if name in space.search]
+    for architecture in space.possible_values("architecture"):
+        for name in searched if architecture in NETWORKS else ():
+            effective = getattr(NETWORKS[architecture], name)
+            idle = [
+                v for v in _values(space, name, architecture=architecture, unset=()) if v not in effective
+            ]
+            if idle:
+                notes.append(f"{name} {', '.join(idle)} has no effect in {architecture}")
+    return notes
+
+
+def _values(space: Space, name: str, unset: tuple[str, ...] | None = None, **drawn: str) -> tuple[str, ...]:
+    """What a hyper-parameter can be where others are `drawn`.
+
+    unset: what it is where its `when` does not hold; None = its default.
+    """
+    if name not in space.search:
+        return space.possible_values(name)
+    known, distribution = {**space.fixed, **drawn}, space.search[name]
+    holds = [known[n] in values if n in known else None for n, values in distribution.when.items()]
+    chosen = () if False in holds else distribution.choices
+    if all(holds):
+        return chosen
+    return (*chosen, *((TrialConfig.fields()[name].default,) if unset is None else unset))

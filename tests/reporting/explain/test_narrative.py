@@ -21,6 +21,8 @@ from pipeline.reporting.explain.narrative import (
     shared_values,
 )
 from pipeline.reporting.history import History, TrialView
+from pipeline.search.space.parser import parse_space
+from pipeline.tables import PRUNERS
 
 GOLDEN = Path(__file__).with_name("golden_explain.txt")
 LAST_OF_LOSERS = {
@@ -69,6 +71,22 @@ def test_the_explanation_of_one_sweep_is_the_golden_text() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_sampler_the_pruner_and_the_users_own_code_are_named() -> None:
+    stored = {
+        "sweep": {"sampler": "mine:Sampler", "pruner": "asha", "extractor": "other:features"},
+        "code": {"mine": "ab" * 32, "other": "cd" * 32},
+    }
+    space = parse_space('[fixed]\nloss = "mine:loss"\n[search]\nlr_g = { float = [1e-4, 1e-2] }\n')
+    history = dataclasses.replace(finished_sweep(), stored=stored, space=space)
+    (_, lines), *_ = explain_sweep(history)
+    sampler, pruner, mine, other = lines
+    assert "mine:Sampler" in sampler
+    assert "asha" in pruner
+    assert PRUNERS["asha"].meaning in pruner
+    assert re.search("mine.py .*abababababab.*: mine:loss, mine:Sampler", mine)
+    assert re.search("other.py .*: other:features", other)
 
 
 def test_failures_of_a_trial_are_listed() -> None:

@@ -47,6 +47,15 @@ def reasons_of(loser: TrialView) -> dict[str, Reason]:
             ["diverged", "merit"], "20 kimg", r"lr_g \(0.009;.* 0.001\).*gamma \(1\)",
         ),
         (
+            trial_view(1, [60.0, 70.0], "pruned", last={"verdict": "diverged", "fid": None},
+                       params={**POINT, "loss": "wasserstein", "penalty": "none"}),
+            ["diverged", "merit"], "20 kimg", "add penalty r1, which loss wasserstein needs$",
+        ),
+        (
+            trial_view(1, [60.0], last={"verdict": "d_wins"}, params={**POINT, "loss": "mine:loss"}),
+            ["d_wins", "merit"], "10 kimg", "^(?!.*loss)",
+        ),
+        (
             TrialView(1, "failed", POINT, "CUDA out of memory", last_kimg=5),
             ["failed"], "5 kimg.*CUDA out of memory", "batch_size.*--gpus-per-trial",
         ),
