@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.search._compat import ReplayedCmaEsSampler
 from pipeline.search.samplers import check_sampler, sampler_notes
 from pipeline.search.space.parser import parse_space
-from pipeline.tables import SAMPLERS
+from pipeline.tables import PRUNERS, SAMPLERS
 from pipeline.user_code import UserCode, read_code, use_code
 
 SPACE = parse_space(
@@ -222,3 +222,9 @@ def test_what_a_sampler_does_not_do_is_noted(sampler: str, pruner: str, notes: l
     found = sampler_notes(SweepConfig(sampler=sampler, pruner=pruner), SPACE)
     assert len(found) == len(notes)
     assert all(part in note for part, note in zip(notes, found, strict=True))
+
+
+def test_the_readme_lists_every_sampler_and_pruner() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert [name for name in (*SAMPLERS, *PRUNERS) if not any(f"`{name}`" in row for row in rows)] == []
