@@ -1,8 +1,9 @@
 """The tables of all that is chosen by name; one row adds one thing.
 
 Losses, penalties, networks, extractors, samplers, pruners and data sources have a table each. A row says what
-a thing is, what it needs and supports, and what it costs. The choices in `pipeline.config`, `--help`, validation, the
-estimates of cost and the advice of `explain` are derived from the rows.
+a thing is, what it needs and supports, and what it costs. The choices in `pipeline.config`, `--help`,
+validation, the estimates of cost and the advice of `explain` are derived from the rows.
+Longer than 350 lines: what can be chosen is read, and added to, in one place.
 
 A row names its code as `module:name`, imported when it is used: this file loads neither torch nor Optuna. The
 name of the user's own code (`pipeline.user_code`) is accepted in the place of a row's name.
@@ -108,13 +109,15 @@ def load_target(target: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class LossRow(Row):
-    """An adversarial loss. relative: the loss of G depends on D(real), which costs a pass of D.
+    """An adversarial loss.
 
-    needs_penalty: D must be kept Lipschitz by a gradient penalty or spectral norm.
+    needs_penalty: D must be kept Lipschitz by a gradient penalty or spectral norm. saturates: G's gradient
+    vanishes where D wins. resists_collapse: what `explain` advises where G has collapsed.
     """
 
-    relative: bool = False
     needs_penalty: bool = False
+    saturates: bool = False
+    resists_collapse: bool = False
 
 
 LOSSES = Table(
@@ -122,7 +125,9 @@ LOSSES = Table(
     "module:name of a pipeline.training.losses.Loss, or of a function (real, fake) -> (loss of D, loss of G)",
     {
         "minimax": LossRow(
-            target="pipeline.training.losses:MINIMAX", meaning="the zero-sum game of Goodfellow et al. 2014"
+            target="pipeline.training.losses:MINIMAX",
+            meaning="the zero-sum game of Goodfellow et al. 2014",
+            saturates=True,
         ),
         "nonsaturating": LossRow(
             target="pipeline.training.losses:NONSATURATING",
@@ -138,7 +143,7 @@ LOSSES = Table(
         "relativistic": LossRow(
             target="pipeline.training.losses:RELATIVISTIC",
             meaning="paired as in R3GAN, Huang et al. 2024",
-            relative=True,
+            resists_collapse=True,
             cost=1.2,
         ),
     },
@@ -147,7 +152,7 @@ LOSSES = Table(
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyRow(Row):
-    """A gradient penalty on D.
+    """A gradient penalty on D. advised: what `explain` advises where there is none.
 
     at_reals, at_fakes: it is 0.5 E||grad D||^2 at the real images, or the fakes, themselves, so that the
     trainer takes it from logits that it has already.
@@ -155,6 +160,7 @@ class PenaltyRow(Row):
 
     at_reals: bool = False
     at_fakes: bool = False
+    advised: bool = False
 
 
 PENALTIES = Table(
@@ -172,6 +178,7 @@ PENALTIES = Table(
             target="pipeline.training.losses:r1",
             meaning="at the reals, Mescheder et al. 2018",
             at_reals=True,
+            advised=True,
             cost=2.0,
         ),
         "r1r2": PenaltyRow(

@@ -24,6 +24,7 @@ from pipeline.sweep.request import Request
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.tracking_uri import check_server
+from pipeline.training.custom_losses import check_loss, check_penalty
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import check_networks
 from pipeline.training.process import visible_gpus
@@ -79,10 +80,10 @@ def check_out(out: Path) -> None:
 
 
 def check_space(space: Space, dataset: Dataset) -> None:
-    """Build G and D of every architecture and conditioning that the space can propose, for these images.
+    """Try every architecture, conditioning, loss and penalty that the space can propose on these images.
 
     Raises:
-        ConfigError: one of them cannot be built.
+        ConfigError: one of them cannot be used.
     """
     shape = ImageShape(dataset.size, dataset.channels, len(dataset.classes) if dataset.labelled else 0)
     for architecture in space.possible_values("architecture"):
@@ -92,6 +93,10 @@ def check_space(space: Space, dataset: Dataset) -> None:
                 _check_custom(space.config({**_smallest(space), **chosen}), shape)
             else:
                 check_networks(TrialConfig(**chosen, width_g=2, width_d=2), shape)
+    for loss in space.possible_values("loss"):
+        check_loss(loss)
+    for penalty in space.possible_values("penalty"):
+        check_penalty(penalty, shape)
 
 
 def _check_custom(config: TrialConfig, shape: ImageShape) -> None:

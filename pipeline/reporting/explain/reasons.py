@@ -12,7 +12,9 @@ from typing import Any
 
 from pipeline.records import TrialRecord
 from pipeline.reporting.explain.regions import best_trials, regions
-from pipeline.reporting.history import History, TrialView, short_number
+from pipeline.reporting.history import History, TrialView
+from pipeline.storage.readable import short_number
+from pipeline.tables import LOSSES, PENALTIES, LossRow
 
 VANISHED = 0.1
 """G's gradients have vanished if their norm is below this fraction of its maximum over the trial."""
@@ -54,6 +56,11 @@ class _Case:
     def __getitem__(self, name: str) -> Any:
         """The trial's value of a hyper-parameter."""
         return self.history.value(self.trial, name)
+
+    @property
+    def loss(self) -> LossRow:
+        """The row of its loss; of the user's own nothing is known."""
+        return LOSSES.get(self["loss"], LossRow(target="", meaning=""))
 
     def describe(self, name: str) -> str:
         """A hyper-parameter with both values: `lr_d (0.0067; the winner has 0.0009)`."""
@@ -109,9 +116,15 @@ def _diverged(case: _Case) -> Reason | None:
     higher = "lr_d" if case["lr_d"] > case["lr_g"] else "lr_g"
     advice = [f"lower {case.describe(higher)}"]
     advice += ["train in float32"] if case["precision"] == "bfloat16" else []
-    advice += [f"lower {case.describe('gamma')}"] if case["penalty"] != "none" else ["add penalty r1"]
+    advice += [f"lower {case.describe('gamma')}"] if case["penalty"] != "none" else [_add_penalty(case)]
     text = f"it diverged at {trial.last_kimg:g} kimg: a loss or a score was no longer a finite number"
     return Reason("diverged", text, ", ".join(advice))
+
+
+def _add_penalty(case: _Case) -> str:
+    advised = next(name for name, row in PENALTIES.items() if row.advised)
+    needed = case.loss.needs_penalty and case["norm_d"] != "spectral"
+    return f"add penalty {advised}" + (f", which loss {case['loss']} needs" if needed else "")
 
 
 def _collapsed(case: _Case) -> Reason | None:
@@ -124,8 +137,9 @@ def _collapsed(case: _Case) -> Reason | None:
         " that of the real images)"
     )
     advice = [f"lower {case.describe('lr_g')}"]
-    advice += ["add penalty r1"] if case["penalty"] == "none" else []
-    advice += ["try loss relativistic"] if case["loss"] != "relativistic" else ["try a larger batch_size"]
+    advice += [_add_penalty(case)] if case["penalty"] == "none" else []
+    other = next(name for name, row in LOSSES.items() if row.resists_collapse)
+    advice += ["try a larger batch_size"] if case.loss.resists_collapse else [f"try loss {other}"]
     return Reason("collapsed", text, ", ".join(advice))
 
 
@@ -142,8 +156,9 @@ def _d_wins(case: _Case) -> Reason | None:
     elif norms:
         text += f", though G still gets gradients ({norms[-1]:.2g})"
     advice = [f"lower {case.describe('lr_d')}"]
-    advice += ["add penalty r1"] if case["penalty"] == "none" else [f"raise {case.describe('gamma')}"]
-    advice += ["use loss nonsaturating"] if case["loss"] == "minimax" else []
+    advice += [_add_penalty(case)] if case["penalty"] == "none" else [f"raise {case.describe('gamma')}"]
+    other = next(name for name, row in LOSSES.items() if not row.saturates)
+    advice += [f"use loss {other}"] if case.loss.saturates else []
     advice += ["let controller skip hold D back"] if case["controller"] == "none" else []
     return Reason("d_wins", text, " or ".join(advice))
 
@@ -205,22 +220,17 @@ def _still_falling(case: _Case) -> Reason | None:
 def _merit(case: _Case) -> Reason | None:
     """A trial with a fid that is not the winner: its fid beside the winner's."""
     trial, winner = case.trial, case.winner
-    if (
-        trial.fid is None
-        or winner is None
-        or winner == trial
-        or winner.fid is None
-        or trial.state == "running"
-    ):
+    if winner is None or winner == trial or winner.fid is None or trial.fid is None:
+        return None
+    if trial.state == "running":
         return None
     text = f"its best fid is {trial.fid:.4g}, that of trial {winner.number} {winner.fid:.4g}"
     if trial.fid >= winner.fid > 0:
         times = _times(trial.fid / winner.fid)
         text = f"its best fid is {trial.fid:.4g}, {times} times that of trial {winner.number}"
     elif trial.fid < winner.fid:
-        text = (
-            f"its fid of {trial.fid:.4g} was the lowest, but trial {winner.number} won the final evaluation"
-        )
+        won = f"trial {winner.number} won the final evaluation"
+        text = f"its fid of {trial.fid:.4g} was the lowest, but {won}"
     outside = _outside_region(case)
     return Reason("merit", text, "move " + ", ".join(outside[:3]) if outside else "")
 
@@ -233,7 +243,7 @@ def _outside_region(case: _Case) -> list[str]:
     """The trial's values that lie outside of the region of the best trials, each with that region."""
     texts = []
     for region in regions(case.history, best_trials(case.history)):
-        value = case.trial.params.get(region.name)
+        value: Any = case.trial.params.get(region.name)
         if value is None:
             continue
         if region.counts and value not in region.counts:

@@ -61,7 +61,7 @@ def build_custom(config: TrialConfig, shape: ImageShape, classes: int) -> tuple[
         raise ConfigError(
             f"{name} returned {{seen}}",
             rule="it must return (G, D), two torch modules",
-            seen=_describe(made),
+            seen=describe(made),
             fix="end it with: return generator, discriminator",
         )
     return CustomGenerator(made[0], z_dim=config.z_dim, classes=classes), CustomDiscriminator(
@@ -114,12 +114,13 @@ def _check_shape(output: object, expected: tuple[int, ...], network: str, fix: s
         raise ConfigError(
             f"{network} returned {{seen}}",
             rule=f"two images need a float tensor of shape {expected}",
-            seen=_describe(output),
+            seen=describe(output),
             fix=fix,
         )
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """What the user's code returned, for a message."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.")
     if isinstance(value, tuple | list):

@@ -48,3 +48,39 @@ def test_a_missing_module_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
     with pytest.raises(ConfigError, match=r"cannot find other\.py"):
         space_notes(MINE, [tmp_path])
+
+
+WASSERSTEIN = """
+[search]
+loss = {{ choice = ["hinge", "wasserstein"] }}
+penalty = {{ choice = {penalty} }}
+norm_d = {{ choice = {norm} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("penalty", "norm", "noted"),
+    [
+        ('["none", "gp"]', '["none", "spectral"]', True),
+        ('["r1", "gp"]', '["none", "spectral"]', False),
+        ('["none", "gp"]', '["spectral"]', False),
+        ('["gp"], when = { loss = ["wasserstein"] }', '["none"]', False),
+        ('["gp"], when = { loss = ["hinge"] }', '["none"]', True),
+        ('["gp"], when = { norm_d = ["none"] }', '["none", "layer"]', True),
+    ],
+)
+def test_a_loss_that_can_be_drawn_without_the_penalty_it_needs(penalty: str, norm: str, noted: bool) -> None:
+    notes = space_notes(parse_space(WASSERSTEIN.format(penalty=penalty, norm=norm)), [])
+    assert any("loss wasserstein needs a penalty" in note for note in notes) is noted
+    assert not any("hinge" in note for note in notes)
+
+
+def test_norms_without_effect_in_an_architecture() -> None:
+    text = """
+    [search]
+    architecture = { choice = ["dcgan", "resnet"] }
+    norm_g = { choice = ["none", "batch"], when = { architecture = ["dcgan"] } }
+    norm_d = { choice = ["none", "layer", "spectral"] }
+    """
+    assert "norm_d layer has no effect in resnet" in space_notes(parse_space(text), [])
+    assert not any("norm_g batch" in note or "dcgan" in note for note in space_notes(parse_space(text), []))

@@ -106,14 +106,14 @@ def test_conditional_networks_receive_labels(tiny: Any, own_code: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"architecture": "mine:build"}, {"condition_g": "batchnorm"}])
 def test_generators_can_be_registered(tiny: Any, own_code: Any, tmp_path: Path, changes: Any) -> None:
-    from pipeline.tracking.registry.load import from_packed
+    from pipeline.tracking.registry.load import LoadedGenerator
     from pipeline.tracking.registry.metadata import ModelMetadata
     from pipeline.tracking.registry.pack import pack_generator
 
     example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
     own_code(example.partition("```")[0])
     generator, _ = build_networks(tiny(conditional=True, **changes), ImageShape(8, 1, 3))
-    packed = from_packed(pack_generator(generator, tmp_path / "packed", ModelMetadata()))
+    packed = LoadedGenerator(pack_generator(generator, tmp_path / "packed", ModelMetadata()))
     images, labels = packed.sample(5, 0)
     assert images.shape == (5, 8, 8, 1)
     with torch.no_grad():

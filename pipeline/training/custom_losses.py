@@ -1,0 +1,86 @@
+"""Custom losses and penalties: `module:name`, tried once before a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from pipeline.tables import LOSSES, PENALTIES
+from pipeline.training.losses import Loss, load_loss
+from pipeline.training.networks.blocks import ImageShape
+from pipeline.training.networks.custom import describe
+from pipeline.user_code import run
+
+_IMAGES = 4
+
+
+def check_loss(name: str) -> None:
+    """Try a loss of the user's own on a few logits; one of the table is not tried.
+
+    Raises:
+        ConfigError: it cannot be loaded, fails, or does not return two finite scalars with gradients.
+    """
+    if not LOSSES.is_user_code(name):
+        return
+    real = torch.linspace(-1, 2, _IMAGES, requires_grad=True)
+    fake = torch.linspace(1, -2, _IMAGES, requires_grad=True)
+    found = LOSSES.load(name)
+    if not isinstance(found, Loss):
+        made = run(f"{name} fails for logits of shape ({_IMAGES},)", name, lambda: found(real, fake))
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise ConfigError(
+                f"{name} returned {{seen}}",
+                rule="it must return two scalars, what D and what G minimises",
+                seen=describe(made),
+                fix="end it with: return loss_d, loss_g",
+            )
+    loss = load_loss(name)
+    _check_scalar(f"{name}: the loss of D", name, lambda: loss.d(real, fake), [real, fake])
+    _check_scalar(f"{name}: the loss of G", name, lambda: loss.g(real.detach(), fake), [fake])
+
+
+def check_penalty(name: str, shape: ImageShape) -> None:
+    """Try a penalty of the user's own on D(x) = w.x + w.x^2, whose gradient depends on x and on w.
+
+    Raises:
+        ConfigError: it cannot be loaded, fails, or does not return a finite scalar with a gradient.
+    """
+    if not PENALTIES.is_user_code(name):
+        return
+    size = (_IMAGES, shape.channels, shape.size, shape.size)
+    mix = torch.linspace(0, 1, _IMAGES * shape.channels * shape.size**2).view(size)
+    real, fake = 2 * mix - 1, (1 - 2 * mix).sin()
+    weight = torch.full(size[1:], 0.1, requires_grad=True)
+
+    def critic(images: Tensor) -> Tensor:
+        return (weight * (images + images.square())).flatten(1).sum(1)
+
+    penalty = PENALTIES.load(name)
+    _check_scalar(name, name, lambda: penalty(critic, real, fake, mix), [weight])
+
+
+def _check_scalar(what: str, name: str, compute: Callable[[], object], inputs: Sequence[Tensor]) -> None:
+    """ConfigError where the result is no finite scalar, or its gradient does not reach all `inputs`."""
+    value = run(f"{what} fails", name, compute)
+    if not isinstance(value, Tensor) or value.shape or not value.is_floating_point():
+        raise ConfigError(
+            f"{what} is {{seen}}", rule="it must be a float scalar", seen=describe(value), fix="use .mean()"
+        )
+    found = torch.autograd.grad(value, inputs, allow_unused=True) if value.requires_grad else [None]
+    if any(gradient is None for gradient in found):
+        raise ConfigError(
+            f"{what} has no gradient",
+            rule="its gradient must reach D's logits, and through them its weights",
+            fix="compute it with torch from all that is given, without .detach(), .item() or torch.no_grad()",
+        )
+    numbers = [value, *(gradient for gradient in found if gradient is not None)]
+    if not all(number.isfinite().all() for number in numbers):
+        raise ConfigError(
+            f"{what} is {{seen}}, or has a gradient that is not finite",
+            rule="both must be finite",
+            seen=value.item(),
+            fix="avoid log and division by what may be 0",
+        )
