@@ -33,21 +33,21 @@ def rm(
 
     Its MLflow runs and registered models stay, and so do files in the folder that gansweep did not write.
     """
-    from pipeline.storage.files import readable
+    from pipeline.storage.readable import readable_bytes
     from pipeline.sweep.cleanup import plan_removal, remove_sweep
 
     folder = _local_folder(sweep_dir, "delete it with your store's own tool, and drop its study")
     plan = plan_removal(folder, keep_best=keep_best)
     what = "checkpoints, sample grids and reruns" if keep_best else "everything"
     lost = f"; {plan.unfinished} unfinished begin anew" if plan.unfinished and keep_best else ""
-    text = f"{sweep_dir}: {what} of {plan.trials} trials, {readable(plan.bytes)}{lost}"
+    text = f"{sweep_dir}: {what} of {plan.trials} trials, {readable_bytes(plan.bytes)}{lost}"
     err_console.print(text, markup=False)
     if dry_run:
         return
     if sys.stdin.isatty() and not yes:
         typer.confirm("delete?", abort=True)
     done = remove_sweep(folder, keep_best=keep_best)
-    out_console.print(f"deleted {readable(done.bytes)}", markup=False)
+    out_console.print(f"deleted {readable_bytes(done.bytes)}", markup=False)
     if done.other_files:
         out_console.print(
             f"not written by gansweep, so still there: {', '.join(done.other_files)}", markup=False

@@ -11,6 +11,7 @@ from pipeline.cluster._compat import is_infeasible
 from pipeline.cluster.connection import cluster_nodes
 from pipeline.errors import ConfigError
 from pipeline.search.resources import TrialResources
+from pipeline.storage.readable import readable_duration
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def wait_for_machine(
     """
     if cluster_nodes().fits_now(resources.bundle):
         return
-    bound = f"at most {_duration(bound_sec)}" if bound_sec else "without end"
+    bound = f"at most {readable_duration(bound_sec)}" if bound_sec else "without end"
     log.info(f"no machine holds a trial ({resources}): waiting for the autoscaler to add one, {bound}")
     began = logged = time.monotonic()
     infeasible_since = 0.0
@@ -54,14 +55,14 @@ def wait_for_machine(
                     resources, "its autoscaler has no such machine to add", "add one to its node types"
                 )
             if bound_sec and now - began >= bound_sec:
-                came = f"none came in {_duration(now - began)}"
+                came = f"none came in {readable_duration(now - began)}"
                 raise _no_machine(resources, came, "ask `ray status` why, raise --wait")
             if now - logged >= log_every_sec:
-                so_far = f"{_duration(now - began)} so far ({cluster_nodes()})"
+                so_far = f"{readable_duration(now - began)} so far ({cluster_nodes()})"
                 log.info(f"still waiting for a machine with {resources}: {so_far}")
                 logged = now
             time.sleep(_PERIOD_SEC)
-    log.info(f"a machine is there after {_duration(time.monotonic() - began)}: {cluster_nodes()}")
+    log.info(f"a machine is there after {readable_duration(time.monotonic() - began)}: {cluster_nodes()}")
 
 
 @contextlib.contextmanager
@@ -83,7 +84,3 @@ def _no_machine(resources: TrialResources, reason: str, fix: str) -> ConfigError
         seen=f"{reason}; now there is {cluster_nodes()}",
         fix=f"{fix}, or {smaller}",
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -30,6 +30,7 @@ from pipeline.search.resources import (
 )
 from pipeline.search.space.definition import Space
 from pipeline.search.space.largest import largest_config
+from pipeline.storage.readable import readable_duration, readable_memory
 from pipeline.training.profiling import TrialProfile
 from pipeline.training.trial_speed import TrialSpeed
 
@@ -111,7 +112,7 @@ def _most_per_gpu(
     fit = trials_per_gpu(profile.memory_bytes, profile.device_bytes, cores, resources.cpus)
     if min(fit, wanted) == 1:
         reason = "there are no more trials than GPUs" if wanted == 1 else f"{cores:g} cores for each GPU"
-        takes = f"the largest trial takes {_bytes(profile.memory_bytes)} on {_device(profile)}"
+        takes = f"the largest trial takes {readable_memory(profile.memory_bytes)} on {_device(profile)}"
         log.info(f"packing: one GPU each: {takes}, {reason}")
         return 1
     reason = sharing.begin()
@@ -176,8 +177,8 @@ def estimate_rows(
     at_a_time = f", {speed.trials} at a time on one GPU" if speed.trials > 1 else ""
     return [
         *rows,
-        ("memory", f"{_bytes(profile.memory_bytes)} per trial at most, on {_device(profile)}"),
-        ("largest trial", f"{_hours(hours)}: {per_kimg}{at_a_time}"),
+        ("memory", f"{readable_memory(profile.memory_bytes)} per trial at most, on {_device(profile)}"),
+        ("largest trial", f"{readable_duration(3600 * hours)}: {per_kimg}{at_a_time}"),
         ("reports", f"every {tick} kimg"),
         ("at most", _upper_bound(config, resources, hours)),
     ]
@@ -193,16 +194,8 @@ def _upper_bound(config: SweepConfig, resources: TrialResources, hours: float) -
     cost = total * budgets.hourly_price(prices, resources.cpus, resources.gpus)
     money = f", at a cost of {cost:.4g}" if prices else ""
     gpus = f", {total * resources.gpus:.3g} GPU hours" if resources.gpus else ""
-    return f"{_hours(wall)} if no trial stops early{gpus}{money}"
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.3g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"
+    return f"{readable_duration(3600 * wall)} if no trial stops early{gpus}{money}"
 
 
 def _device(profile: TrialProfile) -> str:
-    return f"{profile.device} ({_bytes(profile.device_bytes)})" if profile.device_bytes else "cores"
+    return f"{profile.device} ({readable_memory(profile.device_bytes)})" if profile.device_bytes else "cores"

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from pipeline.data.pictures import to_picture
 from pipeline.errors import DataError
+from pipeline.storage.readable import readable_memory
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -130,8 +131,8 @@ def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smal
     if size > MAX_BYTES:
         raise DataError(
             "the images are too large for memory: {seen}",
-            rule=f"they may take at most {MAX_BYTES // 2**30} GiB",
-            seen=f"{size / 2**30:.1f} GiB for {tuple(shape)}",
+            rule=f"they may take at most {readable_memory(MAX_BYTES)}",
+            seen=f"{readable_memory(size)} for {tuple(shape)}",
             fix=fix,
         )
 

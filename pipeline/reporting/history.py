@@ -8,7 +8,6 @@ records.jsonl and from the event log (spool.jsonl).
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -218,13 +217,6 @@ def _view(row: LeaderboardRow, records: Sequence[TrialRecord]) -> TrialView:
     )
 
 
-def finite(value: object) -> float | None:
-    """`value` if it is a finite number (not a bool), else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
-
-
 def differing_params(trials: Iterable[TrialView]) -> list[str]:
     """The hyper-parameters that differ between trials or are missing in some, in order of occurrence."""
     trials = list(trials)
@@ -234,11 +226,6 @@ def differing_params(trials: Iterable[TrialView]) -> list[str]:
             values.setdefault(str(name), set()).add(repr(value))
     in_all = {name for name in values if all(name in trial.params for trial in trials)}
     return [name for name, found in values.items() if len(found) > 1 or name not in in_all]
-
-
-def short_number(value: object) -> str:
-    """A hyper-parameter or a count in few characters: floats with three significant digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _all_records(root: Path) -> dict[int, list[TrialRecord]]:

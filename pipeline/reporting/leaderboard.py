@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.records import METRICS, VERDICTS
 from pipeline.reporting import history
-from pipeline.reporting.history import TrialView, differing_params, short_number
+from pipeline.reporting.history import TrialView, differing_params
+from pipeline.storage.readable import short_number
 from pipeline.storage.summary_file import SweepSummary
 
 COLUMNS: dict[str, str] = {

@@ -91,15 +91,6 @@ def size_of(path: Path) -> int:
     return total
 
 
-def readable(count: float) -> str:
-    """A number of bytes in a unit that reads well: `1.2 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def is_full(error: BaseException) -> bool:
     """Whether `error` says that the disk, or the user's quota on it, has no space left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

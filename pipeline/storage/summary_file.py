@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from pipeline.errors import SweepError
 from pipeline.records import TrialRecord
+from pipeline.storage.readable import finite
 from pipeline.storage.typed_json import from_json, schema_of, to_json, whole
 
 ParamValue: TypeAlias = int | float | str | bool | None
@@ -107,8 +107,8 @@ class LeaderboardRow:
             trial=trial,
             state=state,
             fid=best.fid if best else None,
-            balance=_finite(best.balance) if best else None,
-            auc=_finite(best.auc) if best else None,
+            balance=finite(best.balance) if best else None,
+            auc=finite(best.auc) if best else None,
             kimg=best.kimg if best else None,
             last_kimg=last.kimg if last else 0,
             verdict=last.verdict if last else "",
@@ -287,10 +287,6 @@ def parse_summary(text: bytes | str) -> SweepSummary:
     if error is not None:
         raise ValueError(f"{'.'.join(map(str, error.absolute_path))}: {error.message}")
     return from_json(SweepSummary, content)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _refuse_constant(text: str) -> float:

@@ -113,9 +113,9 @@ def test_without_mps_at_most_two_share_and_a_warning_says_why(
 @pytest.mark.parametrize(
     ("cores", "profile", "options", "message"),
     [
-        (1.0, ALONE, {}, "takes 2.00 GiB on pretended (80.00 GiB), 1 cores for each GPU"),
+        (1.0, ALONE, {}, "takes 2 GiB on pretended (80 GiB), 1 cores for each GPU"),
         (16.0, ALONE, {"concurrency": 1}, "there are no more trials than GPUs"),
-        (16.0, TrialProfile(1.0, 0.1, 60 * GIB, "pretended", 80 * GIB), {}, "takes 60.00 GiB"),
+        (16.0, TrialProfile(1.0, 0.1, 60 * GIB, "pretended", 80 * GIB), {}, "takes 60 GiB"),
         (16.0, "it does not fit the GPU: no memory", {}, "it does not fit the GPU: no memory: one GPU each"),
         (16.0, TrialProfile(1.0, 0.1, GIB, "cpu"), {}, "torch sees no GPU where Ray has one: one GPU each"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.files import append_bytes, cache_root, read_json, readable, replacing
+from pipeline.storage.files import append_bytes, cache_root, read_json, replacing
 
 
 def test_cache_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,10 +46,3 @@ def test_json_that_is_no_object_reads_as_empty(content: str, tmp_path: Path) -> 
     (tmp_path / "a.json").write_text(content)
     assert read_json(tmp_path / "a.json") == {}
     assert read_json(tmp_path / "missing.json") == {}
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1234567, "1.2 MB"), (2e15, "2000.0 TB")]
-)
-def test_readable(count: float, text: str) -> None:
-    assert readable(count) == text

@@ -9,8 +9,7 @@ from typing import Any
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cli.doctor.reachability import connects
 from pipeline.errors import first_line
-
-_GIB = 2**30
+from pipeline.storage.readable import readable_memory
 
 
 def check_auth() -> Finding:
@@ -53,5 +52,5 @@ def _node(node: dict[str, Any]) -> Finding:
         return Finding("node", "warn", f"{node['NodeManagerAddress']} is dead")
     has = node["Resources"]
     parts = [f"{has.get('CPU', 0):g} CPU", f"{has.get('GPU', 0):g} GPU"]
-    parts += [f"{has[key] / _GIB:.1f} GiB {key}" for key in ("memory", "object_store_memory") if key in has]
+    parts += [f"{readable_memory(has[key])} {key}" for key in ("memory", "object_store_memory") if key in has]
     return Finding("node", "ok", f"{node['NodeManagerAddress']}: {', '.join(parts)}")

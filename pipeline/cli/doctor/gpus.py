@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cluster import mps
+from pipeline.storage.readable import readable_memory
 
-_GIB = 2**30
 _BFLOAT16 = (8, 0)
 """The compute capability from which a GPU multiplies bfloat16 in hardware."""
 _FAULT = "a fatal fault of one trial ends all trials of its GPU"
@@ -31,7 +31,7 @@ def gpu_findings(report: Mapping[str, Any]) -> list[Finding]:
 
 
 def _gpu(name: str, memory: int, major: int, minor: int) -> Finding:
-    text = f"{name}, {memory / _GIB:.0f} GiB, compute {major}.{minor}"
+    text = f"{name}, {readable_memory(memory)}, compute {major}.{minor}"
     if (major, minor) >= _BFLOAT16:
         return Finding("gpu", "ok", f"{text}, bfloat16 in hardware")
     return Finding("gpu", "warn", f"{text}: bfloat16 is emulated: --set precision=float32")

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.cli.doctor.finding import Finding
 from pipeline.errors import SweepError
 from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.readable import readable_memory
 
 _GIB = 2**30
 _CGROUP = Path("/sys/fs/cgroup")
@@ -56,7 +57,7 @@ def check_memory() -> Finding:
     with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
         limit = int((_CGROUP / "memory.max").read_text())
         total, free = min(total, limit), min(free, limit)
-    text = f"{free / _GIB:.1f} GiB available of {total / _GIB:.1f}"
+    text = f"{readable_memory(free)} available of {readable_memory(total)}"
     if free < 2 * _GIB:
         return Finding("memory", "warn", f"{text}: every trial is a process with torch; lower --concurrency")
     return Finding("memory", "ok", text)
@@ -65,7 +66,7 @@ def check_memory() -> Finding:
 def check_shared_memory() -> Finding:
     """The size of /dev/shm, where Ray keeps shared objects."""
     usage = shutil.disk_usage("/dev/shm")
-    text = f"{usage.total / _GIB:.1f} GiB in /dev/shm"
+    text = f"{readable_memory(usage.total)} in /dev/shm"
     if usage.total < _GIB:
         return Finding("shm", "warn", f"{text}: Ray falls back to disk; give the container --shm-size=4g")
     return Finding("shm", "ok", text)
@@ -75,7 +76,7 @@ def check_disk(out: Path) -> Finding:
     """The free space below `out`, which need not exist."""
     folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
     usage = shutil.disk_usage(folder)
-    text = f"{usage.free / _GIB:.1f} GiB free at {folder}"
+    text = f"{readable_memory(usage.free)} free at {folder}"
     if not os.access(folder, os.W_OK):
         return Finding("disk", "bad", f"{folder} cannot be written: choose another --out")
     if usage.free < _GIB:

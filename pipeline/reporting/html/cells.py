@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from markupsafe import Markup, escape
 
-from pipeline.storage.readable import finite, number
+from pipeline.storage.readable import finite, readable_number
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Plot:
 
 def measured(value: object, key: str, hint: str = "", form: str = ".4g") -> Cell:
     """The number at `key` of summary.json."""
-    return Cell(number(value, form), hint, key, finite(value))
+    return Cell(readable_number(value, form), hint, key, finite(value))
 
 
 def prose(text: str) -> Markup:

@@ -18,7 +18,7 @@ from pipeline.reporting.html import figures, pictures
 from pipeline.reporting.html.cells import Cell, Plot, measured, plot
 from pipeline.reporting.html.pictures import Picture
 from pipeline.reporting.leaderboard import COLUMNS
-from pipeline.storage.readable import finite, number, short
+from pipeline.storage.readable import finite, readable_number, short_number
 from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement
 from pipeline.training.checkpoint import read_records
 
@@ -72,7 +72,7 @@ def champion_section(history: History) -> ChampionSection | None:
     return ChampionSection(
         trial=winner.number,
         facts=_facts(history, winner, records),
-        params={name: Cell(short(value)) for name, value in winner.params.items()},
+        params={name: Cell(short_number(value)) for name, value in winner.params.items()},
         grid=_grid(folder, (history.best or winner).kimg),
         model=registered.model if registered else "",
         runs=_runs(history.finalists),
@@ -108,9 +108,9 @@ def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) 
         "fid": measured(best.fid, "best.fid", f"{METRICS['fid'].meaning}; {samples}"),
         "fid interval": _interval(final),
         "balance": measured(best.balance, "best.balance", COLUMNS["balance"], ".2f"),
-        "auc": Cell(number(auc, ".2f"), COLUMNS["auc"]),
+        "auc": Cell(readable_number(auc, ".2f"), COLUMNS["auc"]),
         "kimg": measured(best.kimg, "best.kimg", COLUMNS["kimg"], "g"),
-        "stability": Cell(number(stability, ".2f"), COLUMNS["stability"]),
+        "stability": Cell(readable_number(stability, ".2f"), COLUMNS["stability"]),
         "verdict": Cell(verdict, COLUMNS["verdict"]),
         "memorization, collapse": Cell(
             "; ".join(final.verdicts or ["no copies, no collapse"]) if final else ""
@@ -136,7 +136,7 @@ def _records(history: History, winner: TrialView) -> Sequence[TrialRecord]:
 def _interval(final: FinalMeasurement | None) -> Cell:
     if final is None:
         return Cell("")
-    text = f"{number(final.fid_low)} to {number(final.fid_high)}"
+    text = f"{readable_number(final.fid_low)} to {readable_number(final.fid_high)}"
     return Cell(text, _RUN["interval"], "finalists.0.measurement.fid_low", final.fid_low)
 
 
@@ -188,8 +188,8 @@ def _run_row(path: str, name: str, run: FinalistRunRow) -> list[Cell]:
     return [
         Cell(name),
         *(measured(getattr(run, key), path + key) for key in ("kimg", "search_fid", "fresh_fid")),
-        Cell(number(gap)),
+        Cell(readable_number(gap)),
         measured(run.fid, path + "fid"),
-        Cell(f"{number(run.fid_low)} to {number(run.fid_high)}"),
+        Cell(f"{readable_number(run.fid_low)} to {readable_number(run.fid_high)}"),
         Cell("; ".join(filter(None, [*run.verdicts, run.problem])) or "ok"),
     ]

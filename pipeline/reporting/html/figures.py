@@ -14,8 +14,9 @@ from plotly.subplots import make_subplots
 
 from pipeline.records import TrialRecord
 from pipeline.reporting.explain.regions import Region, position
-from pipeline.reporting.history import History, TrialView, short_number
+from pipeline.reporting.history import History, TrialView
 from pipeline.reporting.html.savings import Savings
+from pipeline.storage.readable import short_number
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish; each verdict has its own symbol too.
 VERDICT_STYLES = {

@@ -12,7 +12,7 @@ from pipeline.reporting.html.cells import Cell, Plot, measured, plot
 from pipeline.reporting.html.savings import MEANINGS, Savings
 from pipeline.reporting.leaderboard import COLUMNS
 from pipeline.search.study_figures import draw_study
-from pipeline.storage.readable import clock, short
+from pipeline.storage.readable import clock, short_number
 from pipeline.storage.summary_file import SweepSummary
 
 
@@ -98,13 +98,13 @@ def region_table(region: Sequence[Region]) -> list[list[Cell]]:
 def _region_row(region: Region) -> list[Cell]:
     d = region.distribution
     if region.counts:
-        searched = ", ".join(short(choice) for choice in d.choices)
-        best = ", ".join(f"{short(choice)} ({count})" for choice, count in region.counts.items())
+        searched = ", ".join(short_number(choice) for choice in d.choices)
+        best = ", ".join(f"{short_number(choice)} ({count})" for choice, count in region.counts.items())
     else:
-        searched = f"{short(d.low)} to {short(d.high)}" + (", log" if d.log else "")
-        best = f"{short(region.low)} to {short(region.high)}"
-    hit = f"leans on the {region.hit} bound {short(region.bound)}: widen it" if region.hit else ""
-    return [Cell(region.name, heading=True), *map(Cell, (searched, best, short(region.at), hit))]
+        searched = f"{short_number(d.low)} to {short_number(d.high)}" + (", log" if d.log else "")
+        best = f"{short_number(region.low)} to {short_number(region.high)}"
+    hit = f"leans on the {region.hit} bound {short_number(region.bound)}: widen it" if region.hit else ""
+    return [Cell(region.name, heading=True), *map(Cell, (searched, best, short_number(region.at), hit))]
 
 
 def definitions() -> Mapping[str, Cell]:

@@ -10,7 +10,7 @@ from pipeline.reporting.history import History, TrialView, differing_params
 from pipeline.reporting.html import pictures
 from pipeline.reporting.html.cells import Cell
 from pipeline.reporting.leaderboard import COLUMNS, cell_text, value_of
-from pipeline.storage.readable import finite, short
+from pipeline.storage.readable import finite, short_number
 
 _CURVES = ("kimg", "fid", "balance")
 
@@ -44,7 +44,7 @@ def trials_section(history: History) -> TrialsSection:
         rows=[(trial, _cells(trial, differing)) for trial in trials],
         states=sorted({trial.state for trial in trials} - {""}),
         verdicts=sorted({trial.verdict for trial in trials} - {""}),
-        same={name: Cell(short(value)) for name, value in shared.items() if name not in differing},
+        same={name: Cell(short_number(value)) for name, value in shared.items() if name not in differing},
         details={trial.number: _details(history, trial, thumbnails) for trial in trials},
     )
 
@@ -64,7 +64,7 @@ def _details(history: History, trial: TrialView, thumbnails: Mapping[int, str]) 
         "verdict": trial.verdict,
         "cause": trial.cause,
         "words": dict(explain_trial(history, trial)),
-        "params": {name: short(value) for name, value in trial.params.items()},
+        "params": {name: short_number(value) for name, value in trial.params.items()},
         "grid": thumbnails.get(trial.number, ""),
         "curves": {name: [_point(getattr(record, name)) for record in trial.records] for name in _CURVES},
     }

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.reporting.live.progress import SweepProgress, TrialProgress
-from pipeline.storage.files import readable
+from pipeline.storage.readable import clock, readable_bytes, readable_number
 from pipeline.storage.summary_file import SweepSummary
 
 _MAX_ROWS = 12
@@ -32,7 +32,7 @@ _ONE_SIDED = 0.4  # below this balance the side that is ahead is named
 
 def render_line(summary: SweepSummary) -> str:
     """The state of a sweep in one line."""
-    passed = format_duration(summary.wall_seconds) + time_left(summary)
+    passed = clock(summary.wall_seconds) + time_left(summary)
     return " | ".join([*_counts(summary), _best(summary), passed])
 
 
@@ -47,7 +47,8 @@ def _best(summary: SweepSummary) -> str:
     best = summary.best
     if best is None:
         return "no fid yet"
-    return f"best fid {best.fid:.2f} (balance {_number(best.balance)}, trial {best.trial})"
+    balance = readable_number(best.balance, ".2f")
+    return f"best fid {best.fid:.2f} (balance {balance}, trial {best.trial})"
 
 
 def time_left(summary: SweepSummary) -> str:
@@ -61,7 +62,7 @@ def time_left(summary: SweepSummary) -> str:
     estimates = [summary.time_budget_sec - spent] if summary.time_budget_sec else []
     if ended:
         estimates.append(spent / ended * max(summary.trials_asked - ended, 0))
-    return f", about {format_duration(max(min(estimates), 0))} left" if estimates else ""
+    return f", about {clock(max(min(estimates), 0))} left" if estimates else ""
 
 
 def render_block(
@@ -75,7 +76,7 @@ def render_block(
         full_kimg: length of a full trial in kimg, for the bars; None if unknown.
         plain: use ASCII only.
     """
-    passed = format_duration(summary.wall_seconds) + time_left(summary)
+    passed = clock(summary.wall_seconds) + time_left(summary)
     title = f"{summary.name}: {summary.state}, {passed}"
     parts: list[RenderableType] = [_cut(title, "bold"), _cut(" | ".join(_counts(summary)))]
     parts.append(_cut(_best(summary)))
@@ -87,10 +88,10 @@ def render_block(
     if progress.running:
         parts.append(_table(progress.running, full_kimg, plain))
     parts += [_cut(_ended(trial), _COLOURS.get(trial.verdict, "")) for trial in reversed(progress.last_ended)]
-    cost = f"cost so far: {progress.kimg} kimg, {format_duration(progress.seconds)} of trial time"
+    cost = f"cost so far: {progress.kimg} kimg, {clock(progress.seconds)} of trial time"
     cost += f", {summary.gpu_hours:.2f} GPU-hours" if summary.gpu_hours else ""
     cost += f", {summary.cost:.2f} to pay" if summary.cost else ""
-    cost += f", {readable(summary.disk_bytes)} on disk" if summary.disk_bytes else ""
+    cost += f", {readable_bytes(summary.disk_bytes)} on disk" if summary.disk_bytes else ""
     parts.append(_cut(cost, "dim"))
     return Group(*parts)
 
@@ -106,13 +107,6 @@ def sparkline(values: Sequence[float], width: int = _SPARKLINE_WIDTH, *, plain: 
     if high == low:
         return bars[0] * len(heights)
     return "".join(bars[round((h - low) / (high - low) * (len(bars) - 1))] for h in heights)
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as `1:02:03` or `2:03`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _table(running: Iterable[TrialProgress], full_kimg: int | None, plain: bool) -> Table:
@@ -133,9 +127,8 @@ def _table(running: Iterable[TrialProgress], full_kimg: int | None, plain: bool)
         verdict = Text(trial.verdict, style=_COLOURS.get(trial.verdict, ""))
         kimg = f"{trial.kimg}/{full_kimg}" if full_kimg else str(trial.kimg)
         bar = _bar(trial.kimg, full_kimg, plain)
-        table.add_row(
-            str(trial.number), bar, kimg, _number(trial.fid), _number(trial.balance), _ahead(trial), verdict
-        )
+        fid, balance = (readable_number(value, ".2f") for value in (trial.fid, trial.balance))
+        table.add_row(str(trial.number), bar, kimg, fid, balance, _ahead(trial), verdict)
     if len(trials) > _MAX_ROWS:
         table.caption, table.caption_justify = f"and {len(trials) - _MAX_ROWS} more", "left"
     return table
@@ -165,7 +158,3 @@ def _ended(trial: TrialProgress) -> str:
 def _cut(text: str, style: str = "") -> Text:
     """One line at any terminal width: a block that wraps cannot be redrawn in place."""
     return Text(" ".join(text.split()), style=style, no_wrap=True, overflow="crop")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.reporting.history import STATE_OF_STATUS, finite
+from pipeline.reporting.history import STATE_OF_STATUS
+from pipeline.storage.readable import finite
 from pipeline.tracking.event_log import read_events
 
 REMEMBERED_ENDS = 5

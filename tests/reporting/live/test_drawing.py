@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 from sweep_folders import summary_content, summary_of, write_running_sweep
 
-from pipeline.reporting.live.drawing import format_duration, render_line, sparkline, time_left
+from pipeline.reporting.live.drawing import render_line, sparkline, time_left
 from pipeline.reporting.live.view import SweepSnapshot
 from pipeline.storage.summary_file import parse_summary
 
@@ -32,11 +32,6 @@ def block(root: Path, width: int = 100, encoding: str = "utf-8") -> str:
     console.print(snapshot.render())
     file.seek(0)
     return file.read()
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
-def test_durations(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
