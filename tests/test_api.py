@@ -128,8 +128,8 @@ def test_a_sweep_from_python(tmp_path: Path) -> None:
     script = f"""
 import asyncio, json, gansweep
 async def cell():
-    return gansweep.run(space={SPACE!r}, name="door", data="digits", out={str(tmp_path)!r}, trials=2,
-                        fid_samples=200, final_samples=200, final_seeds=0, quiet=True)
+    return gansweep.run(space="smoke", name="door", data="digits", out={str(tmp_path)!r}, trials=2,
+                        final_seeds=0, quiet=True)
 if __name__ == "__main__":
     result = asyncio.run(cell())
     again = gansweep.resume(result.folder)
