@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,25 +29,13 @@ from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.errors import ConfigError
 from pipeline.serving.sample_options import SampleOptions
 from pipeline.storage.files import read_json, replacing, write_text
+from pipeline.tracking.registry.load import LoadedGenerator
 
 _FORMAT = 1
 _CHUNK_BYTES = 2**22
 _STEP = 512  # a generator's stream starts at a multiple of this
 
 Chunk = tuple[Pixels, Labels | None]
-
-
-class GeneratorSource(Protocol):
-    """A source of images; `pipeline.tracking.registry.load.LoadedGenerator` is one."""
-
-    classes: int
-    size: int
-    channels: int
-
-    def stream(
-        self, n: int, seed: int = 0, label: int | None = None, batch: int = 256, truncation: float = 1.0,
-        *, start: int = 0, balanced: bool = False,
-    ) -> Iterator[Chunk]: ...  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +58,7 @@ class ExportRequest(SampleOptions):
 
 
 def export_dataset(
-    source: GeneratorSource,
+    source: LoadedGenerator,
     out: Path,
     request: ExportRequest,
     advance: Callable[[int, int], None] = lambda done, n: None,
@@ -211,15 +199,9 @@ def _write_npz(
 def _write_parquet(
     out: Path, first: int, chunk_size: int, images: Pixels, labels: Labels | None, names: Sequence[str]
 ) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ConfigError(
-            "pyarrow is not installed",
-            rule="pyarrow writes parquet",
-            fix="pip install pyarrow, or --format npz",
-        ) from error
+    import pyarrow
+    import pyarrow.parquet as parquet
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         data = list(pool.map(_png, images))
     rows = [{"bytes": png, "path": f"{first + i:09d}.png"} for i, png in enumerate(data)]

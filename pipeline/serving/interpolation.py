@@ -101,17 +101,14 @@ def check_walk(out: Path, frames: int, fps: int) -> None:
             seen=out.name,
             fix="write --out walk.gif",
         )
-    if not 2 <= frames <= MAX_FRAMES:
-        raise ConfigError(
-            "--frames {seen} is out of range",
-            rule=f"--frames lies in [2, {MAX_FRAMES}]",
-            seen=frames,
-            fix="write --frames 60",
-        )
-    if not 1 <= fps <= 100:
-        raise ConfigError(
-            "--fps {seen} is out of range", rule="--fps lies in [1, 100]", seen=fps, fix="write --fps 20"
-        )
+    limits = (
+        ("--frames", frames, 2, MAX_FRAMES, "write --frames 60"),
+        ("--fps", fps, 1, 100, "write --fps 20"),
+    )
+    for flag, value, low, high, fix in limits:
+        if not low <= value <= high:
+            rule = f"{flag} lies in [{low}, {high}]"
+            raise ConfigError(f"{flag} {{seen}} is out of range", rule=rule, seen=value, fix=fix)
     if out.suffix == ".mp4" and shutil.which("ffmpeg") is None:
         raise ConfigError("no ffmpeg on PATH", rule="an .mp4 needs ffmpeg", fix="install it, or write a .gif")
 

@@ -18,7 +18,7 @@ from pipeline.storage.readonly_copy import fetched_sweep
 from pipeline.storage.summary_file import read_summary
 from pipeline.storage.typed_json import to_json
 from pipeline.tracking.registry.export import export_generator
-from pipeline.tracking.registry.load import LoadedGenerator, fetched_model, from_packed
+from pipeline.tracking.registry.load import LoadedGenerator, fetched_model
 from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator, pick_device
 from pipeline.tracking.tracking_uri import default_uri
@@ -59,7 +59,7 @@ def load_generator(model: str, *, tracking_uri: str = "", device: str = "cpu") -
     """
     chosen = pick_device(device)
     with open_packed(model, tracking_uri) as folder:
-        return from_packed(folder, chosen)
+        return LoadedGenerator(folder, chosen)
 
 
 @contextlib.contextmanager

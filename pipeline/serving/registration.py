@@ -14,7 +14,7 @@ from pipeline.serving.models import default_tracking_uri, is_sweep, pack_best
 from pipeline.storage.readonly_copy import fetched_sweep
 from pipeline.storage.summary_file import RegisteredVersion
 from pipeline.tables import DATA_SOURCES, EXTRACTORS
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import CHAMPION, register_version, set_alias
 
@@ -41,7 +41,7 @@ def register(
         return set_alias(model, alias, tracking_uri=uri)
     with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as folder:
         packed, config = pack_best(root, Path(folder)), _sweep_config(root)
-        metadata = from_packed(packed).metadata
+        metadata = LoadedGenerator(packed).metadata
         return register_version(
             packed,
             metadata,

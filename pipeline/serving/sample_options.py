@@ -8,6 +8,7 @@ from pipeline.errors import ConfigError
 
 FORMATS = ("folder", "npz", "parquet")
 """Layouts of a data set; see `pipeline.serving.dataset_export`."""
+LABELS = ("data", "balanced")
 MAX_IMAGES = 10**9
 
 
@@ -37,20 +38,12 @@ class SampleOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.format not in ("", *FORMATS):
-            raise ConfigError(
-                "--format {seen} is unknown",
-                rule="it must be folder, npz or parquet",
-                seen=self.format,
-                fix="write --format folder",
-            )
-        if self.labels not in ("data", "balanced"):
-            raise ConfigError(
-                "--labels {seen} is unknown",
-                rule="it must be data or balanced",
-                seen=self.labels,
-                fix="write --labels balanced",
-            )
+        choices = (("--format", self.format or FORMATS[0], FORMATS), ("--labels", self.labels, LABELS))
+        for flag, value, known in choices:
+            if value not in known:
+                rule = f"it must be {', '.join(known[:-1])} or {known[-1]}"
+                fix = f"write {flag} {known[0]}"
+                raise ConfigError(f"{flag} {{seen}} is unknown", rule=rule, seen=value, fix=fix)
         if self.label is not None and self.labels == "balanced":
             raise ConfigError(
                 "--label and --labels balanced are both given",

@@ -15,7 +15,7 @@ from pipeline.serving import dataset_export
 from pipeline.serving.models import open_packed
 from pipeline.serving.sample_options import MAX_IMAGES, SampleOptions
 from pipeline.storage.files import replacing
-from pipeline.tracking.registry.load import LoadedGenerator, from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.pack import pick_device
 
 MAX_IN_FILE = {".png": 10_000, ".npz": 1_000_000}
@@ -52,7 +52,7 @@ def sample(
     options.check_count(MAX_IN_FILE[out.suffix] if single_file else MAX_IMAGES)
     with open_packed(model, tracking_uri) as folder:
         device = pick_device(options.device, auto="cpu" if single_file else "cuda")
-        generator = from_packed(folder, device)
+        generator = LoadedGenerator(folder, device)
         identity = hashlib.sha256((folder / "files.json").read_bytes()).hexdigest()[:16]
     if single_file:
         _write_file(generator, out, options)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.errors import ConfigError
 from pipeline.serving import interpolation, page
-from pipeline.tracking.registry.load import LoadedGenerator, from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 
@@ -27,7 +27,7 @@ from pipeline.tracking.registry.pack import pack_generator
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
     metadata = ModelMetadata.from_json({"fid": 3.0, "class_names": ["cat", "<b>dog</b>", "cow"]})
-    return from_packed(pack_generator(generator_of(), tmp_path_factory.mktemp("packed"), metadata))
+    return LoadedGenerator(pack_generator(generator_of(), tmp_path_factory.mktemp("packed"), metadata))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from torch import nn
 from pipeline.data.dataset import Dataset, fingerprint
 from pipeline.metrics import extractors
 from pipeline.metrics.frechet import Evaluator, build_evaluator
-from pipeline.tracking.registry.load import from_packed, load_registered
+from pipeline.serving.models import load_generator
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_version import fid_of
 from pipeline.tracking.registry.promote import register_version
@@ -74,7 +75,7 @@ class Store:
         return register_version(self.packing(3, seed), metadata, tracking_uri=self.uri, name=name, **options)
 
     def load(self, model: str) -> Any:
-        return load_registered(model, tracking_uri=self.uri)
+        return load_generator(model, tracking_uri=self.uri)
 
     def client(self) -> Any:
         from mlflow import MlflowClient
@@ -98,5 +99,5 @@ def pixel_evaluator() -> Evaluator:
 
 def measured(packed: Path) -> dict[str, Any]:
     """The fid of this generator and an interval around it, by the keys of `ModelMetadata`."""
-    fid = fid_of(pixel_evaluator(), from_packed(packed).sample(100, seed=1)[0])
+    fid = fid_of(pixel_evaluator(), LoadedGenerator(packed).sample(100, seed=1)[0])
     return {"fid": fid, "fid_low": 0.8 * fid, "fid_high": 1.2 * fid, "evaluator": pixel_evaluator().hash}

@@ -19,7 +19,7 @@ import torch
 from pipeline.errors import RegistryError
 from pipeline.storage.files import replacing, write_bytes
 from pipeline.tracking.registry import registered_model
-from pipeline.tracking.registry.load import LoadedGenerator, from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 
 FORMATS = ("safetensors", "pt2", "onnx")
 TOLERANCE = 1e-4
@@ -42,7 +42,7 @@ def export_generator(packed: Path, out: Path, format: str) -> str:
             seen=format,
             fix="write --format safetensors",
         )
-    generator = from_packed(packed)
+    generator = LoadedGenerator(packed)
     out.parent.mkdir(parents=True, exist_ok=True)
     labels = ", labels int64 (N,)" if generator.classes else ""
     images = f"float32 (N,{generator.channels},{generator.size},{generator.size})"

@@ -19,13 +19,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import RegistryError, UserError, first_line, redact
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.metadata import ModelMetadata
-from pipeline.tracking.registry.registered_model import (
-    Images,
-    Labels,
-    PackedGenerator,
-    PackedGeneratorError,
-    Vectors,
-)
+from pipeline.tracking.registry.registered_model import PackedGenerator
 from pipeline.tracking.tracking_uri import check_server, make_folder
 
 FILES_TAG = "gansweep.files"
@@ -34,7 +28,7 @@ FILES_TAG = "gansweep.files"
 _MODEL = re.compile(r"models:/([^/@]+)(?:@([\w-]+)|/(\d+))")
 
 
-class LoadedGenerator:
+class LoadedGenerator(PackedGenerator):
     """A generator ready to sample.
 
     Attributes:
@@ -42,77 +36,16 @@ class LoadedGenerator:
         z_dim: dimension of its latents.
         classes: how many labels it takes, 0 = unconditional.
         size, channels: of its images.
-    """
-
-    def __init__(self, packed: PackedGenerator) -> None:
-        self._packed = packed
-        self.metadata = ModelMetadata.from_json(packed.facts)
-        self.z_dim, self.classes = packed.z_dim, packed.classes
-        self.size, self.channels = packed.size, packed.channels
-
-    def sample(
-        self, n: int, seed: int = 0, label: int | None = None, truncation: float = 1.0
-    ) -> tuple[Images, Labels | None]:
-        """n images, uint8 (n,H,W,C), and labels, int64 (n,), where the model is conditional.
-
-        Image i is the same bytes for the same model, seed, label and truncation, whatever n is.
-
-        Raises:
-            RegistryError: n < 1, seed < 0, a label that the model lacks, truncation not in (0, 2].
-        """
-        with _as_registry_error():
-            return self._packed.sample(n, seed, label, truncation)
-
-    def stream(
-        self,
-        n: int,
-        seed: int = 0,
-        label: int | None = None,
-        batch: int = 256,
-        truncation: float = 1.0,
-        *,
-        start: int = 0,
-        balanced: bool = False,
-    ) -> Iterator[tuple[Images, Labels | None]]:
-        """Images `start` (a multiple of 512) to n of `sample`, in chunks of `batch` images.
-
-        balanced: label i is i modulo the classes. Raises as `sample` does, before the first image.
-        """
-        with _as_registry_error():
-            return self._packed.stream(n, seed, label, batch, truncation, start=start, balanced=balanced)
-
-    def latents(
-        self, n: int, seed: int = 0, label: int | None = None, truncation: float = 1.0
-    ) -> tuple[Vectors, Labels | None]:
-        """Inputs of the images of `sample`: z float32 (n,Z), labels int64 (n,). Raises as `sample` does."""
-        with _as_registry_error():
-            z, labels = self._packed.latents(n, seed, label, truncation)
-            return z, labels if self.classes else None
-
-    def render(self, z: Vectors, labels: Labels | None = None, embeddings: Vectors | None = None) -> Images:
-        """The images uint8 (n,H,W,C) of latents and labels, or label embeddings (n,E) in their place."""
-        return self._packed.render(z, labels, embeddings)
-
-    def label_embeddings(self) -> Vectors:
-        """The embedding of each label, float32 (K,E). Raises RegistryError: the model has none."""
-        with _as_registry_error():
-            return self._packed.label_embeddings()
-
-
-def from_packed(folder: Path, device: str = "cpu") -> LoadedGenerator:
-    """Load what `pack_generator` wrote. Raises RegistryError where a file is missing or altered."""
-    with _as_registry_error():
-        return LoadedGenerator(PackedGenerator(folder, device))
-
-
-def load_registered(model: str, *, tracking_uri: str, device: str = "cpu") -> LoadedGenerator:
-    """Load `models:/NAME@ALIAS` or `models:/NAME/VERSION`, without running any code that lies in it.
 
     Raises:
-        RegistryError: no such model, alias or version; altered files; the registry does not answer.
+        RegistryError: a file in the packed folder is missing or altered.
     """
-    with fetched_model(model, tracking_uri=tracking_uri) as folder:
-        return from_packed(folder, device)
+
+    error = RegistryError
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        super().__init__(folder, device)
+        self.metadata = ModelMetadata.from_json(self.facts)
 
 
 @contextlib.contextmanager
@@ -120,7 +53,7 @@ def fetched_model(model: str, *, tracking_uri: str) -> Iterator[Path]:
     """Context manager: a temporary copy of a registered MODEL's packed folder, its files as registered.
 
     Raises:
-        RegistryError: as `load_registered` does.
+        RegistryError: no such model, alias or version; altered files; the registry does not answer.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield _fetch(model, tracking_uri, folder)
@@ -143,8 +76,7 @@ def _fetch(model: str, tracking_uri: str, folder: str) -> Path:
                 seen=model,
                 fix="do not use it; choose another version or register it again",
             )
-        with _as_registry_error():
-            registered_model.check_files(lists[0].parent)
+        registered_model.check_files(lists[0].parent, RegistryError)
         return lists[0].parent
 
 
@@ -192,14 +124,6 @@ def connect_registry(uri: str, *, write: bool = True) -> MlflowClient:
     if write:
         make_folder(uri)
     return MlflowClient(uri, uri)
-
-
-@contextlib.contextmanager
-def _as_registry_error() -> Iterator[None]:
-    try:
-        yield
-    except PackedGeneratorError as error:
-        raise RegistryError(error.problem, rule=error.rule, seen=error.seen, fix=error.fix) from error
 
 
 @contextlib.contextmanager

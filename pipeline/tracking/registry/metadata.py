@@ -139,7 +139,7 @@ class ModelMetadata:
             origin=read_fields(Origin, values),
             withhold=_texts(values.get("withhold")),
             metrics={key: value for key, value in values.items() if key not in known},
-            schema=_whole(values.get("schema")) or 1,
+            schema=int(_number(values.get("schema")) or 1),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -177,11 +177,6 @@ def _number(value: object) -> float | None:
     return value
 
 
-def _whole(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
 def _texts(value: object) -> tuple[str, ...]:
     if isinstance(value, list | tuple):
         return tuple(map(str, value))
@@ -194,7 +189,7 @@ def _shares(value: object) -> tuple[float, ...] | None:
 
 _READERS: dict[str, Callable[[object], object]] = {
     "float | None": _number,
-    "int | None": _whole,
+    "int | None": _number,
     "str": str,
     "tuple[str, ...]": _texts,
     "tuple[float, ...] | None": _shares,

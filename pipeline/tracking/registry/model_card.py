@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jinja2 import Template
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.dataset import Dataset
@@ -33,46 +34,12 @@ _INK, _PALE, _LINES = (40, 40, 40), (200, 200, 200), ((0, 114, 178), (213, 94, 0
 
 _SECTIONS = {
     "Quality": "fid fid_low fid_high n extractor evaluator fid_held fid_infinity kid kid_error precision "
-    "recall density coverage label_accuracy",
+    "recall density coverage label_accuracy custom",
     "Memorization and mode collapse": "memorisation memorisation_auc copied collapse modes modes_total "
     "imbalance diversity duplicates withhold",
     "Training": "balance auc overfit kimg params trial seed search_seed seconds device gpu_hours",
     "Provenance": "sweep sweep_run_id run_id data fingerprint space git.commit git.dirty",
 }
-
-_TEXT = """# {name}
-
-A GAN generator of {size} x {size} images ({colours}), {classes}.
-
-![samples](samples.png)
-
-```python
-model = mlflow.pyfunc.load_model("models:/NAME@champion")
-images = model.predict([0], params={{"n": 16, "seed": 0}})     # uint8 (16,{size},{size},{channels})
-```
-
-The same n, seed, label and truncation give the same bytes.
-
-{sections}
-## Images
-
-Training images (left) and samples (right):
-
-![real and generated](real_and_generated.png)
-
-Samples (first row) over the training image nearest to each (second row) and the second nearest (third):
-
-![nearest neighbours](neighbours.png)
-
-## Training
-
-![fid](fid.png)
-
-![balance](balance.png)
-
-*fid* compares only within one evaluator (`evaluator`: extractor, images, number of samples). *balance* is
-1 where D is at chance and 0 where one side has won; *auc* says which. All numbers are in `metrics.json`.
-"""
 
 
 def write_card(
@@ -109,31 +76,26 @@ def write_card(
 
 
 def _markdown(name: str, generator: LoadedGenerator) -> str:
-    facts = generator.metadata.to_json()
-    classes = f"{generator.classes} classes" if generator.classes else "unconditional"
-    return _TEXT.format(
+    source = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
+    template = Template(source, trim_blocks=True, keep_trailing_newline=True)
+    text: str = template.render(
         name=name,
         size=generator.size,
         channels=generator.channels,
         colours="grey" if generator.channels == 1 else f"{generator.channels} channels",
-        classes=classes,
-        sections="\n".join(
-            f"## {title}\n\n{_table(facts, keys.split())}" for title, keys in _SECTIONS.items()
-        ),
+        classes=f"{generator.classes} classes" if generator.classes else "unconditional",
+        sections=[
+            (title, _rows(generator.metadata.to_json(), keys.split())) for title, keys in _SECTIONS.items()
+        ],
     )
+    return text
 
 
-def _table(facts: Mapping[str, object], keys: Sequence[str]) -> str:
-    rows = [
-        f"| {key} | {_cell(text_of(facts[key]))} | {_cell(METRICS[key].meaning) if key in METRICS else ''} |"
-        for key in keys
-        if facts.get(key) not in (None, {})
-    ]
-    return "\n".join(["| fact | value | |", "|---|---|---|", *rows, ""])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ")
+def _rows(facts: Mapping[str, object], keys: Sequence[str]) -> list[list[str]]:
+    """Cells of a table: key, value, meaning."""
+    rows = [(key, text_of(facts[key])) for key in keys if facts.get(key) not in (None, {})]
+    meanings = {key: METRICS[key].meaning if key in METRICS else "" for key, _ in rows}
+    return [[cell.replace("|", "/").replace("\n", " ") for cell in (*row, meanings[row[0]])] for row in rows]
 
 
 # ---- pictures

@@ -33,7 +33,7 @@ from pipeline.errors import RegistryError, redact
 from pipeline.metrics.frechet import Evaluator
 from pipeline.tracking._compat import default_store
 from pipeline.tracking.registry import registered_model
-from pipeline.tracking.registry.load import FILES_TAG, LoadedGenerator, from_packed
+from pipeline.tracking.registry.load import FILES_TAG, LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_card import CARD_FOLDER
 from pipeline.tracking.registry.registered_model import Images
@@ -86,7 +86,7 @@ def add_version(
         SOURCE_TAG: source_hash(packed, metadata),
         FILES_TAG: registered_model.sha256_of(packed / "files.json"),
     }
-    generator, run_id = from_packed(packed), metadata.origin.run_id or None
+    generator, run_id = LoadedGenerator(packed), metadata.origin.run_id or None
     model_id = _log(client, name, packed, generator, run_id, default_artifacts(uri))
     try:
         if verified_by is not None:
@@ -210,7 +210,7 @@ class Verifier:
         with tempfile.TemporaryDirectory() as folder:
             self._probe(model, folder, 0 if evaluator is None else 2 * evaluator.samples)
             few = np.load(f"{folder}/few.npy", allow_pickle=False)
-            expected, _ = from_packed(self.packed).sample(len(few), PROBE_SEED)
+            expected, _ = LoadedGenerator(self.packed).sample(len(few), PROBE_SEED)
             # Another number of threads may change a rounding, and thereby a pixel by one level.
             if few.shape != expected.shape or np.abs(few.astype(int) - expected).max() > 1:
                 raise _unverified("it gives other images")
@@ -284,11 +284,6 @@ _FIRST_ROWS = (
 
 def _description(name: str, generator: LoadedGenerator, tags: Mapping[str, str]) -> str:
     """The version's description in Markdown, metrics first, in the registry's limit of 5,000 characters."""
-    first = [key for key in _FIRST_ROWS.split() if key in tags]
-    rows = [
-        f"| {key} | {tags[key][:200].replace('|', '/')} |"
-        for key in [*first, *(key for key in sorted(tags) if key not in first)]
-    ]
     size, classes = generator.size, f", {generator.classes} classes" if generator.classes else ""
     use = f'mlflow.pyfunc.load_model("models:/{name}@champion").predict([0], params={{"n": 16, "seed": 0}})'
     text = (
@@ -296,7 +291,8 @@ def _description(name: str, generator: LoadedGenerator, tags: Mapping[str, str])
         f"pictures lies in artifacts/generator/{CARD_FOLDER}.\n\n```python\n{use}\n```\n\n"
         "| fact | value |\n|---|---|\n"
     )
-    for row in rows:
-        if len(text) + len(row) < 5000:
-            text += row + "\n"
+    first = {key: rank for rank, key in enumerate(_FIRST_ROWS.split())}
+    for key in sorted(tags, key=lambda key: (first.get(key, len(first)), key)):
+        row = f"| {key} | {tags[key][:200].replace('|', '/')} |\n"
+        text += row if len(text) + len(row) <= 5000 else ""
     return text

@@ -18,7 +18,12 @@ from pipeline.errors import RegistryError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.storage.summary_file import RegisteredVersion
 from pipeline.tracking.registry import model_version
-from pipeline.tracking.registry.load import connect_registry, from_packed, registry_errors, resolve_version
+from pipeline.tracking.registry.load import (
+    LoadedGenerator,
+    connect_registry,
+    registry_errors,
+    resolve_version,
+)
 from pipeline.tracking.registry.metadata import ModelMetadata
 
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -59,7 +64,7 @@ def register_version(
     measured_by = evaluator if alias else None
     verifier = model_version.Verifier(tracking_uri, packed, metadata, measured_by) if verify else None
     with registry_errors(tracking_uri):
-        from_packed(packed)  # raises where it was altered
+        LoadedGenerator(packed)  # raises where it was altered
         client = connect_registry(tracking_uri)
         with contextlib.suppress(MlflowException):  # it exists already
             client.create_registered_model(name)

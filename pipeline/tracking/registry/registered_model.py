@@ -14,9 +14,9 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mlflow
 import numpy as np
@@ -54,6 +54,10 @@ class PackedGeneratorError(ValueError):
         self.problem, self.rule, self.seen, self.fix = problem, rule, seen, fix
 
 
+Error = Callable[..., Exception]
+"""An exception with the arguments of `PackedGeneratorError`."""
+
+
 class PackedGenerator:
     """A generator read from a packed folder (generator.pt2, facts.json, files.json).
 
@@ -62,17 +66,20 @@ class PackedGenerator:
         z_dim: dimension of its latents.
         classes: 0 = unconditional.
         size, channels: of its images.
+        error: what this and the methods raise.
 
     Raises:
         PackedGeneratorError: a file is missing or altered, or the archive holds more than tensors and a plain
             graph.
     """
 
+    error: ClassVar[Error] = PackedGeneratorError
+
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        check_files(folder)
+        check_files(folder, self.error)
         packed = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         if packed.get("format") != FORMAT:
-            raise PackedGeneratorError(
+            raise self.error(
                 "the packed generator has format {seen}",
                 rule=f"this version reads format {FORMAT}",
                 seen=str(packed.get("format")),
@@ -83,7 +90,7 @@ class PackedGenerator:
         self.z_dim, self.classes = int(shape["z_dim"]), int(shape["classes"])
         self.size, self.channels = int(shape["size"]), int(shape["channels"])
         self.device = torch.device(device)
-        check_archive(folder / "generator.pt2")
+        check_archive(folder / "generator.pt2", self.error)
         program = torch.export.load(folder / "generator.pt2")
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
@@ -107,18 +114,11 @@ class PackedGenerator:
         class frequencies of the training images. truncation: in (0, 2], multiplies z.
 
         Raises:
-            PackedGeneratorError: n < 1, a seed or truncation out of range, a label that the model lacks.
+            RegistryError: n < 1, a seed or truncation out of range, a label that the model lacks; a
+                `PackedGeneratorError` where gansweep is not installed.
         """
-        chunks = self.stream(n, seed, label, STEP, truncation)
-        images = np.empty((n, self.size, self.size, self.channels), np.uint8)
-        labels = np.empty(n, np.int64)
-        begin = 0
-        for chunk, chunk_labels in chunks:
-            images[begin : begin + len(chunk)] = chunk
-            if chunk_labels is not None:
-                labels[begin : begin + len(chunk)] = chunk_labels
-            begin += len(chunk)
-        return images, labels if self.classes else None
+        images, labels = zip(*self.stream(n, seed, label, STEP, truncation), strict=True)
+        return np.concatenate(images), np.concatenate(labels) if self.classes else None
 
     def stream(
         self,
@@ -137,13 +137,13 @@ class PackedGenerator:
         """
         self.check(n, seed, label, truncation)
         if batch < 1:
-            raise _out_of_range("batch", batch, "a batch holds at least 1 image", "use 256")
+            raise _out_of_range(self.error, "batch", batch, "a batch holds at least 1 image", "use 256")
         if start < 0 or start % STEP:
-            raise PackedGeneratorError(
+            raise self.error(
                 "start = {seen} is impossible", rule=f"a multiple of {STEP}", seen=start, fix="start at 0"
             )
         if balanced and not self.classes:
-            raise PackedGeneratorError(
+            raise self.error(
                 "the model has no labels to balance",
                 rule="balanced labels need a conditional model",
                 fix="leave it out",
@@ -151,13 +151,17 @@ class PackedGenerator:
         return self._chunks(n, seed, label, batch, truncation, start, balanced)
 
     def latents(
-        self, n: int, seed: int = 0, label: int | None = None, truncation: float = 1.0, *, start: int = 0
-    ) -> tuple[Vectors, Labels]:
-        """Inputs of images `start` to n of `sample`: z float32 (n-start,Z), labels int64 (n-start,).
-
-        start: a multiple of `BLOCK`.
-        """
+        self, n: int, seed: int = 0, label: int | None = None, truncation: float = 1.0
+    ) -> tuple[Vectors, Labels | None]:
+        """Inputs of the images of `sample`: z float32 (n,Z), labels int64 (n,). Raises as `sample` does."""
         self.check(n, seed, label, truncation)
+        z, labels = self._inputs(0, n, seed, label, truncation)
+        return z, labels if self.classes else None
+
+    def _inputs(
+        self, start: int, n: int, seed: int, label: int | None, truncation: float
+    ) -> tuple[Vectors, Labels]:
+        """Latents of images `start`, a multiple of `BLOCK`, to n; labels of an unconditional one are 0."""
         blocks = [self._sample_block(block, seed) for block in range(start // BLOCK, -(-n // BLOCK))]
         z = np.concatenate([z for z, _ in blocks])[: n - start] * np.float32(truncation)
         labels = np.concatenate([labels for _, labels in blocks])[: n - start]
@@ -183,7 +187,7 @@ class PackedGenerator:
         """The generator's embedding of each label, float32 (K,E).
 
         Raises:
-            PackedGeneratorError: it is unconditional, or has no table of embeddings.
+            RegistryError: it is unconditional, or has no table of embeddings.
         """
         table = self._forward.get_parameter(self._embedding_table())
         embeddings: Vectors = table.detach().cpu().numpy().copy()
@@ -193,7 +197,7 @@ class PackedGenerator:
         for name, _ in self._forward.named_parameters():
             if self.classes and name.endswith("embed.weight"):
                 return str(name)
-        raise PackedGeneratorError(
+        raise self.error(
             "the model has no embeddings of labels",
             rule="a walk between labels needs a conditional model that embeds them",
             fix="leave labels out",
@@ -207,7 +211,7 @@ class PackedGenerator:
         step = max(BLOCK, self._width)
         for first in range(start, n, step):
             last = min(n, first + step)
-            z, labels = self.latents(last, seed, label, truncation, start=first)
+            z, labels = self._inputs(first, last, seed, label, truncation)
             if balanced:
                 labels = np.arange(first, last, dtype=np.int64) % self.classes
             buffer.append((self.render(z, labels), labels))
@@ -246,17 +250,17 @@ class PackedGenerator:
         return pixels
 
     def check(self, n: int, seed: int, label: int | None, truncation: float) -> None:
-        """Raise PackedGeneratorError unless `sample` accepts these arguments."""
-        if n < 1:
-            raise _out_of_range("n", n, "n is at least 1", "use -n 16")
-        if not 0 <= seed < 2**63:
-            raise _out_of_range("seed", seed, "a seed lies in [0, 2^63)", "use --seed 0")
-        if not 0.0 < truncation <= 2.0:
-            raise _out_of_range(
-                "truncation", truncation, "truncation lies in (0, 2]", "1.0 gives the full variety"
-            )
+        """Raise `error` unless `sample` accepts these arguments."""
+        rules = (
+            ("n", n, n >= 1, "n is at least 1", "use -n 16"),
+            ("seed", seed, 0 <= seed < 2**63, "a seed lies in [0, 2^63)", "use --seed 0"),
+            ("truncation", truncation, 0.0 < truncation <= 2.0, "truncation lies in (0, 2]", "use 1.0"),
+        )
+        for name, value, valid, rule, fix in rules:
+            if not valid:
+                raise _out_of_range(self.error, name, value, rule, fix)
         if label is not None and not self.classes:
-            raise PackedGeneratorError(
+            raise self.error(
                 "label {seen} was given for an unconditional model",
                 rule="only a conditional model has labels",
                 seen=label,
@@ -264,11 +268,11 @@ class PackedGenerator:
             )
         if label is not None and not 0 <= label < self.classes:
             rule = f"a label lies in [0, {self.classes - 1}]"
-            raise _out_of_range("label", label, rule, "choose one of these")
+            raise _out_of_range(self.error, "label", label, rule, "choose one of these")
 
 
-def _out_of_range(name: str, value: object, rule: str, fix: str) -> PackedGeneratorError:
-    return PackedGeneratorError(f"{name} = {{seen}} is out of range", rule=rule, seen=value, fix=fix)
+def _out_of_range(error: Error, name: str, value: object, rule: str, fix: str) -> Exception:
+    return error(f"{name} = {{seen}} is out of range", rule=rule, seen=value, fix=fix)
 
 
 def sha256_of(path: Path) -> str:
@@ -277,20 +281,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_files(folder: Path) -> None:
-    """Raise PackedGeneratorError unless the files named in files.json have the hashes given there."""
+def check_files(folder: Path, error: Error = PackedGeneratorError) -> None:
+    """Raise `error` unless the files named in files.json have the hashes given there."""
     try:
         expected: dict[str, str] = json.loads((folder / "files.json").read_text(encoding="utf-8"))
         wrong = [n for n in expected if Path(n).name != n or sha256_of(folder / n) != expected[n]]
-    except (OSError, ValueError) as error:
-        raise PackedGeneratorError(
+    except (OSError, ValueError) as cause:
+        raise error(
             "the packed generator is incomplete: {seen}",
             rule="all its files must be there",
-            seen=error,
+            seen=cause,
             fix="register it again",
-        ) from error
+        ) from cause
     if wrong or not {"generator.pt2", "facts.json"} <= expected.keys():
-        raise PackedGeneratorError(
+        raise error(
             "the model's files were altered: {seen}",
             rule="they must have the hashes that they were packed with",
             seen=", ".join(wrong) or "files.json",
@@ -312,18 +316,14 @@ _EXPRESSION = re.compile(
 _TARGET = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.(add|sub|mul|floordiv|mod|neg|eq|ge|le|getitem)")
 
 
-def check_archive(archive: Path) -> None:
-    """Check that the .pt2 archive holds raw tensors and a graph of plain tensor operations, and no code.
-
-    Raises:
-        PackedGeneratorError: it holds anything else, or cannot be read.
-    """
+def check_archive(archive: Path, error: Error = PackedGeneratorError) -> None:
+    """Raise `error` unless the .pt2 archive holds raw tensors and a plain graph, nothing that could run."""
     try:
         found = _forbidden(archive)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        found = str(error) or type(error).__name__
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as cause:
+        found = str(cause) or type(cause).__name__
     if found:
-        raise PackedGeneratorError(
+        raise error(
             "the generator's archive is not safe to load: {seen}",
             rule="it must hold tensors and a plain graph, nothing that could run",
             seen=found,
@@ -380,7 +380,7 @@ class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-def
         try:
             if request["n"] > most:
                 fix = "send several requests with other seeds"
-                raise _out_of_range("n", request["n"], f"n is at most {most}", fix)
+                raise _out_of_range(self.generator.error, "n", request["n"], f"n is at most {most}", fix)
             images, _ = self.generator.sample(
                 int(request["n"]), int(request["seed"]), label, float(request["truncation"])
             )

@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.data.dataset import load_dataset
 from pipeline.metrics import evaluation, extractors, frechet
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.registry.promote import RegisteredVersion, register_version
@@ -55,7 +55,7 @@ def test_a_generator_that_copies_or_collapsed_gets_no_alias(
     pools = {"memoriser": data.train, "one class": data.train[labels == 3], "new images": digits.train[900:]}
     evaluator = frechet.build_evaluator(data, extractors.build_extractor("pixels", data), N)
     packed = pack_generator(NoisyCopies(pools[kind], noise), tmp_path / "packed", ModelMetadata())
-    sample = evaluation.from_arrays(from_packed(packed).sample)
+    sample = evaluation.from_arrays(LoadedGenerator(packed).sample)
     found = evaluation.measure_generator(sample, data, evaluator, n=N, seed=0)
     facts = {**found.to_dict(), "withhold": list(found.verdicts), "fingerprint": data.fingerprint}
     done: RegisteredVersion = register_version(

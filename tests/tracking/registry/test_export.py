@@ -10,7 +10,7 @@ from factories import CLASSES, generator_of
 
 from pipeline.errors import RegistryError
 from pipeline.tracking.registry.export import export_generator
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 
@@ -24,7 +24,7 @@ def test_onnx_and_torch_agree(classes: int, tmp_path: Path, monkeypatch: pytest.
     packed = pack_generator(generator_of(classes), tmp_path / "packed", ModelMetadata())
     description = export_generator(packed, tmp_path / "g.onnx", "onnx")
     assert "differs from torch by" in description
-    generator = from_packed(packed)
+    generator = LoadedGenerator(packed)
     z, labels = generator.latents(7, seed=9)
     inputs = {"z": z} if labels is None else {"z": z, "labels": labels}
     images = runtime.InferenceSession(str(tmp_path / "g.onnx")).run(None, inputs)[0]

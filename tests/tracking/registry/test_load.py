@@ -11,7 +11,8 @@ import pytest
 from registry_store import Store
 
 from pipeline.errors import RegistryError
-from pipeline.tracking.registry.load import from_packed, load_registered
+from pipeline.serving.models import load_generator
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import register_version
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.mlflow
 def test_loading_by_alias_and_by_version_gives_the_packed_bytes(store: Store) -> None:
     for model, seed in (("models:/gan/1", 0), ("models:/gan/2", 1), ("models:/gan@champion", 1)):
         images, _ = store.load(model).sample(40, seed=9)
-        assert np.array_equal(images, from_packed(store.packing(3, seed)).sample(40, seed=9)[0])
+        assert np.array_equal(images, LoadedGenerator(store.packing(3, seed)).sample(40, seed=9)[0])
     assert store.load("models:/gan/1").metadata.training.trial == 7
 
 
@@ -63,6 +64,6 @@ def test_files_altered_in_the_registry_are_refused(store: Store, all_files: bool
 
 def test_a_missing_store_or_dead_server_raises_at_once(tmp_path: Path, packing: Callable[..., Path]) -> None:
     with pytest.raises(RegistryError, match="cannot be read"):
-        load_registered("models:/gan@champion", tracking_uri=f"sqlite:///{tmp_path}/none.db")
+        load_generator("models:/gan@champion", tracking_uri=f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(RegistryError, match="tracking server does not answer"):
         register_version(packing(), ModelMetadata(), tracking_uri="http://127.0.0.1:9", name="gan")

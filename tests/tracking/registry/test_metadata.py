@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.measurement import Measurement
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import (
     SCHEMA,
     MeasuredFid,
@@ -102,12 +102,12 @@ def test_a_generator_packed_by_the_first_version_loads_and_samples_the_same(
     (folder / "facts.json").write_text(json.dumps({"format": 1, "generator": shape, "facts": FIRST_VERSION}))
     names = ("generator.pt2", "generator.safetensors", "facts.json")
     (folder / "files.json").write_text(json.dumps({name: sha256_of(folder / name) for name in names}))
-    old = from_packed(folder)
+    old = LoadedGenerator(folder)
     assert old.metadata == ModelMetadata.from_json(FIRST_VERSION)
     images, labels = old.sample(9, seed=3)
     assert labels is not None
     assert set(labels) == {1}  # by label_shares
-    assert np.array_equal(images, from_packed(packing()).sample(9, seed=3, label=1)[0])
+    assert np.array_equal(images, LoadedGenerator(packing()).sample(9, seed=3, label=1)[0])
 
 
 def test_json_gives_the_same_metadata_again() -> None:

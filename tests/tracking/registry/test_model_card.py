@@ -12,7 +12,7 @@ from factories import generator_of, record
 from PIL import Image
 
 from pipeline.data.dataset import Dataset
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import MeasuredFid, ModelMetadata, Training
 from pipeline.tracking.registry.model_card import draw_curves, write_card
 from pipeline.tracking.registry.pack import pack_generator
@@ -26,7 +26,7 @@ def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Da
     packed = pack_generator(generator_of(), tmp_path, metadata)
     rows = [(5, 9.0, 0.5), (10, None, 0.5), (15, 7.0, math.nan)]  # kimg, fid, balance
     records = [record(kimg, fid, balance=balance, auc=0.7) for kimg, fid, balance in rows[:count]]
-    folder = write_card(packed, from_packed(packed), dataset, records, name="blobs")
+    folder = write_card(packed, LoadedGenerator(packed), dataset, records, name="blobs")
     text = (folder / "README.md").read_text()
     assert "| fid | 3.25 |" in text
     assert "lr_g=0.001" in text
@@ -42,7 +42,7 @@ def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Da
     metrics = json.loads((folder / "metrics.json").read_text())
     assert len(metrics["records"]) == count
     assert (
-        ModelMetadata.from_json(metrics["facts"]) == from_packed(packed).metadata
+        ModelMetadata.from_json(metrics["facts"]) == LoadedGenerator(packed).metadata
     )  # the card is not among the files that are checked
 
 

@@ -18,8 +18,9 @@ from mlflow_server import free_port
 from registry_store import FACTS, Store, measured, pixel_evaluator
 
 from pipeline.errors import RegistryError
+from pipeline.serving.models import load_generator
 from pipeline.tracking.registry import model_version
-from pipeline.tracking.registry.load import fetched_model, from_packed, load_registered
+from pipeline.tracking.registry.load import LoadedGenerator, fetched_model
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import register_version
 
@@ -59,7 +60,7 @@ def test_a_model_with_another_fid_is_not_registered(store: Store) -> None:
 def test_a_model_with_other_images_or_none_is_not_registered(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, _ = from_packed(store.packing(3, 1)).sample(5, model_version.PROBE_SEED)
+    other, _ = LoadedGenerator(store.packing(3, 1)).sample(5, model_version.PROBE_SEED)
     with monkeypatch.context() as patch:  # as on a machine where the generator gives other images
         patch.setattr(
             model_version.Verifier,
@@ -83,7 +84,7 @@ def test_an_sqlite_registry_writes_nothing_beside_it(
         packing(), ModelMetadata.from_json(FACTS), tracking_uri=uri, name="gan", verify=False
     )
     assert done.alias == "champion"
-    assert len(load_registered("models:/gan@champion", tracking_uri=uri).sample(3)[0]) == 3
+    assert len(load_generator("models:/gan@champion", tracking_uri=uri).sample(3)[0]) == 3
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mlflow.db", "artifacts"}
 

@@ -13,7 +13,7 @@ from registry_store import FACTS, TinyGenerator
 
 from pipeline.errors import RegistryError
 from pipeline.tracking.registry import pack
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator, pick_device
 from pipeline.training.networks.blocks import Ema
@@ -29,7 +29,7 @@ def test_packing_does_not_change_the_module(tmp_path: Path) -> None:
 
 
 def test_metadata_are_read_again_with_none_for_nan(packing: Callable[..., Path]) -> None:
-    metadata = from_packed(packing()).metadata
+    metadata = LoadedGenerator(packing()).metadata
     assert metadata == ModelMetadata.from_json({**FACTS, "balance": None})
 
 

@@ -15,13 +15,13 @@ import torch
 from registry_store import TinyGenerator
 
 from pipeline.errors import RegistryError
-from pipeline.tracking.registry.load import from_packed
+from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.registered_model import BLOCK, PackedGeneratorError, check_archive
 
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_a_packed_generator_samples_as_the_module(packing: Callable[..., Path], classes: int) -> None:
-    generator = from_packed(packing(classes))
+    generator = LoadedGenerator(packing(classes))
     images, labels = generator.sample(BLOCK, seed=5)
     random = np.random.default_rng([5, 0])
     z = torch.from_numpy(random.standard_normal((BLOCK, 6), dtype=np.float32))
@@ -38,7 +38,7 @@ def test_a_packed_generator_samples_as_the_module(packing: Callable[..., Path], 
 
 @pytest.mark.parametrize("batch", [1, 7, BLOCK, 50, 200])
 def test_an_image_depends_on_neither_n_nor_batch(packing: Callable[..., Path], batch: int) -> None:
-    generator = from_packed(packing())
+    generator = LoadedGenerator(packing())
     images, labels = generator.sample(101, seed=3)
     parts = list(generator.stream(101, seed=3, batch=batch))
     assert [len(part) for part, _ in parts] == [batch] * (101 // batch) + [101 % batch] * (101 % batch > 0)
@@ -51,7 +51,7 @@ def test_an_image_depends_on_neither_n_nor_batch(packing: Callable[..., Path], b
 
 
 def test_seed_label_and_truncation_change_the_images(packing: Callable[..., Path]) -> None:
-    generator = from_packed(packing())
+    generator = LoadedGenerator(packing())
     plain, _ = generator.sample(4)
     assert not np.array_equal(plain, generator.sample(4, seed=1)[0])
     assert not np.array_equal(plain, generator.sample(4, truncation=0.5)[0])
@@ -77,7 +77,7 @@ def test_seed_label_and_truncation_change_the_images(packing: Callable[..., Path
 def test_an_impossible_argumentsis_refused_at_once(
     packing: Callable[..., Path], classes: int, arguments: dict[str, Any], message: str
 ) -> None:
-    generator = from_packed(packing(classes))
+    generator = LoadedGenerator(packing(classes))
     with pytest.raises(RegistryError, match=message):
         generator.sample(**arguments)
     if "truncation" not in arguments:
@@ -94,10 +94,10 @@ def test_an_altered_or_missing_file_is_refused(
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(bytes(data))
     with pytest.raises(RegistryError):
-        from_packed(folder)
+        LoadedGenerator(folder)
     (folder / name).unlink()
     with pytest.raises(RegistryError):
-        from_packed(folder)
+        LoadedGenerator(folder)
 
 
 def rewrite(archive: Path, change: Callable[[str, bytes], bytes], extra: dict[str, bytes]) -> None:
