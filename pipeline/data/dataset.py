@@ -123,11 +123,7 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 
 def load_dataset(
-    source: str,
-    *,
-    image_size: int = 0,
-    cache: Path | None = None,
-    download: Path | None = None,
+    source: str, *, image_size: int = 0, cache: Path | None = None, download: Path | None = None
 ) -> Dataset:
     """Read and prepare the images of `source`, or take them from the cache of an earlier call.
 

@@ -315,10 +315,7 @@ class Evaluator:
 
 
 def build_evaluator(
-    dataset: Dataset,
-    extractor: Extractor,
-    samples: int,
-    cache: Path | None = None,
+    dataset: Dataset, extractor: Extractor, samples: int, cache: Path | None = None
 ) -> Evaluator:
     """The evaluator of the training split of `dataset`; the statistics are cached below `cache`.
 
