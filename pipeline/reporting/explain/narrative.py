@@ -168,8 +168,7 @@ def _lost(history: History) -> list[str]:
     counted = ", ".join(f"{count} {state or 'unknown'}" for state, count in states.most_common())
     lines = [f"{len(history.trials)} trials: {counted or 'none'}."]
     for kind, (words, _) in _ADVICE_BY_KIND.items():
-        numbers = kinds.get(kind, [])
-        if numbers:
+        if numbers := kinds.get(kind):
             shown = ", ".join(map(str, numbers[:12])) + (", ..." if len(numbers) > 12 else "")
             lines.append(f"{len(numbers)} {words}: {shown}.")
     return lines
@@ -196,11 +195,8 @@ def _common_problems(history: History) -> list[str]:
 
 
 def _widen(found: Sequence[Region]) -> list[str]:
-    return [
-        f"{r.name}: the best trials lean on its {r.hit} bound {short_number(r.bound)}; widen it."
-        for r in found
-        if r.hit
-    ]
+    text = "{}: the best trials lean on its {} bound {}; widen it."
+    return [text.format(r.name, r.hit, short_number(r.bound)) for r in found if r.hit]
 
 
 def _longer(history: History) -> list[str]:
@@ -208,8 +204,7 @@ def _longer(history: History) -> list[str]:
     if winner is None or full is None or winner.kimg != full:
         return []
     falling = any(reason.kind == "falling" for reason in find_reasons(history, winner))
-    longer = f"The winner was best at its very end: train longer (--kimg {2 * full})."
-    return [longer] if falling else []
+    return [f"The winner was best at its very end: train longer (--kimg {2 * full})."] if falling else []
 
 
 def _narrow(found: Sequence[Region]) -> list[str]:

@@ -244,16 +244,13 @@ def _outside_region(case: _Case) -> list[str]:
     texts = []
     for region in regions(case.history, best_trials(case.history)):
         value: Any = case.trial.params.get(region.name)
-        if value is None:
-            continue
-        if region.counts and value not in region.counts:
-            chosen = ", ".join(map(short_number, region.counts))
-            texts.append(f"{region.name} ({short_number(value)}) to what the best trials have: {chosen}")
-        elif not region.counts and not region.low <= value <= region.high:
+        there = ""
+        if value is not None and region.counts and value not in region.counts:
+            there = f"what the best trials have: {', '.join(map(short_number, region.counts))}"
+        elif value is not None and not region.counts and not region.low <= value <= region.high:
             low, high = short_number(region.low), short_number(region.high)
-            texts.append(
-                f"{region.name} ({short_number(value)}) to where the best trials lie: {low} to {high}"
-            )
+            there = f"where the best trials lie: {low} to {high}"
+        texts += [f"{region.name} ({short_number(value)}) to {there}"] if there else []
     return texts
 
 

@@ -62,11 +62,9 @@ def best_trials(history: History) -> list[TrialView]:
     measured = history.measured
     best = list(measured[: max(MIN_TRIALS, min(_MAX_TRIALS, math.ceil(len(measured) / _QUARTER)))])
     winner = history.winner
-    return (
-        best
-        if winner is None or winner.fid is None
-        else [winner, *(trial for trial in best if trial != winner)]
-    )
+    if winner is None or winner.fid is None:
+        return best
+    return [winner, *(trial for trial in best if trial != winner)]
 
 
 def regions(history: History, best: Sequence[TrialView]) -> list[Region]:
