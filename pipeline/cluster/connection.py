@@ -47,16 +47,30 @@ print("reached")
 """
 
 
+@contextlib.contextmanager
+def running_ray(address: str, **options: Any) -> Iterator[None]:
+    """A connection to the Ray at `address`, or with `LOCAL` a Ray of its own, until the end of the block.
+
+    Raises:
+        ConfigError: this process has a connection already.
+    """
+    if ray.is_initialized():
+        raise ConfigError(
+            "this process uses Ray already",
+            rule="a sweep connects by itself, and to one Ray at a time",
+            fix="call ray.shutdown() before it, or start it in another process",
+        )
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def list_nodes(address: str) -> list[dict[str, Any]]:
     """The nodes of the cluster at `address` as Ray lists them; connects for the call if needed."""
-    connects = not ray.is_initialized()
-    try:
-        if connects:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    with contextlib.nullcontext() if ray.is_initialized() else running_ray(address):
         return list(ray.nodes())
-    finally:
-        if connects and ray.is_initialized():
-            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -70,11 +84,8 @@ def connected(address: str) -> Iterator[None]:
         yield
         return
     probe_address(address)
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    try:
+    with running_ray(address):
         yield
-    finally:
-        ray.shutdown()
 
 
 def probe_address(address: str) -> None:

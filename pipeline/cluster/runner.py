@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from pipeline.cluster import worker
-from pipeline.cluster.connection import LOCAL, cluster_nodes
+from pipeline.cluster.connection import LOCAL, cluster_nodes, running_ray
 from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.messages import FinalistTask, WorkerSettings
@@ -65,8 +64,7 @@ def estimate_sweep(
     config: SweepConfig, space: Space, dataset: Dataset, evaluator: frechet.Evaluator, code: UserCode
 ) -> tuple[tuple[str, str], ...]:
     """Rows (name, text) of a dry run, after profiling the largest trial; writes nothing."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
-    with MpsSharing(config.address) as sharing, _ray(config.address):
+    with _ray(config.address) as sharing:
         shared_refs = put_shared(dataset, evaluator, code)
         return tuple(estimate_rows(config, space, cluster_nodes(), shared_refs, sharing))
 
@@ -92,14 +90,9 @@ def run_search(
         live: redraw the view in place.
         fetch_folder: copies the folder of a trial from the object store.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()})
     paths, config, space = manager.paths, manager.config, manager.space
     paths.stop.unlink(missing_ok=True)
-    with (
-        _signals(manager) as install,
-        MpsSharing(config.address) as sharing,
-        _ray(config.address),
-    ):
+    with _signals(manager) as install, _ray(config.address) as sharing:
         install()
         shared_refs = put_shared(dataset, evaluator, code)
         packing = choose_packing(config, space, cluster_nodes(), shared_refs, sharing)
@@ -152,11 +145,7 @@ def run_tune(
     fetch_folder: copies the folder of a trial that is running at the end from the object store.
     """
     searcher = ConcurrencyLimiter(StudySearcher(manager), max_concurrent=resources.concurrency)
-    callbacks = [
-        HangCallback(manager),
-        NodeLossCallback(),
-        ConcurrencyCallback(searcher, manager.config, resources),
-    ]
+    concurrency = ConcurrencyCallback(searcher, manager.config, resources)
     with tempfile.TemporaryDirectory(prefix="gansweep-", ignore_cleanup_errors=True) as scratch_dir:
         tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle])),
@@ -172,7 +161,7 @@ def run_tune(
                 name="ray",
                 storage_path=scratch_dir,  # Ray's own snapshots: on a full disk they end the driver
                 stop=StudyStopper(manager),
-                callbacks=callbacks,
+                callbacks=[HangCallback(manager), NodeLossCallback(), concurrency],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
@@ -206,16 +195,13 @@ def _measure_finalists(
 
 
 @contextlib.contextmanager
-def _ray(address: str) -> Iterator[None]:
+def _ray(address: str) -> Iterator[MpsSharing]:
     """Ray for the time of the search: started here if local, else the cluster that is connected already."""
-    if address != LOCAL:
-        yield
-        return
-    ray.init(address=LOCAL, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    local = running_ray(LOCAL, include_dashboard=False) if address == LOCAL else contextlib.nullcontext()
+    with MpsSharing(address) as sharing, local:
+        yield sharing
 
 
 def interrupt(manager: TrialManager) -> None:

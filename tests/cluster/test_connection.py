@@ -10,7 +10,7 @@ import pytest
 from ray._private.utils import check_version_info
 
 from pipeline.cluster import connection
-from pipeline.cluster.connection import NodeAnswer
+from pipeline.cluster.connection import NodeAnswer, running_ray
 from pipeline.errors import ConfigError, SweepError
 
 
@@ -93,3 +93,10 @@ def test_a_launcher_file_tells_what_may_be_added(tmp_path: Path) -> None:
     assert connection._launcher_kinds(path) == [({"CPU": 8, "GPU": 1}, 3), ({"CPU": 8, "GPU": 4}, 1)]
     path.write_text("- no\n- mapping\n")
     assert connection._launcher_kinds(path) == []
+
+
+def test_a_process_that_uses_ray_already_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(connection.ray, "shutdown", lambda: pytest.fail("it is not the sweep's to end"))
+    with pytest.raises(ConfigError, match=r"uses Ray already .*call ray.shutdown"), running_ray("local"):
+        pass
