@@ -19,7 +19,7 @@ from pipeline.sweep.result import Result
 from pipeline.tracking.event_log import SWEEP_STATUS
 from pipeline.tracking.provenance import provenance
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
+from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata, TrainingImages
 from pipeline.tracking.registry.model_card import write_card
 from pipeline.tracking.registry.pack import device_name, label_shares, pack_generator
 from pipeline.tracking.registry.promote import register_version
@@ -53,28 +53,29 @@ def _describe(sweep: OpenSweep, row: FinalistRow, run: FinalistRun) -> ModelMeta
     assert run.record is not None
     last, gpus = read_records(run.folder)[-1], manager.gpus_per_trial
     seconds = last.train_seconds + last.eval_seconds
-    return ModelMetadata.from_json(
-        {
-            **to_json(row.best),
-            **row.measurement.values,
-            **provenance(),
-            "schema": SCHEMA,
-            "auc": run.record.auc,
-            "overfit": run.record.overfit,
-            "seconds": round(seconds, 1),
-            "device": device_name() if gpus else "cpu",
-            "gpu_hours": round(seconds * gpus / 3600, 4),
-            "sweep_hours": round(manager.seconds / 3600, 4),
-            "sweep_gpu_hours": round(manager.gpu_hours, 4),
-            "withhold": row.measurement.verdicts,
-            "sweep": request.config.name,
-            "data": request.config.data,
-            "fingerprint": dataset.fingerprint,
-            "class_names": dataset.classes,
-            "label_shares": label_shares(dataset),
-            "space": request.space.hash,
-            "search_seed": request.config.seed,
-        }
+    claims = ModelMetadata.from_json({**to_json(row.best), **row.measurement.values, **provenance()})
+    return dataclasses.replace(
+        claims,
+        schema=SCHEMA,
+        withhold=row.measurement.verdicts,
+        training=dataclasses.replace(
+            claims.training,
+            search_seed=request.config.seed,
+            auc=run.record.auc,
+            overfit=run.record.overfit,
+            seconds=round(seconds, 1),
+            device=device_name() if gpus else "cpu",
+            gpu_hours=round(seconds * gpus / 3600, 4),
+            sweep_hours=round(manager.seconds / 3600, 4),
+            sweep_gpu_hours=round(manager.gpu_hours, 4),
+        ),
+        images=TrainingImages(
+            data=request.config.data,
+            fingerprint=dataset.fingerprint,
+            class_names=dataset.classes,
+            label_shares=label_shares(dataset),
+        ),
+        origin=dataclasses.replace(claims.origin, sweep=request.config.name, space=request.space.hash),
     )
 
 

@@ -6,10 +6,13 @@ The JSON form is one flat object, the `facts` of facts.json: field names are its
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
+
+from pipeline.storage.readable import finite
 
 SCHEMA = 2
 """Version of the JSON form; 1 = without the key `schema`."""
@@ -168,13 +171,9 @@ def _key(f: Any) -> str:
 
 def _number(value: object) -> float | None:
     if isinstance(value, str):  # of a tag
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
+        with contextlib.suppress(ValueError):
+            return finite(float(value))
+    return finite(value)
 
 
 def _texts(value: object) -> tuple[str, ...]:
