@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,40 +29,22 @@ from pipeline.storage.summary_file import (
     no_sweep,
     read_summary,
 )
-from pipeline.tracking.event_log import TRIAL_STATUS, read_events
+from pipeline.tracking.event_log import TRIAL_STATUS, Event, read_events
 
 STATE_OF_STATUS = {status: state for state, status in TRIAL_STATUS.items()}
 """A trial's state by the status (MLflow's) of its end event."""
 
 
-@dataclass(frozen=True)
-class TrialView:
-    """One trial at its best tick, and how it ended.
+@dataclass(frozen=True, kw_only=True)
+class TrialView(LeaderboardRow):
+    """A trial's row of the leaderboard, and its records, oldest first; state: empty if unknown."""
 
-    Attributes:
-        number: Optuna's number of the trial.
-        state: running, complete, pruned or failed; empty if unknown.
-        params: the values suggested for the searched hyper-parameters.
-        cause: why the trial ended early; empty if it did not.
-        records: all ticks, oldest first.
-        fid, balance, auc, kimg: at the tick of the best fid; None if no tick has a fid.
-        last_kimg: length of the training so far.
-        stability: last fid / best fid.
-        verdict: verdict of the last tick.
-    """
-
-    number: int
-    state: str = ""
-    params: Mapping[str, ParamValue] = field(default_factory=dict)
-    cause: str = ""
     records: tuple[TrialRecord, ...] = ()
-    fid: float | None = None
-    balance: float | None = None
-    auc: float | None = None
-    kimg: float | None = None
-    last_kimg: float = 0
-    stability: float | None = None
-    verdict: str = ""
+
+    @property
+    def number(self) -> int:
+        """Optuna's number of the trial."""
+        return self.trial
 
     @property
     def seconds(self) -> float:
@@ -125,7 +108,7 @@ class History:
     @property
     def full_kimg(self) -> int | None:
         """The length of a full trial in kimg; None if the space is unknown."""
-        return _full_kimg(self.space)
+        return full_kimg(self.space)
 
     def find(self, number: object) -> TrialView | None:
         """The trial with this number, or None."""
@@ -162,59 +145,56 @@ def read_history(root: Path) -> History:
     if summary is None and not records:
         raise no_sweep(root)
     stored = _stored(paths.config)
-    trials = trial_views(summary, records, *_starts_and_ends(paths.event_log))
+    trials = trial_views(summary, records, _events(paths.event_log))
     return History(root, summary, tuple(trials), stored, _space(stored))
 
 
-def full_kimg(root: Path) -> int | None:
-    """The length of a full trial of the sweep in `root`, in kimg; None if its sweep.toml cannot be read."""
-    return _full_kimg(_space(_stored(SweepPaths(root).config)))
+def read_space(root: Path) -> Space | None:
+    """The search space of the sweep in `root`; None if its sweep.toml cannot be read."""
+    return _space(_stored(SweepPaths(root).config))
+
+
+def full_kimg(space: Space | None) -> int | None:
+    """The length of a full trial in kimg; None if the space is unknown."""
+    try:
+        return space.config({}).kimg if space else None
+    except UserError:  # a fixed value that this version's configuration does not have
+        return None
 
 
 def trial_views(
     summary: SweepSummary | None,
     records: Mapping[int, Sequence[TrialRecord]] | None = None,
-    started: Mapping[int, Mapping[str, Any]] | None = None,
-    ended: Mapping[int, Mapping[str, Any]] | None = None,
+    events: Sequence[Event] = (),
 ) -> list[TrialView]:
     """The trials of a sweep, best first.
 
     Args:
         summary: summary.json.
         records: records of each trial, by trial number.
-        started, ended: start and end events of each trial, by number; used for trials that the summary's
-            leaderboard does not list.
+        events: the event log, for trials that the summary's leaderboard does not list.
     """
-    records, started, ended = records or {}, started or {}, ended or {}
+    records = records or {}
     rows = {row.trial: row for row in summary.leaderboard} if summary else {}
+    started, ended = _last_events(events, "start"), _last_events(events, "end")
     for number in (records.keys() | started.keys()) - rows.keys():
-        start, end = started.get(number), ended.get(number, {})
+        start, end = started.get(number), ended.get(number)
         rows[number] = LeaderboardRow.of_records(
             number,
             records.get(number, ()),
-            state=STATE_OF_STATUS.get(str(end.get("status")), "running" if start else ""),
-            params=dict((start or {}).get("params") or {}),
-            cause=str(end.get("cause") or ""),
+            state=STATE_OF_STATUS.get(end["status"], "") if end else "running" if start else "",
+            params=start["params"] if start else {},
+            cause=end.get("cause", "") if end else "",
         )
-    trials = [_view(row, records.get(number, ())) for number, row in rows.items()]
+    trials = [TrialView(**vars(row), records=tuple(records.get(row.trial, ()))) for row in rows.values()]
     return sorted(trials, key=lambda t: (t.fid is None, t.fid or 0.0, t.number))
 
 
-def _view(row: LeaderboardRow, records: Sequence[TrialRecord]) -> TrialView:
-    return TrialView(
-        number=row.trial,
-        state=row.state,
-        params=row.params,
-        cause=row.cause,
-        records=tuple(records),
-        fid=row.fid,
-        balance=row.balance,
-        auc=row.auc,
-        kimg=row.kimg,
-        last_kimg=row.last_kimg or 0,
-        stability=row.stability,
-        verdict=row.verdict,
-    )
+def _last_events(events: Sequence[Event], kind: str) -> dict[int, Event]:
+    """The last event of a kind of every trial, by trial number."""
+    return {
+        event["trial"]: event for event in events if event["event"] == kind and event["trial"] is not None
+    }
 
 
 def differing_params(trials: Iterable[TrialView]) -> list[str]:
@@ -237,23 +217,14 @@ def _all_records(root: Path) -> dict[int, list[TrialRecord]]:
     return {int(path.name): read_records(path) for path in folders}
 
 
-def _starts_and_ends(path: Path) -> tuple[dict[int, Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
-    """The last start event and the last end event of every trial in the event log, by trial number."""
-    found: dict[str, dict[int, Mapping[str, Any]]] = {"start": {}, "end": {}}
-    try:
+def _events(path: Path) -> list[Event]:
+    """The valid events in the event log; those before the place where it cannot be read."""
+    events = []
+    with suppress(OSError):
         for _, event in read_events(path):
-            if event is not None and event["event"] in found and isinstance(event.get("trial"), int):
-                found[event["event"]][event["trial"]] = event
-    except OSError:
-        pass
-    return found["start"], found["end"]
-
-
-def _full_kimg(space: Space | None) -> int | None:
-    try:
-        return space.config({}).kimg if space else None
-    except UserError:  # a fixed value that this version's configuration does not have
-        return None
+            if event is not None:
+                events.append(event)
+    return events
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class LeaderboardRow:
     balance: float | None
     auc: float | None = None
     kimg: float | None
-    last_kimg: float | None = None
+    last_kimg: float = 0
     verdict: str = ""
     stability: float | None = None
     params: Mapping[str, ParamValue]
@@ -125,7 +125,7 @@ class RunningRow:
     trial: int
     fid: float | None
     balance: float | None
-    last_kimg: float | None
+    last_kimg: float
     verdict: str
 
 

@@ -21,6 +21,7 @@ from typing import Required, TypedDict, cast
 
 from pipeline.records import TrialRecord
 from pipeline.storage.files import DiskSpace, append_bytes
+from pipeline.storage.summary_file import ParamValue
 
 TRIAL_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """MLflow's status of a trial's run, by the state of the trial."""
@@ -36,7 +37,7 @@ class Event(TypedDict, total=False):
     id: str
     trial: int | None
     name: str
-    params: Mapping[str, object]
+    params: Mapping[str, ParamValue]
     record: Mapping[str, object]
     index: int
     text: str
@@ -90,7 +91,7 @@ class EventLog:
             stem = re.sub(r"[^A-Za-z0-9._-]", "_", path.resolve().parent.name)
             self._append({"event": "open", "id": f"{stem}-{secrets.token_hex(4)}"})
 
-    def start(self, trial: int, name: str, params: Mapping[str, object]) -> bool:
+    def start(self, trial: int, name: str, params: Mapping[str, ParamValue]) -> bool:
         """Log the start of a trial. This and the methods below return False for a repeated event."""
         return self._append({"event": "start", "trial": trial, "name": name, "params": dict(params)})
 

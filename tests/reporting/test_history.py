@@ -8,22 +8,23 @@ from typing import Any
 
 import factories
 import pytest
-from histories import finalist_row
+from histories import bare_trial, finalist_row
 from sweep_folders import summary_of
 
 from pipeline.errors import SweepError
-from pipeline.reporting.history import History, TrialView, differing_params, read_history, trial_views
+from pipeline.reporting.history import History, differing_params, read_history, trial_views
 from pipeline.search.space.parser import parse_space
 from pipeline.storage.summary_file import LeaderboardRow
+from pipeline.tracking.event_log import Event
 
 SPACE = parse_space('[fixed]\nkimg = 40\nloss = "hinge"\n[search]\nlr_g = { float = [1e-4, 1e-2] }')
 
 
 def sweep(**summary: Any) -> History:
     trials = (
-        TrialView(3, params={"lr_g": 5e-4}, fid=20.0),
-        TrialView(1, params={"lr_g": 1e-3}, fid=21.0),
-        TrialView(2),
+        bare_trial(3, params={"lr_g": 5e-4}, fid=20.0),
+        bare_trial(1, params={"lr_g": 1e-3}, fid=21.0),
+        bare_trial(2),
     )
     return History(Path("tiny"), summary_of(**{"best": None, **summary}), trials, {}, SPACE)
 
@@ -77,9 +78,14 @@ def test_trials_that_the_summary_leaves_out_come_from_events_and_records() -> No
         trial=2, state="complete", fid=12.5, balance=0.5, kimg=10, params={"lr_g": 1e-3}
     )  # fmt: skip
     records = {0: [factories.record(5, 40.0), factories.record(10, 44.0, verdict="d_wins")]}
-    started = {0: {"params": {"lr_g": 1e-4}}, 1: {"params": {}}, 3: {}}
-    ended = {0: {"status": "KILLED", "cause": "pruned by asha"}, 3: {"status": "FAILED"}}
-    views = trial_views(dataclasses.replace(summary_of(), leaderboard=(row,)), records, started, ended)
+    events: list[Event] = [
+        {"event": "start", "trial": 0, "params": {"lr_g": 1e-4}},
+        {"event": "start", "trial": 1, "params": {}},
+        {"event": "start", "trial": 3, "params": {}},
+        {"event": "end", "trial": 0, "status": "KILLED", "cause": "pruned by asha"},
+        {"event": "end", "trial": 3, "status": "FAILED"},
+    ]
+    views = trial_views(dataclasses.replace(summary_of(), leaderboard=(row,)), records, events)
     assert [(view.number, view.state, view.fid) for view in views] == [
         (2, "complete", 12.5), (0, "pruned", 40.0), (1, "running", None), (3, "failed", None)
     ]  # fmt: skip
@@ -89,5 +95,5 @@ def test_trials_that_the_summary_leaves_out_come_from_events_and_records() -> No
 
 
 def test_parameters_of_some_trials_only_differ() -> None:
-    trials = [TrialView(0, params={"loss": "hinge", "gamma": 1.0}), TrialView(1, params={"loss": "hinge"})]
+    trials = [bare_trial(0, params={"loss": "hinge", "gamma": 1.0}), bare_trial(1, params={"loss": "hinge"})]
     assert differing_params(trials) == ["gamma"]

@@ -45,7 +45,13 @@ def trial_view(number: int, fids: list[float], state: str = "complete", **change
         "last_kimg": 10 * len(fids), "stability": fids[-1] / best, "verdict": records[-1].verdict,
         "params": POINT,
     }  # fmt: skip
-    return TrialView(number=number, state=state, records=tuple(records), **{**fields, **changes})
+    return TrialView(trial=number, state=state, records=tuple(records), **{**fields, **changes})
+
+
+def bare_trial(number: int, state: str = "", cause: str = "", **changes: Any) -> TrialView:
+    """A trial without records."""
+    fields: dict[str, Any] = {"fid": None, "balance": None, "kimg": None, "params": {}, **changes}
+    return TrialView(trial=number, state=state, cause=cause, **fields)
 
 
 def history_of(*trials: TrialView, space: Any = SPACE, **summary: Any) -> History:

@@ -17,7 +17,7 @@ from rich.control import Control
 from rich.live import Live
 
 from pipeline.config import SweepPaths
-from pipeline.reporting.history import full_kimg
+from pipeline.reporting.history import full_kimg, read_space
 from pipeline.reporting.live.drawing import render_block, render_line
 from pipeline.reporting.live.progress import SweepProgress
 from pipeline.storage.summary_file import no_sweep, read_summary
@@ -46,7 +46,7 @@ class SweepSnapshot:
         self.summary = read_summary(self.paths.summary) or self.summary
         self._progress.update()
         if self._full_kimg is None:
-            self._full_kimg = full_kimg(self.paths.root)
+            self._full_kimg = full_kimg(read_space(self.paths.root))
         return self.summary is not None
 
     @property

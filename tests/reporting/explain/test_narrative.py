@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from histories import POINT, best_of, finalist_row, finished_sweep, history_of, trial_view
+from histories import POINT, bare_trial, best_of, finalist_row, finished_sweep, history_of, trial_view
 from sweep_folders import summary_of
 
 from pipeline.reporting.explain.narrative import (
@@ -20,7 +20,7 @@ from pipeline.reporting.explain.narrative import (
     next_steps,
     shared_values,
 )
-from pipeline.reporting.history import History, TrialView
+from pipeline.reporting.history import History
 from pipeline.search.space.parser import parse_space
 from pipeline.tables import PRUNERS
 
@@ -45,8 +45,8 @@ def sweep_of_every_kind() -> History:
         trial_view(11, [30.0, 25.0, 60.0], params={**POINT, "loss": "minimax"}),
         trial_view(12, [50.0, 40.0]),
         trial_view(13, [50.0], "running"),
-        TrialView(14, "failed", POINT, "CUDA out of memory", last_kimg=5),
-        TrialView(15),
+        bare_trial(14, "failed", "CUDA out of memory", params=POINT, last_kimg=5),
+        bare_trial(15),
     ]
     failure = {"trial": 12, "kind": "out of memory", "kimg": 5, "text": "CUDA"}
     rows = [finalist_row(0, 20.4, 20.0, 20.8), finalist_row(1, 20.9, 20.5, 21.3)]
@@ -146,6 +146,6 @@ def test_a_bound_that_the_best_trials_are_near_is_to_be_widened() -> None:
 
 
 def test_a_sweep_without_a_fid_is_explained_too() -> None:
-    (_, won), (_, lost), (_, steps) = explain_sweep(history_of(TrialView(0, "failed", {}, "boom")))
+    (_, won), (_, lost), (_, steps) = explain_sweep(history_of(bare_trial(0, "failed", "boom")))
     assert len(won) == len(steps) == 1
     assert any(re.search("^1 failed: 0", line) for line in lost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from histories import POINT, finished_sweep, trial_view
+from histories import POINT, bare_trial, finished_sweep, trial_view
 
 from pipeline.reporting.explain.reasons import Reason, find_reasons, verdict_since_kimg
 from pipeline.reporting.history import TrialView
@@ -56,10 +56,10 @@ def reasons_of(loser: TrialView) -> dict[str, Reason]:
             ["d_wins", "merit"], "10 kimg", "^(?!.*loss)",
         ),
         (
-            TrialView(1, "failed", POINT, "CUDA out of memory", last_kimg=5),
+            bare_trial(1, "failed", "CUDA out of memory", params=POINT, last_kimg=5),
             ["failed"], "5 kimg.*CUDA out of memory", "batch_size.*--gpus-per-trial",
         ),
-        (TrialView(1, "failed", POINT, ""), ["failed"], "0 kimg", "worker"),
+        (bare_trial(1, "failed", params=POINT), ["failed"], "0 kimg", "worker"),
         (
             trial_view(1, [90.0, 60.0], "pruned", cause="by asha"),
             ["stopped", "merit"], r"20 kimg \(by asha\).* 60.* trial 0 30", "",
@@ -76,7 +76,7 @@ def reasons_of(loser: TrialView) -> dict[str, Reason]:
         (trial_view(1, [50.0, 49.9]), ["merit"], "49.9, 2.5 times .* trial 0", ""),
         (trial_view(1, [500.0, 499.0]), ["merit"], " 25 times ", ""),
         (trial_view(1, [50.0], "running"), ["running"], "10 of 40 kimg", ""),
-        (TrialView(1), ["unknown"], "", ""),
+        (bare_trial(1), ["unknown"], "", ""),
     ],
 )  # fmt: skip
 def test_reasons_follow_from_the_records(loser: TrialView, kinds: list[str], text: str, advice: str) -> None:

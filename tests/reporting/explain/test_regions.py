@@ -8,13 +8,12 @@ import random
 from typing import Any
 
 import pytest
-from histories import POINT, best_of, finished_sweep, history_of, trial_view
+from histories import POINT, bare_trial, best_of, finished_sweep, history_of, trial_view
 from sweep_folders import summary_of
 
 from pipeline.errors import SpaceError
 from pipeline.reporting.explain.narrative import next_file
 from pipeline.reporting.explain.regions import best_trials, narrowed_space, position, regions, value_at
-from pipeline.reporting.history import TrialView
 from pipeline.search.space.builtin import builtin_spaces, load_space
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Distribution
@@ -23,7 +22,7 @@ from pipeline.search.space.parser import parse_space
 
 def test_narrowing_needs_a_space_and_three_trials_with_a_fid() -> None:
     with pytest.raises(SpaceError, match="0 trials have a fid.* 3"):
-        narrowed_space(history_of(TrialView(0, "failed", {}, "boom")))
+        narrowed_space(history_of(bare_trial(0, "failed", "boom")))
     with pytest.raises(SpaceError, match=r"space cannot be read.*sweep\.toml"):
         narrowed_space(history_of(*(trial_view(n, [9.0]) for n in range(3)), space=None))
 
