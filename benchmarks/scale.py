@@ -225,7 +225,10 @@ def stock(trials: int, out: Path) -> Cost:
             metric="objective",
             mode="min",
             search_alg=OptunaSearch(
-                define_space, metric="objective", mode="min", sampler=make_sampler("tpe", 0, 0)
+                define_space,
+                metric="objective",
+                mode="min",
+                sampler=make_sampler(SweepConfig(), parse_space(SPACE), 0),
             ),
             scheduler=asha(),
             num_samples=trials,

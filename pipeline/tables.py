@@ -314,6 +314,7 @@ SAMPLERS = Table(
             pruned=False,
         ),
         "cmaes": SamplerRow(
+            # Not Optuna's: that one keeps its optimizer in the study as a pickle.
             target="pipeline.search._compat:ReplayedCmaEsSampler",
             meaning="evolution of a covariance matrix",
             package="cmaes",

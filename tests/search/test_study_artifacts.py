@@ -11,7 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from pipeline.config import SweepPaths
-from pipeline.search.study_artifacts import StudyArtifacts
+from pipeline.search.study_artifacts import attach_grid
 from pipeline.search.trial_manager import SweepTrial
 from pipeline.training.checkpoint import grid_path
 
@@ -28,7 +28,7 @@ def test_the_best_grid_of_a_trial_is_its_artifact(tmp_path: Path) -> None:
         path = grid_path(paths.trial(0), kimg)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"grid at %d" % kimg)
-    StudyArtifacts(paths).attach_grid(trial, sweep_trial)
+    attach_grid(paths, trial, sweep_trial)
     study.tell(trial, 20.0)
     (found,) = get_all_artifact_meta(study.trials[0], storage=study._storage)
     assert (found.filename, found.mimetype) == ("000010.png", "image/png")
@@ -44,6 +44,6 @@ def test_a_trial_without_a_grid_or_a_fid_gets_no_artifact(tmp_path: Path) -> Non
     study = optuna.create_study()
     for records in ([], [factories.record(5, 40.0)]):
         trial = study.ask()
-        StudyArtifacts(SweepPaths(tmp_path)).attach_grid(trial, SweepTrial(trial.number, {}, records=records))
+        attach_grid(SweepPaths(tmp_path), trial, SweepTrial(trial.number, {}, records=records))
         assert get_all_artifact_meta(trial, storage=study._storage) == []
     assert not SweepPaths(tmp_path).gallery.exists()
