@@ -38,17 +38,9 @@ class OptionInfo:
     short: str = ""
 
 
-def _option(
-    default: T,
-    help: str,
-    *,
-    metavar: str | None = None,
-    envvar: str | None = None,
-    low: float | None = None,
-    short: str = "",
-) -> T:
-    info = OptionInfo(help=help, metavar=metavar, envvar=envvar, low=low, short=short)
-    return dataclasses.field(default=default, metadata={"option": info})
+def _option(default: T, help: str, **more: Any) -> T:
+    """A field of a dataclass of options. more: fields of `OptionInfo`."""
+    return dataclasses.field(default=default, metadata={"option": OptionInfo(help=help, **more)})
 
 
 def _rows(*tables: Table[Any]) -> str:

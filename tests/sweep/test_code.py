@@ -43,9 +43,6 @@ def test_every_name_that_a_sweep_can_run_is_found() -> None:
 
 @pytest.mark.parametrize("data", ["mnist5k", "folder:photos", "npz:images"])
 def test_a_built_in_source_is_no_code_though_it_looks_like_it(data: str) -> None:
-
-        name.partition(":")[0] for name in code_names(parse_space(PLAIN), config(data=data))
-    }
     assert list(code_names(parse_space(PLAIN), config(data=data))) == []
 
 
