@@ -1,4 +1,4 @@
-"""The user's own code: `module:name` in the place of any built-in name, found, hashed, loaded and run here alone.
+"""The user's own code, `module:name` in the place of a built-in name: found, hashed, loaded and run here alone.
 
 The module is a Python file beside the space or in the current folder; else one that is installed. A process
 runs only the code that it was given by `use_code`, from exactly the bytes that were hashed.
@@ -118,7 +118,10 @@ def run(problem: str, name: str, call: Callable[[], T]) -> T:
         line = lines[-1] if lines else getattr(error, "lineno", None)
         where = f" (line {line})" if line else ""
         seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError(problem, seen=seen, fix=f"correct {module}.py{where}") from error
+        fix = f"correct {module}.py{where}"
+        if module in _active.installed and not lines:
+            fix = "name another, or one of your own that inherits from it"
+        raise ConfigError(problem, seen=seen, fix=fix) from error
 
 
 def _read_file(module: str, folders: Sequence[Path]) -> bytes | None:

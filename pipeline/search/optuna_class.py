@@ -26,7 +26,7 @@ def make_optuna_class(table: Table[Any], name: str, base: type, known: Mapping[s
             return _make_row(table, name, known)
         make = table.load(name)
         problem = f"{table.field} = {name} cannot be made"
-        made = user_code.run(problem, name, lambda: _make_custom(make, name, known))
+        made = user_code.run(problem, name, lambda: make(**_taken(make, known)))
     if not isinstance(made, base):
         raise ConfigError(
             f"{table.field} = {{seen}} is no {base.__name__}",
@@ -54,19 +54,6 @@ def _make_row(table: Table[Any], name: str, known: Mapping[str, object]) -> Any:
             seen=name,
             fix=f"pip install {row.package}",
         ) from error
-
-
-def _make_custom(make: Callable[..., object], name: str, known: Mapping[str, object]) -> object:
-    given = _taken(make, known)
-    try:
-        inspect.signature(make).bind(**given)
-    except TypeError as error:
-        raise ConfigError(
-            f"{name} cannot be made",
-            seen=str(error),
-            fix="name a subclass of your own that needs no argument",
-        ) from error
-    return make(**given)
 
 
 def _taken(make: Callable[..., object], known: Mapping[str, object]) -> dict[str, object]:

@@ -19,7 +19,7 @@ def attach_grid(paths: SweepPaths, optuna_trial: Trial, trial: SweepTrial) -> No
     """Attach the grid of the trial's best tick, named by its kimg.
 
     `optuna-dashboard STORAGE --artifact-dir SWEEP_DIR/gallery` shows it. Must be called before `study.tell`:
-    an ended trial takes no artifacts. Nothing is attached where the disk is full; the grid itself stays in$
+    an ended trial takes no artifacts. Nothing is attached where the disk is full; the grid itself stays in
     the trial's folder.
     """
     best = trial.best

@@ -57,6 +57,8 @@ class Greedy(optuna.samplers.RandomSampler):
 class Unpickling(optuna.samplers.CmaEsSampler):
     pass
 
+NUMBER = 7
+
 def none():
     return None
 
@@ -168,13 +170,14 @@ def test_qmc_walks_along_one_sequence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sampler", "problem", "fix"),
     [
-        ("mine:Greedy", "mine:Greedy cannot be made: missing a required argument: 'appetite'", "subclass"),
+        ("mine:Greedy", "mine:Greedy cannot be made: TypeError: .* argument: 'appetite'", "correct mine.py"),
+        ("mine:NUMBER", "mine:NUMBER cannot be made: TypeError: 7 is not a callable", "correct mine.py"),
         ("mine:none", "sampler = mine:none is no BaseSampler", "inherit from optuna.samplers.BaseSampler"),
-        ("mine:broken", "sampler = mine:broken cannot be made: IndexError", "line 22"),
+        ("mine:broken", "sampler = mine:broken cannot be made: IndexError", "line 24"),
         ("mine:Nowhere", "mine has no Nowhere", ""),
         ("mine:Unpickling", "sampler = mine:Unpickling is refused", "--sampler cmaes"),
         ("optuna.samplers:CmaEsSampler", "is refused", "--sampler cmaes"),
-        ("optuna.samplers:GridSampler", "cannot be made: missing a required argument: 'search_space'", "sub"),
+        ("optuna.samplers:GridSampler", "cannot be made: TypeError: .* argument: 'search_space'", "inherits"),
     ],
 )
 def test_a_sampler_that_cannot_be_used_is_refused_in_one_line(sampler: str, problem: str, fix: str) -> None:
