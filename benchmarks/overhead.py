@@ -52,7 +52,7 @@ def main() -> None:
 def _run(space: Space, out: Path, **options: Any) -> Path:
     config = SweepConfig(pruner="none", concurrency=1, **options)
     request = Request(space=space, config=config, out=out, register=None)
-    return run_sweep(request).root
+    return run_sweep(request).folder
 
 
 def _time_the_driver() -> list[float]:

@@ -173,7 +173,7 @@ def ours(trials: int, out: Path) -> Cost:
     paths = SweepPaths(out / config.name)
     paths.root.mkdir(parents=True)
     sampling, event_log = Sampling(), EventLog(paths.event_log)
-    exporter = MlflowExporter(paths.root, event_log, f"sqlite:///{out}/ours.db", "scale", None, {}, {})
+    exporter = MlflowExporter(paths.root, event_log, f"sqlite:///{out}/ours.db", "scale", {}, {})
     exporter.flush(120)  # the tables of an empty store are made once, and take seconds
     ends = EndTimes(sampling)
     study = open_study("scale", paths.study, config, space)
