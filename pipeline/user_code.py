@@ -1,4 +1,4 @@
-"""The user's own code, `module:name` in the place of a built-in name: found, hashed, loaded and run here alone.
+"""The user's own code, `module:name` in the place of a built-in name: found, hashed, loaded, run here alone.
 
 The module is a Python file beside the space or in the current folder; else one that is installed. A process
 runs only the code that it was given by `use_code`, from exactly the bytes that were hashed.
