@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.records import METRICS, VERDICTS
@@ -38,7 +38,10 @@ def text_table(summary: SweepSummary, limit: int = 10) -> list[list[str]]:
     """
     trials = history.trial_views(summary)
     differing = differing_params(trials)
-    return [list(_TEXT_COLUMNS), *(_texts(trial, _TEXT_COLUMNS, differing) for trial in trials[:limit])]
+    return [
+        list(_TEXT_COLUMNS),
+        *([cell_text(trial, column, differing) for column in _TEXT_COLUMNS] for trial in trials[:limit]),
+    ]
 
 
 def value_of(trial: TrialView, column: str) -> Any:
@@ -57,7 +60,3 @@ def cell_text(trial: TrialView, column: str, differing: Sequence[str]) -> str:
     if value is None:
         return "-"
     return format(value, FORMATS[column]) if column in FORMATS else str(value)
-
-
-def _texts(trial: TrialView, columns: Iterable[str], differing: Sequence[str]) -> list[str]:
-    return [cell_text(trial, column, differing) for column in columns]

@@ -18,7 +18,7 @@ import queue
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -127,7 +127,7 @@ class WebhookNotifier:
             self._queue.put({"event": event, "sweep": self._sweep, "state": state, **fields, "text": text})
 
     def _work(self) -> None:
-        for message in _until_none(self._queue):
+        for message in iter(self._queue.get, None):
             try:
                 _post(self._url, message)
             except Exception as error:  # whatever the error is, the sweep goes on
@@ -140,11 +140,6 @@ class WebhookNotifier:
                 reason = f"HTTP {error.code}"
             log.warning(f"--notify: {urlsplit(self._url).hostname} cannot be notified ({reason})")
         self._warned = True
-
-
-def _until_none(messages: queue.SimpleQueue[dict[str, object] | None]) -> Iterable[dict[str, object]]:
-    while (message := messages.get()) is not None:
-        yield message
 
 
 def _post(url: str, message: Mapping[str, object]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.storage.object_store import ObjectStore
@@ -58,29 +59,18 @@ class _RemoteTrialStorage(TrialStorage):
         self._stop_checked, self._stop_requested = 0.0, False
 
     def fetch(self, folder: Path) -> None:
-        end = time.monotonic() + FETCH_SEC
-        while True:
-            try:
-                self._delete_stale()
-                self._sync.pull(self._key(folder))
-                return
-            except OSError:
-                if time.monotonic() > end:
-                    raise
-            time.sleep(1.0)
+        def attempt() -> None:
+            self._delete_stale()
+            self._sync.pull(self._key(folder))
+
+        _retry(attempt, FETCH_SEC)
 
     def publish(self, folder: Path) -> str:
-        end = time.monotonic() + PUBLISH_SEC
-        while True:
-            try:
-                self._sync.push(self._key(folder))
-                return ""
-            except OSError as error:
-                if time.monotonic() > end:
-                    return (
-                        f"{self._sync.store.url} is unreachable, the trial goes on on its node alone: {error}"
-                    )
-            time.sleep(1.0)
+        try:
+            _retry(lambda: self._sync.push(self._key(folder)), PUBLISH_SEC)
+        except OSError as error:
+            return f"{self._sync.store.url} is unreachable, the trial goes on on its node alone: {error}"
+        return ""
 
     def stop_requested(self) -> bool:
         if time.monotonic() - self._stop_checked > _STOP_CHECK_SEC:
@@ -104,6 +94,19 @@ class _RemoteTrialStorage(TrialStorage):
 
     def _key(self, folder: Path) -> str:
         return folder.relative_to(self.root).as_posix()
+
+
+def _retry(action: Callable[[], object], seconds: float) -> None:
+    """Do `action` each second until it raises no OSError; raise the last one after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            action()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(1.0)
 
 
 def trial_storage(root: str, url: str) -> TrialStorage:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import factories
+
 from pipeline.config import SweepPaths
 from pipeline.storage.files import write_text
 from pipeline.storage.summary_file import SweepSummary, parse_summary
@@ -42,10 +44,12 @@ def write_summary(paths: SweepPaths, **changes: Any) -> None:
 def trial_events(trial: int, *ticks: tuple[int, float, float], end: str = "") -> list[dict[str, Any]]:
     """The events of a trial: (kimg, fid, balance) per tick; `end`: status of its end event, if it has one."""
     found: list[dict[str, Any]] = [{"event": "start", "trial": trial, "params": {}}]
-    for kimg, fid, balance in ticks:
-        record = {"kimg": kimg, "fid": fid, "balance": balance, "auc": 0.99, "verdict": "healthy"}
-        record |= {"train_seconds": 60.0, "eval_seconds": 3.0}
-        found.append({"event": "record", "trial": trial, "record": record})
+    for i, (kimg, fid, balance) in enumerate(ticks):
+        record = factories.record(
+            kimg, fid, trial=trial, best_fid=min(tick[1] for tick in ticks[: i + 1]),
+            balance=balance, auc=0.99, train_seconds=60.0, eval_seconds=3.0,
+        )  # fmt: skip
+        found.append({"event": "record", "trial": trial, "record": record.to_dict()})
     return [*found, {"event": "end", "trial": trial, "status": end, "cause": "by asha"}] if end else found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.config import SweepPaths
 from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
@@ -16,7 +15,7 @@ from pipeline.records import METRICS, TrialRecord
 from pipeline.reporting.history import History, TrialView
 from pipeline.reporting.html import figures, pictures
 from pipeline.reporting.html.cells import Cell, Plot, measured, plot
-from pipeline.reporting.html.pictures import Picture
+from pipeline.reporting.html.pictures import Grids
 from pipeline.reporting.leaderboard import COLUMNS
 from pipeline.storage.readable import finite, readable_number, short_number
 from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement
@@ -53,12 +52,12 @@ class ChampionSection:
     trial: int
     facts: Mapping[str, Cell]
     params: Mapping[str, Cell]
-    grid: Picture | None
+    grid: Grids | None
     model: str
     runs: Sequence[Sequence[Cell]]
     measurements: Sequence[Sequence[Cell]]
     life: Plot
-    film: Picture | None
+    film: Grids | None
 
 
 def champion_section(history: History) -> ChampionSection | None:
@@ -73,30 +72,20 @@ def champion_section(history: History) -> ChampionSection | None:
         trial=winner.number,
         facts=_facts(history, winner, records),
         params={name: Cell(short_number(value)) for name, value in winner.params.items()},
-        grid=_grid(folder, (history.best or winner).kimg),
+        grid=pictures.grid(folder, (history.best or winner).kimg),
         model=registered.model if registered else "",
         runs=_runs(history.finalists),
         measurements=_measurements(history.finalists),
         life=plot("life", "fid and balance of the champion over kimg", drawn, height=460),
-        film=_film(folder),
+        film=pictures.filmstrip(folder),
     )
 
 
-def looks(history: History) -> dict[str, Picture | None]:
-    """The pictures of the champion's card: real beside generated, nearest neighbours."""
+def looks(history: History) -> tuple[str, str]:
+    """The card's pictures: real beside generated, nearest neighbours; empty if there is none."""
     card = SweepPaths(history.root).packed / "card"
-    beside, near = (
-        pictures.data_uri(card / name, 1000) for name in ("real_and_generated.png", "neighbours.png")
-    )
-    return {
-        "beside": Picture.of(beside, "Training images on the left, samples on the right"),
-        "neighbours": Picture.of(
-            near,
-            "Samples over their two nearest training images",
-            "Samples (first row) over the training image nearest to each (second row) and the second nearest"
-            " (third): a copy would look the same twice.",
-        ),
-    }
+    beside, near = card / "real_and_generated.png", card / "neighbours.png"
+    return pictures.data_uri(beside, 1000), pictures.data_uri(near, 1000)
 
 
 def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) -> dict[str, Cell]:
@@ -138,22 +127,6 @@ def _interval(final: FinalMeasurement | None) -> Cell:
         return Cell("")
     text = f"{readable_number(final.fid_low)} to {readable_number(final.fid_high)}"
     return Cell(text, _RUN["interval"], "finalists.0.measurement.fid_low", final.fid_low)
-
-
-def _grid(folder: Path, kimg: float | None) -> Picture | None:
-    """The samples at the best tick, or at the last tick before it that has samples."""
-    found = pictures.grid_of(folder, kimg)
-    if found is None:
-        return None
-    return Picture.of(pictures.data_uri(found[1], 640), f"Samples of its EMA generator at {found[0]} kimg")
-
-
-def _film(folder: Path) -> Picture | None:
-    strip = pictures.filmstrip(folder)
-    if strip is None:
-        return None
-    kimg = ", ".join(map(str, strip[0]))
-    return Picture.of(strip[1], f"The same latents from first to last: a row per tick ({kimg} kimg)")
 
 
 def _measurements(finalists: Sequence[FinalistRow]) -> list[list[Cell]]:

@@ -24,21 +24,22 @@ _MAX_PNG_BYTES = 24_000  # a PNG up to this size is embedded unchanged
 _THUMBNAIL_WIDTH = 320  # pixels
 _THUMBNAIL_BUDGET = 3_500_000  # bytes of all trials' thumbnails together, best trials first
 _FILMSTRIP_ROWS = 10
-_FILMSTRIP_WIDTH = 640  # pixels
+_GRID_WIDTH = 640  # pixels
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image of the page: its data URI, its description for screen readers, the text below it."""
+class Grids:
+    """Samples of a trial at one tick or several, as a data URI."""
 
     uri: str
-    alt: str
-    caption: str
+    kimg: tuple[int, ...]
 
-    @classmethod
-    def of(cls, uri: str, alt: str, caption: str = "") -> Picture | None:
-        """The picture with a data URI; None if that is empty. caption: `alt` by default."""
-        return cls(uri, alt, caption or alt) if uri else None
+
+def grid(folder: Path, kimg: float | None) -> Grids | None:
+    """The sample grid at `kimg`, or at the last tick before it that has one."""
+    found = grid_of(folder, kimg)
+    uri = data_uri(found[1], _GRID_WIDTH) if found else ""
+    return Grids(uri, found[:1]) if found and uri else None
 
 
 def grid_of(folder: Path, kimg: float | None) -> tuple[int, Path] | None:
@@ -79,8 +80,8 @@ def data_uri(path: Path, width: int) -> str:
         return ""
 
 
-def filmstrip(folder: Path) -> tuple[list[int], str] | None:
-    """The first rows of up to ten sample grids, stacked from first tick to last: (their kimg, data URI).
+def filmstrip(folder: Path) -> Grids | None:
+    """The first rows of up to ten sample grids, stacked from first tick to last.
 
     Each column shows the same latents at every tick. None if fewer than two grids can be read.
     """
@@ -92,7 +93,7 @@ def filmstrip(folder: Path) -> tuple[list[int], str] | None:
     if len(rows) < 2:
         return None
     sheet = Image.fromarray(np.concatenate([row for _, row in rows]))
-    return [kimg for kimg, _ in rows], _encode(_shrink(sheet, _FILMSTRIP_WIDTH))
+    return Grids(_encode(_shrink(sheet, _GRID_WIDTH)), tuple(kimg for kimg, _ in rows))
 
 
 def _first_row(path: Path) -> np.ndarray | None:

@@ -24,18 +24,6 @@ from pipeline.reporting.html.savings import compute_savings
 from pipeline.reporting.html.trials import trials_section
 from pipeline.storage.files import write_text
 
-_CONTENTS = {
-    "champion": "champion",
-    "looks": "looks",
-    "life": "life",
-    "all": "all trials",
-    "balance": "balance",
-    "coordinates": "parameters",
-    "savings": "savings",
-    "progress": "progress",
-    "space": "space",
-}
-
 
 def write_report(root: Path) -> Path:
     """Write `root`/report.html from whatever the sweep in `root` has written so far.
@@ -61,7 +49,6 @@ def render_page(history: History) -> str:
         .get_template("page.html.j2")
         .render(
             name=history.name,
-            contents=_CONTENTS,
             overview=sections.overview(history),
             explanation=explain_sweep(history),
             champion=champion_section(history),

@@ -127,7 +127,8 @@ def _table(running: Iterable[TrialProgress], full_kimg: int | None, plain: bool)
         verdict = Text(trial.verdict, style=_COLOURS.get(trial.verdict, ""))
         kimg = f"{trial.kimg}/{full_kimg}" if full_kimg else str(trial.kimg)
         bar = _bar(trial.kimg, full_kimg, plain)
-        fid, balance = (readable_number(value, ".2f") for value in (trial.fid, trial.balance))
+        balance_now = trial.last.balance if trial.last else None
+        fid, balance = (readable_number(value, ".2f") for value in (trial.best_fid, balance_now))
         table.add_row(str(trial.number), bar, kimg, fid, balance, _ahead(trial), verdict)
     if len(trials) > _MAX_ROWS:
         table.caption, table.caption_justify = f"and {len(trials) - _MAX_ROWS} more", "left"
@@ -144,13 +145,13 @@ def _bar(kimg: int, full_kimg: int | None, plain: bool) -> RenderableType:
 
 
 def _ahead(trial: TrialProgress) -> str:
-    if trial.balance is None or trial.auc is None or trial.balance >= _ONE_SIDED:
+    if trial.last is None or not trial.last.balance < _ONE_SIDED:
         return ""
-    return "D ahead" if trial.auc > 0.5 else "G ahead"
+    return "D ahead" if trial.last.auc > 0.5 else "G ahead"
 
 
 def _ended(trial: TrialProgress) -> str:
-    fid = "no fid" if trial.fid is None else f"fid {trial.fid:.4g}"
+    fid = "no fid" if trial.best_fid is None else f"fid {trial.best_fid:.4g}"
     why = f": {trial.cause}" if trial.cause else ""
     return f"trial {trial.number} {trial.ended} with {fid}, {trial.verdict or 'no verdict'}{why}"
 

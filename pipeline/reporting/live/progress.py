@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pipeline.records import TrialRecord
 from pipeline.reporting.history import STATE_OF_STATUS
 from pipeline.storage.readable import finite
-from pipeline.tracking.event_log import read_events
+from pipeline.tracking.event_log import Event, read_events
 
 REMEMBERED_ENDS = 5
 """Number of trials in `SweepProgress.last_ended`."""
@@ -22,22 +22,27 @@ class TrialProgress:
 
     Attributes:
         number: Optuna's number of the trial.
-        kimg, balance, auc, verdict: of its last tick.
-        fid: its best so far; None if it has none.
-        seconds: time spent on training and measuring.
+        last: its last record; None before it has one.
         ended: complete, pruned or failed; empty while it runs.
         cause: why it ended early.
     """
 
     number: int
-    kimg: int = 0
-    fid: float | None = None
-    balance: float | None = None
-    auc: float | None = None
-    verdict: str = ""
-    seconds: float = 0.0
+    last: TrialRecord | None = None
     ended: str = ""
     cause: str = ""
+
+    @property
+    def kimg(self) -> int:
+        return self.last.kimg if self.last else 0
+
+    @property
+    def verdict(self) -> str:
+        return self.last.verdict if self.last else ""
+
+    @property
+    def best_fid(self) -> float | None:
+        return self.last.best_fid if self.last else None
 
 
 class SweepProgress:
@@ -57,13 +62,11 @@ class SweepProgress:
 
     def update(self) -> None:
         """Read the new events; an event log that is missing or cannot be read counts as unchanged."""
-        try:
+        with suppress(OSError):
             for end, event in read_events(self._path, self._offset):
                 self._offset = end
-                if event is not None:
+                if event is not None and event["event"] in ("start", "record", "end"):
                     self._add(event)
-        except OSError:
-            return
 
     @property
     def running(self) -> list[TrialProgress]:
@@ -78,27 +81,21 @@ class SweepProgress:
     @property
     def seconds(self) -> float:
         """Seconds spent on training and measuring, by all trials together."""
-        return sum(trial.seconds for trial in self.trials.values())
+        last = [trial.last for trial in self.trials.values() if trial.last]
+        return sum(finite(record.train_seconds + record.eval_seconds) or 0.0 for record in last)
 
-    def _add(self, event: Mapping[str, Any]) -> None:
-        kind, number = event["event"], event.get("trial")
-        if kind not in ("start", "record", "end") or not isinstance(number, int):
-            return
+    def _add(self, event: Event) -> None:
+        number = event["trial"]
+        assert number is not None
         trial = self.trials.setdefault(number, TrialProgress(number))
-        if kind == "start":
+        if event["event"] == "start":
             trial.ended = ""  # a resumed sweep continues its interrupted trials
-        elif kind == "record":
-            self._add_record(trial, event.get("record") or {})
-        else:
-            trial.ended = STATE_OF_STATUS.get(str(event.get("status")), "ended")
-            trial.cause = str(event.get("cause", ""))
+        elif event["event"] == "end":
+            trial.ended = STATE_OF_STATUS.get(event["status"], "ended")
+            trial.cause = event.get("cause", "")
             self.last_ended.append(trial)
-
-    def _add_record(self, trial: TrialProgress, record: Mapping[str, Any]) -> None:
-        trial.kimg, trial.verdict = int(record.get("kimg") or 0), str(record.get("verdict") or "")
-        trial.balance, trial.auc = finite(record.get("balance")), finite(record.get("auc"))
-        trial.seconds = (finite(record.get("train_seconds")) or 0) + (finite(record.get("eval_seconds")) or 0)
-        fid = finite(record.get("fid"))
-        if fid is not None:
-            trial.fid = fid if trial.fid is None else min(trial.fid, fid)
-            self.best_fids.append(min(fid, self.best_fids[-1]) if self.best_fids else fid)
+        else:
+            with suppress(ValueError):  # not a record of this version
+                trial.last = TrialRecord.from_dict(dict(event["record"]))
+                if trial.last.fid is not None:
+                    self.best_fids.append(min([trial.last.fid, *self.best_fids[-1:]]))
