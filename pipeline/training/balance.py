@@ -163,51 +163,35 @@ class MetricAccumulator:
     NAMES = ("loss_d", "sign_real", "sign_fake", "grad_norm_d", "loss_g", "grad_norm_g", "penalty")
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(len(self.NAMES), device=device)
-        self._counts = dict.fromkeys(self.NAMES, 0)
+        self.sums = torch.zeros(len(self.NAMES), device=device)  # float32, in the order of `NAMES`
+        self.counts = [0] * len(self.NAMES)  # of values in each sum
 
     def add(self, name: str, *values: Tensor) -> None:
         """Add scalars, or tensors (k,), to the mean called `name` and to those that follow it in `NAMES`."""
         flat = [value.detach().reshape(-1) for value in values]
         joined = flat[0] if len(flat) == 1 else torch.cat(flat)  # one kernel to join them, one to add
         first = self.NAMES.index(name)
-        self._sums[first : first + len(joined)] += joined
-        for each in self.NAMES[first : first + len(joined)]:
-            self._counts[each] += 1
+        self.sums[first : first + len(joined)] += joined
+        for index in range(first, first + len(joined)):
+            self.counts[index] += 1
 
     def state_dict(self) -> MetricsState:
         """The sums so far, for the checkpoint of an unfinished tick."""
-        sums = dict(zip(self.NAMES, self._sums.clone().unbind(), strict=True))
-        return {"sums": sums, "counts": dict(self._counts)}
+        sums = dict(zip(self.NAMES, self.sums.clone().unbind(), strict=True))
+        return {"sums": sums, "counts": dict(zip(self.NAMES, self.counts, strict=True))}
 
     def load_state_dict(self, state: MetricsState) -> None:
         """Restore what `state_dict` returned."""
         for index, name in enumerate(self.NAMES):
-            self._sums[index] = state["sums"][name]
-            self._counts[name] = state["counts"][name]
-
-    @property
-    def sums(self) -> Tensor:
-        """The sums float32 (7,), in the order of `NAMES`; always the same tensor."""
-        return self._sums
-
-    @property
-    def counts(self) -> list[int]:
-        """The number of values in each sum, in the order of `NAMES`."""
-        return list(self._counts.values())
-
-    def add_counts(self, counts: list[int]) -> None:
-        """Count values that a replayed CUDA graph has added to the sums."""
-        for name, count in zip(self.NAMES, counts, strict=True):
-            self._counts[name] += count
+            self.sums[index] = state["sums"][name]
+            self.counts[index] = state["counts"][name]
 
     def read(self) -> dict[str, float]:
         """The means since the last read, after which all sums are reset. A mean of no values is 0."""
-        sums = self._sums.tolist()
-        means = {n: s / max(self._counts[n], 1) for n, s in zip(self.NAMES, sums, strict=True)}
-        self._sums.zero_()
-        self._counts = dict.fromkeys(self.NAMES, 0)
-        return means
+        means = [total / max(count, 1) for total, count in zip(self.sums.tolist(), self.counts, strict=True)]
+        self.sums.zero_()
+        self.counts = [0] * len(self.NAMES)
+        return dict(zip(self.NAMES, means, strict=True))
 
 
 @contextmanager

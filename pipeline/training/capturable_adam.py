@@ -7,22 +7,14 @@ here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from pipeline.training._compat import (
-    foreach_add_,
-    foreach_div,
-    foreach_div_,
-    foreach_lerp_,
-    foreach_mul,
-    foreach_mul_,
-    foreach_sqrt,
-    fused_adam_,
-)
+from pipeline.training import _compat as compat
 from pipeline.training.tensor_chunks import in_chunks
+
+_Tensors = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+"""Weights, gradients, Adam's means of gradients and of their squares."""
 
 
 def make_capturable(optimizer: torch.optim.Adam) -> None:
@@ -37,6 +29,7 @@ def make_capturable(optimizer: torch.optim.Adam) -> None:
                 }
 
 
+@torch.no_grad()
 def step_with_tensor_lr(optimizer: torch.optim.Adam, lr: Tensor, beta2: Tensor | None) -> None:
     """One step without synchronisation; lr and beta2 of the parameter groups stay unchanged.
 
@@ -44,52 +37,49 @@ def step_with_tensor_lr(optimizer: torch.optim.Adam, lr: Tensor, beta2: Tensor |
     allows the fused kernel.
     """
     for group in optimizer.param_groups:
+        weights = [p for p in group["params"] if p.grad is not None]
+        if not weights:
+            continue
+        states = [optimizer.state[p] for p in weights]
+        means, squares, steps = (
+            [state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        tensors = weights, [p.grad for p in weights], means, squares
+        compat.foreach_add_(steps, 1)
         if beta2 is None:
-            _fused_step(optimizer, group, lr)
+            _fused_step(tensors, steps, lr, group["betas"], group["eps"])
         else:
-            _foreach_step(optimizer, group, lr, beta2)
+            _foreach_step(tensors, steps[0], lr, (group["betas"][0], beta2), group["eps"])
 
 
-@torch.no_grad()
-def _fused_step(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor) -> None:
+def _fused_step(
+    tensors: _Tensors, steps: list[Tensor], lr: Tensor, betas: tuple[float, float], eps: float
+) -> None:
     """As `torch.optim.Adam(fused=True)`, with tensors in smaller chunks on a GPU."""
-    parameters = [p for p in group["params"] if p.grad is not None]
-    if not parameters:
-        return
-    states = [optimizer.state[p] for p in parameters]
-    foreach_add_([state["step"] for state in states], 1)
-    gradients = [p.grad for p in parameters]
-    means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-    weights, gradients, means, squares, steps = in_chunks(parameters, gradients, means, squares, whole=steps)
-    beta1, beta2 = group["betas"]
-    fused_adam_(
+    weights, gradients, means, squares, steps = in_chunks(*tensors, whole=steps)
+    compat.fused_adam_(
         weights, gradients, means, squares, [], steps,
-        lr=lr, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
+        lr=lr, beta1=betas[0], beta2=betas[1], weight_decay=0.0, eps=eps,
         amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
     )  # fmt: skip
 
 
-@torch.no_grad()
-def _foreach_step(optimizer: torch.optim.Adam, group: dict[str, Any], lr: Tensor, beta2: Tensor) -> None:
-    """Kingma & Ba 2015, algorithm 1, in torch's order of operations: without weight decay and AMSGrad."""
-    parameters = [p for p in group["params"] if p.grad is not None]
-    if not parameters:
-        return
-    beta1, eps = group["betas"][0], group["eps"]
-    gradients: list[Tensor] = [p.grad for p in parameters]
-    steps, means, squares = (
-        [optimizer.state[p][name] for p in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
-    )
-    foreach_add_(steps, 1)
-    foreach_lerp_(means, gradients, 1 - beta1)
-    foreach_mul_(squares, beta2)
-    gradients_squared = foreach_mul(gradients, gradients)
-    foreach_mul_(gradients_squared, 1 - beta2)
-    foreach_add_(squares, gradients_squared)
-    # All parameters have the same number of steps, so the bias corrections are the same.
-    roots = foreach_sqrt(squares)
-    foreach_div_(roots, (1 - beta2 ** steps[0]).sqrt())
-    foreach_add_(roots, eps)
-    changes = foreach_div(means, roots)
-    foreach_mul_(changes, -lr / (1 - beta1 ** steps[0]))
-    foreach_add_(parameters, changes)
+def _foreach_step(
+    tensors: _Tensors, step: Tensor, lr: Tensor, betas: tuple[float, Tensor], eps: float
+) -> None:
+    """Kingma & Ba 2015, algorithm 1, in torch's order of operations: without weight decay and AMSGrad.
+
+    step: the number of steps, the same for all parameters, and so are the bias corrections.
+    """
+    (weights, gradients, means, squares), (beta1, beta2) = tensors, betas
+    compat.foreach_lerp_(means, gradients, 1 - beta1)
+    compat.foreach_mul_(squares, beta2)
+    gradients_squared = compat.foreach_mul(gradients, gradients)
+    compat.foreach_mul_(gradients_squared, 1 - beta2)
+    compat.foreach_add_(squares, gradients_squared)
+    roots = compat.foreach_sqrt(squares)
+    compat.foreach_div_(roots, (1 - beta2**step).sqrt())
+    compat.foreach_add_(roots, eps)
+    changes = compat.foreach_div(means, roots)
+    compat.foreach_mul_(changes, -lr / (1 - beta1**step))
+    compat.foreach_add_(weights, changes)

@@ -16,11 +16,11 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -257,27 +257,29 @@ def append_failure(root: Path, failure: Failure) -> None:
 def read_failures(root: Path) -> list[Failure]:
     """The failures of the trial in `root`, oldest first; incomplete lines are left out."""
     failures = []
-    with suppress(OSError):
-        for line in (root / "failures.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, TypeError, RecursionError):
-                failures.append(Failure(**json.loads(line)))
+    for row in _rows(root / "failures.jsonl"):
+        with suppress(ValueError, TypeError):
+            failures.append(Failure(**row))
     return failures
 
 
 def read_records(root: Path) -> list[TrialRecord]:
     """The records of the trial in `root`, oldest first; incomplete lines are left out."""
-    path = root / "records.jsonl"
-    if not path.is_file():
-        return []
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
+    for row in _rows(root / "records.jsonl"):
+        with suppress(ValueError):
             if isinstance(row.get("kimg"), int) and isinstance(row.get("verdict"), str):
                 records.append(TrialRecord.from_dict(row))
-        except (ValueError, AttributeError, RecursionError):
-            continue
     return records
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row
 
 
 def grid_path(root: Path, kimg: int) -> Path:

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipeline.errors import first_line
 from pipeline.metrics.precision import torch_state_lock
 from pipeline.training._compat import drop_pool
 from pipeline.training.events import EventKind, OnEvent, TrialEvent
@@ -167,7 +168,7 @@ class GraphCache:
             self._state.add_counts(added)
             reason = self._difference(before, after)
         except Exception as error:
-            reason = _first_line(error)
+            reason = first_line(error)
         if replay is not None and not reason:
             self._graphs[kind] = replay, added
             return
@@ -183,7 +184,7 @@ class GraphCache:
         try:
             self._backend.warm_up(step, strict)
         except Exception as error:  # custom networks may raise anything; `eager` raises it again if they do
-            reason = _first_line(error)
+            reason = first_line(error)
         if not reason:
             return before
         # Outside of the handler, which would keep the failed step's memory alive.
@@ -342,8 +343,3 @@ def _distance(ours: Sequence[Tensor], theirs: Sequence[Tensor] | None) -> float:
             change = change - theirs[index].double().nan_to_num()
         total += change.square().sum().cpu()
     return float(total.sqrt())
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

@@ -31,12 +31,8 @@ def check_loss(name: str) -> None:
     if not isinstance(found, Loss):
         made = run(f"{name} fails for logits of shape ({_IMAGES},)", name, lambda: found(real, fake))
         if not isinstance(made, tuple) or len(made) != 2:
-            raise ConfigError(
-                f"{name} returned {{seen}}",
-                rule="it must return two scalars, what D and what G minimises",
-                seen=describe(made),
-                fix="end it with: return loss_d, loss_g",
-            )
+            rule, fix = "it must return what D and what G minimises", "end it with: return loss_d, loss_g"
+            raise ConfigError(f"{name} returned {{seen}}", rule=rule, seen=describe(made), fix=fix)
     loss = load_loss(name)
     _check_scalar(f"{name}: the loss of D", name, lambda: loss.d(real, fake), [real, fake])
     _check_scalar(f"{name}: the loss of G", name, lambda: loss.g(real.detach(), fake), [fake])
@@ -66,21 +62,15 @@ def _check_scalar(what: str, name: str, compute: Callable[[], object], inputs: S
     """ConfigError where the result is no finite scalar, or its gradient does not reach all `inputs`."""
     value = run(f"{what} fails", name, compute)
     if not isinstance(value, Tensor) or value.shape or not value.is_floating_point():
+        rule = "it must be a float scalar"
+        raise ConfigError(f"{what} is {{seen}}", rule=rule, seen=describe(value), fix="end it with .mean()")
+    found = torch.autograd.grad(value, inputs, allow_unused=True) if value.requires_grad else (None,)
+    gradients = [gradient for gradient in found if gradient is not None]
+    if len(gradients) < len(inputs):
+        rule = "its gradient must reach D's logits, and through them its weights"
         raise ConfigError(
-            f"{what} is {{seen}}", rule="it must be a float scalar", seen=describe(value), fix="use .mean()"
+            f"{what} has no gradient", rule=rule, fix="leave out .detach(), .item() and no_grad"
         )
-    found = torch.autograd.grad(value, inputs, allow_unused=True) if value.requires_grad else [None]
-    if any(gradient is None for gradient in found):
-        raise ConfigError(
-            f"{what} has no gradient",
-            rule="its gradient must reach D's logits, and through them its weights",
-            fix="compute it with torch from all that is given, without .detach(), .item() or torch.no_grad()",
-        )
-    numbers = [value, *(gradient for gradient in found if gradient is not None)]
-    if not all(number.isfinite().all() for number in numbers):
-        raise ConfigError(
-            f"{what} is {{seen}}, or has a gradient that is not finite",
-            rule="both must be finite",
-            seen=value.item(),
-            fix="avoid log and division by what may be 0",
-        )
+    if not all(number.isfinite().all() for number in (value, *gradients)):
+        what += " is {seen}, or its gradient is not finite"
+        raise ConfigError(what, seen=value.item(), fix="avoid log, sqrt and division of what may be 0")

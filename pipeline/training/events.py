@@ -23,20 +23,12 @@ class EventKind(StrEnum):
     @property
     def is_failure(self) -> bool:
         """Whether it counts as a failure of the trial, which continues nevertheless."""
-        return self in _FAILURES
+        return self not in (EventKind.DISK_HAS_SPACE, EventKind.NO_CUDA_GRAPHS)
 
     @property
     def level(self) -> int:
         """The level of `logging` at which it is logged."""
         return logging.INFO if self is EventKind.DISK_HAS_SPACE else logging.WARNING
-
-
-_FAILURES = {
-    EventKind.OUT_OF_MEMORY,
-    EventKind.DISK_FULL,
-    EventKind.STORE_AWAY,
-    EventKind.DAMAGED_CHECKPOINT,
-}
 
 
 @dataclass(frozen=True)

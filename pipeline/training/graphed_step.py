@@ -160,10 +160,13 @@ class GraphedStep:
             if value is not None and self._last_set.get(name) != value:
                 self._on_device[name].fill_(value)
                 self._last_set[name] = value
-        found: dict[str, Any] = dict(self._on_device)
-        found["augment_p"] = self._on_device["augment_p"] if kind.augmented else 0.0
-        found["beta2"] = None if hyperparams.beta2 is None else self._on_device["beta2"]
-        return StepHyperparams(**found)
+        return StepHyperparams(
+            lr_g=self._on_device["lr_g"],
+            lr_d=self._on_device["lr_d"],
+            penalty=self._on_device["penalty"],
+            augment_p=self._on_device["augment_p"] if kind.augmented else 0.0,
+            beta2=None if hyperparams.beta2 is None else self._on_device["beta2"],
+        )
 
     # --- The protocol `GraphedState` ---
 
@@ -191,17 +194,18 @@ class GraphedStep:
             trainer.rng = torch.Generator(trainer.device)
         trainer.rng.set_state(rng)
         _set_default_rng(trainer.device, default)
-        self.add_counts([then - now for then, now in zip(counts, self.counts(), strict=True)])
+        trainer.metrics.counts = list(counts)
         for network in (trainer.G, trainer.D):
             network.zero_grad(set_to_none=True)
 
     def counts(self) -> list[int]:
         """How often each of the metrics was added to."""
-        return self._trainer.metrics.counts
+        return list(self._trainer.metrics.counts)
 
     def add_counts(self, counts: list[int]) -> None:
         """Count what a replay has added."""
-        self._trainer.metrics.add_counts(counts)
+        metrics = self._trainer.metrics
+        metrics.counts = [now + more for now, more in zip(metrics.counts, counts, strict=True)]
 
 
 def _network_state(name: str, network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, StatePart]:

@@ -25,15 +25,8 @@ def image_sampler(
 
     A conditional generator gets labels as frequent as those of the training split.
     """
-    device = next(generator.parameters()).device
-    rng = torch.Generator(device).manual_seed(seed)
-    labels = place_labels(dataset.train_labels, device)
-
-    @torch.inference_mode()
-    def sample(count: int) -> Tensor:
-        return to_uint8(generate_images(generator, count, rng, labels)[0])
-
-    return sample
+    stream = _stream(generator, dataset, seed)
+    return lambda n: stream(n)[0]
 
 
 def labelled_image_sampler(generator: Generator, dataset: Dataset) -> Sample:
@@ -42,16 +35,22 @@ def labelled_image_sampler(generator: Generator, dataset: Dataset) -> Sample:
     It is what `pipeline.metrics.evaluation.measure_generator` takes. Labels are as frequent as in the
     training split.
     """
+    return lambda n, seed: _stream(generator, dataset, seed)(n)
+
+
+def _stream(
+    generator: Generator, dataset: Dataset, seed: int
+) -> Callable[[int], tuple[Tensor, Tensor | None]]:
     device = next(generator.parameters()).device
+    rng = torch.Generator(device).manual_seed(seed)
     data_labels = place_labels(dataset.train_labels, device)
 
     @torch.inference_mode()
-    def sample(n: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        rng = torch.Generator(device).manual_seed(seed)
-        images, labels = generate_images(generator, n, rng, data_labels)
+    def draw(count: int) -> tuple[Tensor, Tensor | None]:
+        images, labels = generate_images(generator, count, rng, data_labels)
         return to_uint8(images), labels
 
-    return sample
+    return draw
 
 
 def generate_images(

@@ -7,6 +7,7 @@ has less to do. Element-wise results are bit-identical; norms are equal up to ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -45,7 +46,7 @@ def _chunk_length(sizes: list[int], lists: int) -> int | None:
     spare = _ONE_LAUNCH[lists] - len(sizes)
     if spare <= 0:
         return None
-    length = max(_MIN_CHUNK, -(-sum(sizes) // spare // 1024) * 1024)
+    length = max(_MIN_CHUNK, math.ceil(sum(sizes) / (spare * 1024)) * 1024)
     return length if length < _BLOCK_ELEMENTS else None
 
 

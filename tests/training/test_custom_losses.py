@@ -74,7 +74,7 @@ def test_a_penalty_of_the_user_s_own_is_that_of_the_row(
 @pytest.mark.parametrize(
     ("body", "parts"),
     [
-        ("return real.mean()", ["returned float32 ()", "two scalars", "return loss_d, loss_g"]),
+        ("return real.mean()", ["returned float32 ()", "what D and what G", "return loss_d, loss_g"]),
         ("return 1 / 0", ["fails for logits of shape (4,)", "ZeroDivisionError", "(line 5)"]),
         ("return real - fake, -fake", ["the loss of D is float32 (4,)", "float scalar"]),
         ("return 0.5, -fake.mean()", ["the loss of D is float"]),
@@ -83,7 +83,7 @@ def test_a_penalty_of_the_user_s_own_is_that_of_the_row(
         ("return (fake - real).mean(), (-fake).log().mean()", ["the loss of G is nan", "finite"]),
         (
             "return (fake - real).mean(), (fake - fake).sum().sqrt()",
-            ["the loss of G is 0.0, or has a gradient"],
+            ["the loss of G is 0.0, or its gradient"],
         ),
     ],
 )

@@ -234,7 +234,7 @@ def test_skip_skips_updates_of_the_winner(
     assert trainer.nimg == 1000
     assert (optimizer_steps(trainer.opt_g), optimizer_steps(trainer.opt_d)) == (g, d)
     assert trainer.d_steps == d
-    assert trainer.metrics._counts["penalty"] == -(-d // 4)
+    assert trainer.metrics.state_dict()["counts"]["penalty"] == -(-d // 4)
     assert all(map(math.isfinite, trainer.metrics.read().values()))
 
 
