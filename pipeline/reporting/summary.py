@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import TrialRecord
-from pipeline.search.trial_manager import SweepTrial, TrialManager, rank_trials
+from pipeline.search.trial_manager import STATES, SweepTrial, TrialManager, rank_trials
 from pipeline.storage.files import DiskSpace, size_of, write_text
 from pipeline.storage.summary_file import (
     Best,
@@ -116,12 +116,7 @@ class Summary:
             stopped_by=manager.stopped_by or None,
             wall_seconds=round(manager.seconds, 2),
             kimg_total=sum(trial.records[-1].kimg for trial in trials if trial.records),
-            trials=TrialCounts(
-                failed=states.count("failed"),
-                pruned=states.count("pruned"),
-                complete=states.count("complete"),
-                running=states.count("running"),
-            ),
+            trials=TrialCounts(**{state: states.count(state) for state in STATES}),
             trials_asked=config.trials,
             time_budget_sec=config.time_budget_sec,
             gpu_hours=round(manager.gpu_hours, 4),
@@ -153,7 +148,5 @@ def _best(ranked: list[SweepTrial]) -> Best | None:
 
 
 def _running(trial: SweepTrial) -> RunningRow:
-    row = leaderboard_row(trial)
-    return RunningRow(
-        trial=row.trial, fid=row.fid, balance=row.balance, last_kimg=row.last_kimg, verdict=row.verdict
-    )
+    row = vars(leaderboard_row(trial))
+    return RunningRow(**{name: row[name] for name in ("trial", "fid", "balance", "last_kimg", "verdict")})

@@ -122,38 +122,38 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
     parts = urlsplit(url)
     options, path = dict(parse_qsl(parts.query)), f"{parts.netloc}{parts.path}"
     if parts.scheme == "s3":
-        return fs.S3FileSystem(**_s3_options(parts.netloc, options)), path
-    return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_SEC), **_gcs_options(options)), path
+        return _s3(fs, parts.netloc, options), path
+    return _gcs(fs, options), path
 
 
-def _s3_options(bucket: str, options: dict[str, str]) -> dict[str, Any]:
-    from pyarrow import fs
-
+def _s3(fs: Any, bucket: str, options: dict[str, str]) -> Any:
     env = os.environ
     endpoint = (
         options.get("endpoint_override") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
     )
     region = options.get("region") or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
-    return {
-        "endpoint_override": endpoint,
-        "region": region or ("us-east-1" if endpoint else fs.resolve_s3_region(bucket)),
-        "scheme": options.get("scheme"),
-        "connect_timeout": CONNECT_SEC,
-        "request_timeout": SILENT_SEC,
-        "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-        "allow_delayed_open": True,  # one request for a small key, not three
-    }
+    return fs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=region or ("us-east-1" if endpoint else fs.resolve_s3_region(bucket)),
+        scheme=options.get("scheme"),
+        connect_timeout=CONNECT_SEC,
+        request_timeout=SILENT_SEC,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        allow_delayed_open=True,  # one request for a small key, not three
+    )
 
 
-def _gcs_options(options: dict[str, str]) -> dict[str, Any]:
+def _gcs(fs: Any, options: dict[str, str]) -> Any:
+    limit = timedelta(seconds=CONNECT_SEC)
     if "endpoint_override" not in options:
-        return {}
+        return fs.GcsFileSystem(retry_time_limit=limit)
     scheme, _, host = options["endpoint_override"].rpartition("://")  # pyarrow takes HOST:PORT alone here
-    return {
-        "endpoint_override": host,
-        "scheme": options.get("scheme") or scheme or "https",
-        "anonymous": not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"),
-    }
+    return fs.GcsFileSystem(
+        retry_time_limit=limit,
+        endpoint_override=host,
+        scheme=options.get("scheme") or scheme or "https",
+        anonymous=not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"),
+    )
 
 
 @contextlib.contextmanager

@@ -43,11 +43,8 @@ def schema_of(kind: Any) -> dict[str, object]:
         return {"type": "array", "items": schema_of(args[0])}
     if origin is Mapping:
         return {"type": "object", "additionalProperties": schema_of(args[1])}
-    return {
-        "type": "object",
-        "properties": {name: schema_of(of_field) for name, of_field in _keys(kind).items()},
-        "required": _required(kind),
-    }
+    properties = {name: schema_of(of_field) for name, of_field in _keys(kind).items()}
+    return {"type": "object", "properties": properties, "required": _required(kind)}
 
 
 def from_json(kind: type[T], content: Mapping[str, object]) -> T:
@@ -82,16 +79,15 @@ def _read(kind: Any, value: Any) -> Any:
     return kind(**known, **held)  # type: ignore[operator]
 
 
-def _keys(kind: Any) -> dict[str, Any]:
+def _keys(kind: Any) -> dict[str, object]:
     """The types of the fields that are keys."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind) if not field.metadata}
 
 
 def _required(kind: Any) -> list[str]:
-    missing = dataclasses.MISSING
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    no_default = (dataclasses.MISSING, dataclasses.MISSING)
     return [
-        field.name
-        for field in dataclasses.fields(kind)
-        if not field.metadata and field.default is missing and field.default_factory is missing
+        name for name in _keys(kind) if (fields[name].default, fields[name].default_factory) == no_default
     ]

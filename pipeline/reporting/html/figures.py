@@ -107,13 +107,8 @@ def progress(history: History) -> go.Figure:
     figure.add_scatter(
         x=numbers, y=fids, name="a trial", mode="markers", marker={"color": _SKY}, hovertemplate=hover
     )
-    figure.add_scatter(
-        x=numbers,
-        y=lowest,
-        name="best so far",
-        mode="lines",
-        line={"color": _ORANGE, "shape": "hv", "width": 3},
-    )
+    line = {"color": _ORANGE, "shape": "hv", "width": 3}
+    figure.add_scatter(x=numbers, y=lowest, name="best so far", mode="lines", line=line)
     figure.add_scatter(
         x=numbers, y=expected_best_in_random_order(fids), name="same trials, random order", mode="lines",
         line={"color": _GREY, "dash": "dash"},
@@ -161,10 +156,7 @@ def space(found: Sequence[Region]) -> go.Figure:
     if not numbers:
         return figure
     names = [region.name for region in numbers]
-    spans = [
-        (position(region.distribution, region.low), position(region.distribution, region.high))
-        for region in numbers
-    ]
+    spans = [(position(r.distribution, r.low), position(r.distribution, r.high)) for r in numbers]
     hints = [
         f"searched {short_number(r.distribution.low)} to {short_number(r.distribution.high)}<br>"
         f"best trials {short_number(r.low)} to {short_number(r.high)}<br>champion {short_number(r.at)}"

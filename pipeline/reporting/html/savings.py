@@ -17,15 +17,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Savings:
-    """Sums over all trials; useful + after_best = trained.
-
-    Attributes:
-        useful: kimg up to each trial's best fid.
-        after_best: kimg after it.
-        saved: kimg that pruned trials were short of a full trial.
-        hours: hours of training and measuring.
-        saved_hours: the saved kimg in hours, at the speed of each of those trials.
-    """
+    """Sums over all trials, in kimg and hours (`MEANINGS`); useful + after_best = trained."""
 
     useful: float = 0.0
     after_best: float = 0.0
