@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
-from pipeline.api import Result, resume, run
+from pipeline.api import resume, run
 from pipeline.errors import GansweepError, UserError
+from pipeline.sweep.result import Result
 
 if TYPE_CHECKING:
     from pipeline.serving.evaluate import evaluate
