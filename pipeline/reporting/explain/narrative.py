@@ -83,10 +83,10 @@ def _searched(history: History) -> list[Section]:
     """The sampler, the pruner and the user's own code, as sweep.toml has them."""
     sweep, code = history.stored.get("sweep", {}), history.stored.get("code", {})
     chosen = [(table, str(sweep[table.field])) for table in (SAMPLERS, PRUNERS) if table.field in sweep]
-    meanings = [table[name].meaning if name in table else "the user's own" for table, name in chosen]
+    meanings = [table[name].meaning if name in table else "named by module:Class" for table, name in chosen]
     lines = [f"The {t.field} is {n}: {meaning}." for (t, n), meaning in zip(chosen, meanings, strict=True)]
     names = [*(space_code_names(history.space) if history.space else ()), *map(str, sweep.values())]
-    lines += [f"The user's own code: {line}." for line in describe_code(names, code)]
+    lines += [f"Code: {line}." for line in describe_code(names, code)]
     return [("How it searched", lines)] if lines else []
 
 

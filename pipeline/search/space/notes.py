@@ -24,9 +24,9 @@ def space_code_names(space: Space) -> list[str]:
 
 
 def describe_code(names: Sequence[str], hashes: Mapping[str, str]) -> list[str]:
-    """`mine.py (sha256 0f3a...): mine:build, mine:loss` for each module. hashes: SHA-256 by module."""
+    """`mine (sha256 0f3a...): mine:build, mine:loss` for each module. hashes: SHA-256 by module."""
     return [
-        f"{module}.py (sha256 {digest[:12]}): {', '.join(n for n in names if n.startswith(f'{module}:'))}"
+        f"{module} (sha256 {digest[:12]}): {', '.join(n for n in names if n.startswith(f'{module}:'))}"
         for module, digest in hashes.items()
     ]
 

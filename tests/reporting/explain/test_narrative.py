@@ -85,8 +85,8 @@ def test_the_sampler_the_pruner_and_the_users_own_code_are_named() -> None:
     assert "mine:Sampler" in sampler
     assert "asha" in pruner
     assert PRUNERS["asha"].meaning in pruner
-    assert re.search("mine.py .*abababababab.*: mine:loss, mine:Sampler", mine)
-    assert re.search("other.py .*: other:features", other)
+    assert re.search("mine .*abababababab.*: mine:loss, mine:Sampler", mine)
+    assert re.search("other .*: other:features", other)
 
 
 def test_failures_of_a_trial_are_listed() -> None:

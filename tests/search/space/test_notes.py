@@ -36,7 +36,7 @@ def test_a_module_is_listed_with_its_hash_and_conditions_with_who_ignores_them(t
     (tmp_path / "other.py").write_text("")
     digest = hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
     mine, other, conditions = space_notes(MINE, [tmp_path])
-    assert mine == f"mine.py (sha256 {digest[:12]}): mine:build, mine:loss"
+    assert mine == f"mine (sha256 {digest[:12]}): mine:build, mine:loss"
     assert other.endswith("other:penalty")
     assert "gamma;" in conditions
     assert "gp" in conditions
