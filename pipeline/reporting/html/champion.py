@@ -5,20 +5,17 @@ The samples were drawn by the trial and for the model card; nothing is measured 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from pipeline.config import SweepPaths
 from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
 from pipeline.records import METRICS, TrialRecord
 from pipeline.reporting.history import History, TrialView
 from pipeline.reporting.html import figures, pictures
-from pipeline.reporting.html.cells import Cell, Plot, measured, plot
-from pipeline.reporting.html.pictures import Grids
+from pipeline.reporting.html.cells import Cell, measured, plot
 from pipeline.reporting.leaderboard import COLUMNS
 from pipeline.storage.readable import finite, readable_number, short_number
-from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement
+from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement, LeaderboardRow
 from pipeline.training.checkpoint import read_records
 
 _RUN = {
@@ -34,51 +31,25 @@ _RUN = {
 """The columns of the table of finalists' runs, and what each means."""
 
 
-@dataclass(frozen=True)
-class ChampionSection:
-    """The sections about the champion.
-
-    Attributes:
-        facts: its numbers.
-        params: its hyper-parameters.
-        grid: its samples.
-        model: the address to load it by; empty if it is not registered.
-        runs: a table of every run of the finalists, with a row of headings.
-        measurements: a table of all that was measured of them, a column for each finalist.
-        life: its fid and balance over kimg.
-        film: its samples over kimg.
-    """
-
-    trial: int
-    facts: Mapping[str, Cell]
-    params: Mapping[str, Cell]
-    grid: Grids | None
-    model: str
-    runs: Sequence[Sequence[Cell]]
-    measurements: Sequence[Sequence[Cell]]
-    life: Plot
-    film: Grids | None
-
-
-def champion_section(history: History) -> ChampionSection | None:
-    """What the page says about the champion; None if no trial has a fid."""
+def champion_section(history: History) -> dict[str, object]:
+    """What templates/champion.html.j2 shows of the champion; empty if no trial has a fid."""
     winner = history.winner
     if winner is None or winner.fid is None:
-        return None
+        return {}
     folder, records = history.run_folder(winner), _records(history, winner)
     drawn = figures.life(history, records)
     registered = history.summary.registered if history.summary else None
-    return ChampionSection(
-        trial=winner.number,
-        facts=_facts(history, winner, records),
-        params={name: Cell(short_number(value)) for name, value in winner.params.items()},
-        grid=pictures.grid(folder, (history.best or winner).kimg),
-        model=registered.model if registered else "",
-        runs=_runs(history.finalists),
-        measurements=_measurements(history.finalists),
-        life=plot("life", "fid and balance of the champion over kimg", drawn, height=460),
-        film=pictures.filmstrip(folder),
-    )
+    return {
+        "trial": winner.number,
+        "facts": _facts(history, winner, records),
+        "params": {name: Cell(short_number(value)) for name, value in winner.params.items()},
+        "grid": pictures.grid(folder, (history.best or winner).kimg),
+        "model": registered.model if registered else "",
+        "runs": _runs(history.finalists),
+        "measurements": _measurements(history.finalists),
+        "life": plot("life", "fid and balance of the champion over kimg", drawn, height=460),
+        "film": pictures.filmstrip(folder),
+    }
 
 
 def looks(history: History) -> tuple[str, str]:
@@ -91,29 +62,26 @@ def looks(history: History) -> tuple[str, str]:
 def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) -> dict[str, Cell]:
     best = history.best or winner
     final = history.finalists[0].measurement if history.finalists else None
-    auc, stability, verdict = _run_numbers(winner, records)
+    run = _row_of_run(winner, records)
     samples = f"of {final.n} fresh samples" if final else "as the search saw it"
     return {
         "fid": measured(best.fid, "best.fid", f"{METRICS['fid'].meaning}; {samples}"),
         "fid interval": _interval(final),
         "balance": measured(best.balance, "best.balance", COLUMNS["balance"], ".2f"),
-        "auc": Cell(readable_number(auc, ".2f"), COLUMNS["auc"]),
+        "auc": Cell(readable_number(run.auc, ".2f"), COLUMNS["auc"]),
         "kimg": measured(best.kimg, "best.kimg", COLUMNS["kimg"], "g"),
-        "stability": Cell(readable_number(stability, ".2f"), COLUMNS["stability"]),
-        "verdict": Cell(verdict, COLUMNS["verdict"]),
+        "stability": Cell(readable_number(run.stability, ".2f"), COLUMNS["stability"]),
+        "verdict": Cell(run.verdict, COLUMNS["verdict"]),
         "memorization, collapse": Cell(
             "; ".join(final.verdicts or ["no copies, no collapse"]) if final else ""
         ),
     }
 
 
-def _run_numbers(winner: TrialView, records: Sequence[TrialRecord]) -> tuple[float | None, float | None, str]:
-    """auc, stability and verdict of the champion's run, which may be a rerun with another seed."""
-    with_fid = [record for record in records if record.fid is not None]
-    if not with_fid or records[-1].fid is None:
-        return winner.auc, winner.stability, winner.verdict
-    best = min(with_fid, key=lambda record: record.fid or 0.0)
-    return best.auc, records[-1].fid / (best.fid or math.nan), records[-1].verdict
+def _row_of_run(winner: TrialView, records: Sequence[TrialRecord]) -> LeaderboardRow:
+    """The row of the champion's run, which may be a rerun with another seed."""
+    row = LeaderboardRow.of_records(winner.trial, records, state=winner.state, params={}, cause="")
+    return winner if row.stability is None else row
 
 
 def _records(history: History, winner: TrialView) -> Sequence[TrialRecord]:

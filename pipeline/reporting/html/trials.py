@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pipeline.reporting.explain.narrative import explain_trial
 from pipeline.reporting.history import History, TrialView, differing_params
@@ -15,38 +14,19 @@ from pipeline.storage.readable import finite, short_number
 _CURVES = ("kimg", "fid", "balance")
 
 
-@dataclass(frozen=True)
-class TrialsSection:
-    """The section with every trial.
-
-    Attributes:
-        columns: names and meanings.
-        rows: the trials, best first, with a cell for each column.
-        states, verdicts: what can be filtered for.
-        same: the hyper-parameters that are equal in all trials.
-        details: what the dialog shows of each trial, by number.
-    """
-
-    columns: Mapping[str, str]
-    rows: Sequence[tuple[TrialView, Mapping[str, Cell]]]
-    states: Sequence[str]
-    verdicts: Sequence[str]
-    same: Mapping[str, Cell]
-    details: Mapping[int, Mapping[str, object]]
-
-
-def trials_section(history: History) -> TrialsSection:
+def trials_section(history: History) -> dict[str, object]:
+    """What templates/trials.html.j2 shows: the trials, best first, with a cell for each column."""
     trials, thumbnails = history.trials, pictures.thumbnails(history)
     differing = differing_params(trials)
     shared = trials[0].params if trials else {}
-    return TrialsSection(
-        columns=COLUMNS,
-        rows=[(trial, _cells(trial, differing)) for trial in trials],
-        states=sorted({trial.state for trial in trials} - {""}),
-        verdicts=sorted({trial.verdict for trial in trials} - {""}),
-        same={name: Cell(short_number(value)) for name, value in shared.items() if name not in differing},
-        details={trial.number: _details(history, trial, thumbnails) for trial in trials},
-    )
+    return {
+        "columns": COLUMNS,
+        "rows": [(trial, _cells(trial, differing)) for trial in trials],
+        "states": sorted({trial.state for trial in trials} - {""}),
+        "verdicts": sorted({trial.verdict for trial in trials} - {""}),
+        "same": {name: Cell(short_number(value)) for name, value in shared.items() if name not in differing},
+        "details": {trial.number: _details(history, trial, thumbnails) for trial in trials},
+    }
 
 
 def _cells(trial: TrialView, differing: Sequence[str]) -> dict[str, Cell]:
