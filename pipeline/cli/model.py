@@ -26,9 +26,9 @@ def register(
     tracking_uri: Tracking = "",
 ) -> None:
     """Register the best of a sweep, or set an alias of a registered version (roll back)."""
-    from pipeline.serving import registration
+    from pipeline.serving import models
 
-    done = registration.register(model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri)
+    done = models.register(model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri)
     out_console.print(f"{done.uri} (version {done.version}): {done.reason}", markup=False)
 
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -98,17 +97,14 @@ def write_npz(out: Path, chunks: Iterator[Chunk], n: int, shape: tuple[int, int,
     all_labels: list[Labels] = []
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         with archive.open("images.npy", "w", force_zip64=True) as member:
-            _header(member, (n, *shape), "|u1")
+            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+            np.lib.format.write_array_header_1_0(member, header)
             for images, labels in chunks:
                 member.write(np.ascontiguousarray(images).data)
                 all_labels += [] if labels is None else [labels]
         if all_labels:
             with archive.open("labels.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.concatenate(all_labels), allow_pickle=False)
-
-
-def _header(member: IO[bytes], shape: tuple[int, ...], descr: str) -> None:
-    np.lib.format.write_array_header_1_0(member, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
 # ---- dataset.json: the request, and how many images have been written

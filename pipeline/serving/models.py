@@ -1,4 +1,4 @@
-"""What a MODEL is, and how it is opened.
+"""What a MODEL is, and how it is opened, exported and registered.
 
 A MODEL is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or the folder or URL of a sweep (its best generator).
 """
@@ -9,18 +9,23 @@ import contextlib
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.config import SweepPaths
-from pipeline.errors import CheckpointError, SweepError
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import CheckpointError, RegistryError, SweepError
+from pipeline.metrics.frechet import Evaluator
+from pipeline.metrics.loading import load_measuring
 from pipeline.storage.readonly_copy import fetched_sweep
-from pipeline.storage.summary_file import read_summary
+from pipeline.storage.summary_file import RegisteredVersion, read_summary
 from pipeline.storage.typed_json import to_json
+from pipeline.tables import DATA_SOURCES, EXTRACTORS
 from pipeline.tracking.registry.export import export_generator
 from pipeline.tracking.registry.load import LoadedGenerator, fetched_model
 from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator, pick_device
+from pipeline.tracking.registry.promote import CHAMPION, register_version, set_alias
 from pipeline.tracking.tracking_uri import default_uri
 from pipeline.training.checkpoint import best_generator
 
@@ -30,11 +35,6 @@ NOT_MEASURED = "the sweep has not measured its finalists"
 def default_tracking_uri(uri: str) -> str:
     """The tracking store of a MODEL: as given, else MLFLOW_TRACKING_URI, else the one below ./runs."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI", "") or default_uri(Path("runs"))
-
-
-def is_sweep(model: str) -> bool:
-    """Whether a MODEL is a sweep rather than an address of the registry."""
-    return not model.startswith("models:")
 
 
 def load_generator(model: str, *, tracking_uri: str = "", device: str = "cpu") -> LoadedGenerator:
@@ -65,7 +65,7 @@ def load_generator(model: str, *, tracking_uri: str = "", device: str = "cpu") -
 @contextlib.contextmanager
 def open_packed(model: str, tracking_uri: str = "") -> Iterator[Path]:
     """Context manager: the packed folder of a MODEL, perhaps a temporary copy. Raises as `load_generator`."""
-    if not is_sweep(model):
+    if model.startswith("models:"):
         with fetched_model(model, tracking_uri=default_tracking_uri(tracking_uri)) as folder:
             yield folder
         return
@@ -110,3 +110,51 @@ def export(model: str, out: Path | None, *, format: str, tracking_uri: str = "")
     out = out or Path(f"{name}.{format}")
     with open_packed(model, tracking_uri) as folder:
         return out, export_generator(folder, out, format)
+
+
+def register(
+    model: str,
+    *,
+    name: str = "",
+    alias: str = "auto",
+    promote: str = CHAMPION,
+    tracking_uri: str = "",
+) -> RegisteredVersion:
+    """Register the best generator of a sweep, or give an alias to a registered version.
+
+    Raises:
+        UserError: as `register_version`; or the sweep's images, which verify its fid, are missing.
+    """
+    uri = default_tracking_uri(tracking_uri)
+    if model.startswith("models:"):
+        if alias == "auto":
+            raise RegistryError(
+                "no --alias was given", rule="a registered version needs one", fix="add --alias champion"
+            )
+        return set_alias(model, alias, tracking_uri=uri)
+    with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as folder:
+        packed = pack_best(root, Path(folder))
+        config = SweepConfig.from_dict(tomllib.loads(SweepPaths(root).config.read_text("utf-8"))["sweep"])
+        metadata = LoadedGenerator(packed).metadata
+        return register_version(
+            packed,
+            metadata,
+            tracking_uri=uri,
+            name=name or config.name,
+            alias=alias,
+            promote=promote,
+            evaluator=None if promote == "never" else _evaluator_of(config, metadata),
+        )
+
+
+def _evaluator_of(config: SweepConfig, metadata: ModelMetadata) -> Evaluator | None:
+    """The evaluator of the model's fid; None if that was not measured among the finalists.
+
+    A command on a sweep's folder runs no code that the folder names: also None where it needs such code.
+    """
+    measured = metadata.measured
+    if not measured.evaluator or metadata.withhold or measured.n is None:
+        return None
+    if EXTRACTORS.is_user_code(config.extractor) or DATA_SOURCES.is_user_code(config.data):
+        return None
+    return load_measuring(config, samples=measured.n)[1]

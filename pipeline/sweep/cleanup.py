@@ -23,7 +23,7 @@ from pipeline.storage.summary_file import no_sweep
 from pipeline.sweep.manifest import HEAD, read_existing
 from pipeline.tracking.cursor import unexported
 from pipeline.tracking.event_log import EventLog
-from pipeline.tracking.sweep_export import start_exporter
+from pipeline.tracking.mlflow_exporter import start_exporter
 from pipeline.tracking.tracking_uri import check_server
 
 log = logging.getLogger(__name__)

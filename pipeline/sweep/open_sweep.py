@@ -22,8 +22,7 @@ from pipeline.sweep.remote import FetchTrialFiles
 from pipeline.sweep.request import Request
 from pipeline.tracking.event_callback import EventLogCallback
 from pipeline.tracking.event_log import EventLog
-from pipeline.tracking.mlflow_exporter import MlflowExporter
-from pipeline.tracking.sweep_export import start_exporter
+from pipeline.tracking.mlflow_exporter import MlflowExporter, start_exporter
 
 
 @dataclass(frozen=True, kw_only=True)

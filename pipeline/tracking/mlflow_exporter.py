@@ -7,6 +7,7 @@ search. MLflow is imported inside functions: that takes two seconds, which this 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import threading
@@ -16,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import first_line, redact
 from pipeline.tracking._compat import quiet_store
 from pipeline.tracking.cursor import ExportCursor
 from pipeline.tracking.event_log import Event, EventLog, read_events
 from pipeline.tracking.log_batch import RunBatch, batch_events
-from pipeline.tracking.tracking_uri import ensure_experiment, make_folder
+from pipeline.tracking.provenance import provenance
+from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment, make_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,8 +58,7 @@ class MlflowExporter:
 
     Args:
         sweep_root: the sweep's folder; shipped.json in it holds the cursor.
-        artifact_location: URI for artifacts of a new experiment; None = the tracking server chooses.
-        parent_tags, parent_params: of the sweep's run; params are logged once and then fixed.
+        tags, params: of the sweep's run; params are logged once and then fixed.
     """
 
     def __init__(
@@ -65,13 +67,11 @@ class MlflowExporter:
         event_log: EventLog,
         tracking_uri: str,
         experiment: str,
-        artifact_location: str | None,
-        parent_tags: Mapping[str, str],
-        parent_params: Mapping[str, object],
+        tags: Mapping[str, str],
+        params: Mapping[str, object],
     ) -> None:
         self._root, self._event_log, self._uri = sweep_root, event_log, tracking_uri
-        self._experiment, self._artifact_location = experiment, artifact_location
-        self._tags, self._params = dict(parent_tags), dict(parent_params)
+        self._experiment, self._tags, self._params = experiment, dict(tags), dict(params)
         self._cursor_path = sweep_root / "shipped.json"
         size = event_log.path.stat().st_size
         self._cursor = ExportCursor.read(self._cursor_path, event_log.id, redact(tracking_uri), size)
@@ -171,11 +171,11 @@ class MlflowExporter:
         quiet_store()  # `status` shows its errors
         make_folder(self._uri)
         self._client = MlflowClient(self._uri, self._uri)
-        self._experiment_id = ensure_experiment(self._client, self._experiment, self._artifact_location)
-        if self._cursor.parent and not self._exists(self._cursor.parent):
-            self._cursor = ExportCursor(self._cursor.sweep, self._cursor.store)
-        if not self._cursor.parent:
-            self._cursor.parent = self._find_or_create("", self._root.resolve().name, None)
+        artifacts = default_artifacts(self._uri)
+        self._experiment_id = ensure_experiment(self._client, self._experiment, artifacts)
+        parent = self._find_or_create("", self._root.resolve().name, None)
+        if parent != self._cursor.parent:
+            self._cursor = ExportCursor(self._cursor.sweep, self._cursor.store, parent=parent)
         if not self._cursor.described:
             self._log(self._cursor.parent, RunBatch().add(params=self._params))
         self._log(self._cursor.parent, RunBatch().add(tags=self._tags))
@@ -257,17 +257,6 @@ class MlflowExporter:
             raise ConnectionError("not connected")
         return self._client
 
-    def _exists(self, run: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._mlflow.get_run(run)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return False
-        return True
-
     def _run_of(self, event: Event, begin: int = 0) -> str | None:
         """The run of an event, created where need be; None where the store refuses to create it.
 
@@ -287,12 +276,9 @@ class MlflowExporter:
         run = cursor.runs[number]
         if event["event"] in ("start", "record"):
             for ended in (run, cursor.parent):
-                if ended in cursor.ended and self._accepted(self._reopen, ended):
+                if ended in cursor.ended and self._accepted(self._mlflow.update_run, ended, "RUNNING"):
                     del cursor.ended[ended]
         return run
-
-    def _reopen(self, run: str) -> None:
-        self._mlflow.update_run(run, status="RUNNING")
 
     def _find_or_create(self, trial: str, name: str, time_ms: int | None, look: bool = True) -> str:
         """Id of the run of a trial ("" = of the sweep).
@@ -312,3 +298,21 @@ class MlflowExporter:
     def _terminate(self, run: str, event: Event) -> None:
         self._mlflow.set_terminated(run, event["status"], event["time_ms"])
         self._cursor.ended[run] = event["status"]
+
+
+def start_exporter(
+    paths: SweepPaths,
+    config: SweepConfig,
+    event_log: EventLog,
+    uri: str,
+    tables: Mapping[str, Mapping[str, object]],
+    space_hash: str,
+) -> MlflowExporter:
+    """Start to export a sweep's event log to the store at `uri`.
+
+    tables: those of sweep.toml that describe images, evaluator and code.
+    """
+    rows = {f"{table}.{key}": str(value) for table, row in tables.items() for key, value in row.items()}
+    tags = {**provenance(), **rows, "space.hash": space_hash}
+    params = dataclasses.asdict(config)
+    return MlflowExporter(paths.root, event_log, uri, f"gansweep/{config.name}", tags, params)

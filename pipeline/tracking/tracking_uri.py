@@ -84,16 +84,13 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(match[1]).resolve() if match else None
 
 
-def _is_writable(folder: Path) -> bool:
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-
-
 def _check_sqlite(path: Path, write: bool) -> None:
     access = os.R_OK | os.W_OK if write else os.R_OK
     try:
         # A missing folder is created together with the store, not by this check.
         existing = next(folder for folder in path.parents if folder.exists())
-        usable = os.access(path, access) if path.exists() else write and _is_writable(existing)
+        may_create = write and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+        usable = os.access(path, access) if path.exists() else may_create
         if usable and path.exists():
             with open(path, "rb") as file:
                 usable = path.is_file() and file.read(15) in (b"", b"SQLite format 3")

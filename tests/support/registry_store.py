@@ -15,8 +15,7 @@ from torch import nn
 from pipeline.data.dataset import Dataset, fingerprint
 from pipeline.metrics import extractors
 from pipeline.metrics.frechet import Evaluator, build_evaluator
-from pipeline.serving.models import load_generator
-from pipeline.tracking.registry.load import LoadedGenerator
+from pipeline.tracking.registry.load import LoadedGenerator, fetched_model
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_version import fid_of
 from pipeline.tracking.registry.promote import register_version
@@ -75,7 +74,8 @@ class Store:
         return register_version(self.packing(3, seed), metadata, tracking_uri=self.uri, name=name, **options)
 
     def load(self, model: str) -> Any:
-        return load_generator(model, tracking_uri=self.uri)
+        with fetched_model(model, tracking_uri=self.uri) as folder:
+            return LoadedGenerator(folder)
 
     def client(self) -> Any:
         from mlflow import MlflowClient

@@ -15,7 +15,7 @@ from mlflow_server import Server
 
 from pipeline.tracking.event_log import EventLog, read_events
 from pipeline.tracking.mlflow_exporter import ExportStatus, MlflowExporter
-from pipeline.tracking.tracking_uri import check_server, default_artifacts
+from pipeline.tracking.tracking_uri import check_server
 
 MakeStore = Callable[[Path], str]
 
@@ -33,8 +33,7 @@ def test_the_status_is_one_line(status: ExportStatus, text: str) -> None:
 
 
 def start_export(root: Path, uri: str, log: EventLog) -> MlflowExporter:
-    artifacts = default_artifacts(uri)
-    return MlflowExporter(root, log, uri, "gansweep", artifacts, {"space": "abc"}, {"trials": 2})
+    return MlflowExporter(root, log, uri, "gansweep", {"space": "abc"}, {"trials": 2})
 
 
 def fill(log: EventLog, trials: range, ticks: range) -> None:

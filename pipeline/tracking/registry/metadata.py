@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from pipeline.storage.readable import finite
@@ -37,19 +37,17 @@ class MeasuredFid:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The interval of a measured fid; where an end is missing, the fid itself."""
+        """The interval of a measured fid; the fid itself where it is unknown."""
         assert self.fid is not None
-        return (
-            self.fid if self.fid_low is None else self.fid_low,
-            self.fid if self.fid_high is None else self.fid_high,
-        )
+        if self.fid_low is None or self.fid_high is None:
+            return self.fid, self.fid
+        return self.fid_low, self.fid_high
 
     @property
     def half_width(self) -> float:
-        """Half the width of the interval; 0 where it is unknown."""
-        if self.fid_low is None or self.fid_high is None:
-            return 0.0
-        return max(0.0, (self.fid_high - self.fid_low) / 2)
+        """Half the width of the interval."""
+        low, high = self.interval
+        return max(0.0, (high - low) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +134,10 @@ class ModelMetadata:
         groups = (MeasuredFid, Training, TrainingImages, Origin)
         known = {"withhold", "schema"}.union(_key(f) for group in groups for f in fields(group))
         return cls(
-            measured=read_fields(MeasuredFid, values),
-            training=read_fields(Training, values),
-            images=read_fields(TrainingImages, values),
-            origin=read_fields(Origin, values),
+            measured=_read(MeasuredFid, values),
+            training=_read(Training, values),
+            images=_read(TrainingImages, values),
+            origin=_read(Origin, values),
             withhold=_texts(values.get("withhold")),
             metrics={key: value for key, value in values.items() if key not in known},
             schema=int(_number(values.get("schema")) or 1),
@@ -154,15 +152,10 @@ class ModelMetadata:
         return ready
 
 
-def read_fields(group: type[T], values: Mapping[str, object]) -> T:
-    """A group whose fields have the values of their keys; what is missing or of another type is empty."""
-    assert is_dataclass(group)
-    read = {
-        f.name: _READERS[str(f.type)](values[_key(f)])
-        for f in fields(group)
-        if values.get(_key(f)) is not None
-    }
-    return group(**read)
+def _read(group: Callable[..., T], values: Mapping[str, object]) -> T:
+    """A group with the values of its keys; what is missing or of another type is empty."""
+    known = [f for f in fields(group) if values.get(_key(f)) is not None]  # type: ignore[arg-type]
+    return group(**{f.name: _READERS[str(f.type)](values[_key(f)]) for f in known})
 
 
 def _key(f: Any) -> str:

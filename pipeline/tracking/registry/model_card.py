@@ -32,7 +32,7 @@ _SIDE = 8  # images in a row of a grid
 _NEIGHBOUR_SAMPLES = 12
 _INK, _PALE, _LINES = (40, 40, 40), (200, 200, 200), ((0, 114, 178), (213, 94, 0))
 
-_SECTIONS = {
+SECTIONS = {
     "Quality": "fid fid_low fid_high n extractor evaluator fid_held fid_infinity kid kid_error precision "
     "recall density coverage label_accuracy custom",
     "Memorization and mode collapse": "memorisation memorisation_auc copied collapse modes modes_total "
@@ -85,7 +85,7 @@ def _markdown(name: str, generator: LoadedGenerator) -> str:
         colours="grey" if generator.channels == 1 else f"{generator.channels} channels",
         classes=f"{generator.classes} classes" if generator.classes else "unconditional",
         sections=[
-            (title, _rows(generator.metadata.to_json(), keys.split())) for title, keys in _SECTIONS.items()
+            (title, _rows(generator.metadata.to_json(), keys.split())) for title, keys in SECTIONS.items()
         ],
     )
     return text

@@ -35,7 +35,7 @@ from pipeline.tracking._compat import default_store
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.load import FILES_TAG, LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
-from pipeline.tracking.registry.model_card import CARD_FOLDER
+from pipeline.tracking.registry.model_card import CARD_FOLDER, SECTIONS
 from pipeline.tracking.registry.registered_model import Images
 from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment
 
@@ -131,7 +131,10 @@ def _log(
             artifacts={"generator": f"{folder}/generator"},
             signature=_signature(generator),
             input_example=(np.zeros(1), {"n": 1, "seed": 0, "label": -1, "truncation": 1.0}),
-            pip_requirements=[f"{name}=={_release(name)}" for name in ("mlflow", "numpy", "pandas", "torch")],
+            pip_requirements=[  # as on an index: torch 2.14.1 instead of 2.14.1+cpu
+                f"{package}=={importlib.metadata.version(package).partition('+')[0]}"
+                for package in ("mlflow", "numpy", "pandas", "torch")
+            ],
             mlflow_model=Model(
                 artifact_path=logged.artifact_location,
                 run_id=run_id,
@@ -144,21 +147,12 @@ def _log(
     return str(logged.model_id)
 
 
-def _release(package: str) -> str:
-    """The version of an installed package as on an index: 2.14.1 for torch 2.14.1+cpu."""
-    return importlib.metadata.version(package).partition("+")[0]
-
-
 def _signature(generator: LoadedGenerator) -> ModelSignature:
     shape = (-1, generator.size, generator.size, generator.channels)
-    params = [
-        ParamSpec("n", "long", 16),
-        ParamSpec("seed", "long", 0),
-        ParamSpec("label", "long", -1),
-        ParamSpec("truncation", "double", 1.0),
-    ]
+    params = [ParamSpec(name, "long", value) for name, value in (("n", 16), ("seed", 0), ("label", -1))]
     outputs = Schema([TensorSpec(np.dtype("uint8"), shape)])
-    return ModelSignature(outputs=outputs, params=ParamSchema(params))
+    schema = ParamSchema([*params, ParamSpec("truncation", "double", 1.0)])
+    return ModelSignature(outputs=outputs, params=schema)
 
 
 _PROBE = f"""
@@ -276,14 +270,8 @@ def _unverified(reason: str) -> RegistryError:
     )
 
 
-_FIRST_ROWS = (
-    "fid fid_low fid_high n extractor evaluator balance overfit memorisation collapse kimg data fingerprint "
-    "trial sweep git.commit git.dirty"
-)
-
-
 def _description(name: str, generator: LoadedGenerator, tags: Mapping[str, str]) -> str:
-    """The version's description in Markdown, metrics first, in the registry's limit of 5,000 characters."""
+    """A description in Markdown, in the card's order, in the registry's limit of 5,000 characters."""
     size, classes = generator.size, f", {generator.classes} classes" if generator.classes else ""
     use = f'mlflow.pyfunc.load_model("models:/{name}@champion").predict([0], params={{"n": 16, "seed": 0}})'
     text = (
@@ -291,7 +279,7 @@ def _description(name: str, generator: LoadedGenerator, tags: Mapping[str, str])
         f"pictures lies in artifacts/generator/{CARD_FOLDER}.\n\n```python\n{use}\n```\n\n"
         "| fact | value |\n|---|---|\n"
     )
-    first = {key: rank for rank, key in enumerate(_FIRST_ROWS.split())}
+    first = {key: rank for rank, key in enumerate(" ".join(SECTIONS.values()).split())}
     for key in sorted(tags, key=lambda key: (first.get(key, len(first)), key)):
         row = f"| {key} | {tags[key][:200].replace('|', '/')} |\n"
         text += row if len(text) + len(row) <= 5000 else ""

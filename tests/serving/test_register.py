@@ -9,7 +9,7 @@ import pytest
 from registry_store import TinyGenerator
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.serving.registration import register
+from pipeline.serving.models import register
 from pipeline.tracking.registry.metadata import MeasuredFid, ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 
