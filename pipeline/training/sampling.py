@@ -56,19 +56,23 @@ def _stream(
 def generate_images(
     generator: Generator, count: int, rng: torch.Generator, data_labels: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """`count` images (N,C,H,W) in [-1, 1] and, for a conditional generator, their labels (N,).
-
-    data_labels: int64 (M,); the labels are as frequent as in it. None: the generator gets no labels.
-    """
-    z = torch.randn(count, generator.z_dim, generator=rng, device=rng.device)
-    labels = None
-    if generator.classes and data_labels is not None:
-        labels = data_labels[torch.randint(len(data_labels), (count,), generator=rng, device=rng.device)]
+    """`count` images (N,C,H,W) in [-1, 1], and the labels of `draw_latents`."""
+    z, labels = draw_latents(generator, count, rng, data_labels)
     parts = [
         generator(z[i : i + _CHUNK], None if labels is None else labels[i : i + _CHUNK])
         for i in range(0, count, _CHUNK)
     ]
     return torch.cat(parts), labels
+
+
+def draw_latents(
+    generator: Generator, count: int, rng: torch.Generator, data_labels: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """z (N,Z) ~ N(0, I) and, for a conditional generator, its labels (N,), as frequent as in the data."""
+    z = torch.randn(count, generator.z_dim, generator=rng, device=rng.device)
+    if not generator.classes or data_labels is None:
+        return z, None
+    return z, data_labels[torch.randint(len(data_labels), (count,), generator=rng, device=rng.device)]
 
 
 @torch.inference_mode()

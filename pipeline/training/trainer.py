@@ -50,6 +50,7 @@ from pipeline.training.networks.blocks import Ema, ImageShape
 from pipeline.training.networks.build import build_networks
 from pipeline.training.networks.casting import CastParameters
 from pipeline.training.prefetch import Prefetcher
+from pipeline.training.sampling import draw_latents
 from pipeline.training.schedules import StepSchedule, step_schedule
 from pipeline.training.seeds import derive_seed
 from pipeline.training.states import TrainerState
@@ -119,13 +120,8 @@ class Trainer:
             CastParameters(net, config.precision == "bfloat16") for net in (self.G, self.D)
         )
         backend = backend_factory(self.device, lambda: self.rng)
-        prefetch = self.device.type == "cuda" or backend is not None  # else images are fetched when needed
-        self._prefetcher = (
-            Prefetcher(images, labels, self.sampler, config.batch_size, self.device) if prefetch else None
-        )
-        self._graphed_step: GraphedStep | None = None
-        if self._prefetcher and backend:
-            self._graphed_step = GraphedStep(self, self._prefetcher, backend, on_event)
+        self._prefetcher = Prefetcher(images, labels, self.sampler, config.batch_size, self.device)
+        self._graphed_step = GraphedStep(self, self._prefetcher, backend, on_event) if backend else None
 
     def advance(self, until_kimg: int, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Train until D has seen `until_kimg` thousand reals, or until `should_stop`, asked before each step.
@@ -186,7 +182,7 @@ class Trainer:
         for real, labels in batches:
             # The fakes have the labels of the reals, so that a pair of both, or a mix, has one label.
             with torch.set_grad_enabled(reuse_fakes), self._autocast():
-                generated = self._forward_g(self._noise(len(real), self.rng), labels)
+                generated = self._forward_g(self._noise(len(real)), labels)
             fake = diffaugment(generated.detach().float(), hyperparams.augment_p, self.rng)
             real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
             with self._autocast():
@@ -214,7 +210,7 @@ class Trainer:
             self._forward_g.refresh()
         for real, labels in batches:
             with self._autocast():
-                fake = self._forward_g(self._noise(len(real), self.rng), labels) if fakes is None else fakes
+                fake = self._forward_g(self._noise(len(real)), labels) if fakes is None else fakes
                 logits_fake = self._forward_d(diffaugment(fake, hyperparams.augment_p, self.rng), labels)
                 logits_real = self._discriminate_reals(real, labels) if self.loss.relative else logits_fake
             loss_g = self.loss.g(logits_real.detach().float(), logits_fake.float())
@@ -242,7 +238,7 @@ class Trainer:
         """Measure D on held-out reals uint8 (M,H,W,C), as many training reals, and fakes of the raw G."""
         count = min(_BALANCE_IMAGES, len(held))
         rng = torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, "balance", self.nimg))
-        z, fake_labels = self.latents(count, rng)
+        z, fake_labels = draw_latents(self.G, count, rng, self.labels)
         rows = torch.randint(len(self.images), (count,), generator=rng, device=self.device)
         train = self.images[rows.to(self.images.device)]
         train_labels = None if self.labels is None else self.labels[rows]
@@ -255,14 +251,6 @@ class Trainer:
                 self.D(fake, fake_labels),
                 spread_ratio(fake, real),
             )
-
-    def latents(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Draw z (count, Z) ~ N(0, I) and, for a conditional G, labels as frequent as in the data."""
-        z = self._noise(count, rng)
-        if not self.G.classes or self.labels is None:
-            return z, None
-        rows = torch.randint(len(self.labels), (count,), generator=rng, device=self.device)
-        return z, self.labels[rows]
 
     def state_dict(self, mid_tick: bool = False) -> TrainerState:
         """Everything that `load_state_dict` needs to continue as if there had been no interruption.
@@ -321,16 +309,13 @@ class Trainer:
         self.ema.halflife_nimg = schedule.ema_halflife_nimg
         return schedule
 
-    def _noise(self, count: int, rng: torch.Generator) -> Tensor:
-        return torch.randn(count, self.config.z_dim, generator=rng, device=self.device)
+    def _noise(self, count: int) -> Tensor:
+        return torch.randn(count, self.config.z_dim, generator=self.rng, device=self.device)
 
     def _reals(self, position: int) -> tuple[Tensor, Tensor | None]:
         """The batch at `position` of the stream, float32 (N,C,H,W), and its labels."""
-        if self._prefetcher is not None:
-            self._prefetcher.load(position)
-            return self._prefetcher.reals(), self._prefetcher.labels
-        rows = torch.from_numpy(self.sampler.take(position, self.config.batch_size))
-        return to_float(self.images[rows]), None if self.labels is None else self.labels[rows]
+        self._prefetcher.load(position)
+        return self._prefetcher.reals(), self._prefetcher.labels
 
     def _micro_batches(
         self, real: Tensor, labels: Tensor | None, hyperparams: StepHyperparams

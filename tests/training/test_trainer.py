@@ -18,6 +18,7 @@ from pipeline.data.dataset import Dataset, Sampler, to_float
 from pipeline.tables import LOSSES, PENALTIES
 from pipeline.training.networks.blocks import Ema, ImageShape
 from pipeline.training.networks.build import build_networks
+from pipeline.training.sampling import draw_latents
 from pipeline.training.seeds import derive_seed
 from pipeline.training.trainer import Trainer, gradient_norm
 
@@ -279,13 +280,13 @@ def test_no_latent_is_used_in_two_ticks(make_trainer: Make) -> None:
 
 def test_latents_follow_the_frequencies_of_the_data(make_trainer: Make, dataset: Dataset) -> None:
     trainer = make_trainer(conditional=True)
-    z, labels = trainer.latents(4000, torch.Generator().manual_seed(0))
+    z, labels = draw_latents(trainer.G, 4000, torch.Generator().manual_seed(0), trainer.labels)
     assert z.shape == (4000, 8)
     assert abs(z.mean()) < 0.02
     assert abs(z.std() - 1) < 0.02
     ours, theirs = (torch.bincount(x, minlength=3) / len(x) for x in (labels, trainer.labels))
     torch.testing.assert_close(ours, theirs, atol=0.03, rtol=0)
-    assert make_trainer().latents(3, torch.Generator())[1] is None
+    assert draw_latents(make_trainer().G, 3, torch.Generator(), trainer.labels)[1] is None
 
 
 # ---- Penalties and numerics
@@ -322,7 +323,7 @@ def gradients_of(trainer: Trainer, steps: int) -> Tensor:
     def add() -> None:
         total.add_(torch.cat([p.grad.flatten() for p in trainer.D.parameters()]))
 
-    trainer.images = torch.full_like(trainer.images, 30)
+    trainer._prefetcher._images = torch.full_like(trainer.images, 30)
     with torch.no_grad():
         for parameter in trainer.G.parameters():
             parameter.zero_()  # every fake is grey for any z
