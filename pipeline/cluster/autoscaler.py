@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
 
 from pipeline.cluster._compat import is_infeasible
 from pipeline.cluster.connection import cluster_nodes
+from pipeline.cluster.tasks import placement
 from pipeline.errors import ConfigError
 from pipeline.search.resources import TrialResources
 from pipeline.storage.readable import readable_duration
@@ -46,10 +45,10 @@ def wait_for_machine(
     log.info(f"no machine holds a trial ({resources}): waiting for the autoscaler to add one, {bound}")
     began = logged = time.monotonic()
     infeasible_since = 0.0
-    with _demand(resources.bundle) as demand:
+    with placement(resources.bundle) as demand:  # what autoscalers respond to
         while not cluster_nodes().fits_now(resources.bundle):
             now = time.monotonic()
-            infeasible_since = (infeasible_since or now) if is_infeasible(demand) else 0.0
+            infeasible_since = (infeasible_since or now) if is_infeasible(demand.id.hex()) else 0.0
             if infeasible_since and now - infeasible_since >= infeasible_sec:
                 raise _no_machine(
                     resources, "its autoscaler has no such machine to add", "add one to its node types"
@@ -63,18 +62,6 @@ def wait_for_machine(
                 logged = now
             time.sleep(_PERIOD_SEC)
     log.info(f"a machine is there after {readable_duration(time.monotonic() - began)}: {cluster_nodes()}")
-
-
-@contextlib.contextmanager
-def _demand(bundle: dict[str, float]) -> Iterator[str]:
-    """Ask Ray for as much as one trial takes, which is what autoscalers respond to; gives the demand's id."""
-    from ray.util.placement_group import placement_group, remove_placement_group
-
-    group = placement_group([bundle])
-    try:
-        yield group.id.hex()
-    finally:
-        remove_placement_group(group)
 
 
 def _no_machine(resources: TrialResources, reason: str, fix: str) -> ConfigError:

@@ -53,11 +53,7 @@ class Packing:
 
 
 def choose_packing(
-    config: SweepConfig,
-    space: Space,
-    cluster: Cluster,
-    shared_refs: SharedRefs,
-    sharing: MpsSharing,
+    config: SweepConfig, space: Space, cluster: Cluster, shared_refs: SharedRefs, sharing: MpsSharing
 ) -> Packing:
     """Choose each trial's resources; with --gpus-per-trial auto on GPUs, by measured trials per hour.
 
@@ -124,11 +120,7 @@ def _most_per_gpu(
 
 
 def _fastest(
-    alone: TrialSpeed,
-    most: int,
-    config: TrialConfig,
-    measure: Callable[[int], TrialSpeed | str],
-    suffix: str,
+    alone: TrialSpeed, most: int, config: TrialConfig, measure: Callable[[int], TrialSpeed | str], suffix: str
 ) -> TrialSpeed:
     """The best of one, `most` and `most // 2` trials at a time; what cannot be measured is left out.
 

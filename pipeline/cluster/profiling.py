@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.cluster.shared_objects import SharedRefs, enter_worker, get_shared, worker_device
-from pipeline.cluster.tasks import gpu_task, result_of
+from pipeline.cluster.tasks import gpu_task, placement, result_of
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
@@ -84,8 +83,7 @@ def profile_shared(
         eval_sec: seconds of one fid of a trial that has the GPU alone.
     """
     amounts = {name: amount * trials for name, amount in resources.bundle.items() if name != "GPU"}
-    group = placement_group([{**amounts, "GPU": 1.0}])
-    try:
+    with placement({**amounts, "GPU": 1.0}) as group:
         if not group.wait(PLACE_SEC):
             return f"no GPU with {resources.cpus * trials:g} cores was free within {PLACE_SEC:g} s"
         here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
@@ -95,8 +93,6 @@ def profile_shared(
         arguments = config, shared_refs, resources.threads, trials if with_mps else 0, gate, WINDOW_SEC
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
         return _joint_speed([task.remote(*arguments) for _ in range(trials)], limit)
-    finally:
-        remove_placement_group(group)  # ends what is still running in it
 
 
 def _joint_speed(calls: list[Any], limit: float) -> TrialSpeed | str:

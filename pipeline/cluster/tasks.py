@@ -1,11 +1,13 @@
-"""Ray tasks: on a GPU, on each of several nodes, and what came of a call."""
+"""Ray tasks: on a GPU, on each of several nodes; what came of a call; resources set aside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 T = TypeVar("T")
@@ -27,6 +29,16 @@ def result_of(call: Any, on_failure: Callable[[str], T]) -> Any | T:
     except ray.exceptions.RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return on_failure(lines[-1].strip()[:300])
+
+
+@contextlib.contextmanager
+def placement(bundle: Mapping[str, float]) -> Iterator[Any]:
+    """A placement group of one bundle, asked for but perhaps not placed yet; what runs in it ends with it."""
+    group = placement_group([dict(bundle)])
+    try:
+        yield group
+    finally:
+        remove_placement_group(group)
 
 
 def alive_nodes() -> list[Any]:

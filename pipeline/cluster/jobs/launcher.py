@@ -25,12 +25,11 @@ def check_launcher(config: Yaml) -> list[str]:
         ConfigError: the first rule that the file breaks, in one line.
     """
     check_schema(config, _ray_schema(), "Ray")
-    types = _check_names(config)
-    _check_workers(config, types)
+    workers = _check_workers(config, _check_names(config))
     return [
         f"schema: {len(config)} keys known to Ray {version_of('ray')}",
         f"nodes: head '{config.get('head_node_type', 'default')}', "
-        f"workers {_worker_ranges(config, types)}, at most {config.get('max_workers', 2)}",
+        f"workers {workers}, at most {config.get('max_workers', 2)}",
         _ask_ray(config),
         _auth_note(config),
     ]
@@ -68,27 +67,20 @@ def _check_names(config: Yaml) -> Mapping[str, Yaml]:
     return types
 
 
-def _check_workers(config: Yaml, types: Mapping[str, Yaml]) -> None:
-    most = config.get("max_workers", 2)
+def _check_workers(config: Yaml, types: Mapping[str, Yaml]) -> str:
+    """The counts of each type are possible; returns those of the workers, for a note."""
+    most, total, ranges = config.get("max_workers", 2), 0, list[str]()
     for name, node in types.items():
-        low = node.get("min_workers", 0)
-        high = node.get("max_workers", 0 if name == config.get("head_node_type") else most)
+        is_head = name == config.get("head_node_type")
+        low, high = node.get("min_workers", 0), node.get("max_workers", 0 if is_head else most)
         check_counts(f"available_node_types.{name}", {"min_workers": low, "max_workers": high})
-    total = sum(node.get("min_workers", 0) for node in types.values())
+        total += low
+        ranges += [] if is_head else [f"{name} {low}-{high}"]
     if total > most:
         raise ConfigError(
             f"the sum of all min_workers, {total}, is above max_workers {most}",
             fix=f"raise max_workers to {total}, or lower a min_workers",
         )
-
-
-def _worker_ranges(config: Yaml, types: Mapping[str, Yaml]) -> str:
-    most = config.get("max_workers", 2)
-    ranges = [
-        f"{name} {node.get('min_workers', 0)}-{node.get('max_workers', most)}"
-        for name, node in types.items()
-        if name != config.get("head_node_type")
-    ]
     return ", ".join(ranges) or "none"
 
 

@@ -23,11 +23,10 @@ LEFT_BEHIND = [
 
 @dataclass(frozen=True)
 class JobPackage:
-    """A job before it is sent: its command, the folder that it runs in, patterns of what is not sent."""
+    """A job before it is sent: its command, and the folder that it runs in."""
 
     command: str
     folder: Path
-    left_behind: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,7 @@ def pack_job(typed: Sequence[str], folder: Path, inputs: JobInputs) -> JobPackag
     arguments = [*typed, "--address", "auto"]
     if inputs.tracking_uri and not inputs.typed_tracking:
         arguments += ["--tracking-uri", inputs.tracking_uri]
-    return JobPackage(f"gansweep run {shlex.join(arguments)}", folder, tuple(LEFT_BEHIND))
+    return JobPackage(f"gansweep run {shlex.join(arguments)}", folder)
 
 
 def _check_visible(inputs: JobInputs) -> None:
@@ -121,6 +120,6 @@ def runtime_env(package: JobPackage) -> dict[str, object]:
     """The job's runtime environment for Ray; no secret of this machine is in it."""
     return {
         "working_dir": str(package.folder),
-        "excludes": list(package.left_behind),
+        "excludes": LEFT_BEHIND,
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"},  # trials stop at their next step
     }
