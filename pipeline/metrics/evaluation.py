@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.preprocessing import Pixels
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import Extractor
 from pipeline.metrics.frechet import Evaluator
@@ -80,17 +81,24 @@ def measure_generator(
 def _custom_metrics(inputs: MetricInputs) -> dict[str, float]:
     """The user's own metrics by name, of all samples and as many training images if there are."""
     few = random_subset(len(inputs.train), len(inputs.batch.images), inputs.seed).numpy()
-    found = {}
-    for name in inputs.evaluator.metrics:
-        function, problem = load(name, METRIC_FORM), f"the metric {name} does not work"
-        images, reals = inputs.batch.images.numpy(), inputs.dataset.train[few]
-        value = run(problem, name, lambda: float(function(images, reals)))  # noqa: B023 - called at once
-        if not math.isfinite(value):
-            raise EvaluatorError(
-                problem, rule="it returns a finite number", seen=value, fix=f"correct {name.split(':')[0]}.py"
-            )
-        found[name] = value
-    return found
+    images, reals = inputs.batch.images.numpy(), inputs.dataset.train[few]
+    return {name: custom_metric(name, images, reals) for name in inputs.evaluator.metrics}
+
+
+def custom_metric(name: str, images: Pixels, reals: Pixels) -> float:
+    """A metric of the user's own, `module:function`, of images and reals, both uint8 (n,H,W,C).
+
+    Raises:
+        ConfigError: it cannot be loaded, or fails.
+        EvaluatorError: it is not finite.
+    """
+    function, problem = load(name, METRIC_FORM), f"the metric {name} does not work"
+    value = run(problem, name, lambda: float(function(images, reals)))
+    if not math.isfinite(value):
+        raise EvaluatorError(
+            problem, rule="it returns a finite number", seen=value, fix=f"correct {name.split(':')[0]}.py"
+        )
+    return value
 
 
 def _notes(evaluator: Evaluator, held: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from pipeline.data.dataset import Dataset
+from pipeline.metrics.evaluation import custom_metric
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.loading import load_evaluator, load_images
 from pipeline.search.study import check_search
@@ -45,6 +46,9 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     request = resolve_for_images(request, dataset.size, dataset.labelled)
     check_space(request.space, dataset)
     evaluator = load_evaluator(config, dataset)
+    few = min(64, len(dataset.train) // 2)
+    for metric in config.metric_names:
+        custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
     facts = describe_inputs(dataset, evaluator, code)
     if manifest is not None:
         check_same_inputs(manifest.facts, facts)
