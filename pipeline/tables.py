@@ -14,14 +14,14 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.user_code import is_user_code, load
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """One thing that can be chosen.
 
@@ -33,6 +33,7 @@ class Row:
 
     target: str
     meaning: str
+    _: KW_ONLY
     arguments: Mapping[str, object] = field(default_factory=dict)
     cost: float = 1.0
 
@@ -125,24 +126,19 @@ LOSSES = Table(
     "module:name of a pipeline.training.losses.Loss, or of a function (real, fake) -> (loss of D, loss of G)",
     {
         "minimax": LossRow(
-            target="pipeline.training.losses:MINIMAX",
-            meaning="the zero-sum game of Goodfellow et al. 2014",
-            saturates=True,
+            "pipeline.training.losses:MINIMAX", "the zero-sum game of Goodfellow et al. 2014", saturates=True
         ),
         "nonsaturating": LossRow(
-            target="pipeline.training.losses:NONSATURATING",
-            meaning="the same with a G that keeps its gradient",
+            "pipeline.training.losses:NONSATURATING", "the same with a G that keeps its gradient"
         ),
-        "hinge": LossRow(target="pipeline.training.losses:HINGE", meaning="Lim & Ye 2017; SNGAN, BigGAN"),
-        "lsgan": LossRow(target="pipeline.training.losses:LSGAN", meaning="least squares, Mao et al. 2017"),
+        "hinge": LossRow("pipeline.training.losses:HINGE", "Lim & Ye 2017; SNGAN, BigGAN"),
+        "lsgan": LossRow("pipeline.training.losses:LSGAN", "least squares, Mao et al. 2017"),
         "wasserstein": LossRow(
-            target="pipeline.training.losses:WASSERSTEIN",
-            meaning="Arjovsky et al. 2017",
-            needs_penalty=True,
+            "pipeline.training.losses:WASSERSTEIN", "Arjovsky et al. 2017", needs_penalty=True
         ),
         "relativistic": LossRow(
-            target="pipeline.training.losses:RELATIVISTIC",
-            meaning="paired as in R3GAN, Huang et al. 2024",
+            "pipeline.training.losses:RELATIVISTIC",
+            "paired as in R3GAN, Huang et al. 2024",
             resists_collapse=True,
             cost=1.2,
         ),
@@ -167,23 +163,21 @@ PENALTIES = Table(
     "penalty",
     "module:function (critic, real, fake, mix) -> scalar",
     {
-        "none": PenaltyRow(target="", meaning="no penalty"),
+        "none": PenaltyRow("", "no penalty"),
         "dragan": PenaltyRow(
-            target="pipeline.training.losses:dragan", meaning="around the reals, Kodali et al. 2017", cost=1.8
+            "pipeline.training.losses:dragan", "around the reals, Kodali et al. 2017", cost=1.8
         ),
-        "gp": PenaltyRow(
-            target="pipeline.training.losses:gp", meaning="WGAN-GP, Gulrajani et al. 2017", cost=1.9
-        ),
+        "gp": PenaltyRow("pipeline.training.losses:gp", "WGAN-GP, Gulrajani et al. 2017", cost=1.9),
         "r1": PenaltyRow(
-            target="pipeline.training.losses:r1",
-            meaning="at the reals, Mescheder et al. 2018",
+            "pipeline.training.losses:r1",
+            "at the reals, Mescheder et al. 2018",
             at_reals=True,
             advised=True,
             cost=2.0,
         ),
         "r1r2": PenaltyRow(
-            target="pipeline.training.losses:r1r2",
-            meaning="at reals and fakes, as in R3GAN",
+            "pipeline.training.losses:r1r2",
+            "at reals and fakes, as in R3GAN",
             at_reals=True,
             at_fakes=True,
             cost=3.0,
@@ -209,19 +203,19 @@ NETWORKS = Table(
     "module:function (config, shape) -> (G, D)",
     {
         "mlp": NetworkRow(
-            target="pipeline.training.networks.architectures:MLP",
-            meaning="fully connected, for tiny images",
+            "pipeline.training.networks.architectures:MLP",
+            "fully connected, for tiny images",
             class_norm=True,
         ),
         "dcgan": NetworkRow(
-            target="pipeline.training.networks.architectures:DCGAN",
-            meaning="strided convolutions, Radford et al. 2016",
+            "pipeline.training.networks.architectures:DCGAN",
+            "strided convolutions, Radford et al. 2016",
             class_norm=True,
             cost=4.0,
         ),
         "resnet": NetworkRow(
-            target="pipeline.training.networks.architectures:RESNET",
-            meaning="residual without normalisation, after R3GAN",
+            "pipeline.training.networks.architectures:RESNET",
+            "residual without normalisation, after R3GAN",
             norm_g=("none",),
             norm_d=("none", "spectral"),
             cost=8.0,
@@ -252,14 +246,14 @@ EXTRACTORS = Table(
     "module:function (size, channels) -> (uint8 (N,H,W,C) -> float (N,d))",
     {
         "classifier": ExtractorRow(
-            target="pipeline.metrics.classifier:classifier_extractor",
-            meaning="trained here on the labels of small grey images",
+            "pipeline.metrics.classifier:classifier_extractor",
+            "trained here on the labels of small grey images",
             version="classifier-1",
             needs_labels=True,
         ),
         "inception": ExtractorRow(
-            target="pipeline.metrics.inception:inception_extractor",
-            meaning="what published FIDs are measured in",
+            "pipeline.metrics.inception:inception_extractor",
+            "what published FIDs are measured in",
             version="inception-tf2015-2048-1",
             takes_weights=True,
             block=50,
@@ -267,8 +261,8 @@ EXTRACTORS = Table(
             gpu_pixels=math.inf,  # it resizes all images to the same
         ),
         "pixels": ExtractorRow(
-            target="pipeline.metrics.extractors:pixel_extractor",
-            meaning="images of 8x8: no weights, a fallback",
+            "pipeline.metrics.extractors:pixel_extractor",
+            "images of 8x8: no weights, a fallback",
             version="pixels-1",
         ),
     },
@@ -295,35 +289,28 @@ SAMPLERS = Table(
     "module:Class of an Optuna sampler",
     {
         "tpe": SamplerRow(
-            target="optuna.samplers:TPESampler",
-            meaning="tree-structured Parzen estimators",
+            "optuna.samplers:TPESampler",
+            "tree-structured Parzen estimators",
             arguments={"multivariate": True, "group": True, "constant_liar": True},
         ),
-        "random": SamplerRow(
-            target="optuna.samplers:RandomSampler", meaning="independent draws", pruned=None
-        ),
+        "random": SamplerRow("optuna.samplers:RandomSampler", "independent draws", pruned=None),
         "qmc": SamplerRow(
-            target="pipeline.search._compat:SobolSampler",
-            meaning="a scrambled Sobol sequence, more even than random draws",
+            "pipeline.search._compat:SobolSampler",
+            "a scrambled Sobol sequence, more even than random draws",
             pruned=None,
         ),
-        "gp": SamplerRow(
-            target="optuna.samplers:GPSampler",
-            meaning="a Gaussian process",
-            conditions=False,
-            pruned=False,
-        ),
+        "gp": SamplerRow("optuna.samplers:GPSampler", "a Gaussian process", conditions=False, pruned=False),
         "cmaes": SamplerRow(
             # Not Optuna's: that one keeps its optimizer in the study as a pickle.
-            target="pipeline.search._compat:ReplayedCmaEsSampler",
-            meaning="evolution of a covariance matrix",
+            "pipeline.search._compat:ReplayedCmaEsSampler",
+            "evolution of a covariance matrix",
             package="cmaes",
             conditions=False,
             choices=False,
         ),
         "botorch": SamplerRow(
-            target="optuna_integration:BoTorchSampler",
-            meaning="a Gaussian process by BoTorch",
+            "optuna_integration:BoTorchSampler",
+            "a Gaussian process by BoTorch",
             arguments={"consider_running_trials": True},
             package="optuna-integration botorch",
             conditions=False,
@@ -336,19 +323,15 @@ PRUNERS = Table(
     "pruner",
     "module:Class of an Optuna pruner",
     {
-        "asha": Row(
-            target="optuna.pruners:SuccessiveHalvingPruner", meaning="each rung keeps the best third"
-        ),
-        "hyperband": Row(
-            target="optuna.pruners:HyperbandPruner", meaning="several such ladders side by side"
-        ),
-        "median": Row(target="optuna.pruners:MedianPruner", meaning="stops what is worse than the median"),
+        "asha": Row("optuna.pruners:SuccessiveHalvingPruner", "each rung keeps the best third"),
+        "hyperband": Row("optuna.pruners:HyperbandPruner", "several such ladders side by side"),
+        "median": Row("optuna.pruners:MedianPruner", "stops what is worse than the median"),
         "percentile": Row(
-            target="optuna.pruners:PercentilePruner",
-            meaning="keeps the best quarter at each tick",
+            "optuna.pruners:PercentilePruner",
+            "keeps the best quarter at each tick",
             arguments={"percentile": 25.0},
         ),
-        "none": Row(target="optuna.pruners:NopPruner", meaning="every trial runs to its end"),
+        "none": Row("optuna.pruners:NopPruner", "every trial runs to its end"),
     },
 )
 
@@ -395,10 +378,8 @@ DATA_SOURCES = DataSources(
     "data",
     "module:function () -> images uint8 (N,H,W[,C]), or (images, labels)",
     {
-        "mnist5k": DataSourceRow(
-            target="pipeline.data.packaged:mnist5k", meaning="5,000 real digits inside a package"
-        ),
-        "digits": DataSourceRow(target="pipeline.data.packaged:digits", meaning="1,797 digits of 8x8"),
+        "mnist5k": DataSourceRow("pipeline.data.packaged:mnist5k", "5,000 real digits inside a package"),
+        "digits": DataSourceRow("pipeline.data.packaged:digits", "1,797 digits of 8x8"),
         "mnist": _torchvision("MNIST", "MNIST" + _IDX, "60,000 digits of 28x28"),
         "fashion-mnist": _torchvision("FashionMNIST", "FashionMNIST" + _IDX, "60,000 clothes of 28x28"),
         "kmnist": _torchvision("KMNIST", "KMNIST" + _IDX, "60,000 Japanese characters of 28x28"),
@@ -422,12 +403,10 @@ DATA_SOURCES = DataSources(
             default_size=64,
         ),
         "folder": DataSourceRow(
-            target="pipeline.data.image_files:folder_source",
-            meaning="image files, class sub-folders optional",
-            path="PATH",
+            "pipeline.data.image_files:folder_source", "image files, class sub-folders optional", path="PATH"
         ),
         "npz": DataSourceRow(
-            target="pipeline.data.npz_files:npz_source", meaning="`images` and perhaps `labels`", path="PATH"
+            "pipeline.data.npz_files:npz_source", "`images` and perhaps `labels`", path="PATH"
         ),
     },
 )
