@@ -60,9 +60,26 @@ class WalkOptions:
                 seen=f"{len(seeds)} seeds and {len(self.labels)} labels",
                 fix="write --seeds 0,1,2",
             )
-        segments = keys if self.loop else keys - 1
-        frames = self.frames or (8 if out.suffix == ".png" else 30) * segments
-        check_walk(out, frames, self.fps)
+        frames = self.frames or (8 if out.suffix == ".png" else 30) * (keys - (not self.loop))
+        if out.suffix not in FORMATS:
+            raise ConfigError(
+                "{seen} has no known format",
+                rule="--out ends in .png (a strip), .gif or .mp4",
+                seen=out.name,
+                fix="write --out walk.gif",
+            )
+        limits = (
+            ("--frames", frames, 2, MAX_FRAMES, "write --frames 60"),
+            ("--fps", self.fps, 1, 100, "write --fps 20"),
+        )
+        for flag, value, low, high, fix in limits:
+            if not low <= value <= high:
+                rule = f"{flag} lies in [{low}, {high}]"
+                raise ConfigError(f"{flag} {{seen}} is out of range", rule=rule, seen=value, fix=fix)
+        if out.suffix == ".mp4" and shutil.which("ffmpeg") is None:
+            raise ConfigError(
+                "no ffmpeg on PATH", rule="an .mp4 needs ffmpeg", fix="install it, or write a .gif"
+            )
         return replace(self, seeds=seeds, frames=frames)
 
 
@@ -90,27 +107,6 @@ def _render_walk(generator: LoadedGenerator, walk: WalkOptions) -> Pixels:
         return generator.render(z)
     label = walk.labels[0] if walk.labels else sampled[0]
     return generator.render(z, np.full(walk.frames, label, np.int64))
-
-
-def check_walk(out: Path, frames: int, fps: int) -> None:
-    """Raise ConfigError unless `write_walk` can write `frames` frames to `out`."""
-    if out.suffix not in FORMATS:
-        raise ConfigError(
-            "{seen} has no known format",
-            rule="--out ends in .png (a strip), .gif or .mp4",
-            seen=out.name,
-            fix="write --out walk.gif",
-        )
-    limits = (
-        ("--frames", frames, 2, MAX_FRAMES, "write --frames 60"),
-        ("--fps", fps, 1, 100, "write --fps 20"),
-    )
-    for flag, value, low, high, fix in limits:
-        if not low <= value <= high:
-            rule = f"{flag} lies in [{low}, {high}]"
-            raise ConfigError(f"{flag} {{seen}} is out of range", rule=rule, seen=value, fix=fix)
-    if out.suffix == ".mp4" and shutil.which("ffmpeg") is None:
-        raise ConfigError("no ffmpeg on PATH", rule="an .mp4 needs ffmpeg", fix="install it, or write a .gif")
 
 
 def slerp(start: Points, end: Points, fraction: float) -> Points:

@@ -21,8 +21,6 @@ from pipeline.tracking.registry.pack import pick_device
 MAX_IN_FILE = {".png": 10_000, ".npz": 1_000_000}
 """Most images in one file; larger data sets are written as a folder."""
 
-Advance = Callable[[int, int], None]
-
 
 def sample(
     model: str,
@@ -30,7 +28,7 @@ def sample(
     options: SampleOptions,
     *,
     tracking_uri: str = "",
-    advance: Advance = lambda done, n: None,
+    advance: Callable[[int, int], None] = lambda done, n: None,
 ) -> str:
     """Write images in the form given by `out` and `options.format`; returns a line on what was written.
 

@@ -101,7 +101,7 @@ def test_ffmpeg_writes_an_mp4(size: int, tmp_path: Path) -> None:
 def test_without_ffmpeg_an_mp4_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"no ffmpeg on PATH .*\.gif"):
-        interpolation.check_walk(tmp_path / "walk.mp4", 10, 20)
+        interpolation.WalkOptions().resolve(tmp_path / "walk.mp4")
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_without_ffmpeg_an_mp4_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
 )
 def test_an_impossible_walk_is_refused(name: str, count: int, fps: int, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        interpolation.check_walk(tmp_path / name, count, fps)
+        interpolation.WalkOptions(frames=count, fps=fps).resolve(tmp_path / name)

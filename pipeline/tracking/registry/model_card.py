@@ -78,15 +78,14 @@ def write_card(
 def _markdown(name: str, generator: LoadedGenerator) -> str:
     source = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
     template = Template(source, trim_blocks=True, keep_trailing_newline=True)
+    facts = generator.metadata.to_json()
     text: str = template.render(
         name=name,
         size=generator.size,
         channels=generator.channels,
         colours="grey" if generator.channels == 1 else f"{generator.channels} channels",
         classes=f"{generator.classes} classes" if generator.classes else "unconditional",
-        sections=[
-            (title, _rows(generator.metadata.to_json(), keys.split())) for title, keys in SECTIONS.items()
-        ],
+        sections=[(title, _rows(facts, keys.split())) for title, keys in SECTIONS.items()],
     )
     return text
 
