@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from pipeline.training._compat import foreach_norm
 
 _ONE_LAUNCH = {1: 110, 2: 64, 4: 36}
 """Tensors per kernel launch, by the number of lists (torch's MultiTensorApply.cuh)."""
@@ -39,6 +41,13 @@ def in_chunks(*lists: Sequence[Tensor], whole: Sequence[Tensor] = ()) -> tuple[l
     count = len(lists)
     chunks = [(*chunk, *row[count:]) for row in rows for chunk in _split(row[:count], length)]
     return tuple(map(list, zip(*chunks, strict=True)))
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """L2 norm of the gradient of all parameters: a scalar on the network's device."""
+    (chunks,) = in_chunks([p.grad for p in network.parameters() if p.grad is not None])
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(foreach_norm(chunks)))
+    return norm
 
 
 def _chunk_length(sizes: list[int], lists: int) -> int | None:

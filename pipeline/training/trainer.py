@@ -2,8 +2,6 @@
 
 Not responsible for FID, files, Ray or MLflow.
 
-Longer than 350 lines: one class owns all state that a step changes.
-
 Progress is counted in real images shown to D (`nimg`). At the start of every tick the random generator is
 seeded from (seed, purpose, nimg), the reals come from a stream that can be entered at any position, and the
 step's hyper-parameters are a function of nimg: a trainer restored at a tick continues exactly like one that
@@ -20,12 +18,11 @@ import functools
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Sampler, to_float
 from pipeline.tables import PENALTIES
-from pipeline.training._compat import foreach_norm
 from pipeline.training.augmentation import diffaugment, next_augment_p
 from pipeline.training.balance import (
     BalanceReading,
@@ -54,7 +51,7 @@ from pipeline.training.sampling import draw_latents
 from pipeline.training.schedules import StepSchedule, step_schedule
 from pipeline.training.seeds import derive_seed
 from pipeline.training.states import TrainerState
-from pipeline.training.tensor_chunks import in_chunks
+from pipeline.training.tensor_chunks import gradient_norm
 
 _BALANCE_IMAGES = 512  # of each kind (held-out reals, training reals, fakes) per balance reading
 
@@ -87,7 +84,7 @@ class Trainer:
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
         self.loss = load_loss(config.loss)
-        self._penalty_function: Penalty | None = (
+        self._penalty_at: Penalty | None = (
             None if config.penalty == "none" else PENALTIES.load(config.penalty)
         )
         self.device = torch.empty(0, device=device or images.device).device  # "cuda" is "cuda:0" from here on
@@ -104,10 +101,8 @@ class Trainer:
         self.sampler = Sampler(len(images), derive_seed(config.seed, "reals"))
         self.rng = torch.Generator(self.device)
         self.metrics = MetricAccumulator(self.device)
-        self.nimg = 0
-        self.d_steps = 0
-        self.control = 0.0  # of the balance controller
-        self.ada_p = 0.0
+        self.nimg = self.d_steps = 0
+        self.control = self.ada_p = 0.0  # of the balance controller and of ADA
         self.grad_accum_steps = 1  # more where memory is short
         self._mid_tick = False  # whether the next call of `advance` continues a tick
         self._d_inputs = list(self.D.parameters())  # no loss needs its gradient in a penalty's images
@@ -132,10 +127,8 @@ class Trainer:
         if not self._mid_tick:
             self.rng.manual_seed(derive_seed(self.config.seed, "steps", self.nimg))
         self._mid_tick = False
-
         if self._graphed_step is not None:
             self._graphed_step.prepare_optimizers()
-
         while self.nimg < until_kimg * 1000 and not should_stop():
             # nimg advances even if an update is skipped.
             schedule, position = self._apply_schedule(), self.nimg
@@ -348,18 +341,10 @@ class Trainer:
         mix = torch.rand(real.shape, generator=self.rng, device=self.device)
         self._forward_d.refresh()  # gradients of the two passes are added in float32
         with self._autocast():
-            assert self._penalty_function is not None
-            return self._penalty_function(lambda images: self._forward_d(images, labels), real, fake, mix)
+            assert self._penalty_at is not None
+            return self._penalty_at(lambda images: self._forward_d(images, labels), real, fake, mix)
 
 
 def _scaled(loss: Tensor, micro_batches: int) -> Tensor:
     """What one micro-batch adds to the loss of its batch."""
     return loss if micro_batches == 1 else loss / micro_batches
-
-
-def gradient_norm(network: nn.Module) -> Tensor:
-    """L2 norm of the gradient of all parameters: a scalar on the network's device."""
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    (chunks,) = in_chunks(gradients)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(foreach_norm(chunks)))
-    return norm

@@ -20,7 +20,8 @@ from pipeline.training.networks.blocks import Ema, ImageShape
 from pipeline.training.networks.build import build_networks
 from pipeline.training.sampling import draw_latents
 from pipeline.training.seeds import derive_seed
-from pipeline.training.trainer import Trainer, gradient_norm
+from pipeline.training.tensor_chunks import gradient_norm
+from pipeline.training.trainer import Trainer
 
 Make = Callable[..., Trainer]
 

@@ -58,12 +58,8 @@ def build_custom(config: TrialConfig, shape: ImageShape, classes: int) -> tuple[
     given = replace(shape, classes=classes)
     made: object = run(f"{name} fails", name, lambda: maker(config, given))
     if not isinstance(made, tuple) or len(made) != 2 or not all(isinstance(n, nn.Module) for n in made):
-        raise ConfigError(
-            f"{name} returned {{seen}}",
-            rule="it must return (G, D), two torch modules",
-            seen=describe(made),
-            fix="end it with: return generator, discriminator",
-        )
+        rule, fix = "it must return (G, D), two torch modules", "end it with: return generator, discriminator"
+        raise ConfigError(f"{name} returned {{seen}}", rule=rule, seen=describe(made), fix=fix)
     return CustomGenerator(made[0], z_dim=config.z_dim, classes=classes), CustomDiscriminator(
         made[1], classes=classes
     )
@@ -88,22 +84,14 @@ def check_shapes(generator: Generator, discriminator: Discriminator, name: str, 
     _check_shape(images, expected, f"{name}: G", f"build it for shape.size = {shape.size}")
     low, high = images.aminmax()
     if not (low >= -1 and high <= 1):  # also refuses NaN
-        raise ConfigError(
-            f"{name}: G's images have values in {{seen}}",
-            rule="they must lie in [-1, 1]",
-            seen=f"[{low:.3g}, {high:.3g}]",
-            fix="end G with nn.Tanh()",
-        )
+        problem, seen = f"{name}: G's images have values in {{seen}}", f"[{low:.3g}, {high:.3g}]"
+        raise ConfigError(problem, rule="they must lie in [-1, 1]", seen=seen, fix="end G with nn.Tanh()")
     problem = f"{name}: D fails for images of shape {expected}"
     scores = run(problem, name, lambda: discriminator(images.float(), labels))
     _check_shape(scores, (2,), f"{name}: D", "give one logit per image: end D with nn.Flatten(0)")
     if not scores.isfinite().all():
-        raise ConfigError(
-            f"{name}: D's logits are {{seen}}",
-            rule="they must be finite",
-            seen=scores.tolist(),
-            fix="check its weights",
-        )
+        problem, seen = f"{name}: D's logits are {{seen}}", str(scores.tolist())
+        raise ConfigError(problem, rule="they must be finite", seen=seen, fix="check its weights")
     for letter, network in (("G", generator), ("D", discriminator)):
         if not any(p.requires_grad for p in network.parameters()):
             raise ConfigError(f"{name}: {letter} has no weights to train", fix="register its layers")
@@ -111,12 +99,8 @@ def check_shapes(generator: Generator, discriminator: Discriminator, name: str, 
 
 def _check_shape(output: object, expected: tuple[int, ...], network: str, fix: str) -> None:
     if not isinstance(output, Tensor) or tuple(output.shape) != expected or not output.is_floating_point():
-        raise ConfigError(
-            f"{network} returned {{seen}}",
-            rule=f"two images need a float tensor of shape {expected}",
-            seen=describe(output),
-            fix=fix,
-        )
+        rule = f"two images need a float tensor of shape {expected}"
+        raise ConfigError(f"{network} returned {{seen}}", rule=rule, seen=describe(output), fix=fix)
 
 
 def describe(value: object) -> str:
