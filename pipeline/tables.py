@@ -72,6 +72,10 @@ class Table(Mapping[str, R], Generic[R]):
         rows = ", ".join(f"{name} ({row.meaning})" for name, row in self._rows.items())
         return f"{rows}, or {self.form}"
 
+    def meaning(self, name: str) -> str:
+        """The row's meaning, in one line for people."""
+        return self._rows[name].meaning if name in self._rows else "your own code"
+
     def is_user_code(self, name: str) -> bool:
         """Whether `name` means the user's own code."""
         return name not in self._rows and is_user_code(name)
@@ -359,6 +363,9 @@ class DataSources(Table[DataSourceRow]):
         """The forms for `--help`; the meanings would be too long."""
         *names, own = self.forms
         return f"{', '.join(names)} or {own}"
+
+    def meaning(self, name: str) -> str:
+        return super().meaning(name if self.is_user_code(name) else name.partition(":")[0])
 
     def is_user_code(self, name: str) -> bool:
         row = self.get(name.partition(":")[0])

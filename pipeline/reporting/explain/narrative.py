@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pipeline.reporting.explain.reasons import Reason, find_reasons
+from pipeline.reporting.explain.reasons import ADVISED_LOSS, ADVISED_PENALTY, Reason, find_reasons
 from pipeline.reporting.explain.regions import MIN_TRIALS, Region, best_trials, narrowed_space, regions
 from pipeline.reporting.history import History, TrialView
 from pipeline.search.space.notes import describe_code, space_code_names
 from pipeline.storage.readable import short_number
 from pipeline.storage.summary_file import FinalistRow
-from pipeline.tables import PRUNERS, SAMPLERS
+from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 
 Section = tuple[str, list[str]]
 """A heading and its sentences."""
 
 _ADVICE_BY_KIND = {
     "diverged": ("diverged", "search lower learning rates"),
-    "collapsed": ("collapsed", "search a lower lr_g, a penalty (r1), or the loss relativistic"),
-    "d_wins": ("lost to D", "search a lower lr_d, a penalty (r1) or controller = skip"),
+    "collapsed": ("collapsed", f"search a lower lr_g, penalty {ADVISED_PENALTY}, or loss {ADVISED_LOSS}"),
+    "d_wins": ("lost to D", f"search a lower lr_d, penalty {ADVISED_PENALTY} or controller = skip"),
     "g_wins": ("won against D, which then teaches nothing", "search a higher lr_d or a wider D"),
     "failed": ("failed", "read their causes: `gansweep explain SWEEP_DIR TRIAL`"),
     "overfit": ("had a D that memorized the training images", 'set augment = "ada", or add images'),
@@ -45,14 +45,17 @@ def explain_sweep(history: History) -> list[Section]:
 
 
 def explain_trial(history: History, trial: TrialView) -> list[Section]:
-    """One trial: what its records show, and what to try."""
+    """One trial: its hyper-parameters, what its records show, and what to try."""
     reasons = find_reasons(history, trial)
+    drawn = ", ".join(f"{name} = {short_number(value)}" for name, value in trial.params.items())
+    described = f"Trial {trial.number} has {drawn}."
     if trial == history.winner and trial.fid is not None:
-        return [("Why it won", [*_won(history), *shared_values(history)]), _advice_of(reasons)]
+        return [("Why it won", [*_won(history), described, *shared_values(history)]), _advice_of(reasons)]
     heading = "How it goes" if trial.state == "running" else "Why it lost"
     failures = history.failures(trial)
     failed = [("What went wrong on its way", failures)] if failures else []
-    return [(heading, [_sentence(reason.text) for reason in reasons]), *failed, _advice_of(reasons)]
+    lines = [described, *(_sentence(reason.text) for reason in reasons)]
+    return [(heading, lines), *failed, _advice_of(reasons)]
 
 
 def next_steps(history: History) -> list[str]:
@@ -80,11 +83,14 @@ def next_file(history: History) -> str:
 
 
 def _searched(history: History) -> list[Section]:
-    """The sampler, the pruner and the user's own code, as sweep.toml has them."""
+    """Images, extractor, sampler, pruner and the user's own code, as sweep.toml has them."""
     sweep, code = history.stored.get("sweep", {}), history.stored.get("code", {})
-    chosen = [(table, str(sweep[table.field])) for table in (SAMPLERS, PRUNERS) if table.field in sweep]
-    meanings = [table[name].meaning if name in table else "named by module:Class" for table, name in chosen]
-    lines = [f"The {t.field} is {n}: {meaning}." for (t, n), meaning in zip(chosen, meanings, strict=True)]
+    chosen = {**sweep, **history.stored.get("evaluator", {})}  # with the extractor that `auto` became
+    lines = [
+        f"The {table.field} is {chosen[table.field]}: {table.meaning(str(chosen[table.field]))}."
+        for table in (DATA_SOURCES, EXTRACTORS, SAMPLERS, PRUNERS)
+        if table.field in chosen
+    ]
     names = [*(space_code_names(history.space) if history.space else ()), *map(str, sweep.values())]
     lines += [f"Code: {line}." for line in describe_code(names, code)]
     return [("How it searched", lines)] if lines else []

@@ -28,6 +28,10 @@ WORSE = 1.25
 STILL_FALLING = 0.03
 """A best fid that fell by at least this fraction in the last tick has not converged."""
 
+ADVISED_PENALTY = next(name for name, row in PENALTIES.items() if row.advised)
+ADVISED_LOSS = next(name for name, row in LOSSES.items() if row.resists_collapse)
+"""What is advised where D wins or G collapses."""
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -122,9 +126,8 @@ def _diverged(case: _Case) -> Reason | None:
 
 
 def _add_penalty(case: _Case) -> str:
-    advised = next(name for name, row in PENALTIES.items() if row.advised)
     needed = case.loss.needs_penalty and case["norm_d"] != "spectral"
-    return f"add penalty {advised}" + (f", which loss {case['loss']} needs" if needed else "")
+    return f"add penalty {ADVISED_PENALTY}" + (f", which loss {case['loss']} needs" if needed else "")
 
 
 def _collapsed(case: _Case) -> Reason | None:
@@ -138,8 +141,7 @@ def _collapsed(case: _Case) -> Reason | None:
     )
     advice = [f"lower {case.describe('lr_g')}"]
     advice += [_add_penalty(case)] if case["penalty"] == "none" else []
-    other = next(name for name, row in LOSSES.items() if row.resists_collapse)
-    advice += ["try a larger batch_size"] if case.loss.resists_collapse else [f"try loss {other}"]
+    advice += ["try a larger batch_size"] if case.loss.resists_collapse else [f"try loss {ADVISED_LOSS}"]
     return Reason("collapsed", text, ", ".join(advice))
 
 

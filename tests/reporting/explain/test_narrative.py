@@ -81,7 +81,8 @@ def test_the_sampler_the_pruner_and_the_users_own_code_are_named() -> None:
     space = parse_space('[fixed]\nloss = "mine:loss"\n[search]\nlr_g = { float = [1e-4, 1e-2] }\n')
     history = dataclasses.replace(finished_sweep(), stored=stored, space=space)
     (_, lines), *_ = explain_sweep(history)
-    sampler, pruner, mine, other = lines
+    extractor, sampler, pruner, mine, other = lines
+    assert extractor == "The extractor is other:features: your own code."
     assert "mine:Sampler" in sampler
     assert "asha" in pruner
     assert PRUNERS["asha"].meaning in pruner
