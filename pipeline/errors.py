@@ -15,6 +15,7 @@ GansweepError
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable
 
@@ -24,7 +25,7 @@ class GansweepError(Exception):
 
 
 class UserError(GansweepError):
-    """The caller's input is wrong. The text is one line: `PROBLEM (RULE); FIX`.
+    """The caller's input is wrong: the command shows one line, `PROBLEM (RULE); FIX`, and exits with 2.
 
     Args:
         problem: what is wrong: `port {seen} is in use`. `{seen}` stands for the value; where it is missing,
@@ -44,7 +45,8 @@ class UserError(GansweepError):
         self.problem, self.rule, self.seen, self.fix = problem, rule, seen, fix
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword arguments do not survive pickling by themselves
-        return _rebuild, (type(self), self.problem, self.rule, self.seen, self.fix)
+        make = functools.partial(type(self), rule=self.rule, seen=self.seen, fix=self.fix)
+        return make, (self.problem,)
 
 
 class ConfigError(UserError):
@@ -109,7 +111,3 @@ def _one_line(value: object) -> str:
 def _printable(text: str) -> str:
     """`text` with line breaks, terminal controls and undecodable bytes of file names as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _rebuild(kind: type[UserError], problem: str, rule: str, seen: object, fix: str) -> UserError:
-    return kind(problem, rule=rule, seen=seen, fix=fix)
