@@ -59,7 +59,8 @@ def evaluate(
     from pipeline.config import SweepConfig
     from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
     from pipeline.serving.evaluate import evaluate_as
-    from pipeline.tracking.registry.metadata import json_ready, text_of
+    from pipeline.storage.typed_json import to_json
+    from pipeline.tracking.registry.metadata import text_of
 
     log_to_terminal(quiet=json_)
     config = SweepConfig(
@@ -71,7 +72,7 @@ def evaluate(
     )
     measured = evaluate_as(config, model, n=n or 0, seed=seed, tracking_uri=tracking_uri).to_dict()
     if json_:
-        sys.stdout.write(json.dumps(json_ready(measured), indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(to_json(measured), indent=1, allow_nan=False) + "\n")
         return
     table = Table(box=None, show_header=False, padding=(0, 2))
     for key, value in measured.items():

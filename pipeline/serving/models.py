@@ -152,9 +152,8 @@ def _evaluator_of(config: SweepConfig, metadata: ModelMetadata) -> Evaluator | N
 
     A command on a sweep's folder runs no code that the folder names: also None where it needs such code.
     """
-    measured = metadata.measured
-    if not measured.evaluator or metadata.withhold or measured.n is None:
+    if not metadata.evaluator or metadata.withhold or metadata.n is None:
         return None
     if EXTRACTORS.is_user_code(config.extractor) or DATA_SOURCES.is_user_code(config.data):
         return None
-    return load_measuring(config, samples=measured.n)[1]
+    return load_measuring(config, samples=metadata.n)[1]

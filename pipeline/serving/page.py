@@ -140,7 +140,7 @@ def serve_page(
 
 def _labels(generator: LoadedGenerator) -> list[str]:
     """The names of the labels, else their numbers; empty for an unconditional generator."""
-    names, count = generator.metadata.images.class_names, generator.classes
+    names, count = generator.metadata.class_names, generator.classes
     return list(names) if len(names) == count else [str(label) for label in range(count)]
 
 

@@ -59,7 +59,7 @@ def sample(
         **{**vars(options), "format": options.format or "folder", "device": device},
         identity=identity,
         model=model,
-        class_names=generator.metadata.images.class_names if generator.classes else (),
+        class_names=generator.metadata.class_names if generator.classes else (),
     )
     new = dataset_export.export_dataset(generator, out, request, advance)
     return f"{options.n} images ({new} new): {out}"

@@ -8,6 +8,7 @@ field may be an int, a float, a string, a bool, None, a `Literal`, `object` (any
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -54,14 +55,16 @@ def from_json(kind: type[T], content: Mapping[str, object]) -> T:
 
 
 def to_json(value: Any) -> Any:
-    """Plain values of a dataclass: dicts, lists, strings, numbers, bools and None."""
+    """Plain values of a dataclass, mapping or sequence, ready for JSON: None for NaN and infinities."""
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
         held = [getattr(value, field.name) for field in fields if "whole" in field.metadata]
         return dict(held[0]) if held else {f.name: to_json(getattr(value, f.name)) for f in fields}
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
-    return [to_json(item) for item in value] if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read(kind: Any, value: Any) -> Any:

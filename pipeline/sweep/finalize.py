@@ -19,7 +19,7 @@ from pipeline.sweep.result import Result
 from pipeline.tracking.event_log import SWEEP_STATUS
 from pipeline.tracking.provenance import provenance
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata, TrainingImages
+from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
 from pipeline.tracking.registry.model_card import write_card
 from pipeline.tracking.registry.pack import device_name, label_shares, pack_generator
 from pipeline.tracking.registry.promote import register_version
@@ -58,24 +58,20 @@ def _describe(sweep: OpenSweep, row: FinalistRow, run: FinalistRun) -> ModelMeta
         claims,
         schema=SCHEMA,
         withhold=row.measurement.verdicts,
-        training=dataclasses.replace(
-            claims.training,
-            search_seed=request.config.seed,
-            auc=run.record.auc,
-            overfit=run.record.overfit,
-            seconds=round(seconds, 1),
-            device=device_name() if gpus else "cpu",
-            gpu_hours=round(seconds * gpus / 3600, 4),
-            sweep_hours=round(manager.seconds / 3600, 4),
-            sweep_gpu_hours=round(manager.gpu_hours, 4),
-        ),
-        images=TrainingImages(
-            data=request.config.data,
-            fingerprint=dataset.fingerprint,
-            class_names=dataset.classes,
-            label_shares=label_shares(dataset),
-        ),
-        origin=dataclasses.replace(claims.origin, sweep=request.config.name, space=request.space.hash),
+        search_seed=request.config.seed,
+        auc=run.record.auc,
+        overfit=run.record.overfit,
+        seconds=round(seconds, 1),
+        device=device_name() if gpus else "cpu",
+        gpu_hours=round(seconds * gpus / 3600, 4),
+        sweep_hours=round(manager.seconds / 3600, 4),
+        sweep_gpu_hours=round(manager.gpu_hours, 4),
+        data=request.config.data,
+        fingerprint=dataset.fingerprint,
+        class_names=dataset.classes,
+        label_shares=label_shares(dataset),
+        sweep=request.config.name,
+        space=request.space.hash,
     )
 
 
@@ -85,12 +81,11 @@ def _register(sweep: OpenSweep, run: FinalistRun, metadata: ModelMetadata) -> Re
     assert run.measurement is not None
     sweep.uploader.upload()
     exporter.flush(timeout=60.0)
-    runs = {"sweep_run_id": exporter.run_id or "", "run_id": exporter.trial_run_id(run.trial) or ""}
-    origin = dataclasses.replace(metadata.origin, **runs)
+    run_id = exporter.trial_run_id(run.trial) or ""
     try:
         done = register_version(
             request.paths.packed,
-            dataclasses.replace(metadata, origin=origin),
+            dataclasses.replace(metadata, sweep_run_id=exporter.run_id or "", run_id=run_id),
             tracking_uri=sweep.uri,
             name=str(request.register),
             promote=request.promote,

@@ -10,7 +10,7 @@ from registry_store import TinyGenerator
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.serving.models import register
-from pipeline.tracking.registry.metadata import MeasuredFid, ModelMetadata
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 
 
@@ -22,8 +22,8 @@ def test_a_sweep_is_registered_without_running_code_that_it_names(
     """Its fid is then not measured again."""
     monkeypatch.chdir(tmp_path)
     paths = SweepPaths(tmp_path / "sweep")
-    fid = MeasuredFid(fid=3.0, n=100, extractor="mine:run", evaluator="abc")
-    pack_generator(TinyGenerator(0, 0), paths.packed, ModelMetadata(measured=fid))
+    metadata = ModelMetadata(fid=3.0, n=100, extractor="mine:run", evaluator="abc")
+    pack_generator(TinyGenerator(0, 0), paths.packed, metadata)
     config = SweepConfig(name="sweep", **{field: "mine:run"})
     rows = [f"{key} = {json.dumps(value)}" for key, value in config.to_dict().items()]
     paths.config.write_text("\n".join(["[sweep]", *rows]))

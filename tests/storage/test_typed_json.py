@@ -40,6 +40,7 @@ def test_a_drawing_is_read_and_written_with_all_its_keys() -> None:
     assert (drawing.state, drawing.points, drawing.origin) == ("open", (Point(1.5),), None)
     assert to_json(drawing) == GOOD
     assert to_json(drawing.points[0]) == {"x": 1.5, "label": None}
+    assert to_json(Point(float("nan"))) == {"x": None, "label": None}
 
 
 @pytest.mark.parametrize(

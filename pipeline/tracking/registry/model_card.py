@@ -22,8 +22,9 @@ from pipeline.data.pictures import image_sheet
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.records import METRICS, TrialRecord
 from pipeline.storage.files import replacing, write_text
+from pipeline.storage.typed_json import to_json
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.metadata import json_ready, text_of
+from pipeline.tracking.registry.metadata import text_of
 
 CARD_FOLDER = "card"
 """Folder of the card in a packed folder."""
@@ -70,7 +71,7 @@ def write_card(
     balance = {key: [(r.kimg, getattr(r, key)) for r in records] for key in ("balance", "auc")}
     _save(draw_curves(balance, "balance and auc over kimg", bounds=(0.0, 1.0)), folder / "balance.png")
     metrics = {"facts": generator.metadata.to_json(), "records": [record.to_dict() for record in records]}
-    write_text(folder / "metrics.json", json.dumps(json_ready(metrics), indent=1, allow_nan=False) + "\n")
+    write_text(folder / "metrics.json", json.dumps(to_json(metrics), indent=1, allow_nan=False) + "\n")
     write_text(folder / "README.md", _markdown(name, generator))
     return folder
 

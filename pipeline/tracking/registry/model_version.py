@@ -49,7 +49,7 @@ PROBE_SEC = 600.0
 def source_hash(packed: Path, metadata: ModelMetadata) -> str:
     """Identity of a generator: a hash of its weights and of the images it was trained on."""
     weights = registered_model.sha256_of(packed / "generator.safetensors")
-    return hashlib.sha256(f"{weights} {metadata.images.fingerprint}".encode()).hexdigest()
+    return hashlib.sha256(f"{weights} {metadata.fingerprint}".encode()).hexdigest()
 
 
 def _flatten(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
@@ -86,7 +86,7 @@ def add_version(
         SOURCE_TAG: source_hash(packed, metadata),
         FILES_TAG: registered_model.sha256_of(packed / "files.json"),
     }
-    generator, run_id = LoadedGenerator(packed), metadata.origin.run_id or None
+    generator, run_id = LoadedGenerator(packed), metadata.run_id or None
     model_id = _log(client, name, packed, generator, run_id, default_artifacts(uri))
     try:
         if verified_by is not None:
@@ -191,7 +191,7 @@ class Verifier:
     evaluator: Evaluator | None = None
 
     def __post_init__(self) -> None:
-        if self.evaluator is not None and self.evaluator.hash != self.metadata.measured.evaluator:
+        if self.evaluator is not None and self.evaluator.hash != self.metadata.evaluator:
             raise _unverified("its images or extractor have changed since its fid was measured")
 
     def __call__(self, model: str) -> str:
@@ -200,7 +200,7 @@ class Verifier:
         Raises:
             RegistryError: it does not load, gives other images than `packed`, or has another fid.
         """
-        evaluator = self.evaluator if self.metadata.measured.fid is not None else None
+        evaluator = self.evaluator if self.metadata.fid is not None else None
         with tempfile.TemporaryDirectory() as folder:
             self._probe(model, folder, 0 if evaluator is None else 2 * evaluator.samples)
             few = np.load(f"{folder}/few.npy", allow_pickle=False)
@@ -239,7 +239,7 @@ class Verifier:
 
     def _verify_fid(self, evaluator: Evaluator, images: Images) -> str:
         """Measure the fid of two batches; one in the 95 % interval is enough: 5 in 100 miss it by chance."""
-        low, high = self.metadata.measured.interval
+        low, high = self.metadata.interval
         found = []
         for half in (images[: evaluator.samples], images[evaluator.samples :]):
             fid = fid_of(evaluator, half)

@@ -48,7 +48,7 @@ def register_version(
 
     Args:
         metadata: becomes the version's tags (nested values as a.b) and description. A card in the packed
-            folder is logged to the run `metadata.origin.run_id` too.
+            folder is logged to the run `metadata.run_id` too.
         alias: "auto" = by `decide_promotion`, `promote` at most; another alias is set as given; None = none.
         promote: one of `PROMOTE`.
         evaluator: of the fid in `metadata`, to measure it again before an alias is set; None = it is not.
@@ -113,19 +113,19 @@ def decide_promotion(new: ModelMetadata, champion: ModelMetadata | None) -> tupl
     confidence intervals, so that neither chance nor an imprecise measurement is enough. A fid that is
     missing or not finite earns no alias, and any other fid beats it.
     """
-    fid = new.measured.fid
+    fid = new.fid
     if new.withhold:
         return None, "withheld: " + "; ".join(new.withhold)
     if fid is None:
         return None, "its fid is missing"
     if champion is None:
         return CHAMPION, "there was no champion"
-    if not new.measured.evaluator or new.measured.evaluator != champion.measured.evaluator:
+    if not new.evaluator or new.evaluator != champion.evaluator:
         return CANDIDATE, "the champion's fid is of another evaluator"
-    best = champion.measured.fid
+    best = champion.fid
     if best is None:
         return CHAMPION, "the champion has no fid"
-    margin = max(new.measured.half_width, champion.measured.half_width)
+    margin = max(0.0, *((high - low) / 2 for low, high in (new.interval, champion.interval)))
     if fid < best - margin:
         reason = f"fid {fid:.4g} beats the champion's {best:.4g} by more than the interval ({margin:.2g})"
         return CHAMPION, reason

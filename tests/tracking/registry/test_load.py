@@ -23,7 +23,7 @@ def test_loading_by_alias_and_by_version_gives_the_packed_bytes(store: Store) ->
     for model, seed in (("models:/gan/1", 0), ("models:/gan/2", 1), ("models:/gan@champion", 1)):
         images, _ = store.load(model).sample(40, seed=9)
         assert np.array_equal(images, LoadedGenerator(store.packing(3, seed)).sample(40, seed=9)[0])
-    assert store.load("models:/gan/1").metadata.training.trial == 7
+    assert store.load("models:/gan/1").metadata.trial == 7
 
 
 @pytest.mark.parametrize(

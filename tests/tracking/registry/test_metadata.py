@@ -5,24 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.metrics.measurement import Measurement
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.metadata import (
-    SCHEMA,
-    MeasuredFid,
-    ModelMetadata,
-    Origin,
-    Training,
-    TrainingImages,
-    text_of,
-)
+from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata, text_of
 from pipeline.tracking.registry.registered_model import sha256_of
 
 FIRST_VERSION: dict[str, Any] = {
@@ -67,22 +57,27 @@ FIRST_VERSION: dict[str, Any] = {
 """The facts of a generator that was packed before they had a `schema`."""
 
 FULL = ModelMetadata(
-    measured=MeasuredFid(fid=3.0, fid_low=2.0, fid_high=5.0, n=100, extractor="pixels", evaluator="e"),
-    training=Training(trial=1, kimg=20, params={"lr_g": 1e-3}, balance=0.5),
-    images=TrainingImages(data="digits", fingerprint="f", class_names=("a", "b"), label_shares=(0.5, 0.5)),
-    origin=Origin(sweep="s", run_id="r", git_commit="c"),
+    fid=3.0,
+    fid_low=2.0,
+    n=100,
+    evaluator="e",
+    trial=1,
+    params={"lr_g": 1e-3},
+    class_names=("a", "b"),
+    label_shares=(0.5, 0.5),
+    run_id="r",
     withhold=("copies",),
-    metrics={"kid": 1.5},
+    others={"kid": 1.5, "git.commit": "c"},
 )
 
 
 def test_the_first_version_is_read_into_attributes() -> None:
     found = ModelMetadata.from_json(FIRST_VERSION)
     assert found.schema == 1
-    assert found.measured.interval == (38.5, 40.5)
-    assert (found.training.trial, found.training.params["loss"]) == (4, "hinge")
-    assert (found.images.class_names, found.origin.git_commit) == (("a", "b", "c"), "75b37f1")
-    assert found.metrics["class_counts"] == {"0": 3, "1": 2}
+    assert found.interval == (38.5, 40.5)
+    assert (found.trial, found.params["loss"]) == (4, "hinge")
+    assert (found.class_names, found.others["git.commit"]) == (("a", "b", "c"), "75b37f1")
+    assert found.others["class_counts"] == {"0": 3, "1": 2}
     assert found.withhold == ()
 
 
@@ -136,7 +131,7 @@ def test_nothing_is_missing_without_keys_and_unknown_keys_are_kept() -> None:
     ],
 )
 def test_a_number_is_read_from_text_too_and_else_unknown(values: dict[str, Any], fid: float | None) -> None:
-    assert ModelMetadata.from_json(values).measured.fid == fid
+    assert ModelMetadata.from_json(values).fid == fid
 
 
 def test_a_reason_to_withhold_is_never_lost() -> None:
@@ -144,13 +139,13 @@ def test_a_reason_to_withhold_is_never_lost() -> None:
 
 
 def test_the_interval_of_a_fid_without_one_is_the_fid() -> None:
-    fid = MeasuredFid(fid=3.0)
-    assert (fid.interval, fid.half_width) == ((3.0, 3.0), 0.0)
-    assert replace(fid, fid_low=2.0, fid_high=6.0).half_width == 2.0
+    assert ModelMetadata(fid=3.0).interval == (3.0, 3.0)
+    assert ModelMetadata(fid=3.0, fid_low=2.0, fid_high=6.0).interval == (2.0, 6.0)
 
 
-def test_the_fid_of_a_measurement_has_the_same_keys() -> None:
-    assert set(vars(MeasuredFid())) <= set(Measurement.__dataclass_fields__)
+def test_numbers_that_json_cannot_hold_are_none() -> None:
+    found = ModelMetadata(fid=math.nan, others={"kid": math.inf, "by_class": {"a": math.nan}}).to_json()
+    assert (found["fid"], found["kid"], found["by_class"]) == (None, None, {"a": None})
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,14 @@ from PIL import Image
 
 from pipeline.data.dataset import Dataset
 from pipeline.tracking.registry.load import LoadedGenerator
-from pipeline.tracking.registry.metadata import MeasuredFid, ModelMetadata, Training
+from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_card import draw_curves, write_card
 from pipeline.tracking.registry.pack import pack_generator
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Dataset) -> None:
-    metadata = ModelMetadata(
-        measured=MeasuredFid(fid=3.25), training=Training(balance=0.5, params={"lr_g": 1e-3})
-    )
+    metadata = ModelMetadata(fid=3.25, balance=0.5, params={"lr_g": 1e-3})
     packed = pack_generator(generator_of(), tmp_path, metadata)
     rows = [(5, 9.0, 0.5), (10, None, 0.5), (15, 7.0, math.nan)]  # kimg, fid, balance
     records = [record(kimg, fid, balance=balance, auc=0.7) for kimg, fid, balance in rows[:count]]
