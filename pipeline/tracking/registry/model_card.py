@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jinja2 import Template
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.pictures import image_sheet
@@ -31,7 +31,6 @@ CARD_FOLDER = "card"
 
 _SIDE = 8  # images in a row of a grid
 _NEIGHBOUR_SAMPLES = 12
-_INK, _PALE, _LINES = (40, 40, 40), (200, 200, 200), ((0, 114, 178), (213, 94, 0))
 
 SECTIONS = {
     "Quality": "fid fid_low fid_high n extractor evaluator fid_held fid_infinity kid kid_error precision "
@@ -67,9 +66,9 @@ def write_card(
     _save(_side_by_side(_training_images(dataset, labels), samples), folder / "real_and_generated.png")
     _save(_nearest_neighbours(samples[:_NEIGHBOUR_SAMPLES], dataset), folder / "neighbours.png")
     measured = [(r.kimg, r.fid) for r in records if r.fid is not None]
-    _save(draw_curves({"fid": measured}, "fid over kimg"), folder / "fid.png")
+    save_curves(folder / "fid.png", {"fid": measured})
     balance = {key: [(r.kimg, getattr(r, key)) for r in records] for key in ("balance", "auc")}
-    _save(draw_curves(balance, "balance and auc over kimg", bounds=(0.0, 1.0)), folder / "balance.png")
+    save_curves(folder / "balance.png", balance, highest=1.0)
     metrics = {"facts": generator.metadata.to_json(), "records": [record.to_dict() for record in records]}
     write_text(folder / "metrics.json", json.dumps(to_json(metrics), indent=1, allow_nan=False) + "\n")
     write_text(folder / "README.md", _markdown(name, generator))
@@ -119,11 +118,12 @@ def _training_images(dataset: Dataset, labels: Labels | None) -> Pixels:
 
 
 def _side_by_side(left: Pixels, right: Pixels) -> Image.Image:
-    pictures = [np.asarray(image_sheet(images, _SIDE)) for images in (left, right)]
-    height = max(picture.shape[0] for picture in pictures)
-    gap = np.full((height, max(4, left.shape[1] // 4), *pictures[0].shape[2:]), 255, np.uint8)
-    padded = [np.pad(p, [(0, height - p.shape[0])] + [(0, 0)] * (p.ndim - 1)) for p in pictures]
-    return Image.fromarray(np.concatenate([padded[0], gap, padded[1]], axis=1))
+    first, second = image_sheet(left, _SIDE), image_sheet(right, _SIDE)
+    begin = first.width + max(4, left.shape[1] // 4)
+    both = Image.new(first.mode, (begin + second.width, max(first.height, second.height)), "white")
+    both.paste(first, (0, 0))
+    both.paste(second, (begin, 0))
+    return both
 
 
 def _nearest_neighbours(samples: Pixels, dataset: Dataset) -> Image.Image:
@@ -138,53 +138,29 @@ def _nearest_neighbours(samples: Pixels, dataset: Dataset) -> Image.Image:
 
 
 def _shrunk(images: Pixels) -> torch.Tensor:
-    blocks = []
-    for begin in range(0, len(images), 500):
-        block = torch.from_numpy(images[begin : begin + 500]).permute(0, 3, 1, 2).float()
-        block = F.adaptive_avg_pool2d(block, 32) if block.shape[2] > 32 else block
-        blocks.append(block.flatten(1))
-    return torch.cat(blocks)
+    side = min(32, images.shape[1])
+    blocks = torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 500)
+    return torch.cat([F.adaptive_avg_pool2d(block.float(), side).flatten(1) for block in blocks])
 
 
-def draw_curves(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    title: str,
-    *,
-    bounds: tuple[float, float] | None = None,
-) -> Image.Image:
-    """A chart of 640 x 360 px, with x from 0.
+def save_curves(
+    path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], highest: float | None = None
+) -> None:
+    """Write a chart over kimg of 640 x 360 px, with both axes from 0.
 
     Args:
-        lines: points (x, y) by name; points that are not finite are left out.
-        bounds: lowest and highest y; None = from 0 to 5 % above the largest.
+        lines: points (kimg, y) by name; points that are not finite are left out.
+        highest: the upper end of y; None = by the points.
     """
-    finite = {name: [p for p in line if all(map(math.isfinite, p))] for name, line in lines.items()}
-    points = [point for line in finite.values() for point in line]
-    picture = Image.new("RGB", (640, 360), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
-    pen.text((60, 8), title, _INK, font)
-    if not points:
-        pen.text((260, 170), "no measurement", _INK, font)
-        return picture
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    low, high = bounds or (0.0, max(ys) * 1.05 or 1.0)
-    first, last = (0.0, max(xs) or 1.0)
+    from matplotlib.figure import Figure  # half a second, which a command that samples need not wait
 
-    def to_pixels(point: tuple[float, float]) -> tuple[float, float]:
-        right, up = (point[0] - first) / (last - first), (point[1] - low) / ((high - low) or 1.0)
-        return 60 + 550 * right, 320 - 280 * min(max(up, 0.0), 1.0)
-
-    for step in range(5):
-        value, kimg = low + (high - low) * step / 4, first + (last - first) * step / 4
-        y, x = to_pixels((first, value))[1], to_pixels((kimg, low))[0]
-        pen.line([(60, y), (610, y)], _PALE)
-        pen.text((52, y), f"{value:.3g}", _INK, font, anchor="rm")
-        pen.text((x, 326), f"{kimg:.3g}", _INK, font, anchor="ma")
-    for index, (name, line) in enumerate(finite.items()):
-        colour = _LINES[index % len(_LINES)]
-        pixels = [to_pixels(point) for point in line]
-        pen.line(pixels, colour, 2)
-        for x, y in pixels:
-            pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
-        pen.text((610 - 70 * index, 8), name, colour, font, anchor="ra")
-    return picture
+    figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for name, line in lines.items():
+        finite = [point for point in line if all(map(math.isfinite, point))]
+        axes.plot([x for x, _ in finite], [y for _, y in finite], marker=".", label=name)
+    axes.set(xlabel="kimg", xlim=(0, None), ylim=(0, highest))
+    axes.grid(color="0.85")
+    axes.legend(title="" if any(lines.values()) else "no measurement")
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
