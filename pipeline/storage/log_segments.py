@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NAME = re.compile(r"(\d{15})-(\d{12})-([0-9a-f]{16})")
@@ -37,48 +37,28 @@ class Segment:
     def name(self) -> str:
         return f"{self.offset:015d}-{self.length:012d}-{self.sha}"
 
-    def matches(self, data: bytes) -> bool:
-        """Whether `data` is the content of this segment."""
-        return Segment.of(self.offset, data) == self
 
-
-def join_segments(
-    names: Iterable[str], get: Callable[[str], bytes], offset: int = 0
-) -> tuple[bytes, list[str]]:
+def join_segments(contents: Mapping[str, bytes], offset: int = 0) -> tuple[bytes, list[str]]:
     """Join segments from byte `offset` of the log up to the first byte that is missing or damaged.
 
     A segment may have been put twice, because the answer to the first put got lost; the second one may be
     longer. Of segments with the same offset the longest undamaged one is used.
 
     Args:
-        names: names of segments in any order; other names are ignored.
-        get: returns the content of a name; raises FileNotFoundError if there is none.
+        contents: bytes by name, in any order; names of other things are ignored.
         offset: where to begin, in bytes.
 
     Returns:
         The joined bytes, and the sorted names of the segments that were not used.
     """
-    by_offset: dict[int, list[Segment]] = {}
-    for segment in filter(None, map(Segment.parse, names)):
-        by_offset.setdefault(segment.offset, []).append(segment)
-    parts, used = list[bytes](), set[Segment]()
-    while found := _longest_intact(by_offset.get(offset, []), get, parts):
-        used.add(found)
+    segments = {name: segment for name in contents if (segment := Segment.parse(name))}
+    longest: dict[int, Segment] = {}
+    for segment in sorted(segments.values(), key=lambda each: each.length):
+        if segment.length and segment == Segment.of(segment.offset, contents[segment.name]):
+            longest[segment.offset] = segment
+    parts, used = list[bytes](), set[str]()
+    while found := longest.get(offset):
+        parts.append(contents[found.name])
+        used.add(found.name)
         offset += found.length
-    unused = [segment.name for group in by_offset.values() for segment in group if segment not in used]
-    return b"".join(parts), sorted(unused)
-
-
-def _longest_intact(
-    candidates: list[Segment], get: Callable[[str], bytes], parts: list[bytes]
-) -> Segment | None:
-    """The longest segment whose content is undamaged; the content is added to `parts`."""
-    for segment in sorted(candidates, key=lambda s: s.length, reverse=True):
-        try:
-            data = get(segment.name)
-        except FileNotFoundError:
-            continue
-        if segment.length and segment.matches(data):
-            parts.append(data)
-            return segment
-    return None
+    return b"".join(parts), sorted(segments.keys() - used)

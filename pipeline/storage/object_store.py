@@ -104,6 +104,18 @@ class ObjectStore:
         return f"{self._base}/{key}" if key else self._base
 
 
+def open_store(url: str) -> ObjectStore:
+    """The object store at `url`.
+
+    Raises:
+        SweepError: the address is not valid, or the store cannot be used.
+    """
+    try:
+        return ObjectStore(url)
+    except OSError as error:
+        raise store_error(url, error) from error
+
+
 def store_error(url: str, error: OSError) -> SweepError:
     """The SweepError for a store at `url` that cannot be used because of `error`."""
     server = "AWS_ENDPOINT_URL or ?endpoint_override=" if url.startswith("s3:") else "?endpoint_override="

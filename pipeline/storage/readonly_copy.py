@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import SweepError
 from pipeline.storage.files import write_bytes
-from pipeline.storage.object_store import ObjectStore, store_error
+from pipeline.storage.object_store import open_store, store_error
 from pipeline.storage.summary_file import read_summary
 from pipeline.storage.sync import FolderSync, KeyFilter, is_scratch_file
 from pipeline.storage.url import is_url, scratch_dir
@@ -38,8 +38,7 @@ def readonly_copy(sweep: str, *outputs: str) -> Iterator[Path]:
     if not is_url(sweep):
         yield Path(sweep)
         return
-    with _locked_copy(sweep) as sync:
-        _pull(sync, lambda key: not is_scratch_file(key))
+    with _locked_copy(sweep, lambda key: not is_scratch_file(key)) as sync:
         yield sync.root
         with _as_sweep_error(sync.store.url):
             for name in outputs:
@@ -57,12 +56,11 @@ def fetched_sweep(sweep: str) -> Iterator[Path]:
     if not is_url(sweep):
         yield Path(sweep)
         return
-    with _locked_copy(sweep) as sync:
-        _pull(sync, lambda key: key in ("sweep.toml", "summary.json") or key.startswith("champion/"))
+    with _locked_copy(sweep, lambda key: key.startswith(("sweep.toml", "summary.json", "champion/"))) as sync:
         if not (sync.root / "champion" / "files.json").is_file():
             with contextlib.suppress(OSError, SweepError):
                 summary = read_summary(sync.root / "summary.json")
-                if summary is not None and summary.best is not None:
+                if summary and summary.best:
                     sync.pull(f"trials/{summary.best.trial}", lambda key: "/best-" in key)
         yield sync.root
 
@@ -79,8 +77,8 @@ def watched_copy(sweep: str) -> Iterator[Path]:
         return
     closed = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
-        sync = FolderSync(_open_store(sweep), Path(folder), lambda key: key in _WATCHED)
-        _pull(sync, lambda key: key in _WATCHED)
+        sync = FolderSync(open_store(sweep), Path(folder), lambda key: key in _WATCHED)
+        _pull(sync)
 
         def refresh() -> None:
             while not closed.wait(REFRESH_SEC):
@@ -102,33 +100,29 @@ def fetch_sweep_toml(url: str) -> Path:
     Raises:
         SweepError: see `readonly_copy`.
     """
+    store, root = open_store(url), scratch_dir(url)
+    root.mkdir(parents=True, exist_ok=True)
     with _as_sweep_error(url):
-        store, root = ObjectStore(url), scratch_dir(url)
-        root.mkdir(parents=True, exist_ok=True)
         write_bytes(root / "sweep.toml", store.get("sweep.toml"))
     return root
 
 
 @contextlib.contextmanager
-def _locked_copy(sweep: str) -> Iterator[FolderSync]:
+def _locked_copy(sweep: str, wanted: KeyFilter) -> Iterator[FolderSync]:
     """The copy of a sweep on this machine, for one process at a time."""
-    store = _open_store(sweep)
+    store = open_store(sweep)
     root = scratch_dir(store.url, "copy")
     root.mkdir(parents=True, exist_ok=True)
-    sync = FolderSync(store, root)
+    sync = FolderSync(store, root, wanted)
     with (root / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _pull(sync)
         yield sync
 
 
-def _open_store(sweep: str) -> ObjectStore:
-    with _as_sweep_error(sweep):
-        return ObjectStore(sweep)
-
-
-def _pull(sync: FolderSync, wanted: KeyFilter) -> None:
+def _pull(sync: FolderSync) -> None:
     with _as_sweep_error(sync.store.url):
-        if not sync.pull("", wanted):
+        if not sync.pull():
             raise FileNotFoundError(f"{sync.store.url} is not there")
 
 

@@ -17,23 +17,15 @@ from pipeline.storage.files import write_bytes
 from pipeline.storage.log_segments import Segment, join_segments
 from pipeline.storage.object_store import ObjectStore
 
-LOGS = ("spool.jsonl",)
-"""Append-only files, whose lines are uploaded as segments (`pipeline.storage.log_segments`)."""
+LOG = "spool.jsonl"
+"""The event log: append-only, so its new lines are uploaded as segments (`pipeline.storage.log_segments`)."""
 MAX_SEGMENTS = 200
-"""Of one log; the next upload writes a single segment in their place."""
+"""Of the log; the next upload writes a single segment in their place."""
 
 _IMMUTABLE = re.compile(r"(.*/)?((state|best)-\d{9}-[0-9a-f]{16}\.pt|samples/\d+\.png|gallery/[^/]+)")
 _OF_A_TRIAL = re.compile(r"(trials|finals)/[^/]+/(state|best)-[^/]+")
 _LOCAL_ONLY = re.compile(r"(lock|reruns/.*|study\.journal.*|(.*/)?\.[^/]*)")
-_UPLOAD_ORDER = (
-    "samples/",
-    "best-",
-    "state-",
-    "records.jsonl",
-    "spool.jsonl",
-    "shipped.json",
-    "summary.json",
-)
+_UPLOAD_ORDER = ("samples/", "best-", "state-", "records.jsonl", LOG, "shipped.json", "summary.json")
 """A file is uploaded before the records that name it."""
 
 KeyFilter = Callable[[str], bool]
@@ -50,15 +42,16 @@ class FolderSync:
     One thread pushes; others may pull files that have no local changes.
 
     Attributes:
-        unused_segments: keys of segments that the last pull found to be no part of a log; the process that
+        uploaded_bytes: how many bytes of the log the store has.
+        unused_segments: keys of segments that the last pull found to be no part of the log; the process that
             holds the sweep's lock deletes them.
     """
 
     def __init__(self, store: ObjectStore, root: Path, wanted: KeyFilter = lambda key: True) -> None:
-        self.store, self.root, self._filter = store, root, wanted
+        self.store, self.root, self._wanted = store, root, wanted
         self._synced: dict[str, tuple[int, int]] = {}  # size and mtime of a file when it equalled its key
-        self._uploaded: dict[str, int] = {}  # bytes of a log that the store has
-        self._segments: dict[str, list[str]] = {}  # names of the segments of a log
+        self._segments: list[str] = []  # names of the segments of the log
+        self.uploaded_bytes = 0
         self.unused_segments: list[str] = []
         self._pushing = threading.Lock()
 
@@ -72,20 +65,17 @@ class FolderSync:
         Raises:
             OSError: the store does not answer; files fetched by then are whole.
         """
-        selected = (
-            self._wanted if wanted is None else lambda key: wanted(key) and not _LOCAL_ONLY.fullmatch(key)
-        )
-        remote = {key: size for key, size in self.store.list_keys(prefix).items() if _is_safe(key)}
-        logs = {key: log for key in remote if (log := _log_of(key))}
-        files = {key: size for key, size in remote.items() if key not in logs and selected(key)}
+        wanted = wanted or self._wanted
+        remote = {key: size for key, size in self.store.list_keys(prefix).items() if _is_shared(key)}
+        segments = [key.removeprefix(f"{LOG}/") for key in remote if _is_segment(key)]
+        files = {key: size for key, size in remote.items() if wanted(key) and not _is_segment(key)}
         missing = [key for key, size in files.items() if not self._is_current(key, size)]
         for key, data in self.store.get_many(missing):
             self._write(key, data)
-        for log in sorted(set(logs.values())):
-            if selected(log):
-                self._pull_log(log, [key.rpartition("/")[2] for key in logs if logs[key] == log])
+        if segments and wanted(LOG):
+            self._pull_log(segments)
         for key in list(self._local_keys(prefix)):
-            if selected(key) and key not in files and key not in logs.values():
+            if wanted(key) and key not in files and not (key == LOG and segments):
                 (self.root / key).unlink(missing_ok=True)
                 self._synced.pop(key, None)
         return bool(remote)
@@ -119,73 +109,62 @@ class FolderSync:
             for key in changed:
                 self._push_file(key, local[key])
             below = f"{prefix}/" if prefix else ""
-            deleted = [key for key in self._synced_keys(below) if key not in local]
+            deleted = [
+                key
+                for key in list(self._synced)
+                if key not in local and key.startswith(below) and self._wanted(key)
+            ]
             for key in deleted if local else ():  # an empty folder was removed as a whole, not emptied by us
-                names = self._segments.pop(key, [])
-                self.store.delete([f"{key}/{name}" for name in names] if key in LOGS else [key])
-                del self._synced[key]
-                self._uploaded.pop(key, None)
+                self._delete(key)
         return len(changed)
 
-    def uploaded_bytes(self, log: str) -> int:
-        """How many bytes of a log the store has."""
-        return self._uploaded.get(log, 0)
+    def _delete(self, key: str) -> None:
+        self.store.delete([f"{LOG}/{name}" for name in self._segments] if key == LOG else [key])
+        del self._synced[key]
+        if key == LOG:
+            self._segments, self.uploaded_bytes = [], 0
 
     def _push_file(self, key: str, stat: tuple[int, int]) -> None:
         with contextlib.suppress(FileNotFoundError):  # replaced or deleted meanwhile: left to the next push
-            if key in LOGS:
-                self._push_log(key)
+            if key == LOG:
+                self._push_log()
             else:
                 self.store.put(key, (self.root / key).read_bytes())
             self._synced[key] = stat
 
-    def _push_log(self, log: str) -> None:
+    def _push_log(self) -> None:
         """Upload the complete lines that the store has not, as one segment; compact if there are too many."""
-        names = self._segments.setdefault(log, [])
-        begin = 0 if len(names) >= MAX_SEGMENTS else self.uploaded_bytes(log)
-        with open(self.root / log, "rb") as file:
+        begin = 0 if len(self._segments) >= MAX_SEGMENTS else self.uploaded_bytes
+        with open(self.root / LOG, "rb") as file:
             file.seek(begin)
             new = file.read()
         new = new[: new.rfind(b"\n") + 1]
-        if begin + len(new) > self.uploaded_bytes(log):
+        if begin + len(new) > self.uploaded_bytes:
             name = Segment.of(begin, new).name
-            self.store.put(f"{log}/{name}", new)
-            self._uploaded[log] = begin + len(new)
+            self.store.put(f"{LOG}/{name}", new)
+            self.uploaded_bytes = begin + len(new)
             if begin == 0:  # it contains all the others
-                self.store.delete(f"{log}/{old}" for old in names if old != name)
-                names.clear()
-            names.append(name)
+                self.store.delete(f"{LOG}/{old}" for old in self._segments if old != name)
+                self._segments = []
+            self._segments.append(name)
 
-    def _pull_log(self, log: str, names: list[str]) -> None:
+    def _pull_log(self, names: list[str]) -> None:
         """Extend the local log from where the last pull ended; start anew if the segments were compacted."""
-        begin = self.uploaded_bytes(log)
-        data, unused = self._join(log, [name for name in names if name >= f"{begin:015d}"], begin)
+        begin = self.uploaded_bytes
+        data, unused = self._join([name for name in names if name >= f"{begin:015d}"], begin)
         found = filter(None, map(Segment.parse, names))
         if begin and not data and any(segment.offset + segment.length > begin for segment in found):
             begin = 0
-            data, unused = self._join(log, names, 0)
-        old = (self.root / log).read_bytes()[:begin] if begin else b""
-        self._write(log, old + data)
-        self._uploaded[log] = begin + len(data)
-        self._segments[log] = sorted(set(names) - set(unused))
-        self.unused_segments = [f"{log}/{name}" for name in unused]
+            data, unused = self._join(names, 0)
+        old = (self.root / LOG).read_bytes()[:begin] if begin else b""
+        self._write(LOG, old + data)
+        self.uploaded_bytes = begin + len(data)
+        self._segments = sorted(set(names) - set(unused))
+        self.unused_segments = [f"{LOG}/{name}" for name in unused]
 
-    def _join(self, log: str, names: list[str], begin: int) -> tuple[bytes, list[str]]:
-        fetched = dict(self.store.get_many(f"{log}/{name}" for name in names))
-
-        def get(name: str) -> bytes:
-            if (key := f"{log}/{name}") not in fetched:
-                raise FileNotFoundError(key)
-            return fetched[key]
-
-        return join_segments(names, get, begin)
-
-    def _wanted(self, key: str) -> bool:
-        return self._filter(key) and not _LOCAL_ONLY.fullmatch(key)
-
-    def _synced_keys(self, below: str) -> list[str]:
-        """Keys that the store is known to have and that this instance may delete."""
-        return [key for key in list(self._synced) if key.startswith(below) and self._wanted(key)]
+    def _join(self, names: list[str], begin: int) -> tuple[bytes, list[str]]:
+        fetched = self.store.get_many(f"{LOG}/{name}" for name in names)
+        return join_segments({key.removeprefix(f"{LOG}/"): data for key, data in fetched}, begin)
 
     def _is_current(self, key: str, size: int) -> bool:
         """Whether the file exists locally, under a name whose content never changes."""
@@ -212,8 +191,8 @@ class FolderSync:
 
     def _local_keys(self, prefix: str) -> Iterator[str]:
         for folder, _, names in os.walk(self.root / prefix):
-            for name in names:
-                yield Path(folder, name).relative_to(self.root).as_posix()
+            keys = (Path(folder, name).relative_to(self.root).as_posix() for name in names)
+            yield from filter(_is_shared, keys)
 
 
 def _upload_rank(key: str) -> tuple[int, str]:
@@ -221,12 +200,12 @@ def _upload_rank(key: str) -> tuple[int, str]:
     return (ranks[0] if ranks else 0), key
 
 
-def _log_of(key: str) -> str:
-    """The log that a key is a segment of; empty if it is no segment."""
-    log, _, name = key.rpartition("/")
-    return log if log in LOGS and Segment.parse(name) else ""
+def _is_segment(key: str) -> bool:
+    folder, _, name = key.rpartition("/")
+    return folder == LOG and Segment.parse(name) is not None
 
 
-def _is_safe(key: str) -> bool:
-    """Whether a key, which somebody else may have written, names a file below the folder."""
-    return not key.startswith("/") and ".." not in key.split("/") and "\\" not in key
+def _is_shared(key: str) -> bool:
+    """Whether a file is kept in the store, and its key, which somebody else may have written, is safe."""
+    safe = not key.startswith("/") and ".." not in key.split("/") and "\\" not in key
+    return safe and not _LOCAL_ONLY.fullmatch(key)

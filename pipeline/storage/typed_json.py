@@ -44,21 +44,22 @@ def schema_of(kind: Any) -> dict[str, object]:
         return {"type": "array", "items": schema_of(args[0])}
     if origin is Mapping:
         return {"type": "object", "additionalProperties": schema_of(args[1])}
-    properties = {name: schema_of(of_field) for name, of_field in _keys(kind).items()}
+    properties = {name: schema_of(hint) for name, hint in _keys(kind).items()}
     return {"type": "object", "properties": properties, "required": _required(kind)}
 
 
-def from_json(kind: type[T], content: Mapping[str, object]) -> T:
+def from_json(kind: type[T], content: Any) -> T:
     """The dataclass `kind` of a JSON object that matches `schema_of(kind)`."""
-    read: T = _read(kind, content)
-    return read
+    known = {name: _read(hint, content[name]) for name, hint in _keys(kind).items() if name in content}
+    held = {field.name: content for field in dataclasses.fields(kind) if field.metadata}  # type: ignore[arg-type]
+    return kind(**known, **held)
 
 
 def to_json(value: Any) -> Any:
     """Plain values of a dataclass, mapping or sequence, ready for JSON: None for NaN and infinities."""
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
-        held = [getattr(value, field.name) for field in fields if "whole" in field.metadata]
+        held = [getattr(value, field.name) for field in fields if field.metadata]
         return dict(held[0]) if held else {f.name: to_json(getattr(value, f.name)) for f in fields}
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
@@ -69,17 +70,13 @@ def to_json(value: Any) -> Any:
 
 def _read(kind: Any, value: Any) -> Any:
     origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        objects = [arg for arg in args if dataclasses.is_dataclass(arg) and isinstance(value, Mapping)]
-        fitting = [arg for arg in objects if value.keys() >= set(_required(arg))]
-        return _read(fitting[0], value) if fitting else value
     if origin is tuple:
         return tuple(_read(args[0], item) for item in value)
-    if not dataclasses.is_dataclass(kind):
-        return value
-    known = {name: _read(hint, value[name]) for name, hint in _keys(kind).items() if name in value}
-    held = {field.name: value for field in dataclasses.fields(kind) if "whole" in field.metadata}
-    return kind(**known, **held)  # type: ignore[operator]
+    if isinstance(value, Mapping):  # of a union: the first dataclass whose keys are there
+        for each in args if origin in (Union, UnionType) else (kind,):
+            if dataclasses.is_dataclass(each) and value.keys() >= set(_required(each)):
+                return from_json(each, value)  # type: ignore[arg-type]
+    return value
 
 
 def _keys(kind: Any) -> dict[str, object]:
@@ -89,8 +86,6 @@ def _keys(kind: Any) -> dict[str, object]:
 
 
 def _required(kind: Any) -> list[str]:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    no_default = (dataclasses.MISSING, dataclasses.MISSING)
-    return [
-        name for name in _keys(kind) if (fields[name].default, fields[name].default_factory) == no_default
-    ]
+    none = dataclasses.MISSING
+    fields = [field for field in dataclasses.fields(kind) if not field.metadata]
+    return [field.name for field in fields if field.default is none and field.default_factory is none]

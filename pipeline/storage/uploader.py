@@ -13,9 +13,8 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import TypeAlias
 
-from pipeline.storage.sync import LOGS, FolderSync
+from pipeline.storage.sync import FolderSync
 
 log = logging.getLogger(__name__)
 
@@ -26,28 +25,28 @@ _IDLE = 30
 """After an upload the thread sleeps at least this many times the CPU time that it took."""
 
 
-class NullUploader:
-    """The uploader of a sweep that is kept in a folder of this machine: its files are here already."""
+class Uploader:
+    """The uploader of a sweep that is kept in a folder of this machine: it has nothing to do."""
 
     def fetch_file(self, path: Path) -> None:
-        """Do nothing."""
+        """Download a file that a worker uploaded; skipped while the store is unreachable."""
 
     def fetch_folder(self, folder: Path) -> None:
-        """Do nothing."""
+        """Download the folder of a trial without its checkpoints, as far as the store answers."""
 
     def uploaded_bytes(self) -> float:
-        """All bytes of the event log are where they stay."""
+        """How many bytes of the sweep's event log are in the store; infinite without a store."""
         return math.inf
 
     def delete_checkpoints(self, folder: Path) -> None:
-        """Do nothing."""
+        """Have the next upload delete all checkpoints below `folder` in the store: its trials have ended."""
 
     def upload(self) -> bool:
-        """Do nothing; True."""
+        """Upload what has changed; False if the store refused, which is logged once an outage."""
         return True
 
 
-class Uploader:
+class StoreUploader(Uploader):
     """Uploads what changes in the folder of `sync` until `close`.
 
     Attributes:
@@ -62,28 +61,19 @@ class Uploader:
         self._thread = threading.Thread(target=self._work, name="uploader", daemon=True)
         self._thread.start()
 
-    @property
-    def url(self) -> str:
-        """The address of the sweep."""
-        return self._sync.store.url
-
     def fetch_file(self, path: Path) -> None:
-        """Download a file that a worker uploaded; skipped while the store is unreachable."""
         if not self.error:
             with contextlib.suppress(OSError):
                 self._sync.pull_file(self._key(path))
 
     def fetch_folder(self, folder: Path) -> None:
-        """Download the folder of a trial without its checkpoints, as far as the store answers."""
         with contextlib.suppress(OSError):
             self._sync.pull(self._key(folder), lambda key: "/state-" not in key)
 
-    def uploaded_bytes(self) -> int:
-        """How many bytes of the sweep's event log are in the store."""
-        return self._sync.uploaded_bytes(LOGS[0])
+    def uploaded_bytes(self) -> float:
+        return self._sync.uploaded_bytes
 
     def delete_checkpoints(self, folder: Path) -> None:
-        """Have the next upload delete all checkpoints below `folder` in the store: its trials have ended."""
         self._ended.put(folder)
 
     def close(self, timeout: float) -> bool:
@@ -98,17 +88,17 @@ class Uploader:
         return True
 
     def upload(self) -> bool:
-        """Upload what has changed; False if the store refused, which is logged once an outage."""
+        url = self._sync.store.url
         try:
             self._sync.push()
             self._delete_queued()
         except OSError as error:
             if not self.error:
-                log.warning(f"{self.url} is unreachable: the sweep goes on, and uploads later: {error}")
+                log.warning(f"{url} is unreachable: the sweep goes on, and uploads later: {error}")
             self.error = str(error)
             return False
         if self.error:
-            log.info(f"{self.url} answers again, and everything is uploaded")
+            log.info(f"{url} answers again, and everything is uploaded")
         self.error = ""
         return True
 
@@ -128,6 +118,3 @@ class Uploader:
             while True:
                 key = self._key(self._ended.get_nowait())
                 self._sync.store.delete(k for k in self._sync.store.list_keys(key) if "/state-" in k)
-
-
-AnyUploader: TypeAlias = Uploader | NullUploader

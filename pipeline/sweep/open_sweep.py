@@ -14,7 +14,7 @@ from pipeline.search.study_artifacts import attach_grid
 from pipeline.search.trial_manager import TrialManager
 from pipeline.storage.files import write_text
 from pipeline.storage.lock import sweep_lock
-from pipeline.storage.uploader import AnyUploader
+from pipeline.storage.uploader import Uploader
 from pipeline.sweep.code import write_code
 from pipeline.sweep.inputs import SweepInputs
 from pipeline.sweep.manifest import manifest_of
@@ -31,7 +31,7 @@ class OpenSweep:
 
     request: Request
     inputs: SweepInputs
-    uploader: AnyUploader
+    uploader: Uploader
     uri: str
     event_log: EventLog
     exporter: MlflowExporter
@@ -41,7 +41,7 @@ class OpenSweep:
 
 @contextlib.contextmanager
 def open_sweep(
-    request: Request, inputs: SweepInputs, uploader: AnyUploader, uri: str, spent_sec: float
+    request: Request, inputs: SweepInputs, uploader: Uploader, uri: str, spent_sec: float
 ) -> Iterator[OpenSweep]:
     """Lock the sweep's folder, write what describes the sweep, and take up what earlier processes did.
 

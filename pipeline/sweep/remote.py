@@ -15,9 +15,9 @@ from pipeline.errors import ConfigError, GansweepError, SweepError, redact
 from pipeline.records import TrialRecord
 from pipeline.search.trial_manager import SweepTrial
 from pipeline.storage.lock import store_lock
-from pipeline.storage.object_store import ObjectStore, store_error
+from pipeline.storage.object_store import open_store, store_error
 from pipeline.storage.sync import FolderSync, is_scratch_file
-from pipeline.storage.uploader import AnyUploader, NullUploader, Uploader
+from pipeline.storage.uploader import StoreUploader, Uploader
 from pipeline.sweep.request import Request
 from pipeline.training.checkpoint import Failure, grid_path
 
@@ -47,20 +47,8 @@ def check_remote(request: Request) -> None:
     open_store(request.url).check()
 
 
-def open_store(url: str) -> ObjectStore:
-    """The object store at `url`.
-
-    Raises:
-        SweepError: it cannot be used.
-    """
-    try:
-        return ObjectStore(url)
-    except OSError as error:
-        raise store_error(url, error) from error
-
-
 @contextlib.contextmanager
-def uploaded_sweep(request: Request) -> Iterator[AnyUploader]:
+def uploaded_sweep(request: Request) -> Iterator[Uploader]:
     """Download the sweep of `request`, and upload every change while the block lasts.
 
     Yields its uploader, which does nothing where there is no store. A dry run downloads only what it
@@ -71,17 +59,17 @@ def uploaded_sweep(request: Request) -> Iterator[AnyUploader]:
         GansweepError: the store did not take the sweep's last changes.
     """
     if not request.store:
-        yield NullUploader()
+        yield Uploader()
         return
     store = open_store(request.url)
     folder_sync = FolderSync(store, request.paths.root, lambda key: not is_scratch_file(key))
     if request.dry_run:
         _download(folder_sync, only=("sweep.toml", "summary.json"))
-        yield NullUploader()
+        yield Uploader()
         return
     with store_lock(store.url, request.storage):
         _download(folder_sync)
-        uploader = Uploader(folder_sync)
+        uploader = StoreUploader(folder_sync)
         try:
             yield uploader
         finally:
@@ -118,7 +106,7 @@ def _download(folder_sync: FolderSync, only: tuple[str, ...] = ()) -> None:
 class FetchTrialFiles:
     """A `SweepCallback` that downloads the files of a trial that later callbacks read; it comes first."""
 
-    def __init__(self, uploader: AnyUploader, paths: SweepPaths) -> None:
+    def __init__(self, uploader: Uploader, paths: SweepPaths) -> None:
         self._uploader, self._paths = uploader, paths
 
     def on_start(self, trial: SweepTrial) -> None:

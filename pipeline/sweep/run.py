@@ -16,7 +16,7 @@ from pipeline.search.samplers import sampler_notes
 from pipeline.search.study import check_storage
 from pipeline.storage.files import no_space
 from pipeline.storage.summary_file import SweepSummary, read_summary
-from pipeline.storage.uploader import AnyUploader
+from pipeline.storage.uploader import Uploader
 from pipeline.sweep.disk_usage import disk_needed
 from pipeline.sweep.finalize import close_sweep, finalize
 from pipeline.sweep.inputs import SweepInputs, load_inputs
@@ -45,7 +45,7 @@ def run_sweep(request: Request) -> Result:
             return _run(request, uploader)
 
 
-def _run(request: Request, uploader: AnyUploader) -> Result:
+def _run(request: Request, uploader: Uploader) -> Result:
     """The sweep, once it is known that this machine and the cluster can run it."""
     paths = request.paths
     manifest = read_manifest(paths)
@@ -123,6 +123,4 @@ def _plan(request: Request, inputs: SweepInputs, uri: str) -> Rows:
         ("tracking", redact(uri)),
         ("registers", request.register or "nothing"),
     )
-    if not request.measure:
-        return rows
     return rows + estimate_sweep(config, request.space, dataset, evaluator, inputs.code)

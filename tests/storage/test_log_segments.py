@@ -21,7 +21,7 @@ def test_segments_join_to_the_log(parts: list[bytes], rng: random.Random) -> Non
         offset += len(part)
         begins.append(offset)
     names = rng.sample(sorted(segments), len(segments))
-    log, _ = join_segments(names, segments.__getitem__)
+    log, _ = join_segments({name: segments[name] for name in names})
     assert log == b"".join(parts)
     if not parts:
         return
@@ -29,7 +29,7 @@ def test_segments_join_to_the_log(parts: list[bytes], rng: random.Random) -> Non
     name = Segment.of(begins[broken], parts[broken]).name
     damaged = {**segments, name: parts[broken][:-1] + bytes([parts[broken][-1] ^ 1])}
     for remaining in ({key: segments[key] for key in segments if key != name}, damaged):
-        log, unused = join_segments(list(remaining), remaining.__getitem__)
+        log, unused = join_segments(remaining)
         assert b"".join(parts).startswith(log)
         assert begins[broken] <= len(log) < offset + (not parts[broken])
         assert {Segment.of(begins[i], parts[i]).name for i in range(broken + 1, len(parts))} <= set(unused)
@@ -37,4 +37,4 @@ def test_segments_join_to_the_log(parts: list[bytes], rng: random.Random) -> Non
 
 def test_names_of_other_things_are_no_segments() -> None:
     assert Segment.parse("spool.jsonl") is None
-    assert join_segments(["notes.txt"], lambda name: b"") == (b"", [])
+    assert join_segments({"notes.txt": b""}) == (b"", [])

@@ -11,7 +11,7 @@ from object_stores import FailingStore, write_files
 
 from pipeline.storage.object_store import ObjectStore
 from pipeline.storage.sync import FolderSync, is_scratch_file
-from pipeline.storage.uploader import Uploader
+from pipeline.storage.uploader import StoreUploader
 
 
 def test_an_outage_costs_only_delay(
@@ -22,7 +22,7 @@ def test_an_outage_costs_only_delay(
     failing = FailingStore(store)
     write_files(tmp_path, sweep_DOT_toml="a", spool_DOT_jsonl="1\n")
     sync = FolderSync(failing, tmp_path, lambda key: not is_scratch_file(key))  # type: ignore[arg-type]
-    uploader = Uploader(sync)
+    uploader = StoreUploader(sync)
     machines.wait_for(lambda: bool(uploader.error), 10, "the outage is noticed")
     time.sleep(0.3)
     failing.left = 1000
@@ -41,4 +41,4 @@ def test_an_outage_costs_only_delay(
     assert {key.partition("/")[0] for key in store.list_keys()} == {"sweep.toml", "spool.jsonl"}
     assert uploader.uploaded_bytes() == len("1\n2\n")
     failing.left = 0
-    assert not Uploader(FolderSync(failing, tmp_path)).close(0.2)  # type: ignore[arg-type]
+    assert not StoreUploader(FolderSync(failing, tmp_path)).close(0.2)  # type: ignore[arg-type]
