@@ -43,14 +43,9 @@ MIN_HELD_OUT, HELD_OUT_FRACTION = 16, 0.1
 class Dataset:
     """The images of a sweep, square, grey (C=1) or RGB (C=3), with a constant split.
 
-    Attributes:
-        source: the source that was asked for.
-        train, held: uint8 (N,H,W,C) and (M,H,W,C) in 0..255, for training and held out of it; in a constant
-            shuffled order, so that any prefix is a fair sample.
-        train_labels, held_labels: int64 (N,) and (M,) in 0..K-1, or None.
-        classes: the K names; empty without labels.
-        fingerprint: 16 hex digits of a SHA-256 over pixels, labels and split, whatever the path.
-        skipped: how many unreadable images were left out.
+    train, held: uint8 (N,H,W,C) and (M,H,W,C) in 0..255, for training and held out of it; in a constant
+    shuffled order, so that any prefix is a fair sample. train_labels, held_labels: int64 (N,) and (M,) in
+    0..K-1, or None. classes: the K names; empty without labels. skipped: unreadable images left out.
     """
 
     source: str
@@ -82,14 +77,8 @@ class Sampler:
     """An endless shuffled stream over 0..n-1 that can be entered at any position.
 
     Element i belongs to epoch i // n, whose permutation depends on (seed, epoch) alone: a resumed trial
-    continues the order of an uninterrupted one, however the stream is cut into batches.
-
-    Args:
-        n: the number of images, at least 1.
-        seed: at least 0.
-
-    Raises:
-        ValueError: n or seed is out of range.
+    continues the order of an uninterrupted one, however the stream is cut into batches. ValueError unless
+    n is at least 1 and seed at least 0.
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -131,8 +120,7 @@ def load_dataset(
         source: one of `tables.DATA_SOURCES.forms`.
         image_size: side in pixels, 8..4096; 0 = as they are (of folders: chosen from `image_files.SIZES` by
             the median image).
-        cache: used instead of `cache_root()`.
-        download: the folder for what is downloaded; `<cache>/downloads` by default.
+        cache: None = `cache_root()`. download: the folder for what is downloaded; None = `<cache>/downloads`.
 
     Raises:
         DataError: the source does not exist, cannot be read, or has too few usable images.
@@ -145,8 +133,8 @@ def load_dataset(
             seen=image_size,
             fix="set 0 to have a size chosen",
         )
-    root = cache if cache is not None else cache_root()
-    found = find_source(source, image_size, download if download is not None else root / "downloads")
+    root = cache or cache_root()
+    found = find_source(source, image_size, download or root / "downloads")
     if found.key is None:
         return _split(source, found.read())
     key = hashlib.sha256(json.dumps([VERSION, image_size, *found.key]).encode()).hexdigest()[:16]
@@ -228,17 +216,13 @@ def _read_cache(file: Path, source: str) -> Dataset | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             meta = json.loads(arrays["meta"].tobytes())
-            train, held = arrays["train"], arrays["held"]
-            names = ("train_labels", "held_labels")
-            train_labels, held_labels = (arrays[name] if meta["labelled"] else None for name in names)
-            classes, digest, skipped = tuple(meta["classes"]), meta["fingerprint"], meta["skipped"]
-            return Dataset(source, train, held, train_labels, held_labels, classes, digest, skipped)
+            labels = [arrays[name] if meta["labelled"] else None for name in ("train_labels", "held_labels")]
+            facts = tuple(meta["classes"]), meta["fingerprint"], meta["skipped"]
+            return Dataset(source, arrays["train"], arrays["held"], *labels, *facts)
     except FileNotFoundError:
         return None
     except Exception as error:  # as for any damaged zip
-        log.info(
-            f"the prepared images in {file} cannot be used ({type(error).__name__}): preparing them again"
-        )
+        log.info(f"prepared images cannot be used ({type(error).__name__}): preparing them again: {file}")
         return None
 
 

@@ -17,19 +17,14 @@ from pipeline.errors import DataError
 
 PREFIX = "samples:"
 _MODES = {1: "L", 3: "RGB"}
-_ARRAYS = ("images", "arr_0")  # numpy.savez(file, images) calls it arr_0
+_FEWER = "give fewer samples"
 
 
 def read_samples(path: Path, size: int, channels: int) -> tuple[Pixels, Labels | None]:
-    """Read samples that have the format of the data set's images.
+    """Samples uint8 (N,size,size,channels) in 0..255, and int64 (N,) labels, or None if there are none.
 
-    Args:
-        path: a folder of PNG files (sub-folders included), or an npz with `images` or `arr_0`.
-        size: side of the data set's images in pixels.
-        channels: 1 (grey) or 3 (RGB).
-
-    Returns:
-        uint8 (N,size,size,channels) in 0..255, and int64 (N,) labels, or None if the npz has none.
+    path: a folder of PNG files (sub-folders included), or an npz with `images` or `arr_0`, and perhaps
+        `labels`. size, channels: of the data set's images.
 
     Raises:
         DataError: there is nothing, it is damaged, of another size, mode or type, or all images are the same.
@@ -66,7 +61,7 @@ def _read_folder(root: Path, shape: tuple[int, int, int]) -> Pixels:
             seen=f"{' '.join(suffixes) or 'no file'} in {root}",
             fix="save them as PNG: a JPEG's losses are part of its fid",
         )
-    _check_memory((len(files), *shape))
+    check_memory((len(files), *shape), fix=_FEWER)
     images = np.empty((len(files), *shape), np.uint8)
     for image, file in zip(images, files, strict=True):
         image[:] = _read_png(file, shape)
@@ -93,16 +88,12 @@ def _read_npz(path: Path, shape: tuple[int, int, int]) -> tuple[Pixels, Labels |
     def check(header: Header) -> None:
         found, dtype = header
         grey = shape[2] == 1 and len(found) == 3
-        if dtype != np.uint8 or (found if not grey else (*found, 1))[1:] != shape:
+        if dtype != np.uint8 or (*found[1:], *([1] if grey else [])) != shape:
             raise _wrong_format(f"{dtype} {found} in {path}", shape)
-        _check_memory(found)
+        check_memory(found, fix=_FEWER)
 
-    images, labels = read_npz(path, _ARRAYS, check)
+    images, labels = read_npz(path, ("images", "arr_0"), check)  # numpy.savez(file, images) calls it arr_0
     return images.reshape(len(images), *shape), labels
-
-
-def _check_memory(shape: tuple[int, ...]) -> None:
-    check_memory(shape, fix="give fewer samples")
 
 
 def _wrong_format(seen: str, shape: tuple[int, int, int]) -> DataError:

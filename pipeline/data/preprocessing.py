@@ -6,6 +6,7 @@ transparent, reduced to 8 bits, and resized with an antialiased Lanczos filter. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +28,10 @@ MAX_BYTES = 16 * 2**30
 
 
 class RawImages(NamedTuple):
-    """The images of a source before the split.
+    """The images of a source before the split: uint8 (N,H,W,C) in 0..255, C = 1 or 3.
 
-    Attributes:
-        images: uint8 (N,H,W,C) in 0..255, C = 1 or 3.
-        labels: int64 (N,), any values; None without labels.
-        names: the class name of label value i; empty if there are none.
-        skipped: how many unreadable images were left out.
+    labels: int64 (N,), any values; None without labels. names: the class name of label value i; empty if
+    there are none. skipped: how many unreadable images were left out.
     """
 
     images: Pixels
@@ -45,11 +43,8 @@ class RawImages(NamedTuple):
 class SourceRequest(NamedTuple):
     """What is asked of a source.
 
-    Attributes:
-        name: as it was written, `folder:PATH`.
-        path: PATH, where the source takes one.
-        size: side of the prepared images in pixels; 0 = as they are, or as the source chooses.
-        downloads: the folder for what is downloaded.
+    name: as it was written, `folder:PATH`. path: PATH, where the source takes one. size: side of the prepared
+    images in pixels; 0 = as they are, or as the source chooses. downloads: the folder for what is downloaded.
     """
 
     name: str
@@ -61,10 +56,8 @@ class SourceRequest(NamedTuple):
 class ImageSource(NamedTuple):
     """A source that has been found but not read.
 
-    Attributes:
-        key: JSON values that determine the content: the same key means the same images. None = nothing does,
-            so that they are read every time.
-        read: reads and preprocesses the images; called only if they are not in the cache.
+    key: JSON values that determine the content: the same key means the same images. None = nothing does, so
+    that they are read every time. read: reads and preprocesses the images; called if they are not cached.
     """
 
     key: Sequence[object] | None
@@ -72,7 +65,7 @@ class ImageSource(NamedTuple):
 
 
 class Header(NamedTuple):
-    """Shape and dtype of an array."""
+    """Shape and dtype of an array that is not loaded."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -88,30 +81,22 @@ def too_few_images(count: int, what: str) -> DataError:
     )
 
 
-def check_images(found: Header, where: str) -> None:
-    """Refuse arrays that are no images.
-
-    Raises:
-        DataError: it is not uint8 (N,H,W), (N,H,W,1) or (N,H,W,3), or too large for memory.
-    """
-    shape, dtype = found
+def check_images(found: Header | npt.NDArray[Any], where: str) -> None:
+    """DataError unless it is uint8 (N,H,W), (N,H,W,1) or (N,H,W,3) that fits in memory."""
+    shape = found.shape
     right = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
-    if dtype != np.uint8 or not right or min(shape) < 1:
+    if found.dtype != np.uint8 or not right or min(shape) < 1:
         raise DataError(
             "the array `images` is {seen}",
             rule="`images` is uint8 (N,H,W), (N,H,W,1) or (N,H,W,3)",
-            seen=f"{dtype} {shape} in {where}",
+            seen=f"{found.dtype} {shape} in {where}",
             fix="convert to uint8 0..255 with the channels last",
         )
     check_memory(shape)
 
 
-def check_labels(found: Header, count: int, where: str) -> None:
-    """Refuse arrays that are not the labels of `count` images: integer (count,).
-
-    Raises:
-        DataError: it is another array.
-    """
+def check_labels(found: Header | npt.NDArray[Any], count: int, where: str) -> None:
+    """DataError unless it is integer (count,)."""
     if found.dtype.kind not in "iu" or found.shape != (count,):
         raise DataError(
             "the array `labels` is {seen}",
@@ -122,12 +107,8 @@ def check_labels(found: Header, count: int, where: str) -> None:
 
 
 def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smaller image_size") -> None:
-    """Refuse uint8 arrays of more than `MAX_BYTES` before they are allocated.
-
-    Raises:
-        DataError: an array of this shape is larger.
-    """
-    size = int(np.prod([int(side) for side in shape], dtype=object))
+    """DataError where a uint8 array of this shape takes more than `MAX_BYTES`; call it before allocating."""
+    size = math.prod(map(int, shape))
     if size > MAX_BYTES:
         raise DataError(
             "the images are too large for memory: {seen}",
@@ -138,15 +119,9 @@ def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smal
 
 
 def to_square(image: Image.Image, mode: str, size: int) -> Pixels:
-    """Preprocess one image.
+    """Preprocess an image of any mode and size: uint8 (size,size,C) in 0..255.
 
-    Args:
-        image: of any mode and size.
-        mode: `L` (C=1) or `RGB` (C=3).
-        size: side of the result in pixels.
-
-    Returns:
-        uint8 (size,size,C) in 0..255.
+    mode: `L` (C=1) or `RGB` (C=3).
 
     Raises:
         ValueError: the pixels are floating-point numbers.

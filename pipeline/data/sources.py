@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.preprocessing import (
-    Header,
     ImageSource,
     RawImages,
     SourceRequest,
@@ -23,12 +22,9 @@ from pipeline.user_code import load, run
 
 
 def find_source(source: str, size: int, downloads: Path) -> ImageSource:
-    """The source that is called `source`; its images are not read yet.
+    """The source that is called `source`, one of `DATA_SOURCES.forms`; its images are not read yet.
 
-    Args:
-        source: one of `DATA_SOURCES.forms`.
-        size: side of the prepared images in pixels; 0 = as they are, or as the source chooses.
-        downloads: the folder for what is downloaded.
+    size, downloads: as in `SourceRequest`.
 
     Raises:
         DataError: there is no such source; from `read`: it cannot be read or has too few usable images.
@@ -66,8 +62,8 @@ def _call_function(request: SourceRequest) -> RawImages:
         return np.asarray(images), None if labels is None else np.asarray(labels)
 
     images, labels = run(f"the data source {name} does not work", name, call)
-    check_images(Header(images.shape, images.dtype), name)
+    check_images(images, name)
     if labels is not None:
-        check_labels(Header(labels.shape, labels.dtype), len(images), name)
+        check_labels(labels, len(images), name)
         labels = labels.astype(np.int64)
     return RawImages(images if images.ndim == 4 else images[..., None], labels)

@@ -34,7 +34,6 @@ def torchvision_source(
     Args:
         class_name: in `torchvision.datasets`; all of them default to the training part.
         files: where it lies below the download folder, for people who put it there by hand.
-        options: keyword arguments of the class.
         transposed: its files hold each image transposed.
         folder: of image files, below the download folder; empty = the images are one array.
         default_size: side of the images of `folder` in pixels if none is asked for.
