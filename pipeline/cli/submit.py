@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from pipeline.cli import run
 from pipeline.cli.options import options_from
-from pipeline.cluster.jobs.packaging import JobInputs, JobPackage, pack_job
+from pipeline.cluster.jobs.packaging import JobPackage, check_visible, pack_job
 from pipeline.errors import ConfigError
 from pipeline.sweep.options import RunOptions
 
@@ -54,18 +54,11 @@ def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[J
             fix="export GANSWEEP_NOTIFY in the shell that starts Ray on the head",
         )
     request = build_request(dataclasses.replace(options, address="auto"))
+    stores = options.tracking_uri, options.storage
+    check_visible(options.data, request.out, *stores, options.extractor_weights)
     space = find_space(str(options.space))
-    inputs = JobInputs(
-        space=space,
-        builtin=space in builtin_spaces().values(),
-        data=options.data,
-        out=request.out,
-        tracking_uri=options.tracking_uri,
-        typed_tracking=any(part.split("=")[0] == "--tracking-uri" for part in arguments),
-        storage=options.storage,
-        weights=options.extractor_weights,
-    )
-    return pack_job(_forwarded(arguments, options.storage), folder or Path.cwd(), inputs), request
+    own_space = None if space in builtin_spaces().values() else space
+    return pack_job(_forwarded(arguments, *stores), folder or Path.cwd(), own_space), request
 
 
 def _parse(arguments: Sequence[str]) -> RunOptions:
@@ -75,7 +68,9 @@ def _parse(arguments: Sequence[str]) -> RunOptions:
     return options_from(get_command(app).make_context("run", list(arguments)).params, RunOptions)
 
 
-def _forwarded(arguments: Sequence[str], storage: str) -> list[str]:
-    """The arguments with --storage from this machine's environment, which has no password by now."""
-    stored = any(part.split("=")[0] == "--storage" for part in arguments)
-    return [*arguments, *(["--storage", storage] if storage and not stored else [])]
+def _forwarded(arguments: Sequence[str], tracking_uri: str, storage: str) -> list[str]:
+    """The arguments with the stores that this machine's environment names; they hold no password by now."""
+    typed = {part.split("=")[0] for part in arguments}
+    stores = {"--storage": storage, "--tracking-uri": tracking_uri}
+    added = [(flag, value) for flag, value in stores.items() if value and flag not in typed]
+    return [*arguments, *(part for pair in added for part in pair)]

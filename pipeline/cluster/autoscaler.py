@@ -21,20 +21,10 @@ _INFEASIBLE_SEC = 10.0
 list of machines yet."""
 
 
-def wait_for_machine(
-    resources: TrialResources,
-    bound_sec: float,
-    *,
-    infeasible_sec: float = _INFEASIBLE_SEC,
-    log_every_sec: float = _LOG_EVERY_SEC,
-) -> None:
+def wait_for_machine(resources: TrialResources, bound_sec: float) -> None:
     """Ask the autoscaler for a machine that holds one trial and wait until it is there.
 
-    Args:
-        resources: of one trial.
-        bound_sec: seconds to wait at most, 0 = without end.
-        infeasible_sec: seconds for which the autoscaler must report that it has no such machine.
-        log_every_sec: seconds between two lines in the log.
+    bound_sec: 0 = without end.
 
     Raises:
         ConfigError: the autoscaler has no such machine, or none came in time.
@@ -49,14 +39,13 @@ def wait_for_machine(
         while not cluster_nodes().fits_now(resources.bundle):
             now = time.monotonic()
             infeasible_since = (infeasible_since or now) if is_infeasible(demand.id.hex()) else 0.0
-            if infeasible_since and now - infeasible_since >= infeasible_sec:
-                raise _no_machine(
-                    resources, "its autoscaler has no such machine to add", "add one to its node types"
-                )
+            if infeasible_since and now - infeasible_since >= _INFEASIBLE_SEC:
+                reason = "its autoscaler has no such machine to add"
+                raise _no_machine(resources, reason, "add one to its node types")
             if bound_sec and now - began >= bound_sec:
                 came = f"none came in {readable_duration(now - began)}"
                 raise _no_machine(resources, came, "ask `ray status` why, raise --wait")
-            if now - logged >= log_every_sec:
+            if now - logged >= _LOG_EVERY_SEC:
                 so_far = f"{readable_duration(now - began)} so far ({cluster_nodes()})"
                 log.info(f"still waiting for a machine with {resources}: {so_far}")
                 logged = now

@@ -7,8 +7,6 @@ Each check takes half a minute at most.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
 import logging
 import os
 import secrets
@@ -172,14 +170,13 @@ def _launcher_kinds(path: Path) -> list[tuple[Node, int]]:
 class NodeAnswer:
     """What a node says before a sweep begins.
 
-    version: of its gansweep, empty = none. clock: its time, seconds since 1970. sees, writes: the sweep's
-    folder. store_error: why it does not reach the object store. problem: why there is no answer.
+    version: of its gansweep, empty = none. clock: its time, seconds since 1970. folder_error, store_error:
+    why it cannot write to the sweep's folder or object store. problem: why there is no answer.
     """
 
     version: str = ""
     clock: float = 0.0
-    sees: bool = True
-    writes: bool = True
+    folder_error: str = ""
     store_error: str = ""
     problem: str = ""
 
@@ -194,24 +191,20 @@ def check_nodes(out: Path | str) -> None:
     """
     if isinstance(out, str):
         _ask_nodes(out, out)
-    else:
-        _check_folder(out)
-
-
-def _check_folder(folder: Path) -> None:
-    mark = folder / f".seen-{secrets.token_hex(8)}"
-    created = not folder.exists()
+        return
+    mark = out / f".seen-{secrets.token_hex(8)}"
+    created = not out.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        _ask_nodes(str(mark), str(folder))
+        _ask_nodes(str(mark), str(out))
     except OSError as error:
-        raise out_not_writable(folder, error) from error
+        raise out_not_writable(out, error) from error
     finally:
         mark.unlink(missing_ok=True)
         if created:
             with contextlib.suppress(OSError):  # another sweep may have begun in it
-                folder.rmdir()
+                out.rmdir()
 
 
 def out_not_writable(folder: Path, error: OSError) -> SweepError:
@@ -227,27 +220,21 @@ def _ask_nodes(mark: str, out: str) -> None:
 
     # Send the function by value: by its name, each node would import all that a sweep needs, torch included.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    here, began = str(Path(pipeline.__file__).resolve().parents[1]), time.time()
+    began = time.time()
     try:
-        answers = run_on_nodes(ray.remote(_answer), alive_nodes(), (mark, here), PROBE_SEC, _failed)
+        answers = run_on_nodes(
+            ray.remote(_answer), alive_nodes(), (mark,), PROBE_SEC, lambda reason: {"problem": reason}
+        )
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     ended = time.time()
-    for node, text in answers:
-        _check_answer(node, NodeAnswer(**json.loads(text)), out, (began, ended))
+    for node, answer in answers:
+        _check_answer(node, NodeAnswer(**answer), out, (began, ended))
 
 
-def _failed(reason: str) -> str:
-    return json.dumps({"problem": reason})
-
-
-def _answer(mark: str, here: str) -> str:
-    """Runs on a node. Returns JSON, so that nothing from a node is unpickled into an object here."""
-    try:
-        version = importlib.metadata.version("gansweep")
-    except importlib.metadata.PackageNotFoundError:
-        version = pipeline.__version__ if os.path.isdir(os.path.join(here, "pipeline")) else ""
-    answer = {"version": version, "clock": time.time()}
+def _answer(mark: str) -> dict[str, object]:
+    """Runs on a node. Returns the fields of its `NodeAnswer`: the class itself is another one there."""
+    answer = {"version": pipeline.__version__, "clock": time.time()}
     if "://" in mark:
         from pipeline.storage.object_store import ObjectStore
 
@@ -255,22 +242,19 @@ def _answer(mark: str, here: str) -> str:
             ObjectStore(mark).check()
         except Exception as error:  # OSError, SweepError: other credentials there, or no network
             answer["store_error"] = str(getattr(error, "seen", error))
-        return json.dumps(answer)
-    sees = os.path.exists(mark)
-    writes = sees and os.access(os.path.dirname(mark), os.W_OK | os.X_OK)
-    return json.dumps({**answer, "sees": sees, "writes": writes})
+    elif not os.path.exists(mark):
+        answer["folder_error"] = "does not see it"
+    elif not os.access(os.path.dirname(mark), os.W_OK | os.X_OK):
+        answer["folder_error"] = "sees it but may not write it"
+    return answer
 
 
 def _check_answer(node: str, answer: NodeAnswer, out: str, asked: tuple[float, float]) -> None:
     """Check what a node answered, and warn of a clock that is off.
 
     asked: seconds since 1970 before and after all nodes were asked.
-
-    Raises:
-        SweepError: the node cannot write to `out`, or has another gansweep.
     """
-    missing = "No module named 'pipeline" in answer.problem
-    if answer.problem and not missing:
+    if answer.problem and "No module named 'pipeline" not in answer.problem:
         log.warning(f"{node} did not answer: {answer.problem}")
         return
     if answer.store_error:
@@ -280,10 +264,9 @@ def _check_answer(node: str, answer: NodeAnswer, out: str, asked: tuple[float, f
             seen=f"node {node}: {answer.store_error}",
             fix="give all nodes its credentials, in the shell that starts Ray or by their machine's role",
         )
-    if not answer.writes:
-        what = "sees it but may not write it" if answer.sees else "does not see it"
+    if answer.folder_error:
         raise SweepError(
-            f"--out {{seen}}: node {node} {what}",
+            f"--out {{seen}}: node {node} {answer.folder_error}",
             rule="it must be a folder that every node shares",
             seen=out,
             fix="name a folder on shared storage (NFS, EFS, a volume claim)",

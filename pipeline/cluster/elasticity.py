@@ -1,8 +1,4 @@
-"""Callbacks of Ray Tune for clusters whose nodes come and go.
-
-The number of trials at a time follows the cluster, and the loss of a node is no failure of its trials. Not
-for starting or ending nodes.
-"""
+"""Callbacks of Ray Tune for clusters whose nodes come and go."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.cluster.preemption import PREEMPTED
 from pipeline.cluster.tune_adapters import NODE_GONE, Unpickled, failure_cause
 from pipeline.config import SweepConfig
-from pipeline.search.resources import Cluster, TrialResources, concurrency
+from pipeline.search.resources import TrialResources, concurrency
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +46,6 @@ class ConcurrencyCallback(Unpickled, Callback):  # type: ignore[misc]
         if limit != self._searcher.max_concurrent:
             log.info(f"trials at a time: {limit} instead of {self._searcher.max_concurrent} ({cluster})")
             self._searcher.set_max_concurrency(limit)
-        self._log_waiting(cluster)
-
-    def _log_waiting(self, cluster: Cluster) -> None:
-        """Log once a minute, as long as no machine holds a trial."""
         now = self._checked
         if cluster.fits_now(self._resources.bundle):
             self._waiting = None

@@ -1,7 +1,4 @@
-"""NVIDIA's MPS on the machines of a sweep whose trials share GPUs: one daemon each, while the sweep runs.
-
-Not for the daemon itself (`pipeline.cluster.mps`), nor for how many trials share a GPU (`packing`).
-"""
+"""NVIDIA's MPS on the machines of a sweep whose trials share GPUs: one daemon each, while the sweep runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Notice that a machine is about to be taken away, by the nodes that Ray is draining.
 
-Not for what a trial does then (`pipeline.cluster.worker`).
-
 Ray drains a node when asked to: by `ray start --block`, which is what a pod of Kubernetes runs, when it
 gets SIGTERM (the pod has half a minute then); by the autoscaler, for machines that it gives back; and by
 `ray drain-node`, called by hand or when a cloud gives notice. Ray itself only stops starting work there.

@@ -15,6 +15,7 @@ import ray
 
 from pipeline.cluster import mps
 from pipeline.data.dataset import Dataset
+from pipeline.errors import GansweepError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.training.process import visible_gpus
 from pipeline.user_code import UserCode, use_code
@@ -49,7 +50,10 @@ def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
     use_code(shared_refs.code)  # first: an extractor of the user's is unpickled by its module's code
     key = shared_refs.dataset.hex()
     if key not in _FETCHED:
-        dataset, evaluator = ray.get([shared_refs.dataset, shared_refs.evaluator])
+        try:
+            dataset, evaluator = ray.get([shared_refs.dataset, shared_refs.evaluator])
+        except ray.exceptions.RaySystemError as error:  # of whatever fails while Ray unpickles
+            raise error.client_exc if isinstance(error.client_exc, GansweepError) else error from None
         _FETCHED[key] = dataset, evaluator.to(worker_device())
     return _FETCHED[key]
 
@@ -57,20 +61,14 @@ def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
 def enter_worker(mps_trials: int) -> None:
     """Prepare this worker's process; to be called before CUDA starts.
 
-    mps_trials: how many trials share its GPU by MPS, this one included; 0 = no MPS.
+    mps_trials: how many trials share its GPU by MPS, this one included; 0 = no MPS. Why MPS does not work
+    here is logged once per process.
     """
     # Arrays from Ray's object store are read-only; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    if mps_trials:
-        join_mps(mps_trials)
-
-
-def join_mps(trials: int) -> None:
-    """Let this process compute at the same time as others on its GPU; to be called before CUDA starts.
-
-    trials: on that GPU, this one included. Why it is not possible is logged once per process.
-    """
-    os.environ.setdefault(mps.PERCENTAGE, str(mps.percentage(trials)))
+    if not mps_trials:
+        return
+    os.environ.setdefault(mps.PERCENTAGE, str(mps.percentage(mps_trials)))
     reason = mps.start()
     if reason and reason not in _LOGGED:
         _LOGGED.add(reason)

@@ -42,7 +42,10 @@ class Unpickled:
 
 
 class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]
-    """Ray's Searcher: suggests the manager's next trial, and tells the manager how trials end."""
+    """Ray's Searcher: suggests the manager's next trial, and tells the manager how trials end.
+
+    Reports come by the scheduler: Ray gives a searcher none that stops its trial.
+    """
 
     def __init__(self, manager: TrialManager) -> None:
         super().__init__(metric="objective", mode="min")
@@ -56,9 +59,6 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]
         self._numbers[trial_id] = trial.number
         return Suggestion(number=trial.number, params=trial.params)
 
-    def on_trial_result(self, trial_id: str, result: object) -> None:
-        """Does nothing: Ray skips this call for the report that stops a trial; the scheduler takes all."""
-
     def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None:
         number = self._numbers.pop(trial_id, None)
         if number is not None:
@@ -68,9 +68,6 @@ class StudySearcher(Unpickled, Searcher):  # type: ignore[misc]
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: the study is the search's only memory."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: see `save`."""
 
 
 class StudyScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]

@@ -55,8 +55,8 @@ def test_a_good_node_passes_silently(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sees": False, "writes": False}, r"--out /s: node 10.0.0.2 does not see it .*; name a folder"),
-        ({"writes": False}, "node 10.0.0.2 sees it but may not write it"),
+        ({"folder_error": "does not see it"}, r"--out /s: node 10.0.0.2 does not see it .*; name a folder"),
+        ({"folder_error": "sees it but may not write it"}, "node 10.0.0.2 sees it but may not write it"),
         ({"store_error": "no credentials"}, "does not reach --out: node 10.0.0.2: no credentials"),
         ({"version": "0.0.9"}, "gansweep differs between the nodes: 0.0.9 on 10.0.0.2"),
         (
@@ -68,6 +68,15 @@ def test_a_good_node_passes_silently(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_node_that_cannot_take_part_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SweepError, match=message):
         check_answer(**change)
+
+
+def test_a_node_looks_for_the_mark_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "mark"
+    assert connection._answer(str(mark))["folder_error"] == "does not see it"
+    mark.touch()
+    assert set(connection._answer(str(mark))) == {"version", "clock"}
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert connection._answer(str(mark))["folder_error"] == "sees it but may not write it"
 
 
 def test_a_node_that_does_not_answer_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from pipeline import user_code
 from pipeline.cluster import mps, shared_objects
-from pipeline.cluster.shared_objects import SharedRefs, join_mps
+from pipeline.cluster.shared_objects import SharedRefs, enter_worker
+from pipeline.errors import ConfigError, GansweepError
 from pipeline.user_code import UserCode
 
 
@@ -21,8 +23,8 @@ def test_a_process_logs_once_why_it_takes_turns(
     monkeypatch.setattr(shared_objects, "_LOGGED", set())
     monkeypatch.setenv(mps.PERCENTAGE, "")
     monkeypatch.delenv(mps.PERCENTAGE)
-    join_mps(8)
-    join_mps(8)
+    enter_worker(8)
+    enter_worker(8)
     assert caplog.messages == ["trials that share a GPU take turns on it: no program"]
     assert os.environ[mps.PERCENTAGE] == "25"
 
@@ -30,7 +32,7 @@ def test_a_process_logs_once_why_it_takes_turns(
 def test_a_percentage_that_the_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cluster.mps.start", lambda: "")
     monkeypatch.setenv(mps.PERCENTAGE, "60")
-    join_mps(8)
+    enter_worker(8)
     assert os.environ[mps.PERCENTAGE] == "60"
 
 
@@ -46,3 +48,24 @@ def test_the_users_code_is_allowed_before_the_evaluator_is_unpickled(monkeypatch
     monkeypatch.setattr(shared_objects, "worker_device", lambda: "cpu")
     dataset: Any = SimpleNamespace(hex=lambda: "d1")
     assert shared_objects.get_shared(SharedRefs(dataset, None, code)) == (dataset, 42)
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (ConfigError("cannot find mine", fix="install it"), GansweepError),
+        (OSError("no memory"), RaySystemError),
+    ],
+)
+def test_code_that_a_node_lacks_is_an_error_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, kind: type[Exception]
+) -> None:
+    """Ray raises its own error of what fails while it unpickles; a trial is not retried for ours."""
+
+    def get(refs: list[Any]) -> Any:
+        raise RaySystemError(failure)
+
+    monkeypatch.setattr(shared_objects.ray, "get", get)
+    dataset: Any = SimpleNamespace(hex=lambda: "d2")
+    with pytest.raises(kind):
+        shared_objects.get_shared(SharedRefs(dataset, None, UserCode()))

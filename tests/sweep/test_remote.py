@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def test_submit_sends_the_address_as_it_was_typed() -> None:
 
 
 def test_a_node_reports_a_store_that_it_does_not_reach() -> None:
-    reached = json.loads(connection._answer(f"{object_stores.BUCKET}/nodes", "/"))
+    reached = connection._answer(f"{object_stores.BUCKET}/nodes")
     assert "store_error" not in reached
-    missed = json.loads(connection._answer("s3://none/nodes", "/"))
-    assert "NO_SUCH_BUCKET" in missed["store_error"]
+    missed = connection._answer("s3://none/nodes")
+    assert "NO_SUCH_BUCKET" in str(missed["store_error"])

@@ -1,7 +1,4 @@
-"""Sweeps as Ray jobs, by Ray's Job SDK: submit, follow, describe, list and stop them.
-
-Not for what a job consists of (`packaging`).
-"""
+"""Sweeps as Ray jobs, by Ray's Job SDK: submit, follow, describe, list and stop them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.cluster.jobs import head
-from pipeline.cluster.jobs.packaging import JobPackage, runtime_env
+from pipeline.cluster.jobs.packaging import LEFT_BEHIND, JobPackage
 from pipeline.errors import ConfigError
 
 ENDED_STATES = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -33,7 +30,11 @@ def submit_job(address: str, package: JobPackage, name: str) -> str:
         job: str = client.submit_job(
             entrypoint=package.command,
             submission_id=f"{name}-{secrets.token_hex(3)}",
-            runtime_env=runtime_env(package),
+            runtime_env={  # no secret of this machine is in it
+                "working_dir": str(package.folder),
+                "excludes": LEFT_BEHIND,
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"},  # trials stop at their next step
+            },
             metadata={SWEEP_KEY: name},
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -97,13 +98,13 @@ def describe_job(address: str, job: str) -> dict[str, str]:
         ConfigError: the cluster does not answer, or does not know the job.
     """
     found = _job_info(_client(address), job)
-    times = {"started": found.start_time, "ended": found.end_time}
     lines = {
         "job": job,
         "state": found.status.value,
         "sweep": (found.metadata or {}).get(SWEEP_KEY, ""),
         "command": found.entrypoint,
-        **{key: _moment(value) for key, value in times.items() if value},
+        "started": _moment(found.start_time),
+        "ended": _moment(found.end_time),
         "message": " ".join((found.message or "").split()),
     }
     return {key: value for key, value in lines.items() if value}
@@ -116,8 +117,8 @@ def list_jobs(address: str) -> Iterator[tuple[str, str, str, str]]:
         yield str(job.submission_id), job.status.value, job.metadata[SWEEP_KEY], _moment(job.start_time)
 
 
-def stop_job(address: str, job: str, timeout: float = 150.0) -> str:
-    """Stop a job and wait until it is over, `timeout` seconds at most; returns its state then.
+def stop_job(address: str, job: str) -> str:
+    """Stop a job and wait until it is over, 150 seconds at most; returns its state then.
 
     Its trials checkpoint and stop at their next step; the same submit goes on from there.
 
@@ -127,7 +128,7 @@ def stop_job(address: str, job: str, timeout: float = 150.0) -> str:
     client = _client(address)
     if _job_info(client, job).status.value not in ENDED_STATES:
         client.stop_job(job)
-    end = time.monotonic() + timeout
+    end = time.monotonic() + 150.0
     while (state := _job_info(client, job).status.value) not in ENDED_STATES and time.monotonic() < end:
         time.sleep(0.5)
     return str(state)
@@ -157,13 +158,9 @@ async def _tail(client: Any, job: str, log: JobLog) -> None:
         log.add(text)
 
 
-def _with_retries(ask: Callable[[], Any], tries: int = 30) -> Any:
-    """The answer of `ask`, which is called again every 5 seconds while a tunnel is down.
-
-    Raises:
-        ConfigError: there is no answer after `tries` calls.
-    """
-    for _ in range(tries):
+def _with_retries(ask: Callable[[], Any]) -> Any:
+    """The answer of `ask`, which is called again every 5 seconds while a tunnel is down, 30 times at most."""
+    for _ in range(30):
         try:
             return ask()
         except (OSError, RuntimeError) as error:
@@ -175,4 +172,4 @@ def _with_retries(ask: Callable[[], Any], tries: int = 30) -> Any:
 
 
 def _moment(milliseconds: int | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((milliseconds or 0) / 1000))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000)) if milliseconds else ""

@@ -272,7 +272,7 @@ def test_other_versions(client: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 WAIT = """
 import logging, sys, ray
-from pipeline.cluster.autoscaler import wait_for_machine
+from pipeline.cluster import autoscaler
 from pipeline.errors import ConfigError
 from pipeline.search.resources import TrialResources
 
@@ -280,9 +280,10 @@ ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 log = logging.getLogger("pipeline")
 log.addHandler(logging.StreamHandler(sys.stdout))
 log.setLevel("INFO")
-for bound, infeasible in ((2, 1000), (60, 2), (60, 1000)):
+autoscaler._LOG_EVERY_SEC = 1.5
+for bound, autoscaler._INFEASIBLE_SEC in ((2, 1000), (60, 2), (60, 1000)):
     try:
-        wait_for_machine(TrialResources(1.0, 0.5), bound, infeasible_sec=infeasible, log_every_sec=1.5)
+        autoscaler.wait_for_machine(TrialResources(1.0, 0.5), bound)
     except ConfigError as error:
         log.info(error)
 """
