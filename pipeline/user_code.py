@@ -6,14 +6,15 @@ runs only the code that it was given by `use_code`, from exactly the bytes that 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib
 import importlib.util
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -42,7 +43,6 @@ class UserCode:
 
 
 _active = UserCode()
-_modules: dict[str, ModuleType] = {}  # by SHA-256 of the file: each content is loaded once per process
 
 
 def is_user_code(name: str) -> bool:
@@ -64,8 +64,16 @@ def read_code(names: Iterable[str], folders: Sequence[Path]) -> UserCode:
         content = _read_file(module, folders)
         if content is not None:
             files[module] = content
+        elif digest := _installed_hash(module):
+            installed[module] = digest
         else:
-            installed[module] = _digest(_read_installed(module, folders))
+            known = sorted({file.stem for folder in folders for file in folder.glob("*.py")})
+            raise ConfigError(
+                "cannot find {seen}",
+                rule="module:name is in a file beside the space or in the current folder, or is installed",
+                seen=f"{module}.py",
+                fix=nearest(module, known) if known else f"put {module}.py beside the space",
+            )
     return UserCode(files, installed)
 
 
@@ -108,10 +116,11 @@ def run(problem: str, name: str, call: Callable[[], T]) -> T:
     """
     module = name.partition(":")[0]
     try:
-        return call()
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's own output
+            return call()
     except GansweepError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         file = f"/{module.replace('.', '/')}.py"
         lines = [frame.lineno for frame in frames if f"/{frame.filename}".endswith(file)]
@@ -138,34 +147,30 @@ def _read_file(module: str, folders: Sequence[Path]) -> bytes | None:
     return None
 
 
-def _read_installed(module: str, folders: Sequence[Path]) -> bytes:
+def _installed_hash(module: str) -> str:
+    """SHA-256 of an installed module's file, found without running the packages around it; "" = no file."""
+    package, *inner = module.split(".")
     try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None or not found.origin or not Path(found.origin).is_file():
-        known = sorted({file.stem for folder in folders for file in folder.glob("*.py")})
-        raise ConfigError(
-            "cannot find {seen}",
-            rule="module:name is in a file beside the space or in the current folder, or is installed",
-            seen=f"{module}.py",
-            fix=nearest(module, known) if known else f"put {module}.py beside the space",
-        )
-    return Path(found.origin).read_bytes()
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # `__main__`
+        return ""
+    for name in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return ""
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
+    return _digest(Path(spec.origin).read_bytes()) if spec and spec.origin and spec.has_location else ""
 
 
 def _load_module(module: str) -> ModuleType:
     if module in _active.installed:
-        name = f"{module}:"
-        loaded = run(f"{module} cannot be imported", name, lambda: importlib.import_module(module))
-        if _digest(_read_installed(module, ())) != _active.installed[module]:
+        if _installed_hash(module) != _active.installed[module]:
             raise ConfigError(
-                "{seen} is another one on this machine",
+                "{seen} is another one on this machine, or missing",
                 rule="all machines of a sweep need the same version",
                 seen=module,
                 fix="install the same version everywhere",
             )
-        return loaded
+        return run(f"{module} cannot be imported", module, lambda: importlib.import_module(module))
     if module not in _active.files:
         raise ConfigError(
             "{seen} cannot be loaded by this command",
@@ -173,24 +178,19 @@ def _load_module(module: str) -> ModuleType:
             seen=module,
             fix="finish the sweep: its champion needs no code",
         )
-    content = _active.files[module]
-    key = _digest(content)
-    if key not in _modules:
-        # Exactly the bytes that were hashed, under a name that shadows no module, with no bytecode on disk.
-        private = ModuleType(f"_gansweep_user_{module}_{key[:16]}")
-        private.__file__ = f"/gansweep-user-code/{module}.py"
-        sys.modules[private.__name__] = private  # where dataclasses and pickle search
-
-        def execute() -> None:
-            exec(compile(content, private.__file__ or "", "exec"), vars(private))
-
+    # Exactly the bytes that were hashed, under a name that shadows no module, with no bytecode on disk.
+    content, file = _active.files[module], f"/gansweep-user-code/{module}.py"
+    name = f"_gansweep_user_{module}_{_digest(content)}"
+    if name not in sys.modules:
+        loaded = sys.modules[name] = ModuleType(name)  # where dataclasses and pickle search
+        loaded.__file__ = file
+        problem = f"{module}.py cannot be imported"
         try:
-            run(f"{module}.py cannot be imported", f"{module}:", execute)
-        except ConfigError:
-            del sys.modules[private.__name__]
+            run(problem, module, lambda: exec(compile(content, file, "exec"), vars(loaded)))
+        except BaseException:
+            del sys.modules[name]
             raise
-        _modules[key] = private
-    return _modules[key]
+    return sys.modules[name]
 
 
 def _digest(content: bytes) -> str:

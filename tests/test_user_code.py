@@ -58,6 +58,56 @@ def test_a_module_that_is_installed_is_loaded_in_the_version_that_was_hashed(tmp
     use_code(UserCode())
 
 
+def test_another_version_of_an_installed_module_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "around").mkdir()
+    (tmp_path / "around" / "__init__.py").write_text("raise AssertionError('it runs')")
+    (tmp_path / "around" / "inner.py").write_text("value = 1")
+    code = read_code(["around.inner:value"], [])
+    assert list(code.installed) == ["around.inner"]
+    (tmp_path / "around" / "inner.py").write_text("value = 2")
+    use_code(code)
+    with pytest.raises(ConfigError, match=r"around\.inner is another one on this machine"):
+        load("around.inner:value", "any")
+    use_code(UserCode())
+
+
+@pytest.mark.parametrize("name", ["sys:exit", "nowhere.inner:x", "json.inner:x", "folder:x"])
+def test_a_module_without_a_file_is_not_found(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="cannot find"):
+        read_code([name], [])
+
+
+def test_a_module_that_prints_and_exits(own_code: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    own_code("print('hello')\nimport sys\nsys.exit(0)\n")
+    with pytest.raises(ConfigError, match=r"mine\.py cannot be imported: SystemExit: 0.*\(line 3\)"):
+        load("mine:build", "any")
+    assert tuple(capsys.readouterr()) == ("", "hello\n")
+
+
+def test_a_file_that_is_no_text_is_an_error_in_one_line(own_code: Write, tmp_path: Path) -> None:
+    own_code("")
+    (tmp_path / "mine.py").write_bytes(b"x = '\xff'\n")
+    use_code(read_code(["mine:x"], [tmp_path]))
+    with pytest.raises(ConfigError, match=r"mine\.py cannot be imported: SyntaxError.*utf-8"):
+        load("mine:x", "any")
+
+
+def test_files_of_equal_content_are_two_modules(own_code: Write, tmp_path: Path) -> None:
+    own_code("def fail(): return [][1]\n")
+    (tmp_path / "twin.py").write_bytes((tmp_path / "mine.py").read_bytes())
+    use_code(read_code(["mine:fail", "twin:fail"], [tmp_path]))
+    load("mine:fail", "any")
+    with pytest.raises(ConfigError, match=r"correct twin\.py \(line 1\)"):
+        run("it fails", "twin:fail", load("twin:fail", "any"))
+
+
 def test_a_file_runs_once_for_each_content(own_code: Write, tmp_path: Path) -> None:
     count = tmp_path / "count"
     text = f"with open({str(count)!r}, 'a') as file: file.write('x')\nvalue = 1\n"
