@@ -25,10 +25,12 @@ from pipeline.tables import (
     PRUNERS,
     SAMPLERS,
     Table,
+    unknown_choice,
 )
 from pipeline.user_code import is_user_code
 
 N = TypeVar("N", int, float)
+P = TypeVar("P", bool, str)
 
 
 def _number(default: N, low: float, high: float, meaning: str, unit: str = "") -> N:
@@ -42,11 +44,7 @@ def _choice(default: str, choices: tuple[str, ...] | Table[Any], meaning: str) -
     return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
 
 
-def _flag(default: bool, meaning: str) -> bool:
-    return dataclasses.field(default=default, metadata={"meaning": meaning})
-
-
-def _text(default: str, meaning: str) -> str:
+def _plain(default: P, meaning: str) -> P:
     return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
@@ -85,7 +83,7 @@ class TrialConfig(_Checked):
     depth_g: int = _number(1, 1, 8, "G: layers per resolution (mlp: hidden layers)", "layers")
     depth_d: int = _number(1, 1, 8, "D: layers per resolution (mlp: hidden layers)", "layers")
     z_dim: int = _number(64, 1, 2048, "length of the latent vector z ~ N(0, I)")
-    conditional: bool = _flag(False, "G draws classes, D judges by projection; needs labels")
+    conditional: bool = _plain(False, "G draws classes, D judges by projection; needs labels")
     condition_g: str = _choice(
         "embed", ("embed", "batchnorm"), "how G gets the class: beside z, or by batch norm where G has it"
     )
@@ -155,15 +153,15 @@ class TrialConfig(_Checked):
 class SweepConfig(_Checked):
     """One search over one space on one data set, as resolved from the command line."""
 
-    name: str = _text("mnist5k", "name of the sweep and of its folder")
-    data: str = _text("mnist5k", f"image source: {DATA_SOURCES.describe()}")
+    name: str = _plain("mnist5k", "name of the sweep and of its folder")
+    data: str = _plain("mnist5k", f"image source: {DATA_SOURCES.describe()}")
     image_size: int = _number(0, 0, 4096, "resize folder images to this; 0 = a size is chosen", "pixels")
-    space: str = _text("mnist5k", "the space's file or built-in name")
+    space: str = _plain("mnist5k", "the space's file or built-in name")
     trials: int = _number(40, 1, 1_000_000, "trials to ask for")
     time_budget_sec: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "seconds")
     gpu_hours: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "GPU hours")
     cost_budget: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "as price")
-    price: str = _text("", "what an hour of a core or a GPU costs: gpu=2.5,cpu=0.05")
+    price: str = _plain("", "what an hour of a core or a GPU costs: gpu=2.5,cpu=0.05")
     max_failures: int = _number(0, 0, 1_000_000, "stop searching at this many failed trials; 0 = no bound")
     target_fid: float = _number(0.0, 0.0, 1e9, "stop searching at a fid this low; 0 = no target")
     seed: int = _number(0, 0, 2**31 - 1, "seed of the search and of every trial")
@@ -175,12 +173,12 @@ class SweepConfig(_Checked):
     )
     sampler: str = _choice("tpe", SAMPLERS, "how Optuna proposes")
     pruner: str = _choice("asha", PRUNERS, "how bad trials are stopped early")
-    extractor: str = _text("auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}")
-    extractor_weights: str = _text("", "local weights file of the inception extractor")
+    extractor: str = _plain("auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}")
+    extractor_weights: str = _plain("", "local weights file of the inception extractor")
     fid_samples: int = _number(
         2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"
     )
-    metrics: str = _text("", "your own metrics of the finalists: module:function, several by commas")
+    metrics: str = _plain("", "your own metrics of the finalists: module:function, several by commas")
     finalists: int = _number(3, 1, 100, "best trials measured again after the search")
     final_samples: int = _number(
         0, 0, 1_000_000, "generated images per fid of a finalist; 0 = 2.5 times fid_samples", "images"
@@ -190,9 +188,9 @@ class SweepConfig(_Checked):
     )
     cpus_per_trial: float = _number(1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores")
     gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPUs of one trial, or a fraction; -1 = auto", "GPUs")
-    require: str = _text("", "what a trial's machine must have: accelerator=L4, or RESOURCE=AMOUNT")
+    require: str = _plain("", "what a trial's machine must have: accelerator=L4, or RESOURCE=AMOUNT")
     concurrency: int = _number(0, 0, 100_000, "trials at a time; 0 = what the resources allow")
-    address: str = _text("local", "Ray cluster: local, auto, or HOST:PORT")
+    address: str = _plain("local", "Ray cluster: local, auto, or HOST:PORT")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -218,60 +216,27 @@ class SweepConfig(_Checked):
         return tuple(name.strip() for name in self.metrics.split(",") if name.strip())
 
 
+def _below(name: str) -> Path:
+    return property(lambda paths: paths.root / name)  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class SweepPaths:
     """The files of a sweep, below its folder (those of a trial: `pipeline.training.checkpoint`)."""
 
     root: Path
 
-    @property
-    def config(self) -> Path:
-        return self.root / "sweep.toml"
-
-    @property
-    def summary(self) -> Path:
-        return self.root / "summary.json"
-
-    @property
-    def study(self) -> Path:
-        return self.root / "study.journal"
-
-    @property
-    def event_log(self) -> Path:
-        """Events on their way to MLflow."""
-        return self.root / "spool.jsonl"
-
-    @property
-    def export_cursor(self) -> Path:
-        """How far the event log has been exported."""
-        return self.root / "shipped.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / "lock"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def stop(self) -> Path:
-        """Trials end at their next step while this file exists."""
-        return self.root / "stop"
-
-    @property
-    def packed(self) -> Path:
-        return self.root / "champion"
-
-    @property
-    def gallery(self) -> Path:
-        """Sample grids as artifacts of the study."""
-        return self.root / "gallery"
-
-    @property
-    def code(self) -> Path:
-        """Copies of the files with custom networks."""
-        return self.root / "code"
+    config = _below("sweep.toml")
+    summary = _below("summary.json")
+    study = _below("study.journal")
+    event_log = _below("spool.jsonl")  # on its way to MLflow
+    export_cursor = _below("shipped.json")  # how far the event log has been exported
+    lock = _below("lock")
+    report = _below("report.html")
+    stop = _below("stop")  # trials end at their next step while this file exists
+    packed = _below("champion")
+    gallery = _below("gallery")  # sample grids as artifacts of the study
+    code = _below("code")  # copies of the user's own modules
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / str(number)
@@ -290,23 +255,18 @@ def check_names(values: Mapping[str, object], valid: Mapping[str, object]) -> No
 
 def check_value(field: dataclasses.Field[Any], value: object) -> Any:
     """The value in the field's type; ConfigError if the type is wrong or the value is out of bounds."""
-    kind, name = str(field.type), field.name
+    kind, name, fix = str(field.type), field.name, f"write {field.name} = {field.default}"
     if kind == "bool":
         if not isinstance(value, bool):
-            raise ConfigError(
-                f"{name} = {{seen}} is not true or false", seen=value, fix=f"write {name} = true"
-            )
+            fix = f"write {name} = true"
+            raise ConfigError(f"{name} = {{seen}} is not true or false", seen=value, fix=fix)
         return value
     if kind == "str":
         return _check_text(field, value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(
-            f"{name} = {{seen}} is no number", seen=value, fix=f"write {name} = {field.default}"
-        )
+        raise ConfigError(f"{name} = {{seen}} is no number", seen=value, fix=fix)
     if kind == "int" and isinstance(value, float) and not value.is_integer():  # also refuses NaN, inf
-        raise ConfigError(
-            f"{name} = {{seen}} is no whole number", seen=value, fix=f"write {name} = {field.default}"
-        )
+        raise ConfigError(f"{name} = {{seen}} is no whole number", seen=value, fix=fix)
     low, high = field.metadata["low"], field.metadata["high"]
     if not low <= value <= high:  # also refuses NaN
         raise ConfigError(
@@ -325,10 +285,5 @@ def _check_text(field: dataclasses.Field[Any], value: object) -> str:
     if isinstance(choices, Table):
         choices.check(value)
     elif choices is not None and value not in choices:
-        raise ConfigError(
-            f"{field.name} = {{seen}} is unknown",
-            rule=f"{field.name} is one of {', '.join(choices)}",
-            seen=value,
-            fix=nearest(value, choices),
-        )
+        raise unknown_choice(field.name, value, choices)
     return value

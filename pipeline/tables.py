@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -83,12 +83,7 @@ class Table(Mapping[str, R], Generic[R]):
     def check(self, name: str) -> None:
         """ConfigError where `name` is neither a row's nor `module:name`."""
         if name not in self._rows and not self.is_user_code(name):
-            raise ConfigError(
-                f"{self.field} = {{seen}} is unknown",
-                rule=f"{self.field} is one of {', '.join(self.forms)}",
-                seen=name,
-                fix=nearest(name, self._rows),
-            )
+            raise unknown_choice(self.field, name, self._rows, self.forms)
 
     def cost(self, name: str) -> float:
         """The row's cost; the user's own counts as more than all."""
@@ -104,6 +99,12 @@ class Table(Mapping[str, R], Generic[R]):
         if name in self._rows:
             return load_target(self._rows[name].target)
         return load(name, self.form)
+
+
+def unknown_choice(field: str, value: str, names: Iterable[str], forms: Iterable[str] = ()) -> ConfigError:
+    """The error for a field's value that is none of `names`. forms: all that may be written, if more."""
+    rule = f"{field} is one of {', '.join(forms or names)}"
+    return ConfigError(f"{field} = {{seen}} is unknown", rule=rule, seen=value, fix=nearest(value, names))
 
 
 def load_target(target: str) -> Any:
