@@ -80,6 +80,16 @@ def test_a_space_may_be_its_tables_or_a_checked_one(asked: list[Request]) -> Non
         ({"space": {"search": {"lr_q": {"float": [1, 2]}}}}, "did you mean 'lr_g'"),
         ({"set": {"lr_x": 1}}, "did you mean"),
         ({"time_budget": -3}, "time -3 cannot be read"),
+        (
+            {"metric": "mine:sharpness"},
+            r"metric = mine:sharpness is no list.*write metric=\['mine:sharpness'\]",
+        ),
+        ({"set": "lr_g=1e-3"}, "set = lr_g=1e-3 is no list"),
+        ({"tracking_uri": 5}, "tracking_uri = 5 is no text"),
+        ({"no_register": "no"}, "no_register = no is not true or false"),
+        ({"gpus_per_trial": [1]}, r"--gpus-per-trial \[1\] cannot be used"),
+        ({"promote": "best"}, "--promote best is unknown"),
+        ({"register": "a/b"}, "a/b.* cannot be a model's name"),
     ],
 )
 def test_a_wrong_option_is_one_line(wrong: dict[str, object], expected: str, tmp_path: Path) -> None:
@@ -92,6 +102,8 @@ def test_a_wrong_option_is_one_line(wrong: dict[str, object], expected: str, tmp
 def test_a_wrong_keyword_is_answered_with_the_nearest() -> None:
     with pytest.raises(TypeError, match=r"run\(\) has no option 'trails'; did you mean 'trials'"):
         gansweep.run(trails=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"resume\(\): missing a required argument: 'location'"):
+        gansweep.resume(trials=3)  # type: ignore[call-arg]
 
 
 def test_an_interruption_says_how_to_go_on(asked: list[Request]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from pipeline.errors import ConfigError
-from pipeline.sweep.options import OptionInfo, RunOptions, SharedOptions, option_infos
+from pipeline.sweep.options import SWEEP_DIR, OptionInfo, RunOptions, SharedOptions, option_infos
 
 OptionsT = TypeVar("OptionsT", bound=SharedOptions)
 
@@ -21,9 +21,7 @@ Model = Annotated[
     ),
 ]
 
-SweepDir = Annotated[
-    str, typer.Argument(help="The folder that `run` made, or its address (s3://BUCKET/PREFIX/NAME).")
-]
+SweepDir = Annotated[str, typer.Argument(help=SWEEP_DIR)]
 
 Tracking = Annotated[
     str, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store or server.")
@@ -32,15 +30,14 @@ Tracking = Annotated[
 Promote = Annotated[str, typer.Option(help=option_infos(RunOptions)["promote"].help)]
 
 
-def take_options(command: Callable[..., None], kind: type[SharedOptions]) -> Callable[..., None]:
-    """The command with a flag for every option of `kind`, in the place of its last parameter `options`."""
-    *arguments, _ = inspect.signature(command, eval_str=True).parameters.values()
+def take_options(command: Callable[[OptionsT], None], kind: type[OptionsT]) -> Callable[..., None]:
+    """The command with a flag for every option of `kind`, and an argument for one without a default."""
 
     def taking(**given: object) -> None:
-        others = {argument.name: given.pop(argument.name) for argument in arguments}
-        command(**others, options=options_from(given, kind))
+        command(options_from(given, kind))
 
-    parameters = [*arguments, *_parameters(kind)]
+    hints = get_type_hints(kind)
+    parameters = [_parameter(field, hints[field.name]) for field in dataclasses.fields(kind)]
     taking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     taking.__annotations__ = {one.name: one.annotation for one in parameters}
     taking.__name__, taking.__doc__ = command.__name__.lstrip("_"), command.__doc__
@@ -55,19 +52,19 @@ def options_from(given: Mapping[str, Any], kind: type[OptionsT]) -> OptionsT:
     return kind(**{**given, **unset})
 
 
-def _parameters(kind: type[SharedOptions]) -> list[inspect.Parameter]:
-    hints, infos = get_type_hints(kind), option_infos(kind)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if field.default == () else field.default,
-            annotation=Annotated[
-                _parsed_type(field.default, hints[field.name]), _typer_option(field.name, infos[field.name])
-            ],
-        )
-        for field in dataclasses.fields(kind)
-    ]
+def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
+    info: OptionInfo = field.metadata["option"]
+    if field.default is dataclasses.MISSING:
+        argument = Annotated[str, typer.Argument(help=info.help, metavar=info.metavar)]
+        return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=argument)
+    flags = [f"--{field.name.replace('_', '-')}", *([info.short] if info.short else [])]
+    option = typer.Option(*flags, help=info.help, metavar=info.metavar, envvar=info.envvar, min=info.low)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None if field.default == () else field.default,
+        annotation=Annotated[_parsed_type(field.default, hint), option],
+    )
 
 
 def _parsed_type(default: object, hint: Any) -> Any:
@@ -75,11 +72,6 @@ def _parsed_type(default: object, hint: Any) -> Any:
     if default == ():
         return list[str] | None
     return hint if default is None else type(default)
-
-
-def _typer_option(name: str, info: OptionInfo) -> Any:
-    flags = [f"--{name.replace('_', '-')}", *([info.short] if info.short else [])]
-    return typer.Option(*flags, help=info.help, metavar=info.metavar, envvar=info.envvar, min=info.low)
 
 
 def parse_integers(flag: str, text: str) -> tuple[int, ...]:

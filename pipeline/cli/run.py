@@ -13,26 +13,26 @@ from rich.table import Table
 from pipeline.cli.options import SweepDir, Tracking, take_options
 from pipeline.cli.terminal import conclude, leaderboard, out_console
 from pipeline.config import SweepPaths
-from pipeline.reporting.log_lines import log_to_terminal, wants_live_view
+from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.sweep.options import ResumeOptions, RunOptions
 
 
 def _run(options: RunOptions) -> None:
     """Search. The same command again goes on with the sweep that exists."""
+    _search(options)
+
+
+def _resume(options: ResumeOptions) -> None:
+    """Go on with an interrupted sweep; trials and budgets may grow."""
+    _search(options)
+
+
+def _search(options: RunOptions | ResumeOptions) -> None:
     from pipeline.sweep.build_request import build_request
     from pipeline.sweep.run import run_sweep
 
     log_to_terminal(quiet=options.quiet)
-    conclude(run_sweep(build_request(options, live=wants_live_view(options.quiet))))
-
-
-def _resume(sweep_dir: SweepDir, options: ResumeOptions) -> None:
-    """Go on with an interrupted sweep; trials and budgets may grow."""
-    from pipeline.sweep.build_request import build_resume
-    from pipeline.sweep.run import run_sweep
-
-    log_to_terminal(quiet=options.quiet)
-    conclude(run_sweep(build_resume(sweep_dir, options, live=wants_live_view(options.quiet))))
+    conclude(run_sweep(build_request(options)))
 
 
 run = take_options(_run, RunOptions)

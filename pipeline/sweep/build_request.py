@@ -1,4 +1,4 @@
-"""From options to a `Request` for a new sweep, or to the changes that a resume makes to a SweepConfig."""
+"""From the options of `run` or `resume` to a `Request`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.reporting.log_lines import wants_live_view
 from pipeline.reporting.webhook import check_webhook
 from pipeline.search.resources import check_gpus_per_trial
 from pipeline.search.space.builtin import find_space, load_space
@@ -24,6 +25,7 @@ from pipeline.sweep.option_texts import (
 )
 from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
 from pipeline.sweep.request import Request
+from pipeline.tracking.registry.promote import check_registration
 
 UNLIMITED = 100_000
 """Trials of a sweep that only a budget ends."""
@@ -36,21 +38,24 @@ _UNCHANGED = (
 """Options that become fields of SweepConfig as they are."""
 
 
-def build_request(options: RunOptions, *, live: bool = False) -> Request:
-    """The request that the options of `run` mean.
-
-    live: whether the live view is drawn.
+def build_request(options: RunOptions | ResumeOptions) -> Request:
+    """The request that the options of `run` or `resume` mean.
 
     Raises:
-        UserError: an option or the space is wrong.
+        UserError: an option or the space is wrong, or there is no sweep to resume.
     """
+    return _new_sweep(options) if isinstance(options, RunOptions) else _known_sweep(options)
+
+
+def _new_sweep(options: RunOptions) -> Request:
     store = check_url(str(options.out)) if is_url(str(options.out)) else ""
     space, folders = _load_space(options.space)
     fixed = parse_settings(options.set)
     if options.kimg is not None:
         fixed["kimg"] = options.kimg
-    config = build_config(options)
+    config = _config(options)
     check_no_password("--storage", options.storage, "GANSWEEP_STORAGE")
+    check_registration(options.register or config.name, options.promote)
     return Request(
         space=space.override(fixed) if fixed else space,
         config=config,
@@ -64,9 +69,8 @@ def build_request(options: RunOptions, *, live: bool = False) -> Request:
         tracking_uri=options.tracking_uri,
         storage=options.storage,
         dry_run=options.dry_run,
-        measure=options.dry_run,
         notify=check_webhook(options.notify),
-        live=live,
+        live=wants_live_view(options.quiet),
     )
 
 
@@ -79,7 +83,7 @@ def _load_space(space: SpaceLike) -> tuple[Space, tuple[Path, ...]]:
     return load_space(str(space)), (find_space(str(space)).absolute().parent, Path.cwd())
 
 
-def build_config(options: RunOptions) -> SweepConfig:
+def _config(options: RunOptions) -> SweepConfig:
     """The SweepConfig of `run`; without `trials`, a limit of another kind makes their number unlimited."""
     space = str(options.space) if isinstance(options.space, str | Path) else "given in Python"
     limits: Mapping[str, Any] = {name: getattr(options, name) or 0 for name in _LIMITS}
@@ -101,18 +105,14 @@ def build_config(options: RunOptions) -> SweepConfig:
     )
 
 
-def build_resume(location: Path | str, options: ResumeOptions, *, live: bool = False) -> Request:
-    """The request to go on with the sweep in a folder or an object store.
-
-    Raises:
-        UserError: there is no sweep, or an option is wrong.
-    """
+def _known_sweep(options: ResumeOptions) -> Request:
+    location = str(options.location)
     store, root = "", Path(location)
-    if is_url(str(location)):
-        store, root = parent_url(str(location))[0], fetch_sweep_toml(str(location))
+    if is_url(location):
+        store, root = parent_url(location)[0], fetch_sweep_toml(location)
     root = root.resolve()
     manifest = read_existing(location, SweepPaths(root))
-    config = SweepConfig.from_dict({**manifest.config.to_dict(), **build_changes(options)})
+    config = SweepConfig.from_dict({**manifest.config.to_dict(), **_changes(options)})
     check_gpus_per_trial(
         config.gpus_per_trial, fix="go on by the `gansweep run` that it began with, and --gpus-per-trial 1"
     )
@@ -128,7 +128,7 @@ def build_resume(location: Path | str, options: ResumeOptions, *, live: bool = F
         tracking_uri=options.tracking_uri or _known(registry.tracking_uri),
         storage=options.storage or _known(registry.storage),
         notify=check_webhook(options.notify),
-        live=live,
+        live=wants_live_view(options.quiet),
     )
 
 
@@ -137,7 +137,7 @@ def _known(address: str) -> str:
     return "" if "***" in address else address
 
 
-def build_changes(options: ResumeOptions) -> dict[str, object]:
+def _changes(options: ResumeOptions) -> dict[str, object]:
     """The fields of SweepConfig that `resume` changes: those that were given."""
     changes = {name: getattr(options, name) for name in ("trials", "concurrency", "price", *_LIMITS)}
     changes["time_budget_sec"] = parse_duration(options.time_budget) or None

@@ -46,13 +46,13 @@ def parse_gpus_per_trial(text: str | float) -> float:
         return -1.0
     try:
         gpus = float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         gpus = float("nan")
     if not gpus >= 0:
         raise ConfigError(
             "--gpus-per-trial {seen} cannot be used",
             rule="auto or a number from 0",
-            seen=str(text),
+            seen=text,
             fix="write 0.25 or auto",
         )
     check_gpus_per_trial(gpus)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.config import SweepConfig
+from pipeline.config import SweepConfig, check_value
 from pipeline.errors import ConfigError
 from pipeline.search.space.definition import Space
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, LOSSES, NETWORKS, PENALTIES, PRUNERS, SAMPLERS, Table
@@ -19,17 +19,15 @@ from pipeline.tables import DATA_SOURCES, EXTRACTORS, LOSSES, NETWORKS, PENALTIE
 SpaceLike = str | Path | Space | Mapping[str, object]
 """A file or a built-in name, a checked space, or the tables of a space's file."""
 
+SWEEP_DIR = "The folder that `run` made, or its address (s3://BUCKET/PREFIX/NAME)."
+
 _DEFAULTS = SweepConfig()
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptionInfo:
-    """What the command line says about an option.
-
-    help: one line. metavar: in the place of its type. envvar: gives its value where it is left out.
-    low: the lowest number. short: a flag of one letter.
-    """
+    """What the command line says about an option. envvar: gives its value where it is left out."""
 
     help: str
     metavar: str | None = None
@@ -39,7 +37,6 @@ class OptionInfo:
 
 
 def _option(default: T, help: str, **more: Any) -> T:
-    """A field of a dataclass of options. more: fields of `OptionInfo`."""
     return dataclasses.field(default=default, metadata={"option": OptionInfo(help=help, **more)})
 
 
@@ -99,6 +96,12 @@ class SharedOptions:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             low, value = field.metadata["option"].low, getattr(self, field.name)
+            if field.type in ("str", "bool"):
+                check_value(field, value)
+            if field.default == () and isinstance(value, str):
+                raise ConfigError(
+                    f"{field.name} = {{seen}} is no list", seen=value, fix=f"write {field.name}=[{value!r}]"
+                )
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if low is not None and value is not None and not (number and value >= low):
                 raise ConfigError(
@@ -112,6 +115,10 @@ class SharedOptions:
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions(SharedOptions):
     """The options of `resume`; what is left out stays as the sweep has it."""
+
+    location: str | Path = dataclasses.field(
+        kw_only=False, metadata={"option": OptionInfo(help=SWEEP_DIR, metavar="sweep_dir")}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

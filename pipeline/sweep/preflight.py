@@ -61,8 +61,7 @@ def check_cluster(request: Request) -> None:
     cluster = cluster_nodes()
     resources = trial_resources(request.config, cluster)
     log.info(f"cluster: {cluster}; trials at a time: {resources.concurrency}, each {resources}")
-    if request.measure or not request.dry_run:
-        wait_for_machine(resources, request.config.wait_sec)
+    wait_for_machine(resources, request.config.wait_sec)
     check_nodes(request.url or request.paths.root.parent)
 
 

@@ -17,8 +17,6 @@ class Request:
     """What one call asks for.
 
     Attributes:
-        space: what is searched.
-        config: limits and settings of the sweep.
         out: the folder below which the sweep's folder is made.
         register: name of the registered model, or None to register nothing.
         recipe: the published configuration to begin from; "" for none.
@@ -27,8 +25,7 @@ class Request:
         tracking_uri: MLflow's address; "" for the SQLite file in `out`.
         storage: Optuna's database URL; "" for a journal file in the sweep's folder.
         store: the object store's address that replaces `out`; "" where sweeps are kept in a folder.
-        dry_run: check everything, return the plan, search nothing.
-        measure: whether a dry run also trains the largest trial for a moment.
+        dry_run: check everything, return the plan, search nothing but for a moment of its largest trial.
         live: redraw the live view in place on a terminal.
         promote: the highest alias that the new version may get automatically: never, candidate or champion.
         notify: a webhook's address; it is written to no file.
@@ -45,7 +42,6 @@ class Request:
     storage: str = ""
     store: str = ""
     dry_run: bool = False
-    measure: bool = False
     live: bool = False
     promote: str = CHAMPION
     notify: str = field(default="", repr=False)

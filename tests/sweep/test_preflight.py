@@ -21,7 +21,7 @@ from pipeline.sweep.run import run_sweep
 
 def request_in(out: Path, dry: bool = False, **options: object) -> Request:
     config = SweepConfig(name="x", space="smoke", **options)  # type: ignore[arg-type]
-    return Request(load_space("smoke"), config, out, None, dry_run=dry, measure=dry)
+    return Request(load_space("smoke"), config, out, None, dry_run=dry)
 
 
 @pytest.mark.parametrize("out", [Path(__file__) / "runs", Path(__file__)])

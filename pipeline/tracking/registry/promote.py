@@ -1,7 +1,6 @@
-"""Registration of a packed generator as a model version, and its promotion to candidate or champion.
+"""Registration of a packed generator as a model version, its promotion to candidate or champion, roll-back.
 
-Responsible for the rule of promotion and roll-back; `pipeline.tracking.registry.model_version` logs and
-verifies a version.
+`pipeline.tracking.registry.model_version` logs and verifies a version.
 """
 
 from __future__ import annotations
@@ -17,13 +16,8 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import RegistryError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.storage.summary_file import RegisteredVersion
-from pipeline.tracking.registry import model_version
-from pipeline.tracking.registry.load import (
-    LoadedGenerator,
-    connect_registry,
-    registry_errors,
-    resolve_version,
-)
+from pipeline.tracking.registry import model_version, registered_model
+from pipeline.tracking.registry.load import connect_registry, registry_errors, resolve_version
 from pipeline.tracking.registry.metadata import ModelMetadata
 
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -58,20 +52,20 @@ def register_version(
         RegistryError: the packed folder is altered, a request to the registry fails, the version does not
             load, gives other images or has another fid. Then nothing has been registered or promoted.
     """
-    _check(name, promote)
+    check_registration(name, promote)
     if promote == "never" and alias == "auto":
         alias = None
     measured_by = evaluator if alias else None
     verifier = model_version.Verifier(tracking_uri, packed, metadata, measured_by) if verify else None
     with registry_errors(tracking_uri):
-        LoadedGenerator(packed)  # raises where it was altered
+        registered_model.check_files(packed, RegistryError)
         client = connect_registry(tracking_uri)
         with contextlib.suppress(MlflowException):  # it exists already
             client.create_registered_model(name)
         version = _find_version(client, name, model_version.source_hash(packed, metadata))
         if version is None:
             version = model_version.add_version(
-                client, tracking_uri, name, packed, metadata, verified_by=verifier
+                client, tracking_uri, name, packed, metadata, verifier=verifier
             )
             return _give_alias(client, version, metadata, alias, promote, "registered")
         if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
@@ -82,13 +76,14 @@ def register_version(
         return _give_alias(client, version, metadata, alias, promote, "registered before")
 
 
-def _check(name: str, promote: str) -> None:
+def check_registration(name: str, promote: str) -> None:
+    """RegistryError where a model cannot have this name, or `promote` is unknown."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,199}", name):
         raise RegistryError(
             "{seen} cannot be a model's name",
             rule="letters, digits, '.', '_', '-' and spaces",
             seen=repr(name),
-            fix="choose another with --name",
+            fix="choose another name",
         )
     if promote not in PROMOTE:
         raise RegistryError(
