@@ -38,23 +38,6 @@ class Cell:
         return self.text not in ("", "-", "None")
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A figure that page.js draws into the element `plot-NAME`.
-
-    Attributes:
-        label: description for screen readers.
-        content: the figure as JSON; None if there is nothing to draw.
-        height, width: pixels; below `width` the figure scrolls instead of shrinking.
-    """
-
-    name: str
-    label: str
-    content: Markup | None
-    height: int
-    width: int
-
-
 def measured(value: object, key: str, hint: str = "", form: str = ".4g") -> Cell:
     """The number at `key` of summary.json."""
     return Cell(readable_number(value, form), hint, key, finite(value))
@@ -65,12 +48,12 @@ def prose(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def plot(name: str, label: str, figure: go.Figure | None, *, height: int = 380, width: int = 0) -> Plot:
-    """The plot of a figure in the page's layout."""
+def figure_json(figure: go.Figure | None) -> Markup | None:
+    """What page.js draws, which fills its element; None if there is nothing to draw."""
     if figure is None or not figure.data:
-        return Plot(name, label, None, height, width)
-    figure.update_layout(template="none", margin={"l": 56, "r": 12, "t": 12, "b": 44}, height=height)
+        return None
+    figure.update_layout(template="none", margin={"l": 56, "r": 12, "t": 12, "b": 44})
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    figure.update_layout(autosize=True, width=None)
+    figure.update_layout(autosize=True, width=None, height=None)
     # "<" is written as an escape, so that no text can end the script element early.
-    return Plot(name, label, Markup(figure.to_json().replace("<", "\\u003c")), height, width)
+    return Markup(figure.to_json().replace("<", "\\u003c"))

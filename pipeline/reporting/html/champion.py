@@ -12,7 +12,7 @@ from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
 from pipeline.records import METRICS, TrialRecord
 from pipeline.reporting.history import History, TrialView
 from pipeline.reporting.html import figures, pictures
-from pipeline.reporting.html.cells import Cell, measured, plot
+from pipeline.reporting.html.cells import Cell, figure_json, measured
 from pipeline.reporting.leaderboard import COLUMNS
 from pipeline.storage.readable import finite, readable_number, short_number
 from pipeline.storage.summary_file import FinalistRow, FinalistRunRow, FinalMeasurement, LeaderboardRow
@@ -37,7 +37,6 @@ def champion_section(history: History) -> dict[str, object]:
     if winner is None or winner.fid is None:
         return {}
     folder, records = history.run_folder(winner), _records(history, winner)
-    drawn = figures.life(history, records)
     registered = history.summary.registered if history.summary else None
     return {
         "trial": winner.number,
@@ -47,7 +46,7 @@ def champion_section(history: History) -> dict[str, object]:
         "model": registered.model if registered else "",
         "runs": _runs(history.finalists),
         "measurements": _measurements(history.finalists),
-        "life": plot("life", "fid and balance of the champion over kimg", drawn, height=460),
+        "life": figure_json(figures.life(history, records)),
         "film": pictures.filmstrip(folder),
     }
 

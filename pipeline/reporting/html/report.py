@@ -59,6 +59,7 @@ def render_page(history: History) -> str:
             saved=sections.saved_facts(history, saved),
             region=sections.region_table(region) if region else (),
             best_trials=len(best),
+            searched=len(history.space.search) if history.space else 0,
             definitions=sections.definitions(),
             css=_asset("page.css"),
             js=_asset("page.js"),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
+
 from pipeline.records import METRICS
 from pipeline.reporting.explain.regions import Region
 from pipeline.reporting.history import History
 from pipeline.reporting.html import figures
-from pipeline.reporting.html.cells import Cell, Plot, measured, plot
+from pipeline.reporting.html.cells import Cell, figure_json, measured
 from pipeline.reporting.html.savings import MEANINGS, Savings
 from pipeline.reporting.leaderboard import COLUMNS
 from pipeline.search.study_figures import draw_study
 from pipeline.storage.readable import clock, short_number
-from pipeline.storage.summary_file import SweepSummary
 
 
 def overview(history: History) -> dict[str, Cell]:
@@ -23,9 +24,16 @@ def overview(history: History) -> dict[str, Cell]:
     images = Cell(f"{data.get('train')} of {size} x {size} ({data.get('source')})" if data else "")
     if summary is None:
         return {"state": Cell("unknown"), "images": images}
-    evaluator = summary.evaluator
+    evaluator, seconds = summary.evaluator, summary.wall_seconds
+    counts = {
+        f"{state} trials": measured(count, f"trials.{state}", COLUMNS["state"])
+        for state, count in vars(summary.trials).items()
+    }
     return {
-        **_totals(summary),
+        "state": Cell(summary.state),
+        **counts,
+        "trained": measured(summary.kimg_total, "kimg_total", "kimg of all trials together", "g"),
+        "search time": Cell(clock(seconds), "", "wall_seconds", seconds),
         "images": images,
         "evaluator": Cell(
             f"{evaluator.extractor}, {evaluator.samples} samples" if evaluator.hash else "",
@@ -35,54 +43,26 @@ def overview(history: History) -> dict[str, Cell]:
     }
 
 
-def _totals(summary: SweepSummary) -> dict[str, Cell]:
-    counts = {
-        f"{state} trials": measured(count, f"trials.{state}", COLUMNS["state"])
-        for state, count in vars(summary.trials).items()
-    }
-    return {
-        "state": Cell(summary.state),
-        **counts,
-        "trained": measured(summary.kimg_total, "kimg_total", "kimg of all trials together", "g"),
-        "search time": Cell(clock(summary.wall_seconds), "", "wall_seconds", summary.wall_seconds),
-    }
-
-
-def plots(history: History, region: Sequence[Region], saved: Savings) -> dict[str, Plot]:
+def plots(history: History, region: Sequence[Region], saved: Savings) -> dict[str, Markup | None]:
     """The plots about all trials, by name."""
-    study = draw_study(history.space, history.points)
-    searched = len(history.space.search) if history.space else 0
-    drawn = [
-        plot("balance", "best fid against balance", figures.balance(history)),
-        plot(
-            "coordinates",
-            "hyper-parameters and fid of all trials",
-            study["coordinates"],
-            width=max(700, 110 * searched),
-        ),
-        plot("importances", "importance of the hyper-parameters", study["importances"], height=340),
-        plot("slices", "fid over each hyper-parameter", study["slices"], width=max(700, 200 * searched)),
-        plot(
-            "savings", "kimg spent and saved", figures.savings(saved) if saved.trained else None, height=200
-        ),
-        plot("progress", "best fid so far, trial by trial", figures.progress(history)),
-        plot("space", "where the best trials lie", figures.space(region), height=90 + 44 * len(region)),
-    ]
-    return {each.name: each for each in drawn}
+    drawn = {
+        "balance": figures.balance(history),
+        **draw_study(history.space, history.points),
+        "savings": figures.savings(saved) if saved.trained else None,
+        "progress": figures.progress(history),
+        "space": figures.space(region),
+    }
+    return {name: figure_json(figure) for name, figure in drawn.items()}
 
 
 def saved_facts(history: History, saved: Savings) -> dict[str, Cell]:
     """What early stopping saved, and what the sweep cost."""
     gpus, cost = (history.summary.gpu_hours, history.summary.cost) if history.summary else (0.0, None)
-    gpu_hint, cost_hint = (
-        "the fraction of a GPU that each trial has",
-        "--price and the resources of each trial",
-    )
     return {
         "trained": Cell(f"{saved.trained:g} kimg", MEANINGS["trained"]),
         "trial time": Cell(clock(3600 * saved.hours), MEANINGS["trial time"]),
-        "GPU hours": measured(gpus or None, "gpu_hours", f"by {gpu_hint}"),
-        "cost": measured(cost, "cost", f"by {cost_hint}", ".2f"),
+        "GPU hours": measured(gpus or None, "gpu_hours", "by the fraction of a GPU that each trial has"),
+        "cost": measured(cost, "cost", "by --price and the resources of each trial", ".2f"),
         "after the best": Cell(f"{saved.after_best:g} kimg", MEANINGS["after the best"]),
         "saved": Cell(f"{saved.saved:g} kimg", MEANINGS["saved"]),
         "saved time": Cell(clock(3600 * saved.saved_hours), MEANINGS["saved time"]),
