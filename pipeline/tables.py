@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.user_code import is_user_code, load
@@ -41,64 +41,48 @@ class Row:
 R = TypeVar("R", bound=Row)
 
 
-class Table(Mapping[str, R], Generic[R]):
-    """Rows by name.
+class Table(dict[str, R]):
+    """The built-in rows by name.
 
-    Args:
-        field: the configuration's field that chooses one.
-        form: what the user's own `module:name` must be, for help and messages.
-        rows: the built-in ones, by name.
+    field: the configuration's field that chooses one. form: what the user's own `module:name` must be, for
+    help and messages.
     """
 
     def __init__(self, field: str, form: str, rows: Mapping[str, R]) -> None:
-        self.field, self.form, self._rows = field, form, dict(rows)
-
-    def __getitem__(self, name: str) -> R:
-        return self._rows[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        super().__init__(rows)
+        self.field, self.form = field, form
 
     @property
     def forms(self) -> tuple[str, ...]:
         """All that may be written, for a list in a text: the rows' names and `module:name`."""
-        return (*self._rows, self.form.partition(" ")[0])
+        return (*self, self.form.partition(" ")[0])
 
     def describe(self) -> str:
         """The rows for `--help`: `tpe (tree-structured Parzen estimators), random (...), or module:name`."""
-        rows = ", ".join(f"{name} ({row.meaning})" for name, row in self._rows.items())
+        rows = ", ".join(f"{name} ({row.meaning})" for name, row in self.items())
         return f"{rows}, or {self.form}"
 
     def meaning(self, name: str) -> str:
         """The row's meaning, in one line for people."""
-        return self._rows[name].meaning if name in self._rows else "your own code"
+        return self[name].meaning if name in self else "your own code"
 
     def is_user_code(self, name: str) -> bool:
         """Whether `name` means the user's own code."""
-        return name not in self._rows and is_user_code(name)
+        return name not in self and is_user_code(name)
 
     def check(self, name: str) -> None:
         """ConfigError where `name` is neither a row's nor `module:name`."""
-        if name not in self._rows and not self.is_user_code(name):
-            raise unknown_choice(self.field, name, self._rows, self.forms)
+        if name not in self and not self.is_user_code(name):
+            raise unknown_choice(self.field, name, self, self.forms)
 
     def cost(self, name: str) -> float:
         """The row's cost; the user's own counts as more than all."""
-        costs = [row.cost for row in self._rows.values()]
-        return self._rows[name].cost if name in self._rows else max(costs) + 1
+        costs = [row.cost for row in self.values()]
+        return self[name].cost if name in self else max(costs) + 1
 
     def load(self, name: str) -> Any:
-        """The code of a row, or the user's own.
-
-        Raises:
-            ConfigError: the user's own cannot be loaded.
-        """
-        if name in self._rows:
-            return load_target(self._rows[name].target)
-        return load(name, self.form)
+        """The code of a row, or the user's own; ConfigError where the user's own cannot be loaded."""
+        return load_target(self[name].target) if name in self else load(name, self.form)
 
 
 def unknown_choice(field: str, value: str, names: Iterable[str], forms: Iterable[str] = ()) -> ConfigError:

@@ -184,7 +184,7 @@ def own(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_row_adds_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     row = DataSourceRow(target="pipeline.data.packaged:digits", meaning="the digits again")
-    monkeypatch.setitem(DATA_SOURCES._rows, "digits-again", row)
+    monkeypatch.setitem(DATA_SOURCES, "digits-again", row)
     assert "digits-again or module:function" in DATA_SOURCES.describe()
     assert load_dataset("digits-again").fingerprint == load_dataset("digits").fingerprint
 

@@ -74,7 +74,7 @@ def test_hash_covers_every_weight(short_training, tmp_path):
 def test_hash_covers_the_version(short_training, tmp_path, monkeypatch):
     first = extractors.build_extractor("classifier", noise_dataset(), cache=tmp_path)
     row = dataclasses.replace(EXTRACTORS["classifier"], version="classifier-2")
-    monkeypatch.setitem(EXTRACTORS._rows, "classifier", row)
+    monkeypatch.setitem(EXTRACTORS, "classifier", row)
     second = extractors.build_extractor("classifier", noise_dataset(), cache=tmp_path)
     assert second.hash != first.hash
 

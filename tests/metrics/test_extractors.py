@@ -233,7 +233,7 @@ def test_weights_drawn_when_the_file_is_loaded_are_the_same_everywhere(code):
 
 def test_a_row_adds_an_extractor(monkeypatch):
     row = ExtractorRow(target="pipeline.metrics.extractors:pixel_extractor", meaning="again")
-    monkeypatch.setitem(EXTRACTORS._rows, "again", row)
+    monkeypatch.setitem(EXTRACTORS, "again", row)
     assert "again (again), or module:function" in EXTRACTORS.describe()
     assert extractors.build_extractor("again", noise_dataset()).dim == 64
 
