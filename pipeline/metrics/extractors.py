@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -26,6 +27,9 @@ from pipeline.metrics.precision import full_float32
 from pipeline.metrics.weights import extractor_dir
 from pipeline.tables import EXTRACTORS, ExtractorRow, load_target
 from pipeline.user_code import load, module_hash, run
+
+_MOST_FEATURES = 2**15
+"""Of a custom extractor: their covariance takes 8 GiB."""
 
 
 class Extractor(Protocol):
@@ -86,9 +90,6 @@ def build_extractor(
 ) -> Extractor:
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
-    The classifier is trained on the training split at the first call (about 10 s on one core); the same data
-    gives the same weights on the same kind of processor.
-
     Args:
         weights: file of Inception's weights; empty = use the cache, or download it.
         cache: folder below which weights are cached; None = `files.cache_root()`.
@@ -132,15 +133,14 @@ class PixelExtractor:
     def __init__(self, size: int, channels: int) -> None:
         self.side = min(size, 8)
         self.dim = self.side * self.side * channels
-        self.hash = hashlib.sha256(
-            f"{EXTRACTORS['pixels'].version} {self.side} {channels}".encode()
-        ).hexdigest()[:16]
+        self.hash = _hash(f"{EXTRACTORS['pixels'].version} {self.side} {channels}", {})
 
     def __call__(self, images: Tensor) -> Tensor:
         def shrink(block: Tensor) -> Tensor:
-            return F.adaptive_avg_pool2d(_nchw(block) / 255, self.side).flatten(1)
+            floats = block.permute(0, 3, 1, 2).float() / 255
+            return F.adaptive_avg_pool2d(floats, self.side).flatten(1)
 
-        return torch.cat([shrink(block) for block in torch.split(images, 1000)])
+        return _in_blocks(shrink, images, [1000])
 
     def to(self, device: torch.device | str) -> Self:
         return self  # no weights: it computes on the device of the images
@@ -164,9 +164,8 @@ class NetExtractor:
     def __call__(self, images: Tensor) -> Tensor:
         device = next(self.net.parameters()).device
         with full_float32(device):
-            return _in_blocks(
-                lambda block: self._forward(block.to(device)), images, self._blocks(device, images)
-            )
+            sizes = self._blocks(device, images)
+            return _in_blocks(lambda block: self._forward(block.to(device)), images, sizes)
 
     def _blocks(self, device: torch.device, images: Tensor) -> tuple[int, ...]:
         if device.type != "cuda":
@@ -203,16 +202,17 @@ class CustomExtractor:
     """
 
     def __init__(self, name: str, images: Tensor) -> None:
-        self.name, self._images = name, images
+        self.name, self._images, self.dim = name, images, -1
+        self._problem = f"the extractor {name} does not work"
         self._extract = self._make()
-        self.hash = self._compute_hash()
+        self.hash = run(self._problem, name, self._compute_hash)
         self.dim = self._check()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        blocks = (500, 250) if images.device.type == "cuda" else (250,)
-        with full_float32(images.device):
-            return _in_blocks(lambda block: self._extract(block).float(), images, blocks)
+        sizes = (500, 250) if images.device.type == "cuda" else (250,)
+        with full_float32(images.device), redirect_stdout(sys.stderr):
+            return _in_blocks(self._features, images, sizes)
 
     def to(self, device: torch.device | str) -> Self:
         moved = copy.copy(self)
@@ -242,13 +242,27 @@ class CustomExtractor:
             torch.manual_seed(0)  # for weights that are drawn when the file is loaded
             function = load(self.name, EXTRACTORS.form)
             torch.manual_seed(0)
-            made = run(
-                f"the extractor {self.name} does not work", self.name, lambda: function(size, channels)
-            )
+            made = run(self._problem, self.name, lambda: function(size, channels))
         return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
 
+    def _features(self, block: Tensor) -> Tensor:
+        """Of one block; it gets a copy, so that it cannot change the training images."""
+        found = self._extract(block.clone())
+        if not isinstance(found, Tensor):
+            raise self._refused(f"returned a {type(found).__name__}, no tensor")
+        if found.ndim != 2 or len(found) != len(block):
+            raise self._refused(f"returned shape {tuple(found.shape)} for {len(block)} images")
+        if not (found.shape[1] == self.dim or self.dim < 0 < found.shape[1] <= _MOST_FEATURES):
+            raise self._refused(f"returned {found.shape[1]} features of an image")
+        return found.float()
+
+    def _refused(self, seen: str) -> EvaluatorError:
+        rule, fix = f"it must be {EXTRACTORS.form}", f"correct {self.name.partition(':')[0]}.py"
+        return EvaluatorError(self._problem, rule=rule, seen=seen, fix=fix)
+
     def _weights(self) -> dict[str, Tensor]:
-        return self._extract.cpu().state_dict() if isinstance(self._extract, nn.Module) else {}
+        state = self._extract.state_dict() if isinstance(self._extract, nn.Module) else {}
+        return {name: weights.cpu() for name, weights in state.items()}
 
     def _compute_hash(self) -> str:
         version = f"own-1 {self.name} {module_hash(self.name)} {tuple(self._images.shape[1:])}"
@@ -256,16 +270,10 @@ class CustomExtractor:
 
     def _check(self) -> int:
         """Try it on the images; returns the length of its feature vectors."""
-        problem = f"the extractor {self.name} does not work"
-        found, one = run(problem, self.name, lambda: (self(self._images), self(self._images[:1])))
-        seen = ""
-        if found.ndim != 2 or len(found) != len(self._images):
-            seen = f"returned shape {tuple(found.shape)} for {len(self._images)} images"
-        elif not (found.isfinite().all() and torch.allclose(found[:1], one, rtol=1e-4, atol=1e-5)):
-            seen = "returned other features for the same image, or values not finite"
-        if seen:
-            fix = f"correct {self.name.partition(':')[0]}.py"
-            raise EvaluatorError(problem, rule=f"it must be {EXTRACTORS.form}", seen=seen, fix=fix)
+        images = self._images
+        found, one = run(self._problem, self.name, lambda: (self(images).cpu(), self(images[:1]).cpu()))
+        if not (found.isfinite().all() and torch.allclose(found[:1], one, rtol=1e-4, atol=1e-5)):
+            raise self._refused("returned other features for the same image, or values not finite")
         return int(found.shape[1])
 
 
@@ -278,13 +286,10 @@ def _in_blocks(extract: Callable[[Tensor], Tensor], images: Tensor, sizes: Seque
     return torch.cat([extract(block) for block in torch.split(images, last)])
 
 
-def _nchw(images: Tensor) -> Tensor:
-    return images.permute(0, 3, 1, 2).float()
-
-
 def _hash(version: str, state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(version.encode())
     for name in sorted(state):
         digest.update(f"{name} {tuple(state[name].shape)}".encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+        weights = state[name].detach().cpu().contiguous()
+        digest.update(weights.flatten().view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
     return digest.hexdigest()[:16]

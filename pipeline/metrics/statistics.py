@@ -15,6 +15,8 @@ from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import Extractor
 from pipeline.storage.files import replacing
+from pipeline.tables import EXTRACTORS
+from pipeline.user_code import run
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,11 @@ def reals_statistics(dataset: Dataset, extractor: Extractor, folder: Path) -> Fe
     identity = f"{_CACHE} {path.stem}"
     statistics = _read(path, identity, len(dataset.train), extractor.dim)
     if statistics is None:
-        statistics = _measure(extractor, dataset.train)
+        if EXTRACTORS.is_user_code(extractor.name):
+            problem = f"the extractor {extractor.name} does not work"
+            statistics = run(problem, extractor.name, lambda: _measure(extractor, dataset.train))
+        else:
+            statistics = _measure(extractor, dataset.train)
         _check_reals(statistics, dataset)
         _write(path, identity, statistics)
     return statistics
