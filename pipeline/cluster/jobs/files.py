@@ -1,7 +1,4 @@
-"""The offline check of a cluster's file: a cluster launcher file of Ray's, or a RayJob of KubeRay's.
-
-Responsible for reading it, its kind and its placeholders; not for its content (`launcher`, `kuberay`).
-"""
+"""The offline check of a cluster's file: a cluster launcher file of Ray's, or a RayJob of KubeRay's."""
 
 from __future__ import annotations
 
@@ -21,16 +18,13 @@ _PLACEHOLDERS = re.compile(r"(ami|fs)-0(?:0+|123456789abcdef0)\b")
 
 
 def check_cluster_file(path: Path) -> list[str]:
-    """Check a cluster launcher file, or the RayJobs in a file, offline.
-
-    Returns:
-        One note per thing checked, and one per thing still to be filled in.
+    """Check a file offline; returns a note per thing checked, and one per thing still to be filled in.
 
     Raises:
         ConfigError: the file cannot be read or is of neither kind, or the first rule that it breaks.
     """
     text = _read(path)
-    found = _documents(path, text)
+    found = _read_documents(path, text)
     jobs = [document for document in found if document.get("kind") == "RayJob"]
     clusters = [document for document in found if "cluster_name" in document]
     if not jobs and not clusters:
@@ -41,7 +35,10 @@ def check_cluster_file(path: Path) -> list[str]:
             fix="see search_spaces/, cluster.yaml and kuberay.yaml for one of each",
         )
     notes = [note for job in jobs for note in check_rayjob(job)] if jobs else check_launcher(clusters[0])
-    return notes + _placeholder_notes(text)
+    # Comments are examples: only what YAML will read counts.
+    live = "\n".join(line.split(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#"))
+    names = sorted({match.group(0) for match in _PLACEHOLDERS.finditer(live)})
+    return notes + [f"to do: {name} is a placeholder: put your own in before starting" for name in names]
 
 
 def _read(path: Path) -> str:
@@ -54,7 +51,7 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _documents(path: Path, text: str) -> Sequence[Yaml]:
+def _read_documents(path: Path, text: str) -> Sequence[Yaml]:
     """The YAML documents in `text`, one at least; builds plain types alone."""
     try:
         found = [document for document in yaml.safe_load_all(text) if document is not None]
@@ -73,11 +70,3 @@ def _documents(path: Path, text: str) -> Sequence[Yaml]:
             fix="start with cluster_name: NAME",
         )
     return found
-
-
-def _placeholder_notes(text: str) -> list[str]:
-    """One note per placeholder that is still in `text`."""
-    # Comments are examples: only what YAML will read counts.
-    live = "\n".join(line.split(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#"))
-    found = sorted({match.group(0) for match in _PLACEHOLDERS.finditer(live)})
-    return [f"to do: {name} is a placeholder: put your own in before starting" for name in found]

@@ -1,7 +1,6 @@
 """The head of a cluster as a client sees it: its dashboard, asked over HTTP with the token.
 
-Does it answer, accept our token, run the same Ray and Python; what do its nodes have. Every request has a
-time limit: Ray's own client waits for ever for a host that drops packets.
+Every request has a time limit: Ray's own client waits for ever for a host that drops packets.
 """
 
 from __future__ import annotations
@@ -54,11 +53,7 @@ def headers() -> dict[str, str]:
 
 
 def check_head(address: str, config: SweepConfig) -> None:
-    """Check that the cluster at `address` (of its dashboard) answers and can hold a trial of the sweep.
-
-    Raises:
-        ConfigError: it does not, or cannot.
-    """
+    """Check that the cluster answers (see `check_head_answers`) and can hold a trial of the sweep."""
     check_head_answers(address)
     trial_resources(config, head_nodes(address))
 

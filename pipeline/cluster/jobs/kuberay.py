@@ -1,19 +1,17 @@
-"""Offline checks of a KubeRay RayJob.
+"""Offline checks of a KubeRay RayJob: by KubeRay's schema, and of what no schema can express.
 
-By KubeRay's schema, and for what no schema can express: the cluster that the job runs on, worker counts,
-amounts, volumes, authentication. Not for Kubernetes' own part, beyond the outline of a pod.
+Not of Kubernetes' own part, beyond the outline of a pod.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from pipeline.cluster.jobs.schema import Yaml, check_counts, check_schema
+from pipeline.cluster.jobs.schema import Yaml, check_counts, check_schema, newer_keys
 from pipeline.cluster.versions import version_of
 from pipeline.errors import ConfigError, nearest
 from pipeline.search.resources import check_gpus_per_trial
@@ -24,10 +22,7 @@ _UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", star
 
 
 def check_rayjob(job: Yaml) -> list[str]:
-    """Check a RayJob: KubeRay's schema, the cluster it runs on, worker counts, authentication.
-
-    Returns:
-        One note per thing checked.
+    """Check a RayJob; returns one note per thing checked.
 
     Raises:
         ConfigError: the first rule that it breaks, in one line.
@@ -41,20 +36,17 @@ def check_rayjob(job: Yaml) -> list[str]:
     _check_submission(f"{name}.spec", spec, mode)
     _check_deletion(f"{name}.spec", spec)
     notes = [f"schema: {name} fits {schema['title']}, submitted by {mode}"]
-    newer = sorted(set(_newer_keys(job, schema, schema)))
+    newer = newer_keys(job, schema)
     if newer:
         notes.append(f"note: {name} needs KubeRay v1.7 for {', '.join(newer)}: v1.6 drops them silently")
     return notes + (_check_cluster(name, spec) if "rayClusterSpec" in spec else [])
 
 
 def _check_submission(where: str, spec: Yaml, mode: str) -> None:
-    """Which cluster the job runs on, and how it is submitted there."""
-    _check_one_of(where, spec, "rayClusterSpec", "clusterSelector")
     if not spec.get("entrypoint") and mode != "InteractiveMode":
         raise ConfigError(f"{where} has no entrypoint", fix="entrypoint: gansweep run ...")
-    others = {"SidecarMode": ("clusterSelector", "submitterPodTemplate", "submitterConfig")}
-    for key in others.get(mode, ()):
-        if key in spec:
+    for key in ("clusterSelector", "submitterPodTemplate", "submitterConfig"):
+        if key in spec and mode == "SidecarMode":
             raise ConfigError(
                 f"{where} has {key} and submissionMode {mode}", rule=f"{mode} takes no {key}", fix="keep one"
             )
@@ -80,20 +72,6 @@ def _check_deletion(where: str, spec: Yaml) -> None:
             seen=", ".join([*sorted(strategy), *(["shutdownAfterJobFinishes"] if shuts else [])]),
             fix="keep deletionRules",
         )
-    for rule in strategy.get("deletionRules", ()):
-        condition = f"{where}.deletionStrategy: a condition"
-        _check_one_of(condition, rule["condition"], "jobStatus", "jobDeploymentStatus")
-
-
-def _check_one_of(where: str, content: Yaml, first: str, second: str) -> None:
-    """Exactly one of two keys is there."""
-    if (first in content) == (second in content):
-        count = "both" if first in content else "neither"
-        raise ConfigError(
-            f"{where} has {count} of {first} and {second}",
-            rule="it must have exactly one of them",
-            fix="keep one" if count == "both" else "add one",
-        )
 
 
 def _check_cluster(name: str, job: Yaml) -> list[str]:
@@ -113,7 +91,7 @@ def _check_cluster(name: str, job: Yaml) -> list[str]:
     for group_name, group in groups.items():
         _check_pod(f"{name}: {group_name}", group["template"]["spec"])
     _check_gpus(name, job, groups)
-    return _ray_notes(name, spec) + _growth_notes(name, spec, workers)
+    return _cluster_notes(name, spec, workers)
 
 
 def _check_pod(where: str, pod: Yaml) -> None:
@@ -161,7 +139,8 @@ def _check_amounts(where: str, resources: Yaml) -> None:
 
 def _check_gpus(name: str, job: Yaml, groups: Mapping[str, Yaml]) -> None:
     """Some pod has the GPUs that are asked for; a trial has one at most."""
-    per_trial = _gpus_per_trial(job)
+    asked = re.findall(r"--gpus-per-trial[=\s]+['\"]?(\d*\.?\d+)", job.get("entrypoint", ""))
+    per_trial = float(asked[-1]) if asked else 0.0
     check_gpus_per_trial(per_trial)
     most = max(gpus_of(group) for group in groups.values())
     demands = {"entrypointNumGpus": job.get("entrypointNumGpus", 0.0), "--gpus-per-trial": per_trial}
@@ -184,21 +163,6 @@ def gpus_of(group: Yaml) -> float:
     return sum(amount(value) for kind, value in limits.items() if kind.endswith("/gpu"))
 
 
-def _gpus_per_trial(job: Yaml) -> float:
-    """The value of `--gpus-per-trial` in the entrypoint; 0 where it is missing or `auto`."""
-    try:
-        words = shlex.split(job.get("entrypoint", ""))
-    except ValueError:  # an open quotation mark: left to the shell
-        return 0.0
-    gpus = 0.0
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        flag, _, value = word.partition("=")
-        if flag == "--gpus-per-trial":
-            with suppress(ValueError):
-                gpus = float(value or after)
-    return gpus
-
-
 def amount(text: object) -> float:
     """A quantity of Kubernetes as a number: `500m` is 0.5, `8Gi` is 8 times 2**30."""
     written = str(text)
@@ -208,38 +172,16 @@ def amount(text: object) -> float:
     return float(number) * _UNITS[written[len(number) :]]
 
 
-def _ray_notes(name: str, spec: Yaml) -> list[str]:
+def _cluster_notes(name: str, spec: Yaml, workers: list[Yaml]) -> list[str]:
     auth = spec.get("authOptions")
-    token = auth is not None and auth.get("mode", "token") == "token"
-    notes = [
-        f"auth: {name} starts with authOptions.mode token"
-        if token
-        else f"warning: {name}: no authOptions.mode token: any pod that reaches Ray can run code"
-    ]
+    if auth is not None and auth.get("mode", "token") == "token":
+        notes = [f"auth: {name} starts with authOptions.mode token"]
+    else:
+        notes = [f"warning: {name}: no authOptions.mode token: any pod that reaches Ray can run code"]
     wanted, here = spec.get("rayVersion"), version_of("ray")
     if wanted and here and wanted != here:
         notes.append(f"warning: {name}: rayVersion {wanted}, where this gansweep is pinned to ray {here}")
+    started = [group.get("replicas", group.get("minReplicas", 0)) for group in workers]
+    if not spec.get("enableInTreeAutoscaling", False) and not any(started):
+        notes.append(f"warning: {name}: no worker ever starts: replicas 0 and no enableInTreeAutoscaling")
     return notes
-
-
-def _growth_notes(name: str, spec: Yaml, workers: list[Yaml]) -> list[str]:
-    """A warning if no worker will ever start."""
-    grows = spec.get("enableInTreeAutoscaling", False)
-    if grows or any(group.get("replicas", group.get("minReplicas", 0)) for group in workers):
-        return []
-    return [f"warning: {name}: no worker ever starts: replicas 0 and no enableInTreeAutoscaling"]
-
-
-def _newer_keys(content: Any, schema: Yaml, root: Yaml) -> Iterator[str]:
-    """The keys in a valid `content` that only KubeRay v1.7 and later know."""
-    if "$ref" in schema:
-        yield from _newer_keys(content, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    if isinstance(content, list):
-        for item in content:
-            yield from _newer_keys(item, schema.get("items", {}), root)
-    if isinstance(content, dict):
-        for key, value in content.items():
-            known = schema.get("properties", {}).get(key, {})
-            if "since" in known:
-                yield key
-            yield from _newer_keys(value, known, root)

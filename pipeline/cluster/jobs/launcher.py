@@ -1,13 +1,9 @@
-"""Offline checks of a Ray cluster launcher file (`ray up`).
-
-By Ray's own schema and validator, with the first mistake as one line, and by the names and counts of its node
-types. Not for what only the cloud knows.
-"""
+"""Offline checks of a Ray cluster launcher file (`ray up`); not of what only the cloud knows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from pipeline.cluster._compat import cluster_file_schema, validate_cluster_file
 from pipeline.cluster.jobs.schema import Yaml, check_counts, check_schema
@@ -16,10 +12,7 @@ from pipeline.errors import ConfigError, nearest
 
 
 def check_launcher(config: Yaml) -> list[str]:
-    """Check a Ray cluster launcher file offline, as `ray up` would before it asks the cloud.
-
-    Returns:
-        One note per thing checked.
+    """Check a file as `ray up` would before it asks the cloud; returns one note per thing checked.
 
     Raises:
         ConfigError: the first rule that the file breaks, in one line.
@@ -36,7 +29,6 @@ def check_launcher(config: Yaml) -> list[str]:
 
 
 def _ray_schema() -> Yaml:
-    """Ray's own schema of a cluster file."""
     path = cluster_file_schema()
     if path is None:
         raise ConfigError(
@@ -98,11 +90,7 @@ def _ask_ray(config: Yaml) -> str:
 
 def _auth_note(config: Yaml) -> str:
     keys = ("head_start_ray_commands", "worker_start_ray_commands")
-    open_keys = [key for key in keys if not _has(config.get(key, []), "RAY_AUTH_MODE=token")]
+    open_keys = [key for key in keys if "RAY_AUTH_MODE=token" not in str(config.get(key))]
     if open_keys:
         return f"warning: no RAY_AUTH_MODE=token in {', '.join(open_keys)}: whoever reaches Ray can run code"
     return "auth: head and workers start with RAY_AUTH_MODE=token"
-
-
-def _has(commands: Iterable[object], word: str) -> bool:
-    return any(word in str(command) for command in commands)

@@ -1,7 +1,4 @@
-"""A sweep as a job: its command and the folder that is sent with it.
-
-Checks that the cluster can see every path; sends nothing itself.
-"""
+"""A sweep as a job: its command, the folder that is sent with it, and whether the cluster sees its paths."""
 
 from __future__ import annotations
 

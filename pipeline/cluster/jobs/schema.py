@@ -1,14 +1,17 @@
 """Checking a file against a JSON schema: the first mistake as one line, with the nearest valid name.
 
 Beside the keywords of JSON schema, a schema may use `typos`, which refuses an unknown key only if it is
-similar to a known one, and `is`, a text that says what a value has to be.
+similar to a known one; `is`, a text that says what a value has to be; and `since`, the first version that
+knows a key.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+import jsonschema
 
 from pipeline.errors import ConfigError, nearest
 
@@ -34,24 +37,29 @@ def check_schema(content: Any, schema: Yaml, owner: str, name: str = "") -> None
     Raises:
         ConfigError: the first mistake.
     """
-    import jsonschema
-
-    validator = jsonschema.validators.extend(
-        jsonschema.validators.validator_for(schema), {"typos": _nearly_known}
-    )
-    found = list(validator(schema).iter_errors(content))
+    found = _errors(content, schema, typos=_nearly_known)
     if found:
         raise _config_error(min(found, key=_position), content, owner, name)
 
 
+def newer_keys(content: Any, schema: Yaml) -> list[str]:
+    """The keys in a valid `content` that the schema marks with `since`."""
+    found = _errors(content, schema, since=lambda *_: [jsonschema.ValidationError("newer")])
+    return sorted({str(error.absolute_path[-1]) for error in found})
+
+
+def _errors(content: Any, schema: Yaml, **keywords: Callable[..., Iterable[Any]]) -> list[Any]:
+    """The errors of `content`, with checks for keywords that JSON schema does not have."""
+    validator = jsonschema.validators.extend(jsonschema.validators.validator_for(schema), keywords)
+    return list(validator(schema).iter_errors(content))
+
+
 def _position(error: Any) -> tuple[list[str], bool]:
     """Sort key: from the top of the file down; a misspelt key before the missing one that it should be."""
-    return [str(part) for part in error.absolute_path], error.validator == "required"
+    return [str(part) for part in error.absolute_path], error.validator in ("required", "oneOf")
 
 
 def _nearly_known(validator: Any, wanted: bool, content: Any, schema: Yaml) -> Iterator[Any]:
-    import jsonschema
-
     known = schema["properties"]
     lower = [name.lower() for name in known]
     for key in content if wanted and isinstance(content, dict) else ():
@@ -72,17 +80,19 @@ def _config_error(error: Any, content: Any, owner: str, name: str) -> ConfigErro
     if error.validator == "required":
         missing = next(key for key in wanted if key not in seen)
         return ConfigError(f"{where} lacks the key {missing}", fix=f"add {missing}:")
+    if error.validator == "oneOf":
+        keys = [choice["required"][0] for choice in wanted]
+        count, fix = ("both", "keep one") if keys[0] in seen else ("neither", "add one")
+        rule = "it must have exactly one of them"
+        return ConfigError(f"{where} has {count} of {' and '.join(keys)}", rule=rule, fix=fix)
     if error.validator == "minItems":
         fix = "add one, or leave it out"
         return ConfigError(f"{where} has too few items", rule=f"at least {wanted} item", seen=seen, fix=fix)
-    problem, rule, fix = (
-        f"does not fit {owner}'s schema",
-        f"the schema wants {error.validator} {wanted}",
-        "correct it",
-    )
+    problem, fix = f"does not fit {owner}'s schema", "correct it"
+    rule = f"the schema wants {error.validator} {wanted}"
     if "is" in error.schema:
         problem, rule = "is wrong", f"it must be {error.schema['is']}"
-    elif error.validator == "type" and wanted in _KINDS:
+    elif error.validator == "type" and str(wanted) in _KINDS:
         kind, fix = _KINDS[wanted]
         problem, rule = f"is not {kind}", ""
         fix = "share a GPU with --gpus-per-trial" if where.endswith(".GPU") else fix.format(seen)

@@ -123,7 +123,7 @@ def test_every_typo_of_one_key_is_refused(path: tuple[str | int, ...], key: str)
                 "clusterSelector": {"a": "b"},
                 "deletionStrategy": {"deletionRules": [NO_CONDITION]},
             },
-            r"a condition has neither of jobStatus and jobDeploymentStatus",
+            r"deletionRules.0.condition has neither of jobStatus and jobDeploymentStatus",
         ),
         ("spec.rayClusterSpec.authOptions.mode", "tokens", r"tokens is unknown \(.* disabled, token\)"),
         ("spec.rayClusterSpec.autoscalerOptions", {"upscalingMode": "Fast"}, r"= Fast is unknown .*Conserv"),

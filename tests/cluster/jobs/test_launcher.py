@@ -77,6 +77,7 @@ def changed(content: dict[str, Any], path: str, value: object) -> dict[str, Any]
         ("available_node_types.l4_spot.resource", {}, r"key resource, .*; did you mean 'resources'\?"),
         ("available_node_types.l4_spot.node_config", None, r"l4_spot lacks the key node_config"),
         ("idle_timeout_minutes", "five", r"idle_timeout_minutes = five is not a number"),
+        ("provider.project_id", 5, r"provider.project_id = 5 does not fit Ray's schema"),
         ("docker.imgae", "x", r"docker has the key imgae, .*; did you mean 'image'\?"),
     ],
 )
