@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -204,6 +205,17 @@ def test_the_plain_loop_trains_a_trial_and_its_fid_equals_ours(
     images = torch.randint(0, 256, (100, 8, 8, 1), dtype=torch.uint8, generator=rng)
     theirs = plain_trial.plain_fid(iter([images]), evaluator, plain_trial.real_statistics(evaluator, dataset))
     assert theirs == pytest.approx(evaluator.score(lambda count: images), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_scripts_start_on_a_machine_that_only_trains() -> None:
+    absent = ("ray", "optuna", "mlflow", "pydantic", "tomlkit", "plotly", "jsonschema", "pyarrow")
+    scripts = "gpu_check, gpu_parts, packing, plain_trial, test_gpu, throughput, trials"
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\nimport {scripts}"
+    root = Path(__file__).parents[2]
+    folders = (root, root / "benchmarks", root / "tests" / "support", root / "tests" / "integration" / "gpu")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
 
 
 @pytest.mark.parametrize("has", [True, False])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-
-from tomlkit.items import InlineTable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.config import TrialConfig, check_value
 from pipeline.errors import ConfigError, SpaceError, nearest
 from pipeline.search.space.toml import inline
+
+if TYPE_CHECKING:
+    from tomlkit.items import InlineTable
 
 Value: TypeAlias = bool | int | float | str
 """The value of a hyper-parameter."""
