@@ -1,7 +1,4 @@
-"""Keeps summary.json, which scripts, the live view and the report read, up to date while a sweep runs.
-
-The file is replaced atomically. `pipeline.storage.summary_file` defines its content.
-"""
+"""Keeps summary.json up to date while a sweep runs; `pipeline.storage.summary_file` defines its content."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import time
 from collections.abc import Iterable
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.records import TrialRecord
 from pipeline.search.trial_manager import STATES, SweepTrial, TrialManager, rank_trials
 from pipeline.storage.files import DiskSpace, size_of, write_text
 from pipeline.storage.summary_file import (
@@ -25,7 +21,6 @@ from pipeline.storage.summary_file import (
     TrialCounts,
     read_summary,
 )
-from pipeline.training.checkpoint import Failure
 
 _PERIOD_SEC = 2.0
 _SIZING_SEC = 60.0
@@ -36,12 +31,6 @@ class Summary:
     """A `SweepCallback` that rewrites summary.json, at most every two seconds.
 
     Finalists and the registered version of an earlier process are kept until they are set again.
-
-    Args:
-        paths: the sweep's folder.
-        config: limits of the sweep.
-        evaluator: what its fids are measured with.
-        manager: its trials.
     """
 
     def __init__(
@@ -56,17 +45,11 @@ class Summary:
         self._size = (-_SIZING_SEC, 0)  # time of the last measurement, bytes
         self._space = DiskSpace("summary.json is not updated")
 
-    def on_start(self, trial: SweepTrial) -> None:
-        self._write_seldom()
+    def _write_seldom(self, *event: object) -> None:
+        if time.monotonic() - self._written >= _PERIOD_SEC:
+            self.write()
 
-    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
-        self._write_seldom()
-
-    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
-        self._write_seldom()
-
-    def on_end(self, trial: SweepTrial) -> None:
-        self._write_seldom()
+    on_start = on_record = on_failure = on_end = _write_seldom
 
     def set_finalists(self, finalists: Iterable[FinalistRow]) -> None:
         """Write the finalists, best first; the first one becomes the best trial."""
@@ -88,10 +71,6 @@ class Summary:
         self._written = time.monotonic()
         with self._space.tolerate_full():
             write_text(self.paths.summary, self.content().to_text())
-
-    def _write_seldom(self) -> None:
-        if time.monotonic() - self._written >= _PERIOD_SEC:
-            self.write()
 
     def _disk(self) -> int:
         """Size of the sweep's folder in bytes.

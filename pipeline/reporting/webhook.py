@@ -14,21 +14,18 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import queue
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
 from pipeline.records import TrialRecord
 from pipeline.storage.summary_file import SweepSummary
-
-if TYPE_CHECKING:
-    from pipeline.search.trial_manager import SweepTrial
-    from pipeline.training.checkpoint import Failure
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +60,15 @@ class WebhookNotifier:
     announced again.
 
     Args:
-        url: where to post; empty for no notifications.
+        url: where to post, from `check_webhook`; empty for no notifications.
         sweep: the sweep's name.
         summary: returns the current state of the sweep.
-
-    Raises:
-        ConfigError: `url` is not an http or https address.
     """
 
     def __init__(self, url: str, sweep: str, summary: Callable[[], SweepSummary]) -> None:
-        self._url, self._sweep, self._summary = check_webhook(url), sweep, summary
+        self._url, self._sweep, self._summary = url, sweep, summary
         self._leader: int | None = None
-        self._lowest: float | None = None
+        self._lowest = math.inf
         self._queue: queue.SimpleQueue[dict[str, object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="notify", daemon=True)
         self._warned = False
@@ -93,29 +87,23 @@ class WebhookNotifier:
             self._queue.put(None)
             self._thread.join(timeout=2 * TIMEOUT_SEC)
 
-    def on_start(self, trial: SweepTrial) -> None:
+    def _ignore(self, *event: object) -> None:
         """Posts nothing."""
 
-    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
-        """Posts nothing: the search goes on."""
+    on_start = on_failure = on_end = _ignore
 
-    def on_end(self, trial: SweepTrial) -> None:
-        """Posts nothing: a new leader was announced by `on_record`."""
-
-    def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
+    def on_record(self, trial: object, record: TrialRecord) -> None:
         """Post `champion` if the trial takes the lead from another one."""
-        if record.fid is None or (self._lowest is not None and record.fid >= self._lowest):
+        if record.fid is None or record.fid >= self._lowest:
             return
         previous, self._leader, self._lowest = self._leader, record.trial, record.fid
         if record.trial != previous:
-            text = (
-                f"{self._sweep}: trial {record.trial} leads with fid {record.fid:.4g} at {record.kimg} kimg"
-            )
+            text = f"trial {record.trial} leads with fid {record.fid:.4g} at {record.kimg} kimg"
             row = record.to_dict()
             self._enqueue("champion", "running", {key: row[key] for key in _FIELDS}, text)
 
     def _post_end(self, summary: SweepSummary) -> None:
-        best, text = summary.best, f"{self._sweep}: {summary.state}"
+        best, text = summary.best, str(summary.state)
         registered = summary.registered.uri if summary.registered else None
         text += f", best fid {best.fid:.4g} (trial {best.trial})" if best else ""
         text += f", {registered}" if registered else ""
@@ -124,14 +112,21 @@ class WebhookNotifier:
 
     def _enqueue(self, event: str, state: str, fields: Mapping[str, object], text: str) -> None:
         if self._url:
+            text = f"{self._sweep}: {text}"
             self._queue.put({"event": event, "sweep": self._sweep, "state": state, **fields, "text": text})
 
     def _work(self) -> None:
         for message in iter(self._queue.get, None):
             try:
-                _post(self._url, message)
+                self._post(message)
             except Exception as error:  # whatever the error is, the sweep goes on
                 self._warn(error)
+
+    def _post(self, message: Mapping[str, object]) -> None:
+        body = (json.dumps(message) + "\n").encode()
+        headers = {"Content-Type": "application/json", "User-Agent": "gansweep"}
+        request = urllib.request.Request(self._url, body, headers, method="POST")
+        urllib.request.urlopen(request, timeout=TIMEOUT_SEC).close()
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
@@ -140,11 +135,3 @@ class WebhookNotifier:
                 reason = f"HTTP {error.code}"
             log.warning(f"--notify: {urlsplit(self._url).hostname} cannot be notified ({reason})")
         self._warned = True
-
-
-def _post(url: str, message: Mapping[str, object]) -> None:
-    body = (json.dumps(message, default=str) + "\n").encode()
-    headers = {"Content-Type": "application/json", "User-Agent": "gansweep"}
-    request = urllib.request.Request(url, body, headers, method="POST")
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SEC):
-        pass

@@ -19,7 +19,7 @@ from pipeline.storage.object_store import open_store, store_error
 from pipeline.storage.sync import FolderSync, is_scratch_file
 from pipeline.storage.uploader import StoreUploader, Uploader
 from pipeline.sweep.request import Request
-from pipeline.training.checkpoint import Failure, grid_path
+from pipeline.training.checkpoint import grid_path
 
 _CLOSE_SEC = 120.0
 """How long the last changes may take to upload at the end."""
@@ -109,14 +109,13 @@ class FetchTrialFiles:
     def __init__(self, uploader: Uploader, paths: SweepPaths) -> None:
         self._uploader, self._paths = uploader, paths
 
-    def on_start(self, trial: SweepTrial) -> None:
-        """A trial that starts has no files yet."""
+    def _ignore(self, *event: object) -> None:
+        """Nothing is needed of a trial that starts or fails."""
+
+    on_start = on_failure = _ignore
 
     def on_record(self, trial: SweepTrial, record: TrialRecord) -> None:
         self._uploader.fetch_file(grid_path(self._paths.trial(trial.number), record.kimg))
-
-    def on_failure(self, trial: SweepTrial, failure: Failure) -> None:
-        """A failure has no files."""
 
     def on_end(self, trial: SweepTrial) -> None:
         self._uploader.delete_checkpoints(self._paths.trial(trial.number))
