@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.evaluation import custom_metric
 from pipeline.metrics.frechet import Evaluator
-from pipeline.metrics.loading import load_evaluator, load_images
+from pipeline.metrics.loading import load_evaluator, load_images, load_measuring
+from pipeline.search.space.definition import Space
+from pipeline.search.space.notes import space_code_names
 from pipeline.search.study import check_search
-from pipeline.sweep.code import read_sweep_code
-from pipeline.sweep.manifest import Manifest, SweepFacts, check_same_inputs, describe_inputs
+from pipeline.storage.files import write_bytes
+from pipeline.storage.summary_file import FidEvaluator
+from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_inputs
 from pipeline.sweep.preflight import check_space, resolve_for_images
 from pipeline.sweep.request import Request
-from pipeline.user_code import UserCode, use_code
+from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
+from pipeline.user_code import UserCode, read_code, use_code
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SweepInputs:
-    """What a sweep trains and measures with, loaded and checked. facts: what sweep.toml says about it."""
+    """What a sweep trains and measures with, loaded and checked."""
 
     dataset: Dataset
     evaluator: Evaluator
     code: UserCode
-    facts: SweepFacts
+
+    @property
+    def facts(self) -> SweepFacts:
+        """What sweep.toml keeps of them."""
+        dataset, evaluator = self.dataset, self.evaluator
+        return SweepFacts(
+            data=DataFacts(
+                source=dataset.source,
+                fingerprint=dataset.fingerprint,
+                size=dataset.size,
+                channels=dataset.channels,
+                classes=list(dataset.classes),
+                train=len(dataset.train),
+                held_out=len(dataset.held),
+            ),
+            evaluator=FidEvaluator(
+                extractor=evaluator.extractor_name, hash=evaluator.hash, samples=evaluator.samples
+            ),
+            code=self.code.hashes,
+        )
 
 
 def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, SweepInputs]:
@@ -39,7 +64,7 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     """
     config = request.config
     log.info(f"images: {config.data}")
-    code = read_sweep_code(request.space, config, request.code_folders)
+    code = read_code(code_names(request.space, config), request.code_folders)
     use_code(code)
     check_search(config, request.space)
     dataset = load_images(config)
@@ -49,7 +74,40 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     few = min(64, len(dataset.train) // 2)
     for metric in config.metric_names:
         custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
-    facts = describe_inputs(dataset, evaluator, code)
+    inputs = SweepInputs(dataset, evaluator, code)
     if manifest is not None:
-        check_same_inputs(manifest.facts, facts)
-    return request, SweepInputs(dataset=dataset, evaluator=evaluator, code=code, facts=facts)
+        check_same_inputs(manifest.facts, inputs.facts)
+    return request, inputs
+
+
+def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
+    """Those of a sweep that exists; from here on this process may run the user's code, of its folder.
+
+    Raises:
+        UserError: something cannot be loaded, or is another by now.
+    """
+    code = read_code(code_names(manifest.space, manifest.config), [paths.code])
+    use_code(code)
+    inputs = SweepInputs(*load_measuring(manifest.config), code)
+    check_same_inputs(manifest.facts, inputs.facts)
+    return inputs
+
+
+def code_names(space: Space, config: SweepConfig) -> Iterator[str]:
+    """Every `module:name` that a sweep can run."""
+    yield from space_code_names(space)
+    chosen = (
+        (SAMPLERS, config.sampler),
+        (PRUNERS, config.pruner),
+        (DATA_SOURCES, config.data),
+        (EXTRACTORS, config.extractor),
+    )
+    yield from (name for table, name in chosen if table.is_user_code(name))
+    yield from config.metric_names
+
+
+def write_code(code: UserCode, paths: SweepPaths) -> None:
+    """Copy the modules into the sweep's folder, from where a resume and a rerun take them."""
+    for module, content in code.files.items():
+        paths.code.mkdir(exist_ok=True)
+        write_bytes(paths.code / f"{module}.py", content)

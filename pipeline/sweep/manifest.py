@@ -8,35 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.data.dataset import Dataset
 from pipeline.errors import SweepError, redact
-from pipeline.metrics.frechet import Evaluator
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
 from pipeline.search.space.toml import dump_toml
 from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
 from pipeline.tracking.registry.promote import CHAMPION
-from pipeline.user_code import UserCode
 
 HEAD = "# Written by gansweep"
 """With this a sweep.toml begins."""
 
 MAY_GROW = (
-    "trials",
-    "time_budget_sec",
-    "gpu_hours",
-    "cost_budget",
-    "price",
-    "max_failures",
-    "target_fid",
-    "hang_after_sec",
-    "wait_sec",
-    "cpus_per_trial",
-    "gpus_per_trial",
-    "require",
-    "concurrency",
-    "address",
+    *("trials", "time_budget_sec", "gpu_hours", "cost_budget", "price", "max_failures", "target_fid"),
+    *("hang_after_sec", "wait_sec", "cpus_per_trial", "gpus_per_trial", "require", "concurrency", "address"),
 )
 """Settings that a resume may change: how much is searched and on which machines, not what is searched or how
 it is measured."""
@@ -95,23 +80,6 @@ class Manifest:
     def to_toml(self) -> str:
         rows = {"sweep": self.config.to_dict(), **self.facts.tables(), "registry": vars(self.registry)}
         return f"{HEAD}: one resolved sweep.\n\n" + dump_toml({**rows, "space": self.space.tables()})
-
-
-def describe_inputs(dataset: Dataset, evaluator: Evaluator, code: UserCode) -> SweepFacts:
-    """What sweep.toml keeps of the images, the evaluator and the user's own code."""
-    data = DataFacts(
-        source=dataset.source,
-        fingerprint=dataset.fingerprint,
-        size=dataset.size,
-        channels=dataset.channels,
-        classes=list(dataset.classes),
-        train=len(dataset.train),
-        held_out=len(dataset.held),
-    )
-    measured = FidEvaluator(
-        extractor=evaluator.extractor_name, hash=evaluator.hash, samples=evaluator.samples
-    )
-    return SweepFacts(data=data, evaluator=measured, code=code.hashes)
 
 
 def manifest_of(request: Request, facts: SweepFacts, uri: str) -> Manifest:
@@ -214,28 +182,23 @@ def check_same_inputs(before: SweepFacts, now: SweepFacts) -> None:
     Raises:
         SweepError: one of them is another by now.
     """
-    pairs = {
-        "data.fingerprint": (before.data.fingerprint, now.data.fingerprint),
-        "evaluator.hash": (before.evaluator.hash, now.evaluator.hash),
-        "code": (before.code, now.code),
+    same = {
+        "data.fingerprint": before.data.fingerprint == now.data.fingerprint,
+        "evaluator.hash": before.evaluator.hash == now.evaluator.hash,
+        "code": before.code == now.code,
     }
-    keys = [key for key, (one, other) in pairs.items() if one != other]
-    if keys:
+    if not all(same.values()):
         raise SweepError(
             "the sweep began with another {seen}",
             rule="a sweep must go on with the images, the evaluator and the networks it began with",
-            seen=", ".join(keys),
+            seen=", ".join(key for key, agrees in same.items() if not agrees),
             fix="choose another --name",
         )
 
 
 def raised_limits(before: SweepConfig, now: SweepConfig) -> bool:
     """Whether `now` raises a limit of the ended sweep: more trials, a larger budget, a lower fid."""
-    limits = [
-        (before.time_budget_sec, now.time_budget_sec),
-        (before.gpu_hours, now.gpu_hours),
-        (before.cost_budget, now.cost_budget),
-        (before.max_failures, now.max_failures),
-    ]
+    names = ("time_budget_sec", "gpu_hours", "cost_budget", "max_failures")
+    limits = [(getattr(before, name), getattr(now, name)) for name in names]
     more = any(new != old and (new == 0 or new > old > 0) for old, new in limits)
     return now.trials > before.trials or more or now.target_fid < before.target_fid

@@ -15,8 +15,7 @@ from pipeline.search.trial_manager import TrialManager
 from pipeline.storage.files import write_text
 from pipeline.storage.lock import sweep_lock
 from pipeline.storage.uploader import Uploader
-from pipeline.sweep.code import write_code
-from pipeline.sweep.inputs import SweepInputs
+from pipeline.sweep.inputs import SweepInputs, write_code
 from pipeline.sweep.manifest import manifest_of
 from pipeline.sweep.remote import FetchTrialFiles
 from pipeline.sweep.request import Request
@@ -47,21 +46,21 @@ def open_sweep(
 
     spent_sec: search time of earlier processes.
     """
-    paths, config, space = request.paths, request.config, request.space
+    paths, config, space, facts = request.paths, request.config, request.space, inputs.facts
     paths.root.mkdir(parents=True, exist_ok=True)
     with (
         sweep_lock(paths),
         contextlib.closing(EventLog(paths.event_log, uploader.uploaded_bytes)) as event_log,
     ):
-        write_text(paths.config, manifest_of(request, inputs.facts, uri).to_toml())
+        write_text(paths.config, manifest_of(request, facts, uri).to_toml())
         write_code(inputs.code, paths)
         study = open_study(config.name, request.storage or paths.study, config, space)
         event_log.artifact(None, paths.config)
         uploader.upload()  # the sweep's id is in the store before MLflow gets it
-        exporter = start_exporter(paths, config, event_log, uri, inputs.facts.tables(), space.hash)
+        exporter = start_exporter(paths, config, event_log, uri, facts.tables(), space.hash)
         before_tell = functools.partial(attach_grid, paths)
         manager = TrialManager(study, space, config, paths, before_tell=before_tell, spent_sec=spent_sec)
-        summary = Summary(paths, config, inputs.facts.evaluator, manager)
+        summary = Summary(paths, config, facts.evaluator, manager)
         recorders = (EventLogCallback(event_log, paths), summary)
         manager.notify_history(recorders)
         summary.write()

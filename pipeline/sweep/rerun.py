@@ -18,21 +18,17 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.config import SweepPaths, TrialConfig
-from pipeline.data.dataset import Dataset
 from pipeline.errors import SweepError
-from pipeline.metrics.frechet import Evaluator
-from pipeline.metrics.loading import load_measuring
 from pipeline.records import TrialRecord
 from pipeline.storage.lock import sweep_lock
 from pipeline.sweep.cleanup import check_sweep_dir
-from pipeline.sweep.code import read_sweep_code
-from pipeline.sweep.manifest import Manifest, check_same_inputs, describe_inputs, read_existing
+from pipeline.sweep.inputs import load_same_inputs
+from pipeline.sweep.manifest import Manifest, read_existing
 from pipeline.tracking.event_log import read_events
 from pipeline.tracking.registry.pack import pick_device
 from pipeline.training.checkpoint import read_records
 from pipeline.training.seeds import extra_seed, trial_seed
 from pipeline.training.trial import TrialSettings, run_trial
-from pipeline.user_code import use_code
 
 TOLERANCE = 1e-6
 """The relative difference up to which two numbers agree."""
@@ -112,7 +108,7 @@ def rerun_trial(
     paths = check_sweep_dir(root)
     manifest = read_existing(root, paths)
     config = trial_config(paths, manifest, number)
-    dataset, evaluator = _load(paths, manifest)
+    inputs = load_same_inputs(paths, manifest)
     last = read_records(paths.trial(number))
     length = kimg or (last[-1].kimg if last else config.kimg)
     threads = max(1, int(manifest.config.cpus_per_trial))
@@ -127,7 +123,7 @@ def rerun_trial(
         with _rerun_dir(folder, length):
             done = read_records(folder)[:-1]  # of an interrupted rerun, whose last record is yielded again
             settings = TrialSettings(number=number, threads=threads, device=device)
-            ticks = run_trial(changed, dataset, evaluator, folder, settings)
+            ticks = run_trial(changed, inputs.dataset, inputs.evaluator, folder, settings)
             for record in _until(length, chain(done, ticks)):
                 rows.append(compare(record, known.get(record.kimg)))
                 on_row(index, rows[-1])
@@ -191,16 +187,3 @@ def _rerun_dir(folder: Path, length: int) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(SweepPaths(folder)):
         yield
-
-
-def _load(paths: SweepPaths, manifest: Manifest) -> tuple[Dataset, Evaluator]:
-    """The sweep's images and evaluator; from here on this process may run the user's code.
-
-    Raises:
-        SweepError: they are others by now.
-    """
-    code = read_sweep_code(manifest.space, manifest.config, [paths.code])
-    use_code(code)
-    dataset, evaluator = load_measuring(manifest.config)
-    check_same_inputs(manifest.facts, describe_inputs(dataset, evaluator, code))
-    return dataset, evaluator

@@ -16,7 +16,8 @@ from pipeline.errors import SweepError
 from pipeline.metrics import extractors, frechet
 from pipeline.search.space.parser import parse_space
 from pipeline.sweep import rerun
-from pipeline.sweep.manifest import Manifest, RegistryFacts, describe_inputs
+from pipeline.sweep.inputs import SweepInputs
+from pipeline.sweep.manifest import Manifest, RegistryFacts
 from pipeline.tracking.event_log import EventLog
 from pipeline.training import trial
 from pipeline.training.checkpoint import read_records
@@ -46,7 +47,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SweepPaths]:
     config = SweepConfig(name="s", data="digits", extractor="pixels", fid_samples=100, seed=3)
     dataset = load_dataset("digits")
     evaluator = frechet.build_evaluator(dataset, extractors.build_extractor("pixels", dataset), 100)
-    facts = describe_inputs(dataset, evaluator, UserCode())
+    facts = SweepInputs(dataset, evaluator, UserCode()).facts
     manifest = Manifest(config=config, space=SPACE, facts=facts, registry=RegistryFacts(name="s"))
     paths.config.write_text(manifest.to_toml())
     event_log = EventLog(paths.event_log)
