@@ -1,8 +1,4 @@
-"""The event log of a sweep on disk (spool.jsonl): what `MlflowExporter` sends to MLflow, at once or later.
-
-Responsible for the file's format, its recovery after a kill, dropping repeated events, and holding lines in
-memory while the disk is full; not for MLflow.
-"""
+"""The event log of a sweep on disk (spool.jsonl): what `MlflowExporter` sends to MLflow, at once or later."""
 
 from __future__ import annotations
 
@@ -65,7 +61,7 @@ class EventLog:
     """Append-only JSON lines, one event a line; survives SIGKILL, and never holds an event twice.
 
     A last line that a kill left incomplete is cut off when the file is opened again: its trial reports it
-    once more.
+    once more. While the disk is full, lines wait in memory.
 
     Args:
         durable_size: returns how many bytes of the file survive the loss of this machine; no more than these
@@ -130,11 +126,8 @@ class EventLog:
         """Write what is held in memory, where there is space, and flush the file to the disk."""
         with self._lock, contextlib.suppress(OSError):
             self._write()
-            descriptor = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
 
     def _append(self, event: Event) -> bool:
         with self._lock:

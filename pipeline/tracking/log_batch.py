@@ -1,8 +1,4 @@
-"""Events of one run as arguments of as few `MlflowClient.log_batch` calls as possible.
-
-Responsible for what of an event becomes a metric, a parameter or a tag, and for MLflow's limits of one call;
-not for creating runs or sending.
-"""
+"""Events of one run as arguments of as few `MlflowClient.log_batch` calls as possible."""
 
 from __future__ import annotations
 

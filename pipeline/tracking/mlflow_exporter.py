@@ -1,7 +1,6 @@
 """The thread that exports an event log to MLflow: one run per sweep, one per trial, few calls.
 
-Responsible for run ids and their look-up, the cursor and retries; an outage of the store never reaches the
-search. MLflow is imported inside functions: that takes two seconds, which this thread spends, not the search.
+MLflow is imported inside functions: that takes two seconds, which this thread spends, not the search.
 """
 
 from __future__ import annotations
@@ -55,6 +54,8 @@ class ExportStatus:
 
 class MlflowExporter:
     """A background thread that exports an event log to MLflow; what fails is tried again, with a backoff.
+
+    An outage of the store never reaches the search.
 
     Args:
         sweep_root: the sweep's folder; shipped.json in it holds the cursor.

@@ -1,8 +1,4 @@
-"""A packed generator as a version of a registered model: logged, verified in a fresh process, described.
-
-Responsible for the content of the MLflow model, its tags and description, and the verification; not for
-aliases.
-"""
+"""A packed generator as a version of a registered model: logged, verified in a fresh process, described."""
 
 from __future__ import annotations
 
@@ -71,12 +67,11 @@ def add_version(
     packed: Path,
     metadata: ModelMetadata,
     *,
-    verified_by: Verifier | None,
+    verifier: Verifier | None,
 ) -> ModelVersion:
     """Log the model, verify it, and only then register it: one that fails never enters the registry.
 
-    Args:
-        uri: of the store. verified_by: None = it is not verified.
+    uri: of the store. verifier: None = it is not verified.
 
     Raises:
         RegistryError: the verification failed; the logged model has been deleted.
@@ -87,10 +82,10 @@ def add_version(
         FILES_TAG: registered_model.sha256_of(packed / "files.json"),
     }
     generator, run_id = LoadedGenerator(packed), metadata.run_id or None
-    model_id = _log(client, name, packed, generator, run_id, default_artifacts(uri))
+    model_id = _log(client, uri, name, packed, generator, run_id)
     try:
-        if verified_by is not None:
-            tags[VERIFIED_TAG] = verified_by(f"models:/{model_id}")
+        if verifier is not None:
+            tags[VERIFIED_TAG] = verifier(f"models:/{model_id}")
         with default_store(uri):
             version = client.create_model_version(
                 name,
@@ -110,18 +105,13 @@ def add_version(
 
 
 def _log(
-    client: MlflowClient,
-    name: str,
-    packed: Path,
-    generator: LoadedGenerator,
-    run_id: str | None,
-    artifacts: str | None,
+    client: MlflowClient, uri: str, name: str, packed: Path, generator: LoadedGenerator, run_id: str | None
 ) -> str:
     """Write the MLflow model of a packed generator into the store; returns the id of the logged model."""
     if run_id:
         experiment = client.get_run(run_id).info.experiment_id
     else:
-        experiment = ensure_experiment(client, "gansweep-models", artifacts)
+        experiment = ensure_experiment(client, "gansweep-models", default_artifacts(uri))
     logged = client.create_logged_model(experiment, name, source_run_id=run_id, model_type="generator")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(packed, f"{folder}/generator")  # MLflow keeps the folder's name
@@ -177,8 +167,7 @@ class Verifier:
     """Verifies a logged model in a fresh process, with pickle forbidden.
 
     Args:
-        uri: of the store.
-        packed: folder of the generator that was logged.
+        uri: of the store. packed: folder of the generator that was logged.
         evaluator: of the fid in `metadata`; None = the fid is not measured again.
 
     Raises:
@@ -210,17 +199,12 @@ class Verifier:
                 raise _unverified("it gives other images")
             if evaluator is None:
                 return "loaded fresh, draws the same images"
-            return self._verify_fid(
-                evaluator, np.load(f"{folder}/many.npy", mmap_mode="r", allow_pickle=False)
-            )
+            many = np.load(f"{folder}/many.npy", mmap_mode="r", allow_pickle=False)
+            return self._verify_fid(evaluator, many)
 
     def _probe(self, model: str, folder: str, n: int) -> None:
-        inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_REGISTRY_URI"}
-        environment = {
-            **inherited,
-            "MLFLOW_TRACKING_URI": self.uri,
-            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        }
+        store = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_REGISTRY_URI": self.uri}
+        environment = {**os.environ, **store, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
         try:
             done = subprocess.run(
                 [sys.executable, "-c", _PROBE, model, folder, str(n)],
@@ -233,32 +217,25 @@ class Verifier:
         except subprocess.TimeoutExpired:
             raise _unverified(f"no images after {PROBE_SEC:g} s") from None
         if done.returncode != 0:
-            raise _unverified(
-                "it does not load: " + redact((done.stderr.strip() or "no message").splitlines()[-1])
-            )
+            message = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise _unverified(f"it does not load: {redact(message)}")
 
     def _verify_fid(self, evaluator: Evaluator, images: Images) -> str:
         """Measure the fid of two batches; one in the 95 % interval is enough: 5 in 100 miss it by chance."""
         low, high = self.metadata.interval
-        found = []
-        for half in (images[: evaluator.samples], images[evaluator.samples :]):
-            fid = fid_of(evaluator, half)
+        found, begin = [], 0
+
+        def sample(count: int) -> torch.Tensor:
+            nonlocal begin
+            begin += count
+            return torch.from_numpy(np.array(images[begin - count : begin]))
+
+        for _ in range(2):
+            fid = evaluator.score(sample)
             found.append("none" if fid is None else f"{fid:.4g}")
             if fid is not None and low <= fid <= high:
                 return f"loaded fresh, draws the same images, fid {fid:.4g} in [{low:.4g}, {high:.4g}]"
         raise _unverified(f"its fid is {' and '.join(found)}, not in [{low:.4g}, {high:.4g}]")
-
-
-def fid_of(evaluator: Evaluator, images: Images) -> float | None:
-    """The fid of the first `evaluator.samples` images uint8 (n,H,W,C), an array or memory map."""
-    begin = 0
-
-    def sample(count: int) -> torch.Tensor:
-        nonlocal begin
-        begin += count
-        return torch.from_numpy(np.array(images[begin - count : begin]))
-
-    return evaluator.score(sample)
 
 
 def _unverified(reason: str) -> RegistryError:

@@ -1,7 +1,4 @@
-"""A generator packed into files that load without its code and without unpickling.
-
-`pipeline.tracking.registry.registered_model` reads them. Also: the device that a packed generator runs on.
-"""
+"""A generator packed into files, which `registered_model` reads; the device that it runs on."""
 
 from __future__ import annotations
 
@@ -40,9 +37,7 @@ def pack_generator(generator: nn.Module, folder: Path, metadata: ModelMetadata) 
     generator.pt2: exported program, z float32 (N,z_dim) [, labels int64 (N,)] -> float32 (N,C,H,W) in [-1,1].
     generator.safetensors: the weights alone. facts.json: metadata and shapes. files.json: their SHA-256.
 
-    Args:
-        generator: has z_dim and classes (0 = unconditional); a copy on the CPU in eval mode is packed.
-        metadata: what it claims.
+    generator: has z_dim and classes (0 = unconditional); a copy on the CPU in eval mode is packed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(generator).cpu().eval().requires_grad_(False)
@@ -90,11 +85,7 @@ def device_name() -> str:
 
 
 def pick_device(name: str, *, auto: str = "cpu") -> str:
-    """Returns `cpu` or `cuda`.
-
-    Args:
-        name: `cpu`, `cuda` or `auto`.
-        auto: what `auto` stands for; without a GPU that is `cpu` at any rate.
+    """The device, `cpu` or `cuda`, of a name. auto: what `auto` stands for where there is a GPU.
 
     Raises:
         RegistryError: another name, or `cuda` without a GPU.

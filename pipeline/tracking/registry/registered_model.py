@@ -40,18 +40,11 @@ Vectors = NDArray[np.float32]  # (n,d)
 
 
 class PackedGeneratorError(ValueError):
-    """The packed folder is damaged, or a request is impossible. The text is `PROBLEM (RULE); FIX`.
-
-    Args:
-        problem: what is wrong; `{seen}` in it stands for the value.
-        rule: what must hold instead.
-        fix: what to change.
-    """
+    """The packed folder is damaged, or a request is impossible; made as `pipeline.errors.UserError` is."""
 
     def __init__(self, problem: str, *, rule: str = "", seen: object = None, fix: str) -> None:
         text = problem.replace("{seen}", str(seen))
         super().__init__(f"{text}{f' ({rule})' if rule else ''}; {fix}")
-        self.problem, self.rule, self.seen, self.fix = problem, rule, seen, fix
 
 
 Error = Callable[..., Exception]
@@ -62,10 +55,7 @@ class PackedGenerator:
     """A generator read from a packed folder (generator.pt2, facts.json, files.json).
 
     Attributes:
-        facts: of its training.
-        z_dim: dimension of its latents.
-        classes: 0 = unconditional.
-        size, channels: of its images.
+        facts: what it claims. z_dim: dimension of its latents. classes: 0 = unconditional.
         error: what this and the methods raise.
 
     Raises:
@@ -82,7 +72,7 @@ class PackedGenerator:
             raise self.error(
                 "the packed generator has format {seen}",
                 rule=f"this version reads format {FORMAT}",
-                seen=str(packed.get("format")),
+                seen=packed.get("format"),
                 fix="update gansweep",
             )
         self.facts: Mapping[str, Any] = packed["facts"]
@@ -139,9 +129,7 @@ class PackedGenerator:
         if batch < 1:
             raise _out_of_range(self.error, "batch", batch, "a batch holds at least 1 image", "use 256")
         if start < 0 or start % STEP:
-            raise self.error(
-                "start = {seen} is impossible", rule=f"a multiple of {STEP}", seen=start, fix="start at 0"
-            )
+            raise _out_of_range(self.error, "start", start, f"a multiple of {STEP}", "start at 0")
         if balanced and not self.classes:
             raise self.error(
                 "the model has no labels to balance",
@@ -190,8 +178,7 @@ class PackedGenerator:
             RegistryError: it is unconditional, or has no table of embeddings.
         """
         table = self._forward.get_parameter(self._embedding_table())
-        embeddings: Vectors = table.detach().cpu().numpy().copy()
-        return embeddings
+        return np.array(table.detach().cpu(), np.float32)
 
     def _embedding_table(self) -> str:
         for name, _ in self._forward.named_parameters():
@@ -251,14 +238,6 @@ class PackedGenerator:
 
     def check(self, n: int, seed: int, label: int | None, truncation: float) -> None:
         """Raise `error` unless `sample` accepts these arguments."""
-        rules = (
-            ("n", n, n >= 1, "n is at least 1", "use -n 16"),
-            ("seed", seed, 0 <= seed < 2**63, "a seed lies in [0, 2^63)", "use --seed 0"),
-            ("truncation", truncation, 0.0 < truncation <= 2.0, "truncation lies in (0, 2]", "use 1.0"),
-        )
-        for name, value, valid, rule, fix in rules:
-            if not valid:
-                raise _out_of_range(self.error, name, value, rule, fix)
         if label is not None and not self.classes:
             raise self.error(
                 "label {seen} was given for an unconditional model",
@@ -266,9 +245,17 @@ class PackedGenerator:
                 seen=label,
                 fix="leave it out",
             )
-        if label is not None and not 0 <= label < self.classes:
-            rule = f"a label lies in [0, {self.classes - 1}]"
-            raise _out_of_range(self.error, "label", label, rule, "choose one of these")
+        known = label is None or 0 <= label < self.classes
+        label_rule = f"a label lies in [0, {self.classes - 1}]"
+        rules = (
+            ("n", n, n >= 1, "n is at least 1", "use -n 16"),
+            ("seed", seed, 0 <= seed < 2**63, "a seed lies in [0, 2^63)", "use --seed 0"),
+            ("truncation", truncation, 0.0 < truncation <= 2.0, "truncation lies in (0, 2]", "use 1.0"),
+            ("label", label, known, label_rule, "choose one of these"),
+        )
+        for name, value, valid, rule, fix in rules:
+            if not valid:
+                raise _out_of_range(self.error, name, value, rule, fix)
 
 
 def _out_of_range(error: Error, name: str, value: object, rule: str, fix: str) -> Exception:
