@@ -1,6 +1,5 @@
 """Connecting to a Ray cluster, and the checks of it before a sweep writes anything.
 
-Does it answer, accept our token, run the same versions; do its nodes see the sweep's folder or object store?
 Each check takes half a minute at most.
 """
 

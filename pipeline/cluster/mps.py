@@ -1,11 +1,8 @@
 """NVIDIA's Multi-Process Service: processes that share a GPU compute at the same time instead of in turns.
 
-Finds the daemon's program, starts one daemon per user and machine, and stops it. Not for who shares a GPU
-(`pipeline.search.resources`).
-
-CUDA connects to the daemon when it is initialised in a process, and never later: call `start` before that.
-A daemon that somebody else runs (at `CUDA_MPS_PIPE_DIRECTORY`, or CUDA's default /tmp/nvidia-mps) is used as
-it is.
+One daemon serves all processes of a user on a machine. CUDA connects to it when it is initialised in a
+process, and never later: call `start` before that. A daemon that somebody else runs (at
+`CUDA_MPS_PIPE_DIRECTORY`, or CUDA's default /tmp/nvidia-mps) is used as it is.
 """
 
 from __future__ import annotations
@@ -42,8 +39,7 @@ def find_program() -> str | None:
 
 def state() -> Literal["runs", "found", "missing"]:
     """Whether on this machine a daemon runs that `start` would use, its program is found, or neither."""
-    program = find_program()
-    given = os.environ.get(PIPE)
+    program, given = find_program(), os.environ.get(PIPE)
     folders = [Path(given)] if given else [_DEFAULT, _our_folder()]
     if any(_answers(program, folder) for folder in folders):
         return "runs"
@@ -166,13 +162,11 @@ def _answers(program: str | None, folder: Path) -> bool:
 
 
 def _has_clients(program: str, folder: Path) -> bool:
-    """Whether a process uses the daemon."""
     servers = _command(program, folder, "get_server_list").stdout.split()
     return any(_command(program, folder, f"get_client_list {server}").stdout.split() for server in servers)
 
 
 def _command(program: str, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Send one command to the daemon whose pipes lie in `folder`."""
     return subprocess.run(
         [program], env={**os.environ, PIPE: str(folder)}, input=f"{command}\n", capture_output=True,
         text=True, timeout=_ANSWER_SEC,

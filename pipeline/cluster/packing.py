@@ -1,7 +1,4 @@
-"""How many trials share a GPU, and the rows of a dry run: by profiling the space's largest trial beforehand.
-
-Responsible for the decision; not for the measuring (`pipeline.cluster.profiling`).
-"""
+"""How many trials share a GPU, and the rows of a dry run: by profiling the space's largest trial."""
 
 from __future__ import annotations
 
@@ -39,12 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Packing:
-    """The resources of each trial, and what was measured to choose them.
+    """The resources of each trial, and what was measured to choose them; None = not measured.
 
-    Args:
-        resources: of each trial.
-        profile: of the largest trial alone; a text is the reason why there is none, None = not measured.
-        speed: with as many trials on one GPU as there will be, None = not measured.
+    profile: of the largest trial alone; a text is the reason why there is none. speed: with as many trials on
+    one GPU as there will be.
     """
 
     resources: TrialResources
@@ -57,12 +52,7 @@ def choose_packing(
 ) -> Packing:
     """Choose each trial's resources; with --gpus-per-trial auto on GPUs, by measured trials per hour.
 
-    Args:
-        config: of the sweep.
-        space: what is searched; its largest trial is measured.
-        cluster: the nodes.
-        shared_refs: the images, the evaluator and the user's code.
-        sharing: MPS, which is begun where trials share a GPU.
+    sharing: is begun where trials share a GPU.
     """
     resources = trial_resources(config, cluster)
     if resources.shares_gpu:
@@ -113,9 +103,8 @@ def _most_per_gpu(
         return 1
     reason = sharing.begin()
     if reason:
-        log.warning(
-            f"at most {MAX_WITHOUT_MPS} trials per GPU, for they take turns on it without MPS: {reason}"
-        )
+        turns = f"they take turns on it without MPS: {reason}"
+        log.warning(f"at most {MAX_WITHOUT_MPS} trials per GPU, for {turns}")
     return min(fit, wanted, MAX_WITHOUT_MPS if reason else fit)
 
 
@@ -140,10 +129,8 @@ def _fastest(
     best = fastest_packing(speeds, config)
     gains = {speed.trials: speed.per_hour(config) / alone.per_hour(config) for speed in speeds[1:]}
     if best is not alone:
-        times = (
-            f"{best.trials} trials at a time make {gains[best.trials]:.2g} times the trials per hour of one"
-        )
-        log.info(f"packing: {times}: {best.trials} per GPU{suffix}")
+        made = f"{best.trials} trials at a time make {gains[best.trials]:.2g} times"
+        log.info(f"packing: {made} the trials per hour of one: {best.trials} per GPU{suffix}")
     elif gains:
         tried = ", ".join(f"{trials} at a time make {gain:.2g}" for trials, gain in gains.items())
         log.info(f"packing: {tried} times the trials per hour of one: one GPU each")

@@ -1,16 +1,14 @@
-"""Profiling the largest trial of a space where trials run: alone, and several of it on one GPU.
+"""Profiling the largest trial of a space in Ray's workers: alone, and several of it on one GPU.
 
-Responsible for the Ray tasks that measure and their time limits; not for what is measured
-(`pipeline.training.profiling`) nor for what follows from it (`pipeline.cluster.packing`).
+What is measured is `pipeline.training.profiling`, what follows from it `pipeline.cluster.packing`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -18,8 +16,6 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from pipeline.cluster.shared_objects import SharedRefs, enter_worker, get_shared, worker_device
 from pipeline.cluster.tasks import gpu_task, placement, result_of
 from pipeline.config import TrialConfig
-from pipeline.data.dataset import Dataset
-from pipeline.metrics.frechet import Evaluator
 from pipeline.search.resources import TrialResources, gpu_fraction
 from pipeline.training.profiling import (
     SharedGpuSample,
@@ -30,8 +26,6 @@ from pipeline.training.profiling import (
     profiling_failure,
 )
 from pipeline.training.trial_speed import TrialSpeed
-
-T = TypeVar("T")
 
 CPU_WAIT_SEC, GPU_WAIT_SEC = 90.0, 180.0
 """Seconds in which one trial alone must have been measured, the start of its process included."""
@@ -48,11 +42,7 @@ def profile_alone(
 ) -> TrialProfile | str:
     """Profile one trial on a machine of the cluster that holds it; a text is the reason why there is none.
 
-    Args:
-        config: the largest trial.
-        shared_refs: the images, the evaluator and the user's code.
-        resources: of the trial.
-        mps: how many trials are to share its GPU by `pipeline.cluster.mps`, 0 = no MPS.
+    mps: how many trials are to share its GPU by `pipeline.cluster.mps`, 0 = no MPS.
     """
     limit = GPU_WAIT_SEC if resources.gpus else CPU_WAIT_SEC
     task = gpu_task(_measure).options(**resources.task_options, max_retries=0)
@@ -74,13 +64,8 @@ def profile_shared(
 ) -> TrialSpeed | str:
     """The speed of `trials` copies of a trial at a time on one GPU; a text is the reason why there is none.
 
-    Args:
-        config: the largest trial.
-        shared_refs: the images, the evaluator and the user's code.
-        resources: of one trial that has the GPU alone.
-        trials: at a time.
-        with_mps: whether they share the GPU by `pipeline.cluster.mps`.
-        eval_sec: seconds of one fid of a trial that has the GPU alone.
+    resources, eval_sec: of one trial that has the GPU alone, and the seconds of its fid. with_mps: whether
+    they share the GPU by `pipeline.cluster.mps`.
     """
     amounts = {name: amount * trials for name, amount in resources.bundle.items() if name != "GPU"}
     with placement({**amounts, "GPU": 1.0}) as group:
@@ -89,8 +74,8 @@ def profile_shared(
         here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
         gate = ray.remote(_Gate).options(num_cpus=0, scheduling_strategy=here).remote(trials)
         options = replace(resources, gpus=gpu_fraction(trials)).task_options
-        task = gpu_task(_measure_together).options(**options, scheduling_strategy=here, max_retries=0)
-        arguments = config, shared_refs, resources.threads, trials if with_mps else 0, gate, WINDOW_SEC
+        task = gpu_task(_measure).options(**options, scheduling_strategy=here, max_retries=0)
+        arguments = config, shared_refs, resources.threads, trials if with_mps else 0, gate
         limit = READY_SEC + WINDOW_SEC + 2 * trials * eval_sec
         return _joint_speed([task.remote(*arguments) for _ in range(trials)], limit)
 
@@ -116,36 +101,25 @@ def _died(reason: str) -> str:
     return f"the process that measured a trial died: {reason}"
 
 
-def _in_worker(shared_refs: SharedRefs, mps: int, measure: Callable[[Dataset, Evaluator, str], T]) -> T | str:
-    """Call `measure` in this worker's process, as a trial is run; a text is the reason why it failed."""
-    enter_worker(mps)
-    try:
-        return measure(*get_shared(shared_refs), worker_device())
-    except Exception as error:  # of torch, the driver, or the user's code
-        return profiling_failure(error, worker_device())
+def _measure(
+    config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int, gate: Any = None
+) -> TrialProfile | SharedGpuSample | str:
+    """Runs in a worker's process, as a trial would; a text is the reason why the trial failed.
 
-
-def _measure(config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int) -> TrialProfile | str:
-    """Runs in a worker."""
-    return _in_worker(
-        shared_refs,
-        mps,
-        lambda data, evaluator, device: profile_trial(config, data, evaluator, device, threads),
-    )
-
-
-def _measure_together(
-    config: TrialConfig, shared_refs: SharedRefs, threads: int, mps: int, gate: Any, seconds: float
-) -> SharedGpuSample | str:
-    """Runs in a worker at the same time as in others: the gate lets all of them begin together."""
+    gate: where several are measured, lets all of them begin together.
+    """
 
     def ready() -> float:
         return float(ray.get(gate.ready.remote()))
 
-    def measure(dataset: Dataset, evaluator: Evaluator, device: str) -> SharedGpuSample:
-        return profile_sharing_gpu(config, dataset, evaluator, device, threads, ready, seconds)
-
-    return _in_worker(shared_refs, mps, measure)
+    enter_worker(mps)
+    try:
+        arguments = (config, *get_shared(shared_refs), worker_device(), threads)
+        if gate is None:
+            return profile_trial(*arguments)
+        return profile_sharing_gpu(*arguments, ready, WINDOW_SEC)
+    except Exception as error:  # of torch, the driver, or the user's code
+        return profiling_failure(error, worker_device())
 
 
 class _Gate:

@@ -1,7 +1,4 @@
-"""The part of a sweep that runs on Ray: its start and end, the search, the finalists, signals.
-
-Responsible for how Ray Tune is set up; not for which trial goes on (`pipeline.search`).
-"""
+"""The part of a sweep that runs on Ray: its start and end, the search, the finalists, signals."""
 
 from __future__ import annotations
 
@@ -43,9 +40,6 @@ log = logging.getLogger(__name__)
 TICK_ATTRIBUTE = "tick_kimg"
 """The attribute of the study that keeps the interval between reports."""
 
-RETRIES = 2
-"""A trial whose worker died or raised is taken up again from its checkpoint this many times."""
-
 RAY_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -81,14 +75,8 @@ def run_search(
 ) -> list[finalists.Finalist]:
     """Run the search, then measure its finalists; returns them, the best first.
 
-    Args:
-        manager: of the sweep's trials.
-        dataset: the images.
-        evaluator: measures every fid.
-        code: what the sweep names of the user's code.
-        url: the sweep's URL in an object store, empty = none.
-        live: redraw the view in place.
-        fetch_folder: copies the folder of a trial from the object store.
+    url: of the sweep in an object store, empty = none. live: redraw the view in place. fetch_folder: copies
+    the folder of a trial from the object store.
     """
     paths, config, space = manager.paths, manager.config, manager.space
     paths.stop.unlink(missing_ok=True)
@@ -128,9 +116,8 @@ def choose_tick(manager: TrialManager, speed: TrialSpeed | None) -> dict[str, in
         manager.study.set_user_attr(TICK_ATTRIBUTE, known)
     if known == default:
         return {}
-    log.info(
-        f"trials report every {known} kimg: {default} would take less than {MIN_TICK_SEC:g} s on a GPU here"
-    )
+    too_fast = f"{default} would take less than {MIN_TICK_SEC:g} s on a GPU here"
+    log.info(f"trials report every {known} kimg: {too_fast}")
     return {"tick_kimg": known}
 
 
@@ -163,7 +150,8 @@ def run_tune(
                 stop=StudyStopper(manager),
                 callbacks=[HangCallback(manager), NodeLossCallback(), concurrency],
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                # A trial whose worker died or raised is taken up again from its checkpoint.
+                failure_config=tune.FailureConfig(max_failures=2),
             ),
         ).fit()
     if fetch_folder and not manager.interrupted:

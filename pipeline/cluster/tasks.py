@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-T = TypeVar("T")
 
 
 def gpu_task(function: Callable[..., Any], gpus: float = 1.0) -> Any:
@@ -22,7 +20,7 @@ def gpu_task(function: Callable[..., Any], gpus: float = 1.0) -> Any:
     return ray.remote(max_calls=1)(function) if gpus else ray.remote(function)
 
 
-def result_of(call: Any, on_failure: Callable[[str], T]) -> Any | T:
+def result_of(call: Any, on_failure: Callable[[str], object]) -> Any:
     """What a task returned; where it failed or its process died, `on_failure` of the reason in one line."""
     try:
         return ray.get(call)
@@ -51,19 +49,12 @@ def run_on_nodes(
     nodes: Sequence[Any],
     arguments: Sequence[object],
     timeout_sec: float,
-    on_failure: Callable[[str], T],
-) -> list[tuple[str, Any | T]]:
-    """Run a task on each node, all at the same time; it takes no core.
+    on_failure: Callable[[str], object],
+) -> list[tuple[str, Any]]:
+    """Run a remote function on each node, all at the same time; it takes no core.
 
-    Args:
-        task: a remote function.
-        nodes: from `alive_nodes`.
-        arguments: of the task.
-        timeout_sec: for all of them.
-        on_failure: makes a result of the reason, where a node has none.
-
-    Returns:
-        The address of each node, and what the task returned there.
+    nodes: from `alive_nodes`. timeout_sec: for all of them. on_failure: makes a result of the reason, where a
+    node has none. Returns the address of each node, and what the function returned there.
     """
     calls = []
     for node in nodes:

@@ -17,7 +17,6 @@ from ray.tune.search import Searcher
 from pipeline.cluster._compat import actor_of
 from pipeline.cluster.messages import Suggestion, TrialReport
 from pipeline.cluster.preemption import PREEMPTED
-from pipeline.cluster.worker_log import log_lines
 from pipeline.search.hang_watch import HangWatch
 from pipeline.search.trial_manager import TrialManager
 
@@ -89,7 +88,8 @@ class StudyScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
                 self._manager.record_failure(number, event.kind.value, event.text)
             else:
                 log.log(event.kind.level, "trial %d: %s", number, event.text)
-        log_lines(number, result.get("lines", []))
+        for level, text in result.get("lines", ()):
+            log.log(level, "trial %d: %s", number, text)
         stop = self._manager.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 

@@ -62,18 +62,16 @@ def train_trial(suggested: Suggestion, settings: WorkerSettings) -> None:
                     finished = record.kimg == config.kimg or record.verdict == "diverged"
                 if not finished:
                     _publish(storage, folder, events)  # the mid-tick checkpoint of the tick it stopped in
-                if not finished and notice.received():
-                    raise_preempted()
+                    if notice.received():
+                        raise_preempted()
         except GansweepError as error:
             tune.report(TrialReport(objective=PENALTY, failure=str(error)))
 
 
 def _report(record: TrialRecord, events: list[TrialEvent], lines: list[Line], node: str) -> None:
     """Report a record to Tune with the events and the lines since the last one, which are removed."""
-    objective = record.objective
-    tune.report(
-        TrialReport(objective=objective, record=record, events=events.copy(), lines=lines.copy(), node=node)
-    )
+    report = TrialReport(objective=record.objective, record=record, node=node)
+    tune.report({**report, "events": events.copy(), "lines": lines.copy()})
     events.clear()
     lines.clear()
 
@@ -93,11 +91,7 @@ def run_finalists(
 ) -> list[FinalistRun]:
     """Carry out each run as a Ray task; returns the runs with their measurements, or none if stopped.
 
-    Args:
-        tasks: the runs.
-        settings: of the sweep's workers.
-        resources: of one run, and how many run at a time.
-        should_stop: asked twice a second.
+    resources: of one run, and how many run at a time. should_stop: asked twice a second.
     """
     remote = gpu_task(_run_finalist, resources.gpus).options(**resources.task_options)
     waiting, runs = list(tasks), list[FinalistRun]()

@@ -1,4 +1,4 @@
-"""The log of a trial's worker: its lines go to the driver with the trial's reports, and are logged there."""
+"""The log of a trial's worker: its lines go to the driver with the trial's reports."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ def collected_lines() -> Iterator[list[Line]]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
-
-
-def log_lines(number: int, lines: list[Line]) -> None:
-    """Log the lines of trial `number` in the driver."""
-    for level, text in lines:
-        logging.getLogger(__name__).log(level, "trial %d: %s", number, text)
 
 
 class _Collector(logging.Handler):

@@ -107,9 +107,9 @@ def test_lines_of_the_worker_are_logged_at_their_level(
     manager: TrialManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "pipeline")
-    deliver(manager, lines=[(logging.WARNING, "the disk is full"), (logging.INFO, "compiled")])
+    deliver(manager, lines=[(logging.WARNING, "the disk is full"), (logging.INFO, "100 % done")])
     logged = [(record.levelno, record.getMessage()) for record in caplog.records]
-    assert logged == [(logging.WARNING, "trial 0: the disk is full"), (logging.INFO, "trial 0: compiled")]
+    assert logged == [(logging.WARNING, "trial 0: the disk is full"), (logging.INFO, "trial 0: 100 % done")]
     assert manager.trials[0].failures == []
 
 

@@ -1,12 +1,10 @@
-"""Lines that a worker logs, collected there and logged in the driver."""
+"""Lines that a worker logs, collected there."""
 
 from __future__ import annotations
 
 import logging
 
-import pytest
-
-from pipeline.cluster.worker_log import collected_lines, log_lines
+from pipeline.cluster.worker_log import collected_lines
 
 
 def test_lines_of_this_package_are_collected_from_info_on() -> None:
@@ -31,10 +29,3 @@ def test_the_logger_is_left_as_it_was() -> None:
         assert logger.level == logging.INFO
         assert len(logger.handlers) == len(before[1]) + 1
     assert (logger.level, logger.handlers) == before
-
-
-def test_the_driver_logs_them_with_the_number_of_their_trial(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "pipeline")
-    log_lines(7, [(logging.INFO, "100 % done"), (logging.WARNING, "careful")])
-    logged = [(record.levelno, record.getMessage()) for record in caplog.records]
-    assert logged == [(logging.INFO, "trial 7: 100 % done"), (logging.WARNING, "trial 7: careful")]

@@ -66,10 +66,9 @@ def check_head_answers(address: str) -> None:
     """
     ray = str(ask_head(address, "/api/version").get("ray_version"))
     python = str(ask_head(address, "/api/v0/cluster_metadata").get("data", {}).get("pythonVersion", ""))
-    here = {"ray": str(version_of("ray")), "python": platform.python_version()}
-    if ray != here["ray"] or _minor(python or here["python"]) != _minor(here["python"]):
-        there = f"ray {ray}, python {python} there"
-        raise versions_differ(f"{there}; ray {here['ray']}, python {here['python']} here")
+    our_ray, our_python = version_of("ray"), platform.python_version()
+    if ray != our_ray or (python or our_python).split(".")[:2] != our_python.split(".")[:2]:
+        raise versions_differ(f"ray {ray}, python {python} there; ray {our_ray}, python {our_python} here")
 
 
 def head_nodes(address: str) -> Cluster:
@@ -119,7 +118,3 @@ def _no_answer(address: str, error: Exception) -> ConfigError:
         fix="start the cluster, open the tunnel (ray dashboard cluster.yaml), or correct HOST:PORT "
         "(the dashboard's port is 8265, Ray's own 6379)",
     )
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
