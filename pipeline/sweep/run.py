@@ -1,8 +1,6 @@
 """A whole sweep: from a request to a registered champion, and on again after an interruption.
 
-Responsible for the order of the steps. Each step is a module of its own: request (what is asked), preflight
-(what must hold), inputs (images, evaluator, code), remote (a sweep in an object store), open_sweep (the
-objects at work), `pipeline.cluster.runner` (what runs on Ray), finalize (what follows the search).
+Responsible for the order of the steps; each is a module of its own.
 """
 
 from __future__ import annotations
@@ -10,24 +8,22 @@ from __future__ import annotations
 import logging
 
 from pipeline.cluster.connection import connected
-from pipeline.cluster.runner import estimate_sweep, run_search
-from pipeline.errors import GansweepError, redact
-from pipeline.search.samplers import sampler_notes
+from pipeline.cluster.runner import run_search
+from pipeline.errors import GansweepError
 from pipeline.search.study import check_storage
 from pipeline.storage.files import no_space
 from pipeline.storage.summary_file import SweepSummary, read_summary
 from pipeline.storage.uploader import Uploader
-from pipeline.sweep.disk_usage import disk_needed
 from pipeline.sweep.finalize import close_sweep, finalize
-from pipeline.sweep.inputs import SweepInputs, load_inputs
+from pipeline.sweep.inputs import load_inputs
 from pipeline.sweep.manifest import Manifest, check_same_request, raised_limits, read_manifest
 from pipeline.sweep.open_sweep import OpenSweep, open_sweep
+from pipeline.sweep.plan import plan_sweep
 from pipeline.sweep.preflight import check_cluster, check_request, check_tracking, resolve_for_images
 from pipeline.sweep.remote import uploaded_sweep
 from pipeline.sweep.request import Request
-from pipeline.sweep.result import Result, Rows
+from pipeline.sweep.result import Result
 from pipeline.tracking.tracking_uri import default_uri
-from pipeline.training.networks.blocks import ImageShape
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +49,7 @@ def _run(request: Request, uploader: Uploader) -> Result:
     _check_stores(request, manifest, uri)
     request, inputs = load_inputs(request, manifest)
     if request.dry_run:
-        return Result.of(request, "planned", uri, plan=_plan(request, inputs, uri))
+        return Result.of(request, "planned", uri, plan=plan_sweep(request, inputs, uri))
     before = read_summary(paths.summary)
     if manifest and before and _is_over(request, manifest, before):
         log.info("this sweep is finished; raise --trials or a budget to go on")
@@ -101,26 +97,3 @@ def _search(sweep: OpenSweep) -> Result:
             again = f"free some, then: gansweep resume {request.location}"
             raise GansweepError(f"the disk is full: {again}") from error
         raise
-
-
-def _plan(request: Request, inputs: SweepInputs, uri: str) -> Rows:
-    """What a dry run prints: rows of (heading, text)."""
-    config, full = request.config, request.space.config({})
-    dataset, evaluator = inputs.dataset, inputs.evaluator
-    labels = f", {len(dataset.classes)} classes" if dataset.labelled else ""
-    budget = f"{config.trials} trials of at most {full.kimg} kimg"
-    budget += f", {config.time_budget_sec:g} s" if config.time_budget_sec else ""
-    size = f"{dataset.size}x{dataset.size}x{dataset.channels}"
-    shape = ImageShape(dataset.size, dataset.channels, len(dataset.classes))
-    rows = (
-        ("sweep", request.url or str(request.paths.root)),
-        ("images", f"{len(dataset.train)} + {len(dataset.held)} held out, {size}{labels}"),
-        ("space", f"{config.space} ({len(request.space.search)} searched, hash {request.space.hash})"),
-        ("search", f"{config.sampler} + {config.pruner}, {budget}"),
-        *(("note", note) for note in sampler_notes(config, request.space)),
-        ("fid", f"{evaluator.extractor_name}, {evaluator.samples} samples, evaluator {evaluator.hash}"),
-        ("disk", disk_needed(request.space, config, shape)),
-        ("tracking", redact(uri)),
-        ("registers", request.register or "nothing"),
-    )
-    return rows + estimate_sweep(config, request.space, dataset, evaluator, inputs.code)

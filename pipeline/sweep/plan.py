@@ -1,10 +1,16 @@
-"""An upper bound on the disk space a sweep needs, estimated at the largest networks of its space."""
+"""What a dry run prints: the resolved sweep, the disk space it needs, and how long it may take."""
 
 from __future__ import annotations
 
+from pipeline.cluster.runner import estimate_sweep
 from pipeline.config import SweepConfig, TrialConfig
+from pipeline.errors import redact
+from pipeline.search.samplers import sampler_notes
 from pipeline.search.space.definition import Space
 from pipeline.storage.readable import readable_bytes
+from pipeline.sweep.inputs import SweepInputs
+from pipeline.sweep.request import Request
+from pipeline.sweep.result import Rows
 from pipeline.training.checkpoint import checkpoint_sizes
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.user_code import is_user_code
@@ -14,6 +20,29 @@ _ROW_BYTES = 3000
 _GRID_IMAGES = 50
 _CHECKPOINTS = 3
 """Per running trial: two that are kept and one that is being written."""
+
+
+def plan_sweep(request: Request, inputs: SweepInputs, uri: str) -> Rows:
+    """Rows of (heading, text); trains the largest trial for a moment. uri: the MLflow store."""
+    config, full = request.config, request.space.config({})
+    dataset, evaluator = inputs.dataset, inputs.evaluator
+    labels = f", {len(dataset.classes)} classes" if dataset.labelled else ""
+    budget = f"{config.trials} trials of at most {full.kimg} kimg"
+    budget += f", {config.time_budget_sec:g} s" if config.time_budget_sec else ""
+    size = f"{dataset.size}x{dataset.size}x{dataset.channels}"
+    shape = ImageShape(dataset.size, dataset.channels, len(dataset.classes))
+    return (
+        ("sweep", request.url or str(request.paths.root)),
+        ("images", f"{len(dataset.train)} + {len(dataset.held)} held out, {size}{labels}"),
+        ("space", f"{config.space} ({len(request.space.search)} searched, hash {request.space.hash})"),
+        ("search", f"{config.sampler} + {config.pruner}, {budget}"),
+        *(("note", note) for note in sampler_notes(config, request.space)),
+        ("fid", f"{evaluator.extractor_name}, {evaluator.samples} samples, evaluator {evaluator.hash}"),
+        ("disk", disk_needed(request.space, config, shape)),
+        ("tracking", redact(uri)),
+        ("registers", request.register or "nothing"),
+        *estimate_sweep(config, request.space, dataset, evaluator, inputs.code),
+    )
 
 
 def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
