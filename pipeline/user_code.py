@@ -98,7 +98,9 @@ def load(name: str, rule: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     loaded = _load_module(module)
-    if not hasattr(loaded, attribute):
+    # A module's own `__getattr__` may import another one, which fails.
+    found = run(f"{name} cannot be loaded", module, lambda: getattr(loaded, attribute, None))
+    if found is None:
         names = [n for n, v in vars(loaded).items() if callable(v) and not n.startswith("_")]
         raise ConfigError(
             f"{module} has no {{seen}}",
@@ -106,7 +108,7 @@ def load(name: str, rule: str) -> Any:
             seen=attribute,
             fix=nearest(attribute, names) if names else f"define {attribute} in {module}.py",
         )
-    return getattr(loaded, attribute)
+    return found
 
 
 def run(problem: str, name: str, call: Callable[[], T]) -> T:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 
-import optuna
+from optuna.pruners import BasePruner
 
 from pipeline.search.optuna_class import make_optuna_class
 from pipeline.search.space.definition import Space
 from pipeline.tables import PRUNERS
 
-REDUCTION = 3
-"""Each rung keeps the best third (reference: rank correlation of fids is 0.8 after 5-10 % of a run)."""
-
-GRACE = 0.07
-"""Fraction of a full trial before the first rung."""
+_REDUCTION = 3  # each rung keeps the best third: the rank correlation of fids is 0.8 after 5-10 % of a run
+_GRACE = 0.07  # fraction of a full trial before the first rung
 
 
-def make_pruner(name: str, space: Space) -> optuna.pruners.BasePruner:
+def make_pruner(name: str, space: Space) -> BasePruner:
     """The pruner, with its bounds in kimg from the length of a full trial of the space.
 
     name: a row of `PRUNERS`, or `module:Class`; the class gets those of the arguments below that it takes.
@@ -26,13 +23,12 @@ def make_pruner(name: str, space: Space) -> optuna.pruners.BasePruner:
         ConfigError: the user's own cannot be made.
     """
     full = space.config({})
-    grace = max(full.tick_kimg, math.ceil(full.kimg * GRACE))
+    grace = max(full.tick_kimg, math.ceil(full.kimg * _GRACE))
     known = {
         "min_resource": grace,
         "max_resource": full.kimg,
-        "reduction_factor": REDUCTION,
+        "reduction_factor": _REDUCTION,
         "n_warmup_steps": grace,
         "n_startup_trials": 5,
     }
-    pruner: optuna.pruners.BasePruner = make_optuna_class(PRUNERS, name, optuna.pruners.BasePruner, known)
-    return pruner
+    return make_optuna_class(PRUNERS, name, BasePruner, known)  # type: ignore[no-any-return]

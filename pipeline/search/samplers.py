@@ -35,8 +35,7 @@ def make_sampler(config: SweepConfig, space: Space, number: int) -> BaseSampler:
         "distributions": distributions,
         "unconditional": {name: distributions[name] for name in space.unconditional},
     }
-    sampler: BaseSampler = make_optuna_class(SAMPLERS, config.sampler, BaseSampler, known)
-    return sampler
+    return make_optuna_class(SAMPLERS, config.sampler, BaseSampler, known)  # type: ignore[no-any-return]
 
 
 def check_sampler(config: SweepConfig, space: Space) -> None:
@@ -47,12 +46,9 @@ def check_sampler(config: SweepConfig, space: Space) -> None:
     """
     sampler = make_sampler(config, space, 0)
     if isinstance(sampler, CmaEsSampler) and not isinstance(sampler, ReplayedCmaEsSampler):
-        raise ConfigError(
-            "sampler = {seen} is refused",
-            rule="it unpickles what it finds in the study, where others may have written",
-            seen=config.sampler,
-            fix="use --sampler cmaes, which needs no pickle",
-        )
+        rule = "it unpickles what it finds in the study, where others may have written"
+        fix = "use --sampler cmaes, which needs no pickle"
+        raise ConfigError("sampler = {seen} is refused", rule=rule, seen=config.sampler, fix=fix)
     if SAMPLERS.is_user_code(config.sampler) and not takes(SAMPLERS.load(config.sampler), "seed"):
         log.info(f"sampler {config.sampler} takes no seed: the search does not repeat")
 
