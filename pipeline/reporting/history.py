@@ -61,12 +61,8 @@ class TrialView(LeaderboardRow):
 class History:
     """A whole sweep.
 
-    Attributes:
-        root: the sweep's folder.
-        summary: summary.json; None if there is none.
-        trials: best fid first, trials without a fid last.
-        stored: sweep.toml; empty if it cannot be read.
-        space: the search space in sweep.toml; None if it cannot be read.
+    trials: best fid first, those without a fid last. stored, space: sweep.toml and the space in it; empty and
+    None if it cannot be read.
     """
 
     root: Path
@@ -110,9 +106,13 @@ class History:
         """The length of a full trial in kimg; None if the space is unknown."""
         return full_kimg(self.space)
 
-    def find(self, number: object) -> TrialView | None:
+    def find(self, number: int) -> TrialView | None:
         """The trial with this number, or None."""
         return next((trial for trial in self.trials if trial.number == number), None)
+
+    def finalist(self, trial: TrialView) -> FinalistRow | None:
+        """The row of a trial among the finalists; None if it is not a finalist."""
+        return next((row for row in self.finalists if row.best.trial == trial.number), None)
 
     def failures(self, trial: TrialView) -> list[str]:
         """The failures of a trial, oldest first; the trial may have been restarted after each of them."""
@@ -126,12 +126,10 @@ class History:
 
     def run_folder(self, trial: TrialView) -> Path:
         """The folder of the run that represents `trial`: its own, or that of the rerun with the best seed."""
-        for row in self.finalists:
-            if row.best.trial == trial.number:
-                seeds = [run.seed for run in row.runs]
-                index = seeds.index(row.best.trial_seed) if row.best.trial_seed in seeds else 0
-                return SweepPaths(self.root).rerun(trial.number, index)
-        return SweepPaths(self.root).trial(trial.number)
+        row = self.finalist(trial)
+        seeds = [run.seed for run in row.runs] if row else []
+        index = seeds.index(row.best.trial_seed) if row and row.best.trial_seed in seeds else 0
+        return SweepPaths(self.root).rerun(trial.number, index)
 
 
 def read_history(root: Path) -> History:
@@ -169,10 +167,7 @@ def trial_views(
 ) -> list[TrialView]:
     """The trials of a sweep, best first.
 
-    Args:
-        summary: summary.json.
-        records: records of each trial, by trial number.
-        events: the event log, for trials that the summary's leaderboard does not list.
+    records: of each trial, by its number. events: of trials that the summary's leaderboard does not list.
     """
     records = records or {}
     rows = {row.trial: row for row in summary.leaderboard} if summary else {}
@@ -192,20 +187,15 @@ def trial_views(
 
 def _last_events(events: Sequence[Event], kind: str) -> dict[int, Event]:
     """The last event of a kind of every trial, by trial number."""
-    return {
-        event["trial"]: event for event in events if event["event"] == kind and event["trial"] is not None
-    }
+    return {e["trial"]: e for e in events if e["event"] == kind and e["trial"] is not None}
 
 
 def differing_params(trials: Iterable[TrialView]) -> list[str]:
     """The hyper-parameters that differ between trials or are missing in some, in order of occurrence."""
     trials = list(trials)
-    values: dict[str, set[str]] = {}
-    for trial in trials:
-        for name, value in trial.params.items():
-            values.setdefault(str(name), set()).add(repr(value))
-    in_all = {name for name in values if all(name in trial.params for trial in trials)}
-    return [name for name, found in values.items() if len(found) > 1 or name not in in_all]
+    names = {name: None for trial in trials for name in trial.params}
+    shown = {name: {repr(t.params[name]) if name in t.params else "" for t in trials} for name in names}
+    return [name for name, values in shown.items() if len(values) > 1]
 
 
 def _all_records(root: Path) -> dict[int, list[TrialRecord]]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.records import METRICS, VERDICTS
-from pipeline.reporting import history
-from pipeline.reporting.history import TrialView, differing_params
+from pipeline.reporting.history import TrialView, differing_params, trial_views
 from pipeline.storage.readable import short_number
 from pipeline.storage.summary_file import SweepSummary
 
@@ -27,7 +26,6 @@ COLUMNS: dict[str, str] = {
 """The meaning of each column of the leaderboard."""
 
 FORMATS = {"fid": ".4g", "balance": ".2f", "auc": ".2f", "stability": ".2f"}
-_FIELDS = {"trial": "number", "last kimg": "last_kimg"}
 _TEXT_COLUMNS = ("trial", "state", "fid", "balance", "kimg", "stability", "verdict", "params")
 
 
@@ -36,17 +34,15 @@ def text_table(summary: SweepSummary, limit: int = 10) -> list[list[str]]:
 
     The texts come from the sweep's files: a caller that prints them with markup must escape them.
     """
-    trials = history.trial_views(summary)
+    trials = trial_views(summary)
     differing = differing_params(trials)
-    return [
-        list(_TEXT_COLUMNS),
-        *([cell_text(trial, column, differing) for column in _TEXT_COLUMNS] for trial in trials[:limit]),
-    ]
+    rows = [[cell_text(trial, column, differing) for column in _TEXT_COLUMNS] for trial in trials[:limit]]
+    return [list(_TEXT_COLUMNS), *rows]
 
 
 def value_of(trial: TrialView, column: str) -> Any:
     """The trial's value in `column`; None if it is unknown."""
-    return getattr(trial, _FIELDS.get(column, column))
+    return getattr(trial, column.replace(" ", "_"))
 
 
 def cell_text(trial: TrialView, column: str, differing: Sequence[str]) -> str:

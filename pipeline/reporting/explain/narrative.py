@@ -1,8 +1,4 @@
-"""A sweep in plain words: why a trial lost, what won and by how much, what to search next.
-
-Turns reasons (`reasons`) and regions (`regions`) into sentences. Everything here is a pure function of a
-`History`; no file is read or written.
-"""
+"""Turns reasons (`reasons`) and regions (`regions`) into sentences; no file is read or written."""
 
 from __future__ import annotations
 
@@ -31,8 +27,6 @@ _ADVICE_BY_KIND = {
 }
 """Kind of reason: what happened to the trials, and what to change in the space against it."""
 
-_FEW_TRIALS = 10
-
 
 def explain_sweep(history: History) -> list[Section]:
     """The whole sweep: how it searched (if that is known), what won, what lost, what to search next."""
@@ -48,13 +42,13 @@ def explain_trial(history: History, trial: TrialView) -> list[Section]:
     """One trial: its hyper-parameters, what its records show, and what to try."""
     reasons = find_reasons(history, trial)
     drawn = ", ".join(f"{name} = {short_number(value)}" for name, value in trial.params.items())
-    described = f"Trial {trial.number} has {drawn}."
+    described = [f"Trial {trial.number} has {drawn}."] if drawn else []
     if trial == history.winner and trial.fid is not None:
-        return [("Why it won", [*_won(history), described, *shared_values(history)]), _advice_of(reasons)]
+        return [("Why it won", [*_won(history), *described, *shared_values(history)]), _advice_of(reasons)]
     heading = "How it goes" if trial.state == "running" else "Why it lost"
     failures = history.failures(trial)
     failed = [("What went wrong on its way", failures)] if failures else []
-    lines = [described, *(_sentence(reason.text) for reason in reasons)]
+    lines = [*described, *(_sentence(reason.text) for reason in reasons)]
     return [(heading, lines), *failed, _advice_of(reasons)]
 
 
@@ -65,7 +59,7 @@ def next_steps(history: History) -> list[str]:
         return ["Fewer than three trials have a fid: search longer before changing the space."]
     found = regions(history, best)
     few = f"{len(history.trials)} trials are few: more trials are worth more than the advice below."
-    lines = [few] if len(history.trials) < _FEW_TRIALS else []
+    lines = [few] if len(history.trials) < 10 else []
     lines += [*_widen(found), *_longer(history), *_narrow(found), *_common_problems(history)]
     return lines or ["Nothing stands out: more trials in the same space."]
 
@@ -101,16 +95,11 @@ def _won(history: History) -> list[str]:
     if winner is None or winner.fid is None:
         return ["No trial has a fid yet."]
     verb = "won" if history.summary and history.summary.state == "finished" else "leads so far"
-    final = _final(history, winner.number)
-    return [
-        f"Trial {winner.number} {verb}: {_fid_of(winner, final)}, {_balance_of(history, winner)}.",
-        *_margin(history, winner),
-    ]
-
-
-def _final(history: History, number: int) -> FinalistRow | None:
-    """The row of a trial among the finalists; None if it is not a finalist."""
-    return next((row for row in history.finalists if row.best.trial == number), None)
+    fid = _fid_of(winner, history.finalist(winner))
+    best = history.best or winner
+    balance = "unknown" if best.balance is None else f"{best.balance:.2f}"
+    at = f"{short_number(best.kimg)} of {history.full_kimg or '?'} kimg"
+    return [f"Trial {winner.number} {verb}: {fid}, balance {balance} at {at}.", *_margin(history, winner)]
 
 
 def _fid_of(winner: TrialView, final: FinalistRow | None) -> str:
@@ -118,9 +107,8 @@ def _fid_of(winner: TrialView, final: FinalistRow | None) -> str:
     if final is None or final.measurement.fid is None:
         return f"fid {winner.fid:.4g} as the search saw it"
     measured, mean = final.measurement, _mean(final)
-    bounds = f"[{measured.fid_low:.4g}, {measured.fid_high:.4g}]"
-    saw = final.best.search_fid
-    text = f"{measured.fid:.4g} in {bounds} of {measured.n} samples (the search saw {saw:.4g})"
+    text = f"{measured.fid:.4g} in [{measured.fid_low:.4g}, {measured.fid_high:.4g}]"
+    text += f" of {measured.n} samples (the search saw {final.best.search_fid:.4g})"
     return f"fid {mean}, its best run {text}" if mean else f"fid {text}"
 
 
@@ -131,15 +119,9 @@ def _mean(final: FinalistRow) -> str:
     return f"{mean:.4g} on average of {seeds} seeds" if mean is not None and seeds > 1 else ""
 
 
-def _balance_of(history: History, winner: TrialView) -> str:
-    best = history.best or winner
-    shown = "unknown" if best.balance is None else f"{best.balance:.2f}"
-    return f"balance {shown} at {short_number(best.kimg)} of {history.full_kimg or '?'} kimg"
-
-
 def _margin(history: History, winner: TrialView) -> list[str]:
     """The runner-up: the second finalist, or the second trial of the search if there are no finalists."""
-    ours, second = _final(history, winner.number), next(iter(history.finalists[1:]), None)
+    ours, second = history.finalist(winner), next(iter(history.finalists[1:]), None)
     if ours is not None and second is not None:
         overlap = second.measurement.fid_low <= ours.measurement.fid_high
         comparison = "their intervals overlap: call it a tie" if overlap else "their intervals are apart"
@@ -209,7 +191,7 @@ def _longer(history: History) -> list[str]:
     winner, full = history.winner, history.full_kimg
     if winner is None or full is None or winner.kimg != full:
         return []
-    falling = any(reason.kind == "falling" for reason in find_reasons(history, winner))
+    falling = "falling" in [reason.kind for reason in find_reasons(history, winner)]
     return [f"The winner was best at its very end: train longer (--kimg {2 * full})."] if falling else []
 
 

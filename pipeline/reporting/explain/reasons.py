@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from pipeline.records import TrialRecord
@@ -35,13 +36,9 @@ ADVISED_LOSS = next(name for name, row in LOSSES.items() if row.resists_collapse
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason.
+    """What the records show (`text`) and what to try, without a capital and a full stop; advice may be empty.
 
-    Attributes:
-        kind: one word, for counting: running, failed, diverged, collapsed, d_wins, g_wins, stopped, unstable,
-            overfit, falling, merit or unknown.
-        text: what the records show, without a capital and a full stop.
-        advice: what to try; empty if there is nothing.
+    kind: one word, for counting.
     """
 
     kind: str
@@ -66,6 +63,19 @@ class _Case:
         """The row of its loss; of the user's own nothing is known."""
         return LOSSES.get(self["loss"], LossRow(target="", meaning=""))
 
+    @property
+    def last(self) -> TrialRecord | None:
+        """The record of its last tick."""
+        return self.trial.records[-1] if self.trial.records else None
+
+    @property
+    def since(self) -> int:
+        """The kimg of the first of the ticks at its end that have its verdict without a break."""
+        unbroken = takewhile(
+            lambda record: record.verdict == self.trial.verdict, reversed(self.trial.records)
+        )
+        return min((record.kimg for record in unbroken), default=int(self.trial.last_kimg))
+
     def describe(self, name: str) -> str:
         """A hyper-parameter with both values: `lr_d (0.0067; the winner has 0.0009)`."""
         ours = short_number(self[name])
@@ -76,52 +86,31 @@ class _Case:
 def find_reasons(history: History, trial: TrialView) -> list[Reason]:
     """The reasons of a trial, the most serious first; at least one."""
     case = _Case(trial, history.winner, history)
-    found = [reason for rule in _RULES if (reason := rule(case)) is not None]
+    rules = [rule for rule in (_OF_STATE.get(trial.state), _OF_VERDICT.get(trial.verdict)) if rule]
+    found = [reason for rule in (*rules, *_RULES) if (reason := rule(case)) is not None]
     return found or [Reason("unknown", "its files do not show how it ended")]
 
 
-def verdict_since_kimg(records: tuple[TrialRecord, ...], verdict: str) -> int:
-    """The kimg of the first tick of the unbroken run of ticks with `verdict` that ends the trial.
-
-    records: at least one, oldest first.
-    """
-    start = records[-1].kimg
-    for record in reversed(records):
-        if record.verdict != verdict:
-            break
-        start = record.kimg
-    return start
-
-
-def _running(case: _Case) -> Reason | None:
-    if case.trial.state != "running":
-        return None
+def _running(case: _Case) -> Reason:
     full = case.history.full_kimg
     return Reason("running", f"it has trained {case.trial.last_kimg:g} of {full or '?'} kimg")
 
 
-def _failed(case: _Case) -> Reason | None:
+def _failed(case: _Case) -> Reason:
     trial = case.trial
-    if trial.state != "failed":
-        return None
-    memory = "memory" in trial.cause.lower()
-    advice = "lower batch_size, width_g and width_d, or the trials per GPU (--gpus-per-trial)"
-    return Reason(
-        "failed",
-        f"it failed at {trial.last_kimg:g} kimg: {trial.cause or 'no cause is known'}",
-        advice if memory else "its cause is the last message of its worker; the other trials went on",
-    )
+    text = f"it failed at {trial.last_kimg:g} kimg: {trial.cause or 'no cause is known'}"
+    advice = "its cause is the last message of its worker; the other trials went on"
+    if "memory" in trial.cause.lower():
+        advice = "lower batch_size, width_g and width_d, or the trials per GPU (--gpus-per-trial)"
+    return Reason("failed", text, advice)
 
 
-def _diverged(case: _Case) -> Reason | None:
-    trial = case.trial
-    if trial.verdict != "diverged":
-        return None
+def _diverged(case: _Case) -> Reason:
     higher = "lr_d" if case["lr_d"] > case["lr_g"] else "lr_g"
     advice = [f"lower {case.describe(higher)}"]
     advice += ["train in float32"] if case["precision"] == "bfloat16" else []
     advice += [f"lower {case.describe('gamma')}"] if case["penalty"] != "none" else [_add_penalty(case)]
-    text = f"it diverged at {trial.last_kimg:g} kimg: a loss or a score was no longer a finite number"
+    text = f"it diverged at {case.trial.last_kimg:g} kimg: a loss or a score was no longer a finite number"
     return Reason("diverged", text, ", ".join(advice))
 
 
@@ -131,14 +120,11 @@ def _add_penalty(case: _Case) -> str:
 
 
 def _collapsed(case: _Case) -> Reason | None:
-    trial = case.trial
-    if trial.verdict != "collapsed" or not trial.records:
+    last = case.last
+    if last is None:
         return None
-    start, spread = verdict_since_kimg(trial.records, "collapsed"), trial.records[-1].diversity
-    text = (
-        f"G collapsed at {start} kimg: its images are all alike (their diversity is {100 * spread:.1f} % of"
-        " that of the real images)"
-    )
+    text = f"G collapsed at {case.since} kimg: its images are all alike (their diversity is"
+    text += f" {100 * last.diversity:.1f} % of that of the real images)"
     advice = [f"lower {case.describe('lr_g')}"]
     advice += [_add_penalty(case)] if case["penalty"] == "none" else []
     advice += ["try a larger batch_size"] if case.loss.resists_collapse else [f"try loss {ADVISED_LOSS}"]
@@ -146,13 +132,11 @@ def _collapsed(case: _Case) -> Reason | None:
 
 
 def _d_wins(case: _Case) -> Reason | None:
-    trial = case.trial
-    if trial.verdict != "d_wins" or not trial.records:
+    last = case.last
+    if last is None:
         return None
-    last = trial.records[-1]
-    start = verdict_since_kimg(trial.records, "d_wins")
-    text = f"D won at {start} kimg (AUC {last.auc:.2f}, balance {last.balance:.2f})"
-    norms = [r.grad_norm_g for r in trial.records if math.isfinite(r.grad_norm_g)]
+    text = f"D won at {case.since} kimg (AUC {last.auc:.2f}, balance {last.balance:.2f})"
+    norms = [r.grad_norm_g for r in case.trial.records if math.isfinite(r.grad_norm_g)]
     if norms and norms[-1] < VANISHED * max(norms):
         text += f", and G's gradients vanished ({max(norms):.2g} fell to {norms[-1]:.2g})"
     elif norms:
@@ -166,12 +150,10 @@ def _d_wins(case: _Case) -> Reason | None:
 
 
 def _g_wins(case: _Case) -> Reason | None:
-    trial = case.trial
-    if trial.verdict != "g_wins" or not trial.records:
+    last = case.last
+    if last is None:
         return None
-    last = trial.records[-1]
-    start = verdict_since_kimg(trial.records, "g_wins")
-    text = f"G won at {start} kimg: D takes fakes for real images (AUC {last.auc:.2f})"
+    text = f"G won at {case.since} kimg: D takes fakes for real images (AUC {last.auc:.2f})"
     advice = [f"raise {case.describe('lr_d')}", f"raise {case.describe('width_d')}"]
     advice += [f"lower {case.describe('gamma')}"] if case["penalty"] != "none" else ["give D n_critic = 2"]
     return Reason("g_wins", text, " or ".join(advice))
@@ -187,10 +169,9 @@ def _unstable(case: _Case) -> Reason | None:
 
 
 def _overfit(case: _Case) -> Reason | None:
-    records = case.trial.records
-    if not records or not records[-1].overfit > OVERFIT:
+    if case.last is None or not case.last.overfit > OVERFIT:
         return None
-    text = f"D has memorized the training images (overfit {records[-1].overfit:.2f}; 0.5 = not at all)"
+    text = f"D has memorized the training images (overfit {case.last.overfit:.2f}; 0.5 = not at all)"
     augmented = case["augment"] != "none"
     return Reason("overfit", text, "raise augment_p, or add images" if augmented else "set augment = ada")
 
@@ -228,17 +209,14 @@ def _merit(case: _Case) -> Reason | None:
         return None
     text = f"its best fid is {trial.fid:.4g}, that of trial {winner.number} {winner.fid:.4g}"
     if trial.fid >= winner.fid > 0:
-        times = _times(trial.fid / winner.fid)
+        factor = trial.fid / winner.fid
+        times = f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
         text = f"its best fid is {trial.fid:.4g}, {times} times that of trial {winner.number}"
     elif trial.fid < winner.fid:
         won = f"trial {winner.number} won the final evaluation"
         text = f"its fid of {trial.fid:.4g} was the lowest, but {won}"
     outside = _outside_region(case)
     return Reason("merit", text, "move " + ", ".join(outside[:3]) if outside else "")
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.2g}" if factor < 10 else f"{factor:.0f}"
 
 
 def _outside_region(case: _Case) -> list[str]:
@@ -256,8 +234,13 @@ def _outside_region(case: _Case) -> list[str]:
     return texts
 
 
-_RULES: tuple[Callable[[_Case], Reason | None], ...] = (
-    *(_running, _failed, _diverged, _collapsed, _d_wins, _g_wins),
-    *(_stopped, _unstable, _overfit, _still_falling, _merit),
-)
-"""The rules, the most serious kind of reason first."""
+_Rule = Callable[[_Case], Reason | None]
+_OF_STATE: dict[str, _Rule] = {"running": _running, "failed": _failed}
+_OF_VERDICT: dict[str, _Rule] = {
+    "diverged": _diverged,
+    "collapsed": _collapsed,
+    "d_wins": _d_wins,
+    "g_wins": _g_wins,
+}
+_RULES: tuple[_Rule, ...] = (_stopped, _unstable, _overfit, _still_falling, _merit)
+"""The rules that follow, the most serious kind of reason first."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 from histories import POINT, bare_trial, finished_sweep, trial_view
 
-from pipeline.reporting.explain.reasons import Reason, find_reasons, verdict_since_kimg
+from pipeline.reporting.explain.reasons import Reason, find_reasons
 from pipeline.reporting.history import TrialView
 
 D_WON = {"verdict": "d_wins", "auc": 0.99, "balance": 0.02, "grad_norm_g": 0.01}
@@ -104,4 +105,5 @@ def test_a_verdict_holds_since_its_last_unbroken_run_of_ticks_began() -> None:
         trial_view(0, [9.0] * (i + 1), last={"verdict": verdict}).records[-1]
         for i, verdict in enumerate(verdicts)
     )
-    assert verdict_since_kimg(records, "d_wins") == 30
+    loser = dataclasses.replace(trial_view(1, [9.0] * 4, last={"verdict": "d_wins"}), records=records)
+    assert reasons_of(loser)["d_wins"].text.startswith("D won at 30 kimg")

@@ -222,7 +222,7 @@ def looked_up(summary: Any, key: str) -> Any:
 def test_finalists_and_facts_are_shown(page: str) -> None:
     assert re.search(r">fid_held</th><td[^>]*>13.25</td>", page)
     assert "1:02:03" in page
-    assert "import gansweep\nimages, labels = gansweep.load_generator(\"models:/tiny@champion\")" in page
+    assert 'import gansweep\nimages, labels = gansweep.load_generator("models:/tiny@champion")' in page
 
 
 @pytest.mark.parametrize(
