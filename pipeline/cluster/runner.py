@@ -85,7 +85,7 @@ def run_search(
         shared_refs = put_shared(dataset, evaluator, code)
         packing = choose_packing(config, space, cluster_nodes(), shared_refs, sharing)
         resources = packing.resources
-        manager.assign_gpus(resources.gpus)
+        manager.gpus_per_trial = resources.gpus
         settings = WorkerSettings(
             root=str(paths.root),
             store=url,

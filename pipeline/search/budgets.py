@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, nearest
 
-PRICED = ("cpu", "gpu")
-"""What has a price by the hour: a core and a GPU."""
+_PRICED = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -27,16 +26,11 @@ class Usage:
     best_fid: float | None = None
 
 
-@dataclass(frozen=True)
-class StopReason:
-    """A bound that was met. by: the option's field in SweepConfig. reason: for people."""
+def budget_reached(config: SweepConfig, usage: Usage) -> tuple[str, str] | None:
+    """The first bound of `config` that `usage` meets: its field, and a reason for people.
 
-    by: str
-    reason: str
-
-
-def budget_reached(config: SweepConfig, usage: Usage) -> StopReason | None:
-    """The first bound of `config` that `usage` meets, or None; a bound of 0 means that there is none."""
+    A bound of 0 means that there is none.
+    """
     bounds = (
         ("time_budget_sec", usage.seconds, f"time budget of {config.time_budget_sec:g} s is spent"),
         ("gpu_hours", usage.gpu_hours, f"budget of {config.gpu_hours:g} GPU hours is spent"),
@@ -45,10 +39,10 @@ def budget_reached(config: SweepConfig, usage: Usage) -> StopReason | None:
     )
     for name, used, reason in bounds:
         if 0 < getattr(config, name) <= used:
-            return StopReason(name, reason)
+            return name, reason
     fid, target = usage.best_fid, config.target_fid
     if target > 0 and fid is not None and fid <= target:
-        return StopReason("target_fid", f"fid {fid:.4g} reached the target of {target:g}")
+        return "target_fid", f"fid {fid:.4g} reached the target of {target:g}"
     return None
 
 
@@ -56,17 +50,12 @@ def parse_prices(text: str) -> dict[str, float]:
     """Read `gpu=2.5,cpu=0.05` as prices per hour, by name.
 
     Raises:
-        ConfigError: a name is not in `PRICED`, or a price is no number from 0.
+        ConfigError: a name is neither cpu nor gpu, or a price is no number from 0.
     """
     prices = parse_amounts(text, "--price", "gpu=2.5,cpu=0.05")
-    for name in prices:
-        if name not in PRICED:
-            raise ConfigError(
-                "--price {seen} is unknown",
-                rule="cpu and gpu have a price",
-                seen=name,
-                fix=nearest(name, PRICED),
-            )
+    for name in [name for name in prices if name not in _PRICED]:
+        fix = nearest(name, _PRICED)
+        raise ConfigError("--price {seen} is unknown", rule="cpu and gpu have a price", seen=name, fix=fix)
     return prices
 
 
@@ -84,21 +73,13 @@ def parse_amounts(text: str, flag: str, example: str) -> dict[str, float]:
         except ValueError:
             amounts[name] = math.nan
         if not name or not 0 <= amounts[name] < math.inf:
-            raise ConfigError(
-                f"{flag} {{seen}} cannot be read",
-                rule="each part is NAME=NUMBER, from 0",
-                seen=part,
-                fix=f"write {flag} {example}",
-            )
+            rule, fix = "each part is NAME=NUMBER, from 0", f"write {flag} {example}"
+            raise ConfigError(f"{flag} {{seen}} cannot be read", rule=rule, seen=part, fix=fix)
     return amounts
 
 
 def check_budgets(config: SweepConfig) -> None:
-    """Check that the bounds of `config` do not contradict each other.
-
-    Raises:
-        ConfigError: they do.
-    """
+    """ConfigError where a price cannot be read, or a cost is bounded that has no price."""
     prices = parse_prices(config.price)
     if config.cost_budget and not any(prices.values()):
         raise ConfigError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 
 import optuna
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.storages import JournalStorage
 from optuna.trial import Trial
 
@@ -68,6 +70,19 @@ def _suggest(trial: Trial, name: str, d: Distribution) -> Value:
     return trial.suggest_float(name, d.low, d.high, log=d.log)
 
 
+def attach_grid(optuna_trial: Trial, grid: Path, gallery: Path) -> None:
+    """Keep a sample grid as an artifact of a trial, in `gallery`, if there is one.
+
+    `optuna-dashboard STORAGE --artifact-dir SWEEP_DIR/gallery` shows it. Must be called before `study.tell`:
+    an ended trial takes no artifacts. Where the disk is full, nothing is kept.
+    """
+    if grid.is_file():
+        with contextlib.suppress(OSError):
+            gallery.mkdir(exist_ok=True)
+            store = FileSystemArtifactStore(str(gallery))
+            upload_artifact(artifact_store=store, file_path=str(grid), study_or_trial=optuna_trial)
+
+
 def check_storage(url: str, name: str, *, new: bool) -> None:
     """Check that the study's database answers and, for a new sweep, that it has no study of this name.
 
@@ -80,9 +95,8 @@ def check_storage(url: str, name: str, *, new: bool) -> None:
         return
     shown = redact(url)
     if "://" not in url:
-        raise SweepError(
-            "--storage {seen} is no database URL", seen=shown, fix="write postgresql://HOST/DATABASE"
-        )
+        fix = "write postgresql://HOST/DATABASE"
+        raise SweepError("--storage {seen} is no database URL", seen=shown, fix=fix)
     try:
         names = _study_names(url)
     except Exception as error:  # SQLAlchemy's, the driver's, Optuna's own
@@ -92,12 +106,9 @@ def check_storage(url: str, name: str, *, new: bool) -> None:
             fix="start it, correct --storage, or export PGUSER and PGPASSWORD",
         ) from error
     if new and name in names:
-        raise SweepError(
-            f"study {name} exists already in {{seen}}",
-            rule="a new sweep needs a new study",
-            seen=shown,
-            fix="choose another --name, or go on in the --out that it began in",
-        )
+        rule = "a new sweep needs a new study"
+        fix = "choose another --name, or go on in the --out that it began in"
+        raise SweepError(f"study {name} exists already in {{seen}}", rule=rule, seen=shown, fix=fix)
 
 
 def _study_names(url: str) -> list[str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,9 +31,9 @@ from pipeline.search._compat import reopen_trial, reported_steps
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Value
-from pipeline.search.study import suggest_params
+from pipeline.search.study import attach_grid, suggest_params
 from pipeline.training.balance import ONE_SIDED, hopeless
-from pipeline.training.checkpoint import Failure, append_failure, read_failures, read_records
+from pipeline.training.checkpoint import Failure, append_failure, grid_path, read_failures, read_records
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ class _Totals:
     failures: int = 0
     best_fid: float | None = None
 
-    def add(self, record: TrialRecord, before: Sequence[TrialRecord]) -> None:
+    def add(self, record: TrialRecord, before: TrialRecord | None) -> None:
         """Add a record of a trial. Its seconds count from the start of the trial: the difference is added."""
-        last = before[-1].train_seconds + before[-1].eval_seconds if before else 0.0
+        last = before.train_seconds + before.eval_seconds if before else 0.0
         self.hours += (record.train_seconds + record.eval_seconds - last) / 3600
         if record.fid is not None:
             self.best_fid = record.fid if self.best_fid is None else min(self.best_fid, record.fid)
@@ -102,7 +102,6 @@ class TrialManager:
         space: what is searched.
         config: the limits of the search.
         paths: the sweep's folder, for the records of trials started earlier.
-        before_tell: called just before `study.tell`: an ended trial takes no more attributes.
         spent_sec: seconds of search in earlier processes.
     """
 
@@ -113,7 +112,6 @@ class TrialManager:
         config: SweepConfig,
         paths: SweepPaths,
         *,
-        before_tell: Callable[[Trial, SweepTrial], None] = lambda optuna_trial, trial: None,
         spent_sec: float = 0.0,
     ) -> None:
         self.study, self.space, self.config, self.paths = study, space, config, paths
@@ -121,9 +119,8 @@ class TrialManager:
         self.reason = ""  # why the search ends before its last trial, for people
         self.stopped_by = ""  # the same for programs: a field of SweepConfig
         self.interrupted = False  # if True, running trials stay RUNNING in the study, for a resume
-        self.gpus_per_trial = 0.0  # known once the cluster is: `assign_gpus`
+        self.gpus_per_trial = 0.0  # or a fraction; set once the cluster is known
         self._callbacks: tuple[SweepCallback, ...] = ()
-        self._before_tell = before_tell
         self._totals = _Totals()
         self._full_kimg = space.config({}).kimg
         self._prices = budgets.parse_prices(config.price)
@@ -142,22 +139,18 @@ class TrialManager:
 
     @property
     def gpu_hours(self) -> float:
-        """GPU hours of all trials so far: their hours times the GPU fraction of one."""
+        """GPU hours of all trials so far."""
         return self._totals.hours * self.gpus_per_trial
 
     @property
     def cost(self) -> float:
-        """Cost of all trials so far, from the cores and GPUs of one and the hourly prices."""
+        """Cost of all trials so far, in the currency of `price`."""
         cpus, gpus = self.config.cpus_per_trial, self.gpus_per_trial
         return self._totals.hours * budgets.hourly_price(self._prices, cpus, gpus)
 
     def begin(self, callbacks: Iterable[SweepCallback]) -> None:
         """From now on call `callbacks` for every start, record, failure and end, in their order."""
         self._callbacks = tuple(callbacks)
-
-    def assign_gpus(self, gpus_per_trial: float) -> None:
-        """Count GPU hours and costs by this fraction of a GPU, or number of GPUs, for a trial."""
-        self.gpus_per_trial = gpus_per_trial
 
     def ask(self) -> SweepTrial | None:
         """The next trial to run (one of an earlier process first), or None if no more are to start."""
@@ -184,7 +177,7 @@ class TrialManager:
         trial.reports += 1
         optuna_trial = self._optuna_trials[record.trial]
         if not trial.records or record.kimg > trial.records[-1].kimg:
-            self._totals.add(record, trial.records)
+            self._totals.add(record, trial.records[-1] if trial.records else None)
             trial.records.append(record)
             optuna_trial.report(record.objective, step=record.kimg)
             self._notify("on_record", trial, record)
@@ -244,7 +237,7 @@ class TrialManager:
             usage = budgets.Usage(self.seconds, self.gpu_hours, self.cost, totals.failures, totals.best_fid)
             met = budgets.budget_reached(self.config, usage)
             if met is not None:
-                self.reason, self.stopped_by = met.reason, met.by
+                self.stopped_by, self.reason = met
         return bool(self.reason)
 
     def close(self) -> None:
@@ -280,8 +273,8 @@ class TrialManager:
         trial.records = [r for r in read_records(folder) if r.kimg in reported or state != "running"]
         self.trials[frozen.number] = trial
         self._totals.failures += state == "failed"
-        for index, record in enumerate(trial.records):
-            self._totals.add(record, trial.records[:index])
+        for before, record in zip([None, *trial.records], trial.records, strict=False):
+            self._totals.add(record, before)
         if state == "running":
             self.study.sampler = make_sampler(self.config, self.space, frozen.number)
             optuna_trial = reopen_trial(self.study, frozen)
@@ -303,11 +296,13 @@ class TrialManager:
         if best is not None:
             optuna_trial.set_user_attr("best_kimg", best.kimg)
             optuna_trial.set_user_attr("balance", best.balance)
+            attach_grid(
+                optuna_trial, grid_path(self.paths.trial(trial.number), best.kimg), self.paths.gallery
+            )
         if trial.records:
             optuna_trial.set_user_attr("verdict", trial.records[-1].verdict)
         if cause:
             optuna_trial.set_user_attr("cause", cause)
-        self._before_tell(optuna_trial, trial)
         if state == "complete":
             self.study.tell(optuna_trial, trial.records[-1].objective)
         else:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.reporting.summary import Summary
 from pipeline.reporting.webhook import WebhookNotifier
 from pipeline.search.study import open_study
-from pipeline.search.study_artifacts import attach_grid
 from pipeline.search.trial_manager import TrialManager
 from pipeline.storage.files import write_text
 from pipeline.storage.lock import sweep_lock
@@ -58,8 +56,7 @@ def open_sweep(
         event_log.artifact(None, paths.config)
         uploader.upload()  # the sweep's id is in the store before MLflow gets it
         exporter = start_exporter(paths, config, event_log, uri, facts.tables(), space.hash)
-        before_tell = functools.partial(attach_grid, paths)
-        manager = TrialManager(study, space, config, paths, before_tell=before_tell, spent_sec=spent_sec)
+        manager = TrialManager(study, space, config, paths, spent_sec=spent_sec)
         summary = Summary(paths, config, facts.evaluator, manager)
         recorders = (EventLogCallback(event_log, paths), summary)
         manager.notify_history(recorders)

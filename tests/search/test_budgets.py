@@ -34,7 +34,7 @@ def test_a_bound_is_met_exactly_at_its_value(
     bounds: dict[str, float], usage: dict[str, float], by: str | None
 ) -> None:
     met = budgets.budget_reached(SweepConfig(**bounds), budgets.Usage(**usage))  # type: ignore[arg-type]
-    assert (met.by if met else None) == by
+    assert (met[0] if met else None) == by
 
 
 def test_prices_are_read_and_multiply_resources() -> None:
@@ -67,7 +67,7 @@ def test_cost_is_summed_over_trials_and_over_processes(tmp_path: Path) -> None:
     """A trial's seconds count from its start: the last record of each has its whole time."""
     options = {"price": "gpu=2,cpu=1", "cost_budget": 5.0}
     manager = make_manager(tmp_path, **options)
-    manager.assign_gpus(0.5)
+    manager.gpus_per_trial = 0.5
     for number, ends in ((0, (1800, 3600)), (1, (3600,))):
         assert manager.ask() is not None
         for kimg, seconds in enumerate(ends, start=1):
@@ -78,7 +78,7 @@ def test_cost_is_summed_over_trials_and_over_processes(tmp_path: Path) -> None:
     assert manager.cost == pytest.approx(4.0)  # two hours of a core and half a GPU
     assert not manager.should_stop()
     again = make_manager(tmp_path, **options)
-    again.assign_gpus(0.5)
+    again.gpus_per_trial = 0.5
     assert again.cost == pytest.approx(4.0)
     again.report(record(0, 3, 50.0, 3600 + 1800))
     assert again.cost == pytest.approx(5.0)
