@@ -78,13 +78,13 @@ def doctor(
     address: Annotated[str, typer.Option(help="Also check this Ray cluster.")] = "",
 ) -> None:
     """Check what this machine (and a cluster) has for a sweep."""
-    from pipeline.cli.doctor.diagnose import diagnose, worst_level
+    from pipeline.cli.doctor.diagnose import diagnose
 
-    findings = diagnose(out, tracking_uri or None, address or None)
+    findings = diagnose(out, tracking_uri, address)
     table = Table(box=None, show_header=False, padding=(0, 2))
     colours = {"ok": "green", "warn": "yellow", "bad": "red"}
     for finding in findings:
         table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.name, escape(finding.text))
     out_console.print(table)
-    if worst_level(findings) == "bad":
+    if any(finding.level == "bad" for finding in findings):
         raise typer.Exit(1)

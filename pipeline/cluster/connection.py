@@ -66,7 +66,7 @@ def running_ray(address: str, **options: Any) -> Iterator[None]:
 
 def list_nodes(address: str) -> list[dict[str, Any]]:
     """The nodes of the cluster at `address` as Ray lists them; connects for the call if needed."""
-    with contextlib.nullcontext() if ray.is_initialized() else running_ray(address):
+    with contextlib.nullcontext() if ray.is_initialized() else connected(address):
         return list(ray.nodes())
 
 

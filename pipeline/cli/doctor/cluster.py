@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.doctor.finding import Finding
-from pipeline.cli.doctor.reachability import connects
-from pipeline.errors import first_line
+from pipeline.errors import UserError, first_line
 from pipeline.storage.readable import readable_memory
 
 
@@ -33,16 +32,14 @@ def check_auth() -> Finding:
 
 def check_cluster(address: str | None) -> list[Finding]:
     """The nodes of the cluster at `address` (HOST:PORT or auto); none for None, "" and "local"."""
-    if address in (None, "", "local"):
+    if not address or address == "local":
         return []
-    assert address is not None
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address != "auto" and not (port.isdigit() and connects(host or "127.0.0.1", int(port), 2.0)):
-        return [Finding("cluster", "bad", f"nothing answers at {address} (expected HOST:PORT, or auto)")]
     from pipeline.cluster.connection import list_nodes  # imports ray
 
     try:
         return [_node(node) for node in list_nodes(address)]
+    except UserError as error:
+        return [Finding("cluster", "bad", str(error))]
     except Exception as error:  # ConnectionError, RuntimeError, ray's own
         return [Finding("cluster", "bad", f"{address}: {first_line(error)}")]
 

@@ -10,13 +10,7 @@ Level = Literal["ok", "warn", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
-
-    Attributes:
-        name: what was checked.
-        level: ok; warn = a sweep runs, but read this; bad = a sweep fails until this is repaired.
-        text: what was found, and what to do about it.
-    """
+    """The result of one check. level: warn = a sweep runs, but read this; bad = it fails until repaired."""
 
     name: str
     level: Level

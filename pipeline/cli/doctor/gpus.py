@@ -18,9 +18,7 @@ _FAULT = "a fatal fault of one trial ends all trials of its GPU"
 def gpu_findings(report: Mapping[str, Any]) -> list[Finding]:
     """A finding for each GPU and one for MPS; or one that says why there is no GPU.
 
-    Args:
-        report: `gpus`, each a list of name, bytes, and both parts of the compute capability; `cuda`, the
-            version that torch was built for, or None.
+    report: `gpus`, each [name, bytes, major, minor] with its compute capability; `cuda` that torch is for.
     """
     if report["gpus"]:
         return [*(_gpu(*gpu) for gpu in report["gpus"]), _mps()]
@@ -39,15 +37,12 @@ def _gpu(name: str, memory: int, major: int, minor: int) -> Finding:
 
 def _mps() -> Finding:
     found = mps.state()
+    if found == "missing":
+        turns = "trials that share a GPU take turns, `auto` puts 2 on one at most"
+        text = f"nvidia-cuda-mps-control is not installed: {turns}; with it they compute at the same time"
+        return Finding("mps", "warn", f"{text} (then {_FAULT})")
     if found == "runs":
-        text = f"an MPS daemon runs: trials that share a GPU compute at the same time, and {_FAULT}"
-        return Finding("mps", "ok", text)
-    if found == "found":
-        text = f"installed, and started where trials share a GPU: they compute at the same time, and {_FAULT}"
-        return Finding("mps", "ok", text)
-    text = (
-        "nvidia-cuda-mps-control is not installed: trials that share a GPU take turns, "
-        "`auto` puts 2 on one at most; "
-        f"with it they compute at the same time (then {_FAULT})"
-    )
-    return Finding("mps", "warn", text)
+        text = "an MPS daemon runs: trials that share a GPU compute at the same time"
+    else:
+        text = "installed, and started where trials share a GPU: they compute at the same time"
+    return Finding("mps", "ok", f"{text}, and {_FAULT}")

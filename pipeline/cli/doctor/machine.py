@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.cli.doctor.finding import Finding
@@ -19,15 +18,12 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_python() -> Finding:
-    """The version of Python; never bad, because the package does not install below 3.11."""
+    """The version of Python; never bad, as the package does not install below 3.11."""
     return Finding("python", "ok", f"{platform.python_version()} ({platform.system()} {platform.machine()})")
 
 
 def check_cores(cgroup: Path = _CGROUP) -> Finding:
-    """The usable cores; a warning where a container may use fewer than it sees.
-
-    cgroup: the folder of the container's limits.
-    """
+    """The usable cores; a warning where a container may use fewer than it sees."""
     count = os.cpu_count() or 1
     usable = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(count)
     limit = _cgroup_cores(cgroup)
@@ -97,16 +93,8 @@ def check_store(url: str) -> Finding:
 
 def check_bfloat16() -> Finding:
     """Whether this CPU multiplies bfloat16 in hardware."""
-    flags = set(_cpu_flags())
-    units = [flag for flag in ("avx512_bf16", "amx_bf16", "bf16") if flag in flags]
+    known = Path("/proc/cpuinfo").read_text().split()
+    units = [flag for flag in ("avx512_bf16", "amx_bf16", "bf16") if flag in known]
     if units:
         return Finding("bf16", "ok", f"in this CPU's hardware: {', '.join(units)}")
     return Finding("bf16", "ok", "not in this CPU's hardware: keep precision = float32 without a GPU")
-
-
-def _cpu_flags() -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                yield from line.split(":", 1)[1].split()
-                return

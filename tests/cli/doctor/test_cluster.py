@@ -37,7 +37,7 @@ def test_a_cluster_that_does_not_answer_is_bad(address: str) -> None:
         port = closed.getsockname()[1]
     (found,) = check_cluster(address.replace("PORT", str(port)))
     assert found.level == "bad"
-    assert "nothing answers" in found.text
+    assert "no Ray cluster answers" in found.text
 
 
 _CONNECTED = """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.doctor.diagnose import diagnose, run_checks, worst_level
-from pipeline.cli.doctor.finding import Finding, Level
+from pipeline.cli.doctor.diagnose import diagnose, run_checks
+from pipeline.cli.doctor.finding import Finding
 
 
 @pytest.mark.slow
@@ -27,8 +27,8 @@ def test_diagnosis_of_this_machine(tmp_path: Path) -> None:
 _CHECKS = """
 import sys
 from pathlib import Path
-from pipeline.cli.doctor import data, diagnose, machine, software
-software.check_versions(), data.check_digits(), data.check_inception(), machine.check_disk(Path("."))
+from pipeline.cli.doctor import diagnose, machine, software
+software.check_versions(), software.check_digits(), software.check_inception(), machine.check_disk(Path("."))
 sys.exit(" ".join({"torch", "mlflow", "ray"} & set(sys.modules)) or 0)
 """
 
@@ -43,13 +43,5 @@ def test_a_check_that_raises_is_a_warning() -> None:
         raise OSError("no /proc here")
 
     good = Finding("cores", "ok", "2 usable of 2")
-    found = run_checks([("memory", broken), ("cores", lambda: [good])])
+    found = run_checks({"memory": broken, "cores": lambda: [good]})
     assert found == [Finding("memory", "warn", "could not be checked: OSError: no /proc here"), good]
-
-
-@pytest.mark.parametrize(
-    ("levels", "expected"),
-    [([], "ok"), (["ok"], "ok"), (["ok", "warn"], "warn"), (["warn", "bad", "ok"], "bad")],
-)
-def test_the_worst_level_counts(levels: list[Level], expected: str) -> None:
-    assert worst_level([Finding("x", level, "") for level in levels]) == expected

@@ -69,6 +69,10 @@ def test_a_silent_server_is_bad_and_no_password_is_shown() -> None:
         assert "secret" not in found.text
 
 
+def test_a_sweep_in_an_object_store_needs_an_address() -> None:
+    assert check_tracking("").level == "bad"
+
+
 @pytest.mark.parametrize("uri", ["file:///data/mlruns", "/data/mlruns"])
 def test_a_file_store_is_refused_with_what_to_use(uri: str) -> None:
     found = check_tracking(uri)

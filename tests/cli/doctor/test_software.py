@@ -1,4 +1,4 @@
-"""Installed packages: torch in another process, torchvision's fit, versions against the tested ones."""
+"""What is installed: torch in another process, torchvision's fit, versions against the tested ones, data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from pipeline.cli.doctor import software
 from pipeline.cli.doctor.finding import Finding
+from pipeline.cli.doctor.software import check_digits, check_inception
+from pipeline.metrics.weights import INCEPTION_FILE
 
 REPORT = {"version": "2.13.0+cpu", "cuda": None, "vision": "0.28.0", "why": "", "gpus": []}
 
@@ -46,3 +48,28 @@ def test_a_torch_that_cannot_be_imported_is_one_line() -> None:
     (found,) = software.check_torch((sys.executable, "-c", "import no_such_torch"))
     assert found.level == "bad"
     assert found.text == "cannot be used: ModuleNotFoundError: No module named 'no_such_torch'"
+
+
+def test_the_default_data_set_is_installed() -> None:
+    assert check_digits().level == "ok"
+
+
+def test_inception_in_gansweeps_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "ours"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = tmp_path / "ours" / "extractors" / INCEPTION_FILE
+    missing = check_inception()
+    assert "no weights" in missing.text
+    assert str(path) in missing.text
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert check_inception().text == f"weights at {path}"
+
+
+def test_inception_in_torchs_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "ours"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = tmp_path / "torch" / "hub" / "checkpoints" / INCEPTION_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert check_inception().text == f"weights at {path}"
