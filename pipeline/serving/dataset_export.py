@@ -73,31 +73,30 @@ def export_dataset(
     """
     chunk_size = max(_STEP, _CHUNK_BYTES // (source.size**2 * source.channels) // _STEP * _STEP)
     done = _check_folder(out, request, chunk_size)
-    begin = min(done, request.n)
-    if begin < request.n:
-        begin = begin // chunk_size * chunk_size  # a last part that was not full is written again
+    begin = done // chunk_size * chunk_size  # a last part that was not full is written again
     # Also where nothing is left to do: it raises for an impossible request.
     chunks = source.stream(
         request.n, request.seed, request.label, chunk_size, request.truncation,
-        start=begin if begin < request.n else 0, balanced=request.labels == "balanced",
+        start=begin, balanced=request.labels == "balanced",
     )  # fmt: skip
-    advance(begin, request.n)
-    written = begin
+    written = begin if done < request.n else request.n
+    advance(written, request.n)
     while written < request.n:
-        images, labels = next(chunks)
-        _WRITERS[request.format](out, written, chunk_size, images, labels, request.class_names)
-        written += len(images)
+        chunk = next(chunks)
+        part = out / f"part-{written // chunk_size:05d}.{request.format}"
+        _WRITERS[request.format](part, written, chunk, request.class_names)
+        written += len(chunk[0])
         _write_state(out, request, chunk_size, written)
         advance(written, request.n)
     return max(0, request.n - done)
 
 
-def write_npz(out: Path, chunks: Iterator[Chunk], n: int, shape: tuple[int, int, int]) -> None:
-    """Stream n images into one npz: `images` uint8 (n,H,W,C), `labels` int64 (n,) if given; atomically."""
+def write_npz(out: Path, chunks: Iterator[Chunk], shape: tuple[int, ...]) -> None:
+    """Stream images of `shape` (n,H,W,C) into one npz, `labels` int64 (n,) if given; atomically."""
     all_labels: list[Labels] = []
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         with archive.open("images.npy", "w", force_zip64=True) as member:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
             for images, labels in chunks:
                 member.write(np.ascontiguousarray(images).data)
@@ -158,15 +157,14 @@ def _state(request: ExportRequest, chunk_size: int, done: int) -> dict[str, obje
     return {"dataset": _FORMAT, **fields, "portion": chunk_size, "done": done}
 
 
-# ---- layouts: (folder, index of the first image, images per part, images, labels, names of classes)
+# ---- layouts: (path of the part, index of its first image, images and labels, names of classes)
 
 
-def _write_folder(
-    out: Path, first: int, chunk_size: int, images: Pixels, labels: Labels | None, names: Sequence[str]
-) -> None:
-    parents = [out] * len(images)
+def _write_folder(part: Path, first: int, chunk: Chunk, names: Sequence[str]) -> None:
+    images, labels = chunk
+    parents = [part.parent] * len(images)
     if labels is not None:
-        folders = {int(label): out / _class_folder(int(label), names) for label in np.unique(labels)}
+        folders = {int(label): part.parent / _class_folder(int(label), names) for label in np.unique(labels)}
         for folder in folders.values():
             folder.mkdir(exist_ok=True)
         parents = [folders[int(label)] for label in labels]
@@ -185,19 +183,15 @@ def _class_folder(label: int, names: Sequence[str]) -> str:
     return name if re.fullmatch(r"[\w][\w .-]{0,99}", name) else f"class-{label:05d}"
 
 
-def _write_npz(
-    out: Path, first: int, chunk_size: int, images: Pixels, labels: Labels | None, names: Sequence[str]
-) -> None:
-    shape = (images.shape[1], images.shape[2], images.shape[3])
-    write_npz(_part(out, first, chunk_size, "npz"), iter([(images, labels)]), len(images), shape)
+def _write_npz(part: Path, first: int, chunk: Chunk, names: Sequence[str]) -> None:
+    write_npz(part, iter([chunk]), chunk[0].shape)
 
 
-def _write_parquet(
-    out: Path, first: int, chunk_size: int, images: Pixels, labels: Labels | None, names: Sequence[str]
-) -> None:
+def _write_parquet(part: Path, first: int, chunk: Chunk, names: Sequence[str]) -> None:
     import pyarrow
     import pyarrow.parquet as parquet
 
+    images, labels = chunk
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         data = list(pool.map(_png, images))
     rows = [{"bytes": png, "path": f"{first + i:09d}.png"} for i, png in enumerate(data)]
@@ -212,16 +206,11 @@ def _write_parquet(
     table = pyarrow.table(columns).replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": features}})}
     )
-    with replacing(_part(out, first, chunk_size, "parquet")) as temporary:
+    with replacing(part) as temporary:
         parquet.write_table(table, temporary)
 
 
-_Writer = Callable[[Path, int, int, Pixels, Labels | None, Sequence[str]], None]
-_WRITERS: dict[str, _Writer] = {"folder": _write_folder, "npz": _write_npz, "parquet": _write_parquet}
-
-
-def _part(out: Path, first: int, chunk_size: int, suffix: str) -> Path:
-    return out / f"part-{first // chunk_size:05d}.{suffix}"
+_WRITERS = {"folder": _write_folder, "npz": _write_npz, "parquet": _write_parquet}
 
 
 def _png(image: npt.NDArray[np.uint8]) -> bytes:

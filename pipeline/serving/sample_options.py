@@ -54,11 +54,8 @@ class SampleOptions:
     def check_count(self, most: int = MAX_IMAGES) -> None:
         """Raise ConfigError unless n lies in [1, most]."""
         if not 1 <= self.n <= most:
-            fix = (
-                "write -n 64"
-                if self.n < 1 or most == MAX_IMAGES
-                else "write a folder: --out DIR --format npz"
-            )
+            for_folder = self.n > most and most < MAX_IMAGES
+            fix = "write a folder: --out DIR --format npz" if for_folder else "write -n 64"
             raise ConfigError(
                 "-n {seen} is out of range", rule=f"-n lies in [1, {most}]", seen=self.n, fix=fix
             )

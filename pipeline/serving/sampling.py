@@ -72,8 +72,8 @@ def _write_file(generator: LoadedGenerator, out: Path, options: SampleOptions) -
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        shape = (generator.size, generator.size, generator.channels)
-        dataset_export.write_npz(out, chunks, options.n, shape)
+        shape = (options.n, generator.size, generator.size, generator.channels)
+        dataset_export.write_npz(out, chunks, shape)
         return
     images = np.concatenate([chunk for chunk, _ in chunks])
     with replacing(out) as temporary:

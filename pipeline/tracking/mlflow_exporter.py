@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +75,7 @@ class MlflowExporter:
         self._cursor_path = sweep_root / "shipped.json"
         size = event_log.path.stat().st_size
         self._cursor = ExportCursor.read(self._cursor_path, event_log.id, redact(tracking_uri), size)
-        self._client: MlflowClient | None = None
+        self._client: MlflowClient  # made by `_open`
         self._experiment_id = ""
         self._maybe_sent = size  # events before this offset may have been sent already
         self._ready, self._error = False, ""
@@ -126,7 +125,7 @@ class MlflowExporter:
             try:
                 self._export_pending()
             except Exception as error:  # an outage raises many types, and none may end the thread
-                self._error, self._client, self._ready = redact(first_line(error)), None, False
+                self._error, self._ready = redact(first_line(error)), False
                 with contextlib.suppress(OSError):
                     self._maybe_sent = self._event_log.path.stat().st_size
                 delay = min(max(BACKOFF_SEC[0], 2 * delay), BACKOFF_SEC[1])
@@ -149,7 +148,9 @@ class MlflowExporter:
     def _export_events(self) -> None:
         while not self._stop.is_set():
             begin = self._cursor.offset
-            chunk = list(itertools.islice(self._durable_events(begin), CHUNK))
+            durable_size = self._event_log.durable_size()
+            events = itertools.islice(read_events(self._event_log.path, begin), CHUNK)
+            chunk = [(end, event) for end, event in events if end <= durable_size]
             if not chunk:
                 return
             ends = [end for end, _ in chunk]
@@ -157,13 +158,6 @@ class MlflowExporter:
             self._cursor.offset = ends[-1]
             self._cursor.events += len(chunk)
             self._cursor.write(self._cursor_path)
-
-    def _durable_events(self, begin: int) -> Iterator[tuple[int, Event | None]]:
-        durable_size = self._event_log.durable_size()
-        for end, event in read_events(self._event_log.path, begin):
-            if end > durable_size:
-                return
-            yield end, event
 
     def _open(self) -> None:
         """Connect, and find or create the sweep's run; a store that has lost it gets every event again."""
@@ -222,7 +216,7 @@ class MlflowExporter:
 
     def _log(self, run: str, batch: RunBatch) -> None:
         for call in batch.calls():
-            self._mlflow.log_batch(run, **call)
+            self._client.log_batch(run, **call)
 
     def _accepted(self, request: Callable[..., object], *arguments: object) -> bool:
         """Make a request; False if the store will refuse it every time, so that it need not be repeated.
@@ -246,17 +240,11 @@ class MlflowExporter:
             self._cursor.refused += 1
             return
         run = self._cursor.parent if event["trial"] is None else self._run_of(event)
-        send = self._mlflow.log_artifacts if path.is_dir() else self._mlflow.log_artifact
+        send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         if run is None or not self._accepted(send, run, str(path), event.get("artifact_dir") or None):
             self._cursor.refused += 1
 
     # Runs
-
-    @property
-    def _mlflow(self) -> MlflowClient:
-        if self._client is None:
-            raise ConnectionError("not connected")
-        return self._client
 
     def _run_of(self, event: Event, begin: int = 0) -> str | None:
         """The run of an event, created where need be; None where the store refuses to create it.
@@ -269,15 +257,17 @@ class MlflowExporter:
         number = str(event["trial"])
         if number not in cursor.runs:
             name = event.get("name") or f"trial-{int(number):04d}"
-            create = functools.partial(
-                self._find_or_create, number, name, event["time_ms"], begin < self._maybe_sent
-            )
-            if not self._accepted(lambda: cursor.runs.update({number: create()})):
+            look = begin < self._maybe_sent
+
+            def create() -> None:
+                cursor.runs[number] = self._find_or_create(number, name, event["time_ms"], look)
+
+            if not self._accepted(create):
                 return None
         run = cursor.runs[number]
         if event["event"] in ("start", "record"):
             for ended in (run, cursor.parent):
-                if ended in cursor.ended and self._accepted(self._mlflow.update_run, ended, "RUNNING"):
+                if ended in cursor.ended and self._accepted(self._client.update_run, ended, "RUNNING"):
                     del cursor.ended[ended]
         return run
 
@@ -288,16 +278,16 @@ class MlflowExporter:
         """
         tags = {"gansweep.sweep": self._event_log.id, "gansweep.trial": trial or "none"}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._mlflow.search_runs([self._experiment_id], query, max_results=1) if look else []
+        found = self._client.search_runs([self._experiment_id], query, max_results=1) if look else []
         if found:
             return str(found[0].info.run_id)
         if trial:
             tags["mlflow.parentRunId"] = self._cursor.parent
-        run = self._mlflow.create_run(self._experiment_id, start_time=time_ms, tags=tags, run_name=name)
+        run = self._client.create_run(self._experiment_id, start_time=time_ms, tags=tags, run_name=name)
         return str(run.info.run_id)
 
     def _terminate(self, run: str, event: Event) -> None:
-        self._mlflow.set_terminated(run, event["status"], event["time_ms"])
+        self._client.set_terminated(run, event["status"], event["time_ms"])
         self._cursor.ended[run] = event["status"]
 
 

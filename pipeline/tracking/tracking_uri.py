@@ -97,12 +97,10 @@ def _check_sqlite(path: Path, write: bool) -> None:
     except OSError:
         usable = False
     if not usable:
-        verb = "written" if write else "read"
+        verb, need = ("written", "writable") if write else ("read", "readable")
         raise RegistryError(
             f"the tracking store {{seen}} cannot be {verb}",
-            rule="a writable sqlite file is needed"
-            if write
-            else "a readable sqlite file is needed; a sweep creates it",
+            rule=f"a {need} sqlite file is needed",
             seen=str(path),
             fix="correct --tracking-uri or run a sweep first",
         )

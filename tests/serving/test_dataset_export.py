@@ -175,7 +175,7 @@ def test_an_impossible_request_is_refused(change: dict[str, Any], message: str) 
 def test_one_npz_is_streamed(labelled: bool, tmp_path: Path) -> None:
     chunks = Source().stream(700, batch=100)
     given = ((images, labels if labelled else None) for images, labels in chunks)
-    dataset_export.write_npz(tmp_path / "out.npz", given, 700, (8, 8, 1))
+    dataset_export.write_npz(tmp_path / "out.npz", given, (700, 8, 8, 1))
     with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
         assert set(arrays) == ({"images", "labels"} if labelled else {"images"})
         assert arrays["images"].shape == (700, 8, 8, 1)

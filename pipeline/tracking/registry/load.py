@@ -29,13 +29,7 @@ _MODEL = re.compile(r"models:/([^/@]+)(?:@([\w-]+)|/(\d+))")
 
 
 class LoadedGenerator(PackedGenerator):
-    """A generator ready to sample.
-
-    Attributes:
-        metadata: what it claims: its fid, training, images and origin.
-        z_dim: dimension of its latents.
-        classes: how many labels it takes, 0 = unconditional.
-        size, channels: of its images.
+    """A generator ready to sample; `metadata` holds what it claims.
 
     Raises:
         RegistryError: a file in the packed folder is missing or altered.
@@ -56,18 +50,16 @@ def fetched_model(model: str, *, tracking_uri: str) -> Iterator[Path]:
         RegistryError: no such model, alias or version; altered files; the registry does not answer.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield _fetch(model, tracking_uri, folder)
-
-
-def _fetch(model: str, tracking_uri: str, folder: str) -> Path:
-    with registry_errors(tracking_uri):
-        client = connect_registry(tracking_uri, write=False)
-        version = resolve_version(client, model)
-        expected = version.tags.get(FILES_TAG)
-        if expected is None:
-            raise RegistryError("gansweep has not registered {seen}", seen=model, fix="choose another model")
-        uri = client.get_model_version_download_uri(version.name, version.version)
-        root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri))
+        with registry_errors(tracking_uri):
+            client = connect_registry(tracking_uri, write=False)
+            version = resolve_version(client, model)
+            uri = client.get_model_version_download_uri(version.name, version.version)
+            expected = version.tags.get(FILES_TAG)
+            if expected is None:
+                raise RegistryError(
+                    "gansweep has not registered {seen}", seen=model, fix="choose another model"
+                )
+            root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri))
         lists = list((root / "artifacts").glob("*/files.json"))
         if len(lists) != 1 or registered_model.sha256_of(lists[0]) != expected:
             raise RegistryError(
@@ -77,7 +69,7 @@ def _fetch(model: str, tracking_uri: str, folder: str) -> Path:
                 fix="do not use it; choose another version or register it again",
             )
         registered_model.check_files(lists[0].parent, RegistryError)
-        return lists[0].parent
+        yield lists[0].parent
 
 
 def resolve_version(client: MlflowClient, model: str) -> ModelVersion:

@@ -218,10 +218,8 @@ class PackedGenerator:
         return z, np.minimum(labels, self.classes - 1).astype(np.int64)
 
     def _padded(self, values: NDArray[Any]) -> torch.Tensor:
-        if len(values) < self._width:
-            padding = np.zeros((self._width - len(values), *values.shape[1:]), values.dtype)
-            values = np.concatenate([values, padding])
-        return torch.from_numpy(values).to(self.device)
+        padding = [(0, self._width - len(values)), *[(0, 0)] * (values.ndim - 1)]
+        return torch.from_numpy(np.pad(values, padding)).to(self.device)
 
     def _forward_pass(self, inputs: list[torch.Tensor], embeddings: torch.Tensor | None) -> Images:
         with torch.no_grad():
