@@ -1,7 +1,6 @@
 """`gansweep rm` and `gansweep sync`: delete a sweep's files, send MLflow what it has not got yet.
 
-Responsible for which files in a folder belong to a sweep. Never touched: MLflow's runs, registered models, a
-study in a database, and files that no sweep has written.
+Never touched: MLflow's runs, registered models, a study in a database, files that no sweep has written.
 """
 
 from __future__ import annotations
@@ -39,12 +38,8 @@ _FLUSH_SEC = 30.0
 class Removal:
     """What `remove_sweep` would delete or has deleted.
 
-    Attributes:
-        paths: files and folders to delete.
-        bytes: their size.
-        trials: number of the sweep's trials.
-        unfinished: how many of them were running; they begin anew if the sweep is resumed.
-        other_files: names in the folder that gansweep did not write; they stay.
+    unfinished: trials that were running; they begin anew if the sweep is resumed. other_files: names in the
+    folder that gansweep did not write; they stay.
     """
 
     paths: tuple[Path, ...]
@@ -55,11 +50,7 @@ class Removal:
 
 
 def check_sweep_dir(root: Path) -> SweepPaths:
-    """The paths of the sweep in `root`.
-
-    Raises:
-        SweepError: there is no sweep in the folder.
-    """
+    """The paths of the sweep in `root`; SweepError where there is none."""
     paths = SweepPaths(root.resolve())
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if paths.config.read_text(encoding="utf-8").startswith(HEAD):
@@ -68,11 +59,7 @@ def check_sweep_dir(root: Path) -> SweepPaths:
 
 
 def plan_removal(root: Path, *, keep_best: bool) -> Removal:
-    """What `remove_sweep` would delete, and how much that is.
-
-    Raises:
-        SweepError: there is no sweep in the folder.
-    """
+    """What `remove_sweep` would delete; SweepError where there is no sweep."""
     paths = check_sweep_dir(root)
     written = {path.name: path for path in paths.root.iterdir() if _is_sweep_file(paths, path.name)}
     doomed = list(_dispensable(paths, written.values())) if keep_best else list(written.values())
@@ -106,12 +93,9 @@ def remove_sweep(root: Path, *, keep_best: bool) -> Removal:
 
 
 def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
-    """Send to MLflow what it has not got yet of the event log of the sweep in `root`.
+    """Send to MLflow what it has not got yet of a sweep's event log; returns the number of events by kind.
 
     What was sent before is not sent again; a record that arrives twice changes nothing.
-
-    Returns:
-        Number of events sent, by their kind.
 
     Raises:
         SweepError: no sweep, or a running one, which sends by itself.

@@ -1,7 +1,4 @@
-"""After the search: pack and register the winner, write the summary and the report, bring MLflow up to date.
-
-Not responsible for choosing the winner: that is `pipeline.training.finalists`.
-"""
+"""After the search: pack and register the winner; bring summary, report, MLflow and store up to date."""
 
 from __future__ import annotations
 

@@ -56,11 +56,7 @@ class SweepFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryFacts:
-    """The table [registry] of sweep.toml; in its addresses passwords are `***`.
-
-    name: of the registered model; empty = nothing is registered. promote: the highest alias that a new
-    version may get by itself. tracking_uri: of MLflow. storage: Optuna's database URL; empty = a file.
-    """
+    """The table [registry] of sweep.toml; see `Request`. In its addresses passwords are `***`."""
 
     name: str
     promote: str = CHAMPION
@@ -109,7 +105,17 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
             )
         return None
     try:
-        return _parse(paths.config.read_text(encoding="utf-8"))
+        tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+        return Manifest(  # a key that an earlier version did not write has its default
+            config=SweepConfig.from_dict(tables["sweep"]),
+            space=space_from_tables(tables["space"], "sweep.toml"),
+            facts=SweepFacts(
+                data=DataFacts(**tables["data"]),
+                evaluator=FidEvaluator(**tables["evaluator"]),
+                code=tables.get("code", {}),
+            ),
+            registry=RegistryFacts(**tables["registry"]),
+        )
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise SweepError(
             "sweep.toml cannot be read",
@@ -119,27 +125,8 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
         ) from error
 
 
-def _parse(text: str) -> Manifest:
-    """A key that an earlier version did not write has its default."""
-    tables = tomllib.loads(text)
-    return Manifest(
-        config=SweepConfig.from_dict(tables["sweep"]),
-        space=space_from_tables(tables["space"], "sweep.toml"),
-        facts=SweepFacts(
-            data=DataFacts(**tables["data"]),
-            evaluator=FidEvaluator(**tables["evaluator"]),
-            code=tables.get("code", {}),
-        ),
-        registry=RegistryFacts(**tables["registry"]),
-    )
-
-
 def read_existing(root: Path | str, paths: SweepPaths) -> Manifest:
-    """The manifest of the sweep in `paths`, which the user named `root`.
-
-    Raises:
-        SweepError: there is none, or it is damaged.
-    """
+    """The manifest of the sweep in `paths`, which the user named `root`; SweepError where there is none."""
     manifest = read_manifest(paths)
     if manifest is None:
         raise no_sweep(root, "sweep.toml")

@@ -1,7 +1,4 @@
-"""Checks before a sweep begins: budgets, folder, cluster, the space on these images, the tracking server.
-
-They write nothing below the sweep's folder.
-"""
+"""Checks before a sweep begins, which write nothing: budgets, folder, cluster, space, tracking server."""
 
 from __future__ import annotations
 
@@ -66,11 +63,7 @@ def check_cluster(request: Request) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Check that sweeps can be written below `out`, which need not exist.
-
-    Raises:
-        SweepError: they cannot.
-    """
+    """SweepError where sweeps cannot be written below `out`, which need not exist."""
     existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise out_not_writable(out, NotADirectoryError(20, "not a folder"))
@@ -120,12 +113,7 @@ def _smallest(space: Space) -> dict[str, object]:
 
 
 def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
-    """The request with the values that its recipes derive from the images.
-
-    Args:
-        size: side of the images in pixels.
-        labelled: whether they have labels.
-    """
+    """The request with the values that its recipes derive from the images, which are `size` px wide."""
     space = request.space.on_images(size, labelled)
     if request.recipe:
         space = space.start_from(request.recipe, size, labelled, request.overrides)
@@ -133,11 +121,7 @@ def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
 
 
 def check_tracking(uri: str, *, new: bool) -> None:
-    """Check that the tracking server answers; for a sweep that exists it is only a warning if it does not.
-
-    Raises:
-        RegistryError: it does not, and the sweep is new.
-    """
+    """RegistryError where the tracking server does not answer; only a warning for a sweep that exists."""
     try:
         check_server(uri)
     except RegistryError as error:

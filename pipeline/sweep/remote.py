@@ -1,8 +1,4 @@
-"""A sweep that is kept in an object store: downloaded at the start, uploaded while it runs, locked meanwhile.
-
-Responsible for what such a sweep needs and which files of its trials come to this machine; not for how files
-are copied (`pipeline.storage`).
-"""
+"""A sweep in an object store: downloaded at the start, uploaded while it runs, locked meanwhile."""
 
 from __future__ import annotations
 

@@ -18,16 +18,16 @@ class Request:
 
     Attributes:
         out: the folder below which the sweep's folder is made.
-        register: name of the registered model, or None to register nothing.
-        recipe: the published configuration to begin from; "" for none.
-        overrides: names of hyper-parameters that the user has fixed; the recipe does not change them.
+        register: name of the registered model; None = none is registered.
+        recipe: the published configuration to begin from; "" = none.
+        overrides: hyper-parameters that the user has fixed; the recipe does not change them.
         code_folders: where the user's own modules may lie.
-        tracking_uri: MLflow's address; "" for the SQLite file in `out`.
-        storage: Optuna's database URL; "" for a journal file in the sweep's folder.
-        store: the object store's address that replaces `out`; "" where sweeps are kept in a folder.
-        dry_run: check everything, return the plan, search nothing but for a moment of its largest trial.
+        tracking_uri: MLflow's address; "" = the SQLite file in `out`.
+        storage: Optuna's database URL; "" = a journal file in the sweep's folder.
+        store: the object store's address that replaces `out`; "" = none.
+        dry_run: check everything, train the largest trial for a moment, return the plan.
         live: redraw the live view in place on a terminal.
-        promote: the highest alias that the new version may get automatically: never, candidate or champion.
+        promote: the highest alias that the new version may get by itself: never, candidate or champion.
         notify: a webhook's address; it is written to no file.
     """
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -37,12 +37,9 @@ _TIMES = ("images_per_sec", "train_seconds", "eval_seconds")
 
 @dataclass(frozen=True)
 class RerunRow:
-    """One tick of a rerun beside the sweep's record of it.
+    """One tick of a rerun beside the sweep's record of it, None where it has none at this kimg.
 
-    Attributes:
-        record: the rerun's.
-        stored: the sweep's; None where it has none at this kimg.
-        differs: fields that do not agree: name -> (rerun's value, stored value).
+    differs: fields that do not agree: name -> (rerun's value, stored value).
     """
 
     record: TrialRecord
@@ -52,14 +49,7 @@ class RerunRow:
 
 @dataclass(frozen=True)
 class RerunResult:
-    """One training of the trial.
-
-    Attributes:
-        index: 0 for the trial's own seed, 1.. for other seeds.
-        seed: the seed it was trained with.
-        folder: where its files are.
-        rows: its ticks, oldest first.
-    """
+    """One training of the trial. index: 0 for its own seed, 1.. for others. rows: its ticks, oldest first."""
 
     index: int
     seed: int
@@ -93,14 +83,9 @@ def rerun_trial(
     """Train a trial of a sweep again; an interrupted rerun goes on, a complete one begins anew.
 
     Args:
-        root: the sweep's folder.
-        number: the trial's number.
         kimg: how far to train, in kimg; 0 = as far as the trial came.
         seeds: with how many other seeds to train it as well; they are those of the finalists.
         on_row: called with the index of the rerun and each tick as it is compared.
-
-    Returns:
-        One result for the trial's own seed and one for each other seed.
 
     Raises:
         SweepError: no sweep, no such trial, or the images or the evaluator are others by now.
@@ -113,6 +98,7 @@ def rerun_trial(
     length = kimg or (last[-1].kimg if last else config.kimg)
     threads = max(1, int(manifest.config.cpus_per_trial))
     device = pick_device("auto", auto="cuda" if manifest.config.gpus_per_trial else "cpu")
+    settings = TrialSettings(number=number, threads=threads, device=device)
     runs = []
     for index in range(seeds + 1):
         seed = extra_seed(config.seed, index) if index else config.seed
@@ -122,21 +108,18 @@ def rerun_trial(
         rows = []
         with _rerun_dir(folder, length):
             done = read_records(folder)[:-1]  # of an interrupted rerun, whose last record is yielded again
-            settings = TrialSettings(number=number, threads=threads, device=device)
             ticks = run_trial(changed, inputs.dataset, inputs.evaluator, folder, settings)
-            for record in _until(length, chain(done, ticks)):
+            for record in chain(done, ticks):
                 rows.append(compare(record, known.get(record.kimg)))
                 on_row(index, rows[-1])
+                if record.kimg >= length:
+                    break
         runs.append(RerunResult(index, seed, folder, tuple(rows)))
     return runs
 
 
 def trial_config(paths: SweepPaths, manifest: Manifest, number: int) -> TrialConfig:
-    """The configuration that trial `number` was trained with.
-
-    Raises:
-        SweepError: there is no such trial.
-    """
+    """The configuration that trial `number` was trained with; SweepError where there is no such trial."""
     events = (event for _, event in read_events(paths.event_log)) if paths.event_log.is_file() else iter(())
     params = {event["trial"]: event["params"] for event in events if event and event["event"] == "start"}
     if number not in params:
@@ -158,9 +141,7 @@ def extend_to(config: TrialConfig, kimg: int) -> TrialConfig:
 
 def compare(record: TrialRecord, stored: TrialRecord | None) -> RerunRow:
     """Compare a tick with the stored one; times never repeat and are not compared."""
-    if stored is None:
-        return RerunRow(record, None, {})
-    pairs = {name: (value, getattr(stored, name)) for name, value in vars(record).items()}
+    pairs = {name: (value, getattr(stored, name)) for name, value in vars(record).items()} if stored else {}
     differs = {name: pair for name, pair in pairs.items() if name not in _TIMES and not _same(*pair)}
     return RerunRow(record, stored, differs)
 
@@ -169,13 +150,6 @@ def _same(a: object, b: object) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=TOLERANCE)
     return bool(a == b)
-
-
-def _until(kimg: int, records: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
-    for record in records:
-        yield record
-        if record.kimg >= kimg:
-            return
 
 
 @contextlib.contextmanager
