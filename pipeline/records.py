@@ -20,10 +20,8 @@ PENALTY = 1e6
 VERDICTS = ("healthy", "d_wins", "g_wins", "collapsed", "diverged")
 """What `pipeline.training.balance.verdict` returns for a tick."""
 
-_OPTIONAL = ("fid", "best_fid", "best_kimg")
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """What a number says about a generator or its training.
 
@@ -50,14 +48,13 @@ def metric(
     meaning: str, better: str = "", low: float = -math.inf, high: float = math.inf, target: str = ""
 ) -> Any:
     """A field of a dataclass that holds a `Metric`: this one line adds it."""
-    row = Metric(meaning=meaning, better=better, low=low, high=high, target=target)
-    return dataclasses.field(metadata={"metric": row})
+    return dataclasses.field(metadata={"metric": Metric(meaning, better, low, high, target)})
 
 
 def metrics_of(kind: type) -> dict[str, Metric]:
     """The fields of a dataclass that are metrics, by name."""
-    fields = {field.name: field.metadata.get("metric") for field in dataclasses.fields(kind)}
-    return {name: row for name, row in fields.items() if row is not None}
+    fields = dataclasses.fields(kind)
+    return {field.name: field.metadata["metric"] for field in fields if "metric" in field.metadata}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +106,9 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values ready for JSON: a number that is not finite becomes None."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        values = dataclasses.asdict(self)
+        floats = [name for name, value in values.items() if isinstance(value, float)]
+        return values | {name: None for name in floats if not math.isfinite(values[name])}
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -127,7 +126,7 @@ class TrialRecord:
             value = values.get(field.name)
             if value is not None and not _fits(value, str(field.type)):
                 raise ValueError(f"{field.name} = {value!r} is no {field.type}")
-            row[field.name] = math.nan if value is None and field.name not in _OPTIONAL else value
+            row[field.name] = math.nan if value is None and "None" not in str(field.type) else value
         return cls(**row)
 
 
@@ -144,7 +143,3 @@ def _fits(value: Any, kind: str) -> bool:
     if kind == "str":
         return isinstance(value, str)
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

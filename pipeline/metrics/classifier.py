@@ -35,11 +35,6 @@ class DigitNet(nn.Module):
     There is no batch normalisation, so the features of an image do not depend on the rest of its batch. They
     are scaled to a total variance of 100 over the training images: a constant image then has a Frechet
     distance of about 100.
-
-    Args:
-        size: height and width of the images in pixels.
-        channels: 1 or 3.
-        classes: number of classes.
     """
 
     scale: Tensor
@@ -70,13 +65,14 @@ class DigitNet(nn.Module):
 
 
 def classifier_extractor(dataset: Dataset, *, weights: str, folder: Path) -> NetExtractor:
-    """The classifier of `dataset` as an extractor; see `load_classifier`."""
-    return NetExtractor("classifier", load_classifier(dataset, folder), DIM, EXTRACTORS["classifier"])
-
-
-def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
     """The classifier of `dataset`, trained at the first call (10 s on one core) and cached in `folder`."""
-    path = folder / f"{EXTRACTORS['classifier'].version}-{dataset.fingerprint}.pt"
+    row = EXTRACTORS["classifier"]
+    return NetExtractor(
+        "classifier", _load(dataset, folder / f"{row.version}-{dataset.fingerprint}.pt"), DIM, row
+    )
+
+
+def _load(dataset: Dataset, path: Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         net = DigitNet(dataset.size, dataset.channels, len(dataset.classes))
     with suppress(Exception):  # missing, damaged or of another shape: train again
@@ -85,7 +81,7 @@ def load_classifier(dataset: Dataset, folder: Path) -> nn.Module:
     log.info(f"training the classifier that measures {dataset.source} (once)")
     net = train_classifier(dataset)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(net.state_dict(), temporary)
     except OSError as error:  # a full or read-only disk: the next start trains again

@@ -72,17 +72,13 @@ def measure_generator(
     for name, metric in METRICS.items():
         if name not in values:
             found = load_target(metric.target)(inputs)
-            values |= found._asdict() if hasattr(found, "_asdict") else {name: found}
+            values |= found if isinstance(found, dict) else {name: found}
     values |= {"n": n, "seed": seed, "repeats": repeats, "notes": _notes(evaluator, len(held))}
     values |= {"extractor": evaluator.extractor_name, "evaluator": evaluator.hash}
-    return Measurement(**values, custom=_custom_metrics(inputs))  # type: ignore[arg-type]
-
-
-def _custom_metrics(inputs: MetricInputs) -> dict[str, float]:
-    """The user's own metrics by name, of all samples and as many training images if there are."""
-    few = random_subset(len(inputs.train), len(inputs.batch.images), inputs.seed).numpy()
-    images, reals = inputs.batch.images.numpy(), inputs.dataset.train[few]
-    return {name: custom_metric(name, images, reals) for name in inputs.evaluator.metrics}
+    few = random_subset(len(train), n, seed).numpy()  # as many reals as samples, if there are
+    images, reals = inputs.batch.images.numpy(), dataset.train[few]
+    custom = {name: custom_metric(name, images, reals) for name in evaluator.metrics}
+    return Measurement(**values, custom=custom)  # type: ignore[arg-type]
 
 
 def custom_metric(name: str, images: Pixels, reals: Pixels) -> float:
@@ -93,7 +89,8 @@ def custom_metric(name: str, images: Pixels, reals: Pixels) -> float:
         EvaluatorError: it is not finite.
     """
     function, problem = load(name, METRIC_FORM), f"the metric {name} does not work"
-    value = run(problem, name, lambda: float(function(images, reals)))
+    # Of copies: it may write to them.
+    value = run(problem, name, lambda: float(function(images.copy(), reals.copy())))
     if not math.isfinite(value):
         raise EvaluatorError(
             problem, rule="it returns a finite number", seen=value, fix=f"correct {name.split(':')[0]}.py"

@@ -66,10 +66,8 @@ class RealFactor:
 def frechet(real: RealFactor, fake: FeatureStatistics) -> float:
     """|m1-m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (FID: Heusel et al. 2017); NaN if not finite.
 
-    Computed on the device of `real`.
-
-    With S1 = R R', the eigenvalues of S1 S2 are those of the symmetric R' S2 R: no matrix root, no
-    complex numbers, nothing to add to the diagonal.
+    Computed on the device of `real`. With S1 = R R', the eigenvalues of S1 S2 are those of the symmetric
+    R' S2 R: no matrix root, no complex numbers, nothing to add to the diagonal.
     """
     fake = fake.to(real.root.device)
     gram = real.root.T @ fake.cov @ real.root
@@ -79,8 +77,7 @@ def frechet(real: RealFactor, fake: FeatureStatistics) -> float:
 def frechet_few(real: RealFactor, features: Tensor) -> float:
     """`frechet` for fewer feature vectors float (n,d) than dimensions: exact, cheaper, no covariance.
 
-    Computed on the device of `real`; NaN if not finite. Raises ValueError for fewer than two vectors.
-
+    Computed on the device of `real`; NaN if not finite; ValueError for fewer than two vectors.
     With S2 = B B', tr (S1 S2)^(1/2) is the nuclear norm of R' B, which has n columns only. Its singular
     values come from the n x n Gram matrix, several times faster than `svdvals` and as exact: the one that
     centring makes 0, whose root would be about 1e-8, is dropped.
@@ -199,9 +196,7 @@ def kid(real: Tensor, fake: Tensor, *, size: int = 1000, seed: int = 0) -> Kid:
 
     The mean over disjoint random subsets of at most `size` vectors, at least ten if there are enough. The
     usual hundred overlapping subsets have the same expectation, but their spread is no standard error.
-
-    Raises:
-        ValueError: there are fewer than four vectors on a side.
+    ValueError for fewer than four vectors on a side.
     """
     count = min(len(real), len(fake))
     if count < 4:
@@ -232,8 +227,7 @@ class Evaluator:
 
     It is pickled as CPU data, so it can be sent to other machines. real: on the CPU. samples: generated
     images per fid. shape: (H,W,C) of the images. data: fingerprint of the data set. metrics: the user's own,
-    `module:function` each, of full measurements alone. device_real: a copy of `real` on the GPU that the
-    extractor runs on, else None.
+    of full measurements alone. device_real: a copy of `real` on the GPU of the extractor, else None.
     """
 
     extractor: Extractor
@@ -252,7 +246,7 @@ class Evaluator:
 
     @property
     def extractor_name(self) -> str:
-        """One of `pipeline.tables.EXTRACTORS`, or `module:function`."""
+        """One of `EXTRACTORS`, or `module:function`."""
         return self.extractor.name
 
     @property
@@ -273,7 +267,7 @@ class Evaluator:
     def score(self, sample: Callable[[int], Tensor]) -> float | None:
         """The fid of `samples` images from `sample(n)`, which makes uint8 (n,H,W,C) for n <= 500.
 
-        Returns None if the features are not finite. Raises EvaluatorError for images of another shape.
+        None if the features are not finite. EvaluatorError for images of another shape.
         """
         few = self.samples <= self.extractor.dim
         accumulator = FeatureAccumulator()
@@ -319,9 +313,7 @@ def build_evaluator(
 ) -> Evaluator:
     """The evaluator of the training split of `dataset`; the statistics are cached below `cache`.
 
-    Args:
-        samples: generated images per fid, at least 2.
-        cache: None = `files.cache_root()`. A damaged file there is replaced.
+    samples: generated images per fid, at least 2. cache: None = `files.cache_root()`.
 
     Raises:
         EvaluatorError: `samples` is below 2, or the extractor cannot tell the training images apart.
@@ -333,8 +325,7 @@ def build_evaluator(
             seen=samples,
             fix="the default is 2000",
         )
-    folder = (cache_root() if cache is None else cache) / "statistics"
-    statistics = reals_statistics(dataset, extractor, folder)
+    statistics = reals_statistics(dataset, extractor, (cache or cache_root()) / "statistics")
     shape = (dataset.size, dataset.size, dataset.channels)
     evaluator = Evaluator(extractor, RealFactor.of(statistics), samples, shape, dataset.fingerprint)
     if evaluator.warning:

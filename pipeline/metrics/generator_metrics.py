@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from pipeline.errors import EvaluatorError
 from pipeline.metrics import frechet, memorization
 from pipeline.metrics.frechet import Evaluator, RealFactor
 from pipeline.metrics.memorization import pixel_vectors, random_subset
-from pipeline.metrics.prdc import Manifold, manifold
+from pipeline.metrics.prdc import manifold
 from pipeline.metrics.statistics import FeatureStatistics
 
 Sample = Callable[[int, int], tuple[Tensor, Tensor | None]]
@@ -38,8 +37,8 @@ class MetricInputs:
     """The samples and the reals of a measurement.
 
     evaluator: its `samples` is n. seed: of the batch; all that is random in a metric derives from it.
-    repeats: batches whose fids are averaged. train, held: features float (N,d) and (M,d) of the training and
-    the held-out images, on the CPU.
+    repeats: batches whose fids are averaged. train, held: features float (N,d) and (M,d) of the two splits,
+    on the CPU.
     """
 
     sample: Sample
@@ -98,18 +97,7 @@ def draw(sample: Sample, evaluator: Evaluator, seed: int) -> Batch:
     return Batch(images.cpu(), features, None if labels is None else labels.cpu())
 
 
-class FidInterval(NamedTuple):
-    """Fields of a `Measurement`."""
-
-    fid: float
-    fid_low: float
-    fid_high: float
-    fid_held: float
-    fid_even: float
-    n_held: int
-
-
-def fid_interval(inputs: MetricInputs) -> FidInterval:
+def fid_interval(inputs: MetricInputs) -> dict[str, float]:
     """The mean fid over `repeats` batches, and the interval in which other measurements of the same size lie.
 
     Not a bootstrap: resampling with replacement repeats samples, which looks like less variety and inflates
@@ -127,7 +115,8 @@ def fid_interval(inputs: MetricInputs) -> FidInterval:
         return RealFactor.of(FeatureStatistics.of(reals[random_subset(len(reals), n_held, seed)]))
 
     held_factor, rows = factor(inputs.held, 0), []
-    for index, seed in enumerate([inputs.seed, *_more_seeds(inputs.seed, inputs.repeats)]):
+    more_seeds = np.random.SeedSequence(inputs.seed).generate_state(inputs.repeats).tolist()
+    for index, seed in enumerate([inputs.seed, *more_seeds[:-1]]):
         features = (draw(inputs.sample, inputs.evaluator, seed) if index else inputs.batch).features
         fid, variance = frechet.frechet_of(real, features), frechet.frechet_deviation(real, features) ** 2
         even_factor = factor(inputs.train, index)
@@ -135,7 +124,8 @@ def fid_interval(inputs: MetricInputs) -> FidInterval:
         rows.append((fid, held, even, variance))
     fid, held, even, variance = np.mean(rows, axis=0).tolist()
     half = math.sqrt(variance) * (1.645 + 1.96 / math.sqrt(len(rows)))
-    return FidInterval(fid, max(0.0, fid - half), fid + half, held, even, n_held)
+    interval = {"fid": fid, "fid_low": max(0.0, fid - half), "fid_high": fid + half}
+    return {**interval, "fid_held": held, "fid_even": even, "n_held": n_held}
 
 
 def fid_infinity(inputs: MetricInputs) -> float:
@@ -143,58 +133,47 @@ def fid_infinity(inputs: MetricInputs) -> float:
     return frechet.frechet_infinity(inputs.evaluator.real, inputs.batch.features, seed=inputs.seed)
 
 
-def fid_by_class(inputs: MetricInputs) -> dict[str, float]:
+def fid_by_class(inputs: MetricInputs) -> dict[str, dict[str, float]]:
     """The fid within each class, by its name; empty without labels."""
-    if not inputs.dataset.labelled:
-        return {}
     (real_modes, names), few = inputs.real_modes, inputs.batch.features[inputs.few]
-    distances = frechet.frechet_by_class(inputs.train, real_modes, few, inputs.modes)
-    return {names[mode]: distance for mode, distance in distances.items()}
+    distances = {}
+    if inputs.dataset.labelled:
+        distances = frechet.frechet_by_class(inputs.train, real_modes, few, inputs.modes)
+    return {"fid_by_class": {names[mode]: distance for mode, distance in distances.items()}}
 
 
-class Kids(NamedTuple):
-    """Fields of a `Measurement`."""
-
-    kid: float
-    kid_error: float
-    kid_held: float
-    kid_held_error: float
-
-
-def kids(inputs: MetricInputs) -> Kids:
+def kids(inputs: MetricInputs) -> dict[str, float]:
     """KID to both splits."""
-    train, held = (
-        frechet.kid(reals, inputs.batch.features, seed=inputs.seed) for reals in (inputs.train, inputs.held)
-    )
-    return Kids(train.value, train.error, held.value, held.error)
+    found: dict[str, float] = {}
+    for name, reals in (("kid", inputs.train), ("kid_held", inputs.held)):
+        kid = frechet.kid(reals, inputs.batch.features, seed=inputs.seed)
+        found |= {name: kid.value, f"{name}_error": kid.error}
+    return found
 
 
-def precision_recall(inputs: MetricInputs) -> Manifold:
+def precision_recall(inputs: MetricInputs) -> dict[str, float]:
     """Precision, recall, density and coverage of the few samples."""
     reference = inputs.reference
-    return manifold(inputs.train[reference], inputs.batch.features[inputs.few][: len(reference)])
+    few = inputs.batch.features[inputs.few][: len(reference)]
+    return manifold(inputs.train[reference], few)._asdict()
 
 
-def copies(inputs: MetricInputs) -> memorization.Copies:
+def copies(inputs: MetricInputs) -> dict[str, object]:
     """How many samples are copies of training images."""
-    return inputs.nearest[0]
+    return inputs.nearest[0]._asdict()
 
 
-def collapse(inputs: MetricInputs) -> memorization.Collapse:
+def collapse(inputs: MetricInputs) -> dict[str, object]:
     """How many modes the samples miss, and how alike they are."""
     few, reference, (real_modes, names) = inputs.few, inputs.reference, inputs.real_modes
     pixels = pixel_vectors(inputs.batch.images[few])
     real_pixels = pixel_vectors(torch.from_numpy(inputs.dataset.train)[reference])
     samples = memorization.CollapseProbe(pixels, inputs.batch.features[few], inputs.modes)
     reals = memorization.CollapseProbe(real_pixels, inputs.train[reference], real_modes[reference])
-    return memorization.find_collapse(samples, reals, names)
+    return memorization.find_collapse(samples, reals, names)._asdict()
 
 
 def label_accuracy(inputs: MetricInputs) -> float | None:
     """How many samples are of the class they were generated for; None without such labels."""
     labels = inputs.batch.labels
     return None if labels is None else float((labels[inputs.few] == inputs.modes).double().mean())
-
-
-def _more_seeds(seed: int, repeats: int) -> list[int]:
-    return [int(s) for s in np.random.SeedSequence(seed).generate_state(repeats)][: repeats - 1]

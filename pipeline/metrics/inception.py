@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-import shutil
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -41,22 +41,16 @@ class Inception(nn.Module):
 
 
 def inception_extractor(dataset: Dataset, *, weights: str, folder: Path) -> NetExtractor:
-    """The network as an extractor, for images of any size; see `load_inception`."""
-    return NetExtractor("inception", load_inception(weights, folder), 2048, EXTRACTORS["inception"])
+    """The network as an extractor, for images of any size.
 
-
-def load_inception(weights: str, folder: Path) -> Inception:
-    """The network with the weights of the file `weights`; empty = the cached or downloaded file.
-
-    folder: gansweep's cache of weights.
+    weights: its file; empty = the cached or downloaded one. folder: gansweep's cache of weights.
 
     Raises:
         EvaluatorError: there is no such file and no download, or it holds other weights.
     """
     path = Path(weights) if weights else _find_weights(folder)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        return Inception(state)
+        net = Inception(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:
         raise EvaluatorError(
             "the weights file {seen} cannot be loaded",
@@ -64,6 +58,7 @@ def load_inception(weights: str, folder: Path) -> Inception:
             seen=f"{path} ({type(error).__name__})",
             fix=f"give --extractor-weights the file {INCEPTION_FILE}",
         ) from error
+    return NetExtractor("inception", net, 2048, EXTRACTORS["inception"])
 
 
 def _find_weights(folder: Path) -> Path:
@@ -77,17 +72,13 @@ def _find_weights(folder: Path) -> Path:
     log.info(f"downloading {INCEPTION_FILE} (90 MB, once)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(stored) as temporary,
-            urllib.request.urlopen(url, timeout=20) as answer,
-            temporary.open("wb") as file,
-        ):
-            shutil.copyfileobj(answer, file)
-    except OSError as error:
+        with replacing(stored) as temporary, urllib.request.urlopen(url, timeout=20) as answer:
+            temporary.write_bytes(answer.read())  # in one piece: an answer that is cut off raises
+    except (OSError, HTTPException) as error:
         raise EvaluatorError(
             "Inception's weights are not cached and cannot be downloaded ({seen})",
             rule="the inception extractor needs them",
-            seen=str(error),
+            seen=f"{type(error).__name__}: {error}",
             fix=f"give --extractor-weights FILE ({INCEPTION_FILE}), or use --extractor pixels, "
             "or --extractor classifier for labelled images",
         ) from error

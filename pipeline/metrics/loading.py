@@ -11,24 +11,15 @@ from pipeline.metrics.frechet import Evaluator, build_evaluator
 
 
 def load_images(config: SweepConfig) -> Dataset:
-    """The images of `config.data` at `config.image_size`.
-
-    Raises:
-        DataError: they cannot be read.
-        ConfigError: they are the user's own, and `user_code.use_code` was not given that code.
-    """
+    """The images of `config.data` at `config.image_size`; raises what `load_dataset` raises."""
     return load_dataset(config.data, image_size=config.image_size)
 
 
 def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> Evaluator:
     """The evaluator of `config.extractor` on `dataset`, on the CPU, with the metrics of the user's own.
 
-    Args:
-        samples: generated images per fid; 0 = `config.fid_samples`.
-
-    Raises:
-        EvaluatorError: the extractor is unknown, cannot be loaded, or does not fit the images.
-        ConfigError: it is the user's own, and `user_code.use_code` was not given that code.
+    samples: generated images per fid; 0 = `config.fid_samples`. Raises what `build_extractor` and
+    `build_evaluator` raise.
     """
     extractor = build_extractor(config.extractor, dataset, weights=config.extractor_weights)
     evaluator = build_evaluator(dataset, extractor, samples or config.fid_samples)

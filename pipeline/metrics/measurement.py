@@ -19,7 +19,7 @@ _COPIES, _COLLAPSE = f"{_MODULE}:copies", f"{_MODULE}:collapse"
 class Measurement:
     """The metrics of a generator; distances use the features of `extractor`.
 
-    fid is the mean over `repeats` independent batches of n samples. A target that returns a named tuple
+    fid is the mean over `repeats` independent batches of n samples. A target that returns a dict
     computes all fields of its names. memorisation, collapse: `ok`, or the verdict. custom: the user's own
     metrics. notes: caveats about these numbers.
     """

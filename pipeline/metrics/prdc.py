@@ -26,11 +26,8 @@ class Manifold(NamedTuple):
 def manifold(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> Manifold:
     """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    A ball around a point reaches to its k-th nearest neighbour in the same set.
-
-    Args:
-        real, fake: features float (n,d) and (m,d); n and m should be equal.
-        k: neighbours for precision and recall. k_density: neighbours for density and coverage.
+    real, fake: features float (n,d) and (m,d); n and m should be equal. A ball around a point reaches to its
+    k-th nearest neighbour in the same set; for density and coverage to the `k_density`-th.
     """
     k, k_density = (min(wanted, len(real) - 1, len(fake) - 1) for wanted in (k, k_density))
     real_radii, fake_radii = nearest_within(real, max(k, k_density)), nearest_within(fake, k)
@@ -50,8 +47,7 @@ def manifold(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int = 5) -> M
 def nearest_to(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Distances float64 (n,k), ascending, and indices int64 (n,k) of the k nearest points of each query.
 
-    Args:
-        queries, points: (n,d) and (m,d) of any number type. k: at most m.
+    queries, points: (n,d) and (m,d) of any number type. k: at most m.
     """
     nearest = []
     for query in torch.split(queries, _BLOCK):

@@ -67,11 +67,7 @@ class FeatureAccumulator:
         self.n, self._mean, self._scatter = self.n + len(batch), mean, scatter
 
     def statistics(self) -> FeatureStatistics:
-        """Statistics of all vectors added so far, on their device, without a synchronisation.
-
-        Raises:
-            ValueError: there are fewer than two vectors.
-        """
+        """Of all vectors, on their device, without a synchronisation; ValueError for fewer than two."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.n}")
         return FeatureStatistics(self.n, self._mean, self._scatter / (self.n - 1))
@@ -87,21 +83,19 @@ def reals_statistics(dataset: Dataset, extractor: Extractor, folder: Path) -> Fe
     identity = f"{_CACHE} {path.stem}"
     statistics = _read(path, identity, len(dataset.train), extractor.dim)
     if statistics is None:
-        if EXTRACTORS.is_user_code(extractor.name):
-            problem = f"the extractor {extractor.name} does not work"
-            statistics = run(problem, extractor.name, lambda: _measure(extractor, dataset.train))
-        else:
-            statistics = _measure(extractor, dataset.train)
+
+        def measure() -> FeatureStatistics:
+            accumulator = FeatureAccumulator()
+            for block in torch.split(torch.from_numpy(dataset.train), BATCH):
+                accumulator.add(extractor(block))
+            return accumulator.statistics().to("cpu")
+
+        own = EXTRACTORS.is_user_code(extractor.name)
+        problem = f"the extractor {extractor.name} does not work"
+        statistics = run(problem, extractor.name, measure) if own else measure()
         _check_reals(statistics, dataset)
         _write(path, identity, statistics)
     return statistics
-
-
-def _measure(extractor: Extractor, images: np.ndarray) -> FeatureStatistics:
-    accumulator = FeatureAccumulator()
-    for start in range(0, len(images), BATCH):
-        accumulator.add(extractor(torch.from_numpy(images[start : start + BATCH])))
-    return accumulator.statistics().to("cpu")
 
 
 def _check_reals(statistics: FeatureStatistics, dataset: Dataset) -> None:
@@ -129,9 +123,7 @@ def _read(path: Path, identity: str, n: int, dim: int) -> FeatureStatistics | No
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if found != identity:
-        log.info(
-            f"cached statistics are not used: they are {found!r}, needed {identity!r}; computing them again"
-        )
+        log.info(f"cached statistics are not used: they are {found!r}, {identity!r} is needed")
         return None
     fits = count == n and mean.shape == (dim,) and cov.shape == (dim, dim)
     if not (fits and np.isfinite(mean).all() and np.isfinite(cov).all()):
@@ -140,10 +132,10 @@ def _read(path: Path, identity: str, n: int, dim: int) -> FeatureStatistics | No
 
 
 def _write(path: Path, identity: str, statistics: FeatureStatistics) -> None:
-    n, mean, cov = statistics.n, statistics.mean.numpy(), statistics.cov.numpy()
+    mean, cov = statistics.mean.numpy(), statistics.cov.numpy()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            np.savez(temporary, identity=identity, n=n, mean=mean, cov=cov)
+            np.savez(temporary, identity=identity, n=statistics.n, mean=mean, cov=cov)
     except OSError as error:  # a full or read-only disk: the next start computes them again
         log.warning(f"the reals' statistics are not cached: {error}")

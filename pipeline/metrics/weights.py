@@ -13,7 +13,7 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 def extractor_dir(cache: Path | None = None) -> Path:
     """The folder of gansweep's own copies, below `cache` (None: `cache_root()`)."""
-    return (cache_root() if cache is None else cache) / "extractors"
+    return (cache or cache_root()) / "extractors"
 
 
 def inception_paths(folder: Path | None = None) -> tuple[Path, Path]:

@@ -220,6 +220,10 @@ def brightness(images, reals):
     assert images.shape == reals.shape == (400, 8, 8, 1)
     return images.mean() - reals.mean()
 
+def writes(images, reals):
+    images[:], reals[:] = 0, 0
+    return 1
+
 def infinite(images, reals):
     return float("inf")
 
@@ -254,12 +258,18 @@ def test_a_metric_of_the_user_s_own(evaluators, halves, custom):
     assert own["plain"][1].hash == evaluators["plain"][1].hash
 
 
+def test_a_metric_may_write_to_its_images(evaluators, halves, custom):
+    images = halves[1][:N].copy()
+    assert evaluation.custom_metric("mine:writes", images, images) == 1
+    assert (images == halves[1][:N]).all()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("mine:infinite", "mine:infinite does not work.*finite number"),
         ("mine:text", "mine:text does not work: ValueError"),
-        ("mine:broken", r"mine:broken does not work: IndexError.*mine.py \(line 14\)"),
+        ("mine:broken", r"mine:broken does not work: IndexError.*mine.py \(line 18\)"),
         ("mine:absent", "mine has no absent"),
     ],
 )

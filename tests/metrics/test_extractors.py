@@ -10,7 +10,7 @@ import torch
 from noise import noise_dataset
 
 from pipeline.errors import ConfigError, EvaluatorError, UserError
-from pipeline.metrics import extractors
+from pipeline.metrics import extractors, frechet
 from pipeline.tables import EXTRACTORS, ExtractorRow
 from pipeline.user_code import UserCode, read_code, use_code
 
@@ -165,19 +165,65 @@ def neighbours(size, channels):
     return lambda images: images.float().flatten(1) - images.float().flatten(1).mean(0)
 """
 
+OTHERS = """
+import torch
+
+def numbers(size, channels):
+    return lambda images: images.flatten(1).tolist()
+
+def many(size, channels):
+    return lambda images: images.float().mean((1, 2)).expand(-1, 40_000)
+
+def writes(size, channels):
+    def extract(images):
+        found = images.float().flatten(1)
+        images.zero_()
+        return found
+    return extract
+
+class Half(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.ones(64).bfloat16())
+
+    def forward(self, images):
+        return images.flatten(1) * self.weights
+
+def half(size, channels):
+    return Half()
+
+class Metadata(Half):
+    def get_extra_state(self):
+        return {}
+
+def metadata(size, channels):
+    return Metadata()
+
+def late(size, channels):
+    def extract(images):
+        if len(images) > 4:
+            raise ValueError("too many")
+        return images.float().flatten(1)
+    return extract
+
+def fewer(size, channels):
+    return lambda images: images[:4].float().flatten(1)
+"""
+
 HASHES = ["444d93049d8a66e1", "fc93fb70f0364d48"]
 
 
 @pytest.fixture
 def code(tmp_path):
-    """A folder with the custom extractors above in mine.py, which may be run."""
+    """A folder with the custom extractors above in mine.py and others.py, which may be run."""
     (tmp_path / "mine.py").write_text(CUSTOM)
-    use_code(read_code(["mine:net"], [tmp_path]))
+    (tmp_path / "others.py").write_text(OTHERS)
+    use_code(read_code(["mine:net", "others:late"], [tmp_path]))
     yield tmp_path
     use_code(UserCode())
 
 
-@pytest.mark.parametrize(("name", "dim"), [("mine:net", 5), ("mine:sums", 1)])
+@pytest.mark.parametrize(("name", "dim"), [("mine:net", 5), ("mine:sums", 1), ("others:half", 64)])
 def test_a_custom_extractor(code, name, dim):
     data = noise_dataset()
     extractor = extractors.build_extractor(name, data)
@@ -188,6 +234,27 @@ def test_a_custom_extractor(code, name, dim):
     assert torch.equal(unpickled(pixels), found)
     assert torch.equal(moved(pixels), found)
     assert unpickled.hash == moved.hash == extractor.hash
+
+
+def test_a_custom_extractor_may_write_to_its_images(code):
+    data = noise_dataset()
+    before = data.train.copy()
+    found = extractors.build_extractor("others:writes", data)(torch.from_numpy(data.train))
+    assert torch.equal(found, torch.from_numpy(before).float().flatten(1))
+    assert (data.train == before).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("others:late", r"ValueError: too many; correct others.py \(line"),
+        ("others:fewer", r"shape \(4, 64\) for 80"),
+    ],
+)
+def test_a_custom_extractor_that_fails_for_all_images_is_refused(code, tmp_path, name, problem):
+    extractor = extractors.build_extractor(name, noise_dataset())
+    with pytest.raises(UserError, match=f"{name} does not work.*{problem}"):
+        frechet.build_evaluator(noise_dataset(), extractor, 50, tmp_path)
 
 
 def test_the_hash_of_a_custom_extractor_covers_its_file(code):
@@ -243,6 +310,9 @@ def test_a_row_adds_an_extractor(monkeypatch):
     [
         ("mine:none", r"shape \(4, 8, 8, 1\)"),
         ("mine:broken", "OSError: no weights"),
+        ("others:numbers", "returned a list, no tensor"),
+        ("others:many", "returned 40000 features"),
+        ("others:metadata", "does not work: AttributeError"),
         ("mine:absent", "mine has no absent"),
         ("absent:net", "absent cannot be loaded"),
         ("mine:neighbours", "other features for the same image"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import pickle
+import threading
 import urllib.error
 
 import pytest
@@ -22,6 +24,29 @@ def test_without_weights_or_a_connection_the_options_are_named(tmp_path, monkeyp
     options = r"cannot be downloaded.*FILE \(weights-inception.*--extractor pixels.*--extractor classifier"
     with pytest.raises(EvaluatorError, match=options):
         extractors.build_extractor("inception", noise_dataset(), cache=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_download_that_is_cut_off_is_not_kept(tmp_path, monkeypatch):
+    class CutOff(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"the first part")
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with http.server.HTTPServer(("127.0.0.1", 0), CutOff) as server:
+        url = f"http://127.0.0.1:{server.server_port}/weights"
+        monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", url)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(EvaluatorError, match="cannot be downloaded .IncompleteRead"):
+            extractors.build_extractor("inception", noise_dataset(), cache=tmp_path)
+        thread.join()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
