@@ -15,14 +15,12 @@ import functools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from pipeline.config import TrialConfig, check_names, check_value
 from pipeline.errors import ConfigError, SpaceError, nearest
-from pipeline.search.builtin_files import builtin_dir
-from pipeline.search.space.distribution import Value
-
-_POWERS = ("size", "batch_size")
+from pipeline.search.space.distribution import Value, in_space
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,15 @@ def load_recipe(name: str) -> Recipe:
 
 def builtin_recipes() -> dict[str, Path]:
     """Name -> file of every recipe that comes with gansweep."""
-    return {path.stem: path for path in sorted((builtin_dir() / "recipes").glob("*.toml"))}
+    return builtin_files("recipes/*.toml")
+
+
+def builtin_files(pattern: str) -> dict[str, Path]:
+    """Name -> file in `search_spaces`: inside the installed package, or beside it in a checkout."""
+    package = Path(str(resources.files("pipeline")))
+    installed = package / "search_spaces"
+    folder = installed if installed.is_dir() else package.parent / "search_spaces"
+    return {path.stem: path for path in sorted(folder.glob(pattern))}
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
@@ -80,16 +86,12 @@ def parse_recipe(text: str, name: str) -> Recipe:
             check_names(table, TrialConfig.fields())
         for rule in auto.values():
             _check_rule(rule)
-        recipe = Recipe(name, _checked(values), _checked(labelled), auto)
+        return Recipe(name, _checked(values), _checked(labelled), auto)
     except tomllib.TOMLDecodeError as error:
-        raise SpaceError(
-            f"recipe {name} is not valid TOML", seen=str(error), fix="correct that line"
-        ) from error
+        fix = "correct that line"
+        raise SpaceError(f"recipe {name} is not valid TOML", seen=str(error), fix=fix) from error
     except ConfigError as error:
-        raise SpaceError(
-            f"recipe {name}: {error.problem}", rule=error.rule, seen=error.seen, fix=error.fix
-        ) from error
-    return recipe
+        raise in_space(error, f"recipe {name}") from error
 
 
 def _checked(values: Mapping[str, object]) -> dict[str, Value]:
@@ -99,10 +101,7 @@ def _checked(values: Mapping[str, object]) -> dict[str, Value]:
 def _check_rule(rule: object) -> None:
     table = rule if isinstance(rule, dict) else {}
     numbers = all(isinstance(value, int | float) for value in table.values())
-    if not numbers or "factor" not in table or table.keys() - {"factor", *_POWERS}:
-        raise ConfigError(
-            "[auto] cannot have {seen}",
-            rule="an automatic value is a factor and powers of size and batch_size",
-            seen=rule,
-            fix="write { factor = 2e-4, size = 2, batch_size = -1 }",
-        )
+    if not numbers or "factor" not in table or table.keys() - {"factor", "size", "batch_size"}:
+        valid = "an automatic value is a factor and powers of size and batch_size"
+        fix = "write { factor = 2e-4, size = 2, batch_size = -1 }"
+        raise ConfigError("[auto] cannot have {seen}", rule=valid, seen=rule, fix=fix)

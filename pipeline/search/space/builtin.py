@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pipeline.errors import SpaceError, nearest
-from pipeline.search.builtin_files import builtin_dir
+from pipeline.search.recipes import builtin_files
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import parse_space
 
@@ -29,19 +29,15 @@ def find_space(name: str) -> Path:
     """The file of a space: a path as given, else the built-in file of that name."""
     if os.path.isfile(name):  # unlike Path.is_file, False for a name that is too long
         return Path(name)
-    builtin = builtin_spaces()
-    if name.removesuffix(".toml") in builtin:
-        return builtin[name.removesuffix(".toml")]
-    if Path(name).name.removesuffix(".toml") in builtin and Path(name).parent.name == "search_spaces":
-        return builtin[Path(name).name.removesuffix(".toml")]
-    raise SpaceError(
-        "there is no space {seen}",
-        rule="a space is a TOML file or a built-in name",
-        seen=name,
-        fix=nearest(Path(name).stem, builtin),
-    )
+    builtin, stem = builtin_spaces(), name.removesuffix(".toml")
+    if Path(stem).parent.name == "search_spaces":
+        stem = Path(stem).name
+    if stem in builtin:
+        return builtin[stem]
+    rule, fix = "a space is a TOML file or a built-in name", nearest(Path(name).stem, builtin)
+    raise SpaceError("there is no space {seen}", rule=rule, seen=name, fix=fix)
 
 
 def builtin_spaces() -> dict[str, Path]:
     """Name -> file of every space that comes with gansweep."""
-    return {path.stem: path for path in sorted(builtin_dir().glob("*.toml"))}
+    return builtin_files("*.toml")

@@ -21,28 +21,19 @@ def sort_by_conditions(
     for parameter, distribution in search.items():
         for other, values in distribution.when.items():
             if other not in search and other not in fixed:
-                raise SpaceError(
-                    f"{name}: {{seen}} names no parameter of this space",
-                    seen=f"{parameter}.when.{other}",
-                    fix=nearest(other, [*search, *fixed]),
-                )
+                seen, fix = f"{parameter}.when.{other}", nearest(other, [*search, *fixed])
+                raise SpaceError(f"{name}: {{seen}} names no parameter of this space", seen=seen, fix=fix)
             if not is_satisfiable(other, values, search, fixed):
-                raise SpaceError(
-                    f"{name}: {parameter}.when names values that {other} cannot take",
-                    seen=list(values),
-                    fix=f"correct {parameter}.when",
-                )
+                problem = f"{name}: {parameter}.when names values that {other} cannot take"
+                raise SpaceError(problem, seen=list(values), fix=f"correct {parameter}.when")
     ordered: dict[str, Distribution] = {}
     while len(ordered) < len(search):
-        ready = [
-            p
-            for p, d in search.items()
-            if p not in ordered and all(o in ordered or o not in search for o in d.when)
-        ]
+        waiting = {p: d for p, d in search.items() if p not in ordered}
+        ready = {p: d for p, d in waiting.items() if not d.when.keys() & waiting.keys()}
         if not ready:
-            circle = ", ".join(p for p in search if p not in ordered)
+            circle = ", ".join(waiting)
             raise SpaceError(f"{name}: whens form a circle", seen=circle, fix="remove one of them")
-        ordered.update({p: search[p] for p in ready})
+        ordered |= ready
     return ordered
 
 

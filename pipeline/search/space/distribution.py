@@ -38,12 +38,9 @@ class Distribution:
 
     def table(self) -> InlineTable:
         """The inline table of [search] that reads back to an equal distribution."""
-        if self.choices:
-            values: dict[str, object] = {"choice": list(self.choices)}
-        elif self.whole:
-            values = {"int": [int(self.low), int(self.high)]}
-        else:
-            values = {"float": [float(self.low), float(self.high)]}
+        kind = int if self.whole else float
+        bounds = {kind.__name__: [kind(self.low), kind(self.high)]}
+        values = {"choice": list(self.choices)} if self.choices else bounds
         log = {"log": True} if self.log else {}
         return inline({**values, **log, **({"when": self.when} if self.when else {})})
 
@@ -62,9 +59,8 @@ class Distribution:
         if self.choices:
             return dataclasses.replace(self, choices=(*self.choices, value), when=when)
         if self.log and value <= 0:
-            raise SpaceError(
-                f"{name} = {{seen}} is not on its log scale", seen=value, fix=f"pass --set {name}={value}"
-            )
+            fix = f"pass --set {name}={value}"
+            raise SpaceError(f"{name} = {{seen}} is not on its log scale", seen=value, fix=fix)
         return dataclasses.replace(self, low=min(self.low, value), high=max(self.high, value), when=when)
 
 
@@ -81,9 +77,12 @@ def check_in_range(name: str, value: object, where: str) -> Any:
     try:
         return check_value(field_of(name, where), value)
     except ConfigError as error:
-        raise SpaceError(
-            f"{where}: {error.problem}", rule=error.rule, seen=error.seen, fix=error.fix
-        ) from error
+        raise in_space(error, where) from error
+
+
+def in_space(error: ConfigError, where: str) -> SpaceError:
+    """The same error with its place in a file."""
+    return SpaceError(f"{where}: {error.problem}", rule=error.rule, seen=error.seen, fix=error.fix)
 
 
 def check_fixed(values: Mapping[str, object], where: str) -> dict[str, Value]:
@@ -94,7 +93,6 @@ def check_fixed(values: Mapping[str, object], where: str) -> dict[str, Value]:
 def check_drawable(name: str, value: Any, distribution: Distribution, where: str) -> Any:
     """The value; SpaceError if the distribution does not contain it."""
     if not distribution.contains(value):
-        raise SpaceError(
-            f"{where}: {name} = {{seen}} is outside its range in the space", seen=value, fix="widen the range"
-        )
+        problem = f"{where}: {name} = {{seen}} is outside its range in the space"
+        raise SpaceError(problem, seen=value, fix="widen the range")
     return value

@@ -22,6 +22,7 @@ from pipeline.search.space.distribution import (
 from pipeline.search.space.toml import dump_value
 
 _TABLES = ("fixed", "search", "enqueue")
+_KINDS = ("float", "int", "choice")
 _NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # trials are compared at equal kimg; a seed is no quality
 
 
@@ -42,32 +43,22 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
     """Check the tables of a space; raises as `parse_space` does."""
     for table in tables:
         if table not in _TABLES:
-            raise SpaceError(
-                f"{name}: {{seen}} is unknown",
-                rule="a space has the tables [fixed], [search] and [[enqueue]]",
-                seen=f"[{table}]",
-                fix=nearest(table, _TABLES),
-            )
-    fixed, search = tables.get("fixed", {}), tables.get("search", {})
-    points = tables.get("enqueue", [])
+            rule, fix = "a space has the tables [fixed], [search] and [[enqueue]]", nearest(table, _TABLES)
+            raise SpaceError(f"{name}: {{seen}} is unknown", rule=rule, seen=f"[{table}]", fix=fix)
+    fixed, search, points = tables.get("fixed", {}), tables.get("search", {}), tables.get("enqueue", [])
     if not isinstance(fixed, dict):
         raise SpaceError(f"{name}: fixed is no table", seen=fixed, fix="write [fixed], then key = value")
     if not isinstance(search, dict) or not search:
-        raise SpaceError(
-            f"{name}: no parameter is searched",
-            rule="a table [search] with at least one is needed",
-            seen=search or None,
-            fix="add for example: lr_g = { float = [1e-5, 1e-2], log = true }",
-        )
+        rule = "a table [search] with at least one is needed"
+        fix = "add for example: lr_g = { float = [1e-5, 1e-2], log = true }"
+        raise SpaceError(f"{name}: no parameter is searched", rule=rule, seen=search or None, fix=fix)
     if not isinstance(points, list) or not all(isinstance(p, dict) for p in points):
         raise SpaceError(f"{name}: enqueue is no list of tables", seen=points, fix="write [[enqueue]]")
     fixed = check_fixed(fixed, f"{name} [fixed]")
     drawn = {key: _distribution(key, value, f"{name} [search]") for key, value in search.items()}
-    both = sorted(fixed.keys() & drawn.keys())
-    if both:
-        raise SpaceError(
-            f"{name}: {{seen}} is both fixed and searched", seen=both[0], fix="keep one of the two"
-        )
+    for both in sorted(fixed.keys() & drawn.keys()):
+        problem = f"{name}: {{seen}} is both fixed and searched"
+        raise SpaceError(problem, seen=both, fix="keep one of the two")
     ordered = sort_by_conditions(drawn, fixed, name)
     points = tuple(_check_point(point, ordered, fixed, f"{name} [[enqueue]]") for point in points)
     return Space(fixed=fixed, search=ordered, enqueue=points)
@@ -76,29 +67,21 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
 def _distribution(name: str, value: Any, where: str) -> Distribution:
     kind = str(field_of(name, where).type)
     if name in _NOT_SEARCHED:
-        raise SpaceError(
-            f"{where}: {{seen}} cannot be searched",
-            rule="it must be the same for all trials",
-            seen=name,
-            fix="put it in [fixed]",
-        )
+        rule, fix = "it must be the same for all trials", "put it in [fixed]"
+        raise SpaceError(f"{where}: {{seen}} cannot be searched", rule=rule, seen=name, fix=fix)
     form = f"{name} = {{ float|int = [low, high] }} or {{ choice = [...] }}"
-    if not isinstance(value, dict) or len(value.keys() & {"float", "int", "choice"}) != 1:
+    if not isinstance(value, dict) or len(value.keys() & set(_KINDS)) != 1:
         raise SpaceError(f"{where}: {name} = {{seen}} is no distribution", seen=value, fix=f"write {form}")
     for key in value:
-        if key not in ("float", "int", "choice", "log", "when"):
-            fix = nearest(key, ("float", "int", "choice", "log", "when"))
+        if key not in (*_KINDS, "log", "when"):
+            fix = nearest(key, (*_KINDS, "log", "when"))
             raise SpaceError(f"{where}: {{seen}} is no key of a distribution", seen=f"{name}.{key}", fix=fix)
     when = _when(name, value.get("when", {}), where)
     if "choice" in value:
         choices = value["choice"]
         if not isinstance(choices, list) or not choices or "log" in value:
-            raise SpaceError(
-                f"{where}: {name} = {{seen}} is no choice",
-                rule="choice is a list of values, without log",
-                seen=value,
-                fix=f"write {form}",
-            )
+            rule, fix = "choice is a list of values, without log", f"write {form}"
+            raise SpaceError(f"{where}: {name} = {{seen}} is no choice", rule=rule, seen=value, fix=fix)
         return Distribution(choices=tuple(check_in_range(name, c, where) for c in choices), when=when)
     return _range(name, value, kind, when, where)
 
@@ -112,39 +95,22 @@ def _range(
         fix = f"{name} takes {{ {'choice' if wanted in ('str', 'bool') else wanted} = [...] }}"
         raise SpaceError(f"{where}: {{seen}} has the wrong type", seen=f"{name}.{kind}", fix=fix)
     if not isinstance(bounds, list) or len(bounds) != 2 or not isinstance(log, bool):
-        raise SpaceError(
-            f"{where}: {name} = {{seen}} is no range",
-            rule=f"{kind} is [low, high] and log is true or false",
-            seen=value,
-            fix=f"correct {name}",
-        )
+        rule, fix = f"{kind} is [low, high] and log is true or false", f"correct {name}"
+        raise SpaceError(f"{where}: {name} = {{seen}} is no range", rule=rule, seen=value, fix=fix)
     low, high = (check_in_range(name, bound, where) for bound in bounds)
     if not low < high:
-        fix = "swap them" if low > high else "put it in [fixed]"
-        raise SpaceError(
-            f"{where}: {name} = {{seen}} is empty",
-            rule="the low bound is below the high one",
-            seen=bounds,
-            fix=fix,
-        )
+        rule, fix = "the low bound is below the high one", "swap them" if low > high else "put it in [fixed]"
+        raise SpaceError(f"{where}: {name} = {{seen}} is empty", rule=rule, seen=bounds, fix=fix)
     if log and low <= 0:
-        raise SpaceError(
-            f"{where}: {name} = {{seen}} has no log scale",
-            rule="a log scale begins above 0",
-            seen=bounds,
-            fix="raise the bound",
-        )
+        rule, fix = "a log scale begins above 0", "raise the bound"
+        raise SpaceError(f"{where}: {name} = {{seen}} has no log scale", rule=rule, seen=bounds, fix=fix)
     return Distribution(low=low, high=high, whole=kind == "int", log=log, when=when)
 
 
 def _when(name: str, value: object, where: str) -> dict[str, tuple[Value, ...]]:
     if not isinstance(value, dict) or not all(isinstance(v, list) and v for v in value.values()):
-        raise SpaceError(
-            f"{where}: {name}.when = {{seen}} cannot be read",
-            rule="when is { other = [values] }",
-            seen=value,
-            fix=f"correct {name}.when",
-        )
+        rule, fix = "when is { other = [values] }", f"correct {name}.when"
+        raise SpaceError(f"{where}: {name}.when = {{seen}} cannot be read", rule=rule, seen=value, fix=fix)
     return {other: tuple(check_in_range(other, v, where) for v in values) for other, values in value.items()}
 
 
@@ -177,17 +143,14 @@ def _with_recipe(
         raise SpaceError(f"{where}: recipe = {{seen}} is no name", seen=named, fix="write recipe = 'sngan'")
     recipe = recipes.load_recipe(named)
     values = {name: value for name, value in recipe.values.items() if name not in point}
-    defaults = {name: field_.default for name, field_ in TrialConfig.fields().items()}
-    known = {**defaults, **fixed}
+    known = {**TrialConfig().to_dict(), **fixed}
     lacking = [f"{n} = {dump_value(v)}" for n, v in values.items() if n not in search and known[n] != v]
     lacking += [f"{n} (set by the images)" for n in recipe.auto if n not in search and n not in point]
     if lacking:
-        raise SpaceError(
-            f"{where}: the space lacks what recipe {named} sets",
-            rule="the space must search or fix all of that",
-            seen=", ".join(lacking),
-            fix="add these, or start the whole sweep from it with --recipe",
-        )
+        problem = f"{where}: the space lacks what recipe {named} sets"
+        rule = "the space must search or fix all of that"
+        fix = "add these, or start the whole sweep from it with --recipe"
+        raise SpaceError(problem, rule=rule, seen=", ".join(lacking), fix=fix)
     searched = {n: check_drawable(n, v, search[n], where) for n, v in values.items() if n in search}
     by_images = [n for n in (*recipe.auto, *recipe.labelled) if n in search and n not in point]
     return {**searched, **point, **({"recipe": named} if by_images else {})}
