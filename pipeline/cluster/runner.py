@@ -45,6 +45,7 @@ RAY_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "10",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that is stopped before its first report has none
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `_signals`
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial stops at its next step, however long that takes
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is not used

@@ -78,11 +78,6 @@ class StudyScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: object, trial: Any, result: TrialReport) -> str:
         number = trial.config["number"]
-        if "failure" in result:
-            self._manager.finish(number, result["failure"])
-            return TrialScheduler.STOP  # type: ignore[no-any-return]
-        if "record" not in result:  # Ray repeats the last result when a trial returns
-            return TrialScheduler.CONTINUE  # type: ignore[no-any-return]
         for event in result.get("events", ()):  # by their kind: the text is for people
             if event.kind.is_failure:
                 self._manager.record_failure(number, event.kind.value, event.text)
@@ -90,6 +85,9 @@ class StudyScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
                 log.log(event.kind.level, "trial %d: %s", number, event.text)
         for level, text in result.get("lines", ()):
             log.log(level, "trial %d: %s", number, text)
+        if "failure" in result:
+            self._manager.finish(number, result["failure"])
+            return TrialScheduler.STOP  # type: ignore[no-any-return]
         stop = self._manager.report(result["record"])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE  # type: ignore[no-any-return]
 

@@ -65,7 +65,7 @@ def train_trial(suggested: Suggestion, settings: WorkerSettings) -> None:
                     if notice.received():
                         raise_preempted()
         except GansweepError as error:
-            tune.report(TrialReport(objective=PENALTY, failure=str(error)))
+            tune.report(TrialReport(objective=PENALTY, failure=str(error), events=events, lines=lines))
 
 
 def _report(record: TrialRecord, events: list[TrialEvent], lines: list[Line], node: str) -> None:

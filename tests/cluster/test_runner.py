@@ -19,6 +19,7 @@ from pipeline.cluster.runner import choose_tick
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
+from pipeline.search.resources import TrialResources
 from pipeline.search.space.parser import parse_space
 from pipeline.search.study import open_study
 from pipeline.search.trial_manager import TrialManager
@@ -101,6 +102,16 @@ def test_outside_the_main_thread_no_handlers_are_installed(manager: TrialManager
     thread.join()
     assert seen == handlers() == before
     assert not manager.interrupted
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_that_returns_without_a_report_does_not_end_the_search(manager: TrialManager) -> None:
+    """As one does that is stopped before its first report: Tune misses its metric."""
+    manager.config = SweepConfig(name="x", trials=2)
+    with runner._ray("local"):
+        runner.run_tune(manager, lambda suggested: None, TrialResources(concurrency=1))
+    assert [trial.cause for trial in manager.trials.values()] == ["ended without a report"] * 2
 
 
 @pytest.mark.ray

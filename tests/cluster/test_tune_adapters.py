@@ -64,15 +64,15 @@ def test_a_diverged_trial_is_stopped(manager: TrialManager) -> None:
     assert manager.trials[0].state == "pruned"
 
 
-def test_a_trial_that_cannot_go_on_has_failed(manager: TrialManager) -> None:
-    result = {"objective": 0.0, "failure": "its images are gone"}
+def test_a_trial_that_cannot_go_on_has_failed(
+    manager: TrialManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    events, lines = [TrialEvent(EventKind.STORE_AWAY, "no network")], [(logging.WARNING, "the last line")]
+    result = {"objective": 0.0, "failure": "its images are gone", "events": events, "lines": lines}
     assert StudyScheduler(manager).on_trial_result(None, tune_trial(), result) == TrialScheduler.STOP
     assert (manager.trials[0].state, manager.trials[0].cause) == ("failed", "its images are gone")
-
-
-def test_a_repeated_result_without_a_record_changes_nothing(manager: TrialManager) -> None:
-    assert StudyScheduler(manager).on_trial_result(None, tune_trial(), {}) == TrialScheduler.CONTINUE
-    assert manager.trials[0].records == []
+    assert [failure.text for failure in manager.trials[0].failures] == ["no network"]
+    assert "trial 0: the last line" in caplog.messages
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EventKind if kind.is_failure])

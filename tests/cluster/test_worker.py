@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,12 +25,16 @@ def settings(mps_trials: int) -> WorkerSettings:
     )  # fmt: skip
 
 
+LINES = [(logging.WARNING, "the images are gone")]
+
+
 @pytest.mark.parametrize("trials_on_gpu", [4, 0])
 def test_a_trial_joins_mps_before_cuda_starts(monkeypatch: pytest.MonkeyPatch, trials_on_gpu: int) -> None:
     calls, reports = list[str](), list[dict[str, Any]]()
 
     def get_shared(refs: Any) -> Any:
         calls.append("cuda")
+        logging.getLogger("pipeline.metrics").warning("the images are gone")
         raise GansweepError("enough")
 
     monkeypatch.setattr(worker, "get_shared", get_shared)
@@ -40,7 +45,7 @@ def test_a_trial_joins_mps_before_cuda_starts(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(worker.tune, "report", reports.append)
     worker.train_trial(Suggestion(number=0, params={}), settings(trials_on_gpu))
     assert calls == (["mps", "cuda"] if trials_on_gpu else ["cuda"])
-    assert reports == [{"objective": PENALTY, "failure": "enough"}]
+    assert reports == [{"objective": PENALTY, "failure": "enough", "events": [], "lines": LINES}]
 
 
 @pytest.mark.parametrize("gpus", [0.0, 0.25])
