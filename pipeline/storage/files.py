@@ -19,8 +19,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_MIN_FREE_BYTES = 1_000_000
-"""A disk with less free space than this counts as full: no champion fits."""
+_MIN_FREE_BYTES = 1_000_000  # a disk with less free space counts as full: no champion fits
 
 
 def cache_root() -> Path:
@@ -81,13 +80,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files below a folder; files that are deleted meanwhile count as 0."""
-    total = 0
+    total = path.stat().st_size if path.is_file() else 0
     for folder, _, names in os.walk(path):
         for name in names:
             with suppress(OSError):
                 total += os.lstat(os.path.join(folder, name)).st_size
-    if path.is_file():
-        total = path.stat().st_size
     return total
 
 
@@ -110,12 +107,9 @@ def _log_change(full: bool, text: str) -> None:
 class DiskSpace:
     """Lets a writer continue while the disk is full; reports once when that begins and once when it ends.
 
-    Args:
-        consequence: what happens meanwhile, as the end of a sentence: `nothing is saved, training goes on`.
-        on_change: called with whether the disk is full, and a line of text; by default the line is logged.
-
-    Attributes:
-        full: whether the last write found no space.
+    consequence: what happens meanwhile, as the end of a sentence: `nothing is saved, training goes on`.
+    on_change: called with whether the disk is full, and a line of text; by default the line is logged.
+    full: whether the last write found no space.
     """
 
     def __init__(self, consequence: str, on_change: Callable[[bool, str], object] = _log_change) -> None:

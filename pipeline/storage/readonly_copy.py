@@ -48,11 +48,7 @@ def readonly_copy(sweep: str, *outputs: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def fetched_sweep(sweep: str) -> Iterator[Path]:
-    """The folder of a sweep; of one in a store, a copy that holds its best generator and little else.
-
-    Raises:
-        SweepError: see `readonly_copy`.
-    """
+    """Like `readonly_copy`, but the copy holds the best generator and little else."""
     if not is_url(sweep):
         yield Path(sweep)
         return
@@ -67,11 +63,7 @@ def fetched_sweep(sweep: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def watched_copy(sweep: str) -> Iterator[Path]:
-    """The folder of a sweep; of one in a store, a copy of its state, refreshed every `REFRESH_SEC` seconds.
-
-    Raises:
-        SweepError: see `readonly_copy`.
-    """
+    """Like `readonly_copy`, but the copy holds the state alone, refreshed every `REFRESH_SEC` seconds."""
     if not is_url(sweep):
         yield Path(sweep)
         return
@@ -98,7 +90,7 @@ def fetch_sweep_toml(url: str) -> Path:
     """Download the sweep.toml of the sweep at `url` into its working copy; returns that folder.
 
     Raises:
-        SweepError: see `readonly_copy`.
+        SweepError: the store cannot be used, or has no such sweep.
     """
     store, root = open_store(url), scratch_dir(url)
     root.mkdir(parents=True, exist_ok=True)

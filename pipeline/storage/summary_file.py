@@ -49,12 +49,9 @@ class Best:
 class FinalistBest(Best):
     """The best run of a finalist. fid: of the final measurement.
 
-    Attributes:
-        trial_seed: seed of the run.
-        fid_mean, fid_std: over the seeds that were measured; no deviation of a single one.
-        search_fid: the lowest fid of its ticks, as the search saw it.
-        fresh_fid: mean of fids measured as in the search, with fresh latents.
-        gap: fresh_fid - search_fid.
+    search_fid: the lowest of its ticks, as the search saw it. fid_mean, fid_std: over the seeds that were
+    measured; no deviation of a single one. fresh_fid: mean of fids measured as in the search, with fresh
+    latents. gap: fresh_fid - search_fid.
     """
 
     search_fid: float
@@ -69,12 +66,8 @@ class FinalistBest(Best):
 class LeaderboardRow:
     """A trial: its numbers at the tick of its best fid, and how it ended.
 
-    Attributes:
-        state: running, complete, pruned or failed.
-        last_kimg: length of its training so far.
-        verdict: of its last tick.
-        stability: last fid / best fid.
-        cause: why it ended early; empty if it did not.
+    state: running, complete, pruned or failed. last_kimg: length of its training so far. verdict: of its last
+    tick. stability: last fid / best fid. cause: why it ended early; empty if it did not.
     """
 
     trial: int
@@ -162,11 +155,8 @@ class FinalistRunRow:
 class FinalMeasurement:
     """What was measured of a finalist's best run.
 
-    Attributes:
-        n: number of samples.
-        fid_low, fid_high: 95 % of measurements with this many samples lie between them.
-        verdicts: why the run may not be promoted.
-        values: every key of the measurement (`pipeline.metrics.measurement.Measurement`).
+    n: number of samples. fid_low, fid_high: 95 % of measurements with as many lie between them. verdicts: why
+    the run may not be promoted. values: every key of `pipeline.metrics.measurement.Measurement`.
     """
 
     n: int

@@ -30,16 +30,11 @@ _MIN_TRIED = 2  # a choice of fewer trials than this is not dropped: too little 
 
 @dataclass(frozen=True)
 class Region:
-    """The values of one searched hyper-parameter in the best trials.
+    """The values of one searched hyper-parameter in the best trials. at: the winner's value.
 
-    Attributes:
-        name: the hyper-parameter.
-        distribution: what the sweep searched.
-        at: the winner's value.
-        low, high: for a number: its lowest and highest value in the best trials.
-        hit: for a number: the bound that the best trials are near, `low` or `high`; empty if neither.
-        counts: for a choice: how many of the best trials have it, most frequent first; empty for a number.
-        tried: for a choice: how many trials of the whole sweep have it.
+    Of a number, low, high: its lowest and highest value; hit: the bound that the best trials are near, `low`
+    or `high`, empty if neither. Of a choice, counts: how many of the best trials have it, most frequent first;
+    tried: how many trials of the whole sweep have it.
     """
 
     name: str
@@ -160,16 +155,11 @@ def _next_range(region: Region) -> Distribution:
 
 
 def _round(value: float, towards: Any) -> float:
-    """`value` with two significant digits, rounded by `towards` (math.floor or math.ceil).
-
-    The caller rounds outwards, so that no part of the region is cut off.
-    """
+    """`value` with two significant digits, rounded by `towards` (math.floor or math.ceil)."""
     if value == 0 or not math.isfinite(value):
         return value
-    digits = 1 - math.floor(math.log10(abs(value)))
-    scale = 10.0**digits
-    rounded = towards(value * scale) / scale
-    return float(f"{rounded:.6g}")
+    scale = 10.0 ** (1 - math.floor(math.log10(abs(value))))
+    return float(f"{towards(value * scale) / scale:.6g}")
 
 
 def _points(best: Sequence[TrialView], search: dict[str, Distribution]) -> tuple[Mapping[str, Any], ...]:

@@ -36,7 +36,8 @@ def champion_section(history: History) -> dict[str, object]:
     winner = history.winner
     if winner is None or winner.fid is None:
         return {}
-    folder, records = history.run_folder(winner), _records(history, winner)
+    folder = history.run_folder(winner)
+    records = read_records(folder)
     registered = history.summary.registered if history.summary else None
     return {
         "trial": winner.number,
@@ -63,6 +64,7 @@ def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) 
     final = history.finalists[0].measurement if history.finalists else None
     run = _row_of_run(winner, records)
     samples = f"of {final.n} fresh samples" if final else "as the search saw it"
+    found = ("; ".join(final.verdicts) or "no copies, no collapse") if final else ""
     return {
         "fid": measured(best.fid, "best.fid", f"{METRICS['fid'].meaning}; {samples}"),
         "fid interval": _interval(final),
@@ -71,9 +73,7 @@ def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) 
         "kimg": measured(best.kimg, "best.kimg", COLUMNS["kimg"], "g"),
         "stability": Cell(readable_number(run.stability, ".2f"), COLUMNS["stability"]),
         "verdict": Cell(run.verdict, COLUMNS["verdict"]),
-        "memorization, collapse": Cell(
-            "; ".join(final.verdicts or ["no copies, no collapse"]) if final else ""
-        ),
+        "memorization, collapse": Cell(found),
     }
 
 
@@ -81,12 +81,6 @@ def _row_of_run(winner: TrialView, records: Sequence[TrialRecord]) -> Leaderboar
     """The row of the champion's run, which may be a rerun with another seed."""
     row = LeaderboardRow.of_records(winner.trial, records, state=winner.state, params={}, cause="")
     return winner if row.stability is None else row
-
-
-def _records(history: History, winner: TrialView) -> Sequence[TrialRecord]:
-    folder = history.run_folder(winner)
-    same = folder == SweepPaths(history.root).trial(winner.number)
-    return winner.records if same else read_records(folder)
 
 
 def _interval(final: FinalMeasurement | None) -> Cell:

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from pipeline.records import TrialRecord
 from pipeline.reporting.explain.regions import Region, position
-from pipeline.reporting.history import History, TrialView
+from pipeline.reporting.history import History
 from pipeline.reporting.html.savings import Savings
 from pipeline.storage.readable import short_number
 
@@ -33,8 +33,11 @@ _ORANGE, _BLUE, _SKY, _GREY = "#D55E00", "#0072B2", "#56B4E9", "#888888"
 def life(history: History, records: Sequence[TrialRecord]) -> go.Figure:
     """fid and balance of the champion over kimg; the other trials' fids behind it."""
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
-    others = [trial for trial in history.trials if trial != history.winner]
-    points = [point for trial in others for point in _points_and_gap(trial)]
+    points, winner = list[tuple[int | None, float | None, int]](), history.winner
+    for trial in history.measured:
+        if trial != winner:  # a gap after each: one trace for all trials is fast to draw
+            points += [(r.kimg, r.fid, trial.number) for r in trial.records if r.fid is not None]
+            points.append((None, None, trial.number))
     if points:
         kimg, fids, numbers = zip(*points, strict=True)
         figure.add_scatter(
@@ -59,14 +62,6 @@ def life(history: History, records: Sequence[TrialRecord]) -> go.Figure:
     figure.update_yaxes(title_text="fid", type="log", row=1, col=1)
     figure.update_yaxes(title_text="balance", range=[-0.02, 1.02], row=2, col=1)
     return figure.update_xaxes(title_text="kimg", row=2, col=1)
-
-
-def _points_and_gap(trial: TrialView) -> list[tuple[float | None, float | None, int]]:
-    """The points (kimg, fid, trial) of a trial, then a gap: one trace for all trials is fast to draw."""
-    points: list[tuple[float | None, float | None, int]] = [
-        (record.kimg, record.fid, trial.number) for record in trial.records if record.fid is not None
-    ]
-    return [*points, (None, None, trial.number)] if points else []
 
 
 def balance(history: History) -> go.Figure:

@@ -35,19 +35,17 @@ class Grids:
     kimg: tuple[int, ...]
 
 
-def grid(folder: Path, kimg: float | None) -> Grids | None:
+def grid(folder: Path, kimg: float | None, width: int = _GRID_WIDTH) -> Grids | None:
     """The sample grid at `kimg`, or at the last tick before it that has one."""
-    found = grid_of(folder, kimg)
-    uri = data_uri(found[1], _GRID_WIDTH) if found else ""
-    return Grids(uri, found[:1]) if found and uri else None
-
-
-def grid_of(folder: Path, kimg: float | None) -> tuple[int, Path] | None:
-    """The sample grid at `kimg`, or at the last tick before it that has one: (its kimg, file)."""
     wanted = grid_path(folder, int(kimg or 0))
-    found = [path for path in sorted(wanted.parent.glob("*.png")) if path.stem.isdigit()]
-    earlier = [path for path in found if path.name <= wanted.name]
-    return (int(earlier[-1].stem), earlier[-1]) if earlier else None
+    earlier = [path for path in _grid_files(folder) if path.name <= wanted.name]
+    uri = data_uri(earlier[-1], width) if earlier else ""
+    return Grids(uri, (int(earlier[-1].stem),)) if uri else None
+
+
+def _grid_files(folder: Path) -> list[Path]:
+    """The sample grids of a trial, first tick first."""
+    return [path for path in sorted((folder / "samples").glob("*.png")) if path.stem.isdigit()]
 
 
 def thumbnails(history: History) -> dict[int, str]:
@@ -55,13 +53,12 @@ def thumbnails(history: History) -> dict[int, str]:
     uris: dict[int, str] = {}
     spent = 0
     for trial in history.trials:
-        found = grid_of(SweepPaths(history.root).trial(trial.number), trial.kimg)
-        uri = data_uri(found[1], _THUMBNAIL_WIDTH) if found else ""
-        spent += len(uri)
+        found = grid(SweepPaths(history.root).trial(trial.number), trial.kimg, _THUMBNAIL_WIDTH)
+        spent += len(found.uri) if found else 0
         if spent > _THUMBNAIL_BUDGET:
             break
-        if uri:
-            uris[trial.number] = uri
+        if found:
+            uris[trial.number] = found.uri
     return uris
 
 
@@ -85,7 +82,7 @@ def filmstrip(folder: Path) -> Grids | None:
 
     Each column shows the same latents at every tick. None if fewer than two grids can be read.
     """
-    found = [path for path in sorted((folder / "samples").glob("*.png")) if path.stem.isdigit()]
+    found = _grid_files(folder)
     steps = {round(i) for i in np.linspace(0, len(found) - 1, _FILMSTRIP_ROWS)} if found else set()
     picked = [found[i] for i in sorted(steps)]
     rows = [(int(path.stem), row) for path in picked if (row := _first_row(path)) is not None]
@@ -100,7 +97,7 @@ def _first_row(path: Path) -> np.ndarray | None:
     """The first row of a grid of square images, `COLUMNS` to a row; None if it cannot be read."""
     try:
         with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("L" if picture.mode in ("L", "1") else "RGB"))
+            pixels = np.asarray(_grey_or_rgb(picture))
     except (OSError, ValueError, SyntaxError):
         return None
     return pixels[: max(1, pixels.shape[1] // COLUMNS)]
@@ -109,14 +106,18 @@ def _first_row(path: Path) -> np.ndarray | None:
 def _shrink(picture: Image.Image, width: int) -> Image.Image:
     if picture.width <= width:
         return picture
-    size = (width, max(1, round(picture.height * width / picture.width)))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _encode(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.convert("L" if picture.mode in ("L", "1") else "RGB").save(buffer, format="WEBP", quality=80)
+    _grey_or_rgb(picture).save(buffer, format="WEBP", quality=80)
     return _uri(buffer.getvalue(), "webp")
+
+
+def _grey_or_rgb(picture: Image.Image) -> Image.Image:
+    return picture.convert("L" if picture.mode in ("L", "1") else "RGB")
 
 
 def _uri(data: bytes, kind: str) -> str:

@@ -19,11 +19,11 @@ MEANINGS = {
 class Savings:
     """Sums over all trials, in kimg and hours (`MEANINGS`); useful + after_best = trained."""
 
-    useful: float = 0.0
-    after_best: float = 0.0
-    saved: float = 0.0
-    hours: float = 0.0
-    saved_hours: float = 0.0
+    useful: float
+    after_best: float
+    saved: float
+    hours: float
+    saved_hours: float
 
     @property
     def trained(self) -> float:

@@ -30,12 +30,10 @@ def trials_section(history: History) -> dict[str, object]:
 
 
 def _cells(trial: TrialView, differing: Sequence[str]) -> dict[str, Cell]:
-    cells = {}
-    for column in COLUMNS:
-        value = value_of(trial, column)
-        known = value if isinstance(value, int | float) else None
-        cells[column] = Cell(cell_text(trial, column, differing), value=known)
-    return cells
+    return {
+        column: Cell(cell_text(trial, column, differing), value=finite(value_of(trial, column)))
+        for column in COLUMNS
+    }
 
 
 def _details(history: History, trial: TrialView, thumbnails: Mapping[int, str]) -> dict[str, object]:

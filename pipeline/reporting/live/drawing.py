@@ -32,8 +32,7 @@ _ONE_SIDED = 0.4  # below this balance the side that is ahead is named
 
 def render_line(summary: SweepSummary) -> str:
     """The state of a sweep in one line."""
-    passed = clock(summary.wall_seconds) + time_left(summary)
-    return " | ".join([*_counts(summary), _best(summary), passed])
+    return " | ".join([*_counts(summary), _best(summary), _passed(summary)])
 
 
 def _counts(summary: SweepSummary) -> list[str]:
@@ -49,6 +48,10 @@ def _best(summary: SweepSummary) -> str:
         return "no fid yet"
     balance = readable_number(best.balance, ".2f")
     return f"best fid {best.fid:.2f} (balance {balance}, trial {best.trial})"
+
+
+def _passed(summary: SweepSummary) -> str:
+    return clock(summary.wall_seconds) + time_left(summary)
 
 
 def time_left(summary: SweepSummary) -> str:
@@ -70,21 +73,14 @@ def render_block(
 ) -> Group:
     """The state of a sweep: counts, best fid and its history, running trials, trials that ended last, cost.
 
-    Args:
-        summary: the state of the sweep.
-        progress: the sweep's event log so far.
-        full_kimg: length of a full trial in kimg, for the bars; None if unknown.
-        plain: use ASCII only.
+    full_kimg: length of a full trial in kimg, for the bars; None if unknown. plain: use ASCII only.
     """
-    passed = clock(summary.wall_seconds) + time_left(summary)
-    title = f"{summary.name}: {summary.state}, {passed}"
+    title = f"{summary.name}: {summary.state}, {_passed(summary)}"
     parts: list[RenderableType] = [_cut(title, "bold"), _cut(" | ".join(_counts(summary)))]
     parts.append(_cut(_best(summary)))
-    if progress.best_fids:
-        drawn = sparkline(progress.best_fids, plain=plain)
-        parts.append(
-            _cut(f"best fid so far {progress.best_fids[0]:.4g} {drawn} {progress.best_fids[-1]:.4g}")
-        )
+    if fids := progress.best_fids:
+        drawn = sparkline(fids, plain=plain)
+        parts.append(_cut(f"best fid so far {fids[0]:.4g} {drawn} {fids[-1]:.4g}"))
     if progress.running:
         parts.append(_table(progress.running, full_kimg, plain))
     parts += [_cut(_ended(trial), _COLOURS.get(trial.verdict, "")) for trial in reversed(progress.last_ended)]
@@ -113,15 +109,9 @@ def _table(running: Iterable[TrialProgress], full_kimg: int | None, plain: bool)
     table = Table(box=None, padding=(0, 1), show_edge=False, pad_edge=False)
     for heading in ("trial", "progress", "kimg", "best fid", "balance", "", "verdict"):
         # Only the bar may shrink: rich narrows columns that may wrap before all others.
-        shrinks = heading == "progress"
+        width = _BAR_WIDTH if heading == "progress" else None
         side: Any = "left" if heading in ("progress", "", "verdict") else "right"
-        table.add_column(
-            heading,
-            justify=side,
-            no_wrap=not shrinks,
-            overflow="crop",
-            max_width=_BAR_WIDTH if shrinks else None,
-        )
+        table.add_column(heading, justify=side, no_wrap=width is None, overflow="crop", max_width=width)
     trials = list(running)
     for trial in trials[:_MAX_ROWS]:
         verdict = Text(trial.verdict, style=_COLOURS.get(trial.verdict, ""))

@@ -12,20 +12,10 @@ from pipeline.reporting.history import STATE_OF_STATUS
 from pipeline.storage.readable import finite
 from pipeline.tracking.event_log import Event, read_events
 
-REMEMBERED_ENDS = 5
-"""Number of trials in `SweepProgress.last_ended`."""
-
 
 @dataclass
 class TrialProgress:
-    """The progress of one trial.
-
-    Attributes:
-        number: Optuna's number of the trial.
-        last: its last record; None before it has one.
-        ended: complete, pruned or failed; empty while it runs.
-        cause: why it ended early.
-    """
+    """The progress of one trial. ended: complete, pruned or failed; empty while it runs."""
 
     number: int
     last: TrialRecord | None = None
@@ -51,14 +41,14 @@ class SweepProgress:
     Attributes:
         best_fids: the sweep's best fid after each measurement, oldest first.
         trials: every trial that has started, by number.
-        last_ended: the trials that ended last, oldest first.
+        last_ended: up to five trials, the one that ended last at the end.
     """
 
     def __init__(self, event_log: Path) -> None:
         self._path, self._offset = event_log, 0
         self.best_fids: list[float] = []
         self.trials: dict[int, TrialProgress] = {}
-        self.last_ended: deque[TrialProgress] = deque(maxlen=REMEMBERED_ENDS)
+        self.last_ended: deque[TrialProgress] = deque(maxlen=5)
 
     def update(self) -> None:
         """Read the new events; an event log that is missing or cannot be read counts as unchanged."""
@@ -90,6 +80,8 @@ class SweepProgress:
         trial = self.trials.setdefault(number, TrialProgress(number))
         if event["event"] == "start":
             trial.ended = ""  # a resumed sweep continues its interrupted trials
+            with suppress(ValueError):
+                self.last_ended.remove(trial)
         elif event["event"] == "end":
             trial.ended = STATE_OF_STATUS.get(event["status"], "ended")
             trial.cause = event.get("cause", "")

@@ -68,9 +68,7 @@ class SweepSnapshot:
 class LiveView:
     """A context manager that shows a sweep on stderr, from a thread.
 
-    Args:
-        paths: the sweep's folder.
-        live: redraw a block each second; else log a line at level INFO every 15 seconds if it has changed.
+    live: redraw a block each second; else log a line at level INFO every 15 seconds if it has changed.
     """
 
     def __init__(self, paths: SweepPaths, *, live: bool) -> None:
@@ -122,8 +120,6 @@ def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
     snapshot = SweepSnapshot(paths, console)
     if not snapshot.refresh() and not paths.config.is_file():
         raise no_sweep(paths.root)
-    if once and not snapshot.summary:
-        return "running"
     state = snapshot.state
     if not once and state == "running":
         state = _until_over(snapshot, console)

@@ -34,3 +34,4 @@ def test_a_resumed_trial_runs_again(tmp_path: Path) -> None:
     append_events(path, *trial_events(1, (10, 9.0, 0.5), end="KILLED"), *trial_events(1))
     progress.update()
     assert [trial.number for trial in progress.running] == [1]
+    assert not progress.last_ended
