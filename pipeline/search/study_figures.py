@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,50 +36,30 @@ def draw_study(space: Space | None, measured: Points) -> dict[str, go.Figure | N
 
     space: of the sweep; None: there are no figures. measured: parameters and best fid of each trial.
     """
-    with _quiet():
-        study = completed_study(space, measured)
-        return {
-            "coordinates": _try(lambda: _coordinates(study)),
-            "importances": _try(lambda: _importances(study)),
-            "slices": _try(lambda: _slices(study)),
-        }
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    figures = {"coordinates": _coordinates, "importances": _importances, "slices": _slices}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        study = _completed_study(space, measured) if space else None
+        return {name: _try(draw, study) if study else None for name, draw in figures.items()}
 
 
-def completed_study(space: Space | None, measured: Points) -> optuna.Study:
-    """A study in memory with the measured trials as completed ones; empty if there is no space."""
+def _completed_study(space: Space, measured: Points) -> optuna.Study:
+    """A study in memory with the measured trials as completed ones."""
     study = optuna.create_study(direction="minimize")
-    for params, fid in measured if space else ():
+    for drawn, fid in measured:
+        if fid is None or not 0 < fid < PENALTY:  # no fid on a log scale
+            continue
+        params = {name: value for name, value in drawn.items() if name in space.search}
+        distributions = {name: to_optuna(space.search[name]) for name in params}
         with contextlib.suppress(ValueError):  # a value that the space does not have any more
-            study.add_trial(_completed_trial(params, fid, space))
+            study.add_trial(optuna.trial.create_trial(value=fid, params=params, distributions=distributions))
     return study
 
 
-def _completed_trial(
-    drawn: Mapping[str, Any], fid: float | None, space: Space | None
-) -> optuna.trial.FrozenTrial:
-    assert space is not None
-    if fid is None or not 0 < fid < PENALTY:
-        raise ValueError("no fid on a log scale")
-    params = {name: value for name, value in drawn.items() if name in space.search}
-    distributions = {name: to_optuna(space.search[name]) for name in params}
-    return optuna.trial.create_trial(value=fid, params=params, distributions=distributions)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def _try(draw: Callable[[optuna.Study], go.Figure], study: optuna.Study) -> go.Figure | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def _try(figure: Callable[[], go.Figure]) -> go.Figure | None:
-    try:
-        return figure()
+        return draw(study)
     except (ValueError, RuntimeError, ZeroDivisionError, ImportError):
         return None
 
@@ -116,14 +96,13 @@ def _importances(study: optuna.Study) -> go.Figure:
             for name, fraction in _variance_fractions([trials[i] for i in picked], seed).items():
                 resampled.setdefault(name, []).append(fraction)
     names = list(reversed(fractions))
-    low, high = ([_quantile(resampled[name], q, fractions[name]) for name in names] for q in (0.1, 0.9))
     values = [fractions[name] for name in names]
-    spans = list(zip(low, high, strict=True))
+    spans = [np.quantile(resampled[name] or [fractions[name]], (0.1, 0.9)).tolist() for name in names]
     spread = {
         "type": "data",
         "symmetric": False,
-        "array": [max(0.0, h - v) for h, v in zip(high, values, strict=True)],
-        "arrayminus": [max(0.0, v - x) for v, x in zip(values, low, strict=True)],
+        "array": [max(0.0, high - value) for value, (_, high) in zip(values, spans, strict=True)],
+        "arrayminus": [max(0.0, value - low) for value, (low, _) in zip(values, spans, strict=True)],
         "color": _ORANGE,
     }
     bars = go.Bar(
@@ -131,9 +110,9 @@ def _importances(study: optuna.Study) -> go.Figure:
         hovertemplate="%{y}: %{x:.2f}<br>%{customdata[0]:.2f} to %{customdata[1]:.2f} with other trials"
         "<extra></extra>",
     )  # fmt: skip
-    figure = go.Figure(bars)
-    figure.update_layout(xaxis_title="fraction of the variance of log10 fid", yaxis_automargin=True)
-    return figure.update_layout(xaxis_rangemode="tozero")
+    return go.Figure(bars).update_layout(
+        xaxis={"title": "fraction of the variance of log10 fid", "rangemode": "tozero"}, yaxis_automargin=True
+    )
 
 
 def _variance_fractions(trials: list[optuna.trial.FrozenTrial], seed: int) -> dict[str, float]:
@@ -141,10 +120,6 @@ def _variance_fractions(trials: list[optuna.trial.FrozenTrial], seed: int) -> di
     study.add_trials(trials)
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_TREES, seed=seed)
     return optuna.importance.get_param_importances(study, evaluator=evaluator, target=_log_fid)
-
-
-def _quantile(values: list[float], q: float, otherwise: float) -> float:
-    return float(np.quantile(values, q)) if values else otherwise
 
 
 def _slices(study: optuna.Study) -> go.Figure:
