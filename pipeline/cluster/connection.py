@@ -208,9 +208,8 @@ def check_nodes(out: Path | str) -> None:
 
 def out_not_writable(folder: Path, error: OSError) -> SweepError:
     """The error for an --out that this machine cannot write."""
-    return SweepError(
-        "--out cannot be written", seen=f"{folder}: {error.strerror or error}", fix="choose another --out"
-    )
+    seen = f"{folder}: {error.strerror or error}"
+    return SweepError("--out cannot be written", seen=seen, fix="choose another --out")
 
 
 def _ask_nodes(mark: str, out: str) -> None:

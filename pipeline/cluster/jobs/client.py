@@ -40,7 +40,7 @@ def submit_job(address: str, package: JobPackage, name: str) -> str:
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(
             "the cluster does not accept the job",
-            seen=str(error).strip().splitlines()[0],
+            seen=str(error).strip().partition("\n")[0],
             fix="name large files in .rayignore, or look into the dashboard",
         ) from error
     return job
@@ -147,9 +147,8 @@ def _job_info(client: Any, job: str) -> Any:
     try:
         return client.get_job_info(job)
     except RuntimeError as error:
-        raise ConfigError(
-            "the cluster has no job {seen}", seen=job, fix="`gansweep status` lists those it has"
-        ) from error
+        fix = "`gansweep status` lists those it has"
+        raise ConfigError("the cluster has no job {seen}", seen=job, fix=fix) from error
 
 
 async def _tail(client: Any, job: str, log: JobLog) -> None:
@@ -166,9 +165,8 @@ def _with_retries(ask: Callable[[], Any]) -> Any:
         except (OSError, RuntimeError) as error:
             reason = error
             time.sleep(5.0)
-    raise ConfigError(
-        "the cluster does not answer", seen=str(reason), fix="the job may go on: gansweep status JOB"
-    )
+    fix = "the job may go on: gansweep status JOB"
+    raise ConfigError("the cluster does not answer", seen=str(reason), fix=fix)
 
 
 def _moment(milliseconds: int | None) -> str:

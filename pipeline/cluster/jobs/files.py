@@ -46,9 +46,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            "a file cannot be read", seen=f"{path}: {reason}", fix="check the path and its permissions"
-        ) from error
+        fix = "check the path and its permissions"
+        raise ConfigError("a file cannot be read", seen=f"{path}: {reason}", fix=fix) from error
 
 
 def _read_documents(path: Path, text: str) -> Sequence[Yaml]:
@@ -59,9 +58,8 @@ def _read_documents(path: Path, text: str) -> Sequence[Yaml]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(
-            "a cluster file is not valid YAML", seen=f"{path}{where}: {problem}", fix="correct that line"
-        ) from error
+        seen = f"{path}{where}: {problem}"
+        raise ConfigError("a cluster file is not valid YAML", seen=seen, fix="correct that line") from error
     if not found or not all(isinstance(document, dict) for document in found):
         raise ConfigError(
             "{seen} is not a mapping of keys",

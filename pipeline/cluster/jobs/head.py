@@ -85,31 +85,25 @@ def ask_head(address: str, path: str) -> dict[str, Any]:
     Raises:
         ConfigError: it does not answer, does not accept our token, or is something else.
     """
-    token = headers()
-    request = urllib.request.Request(address + path, headers=token)
+    request = urllib.request.Request(address + path, headers=headers())
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SEC) as answer:
             content: dict[str, Any] = json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        raise (
-            _unauthorized(address, token) if error.code in (401, 403) else _no_answer(address, error)
-        ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _no_answer(address, error) from error
     return content
 
 
-def _unauthorized(address: str, token: dict[str, str]) -> ConfigError:
-    return ConfigError(
-        "the cluster at {seen} refuses this machine's token"
-        if token
-        else "the cluster at {seen} asks for a token, and this machine has none",
-        seen=address,
-        fix="put the cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN",
-    )
-
-
 def _no_answer(address: str, error: Exception) -> ConfigError:
+    if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+        refusal = (
+            "refuses this machine's token" if headers() else "asks for a token, and this machine has none"
+        )
+        return ConfigError(
+            f"the cluster at {{seen}} {refusal}",
+            seen=address,
+            fix="put the cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN",
+        )
     foreign = isinstance(error, http.client.HTTPException | ValueError)
     reason = "it speaks no HTTP" if foreign else getattr(error, "reason", None) or error
     return ConfigError(

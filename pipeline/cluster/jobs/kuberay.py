@@ -80,9 +80,8 @@ def _check_cluster(name: str, job: Yaml) -> list[str]:
     names = [group["groupName"] for group in workers]
     twice = sorted({group for group in names if names.count(group) > 1})
     if twice:
-        raise ConfigError(
-            f"{name} has two worker groups of the name {{seen}}", seen=twice[0], fix="rename one"
-        )
+        problem = f"{name} has two worker groups of the name {{seen}}"
+        raise ConfigError(problem, seen=twice[0], fix="rename one")
     for group in workers:
         low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
         counts = {"minReplicas": low, "replicas": group.get("replicas", low), "maxReplicas": high}
@@ -100,12 +99,11 @@ def _check_pod(where: str, pod: Yaml) -> None:
     for container in (*pod["containers"], *pod.get("initContainers", ())):
         for mount in container.get("volumeMounts", ()):
             if mount["name"] not in volumes:
+                add = f"add volumes: - name: {mount['name']}"
                 raise ConfigError(
                     f"{where}: {container['name']} mounts {{seen}}, which is no volume of its pod",
                     seen=mount["name"],
-                    fix=nearest(mount["name"], volumes)
-                    if volumes
-                    else f"add volumes: - name: {mount['name']}",
+                    fix=nearest(mount["name"], volumes) if volumes else add,
                 )
         _check_amounts(f"{where}: {container['name']}", container.get("resources", {}))
 
