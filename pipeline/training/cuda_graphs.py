@@ -1,7 +1,6 @@
 """Training steps captured as CUDA graphs after a few eager steps, and replayed from then on.
 
-`GraphCache` decides when a step is run eagerly, captured, checked and replayed, and when CUDA graphs are
-disabled; `CudaGraphBackend` does it with torch
+`GraphCache` decides when a step is run eagerly, captured, checked and replayed; `CudaGraphBackend` does it
 (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). Neither knows what the step does.
 
 On a GPU the small kernels of a GAN end sooner than Python launches the next ones; a graph launches them all
@@ -84,7 +83,7 @@ class GraphBackend(Protocol):
     """How a step is warmed up and captured; tests have a backend that needs no GPU."""
 
     def warm_up(self, step: Step, strict: bool) -> None:
-        """Run the step on the stream of the capture; strict: raise where it waits for the device."""
+        """Run the step on the stream of the graphs; strict: raise RuntimeError where it waits for the GPU."""
 
     def capture(self, step: Step) -> Step:
         """Return a function that replays the step; the capture itself changes nothing on the device."""
@@ -102,12 +101,8 @@ class _Snapshot:
 class GraphCache:
     """Runs steps, by replay where a graph of their kind exists.
 
-    All steps of one kind must launch the same kernels on the same shapes.
-
-    Args:
-        backend: warms up and captures.
-        state: what a step changes.
-        on_event: receives one event if graphs are disabled.
+    All steps of one kind must launch the same kernels on the same shapes. `on_event` receives one event if
+    graphs are disabled.
     """
 
     def __init__(self, backend: GraphBackend, state: GraphedState, on_event: OnEvent) -> None:
@@ -229,9 +224,7 @@ class GraphCache:
 class CudaGraphBackend:
     """CUDA graphs of torch, captured on a side stream into a private memory pool.
 
-    Args:
-        device: a GPU.
-        generator: returns the generator that the step draws from. It may be seeded between replays.
+    generator: returns the generator that the step draws from. It may be seeded between replays.
     """
 
     def __init__(self, device: torch.device, generator: Callable[[], torch.Generator]) -> None:
@@ -241,7 +234,6 @@ class CudaGraphBackend:
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, step: Step, strict: bool) -> None:
-        """Run the step on the stream of the graphs; strict: raise RuntimeError where it waits for the GPU."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         try:
@@ -270,7 +262,7 @@ class CudaGraphBackend:
         return graph.replay
 
     def release(self) -> None:
-        """Free the graphs' memory; a pool whose last graph is gone cannot be captured into again."""
+        # A pool whose last graph is gone cannot be captured into again.
         self._pool = torch.cuda.graph_pool_handle()
         release_memory(self._device)
 

@@ -1,8 +1,6 @@
 """A trainer's step as a CUDA graph: what tells one step from another, and the tensors that a step changes.
 
-`StepKind` and `StepHyperparams` are made from a schedule. `GraphedStep` keeps the hyper-parameters in tensors
-for replays, and gives `pipeline.training.cuda_graphs` the state to restore if a capture fails. Not
-responsible for the step itself.
+Not responsible for the step itself.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ _WEIGHT_TOLERANCE = 0.5
 class StepKind:
     """The kind of a step: two steps of equal kind launch the same kernels.
 
-    g_is_due: G is updated in this step, whether or not its update is skipped. has_penalty: D's gradient
-    penalty is part of the step. grad_accum_steps: parts in which a batch goes through the networks.
+    g_is_due: G is updated in this step, whether or not its update is skipped. grad_accum_steps: parts in
+    which a batch goes through the networks.
     """
 
     updates_d: bool
@@ -136,9 +134,8 @@ class GraphedStep:
         }
         self._last_set: dict[str, float] = {}
 
-    def run(self, kind: StepKind, hyperparams: StepHyperparams, train_step: TrainStep, position: int) -> None:
-        """One step on the reals at `position` of the stream."""
-        self._prefetcher.load(position)
+    def run(self, kind: StepKind, hyperparams: StepHyperparams, train_step: TrainStep) -> None:
+        """One step on the reals that the prefetcher has loaded."""
         on_device = self._copy_to_device(hyperparams, kind)
 
         def graphed() -> None:
@@ -171,7 +168,6 @@ class GraphedStep:
     # --- The protocol `GraphedState` ---
 
     def device_state(self) -> dict[str, StatePart]:
-        """All tensors that a step changes in place."""
         trainer = self._trainer
         return {
             "means": StatePart([trainer.metrics.sums], _LINEAR_TOLERANCE),
@@ -184,13 +180,9 @@ class GraphedStep:
         return self._trainer.rng.get_state(), _default_rng(self._trainer.device), self.counts()
 
     def set_host_state(self, state: Any, new_generator: bool) -> None:
-        """Restore `host_state` and drop all gradients.
-
-        new_generator: a failed capture leaves its generator unusable, so make another one with that state.
-        """
         trainer = self._trainer
         rng, default, counts = state
-        if new_generator:
+        if new_generator:  # a failed capture leaves its generator unusable
             trainer.rng = torch.Generator(trainer.device)
         trainer.rng.set_state(rng)
         _set_default_rng(trainer.device, default)
@@ -199,11 +191,9 @@ class GraphedStep:
             network.zero_grad(set_to_none=True)
 
     def counts(self) -> list[int]:
-        """How often each of the metrics was added to."""
         return list(self._trainer.metrics.counts)
 
     def add_counts(self, counts: list[int]) -> None:
-        """Count what a replay has added."""
         metrics = self._trainer.metrics
         metrics.counts = [now + more for now, more in zip(metrics.counts, counts, strict=True)]
 

@@ -5,8 +5,7 @@ Some keys have older names than the code: checkpoints of earlier versions must l
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from torch import Tensor
 from torch.optim.optimizer import StateDict
@@ -45,22 +44,21 @@ class TrainerState(TypedDict):
     tally: NotRequired[MetricsState]
 
 
-@dataclass(frozen=True)
-class RunState:
-    """The state of a trial besides its networks."""
+class Progress(TypedDict):
+    """Numbers of the last record, and the seconds of training in an unfinished tick."""
 
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    best_fid: float | None = None
-    best_kimg: int | None = None
-    tick_seconds: float = 0.0  # training time of an unfinished tick
+    train_seconds: float
+    eval_seconds: float
+    best_fid: float | None
+    best_kimg: int | None
+    tick_seconds: float
 
 
 class TrialState(TypedDict):
-    """A checkpoint. progress: a `RunState`. record: the last `TrialRecord`, None before the first."""
+    """A checkpoint. record: the last `TrialRecord`, None before the first."""
 
     trainer: TrainerState
-    progress: dict[str, Any]
+    progress: Progress
     record: dict[str, object] | None
 
 
@@ -74,10 +72,17 @@ class BestState(TypedDict):
     ema: Weights
 
 
-def trial_state(trainer: TrainerState, run_state: RunState, record: TrialRecord | None) -> TrialState:
+def trial_state(trainer: TrainerState, record: TrialRecord | None, tick_seconds: float = 0.0) -> TrialState:
     """The content of a checkpoint. record: the last one, if there is one."""
+    progress: Progress = {
+        "train_seconds": 0.0 if record is None else record.train_seconds,
+        "eval_seconds": 0.0 if record is None else record.eval_seconds,
+        "best_fid": None if record is None else record.best_fid,
+        "best_kimg": None if record is None else record.best_kimg,
+        "tick_seconds": tick_seconds,
+    }
     return {
         "trainer": trainer,
-        "progress": asdict(run_state),
+        "progress": progress,
         "record": None if record is None else record.to_dict(),
     }

@@ -63,10 +63,8 @@ class Trainer:
     """G, D, their optimizers and the moving average (EMA) of G.
 
     Args:
-        config: the trial's hyper-parameters.
         images: uint8 (N,H,W,C), the training split; on the host where the device has no room for it.
-        labels: int64 (N,) on the device, or None.
-        classes: number of classes, 0 = unlabelled.
+        labels: int64 (N,) on the device, or None. classes: their number, 0 = unlabelled.
         device: to train on; None = where the images are.
         backend_factory: makes what captures steps; by default CUDA graphs on a GPU, and None on a CPU.
         on_event: receives one event if CUDA graphs have to be disabled.
@@ -84,9 +82,8 @@ class Trainer:
     ) -> None:
         self.config, self.images, self.labels = config, images, labels
         self.loss = load_loss(config.loss)
-        self._penalty_at: Penalty | None = (
-            None if config.penalty == "none" else PENALTIES.load(config.penalty)
-        )
+        if config.penalty != "none":
+            self._penalty_at: Penalty = PENALTIES.load(config.penalty)
         self.device = torch.empty(0, device=device or images.device).device  # "cuda" is "cuda:0" from here on
         self.shape = ImageShape(images.shape[1], images.shape[3], classes)
         torch.manual_seed(derive_seed(config.seed, "init"))
@@ -135,10 +132,11 @@ class Trainer:
             self.nimg += batch
             kind = step_kind(self.config, schedule, self.nimg, self.d_steps, self.grad_accum_steps)
             hyperparams = step_hyperparams(self.config, schedule)
+            self._prefetcher.load(position)
             if self._graphed_step is not None:
-                self._graphed_step.run(kind, hyperparams, self._train_step, position)
+                self._graphed_step.run(kind, hyperparams, self._train_step)
             else:
-                self._train_step(kind, hyperparams, *self._reals(position))
+                self._train_step(kind, hyperparams, self._prefetcher.reals(), self._prefetcher.labels)
             self.d_steps += kind.updates_d
 
             if kind.g_is_due:
@@ -205,7 +203,10 @@ class Trainer:
             with self._autocast():
                 fake = self._forward_g(self._noise(len(real)), labels) if fakes is None else fakes
                 logits_fake = self._forward_d(diffaugment(fake, hyperparams.augment_p, self.rng), labels)
-                logits_real = self._discriminate_reals(real, labels) if self.loss.relative else logits_fake
+                logits_real = logits_fake
+                if self.loss.relative:
+                    with torch.no_grad():
+                        logits_real = self._forward_d(real, labels)
             loss_g = self.loss.g(logits_real.detach().float(), logits_fake.float())
             torch.autograd.backward(_scaled(loss_g, len(batches)))
             self.metrics.add("loss_g", loss_g)
@@ -246,10 +247,7 @@ class Trainer:
             )
 
     def state_dict(self, mid_tick: bool = False) -> TrainerState:
-        """Everything that `load_state_dict` needs to continue as if there had been no interruption.
-
-        mid_tick: the tick is not over: add the state of the random generator and of the metrics' sums.
-        """
+        """Everything that training changes. mid_tick: also what changes within a tick."""
         state: TrainerState = {
             "nimg": self.nimg,
             "d_steps": self.d_steps,
@@ -267,7 +265,7 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: TrainerState) -> None:
-        """Restore the result of `state_dict`."""
+        """Continue from the result of `state_dict` as if there had been no interruption."""
         self.nimg, self.d_steps = state["nimg"], state["d_steps"]
         self.control, self.ada_p = state.get("control", 0.0), state.get("ada_p", 0.0)
         self.grad_accum_steps = state.get("pieces", 1)
@@ -305,11 +303,6 @@ class Trainer:
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, self.config.z_dim, generator=self.rng, device=self.device)
 
-    def _reals(self, position: int) -> tuple[Tensor, Tensor | None]:
-        """The batch at `position` of the stream, float32 (N,C,H,W), and its labels."""
-        self._prefetcher.load(position)
-        return self._prefetcher.reals(), self._prefetcher.labels
-
     def _micro_batches(
         self, real: Tensor, labels: Tensor | None, hyperparams: StepHyperparams
     ) -> MicroBatches:
@@ -329,10 +322,6 @@ class Trainer:
         both = None if labels is None else torch.cat([labels, labels])
         return self._forward_d(torch.cat([real, fake]), both)
 
-    def _discriminate_reals(self, real: Tensor, labels: Tensor | None) -> Tensor:
-        with torch.no_grad():
-            return self._forward_d(real, labels)
-
     def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor | None, logits: Tensor) -> Tensor:
         """The gradient penalty: from the pass that gave `logits` where possible, else from another one."""
         inputs = [images for images in (real, fake) if images.requires_grad]
@@ -341,7 +330,6 @@ class Trainer:
         mix = torch.rand(real.shape, generator=self.rng, device=self.device)
         self._forward_d.refresh()  # gradients of the two passes are added in float32
         with self._autocast():
-            assert self._penalty_at is not None
             return self._penalty_at(lambda images: self._forward_d(images, labels), real, fake, mix)
 
 

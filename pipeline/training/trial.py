@@ -1,7 +1,6 @@
 """One trial: build the networks, train a tick, measure it, yield its record; resume after an interruption.
 
-Responsible for the order of these steps and for the trial's own state (best fid so far). Not for Ray, MLflow,
-or the decision to stop a trial that is worse than others.
+Not responsible for Ray, MLflow, or the decision to stop a trial that is worse than others.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.errors import TrialError
 from pipeline.metrics.frechet import Evaluator
-from pipeline.records import TrialRecord
+from pipeline.records import TrialRecord, objective_of
 from pipeline.storage.readable import readable_memory
 from pipeline.training.balance import verdict
 from pipeline.training.checkpoint import TrialFolder
@@ -30,8 +29,7 @@ from pipeline.training.overlap import cloned_state, run_overlapped
 from pipeline.training.prefetch import place_images, place_labels
 from pipeline.training.process import is_out_of_memory, prepare_process, release_memory
 from pipeline.training.sampling import image_sampler, sample_grid
-from pipeline.training.states import BestState, RunState, TrainerState, trial_state
-from pipeline.training.tick import Tick, make_record
+from pipeline.training.states import BestState, TrainerState, trial_state
 from pipeline.training.trainer import Trainer
 
 _GRAD_ACCUM_STEPS = 2  # where memory is too small for whole batches
@@ -66,13 +64,6 @@ def run_trial(
     for callers that missed it. A diverged tick is the last one: the trial ends with that verdict, without an
     exception.
 
-    Args:
-        config: hyper-parameters.
-        dataset: images to train on, and held-out ones.
-        evaluator: measures the fid of every tick.
-        folder: of the trial's files.
-        settings: its number, device, threads and callbacks.
-
     Raises:
         ConfigError: the configuration does not fit the images, or the user's own code cannot be loaded.
         TrialError: the device's memory is too small even for split batches.
@@ -90,6 +81,19 @@ def run_trial(
         release_memory(device)
 
 
+@dataclass(frozen=True)
+class _Tick:
+    """A trained tick, to be measured and saved.
+
+    record: without the fid and the time that it takes. generator, state: the EMA of G and the trainer's state
+    at its end.
+    """
+
+    record: TrialRecord
+    generator: Generator
+    state: TrainerState
+
+
 class _Trial:
     """A running trial; `records` trains and measures it."""
 
@@ -103,21 +107,19 @@ class _Trial:
     ) -> None:
         self.config, self.dataset, self.evaluator, self.files = config, dataset, evaluator, files
         self.settings, self.device = settings, torch.device(settings.device)
-        self.last: TrialRecord | None = None
         self._start_or_resume()
         self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
         self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
-        self.seconds = 0.0  # of training in the current tick
-        self._nimg_at_start = 0  # of the current tick, in this process
         self._stopped, self._fits_memory = False, True
         self._ema_copy: Generator | None = None  # what is measured while training continues
-        self._pending: tuple[Tick, Future[tuple[TrialRecord, RunState]]] | None = None
+        self._pending: tuple[_Tick, Future[TrialRecord]] | None = None
 
     def records(self) -> Iterator[TrialRecord]:
         """Train, measure, yield. A tick that is measured during the next one is yielded within that."""
         if self.last is not None:
             yield self.last
-        for kimg in _ticks(self.config, after=0 if self.last is None else self.last.kimg):
+        ticks = [*range(self.config.tick_kimg, self.config.kimg, self.config.tick_kimg), self.config.kimg]
+        for kimg in [kimg for kimg in ticks if kimg > self._last_kimg]:
             if self.last is not None and self.last.verdict == "diverged":
                 return
             yield from self._train(kimg)
@@ -131,7 +133,8 @@ class _Trial:
                 work = functools.partial(self._measure, tick)
                 self._pending = tick, run_overlapped(work, self.trainer.device)
             else:
-                yield self._accept(self._measure(tick))
+                self.last = self._measure(tick)
+                yield self.last
         self.files.flush()
 
     def close(self) -> None:
@@ -140,23 +143,25 @@ class _Trial:
             wait([self._pending[1]])
 
     def _start_or_resume(self, grad_accum_steps: int = 1) -> None:
-        """Set the trainer, the state and the last record: from the newest checkpoint, or new ones."""
+        """Set the trainer, the last record and the tick's time: from the newest checkpoint, or new ones."""
         release_memory(self.device)  # of an earlier trial of this process
         self.trainer = build_trainer(self.config, self.dataset, self.device, self.settings.on_event)
-        self.run_state, self.last = RunState(), None
+        self.last: TrialRecord | None = None
+        self.seconds = 0.0  # of training in the current tick
         state = self.files.restore()
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
-            self.run_state = RunState(**state["progress"])
+            self.seconds = state["progress"]["tick_seconds"]
             # No record: interrupted before the first one.
             self.last = None if state["record"] is None else TrialRecord.from_dict(state["record"])
+        self._nimg_at_start = self.trainer.nimg  # of the current tick, in this process
         self.trainer.grad_accum_steps = max(grad_accum_steps, self.trainer.grad_accum_steps)
         kept = [] if self.last is None else [r for r in self.files.records() if r.kimg < self.last.kimg]
         self.files.rewrite(kept if self.last is None else [*kept, self.last])
 
     def _train(self, kimg: int) -> Iterator[TrialRecord]:
         """Train up to `kimg`, or until stopped; yield the record of the tick before when it is measured."""
-        self.seconds, self._nimg_at_start = self.run_state.tick_seconds, self.trainer.nimg
+        self._nimg_at_start = self.trainer.nimg
         while True:
             started = time.perf_counter()
             self._fits_memory = self._advance(kimg)
@@ -190,9 +195,8 @@ class _Trial:
         self.settings.on_event(TrialEvent(EventKind.OUT_OF_MEMORY, f"out of memory; {restart}"))
         del self.trainer  # its memory is needed
         self._start_or_resume(_GRAD_ACCUM_STEPS)
-        self.seconds, self._nimg_at_start = self.run_state.tick_seconds, self.trainer.nimg
 
-    def _finish_tick(self, kimg: int) -> Tick:
+    def _finish_tick(self, kimg: int) -> _Tick:
         """Read the balance of a trained tick and adapt to it; no fid is measured and nothing saved yet."""
         trainer, started = self.trainer, time.perf_counter()
         means = {**trainer.metrics.read(), **trainer.adaptive_settings()}  # waits for the device
@@ -201,23 +205,26 @@ class _Trial:
         reading = trainer.read_balance(self.held, self.held_labels)
         trainer.adapt(reading)
         tick_verdict = verdict(reading, list(means.values()))
-        images = (kimg - (0 if self.last is None else self.last.kimg)) * 1000
         generator, state = trainer.ema.generator, trainer.state_dict()
         if trainer.uses_cuda_graphs and tick_verdict != "diverged" and kimg < self.config.kimg:
             generator, state = self._copies(generator, state)
-        balance_seconds = time.perf_counter() - trained
-        self.run_state = replace(self.run_state, tick_seconds=0.0)  # they are part of the tick from here on
-        return Tick(
+        last, seconds, self.seconds = self.last, self.seconds, 0.0
+        best_fid, best_kimg = (None, None) if last is None else (last.best_fid, last.best_kimg)
+        record = TrialRecord(
+            trial=self.settings.number,
             kimg=kimg,
             verdict=tick_verdict,
-            reading=reading,
-            means=means,
-            images=images,
-            train_seconds=self.seconds,
-            balance_seconds=balance_seconds,
-            generator=generator,
-            state=state,
+            objective=objective_of(best_fid),
+            fid=None,
+            best_fid=best_fid,
+            best_kimg=best_kimg,
+            images_per_sec=1000 * (kimg - self._last_kimg) / max(seconds, 1e-9),
+            train_seconds=seconds + (0.0 if last is None else last.train_seconds),
+            eval_seconds=time.perf_counter() - trained + (0.0 if last is None else last.eval_seconds),
+            **vars(reading),
+            **means,
         )
+        return _Tick(record, generator, state)
 
     def _copies(self, generator: Generator, state: TrainerState) -> tuple[Generator, TrainerState]:
         """Copies that training does not change; the originals where memory is too small for copies."""
@@ -231,45 +238,44 @@ class _Trial:
                 raise
             return generator, state
 
-    def _measure(self, tick: Tick) -> tuple[TrialRecord, RunState]:
-        """Measure the tick's fid and write its files; returns its record and the state after it."""
-        started, before = time.perf_counter(), self.run_state
+    def _measure(self, tick: _Tick) -> TrialRecord:
+        """Measure the tick's fid and write its files; returns its record."""
+        started, record = time.perf_counter(), tick.record
         sample = image_sampler(tick.generator, self.dataset)
-        fid = None if tick.verdict == "diverged" else self.evaluator.score(sample)
-        improved = fid is not None and (before.best_fid is None or fid < before.best_fid)
-        run_state = RunState(
-            train_seconds=before.train_seconds + tick.train_seconds,
-            eval_seconds=before.eval_seconds + tick.balance_seconds + time.perf_counter() - started,
-            best_fid=fid if improved else before.best_fid,
-            best_kimg=tick.kimg if improved else before.best_kimg,
-        )
-        record = make_record(self.settings.number, tick, fid, run_state)
-        self._save(tick, record, run_state, improved)
-        return record, run_state
+        fid = None if record.verdict == "diverged" else self.evaluator.score(sample)
+        if fid is not None and (record.best_fid is None or fid < record.best_fid):
+            record = replace(record, best_fid=fid, best_kimg=record.kimg, objective=objective_of(fid))
+        seconds = record.eval_seconds + time.perf_counter() - started
+        record = replace(record, fid=fid, eval_seconds=seconds)
+        self._save(tick, record)
+        return record
 
-    def _save(self, tick: Tick, record: TrialRecord, run_state: RunState, improved: bool) -> None:
+    def _save(self, tick: _Tick, record: TrialRecord) -> None:
         """Write the best generator, then the checkpoint that names it, then the record that names both."""
-        if improved:
+        if record.best_kimg == record.kimg:
             best: BestState = {
                 "config": self.config.to_dict(),
                 "shape": vars(self.trainer.shape),
-                "kimg": tick.kimg,
+                "kimg": record.kimg,
                 "record": record.to_dict(),
                 "ema": tick.generator.state_dict(),
             }
-            self.files.save_best(tick.kimg, best)
+            self.files.save_best(record.kimg, best)
         if record.verdict != "diverged":
-            self.files.save_grid(tick.kimg, sample_grid(tick.generator))
-        self.files.save(tick.kimg, trial_state(tick.state, run_state, record))
+            self.files.save_grid(record.kimg, sample_grid(tick.generator))
+        self.files.save(record.kimg, trial_state(tick.state, record))
         self.files.append(record)
 
     def _save_mid_tick(self) -> None:
         """Write a mid-tick checkpoint; the one of the tick's start stays."""
         if self.trainer.nimg <= self._nimg_at_start or not self._fits_memory:
             return
-        run_state = replace(self.run_state, tick_seconds=self.seconds)
-        state = trial_state(self.trainer.state_dict(mid_tick=True), run_state, self.last)
+        state = trial_state(self.trainer.state_dict(mid_tick=True), self.last, self.seconds)
         self.files.save(self.trainer.nimg // 1000, state)
+
+    @property
+    def _last_kimg(self) -> int:
+        return 0 if self.last is None else self.last.kimg
 
     def _record_ready(self) -> bool:
         return self._pending is not None and self._pending[1].done()
@@ -289,26 +295,19 @@ class _Trial:
             del future
             self.trainer.drop_graphs()
             found = self._measure(tick)
-        return self._accept(found)
-
-    def _accept(self, found: tuple[TrialRecord, RunState]) -> TrialRecord:
-        self.last, self.run_state = found
-        return self.last
+        self.last = found
+        return found
 
 
 def _too_large(trainer: Trainer) -> str:
-    config = trainer.config
-    widths = f"width_g {config.width_g}, width_d {config.width_d}{_peak_memory(trainer.device)}"
+    config, peak = trainer.config, ""
+    if trainer.device.type == "cuda":
+        peak = f" and a peak of {readable_memory(torch.cuda.max_memory_allocated(trainer.device))}"
     return (
         f"the device's memory is too small even for batches in {trainer.grad_accum_steps} parts: "
-        f"batch_size {config.batch_size}, {widths}; lower these, or give a trial more of a GPU"
+        f"batch_size {config.batch_size}, width_g {config.width_g}, width_d {config.width_d}{peak}; "
+        "lower these, or give a trial more of a GPU"
     )
-
-
-def _peak_memory(device: torch.device) -> str:
-    if device.type != "cuda":
-        return ""
-    return f" and a peak of {readable_memory(torch.cuda.max_memory_allocated(device))}"
 
 
 def build_trainer(
@@ -319,9 +318,3 @@ def build_trainer(
     return Trainer(
         config, place_images(dataset.train, device), labels, len(dataset.classes), device, on_event=on_event
     )
-
-
-def _ticks(config: TrialConfig, after: int) -> list[int]:
-    """Kimg at which a trial reports, without those up to `after`; the last one is `config.kimg` itself."""
-    ticks = [*range(config.tick_kimg, config.kimg, config.tick_kimg), config.kimg]
-    return [kimg for kimg in ticks if kimg > after]

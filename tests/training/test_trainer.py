@@ -245,8 +245,8 @@ def test_every_real_is_shown_once_per_epoch(make_trainer: Make, dataset: Dataset
     trainer = make_trainer()
     shown = []
     for _ in range(5):
-        real, _labels = trainer._reals(trainer.nimg)
-        shown.append(real)
+        trainer._prefetcher.load(trainer.nimg)
+        shown.append(trainer._prefetcher.reals())
         trainer.nimg += 32
     ours = sorted(image.numpy().tobytes() for image in torch.cat(shown).contiguous())
     theirs = to_float(torch.from_numpy(dataset.train)).contiguous()

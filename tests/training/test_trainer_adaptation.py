@@ -191,7 +191,8 @@ def test_d_sees_augmented_images_only(make_trainer: Make, monkeypatch: pytest.Mo
     trainer = make_trainer(loss="relativistic", penalty="r1r2", augment="diffaugment", augment_p=0.4)
     trainer.G.register_forward_hook(lambda module, inputs, images: made.append(images.detach()))
     trainer.D.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    real, _ = trainer._reals(0)
+    trainer._prefetcher.load(0)
+    real = trainer._prefetcher.reals()
     trainer.advance(1, should_stop=lambda: trainer.d_steps == 1)
     (fake,) = made
     assert [p for _, p in given] == [0.4] * 3
