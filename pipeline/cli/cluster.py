@@ -71,13 +71,9 @@ def _follow(address: str, job: str, view: AbstractContextManager[None] | None = 
     """Write a job's log to stderr until the job ends; returns its exit code."""
     from pipeline.cluster.jobs.client import follow_job
 
-    def write(text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
     try:
         with view or contextlib.nullcontext():
-            code = follow_job(address, job, write)
+            code = follow_job(address, job, lambda text: print(text, end="", file=sys.stderr, flush=True))
     except KeyboardInterrupt:
         err_console.print(f"\nthe job goes on: gansweep status {job}; gansweep stop {job}", markup=False)
         return 130

@@ -1,7 +1,6 @@
 """The command `gansweep`: reads the command line and runs one command.
 
-Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted. The commands are in run, inspect, manage,
-model and cluster; what they take in options and submit; what they print in terminal.
+Exit codes: 0 done, 1 failed, 2 the input is wrong, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.cli import cluster, inspect, manage, model, run
-from pipeline.cli.terminal import fail
 from pipeline.errors import ConfigError, UserError, nearest
 from pipeline.reporting.log_lines import err_console, log_to_terminal
 
@@ -24,11 +22,7 @@ class CommandGroup(TyperGroup):
     """The commands of `gansweep`; a mistyped one is answered with the nearest."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first of `args` names.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """The command that the first of `args` names; ConfigError where there is none."""
         if args[0] not in self.commands:
             raise ConfigError("no command {seen}", seen=args[0], fix=nearest(args[0], self.commands))
         return super().resolve_command(ctx, args)
@@ -64,17 +58,23 @@ def main() -> NoReturn:
         # A command that raised typer.Exit returns its code here.
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="gansweep", standalone_mode=False))
     except UserError as error:
-        fail(str(error))
+        _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own errors
-            fail(_parser_message(error))
+            _fail(_parser_message(error))
         if os.environ.get("GANSWEEP_TRACEBACK"):
             raise
         err_console.print(f"failed: {type(error).__name__}: {error}", style="red", markup=False)
         err_console.print("set GANSWEEP_TRACEBACK=1 to see where", markup=False)
         sys.exit(1)
+
+
+def _fail(message: str) -> NoReturn:
+    """Print an error of the input as one line, and exit with code 2."""
+    err_console.print("error: " + " ".join(message.split()), markup=False)
+    sys.exit(2)
 
 
 def _parser_message(error: Any) -> str:
@@ -83,8 +83,6 @@ def _parser_message(error: Any) -> str:
         return str(error.format_message())
     if error.possibilities:
         return f"no option {error.option_name}; did you mean '{error.possibilities[0]}'?"
-    command = error.ctx.info_name if error.ctx else ""
     known = {one.callback.__name__ for one in app.registered_commands if one.callback}
-    return (
-        f"no option {error.option_name}; gansweep {f'{command} ' if command in known else ''}--help lists all"
-    )
+    command = f"{error.ctx.info_name} " if error.ctx and error.ctx.info_name in known else ""
+    return f"no option {error.option_name}; gansweep {command}--help lists all"

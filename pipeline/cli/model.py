@@ -63,12 +63,10 @@ def evaluate(
     from pipeline.tracking.registry.metadata import text_of
 
     log_to_terminal(quiet=json_)
+    metrics = ",".join(metric or ())
+    weights = extractor_weights
     config = SweepConfig(
-        data=data,
-        image_size=image_size,
-        extractor=extractor,
-        extractor_weights=extractor_weights,
-        metrics=",".join(metric or ()),
+        data=data, image_size=image_size, extractor=extractor, extractor_weights=weights, metrics=metrics
     )
     measured = evaluate_as(config, model, n=n or 0, seed=seed, tracking_uri=tracking_uri).to_dict()
     if json_:
@@ -99,13 +97,7 @@ def sample(
     from pipeline.serving.sampling import sample as sample_model
 
     options = SampleOptions(
-        n=n,
-        seed=seed,
-        label=label,
-        labels=labels,
-        truncation=truncation,
-        format=format_,
-        device=device,
+        n=n, seed=seed, label=label, labels=labels, truncation=truncation, format=format_, device=device
     )
     with progress() as advance:
         written = sample_model(model, out, options, tracking_uri=tracking_uri, advance=advance)

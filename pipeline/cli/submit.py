@@ -28,9 +28,7 @@ _SECRETS = (
 def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[JobPackage, Request]:
     """The job for these arguments of `run`, and the request that they mean.
 
-    Args:
-        arguments: the command line after `submit`.
-        folder: the folder that is sent along; None = the current one.
+    folder: is sent along; None = the current one.
 
     Raises:
         UserError: an argument is wrong, or names something that only this machine has.

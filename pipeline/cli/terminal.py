@@ -7,34 +7,25 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.errors import redact
+from pipeline.reporting.leaderboard import text_table
 from pipeline.reporting.log_lines import err_console
 from pipeline.storage.summary_file import FinalistRow, SweepSummary
 from pipeline.sweep.result import Result
+from pipeline.tracking.tracking_uri import default_uri
 
-_WIDTH = None if sys.stdout.isatty() else 160  # wide enough for tables in a log or a pipe
-
-out_console = Console(width=_WIDTH, soft_wrap=True, highlight=False)
-
-
-def fail(message: str) -> NoReturn:
-    """Print an error of the input as one line, and exit with code 2."""
-    err_console.print("error: " + " ".join(message.split()), markup=False)
-    sys.exit(2)
+# Off a terminal wide enough for tables in a log or a pipe.
+out_console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=True, highlight=False)
 
 
 def conclude(result: Result) -> None:
-    """Print what a sweep came to.
-
-    Raises:
-        typer.Exit: with the command's exit code, if that is not 0.
-    """
+    """Print what a sweep came to; raise typer.Exit with the command's exit code where that is not 0."""
     if result.state == "planned":
         table = Table(box=None, show_header=False, padding=(0, 2))
         for row in result.plan:
@@ -42,9 +33,8 @@ def conclude(result: Result) -> None:
         out_console.print(table)
         return
     if result.state == "interrupted":
-        err_console.print(
-            f"interrupted; go on with: gansweep resume {shlex.quote(result.location)}", markup=False
-        )
+        again = shlex.quote(result.location)
+        err_console.print(f"interrupted; go on with: gansweep resume {again}", markup=False)
         raise typer.Exit(130)
     summary = result.summary
     assert summary is not None
@@ -59,8 +49,6 @@ def conclude(result: Result) -> None:
 
 def leaderboard(summary: SweepSummary, limit: int = 8) -> None:
     """Print the best `limit` trials and the finalists of summary.json."""
-    from pipeline.reporting.leaderboard import text_table
-
     rows = text_table(summary, limit)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in rows[0]:
@@ -92,9 +80,6 @@ def _search_bias(final: FinalistRow) -> str:
 
 def _next_steps(result: Result) -> None:
     """Print where the results are, and the commands to use them."""
-    from pipeline.errors import redact
-    from pipeline.tracking.tracking_uri import default_uri
-
     registered, root = result.registered, shlex.quote(result.location)
     uri = shlex.quote(redact(result.tracking_uri))
     lines = [

@@ -7,11 +7,12 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, redact
 from pipeline.reporting.html.report import write_report
 from pipeline.storage.summary_file import FinalistRow, RegisteredVersion, SweepState
 from pipeline.storage.typed_json import to_json
 from pipeline.sweep.open_sweep import OpenSweep
+from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
 from pipeline.tracking.event_log import SWEEP_STATUS
 from pipeline.tracking.provenance import provenance
@@ -89,18 +90,20 @@ def _register(sweep: OpenSweep, run: FinalistRun, metadata: ModelMetadata) -> Re
             evaluator=dataclasses.replace(sweep.inputs.evaluator, samples=run.measurement.n),
         )
     except RegistryError as error:
-        again = shlex.quote(request.location)
-        log.warning(f"not registered: {error}; later: gansweep register {again}")
+        log.warning(f"not registered: {error}; later: {register_command(request, sweep.uri)}")
         return None
     log.info(f"registered {done.uri}: {done.reason}")
     return done
 
 
-def close_sweep(sweep: OpenSweep, state: SweepState) -> Result:
-    """Write the last summary and the report, bring MLflow and the object store up to date.
+def register_command(request: Request, uri: str) -> str:
+    """The command that registers the winner as the sweep would have. uri: the MLflow store."""
+    stores = ["--name", str(request.register), "--promote", request.promote, "--tracking-uri", redact(uri)]
+    return shlex.join(["gansweep", "register", request.location, *stores])
 
-    state: finished, interrupted or failed.
-    """
+
+def close_sweep(sweep: OpenSweep, state: SweepState) -> Result:
+    """Write the last summary and the report, bring MLflow and the object store up to date."""
     request, event_log, exporter = sweep.request, sweep.event_log, sweep.exporter
     sweep.summary.set_state(state)
     content = sweep.summary.content()

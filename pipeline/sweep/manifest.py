@@ -97,12 +97,7 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
     """
     if not paths.config.is_file():
         if paths.root.is_dir() and any(p for p in paths.root.iterdir() if p.name != "lock"):
-            raise SweepError(
-                "{seen} holds other files",
-                rule="the folder of a new sweep must be empty",
-                seen=str(paths.root),
-                fix="choose another --name or --out",
-            )
+            raise not_empty("folder", str(paths.root))
         return None
     try:
         tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
@@ -123,6 +118,16 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
             seen=f"{paths.config}: {error}",
             fix="choose another --name",
         ) from error
+
+
+def not_empty(kind: str, place: str) -> SweepError:
+    """The error for a new sweep's folder or address with files that no sweep has written."""
+    return SweepError(
+        "{seen} holds other files",
+        rule=f"the {kind} of a new sweep must be empty",
+        seen=place,
+        fix="choose another --name or --out",
+    )
 
 
 def read_existing(root: Path | str, paths: SweepPaths) -> Manifest:

@@ -1,4 +1,4 @@
-"""The parsing of options that are texts: durations, settings, GPUs per trial, addresses with passwords."""
+"""The parsing of options that are texts; what cannot be read is a ConfigError."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from pipeline.search.resources import check_gpus_per_trial
 
 
 def parse_duration(text: str | float) -> float:
-    """`90s`, `10m`, `8h`, `2d` or plain seconds, in seconds; empty is 0 (no limit).
-
-    Raises:
-        ConfigError: none of these, or zero.
-    """
+    """`90s`, `10m`, `8h`, `2d` or plain seconds above 0, in seconds; empty is 0 (no limit)."""
     if text == "":
         return 0.0
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(text).strip())
@@ -37,11 +33,7 @@ def parse_wait(text: str | float) -> float:
 
 
 def parse_gpus_per_trial(text: str | float) -> float:
-    """The number of GPUs, or the fraction of one, that a trial gets; -1 for `auto`.
-
-    Raises:
-        ConfigError: neither `auto` nor a number from 0 to 1.
-    """
+    """The GPUs of a trial: `auto` is -1, else a number from 0 to 1."""
     if text == "auto":
         return -1.0
     try:
@@ -60,11 +52,7 @@ def parse_gpus_per_trial(text: str | float) -> float:
 
 
 def parse_settings(given: Mapping[str, object] | Sequence[str]) -> dict[str, object]:
-    """`key=value` with the value as TOML reads it; a value that is not TOML is a string. Or a mapping.
-
-    Raises:
-        ConfigError: a pair without a key or an equals sign.
-    """
+    """`key=value` with the value as TOML reads it; a value that is not TOML is a string. Or a mapping."""
     if isinstance(given, Mapping):
         return dict(given)
     settings: dict[str, object] = {}
@@ -84,8 +72,7 @@ def parse_settings(given: Mapping[str, object] | Sequence[str]) -> dict[str, obj
 def check_no_password(flag: str, uri: str, variable: str) -> None:
     """Reject a password on the command line, where every process of the machine can read it.
 
-    Raises:
-        ConfigError: `uri` has one, and is not the value of the environment's `variable`.
+    variable: of the environment, in whose value it may be.
     """
     if os.environ.get(variable) != uri and has_password(uri):
         parts = urlsplit(uri)

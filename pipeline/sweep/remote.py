@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Iterator
 
 from pipeline.config import SweepPaths
-from pipeline.errors import ConfigError, GansweepError, SweepError, redact
+from pipeline.errors import ConfigError, GansweepError, redact
 from pipeline.records import TrialRecord
 from pipeline.search.trial_manager import SweepTrial
 from pipeline.storage.lock import store_lock
 from pipeline.storage.object_store import open_store, store_error
 from pipeline.storage.sync import FolderSync, is_scratch_file
 from pipeline.storage.uploader import StoreUploader, Uploader
+from pipeline.sweep.manifest import not_empty
 from pipeline.sweep.request import Request
 from pipeline.training.checkpoint import grid_path
 
@@ -81,12 +82,7 @@ def _download(folder_sync: FolderSync, only: tuple[str, ...] = ()) -> None:
     try:
         keys = store.list_keys()
         if keys and "sweep.toml" not in keys:
-            raise SweepError(
-                "{seen} holds other files",
-                rule="the address of a new sweep must be empty",
-                seen=store.url,
-                fix="choose another --name or --out",
-            )
+            raise not_empty("address", store.url)
         if not keys:
             shutil.rmtree(folder_sync.root, ignore_errors=True)  # of a sweep that was deleted in the store
         if only:

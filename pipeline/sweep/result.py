@@ -21,11 +21,9 @@ class Result:
     """What a sweep came to.
 
     Attributes:
-        name: of the sweep.
         state: finished, interrupted or failed; planned after a dry run.
         folder: its files on this machine.
         location: the folder or address by which `resume` and the commands name it.
-        tracking_uri: where MLflow has the runs.
         summary: the content of summary.json; None after a dry run.
         plan: what a dry run found: rows of (heading, text).
     """
@@ -43,11 +41,12 @@ class Result:
         cls, request: Request, state: str, uri: str, summary: SweepSummary | None = None, plan: Rows = ()
     ) -> Result:
         """The result of a request. uri: the MLflow store."""
+        name, folder, location = request.config.name, request.paths.root, request.location
         return cls(
-            name=request.config.name,
+            name=name,
             state=state,
-            folder=request.paths.root,
-            location=request.location,
+            folder=folder,
+            location=location,
             tracking_uri=uri,
             summary=summary,
             plan=plan,

@@ -12,6 +12,7 @@ import pytest
 import typer
 from PIL import Image
 
+from pipeline.cli.doctor.finding import Finding, Level
 from pipeline.cli.main import app, main
 
 COMMANDS = typer.main.get_group(app).commands
@@ -163,11 +164,13 @@ def test_a_commands_help_names_its_purpose_and_all_its_options(
         assert " ".join(described[:1]) in out
 
 
-def test_an_exit_code_reaches_the_shell(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("levels", "code"), [([], 0), (["ok", "warn"], 0), (["warn", "bad", "ok"], 1)])
+def test_a_bad_finding_is_an_exit_code(
+    levels: list[Level], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cli.doctor.diagnose.worst_level", lambda findings: "bad")
-    assert gansweep(capsys, monkeypatch, "doctor")[0] == 1
+    found = [Finding("x", level, "") for level in levels]
+    monkeypatch.setattr("pipeline.cli.doctor.diagnose.diagnose", lambda *asked: found)
+    assert gansweep(capsys, monkeypatch, "doctor")[0] == code
 
 
 @pytest.mark.timeout(300)

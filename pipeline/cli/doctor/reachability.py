@@ -29,7 +29,7 @@ def check_tracking(uri: str, *, timeout_sec: float = 2.0) -> Finding:
         return Finding("tracking", "warn", f"{parts.scheme}: cannot be checked from here")
     port = parts.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0], 0)
     name = f"{parts.scheme}://{parts.hostname}:{port}"  # never the user and password of the URI
-    if connects(parts.hostname, port, timeout_sec):
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, port), timeout_sec):
         return Finding("tracking", "ok", f"{name} accepts connections")
     return Finding("tracking", "bad", f"{name} does not answer")
 
@@ -59,10 +59,3 @@ def _http_answers(uri: str, timeout_sec: float) -> Finding:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return Finding("tracking", "bad", f"{name} does not answer: {reason}")
-
-
-def connects(host: str, port: int, timeout_sec: float) -> bool:
-    """Whether a TCP connection can be made."""
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=timeout_sec):
-        return True
-    return False
