@@ -1,8 +1,4 @@
-"""The data set of a sweep: read once, split, fingerprinted, cached; and the order in which a trial uses it.
-
-Responsible for the held-out split, the cache of prepared images, and `Sampler`; not for augmentation, devices
-or batches of tensors beyond `to_float`.
-"""
+"""The data set of a sweep: read once, split, fingerprinted, cached; the order in which a trial uses it."""
 
 from __future__ import annotations
 
@@ -127,12 +123,8 @@ def load_dataset(
         ConfigError: it is the user's own and cannot be loaded, or fails.
     """
     if image_size and not MIN_SIDE <= image_size <= MAX_SIDE:
-        raise DataError(
-            "image_size={seen} is out of range",
-            rule=f"image_size is 0 or in [{MIN_SIDE}, {MAX_SIDE}]",
-            seen=image_size,
-            fix="set 0 to have a size chosen",
-        )
+        rule, fix = f"image_size is 0 or in [{MIN_SIDE}, {MAX_SIDE}]", "set 0 to have a size chosen"
+        raise DataError("image_size={seen} is out of range", rule=rule, seen=image_size, fix=fix)
     root = cache or cache_root()
     found = find_source(source, image_size, download or root / "downloads")
     if found.key is None:
@@ -216,9 +208,11 @@ def _read_cache(file: Path, source: str) -> Dataset | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             meta = json.loads(arrays["meta"].tobytes())
-            labels = [arrays[name] if meta["labelled"] else None for name in ("train_labels", "held_labels")]
-            facts = tuple(meta["classes"]), meta["fingerprint"], meta["skipped"]
-            return Dataset(source, arrays["train"], arrays["held"], *labels, *facts)
+            names = ("train_labels", "held_labels")
+            train_labels, held_labels = (arrays[name] if meta["labelled"] else None for name in names)
+            classes, digest, skipped = tuple(meta["classes"]), meta["fingerprint"], meta["skipped"]
+            train, held = arrays["train"], arrays["held"]
+            return Dataset(source, train, held, train_labels, held_labels, classes, digest, skipped)
     except FileNotFoundError:
         return None
     except Exception as error:  # as for any damaged zip

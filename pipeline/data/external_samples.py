@@ -35,19 +35,13 @@ def read_samples(path: Path, size: int, channels: int) -> tuple[Pixels, Labels |
     elif path.is_file():
         images, labels = _read_npz(path, shape)
     else:
-        raise DataError(
-            "there are no samples at {seen}",
-            rule="samples:PATH is a folder of PNGs or an npz",
-            seen=str(path),
-            fix="check the path",
-        )
+        rule = "samples:PATH is a folder of PNGs or an npz"
+        raise DataError("there are no samples at {seen}", rule=rule, seen=str(path), fix="check the path")
     if len(images) < 2 or (images == images[0]).all():
-        raise DataError(
-            "the samples are all the same: {seen}",
-            rule="samples must differ from one another",
-            seen=f"{len(images)} times the same image in {path}",
-            fix="check what generated them",
-        )
+        rule = "samples must differ from one another"
+        fix = "check what generated them"
+        seen = f"{len(images)} times the same image in {path}"
+        raise DataError("the samples are all the same: {seen}", rule=rule, seen=seen, fix=fix)
     return images, labels
 
 
@@ -55,12 +49,10 @@ def _read_folder(root: Path, shape: tuple[int, int, int]) -> Pixels:
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() == ".png" and file.is_file())
     if not files:
         suffixes = sorted({file.suffix for file in root.rglob("*") if file.is_file()})
-        raise DataError(
-            "there are no PNGs: {seen}",
-            rule="a folder of samples must hold PNGs",
-            seen=f"{' '.join(suffixes) or 'no file'} in {root}",
-            fix="save them as PNG: a JPEG's losses are part of its fid",
-        )
+        rule = "a folder of samples must hold PNGs"
+        fix = "save them as PNG: a JPEG's losses are part of its fid"
+        seen = f"{' '.join(suffixes) or 'no file'} in {root}"
+        raise DataError("there are no PNGs: {seen}", rule=rule, seen=seen, fix=fix)
     check_memory((len(files), *shape), fix=_FEWER)
     images = np.empty((len(files), *shape), np.uint8)
     for image, file in zip(images, files, strict=True):
@@ -75,20 +67,16 @@ def _read_png(file: Path, shape: tuple[int, int, int]) -> Pixels:
             if found == (*shape[:2], _MODES[shape[2]]):
                 return np.asarray(image, np.uint8).reshape(shape)
     except Exception as error:  # Pillow raises a dozen kinds for a damaged file
-        raise DataError(
-            "a sample cannot be read",
-            rule="every sample must be a PNG",
-            seen=f"{file}: {error}",
-            fix="remove it",
-        ) from error
+        rule, fix = "every sample must be a PNG", "remove it"
+        raise DataError("a sample cannot be read", rule=rule, seen=f"{file}: {error}", fix=fix) from error
     raise _wrong_format(f"{found[0]}x{found[1]} {found[2]} in {file}", shape)
 
 
 def _read_npz(path: Path, shape: tuple[int, int, int]) -> tuple[Pixels, Labels | None]:
     def check(header: Header) -> None:
         found, dtype = header
-        grey = shape[2] == 1 and len(found) == 3
-        if dtype != np.uint8 or (*found[1:], *([1] if grey else [])) != shape:
+        given = (*found, 1) if shape[2] == 1 and len(found) == 3 else found
+        if dtype != np.uint8 or given[1:] != shape:
             raise _wrong_format(f"{dtype} {found} in {path}", shape)
         check_memory(found, fix=_FEWER)
 
@@ -98,9 +86,6 @@ def _read_npz(path: Path, shape: tuple[int, int, int]) -> tuple[Pixels, Labels |
 
 def _wrong_format(seen: str, shape: tuple[int, int, int]) -> DataError:
     kind = "grey (PNG mode L)" if shape[2] == 1 else "RGB"
-    return DataError(
-        "the samples have another format than the data set: {seen}",
-        rule=f"samples must be uint8, {kind}, {shape[0]}x{shape[1]}, as the images of --data",
-        seen=seen,
-        fix="save them in it: a conversion here would change the fid",
-    )
+    problem = "the samples have another format than the data set: {seen}"
+    rule = f"samples must be uint8, {kind}, {shape[0]}x{shape[1]}, as the images of --data"
+    return DataError(problem, rule=rule, seen=seen, fix="save them in it: a conversion here changes the fid")

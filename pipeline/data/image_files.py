@@ -51,12 +51,8 @@ def folder_source(request: SourceRequest) -> ImageSource:
     """
     root, size = request.path, request.size
     if not os.path.isdir(root):
-        raise DataError(
-            "there is no folder {seen}",
-            rule="folder:PATH names a folder",
-            seen=str(root),
-            fix="check the path",
-        )
+        rule = "folder:PATH names a folder"
+        raise DataError("there is no folder {seen}", rule=rule, seen=str(root), fix="check the path")
     files = sorted(_image_files(root))
     stats = [file.stat() if file.exists() else file.lstat() for file in files]
     names = [str(file.relative_to(root)) for file in files]
@@ -82,12 +78,8 @@ def _image_files(root: Path) -> Iterator[Path]:
 
 
 def _raise_unreadable(error: OSError) -> None:
-    raise DataError(
-        "a folder cannot be read",
-        rule="every folder below folder:PATH must be readable",
-        seen=str(error),
-        fix="change its permissions or move it away",
-    ) from error
+    rule, fix = "every folder below folder:PATH must be readable", "change its permissions or move it away"
+    raise DataError("a folder cannot be read", rule=rule, seen=str(error), fix=fix) from error
 
 
 def _read_folder(root: Path, files: list[Path], size: int) -> RawImages:
@@ -181,12 +173,9 @@ def _for_each(work: Callable[[int], None], total: int, what: str) -> list[str]:
 def _check_unreadable(files: list[Path], reasons: list[str]) -> None:
     bad = sum(map(bool, reasons))
     if bad > 0.1 * len(files):
-        raise DataError(
-            "too many images are unreadable: {seen}",
-            rule="at most 10 % of them",
-            seen=f"{bad} of {len(files)}",
-            fix=f"repair or remove them: {_examples(files, reasons)}",
-        )
+        problem = "too many images are unreadable: {seen}"
+        fix = f"repair or remove them: {_examples(files, reasons)}"
+        raise DataError(problem, rule="at most 10 % of them", seen=f"{bad} of {len(files)}", fix=fix)
 
 
 def _examples(files: list[Path], reasons: list[str]) -> str:

@@ -33,9 +33,8 @@ def npz_source(request: SourceRequest) -> ImageSource:
     """
     path, size = request.path, request.size
     if not os.path.isfile(path):
-        raise DataError(
-            "there is no file {seen}", rule="npz:PATH names a file", seen=str(path), fix="check the path"
-        )
+        rule = "npz:PATH names a file"
+        raise DataError("there is no file {seen}", rule=rule, seen=str(path), fix="check the path")
     stat = path.stat()
     key = ["npz", str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
@@ -62,31 +61,23 @@ def read_npz(
             stored = archive.namelist()
             found = [name for name in (*names, "labels") if f"{name}.npy" in stored]
             headers = {name: _header(archive, f"{name}.npy") for name in found}
-        name = found[0] if found else "labels"
+        name = next(iter(found), "labels")
         if name == "labels":
-            arrays_seen = ", ".join(member.removesuffix(".npy") for member in stored)
-            raise DataError(
-                "no images in the npz: {seen}",
-                rule="it needs an array `images`",
-                seen=f"{arrays_seen[:200] or 'nothing'} in {path}",
-                fix="name the array images",
-            )
+            arrays = ", ".join(member.removesuffix(".npy") for member in stored)
+            rule, seen = "it needs an array `images`", f"{arrays[:200] or 'nothing'} in {path}"
+            raise DataError("no images in the npz: {seen}", rule=rule, seen=seen, fix="name the array images")
         check(headers[name])
         if "labels" in headers:
             check_labels(headers["labels"], headers[name].shape[0], str(path))
-        with np.load(path, allow_pickle=False) as arrays:
-            # The members whose headers were checked, not ones of the same name without suffix.
-            labels = arrays["labels.npy"].astype(np.int64) if "labels" in headers else None
-            return arrays[f"{name}.npy"], labels
+        with np.load(path, allow_pickle=False) as members:
+            # Those whose headers were checked, not ones of the same name without suffix.
+            labels = members["labels.npy"].astype(np.int64) if "labels" in headers else None
+            return members[f"{name}.npy"], labels
     except DataError:
         raise
     except Exception as error:  # a damaged zip fails in a dozen ways (zlib, lzma, BadZipFile, ...)
-        raise DataError(
-            "the npz cannot be read: {seen}",
-            rule=f"{path} must be an npz file",
-            seen=str(error),
-            fix="write it with numpy.savez(file, images=..., labels=...)",
-        ) from error
+        rule, fix = f"{path} must be an npz file", "write it with numpy.savez(file, images=..., labels=...)"
+        raise DataError("the npz cannot be read: {seen}", rule=rule, seen=str(error), fix=fix) from error
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> Header:

@@ -73,12 +73,8 @@ class Header(NamedTuple):
 
 def too_few_images(count: int, what: str) -> DataError:
     """The error for fewer than `MIN_IMAGES` images; `what` says which were counted, and where."""
-    return DataError(
-        "too few images: {seen}",
-        rule=f"a data set needs at least {MIN_IMAGES} images",
-        seen=f"{count} {what}",
-        fix="add images or check the path",
-    )
+    rule, fix = f"a data set needs at least {MIN_IMAGES} images", "add images or check the path"
+    return DataError("too few images: {seen}", rule=rule, seen=f"{count} {what}", fix=fix)
 
 
 def check_images(found: Header | npt.NDArray[Any], where: str) -> None:
@@ -86,36 +82,29 @@ def check_images(found: Header | npt.NDArray[Any], where: str) -> None:
     shape = found.shape
     right = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
     if found.dtype != np.uint8 or not right or min(shape) < 1:
-        raise DataError(
-            "the array `images` is {seen}",
-            rule="`images` is uint8 (N,H,W), (N,H,W,1) or (N,H,W,3)",
-            seen=f"{found.dtype} {shape} in {where}",
-            fix="convert to uint8 0..255 with the channels last",
-        )
+        rule = "`images` is uint8 (N,H,W), (N,H,W,1) or (N,H,W,3)"
+        fix = "convert to uint8 0..255 with the channels last"
+        seen = f"{found.dtype} {shape} in {where}"
+        raise DataError("the array `images` is {seen}", rule=rule, seen=seen, fix=fix)
     check_memory(shape)
 
 
 def check_labels(found: Header | npt.NDArray[Any], count: int, where: str) -> None:
     """DataError unless it is integer (count,)."""
     if found.dtype.kind not in "iu" or found.shape != (count,):
-        raise DataError(
-            "the array `labels` is {seen}",
-            rule=f"`labels` is integer ({count},)",
-            seen=f"{found.dtype} {found.shape} in {where}",
-            fix="write one integer per image, or leave labels out",
-        )
+        rule = f"`labels` is integer ({count},)"
+        fix = "write one integer per image, or leave labels out"
+        seen = f"{found.dtype} {found.shape} in {where}"
+        raise DataError("the array `labels` is {seen}", rule=rule, seen=seen, fix=fix)
 
 
 def check_memory(shape: Sequence[int], *, fix: str = "use fewer images or a smaller image_size") -> None:
     """DataError where a uint8 array of this shape takes more than `MAX_BYTES`; call it before allocating."""
     size = math.prod(map(int, shape))
     if size > MAX_BYTES:
-        raise DataError(
-            "the images are too large for memory: {seen}",
-            rule=f"they may take at most {readable_memory(MAX_BYTES)}",
-            seen=f"{readable_memory(size)} for {tuple(shape)}",
-            fix=fix,
-        )
+        problem = "the images are too large for memory: {seen}"
+        rule = f"they may take at most {readable_memory(MAX_BYTES)}"
+        raise DataError(problem, rule=rule, seen=f"{readable_memory(size)} for {tuple(shape)}", fix=fix)
 
 
 def to_square(image: Image.Image, mode: str, size: int) -> Pixels:
@@ -162,12 +151,9 @@ def fit_images(raw: RawImages, size: int) -> RawImages:
     left, top = (raw.images.shape[2] - side) // 2, (raw.images.shape[1] - side) // 2
     images = raw.images[:, top : top + side, left : left + side]
     if side < MIN_SIDE and not size:
-        raise DataError(
-            "the images are too small: {seen}",
-            rule=f"images must be at least {MIN_SIDE} pixels wide and high",
-            seen=f"{side} pixels",
-            fix=f"set image_size={MIN_SIDE} or more",
-        )
+        rule = f"images must be at least {MIN_SIDE} pixels wide and high"
+        fix = f"set image_size={MIN_SIDE} or more"
+        raise DataError("the images are too small: {seen}", rule=rule, seen=f"{side} pixels", fix=fix)
     if size in (0, side):
         return raw._replace(images=images)
     shape = (len(images), size, size, images.shape[3])

@@ -42,12 +42,9 @@ def find_source(source: str, size: int, downloads: Path) -> ImageSource:
     forms = DATA_SOURCES.forms
     prefix = "npz:" if source.endswith(".npz") else "folder:"
     here = source and os.path.exists(source)
-    raise DataError(
-        "there is no data source {seen}",
-        rule=f"a source is a known name, {' or '.join(form for form in forms if ':' in form)}",
-        seen=source,
-        fix=f"did you mean '{prefix}{source}'?" if here else nearest(source, forms),
-    )
+    rule = f"a source is a known name, {' or '.join(form for form in forms if ':' in form)}"
+    fix = f"did you mean '{prefix}{source}'?" if here else nearest(source, forms)
+    raise DataError("there is no data source {seen}", rule=rule, seen=source, fix=fix)
 
 
 def _call_function(request: SourceRequest) -> RawImages:

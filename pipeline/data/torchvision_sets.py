@@ -31,12 +31,10 @@ def torchvision_source(
 ) -> ImageSource:
     """One of torchvision's sets; torchvision unpickles the CIFAR batches, after checking their MD5 sums.
 
-    Args:
-        class_name: in `torchvision.datasets`; all of them default to the training part.
-        files: where it lies below the download folder, for people who put it there by hand.
-        transposed: its files hold each image transposed.
-        folder: of image files, below the download folder; empty = the images are one array.
-        default_size: side of the images of `folder` in pixels if none is asked for.
+    class_name: in `torchvision.datasets`; all of them default to the training part. files: where it lies
+    below the download folder, for people who put it there by hand. transposed: its files hold each image
+    transposed. folder: of image files, below the download folder; empty = the images are one array.
+    default_size: side of the images of `folder` in pixels if none is asked for.
 
     Raises:
         DataError: from `read`: it cannot be downloaded or read.
@@ -52,12 +50,10 @@ def torchvision_source(
             kind = getattr(importlib.import_module("torchvision.datasets"), class_name)
             found = kind(root=str(downloads), download=True, **options)
         except Exception as error:  # no network, no disk, no gdown, a damaged file: all the same to the user
-            raise DataError(
-                f"{request.name} cannot be read",
-                rule=f"torchvision downloads it, or reads it offline from {downloads}/{files}",
-                seen=f"{type(error).__name__}: {error}",
-                fix="put the files there, or use --data mnist5k",
-            ) from error
+            rule = f"torchvision downloads it, or reads it offline from {downloads}/{files}"
+            fix = "put the files there, or use --data mnist5k"
+            seen = f"{type(error).__name__}: {error}"
+            raise DataError(f"{request.name} cannot be read", rule=rule, seen=seen, fix=fix) from error
         finally:
             socket.setdefaulttimeout(timeout)
         if folder:

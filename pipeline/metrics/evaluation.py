@@ -1,8 +1,4 @@
-"""The full evaluation of a trained generator: all metrics, an interval for its fid, and verdicts.
-
-Responsible for `measure_generator`; not for the finalists of a sweep (`pipeline.training.finalists`) or what
-follows from a verdict (`pipeline.tracking.registry`).
-"""
+"""The full evaluation of a trained generator: all metrics, an interval for its fid, and verdicts."""
 
 from __future__ import annotations
 
@@ -39,9 +35,7 @@ def measure_generator(
 
     Args:
         sample: makes images; the first batch is `sample(n, seed)`, the others have seeds derived from `seed`.
-        dataset: the training and held-out images to compare with.
-        evaluator: the extractor and statistics of `dataset`, and the user's own metrics; its number of
-            samples is replaced by n.
+        evaluator: of `dataset`; its number of samples is replaced by n.
         n: at least 16. repeats: at least 1.
 
     Raises:
@@ -50,12 +44,8 @@ def measure_generator(
         ConfigError: a metric of the user's own cannot be loaded, or fails.
     """
     if n < MIN_SAMPLES:
-        raise EvaluatorError(
-            "{seen} samples are too few",
-            rule=f"a measurement needs at least {MIN_SAMPLES}",
-            seen=n,
-            fix="the default is 5000",
-        )
+        rule = f"a measurement needs at least {MIN_SAMPLES}"
+        raise EvaluatorError("{seen} samples are too few", rule=rule, seen=n, fix="the default is 5000")
     evaluator = dataclasses.replace(evaluator, samples=n)
     train, held = (_extract(evaluator.extractor, split) for split in (dataset.train, dataset.held))
     inputs = MetricInputs(
@@ -73,7 +63,9 @@ def measure_generator(
         if name not in values:
             found = load_target(metric.target)(inputs)
             values |= found if isinstance(found, dict) else {name: found}
-    values |= {"n": n, "seed": seed, "repeats": repeats, "notes": _notes(evaluator, len(held))}
+    few_held = f"{len(held)} images are held out: fid_held, fid_even and kid_held are of as many samples"
+    notes = tuple(note for note in (evaluator.warning, few_held if n > len(held) else "") if note)
+    values |= {"n": n, "seed": seed, "repeats": repeats, "notes": notes}
     values |= {"extractor": evaluator.extractor_name, "evaluator": evaluator.hash}
     few = random_subset(len(train), n, seed).numpy()  # as many reals as samples, if there are
     images, reals = inputs.batch.images.numpy(), dataset.train[few]
@@ -92,15 +84,9 @@ def custom_metric(name: str, images: Pixels, reals: Pixels) -> float:
     # Of copies: it may write to them.
     value = run(problem, name, lambda: float(function(images.copy(), reals.copy())))
     if not math.isfinite(value):
-        raise EvaluatorError(
-            problem, rule="it returns a finite number", seen=value, fix=f"correct {name.split(':')[0]}.py"
-        )
+        rule, fix = "it returns a finite number", f"correct {name.split(':')[0]}.py"
+        raise EvaluatorError(problem, rule=rule, seen=value, fix=fix)
     return value
-
-
-def _notes(evaluator: Evaluator, held: int) -> tuple[str, ...]:
-    few_held = f"{held} images are held out: fid_held, fid_even and kid_held are of as many samples"
-    return tuple(note for note in (evaluator.warning, few_held if evaluator.samples > held else "") if note)
 
 
 def from_arrays(draw_arrays: Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]) -> Sample:
@@ -125,12 +111,8 @@ def from_pool(images: np.ndarray, labels: np.ndarray | None, seed: int) -> Sampl
         nonlocal taken
         picked = order[taken : taken + n]
         if len(picked) < n:
-            raise EvaluatorError(
-                f"{n} samples are needed, {{seen}} are left",
-                rule="no sample is used twice",
-                seen=len(picked),
-                fix=f"lower -n {n}",
-            )
+            problem, rule = f"{n} samples are needed, {{seen}} are left", "no sample is used twice"
+            raise EvaluatorError(problem, rule=rule, seen=len(picked), fix=f"lower -n {n}")
         taken += n
         return torch.from_numpy(images[picked]), None if labels is None else torch.from_numpy(labels[picked])
 

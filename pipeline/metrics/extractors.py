@@ -63,25 +63,18 @@ def resolve_extractor(name: str, dataset: Dataset) -> str:
         return "classifier" if dataset.labelled and small_grey else "inception"
     if EXTRACTORS.is_user_code(name):
         return name
-    if name in ("clip", "dinov2"):
-        raise EvaluatorError(
-            "{seen} is not built in",  # the published weights do not load without pickle
-            rule="clip and dinov2 must be custom extractors, with weights of your choice",
-            seen=name,
-            fix="write --extractor module:function, where the function returns that network",
-        )
+    if name in ("clip", "dinov2"):  # the published weights do not load without pickle
+        rule = "clip and dinov2 must be custom extractors, with weights of your choice"
+        fix = "write --extractor module:function, where the function returns that network"
+        raise EvaluatorError("{seen} is not built in", rule=rule, seen=name, fix=fix)
     if name not in EXTRACTORS:
         known = ("auto", *EXTRACTORS.forms)
-        raise EvaluatorError(
-            "unknown extractor {seen}", rule=f"one of {', '.join(known)}", seen=name, fix=nearest(name, known)
-        )
+        rule = f"one of {', '.join(known)}"
+        raise EvaluatorError("unknown extractor {seen}", rule=rule, seen=name, fix=nearest(name, known))
     if EXTRACTORS[name].needs_labels and not dataset.labelled:
-        raise EvaluatorError(
-            "{seen} has no labels",
-            rule=f"the {name} extractor needs labelled images",
-            seen=dataset.source,
-            fix="use --extractor pixels, or --extractor inception",
-        )
+        rule = f"the {name} extractor needs labelled images"
+        fix = "use --extractor pixels, or --extractor inception"
+        raise EvaluatorError("{seen} has no labels", rule=rule, seen=dataset.source, fix=fix)
     return name
 
 
@@ -90,9 +83,8 @@ def build_extractor(
 ) -> Extractor:
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
-    Args:
-        weights: file of Inception's weights; empty = use the cache, or download it.
-        cache: folder below which weights are cached; None = `files.cache_root()`.
+    weights: file of Inception's weights; empty = use the cache, or download it. cache: folder below which
+    weights are cached; None = `files.cache_root()`.
 
     Raises:
         EvaluatorError: as for `resolve_extractor`; or Inception's weights are missing, unreadable or of
@@ -103,18 +95,14 @@ def build_extractor(
     row = EXTRACTORS.get(chosen)
     if weights and not (row and row.takes_weights):
         takers = [name for name, row in EXTRACTORS.items() if row.takes_weights]
-        raise EvaluatorError(
-            f"the weights file {{seen}} cannot be used with the {chosen} extractor",
-            rule=f"only the {' or '.join(takers)} extractor takes one",
-            seen=weights,
-            fix=f"add --extractor {takers[0]}, or leave --extractor-weights out",
-        )
+        problem = f"the weights file {{seen}} cannot be used with the {chosen} extractor"
+        rule = f"only the {' or '.join(takers)} extractor takes one"
+        fix = f"add --extractor {takers[0]}, or leave --extractor-weights out"
+        raise EvaluatorError(problem, rule=rule, seen=weights, fix=fix)
     if row is None:
         return CustomExtractor(chosen, torch.from_numpy(dataset.train[:4]))
-    built: Extractor = load_target(row.target)(
-        dataset, weights=weights, folder=extractor_dir(cache), **row.arguments
-    )
-    return built
+    make: Callable[..., Extractor] = load_target(row.target)
+    return make(dataset, weights=weights, folder=extractor_dir(cache), **row.arguments)
 
 
 def pixel_extractor(dataset: Dataset, *, weights: str, folder: Path) -> PixelExtractor:
@@ -147,11 +135,9 @@ class PixelExtractor:
 
 
 class NetExtractor:
-    """A frozen network as an extractor.
+    """A frozen network, images uint8 (N,H,W,C) -> features float (N,dim), as an extractor.
 
-    Args:
-        name: its name in `EXTRACTORS`. net: images uint8 (N,H,W,C) -> features float (N,dim).
-        row: its version in the hash, and the sizes of its blocks.
+    name: in `EXTRACTORS`. row: its version in the hash, and the sizes of its blocks.
     """
 
     def __init__(self, name: str, net: nn.Module, dim: int, row: ExtractorRow) -> None:
@@ -192,9 +178,7 @@ class CustomExtractor:
     an image must not depend on the rest of its batch. It is pickled as its name and its weights: whoever
     unpickles it needs the same code in `user_code.use_code`.
 
-    Args:
-        name: `module:function`.
-        images: uint8 (n,H,W,C), a few training images to try it on.
+    images: uint8 (n,H,W,C), a few training images to try it on.
 
     Raises:
         ConfigError: it cannot be loaded, or fails.
@@ -229,12 +213,11 @@ class CustomExtractor:
         if isinstance(self._extract, nn.Module):
             self._extract.load_state_dict(weights)
         if self._compute_hash() != self.hash:
-            raise EvaluatorError(
+            problem, rule = (
                 "the extractor {seen} has other weights here",
-                rule="it must be the same on every machine",
-                seen=self.name,
-                fix="give it a fixed seed",
+                "it must be the same on every machine",
             )
+            raise EvaluatorError(problem, rule=rule, seen=self.name, fix="give it a fixed seed")
 
     def _make(self) -> Any:
         size, channels = self._images.shape[2:]

@@ -292,12 +292,10 @@ class Evaluator:
     def check(self, images: Tensor) -> None:
         """Raise EvaluatorError unless `images` are uint8 (n,H,W,C) of the data's shape."""
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
-            raise EvaluatorError(
-                "generated images are {seen}",
-                rule=f"they must be uint8 {self.shape}, as the data",
-                seen=f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape[1:])}",
-                fix="evaluate it on the data that it was trained on",
-            )
+            rule = f"they must be uint8 {self.shape}, as the data"
+            fix = "evaluate it on the data that it was trained on"
+            seen = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape[1:])}"
+            raise EvaluatorError("generated images are {seen}", rule=rule, seen=seen, fix=fix)
 
     def to(self, device: torch.device | str) -> Evaluator:
         """A copy that extracts and scores on `device`; its `real` stays on the CPU."""
@@ -319,12 +317,8 @@ def build_evaluator(
         EvaluatorError: `samples` is below 2, or the extractor cannot tell the training images apart.
     """
     if samples < 2:
-        raise EvaluatorError(
-            "{seen} samples are too few",
-            rule="a fid needs at least 2",
-            seen=samples,
-            fix="the default is 2000",
-        )
+        rule = "a fid needs at least 2"
+        raise EvaluatorError("{seen} samples are too few", rule=rule, seen=samples, fix="the default is 2000")
     statistics = reals_statistics(dataset, extractor, (cache or cache_root()) / "statistics")
     shape = (dataset.size, dataset.size, dataset.channels)
     evaluator = Evaluator(extractor, RealFactor.of(statistics), samples, shape, dataset.fingerprint)

@@ -88,12 +88,9 @@ def draw(sample: Sample, evaluator: Evaluator, seed: int) -> Batch:
     evaluator.check(images)
     features = evaluator.extractor(images).cpu()
     if not features.isfinite().all():
-        raise EvaluatorError(
-            f"{{seen}} of {n} generated images have features that are not finite",
-            rule="features must be finite",
-            seen=int((~features.isfinite()).any(1).sum()),
-            fix="choose another extractor, or another generator",
-        )
+        problem = f"{{seen}} of {n} generated images have features that are not finite"
+        rule, fix = "features must be finite", "choose another extractor, or another generator"
+        raise EvaluatorError(problem, rule=rule, seen=int((~features.isfinite()).any(1).sum()), fix=fix)
     return Batch(images.cpu(), features, None if labels is None else labels.cpu())
 
 

@@ -52,12 +52,10 @@ def inception_extractor(dataset: Dataset, *, weights: str, folder: Path) -> NetE
     try:
         net = Inception(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:
-        raise EvaluatorError(
-            "the weights file {seen} cannot be loaded",
-            rule="Inception's weights are the file that torch-fidelity publishes",
-            seen=f"{path} ({type(error).__name__})",
-            fix=f"give --extractor-weights the file {INCEPTION_FILE}",
-        ) from error
+        problem, seen = "the weights file {seen} cannot be loaded", f"{path} ({type(error).__name__})"
+        rule = "Inception's weights are the file that torch-fidelity publishes"
+        fix = f"give --extractor-weights the file {INCEPTION_FILE}"
+        raise EvaluatorError(problem, rule=rule, seen=seen, fix=fix) from error
     return NetExtractor("inception", net, 2048, EXTRACTORS["inception"])
 
 
@@ -75,11 +73,9 @@ def _find_weights(folder: Path) -> Path:
         with replacing(stored) as temporary, urllib.request.urlopen(url, timeout=20) as answer:
             temporary.write_bytes(answer.read())  # in one piece: an answer that is cut off raises
     except (OSError, HTTPException) as error:
-        raise EvaluatorError(
-            "Inception's weights are not cached and cannot be downloaded ({seen})",
-            rule="the inception extractor needs them",
-            seen=f"{type(error).__name__}: {error}",
-            fix=f"give --extractor-weights FILE ({INCEPTION_FILE}), or use --extractor pixels, "
-            "or --extractor classifier for labelled images",
-        ) from error
+        problem = "Inception's weights are not cached and cannot be downloaded ({seen})"
+        rule, seen = "the inception extractor needs them", f"{type(error).__name__}: {error}"
+        fix = f"give --extractor-weights FILE ({INCEPTION_FILE}), or use --extractor pixels, "
+        fix += "or --extractor classifier for labelled images"
+        raise EvaluatorError(problem, rule=rule, seen=seen, fix=fix) from error
     return stored

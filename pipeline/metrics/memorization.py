@@ -1,8 +1,5 @@
 """Memorization and mode collapse: does a generator copy its training images, or draw only a few?
 
-Responsible for both measurements, the modes of a data set and the limits of the two verdicts; not for what
-follows from a verdict (`pipeline.tracking.registry`).
-
 A low fid is no proof of a good generator: one that copies its training images has the best fid of all. A
 generator that does not memorize comes as close to held-out images as to training images, so the two are
 compared. The limits below were chosen on mnist5k with planted memorizers (training images plus noise),
@@ -13,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -53,13 +49,10 @@ def find_copies(
     plain distance would call every smooth generator a memorizer: blur brings an image closer to all others.
     Copies with noise or mild blur are found; shifted or rotated copies are not.
 
-    Args:
-        images, features: the samples uint8 (n,H,W,C) and their features float (n,d).
-        train, held: features float (N,d) and (M,d) of the training and held-out images of `dataset`.
-
-    Returns:
-        The AUC in pixels, the larger of both fractions and the verdict; and the index int64 (n,) of the
-        training image nearest to each sample by features.
+    images, features: the samples uint8 (n,H,W,C) and their features float (n,d). train, held: features
+    float (N,d) and (M,d) of the two splits of `dataset`. Returns the AUC in pixels, the larger of both
+    fractions and the verdict; and the index int64 (n,) of the training image nearest to each sample by
+    features.
     """
     few = random_subset(len(held), MAX_COMPARED, 0)
     held_images, train_images = torch.from_numpy(dataset.held)[few], torch.from_numpy(dataset.train)
@@ -93,8 +86,7 @@ def _auc(low: Tensor, high: Tensor) -> float:
 # ---- mode collapse
 
 
-@dataclass(frozen=True)
-class CollapseProbe:
+class CollapseProbe(NamedTuple):
     """One set of images for `find_collapse`.
 
     pixels: uint8 (n,p) from `pixel_vectors`. features: float (n,d). modes: int64 (n,), from `find_modes`.

@@ -106,12 +106,9 @@ def _check_reals(statistics: FeatureStatistics, dataset: Dataset) -> None:
         problem, fix = "are the same for all of them", "give other images, or another --extractor"
     else:
         return
-    raise EvaluatorError(
-        f"the features of the training images of {{seen}} {problem}",
-        rule="the extractor must tell the images apart",
-        seen=dataset.source,
-        fix=fix,
-    )
+    problem = f"the features of the training images of {{seen}} {problem}"
+    rule = "the extractor must tell the images apart"
+    raise EvaluatorError(problem, rule=rule, seen=dataset.source, fix=fix)
 
 
 def _read(path: Path, identity: str, n: int, dim: int) -> FeatureStatistics | None:
