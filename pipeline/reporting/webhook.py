@@ -59,10 +59,7 @@ class WebhookNotifier:
     A context manager: leaving it posts the end of the sweep. The trial that leads on entering is not
     announced again.
 
-    Args:
-        url: where to post, from `check_webhook`; empty for no notifications.
-        sweep: the sweep's name.
-        summary: returns the current state of the sweep.
+    url: from `check_webhook`. sweep: its name. summary: returns the current state of the sweep.
     """
 
     def __init__(self, url: str, sweep: str, summary: Callable[[], SweepSummary]) -> None:

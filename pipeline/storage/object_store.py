@@ -140,9 +140,8 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
 
 def _s3(fs: Any, bucket: str, options: dict[str, str]) -> Any:
     env = os.environ
-    endpoint = (
-        options.get("endpoint_override") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-    )
+    named = options.get("endpoint_override")
+    endpoint = named or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
     region = options.get("region") or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
     return fs.S3FileSystem(
         endpoint_override=endpoint,

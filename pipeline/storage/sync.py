@@ -39,12 +39,9 @@ def is_scratch_file(key: str) -> bool:
 class FolderSync:
     """The local folder `root` as a working copy of `store`; `wanted` selects the keys that it holds.
 
-    One thread pushes; others may pull files that have no local changes.
-
-    Attributes:
-        uploaded_bytes: how many bytes of the log the store has.
-        unused_segments: keys of segments that the last pull found to be no part of the log; the process that
-            holds the sweep's lock deletes them.
+    One thread pushes; others may pull files that have no local changes. uploaded_bytes: how many bytes of the
+    log the store has. unused_segments: keys of segments that the last pull found to be no part of the log;
+    the process that holds the sweep's lock deletes them.
     """
 
     def __init__(self, store: ObjectStore, root: Path, wanted: KeyFilter = lambda key: True) -> None:
@@ -58,9 +55,7 @@ class FolderSync:
     def pull(self, prefix: str = "", wanted: KeyFilter | None = None) -> bool:
         """Make the folder `prefix` equal to the store's: download changes, delete what the store has not.
 
-        wanted: replaces the filter of this instance for this call.
-
-        Returns whether the store has any key there.
+        wanted: replaces the filter of this instance. Returns whether the store has any key there.
 
         Raises:
             OSError: the store does not answer; files fetched by then are whole.
@@ -92,9 +87,7 @@ class FolderSync:
     def push(self, prefix: str = "") -> int:
         """Upload what has changed in the folder `prefix` since the last pull or push, deletions included.
 
-        A push that failed half-way can simply be repeated.
-
-        Returns how many keys were uploaded.
+        A push that failed half-way can simply be repeated. Returns how many keys were uploaded.
 
         Raises:
             OSError: the store does not answer.

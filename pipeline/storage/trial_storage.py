@@ -38,10 +38,7 @@ class TrialStorage:
         """
 
     def publish(self, folder: Path) -> str:
-        """Make a folder of the sweep visible to all nodes.
-
-        Returns one line that says why this has not succeeded; empty if it has.
-        """
+        """Make a folder of the sweep visible to all nodes; returns why that has failed, or an empty text."""
         return ""
 
     def stop_requested(self) -> bool:
@@ -83,14 +80,12 @@ class _RemoteTrialStorage(TrialStorage):
 
     def _delete_stale(self) -> None:
         """Delete old local checkpoints of trials that have none in the store any more: they have ended."""
-        old = [
-            p for p in self.root.glob("trials/*/state-*") if time.time() - p.stat().st_mtime > _MIN_AGE_SEC
-        ]
-        for folder in {path.parent for path in old}:
-            if not any("/state-" in key for key in self._sync.store.list_keys(self._key(folder))):
+        now = time.time()
+        for folder in self.root.glob("trials/*"):
+            old = [path for path in folder.glob("state-*") if now - path.stat().st_mtime > _MIN_AGE_SEC]
+            if old and not any("/state-" in key for key in self._sync.store.list_keys(self._key(folder))):
                 for path in old:
-                    if path.parent == folder:
-                        path.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
 
     def _key(self, folder: Path) -> str:
         return folder.relative_to(self.root).as_posix()

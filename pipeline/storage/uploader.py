@@ -47,11 +47,7 @@ class Uploader:
 
 
 class StoreUploader(Uploader):
-    """Uploads what changes in the folder of `sync` until `close`.
-
-    Attributes:
-        error: why the last upload failed; empty if it succeeded.
-    """
+    """Uploads what changes in the folder of `sync` until `close`. error: of the last upload, or empty."""
 
     def __init__(self, sync: FolderSync) -> None:
         self._sync = sync

@@ -1,7 +1,6 @@
 """The texts, numbers and plots that the templates of the page show.
 
-A number from summary.json is shown with its key there (such as `best.fid`) and its value: the page can be
-compared with the summary.
+A number from summary.json has its key there (such as `best.fid`): the page can be compared with the summary.
 """
 
 from __future__ import annotations
@@ -17,13 +16,9 @@ from pipeline.storage.readable import finite, readable_number
 
 @dataclass(frozen=True)
 class Cell:
-    """A text of a definition list or a table.
+    """A text of a definition list or a table; hint: what it means, shown on hover.
 
-    Attributes:
-        text: what is shown.
-        hint: what it means, shown on hover.
-        key, value: for a number of summary.json: its path there, and the number.
-        heading: whether it is the heading of its row in a table.
+    key, value: for a number of summary.json: its path there, and the number. heading: of its row in a table.
     """
 
     text: str

@@ -5,7 +5,7 @@ The samples were drawn by the trial and for the model card; nothing is measured 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.config import SweepPaths
 from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
@@ -92,17 +92,24 @@ def _interval(final: FinalMeasurement | None) -> Cell:
 
 def _measurements(finalists: Sequence[FinalistRow]) -> list[list[Cell]]:
     """Every number that was measured of the finalists; empty if there is none."""
-    values = [final.measurement.values for final in finalists]
+    values = [_numbers(final.measurement) for final in finalists]
     names = [name for name, value in (values[0] if values else {}).items() if finite(value) is not None]
     heads = [Cell(""), *(Cell(f"trial {final.best.trial}") for final in finalists)]
     rows = [
         [
-            Cell(name, METRIC_DESCRIPTIONS.get(name, ""), heading=True),
+            Cell(name.removeprefix("custom."), METRIC_DESCRIPTIONS.get(name, ""), heading=True),
             *(measured(of.get(name), f"finalists.{i}.measurement.{name}") for i, of in enumerate(values)),
         ]
         for name in names
     ]
     return [heads, *rows] if rows else []
+
+
+def _numbers(final: FinalMeasurement) -> dict[str, object]:
+    """The values of a measurement by their paths in it; the user's own metrics are at `custom.NAME`."""
+    own = final.values.get("custom")
+    numbers = own.items() if isinstance(own, Mapping) else ()
+    return {**final.values, **{f"custom.{name}": value for name, value in numbers}}
 
 
 def _runs(finalists: Sequence[FinalistRow]) -> list[list[Cell]]:

@@ -38,10 +38,8 @@ class TrialProgress:
 class SweepProgress:
     """The progress of a sweep; `update` reads what was added to the event log since the last call.
 
-    Attributes:
-        best_fids: the sweep's best fid after each measurement, oldest first.
-        trials: every trial that has started, by number.
-        last_ended: up to five trials, the one that ended last at the end.
+    best_fids: the best fid after each measurement. trials: by number. last_ended: at most five, the last one
+    at the end.
     """
 
     def __init__(self, event_log: Path) -> None:

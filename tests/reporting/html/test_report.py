@@ -36,7 +36,10 @@ def leaderboard_row(trial: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-MEASURED = {"n": 5000, "fid_low": 12.0, "fid_high": 14.0, "fid_held": 13.25, "verdicts": ["x"], "kid": None}
+MEASURED = {
+    "n": 5000, "fid_low": 12.0, "fid_high": 14.0, "fid_held": 13.25, "verdicts": ["x"], "kid": None,
+    "custom": {"mine:brightness": 0.75},
+}  # fmt: skip
 SPACE = """
 [space.fixed]
 kimg = 20
@@ -221,6 +224,7 @@ def looked_up(summary: Any, key: str) -> Any:
 
 def test_finalists_and_facts_are_shown(page: str) -> None:
     assert re.search(r">fid_held</th><td[^>]*>13.25</td>", page)
+    assert re.search(r">mine:brightness</th><td[^>]*>0.75</td>", page)
     assert "1:02:03" in page
     assert 'import gansweep\nimages, labels = gansweep.load_generator("models:/tiny@champion")' in page
 
