@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,13 +52,14 @@ def _read(path: Path) -> str:
 
 
 def _read_documents(path: Path, text: str) -> Sequence[Yaml]:
-    """The YAML documents in `text`, one at least; builds plain types alone."""
+    """The YAML documents in `text`, one at least: as Kubernetes reads them, in the types of JSON alone."""
     try:
-        found = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
+        loaded = [document for document in yaml.safe_load_all(text) if document is not None]
+        found = json.loads(json.dumps(loaded, default=str))
+    except (yaml.YAMLError, TypeError, ValueError) as error:  # an impossible date, a list in itself
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = getattr(error, "problem", None) or error
         seen = f"{path}{where}: {problem}"
         raise ConfigError("a cluster file is not valid YAML", seen=seen, fix="correct that line") from error
     if not found or not all(isinstance(document, dict) for document in found):
@@ -67,4 +69,5 @@ def _read_documents(path: Path, text: str) -> Sequence[Yaml]:
             seen=str(path),
             fix="start with cluster_name: NAME",
         )
-    return found
+    documents: Sequence[Yaml] = found
+    return documents

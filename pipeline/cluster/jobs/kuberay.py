@@ -6,6 +6,7 @@ Not of Kubernetes' own part, beyond the outline of a pod.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -112,7 +113,7 @@ def _check_amounts(where: str, resources: Yaml) -> None:
     """Requests within limits; GPUs whole, their requests equal to the limits, as Kubernetes wants them."""
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
     for kind in {**limits, **requests}:
-        least, most = amount(requests.get(kind, 0)), amount(limits.get(kind, "inf"))
+        least, most = amount(requests.get(kind, 0)), amount(limits.get(kind, math.inf))
         if kind.endswith("/gpu"):
             for given in (limits.get(kind, 0), requests.get(kind, 0)):
                 if not amount(given).is_integer():
@@ -161,13 +162,12 @@ def gpus_of(group: Yaml) -> float:
     return sum(amount(value) for kind, value in limits.items() if kind.endswith("/gpu"))
 
 
-def amount(text: object) -> float:
+def amount(quantity: str | float) -> float:
     """A quantity of Kubernetes as a number: `500m` is 0.5, `8Gi` is 8 times 2**30."""
-    written = str(text)
-    number = written.rstrip("numkMGTPEi")
-    if written == "inf" or number == written:
-        return float(written)
-    return float(number) * _UNITS[written[len(number) :]]
+    if not isinstance(quantity, str):
+        return float(quantity)
+    number = quantity.rstrip("numkMGTPEi")
+    return float(number) * _UNITS.get(quantity[len(number) :], 1.0)
 
 
 def _cluster_notes(name: str, spec: Yaml, workers: list[Yaml]) -> list[str]:

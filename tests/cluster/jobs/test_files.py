@@ -21,6 +21,8 @@ def write(tmp_path: Path, text: str) -> Path:
     ("text", "message"),
     [
         ("cluster_name: [a", r"not valid YAML: .* line 1, column \d+: .*; correct that line"),
+        ("cluster_name: x\nsince: 2026-13-45\n", r"not valid YAML: .*month must be"),
+        ("cluster_name: &name [*name]\n", r"not valid YAML: .*Circular reference"),
         ("- a\n- b\n", r"is not a mapping of keys"),
         ("", r"is not a mapping of keys"),
         ("kind: Pod\nspec: {}\n", r"cluster.yaml with keys kind, spec .*; see search_spaces/"),

@@ -33,6 +33,13 @@ def test_the_shipped_cluster_passes_rays_own_validator() -> None:
     assert not any("fs-0123" in note for note in notes), "the example mount is a comment"
 
 
+def test_a_key_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text((ROOT / "cluster.yaml").read_text(encoding="utf-8") + "1: 2026-01-02\n")
+    with pytest.raises(ConfigError, match="the top level has the key 1, which Ray does not know"):
+        check_cluster_file(path)
+
+
 def test_the_shipped_cluster_guards_its_token(shipped: dict[str, Any]) -> None:
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
         assert any("RAY_AUTH_MODE=token" in line and "ray start" in line for line in shipped[key])
