@@ -195,20 +195,13 @@ class SweepConfig(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
-            raise ConfigError(
-                "--name {seen} cannot be used",
-                rule="a sweep's name is letters, digits, '.', '_', '-' and starts with a letter or digit",
-                seen=self.name,
-                fix="choose another --name",
-            )
+            rule = "a sweep's name is letters, digits, '.', '_', '-' and starts with a letter or digit"
+            fix = "choose another --name"
+            raise ConfigError("--name {seen} cannot be used", rule=rule, seen=self.name, fix=fix)
         for metric in self.metric_names:
             if not is_user_code(metric):
-                raise ConfigError(
-                    "the metric {seen} is unknown",
-                    rule=f"--metric is {METRIC_FORM}",
-                    seen=metric,
-                    fix="write --metric module:function",
-                )
+                rule, fix = f"--metric is {METRIC_FORM}", "write --metric module:function"
+                raise ConfigError("the metric {seen} is unknown", rule=rule, seen=metric, fix=fix)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -269,12 +262,8 @@ def check_value(field: dataclasses.Field[Any], value: object) -> Any:
         raise ConfigError(f"{name} = {{seen}} is no whole number", seen=value, fix=fix)
     low, high = field.metadata["low"], field.metadata["high"]
     if not low <= value <= high:  # also refuses NaN
-        raise ConfigError(
-            f"{name} = {{seen}} is out of range",
-            rule=f"{name} lies in [{low:g}, {high:g}]",
-            seen=value,
-            fix=f"the default is {field.default}",
-        )
+        rule, fix = f"{name} lies in [{low:g}, {high:g}]", f"the default is {field.default}"
+        raise ConfigError(f"{name} = {{seen}} is out of range", rule=rule, seen=value, fix=fix)
     return int(value) if kind == "int" else float(value)
 
 

@@ -68,12 +68,9 @@ def read_code(names: Iterable[str], folders: Sequence[Path]) -> UserCode:
             installed[module] = digest
         else:
             known = sorted({file.stem for folder in folders for file in folder.glob("*.py")})
-            raise ConfigError(
-                "cannot find {seen}",
-                rule="module:name is in a file beside the space or in the current folder, or is installed",
-                seen=f"{module}.py",
-                fix=nearest(module, known) if known else f"put {module}.py beside the space",
-            )
+            rule = "module:name is in a file beside the space or in the current folder, or is installed"
+            fix = nearest(module, known) if known else f"put {module}.py beside the space"
+            raise ConfigError("cannot find {seen}", rule=rule, seen=f"{module}.py", fix=fix)
     return UserCode(files, installed)
 
 
@@ -102,12 +99,8 @@ def load(name: str, rule: str) -> Any:
     found = run(f"{name} cannot be loaded", module, lambda: getattr(loaded, attribute, None))
     if found is None:
         names = [n for n, v in vars(loaded).items() if callable(v) and not n.startswith("_")]
-        raise ConfigError(
-            f"{module} has no {{seen}}",
-            rule=rule,
-            seen=attribute,
-            fix=nearest(attribute, names) if names else f"define {attribute} in {module}.py",
-        )
+        fix = nearest(attribute, names) if names else f"define {attribute} in {module}.py"
+        raise ConfigError(f"{module} has no {{seen}}", rule=rule, seen=attribute, fix=fix)
     return found
 
 
@@ -143,9 +136,8 @@ def _read_file(module: str, folders: Sequence[Path]) -> bytes | None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise ConfigError(
-                "cannot read {seen}", seen=f"{path}: {error.strerror}", fix="make it readable"
-            ) from error
+            seen = f"{path}: {error.strerror}"
+            raise ConfigError("cannot read {seen}", seen=seen, fix="make it readable") from error
     return None
 
 
@@ -166,20 +158,14 @@ def _installed_hash(module: str) -> str:
 def _load_module(module: str) -> ModuleType:
     if module in _active.installed:
         if _installed_hash(module) != _active.installed[module]:
-            raise ConfigError(
-                "{seen} is another one on this machine, or missing",
-                rule="all machines of a sweep need the same version",
-                seen=module,
-                fix="install the same version everywhere",
-            )
+            problem = "{seen} is another one on this machine, or missing"
+            rule = "all machines of a sweep need the same version"
+            raise ConfigError(problem, rule=rule, seen=module, fix="install the same version everywhere")
         return run(f"{module} cannot be imported", module, lambda: importlib.import_module(module))
     if module not in _active.files:
-        raise ConfigError(
-            "{seen} cannot be loaded by this command",
-            rule="only `run`, `resume` and `rerun` run the code that a sweep names",
-            seen=module,
-            fix="finish the sweep: its champion needs no code",
-        )
+        rule = "only `run`, `resume` and `rerun` run the code that a sweep names"
+        fix = "finish the sweep: its champion needs no code"
+        raise ConfigError("{seen} cannot be loaded by this command", rule=rule, seen=module, fix=fix)
     # Exactly the bytes that were hashed, under a name that shadows no module, with no bytecode on disk.
     content, file = _active.files[module], f"/gansweep-user-code/{module}.py"
     name = f"_gansweep_user_{module}_{_digest(content)}"

@@ -17,10 +17,9 @@ from pipeline.records import TrialRecord
 from pipeline.search.trial_manager import SweepTrial, TrialManager
 
 MAX_TICKS_SILENT = 20.0
-MIN_BOUND_SEC = 600.0
-FIRST_TICK_BOUND_SEC = 7200.0
-START_BOUND_SEC = 120.0
-"""For the start of a process, its imports and its images; on a loaded machine these take their time."""
+_MIN_BOUND_SEC = 600.0
+_FIRST_TICK_BOUND_SEC = 7200.0
+_START_BOUND_SEC = 120.0  # for the start of a process, its imports and its images, on a loaded machine
 _PERIOD_SEC = 1.0
 
 
@@ -54,7 +53,7 @@ class HangWatch:
             first, known, since = before.get(number, (reports, reports, now))
             since = since if known == reports else now
             bound = hang_bound_sec(self._manager.trials, number, self._manager.config.hang_after_sec)
-            bound = max(bound, START_BOUND_SEC) if reports == first else bound
+            bound = max(bound, _START_BOUND_SEC) if reports == first else bound
             if now - since > bound:
                 reason = f"no report in {now - since:.0f} s (its bound is {bound:.0f} s)"
                 self._manager.mark_hung(number, reason)
@@ -70,7 +69,7 @@ def hang_bound_sec(trials: Mapping[int, SweepTrial], number: int, given: float =
         return given
     longest = longest_tick_sec(trials[number].records)
     longest = longest or max((longest_tick_sec(trial.records) for trial in trials.values()), default=0.0)
-    return max(MIN_BOUND_SEC, MAX_TICKS_SILENT * longest) if longest else FIRST_TICK_BOUND_SEC
+    return max(_MIN_BOUND_SEC, MAX_TICKS_SILENT * longest) if longest else _FIRST_TICK_BOUND_SEC
 
 
 def longest_tick_sec(records: list[TrialRecord]) -> float:

@@ -20,7 +20,6 @@ from optuna.storages.journal import JournalFileBackend
 from pipeline.search._compat import JOURNAL_LOCK
 from pipeline.storage.files import DiskSpace, append_bytes
 
-_BLOCK = 65_536
 _SYNC_SEC = 1.0
 """A kill loses no line; a power cut loses those of the last second (not the trials' records)."""
 
@@ -69,16 +68,5 @@ class SweepJournal(JournalFileBackend):
 def repair_journal(path: Path) -> None:
     """Cut off a torn last line and remove the lock file of a killed process."""
     Path(str(path) + JOURNAL_LOCK).unlink(missing_ok=True)
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            begin = max(0, end - _BLOCK)
-            file.seek(begin)
-            found = file.read(end - begin).rfind(b"\n")
-            if found >= 0:
-                file.truncate(begin + found + 1)
-                return
-            end = begin
-        file.truncate(0)
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)

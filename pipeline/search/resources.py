@@ -117,20 +117,11 @@ def tick_for_gpu(tick_kimg: int, kimg: int, speed: TrialSpeed | None) -> int:
 
 
 def check_gpus_per_trial(gpus: float, fix: str = "") -> None:
-    """Refuse more than one GPU for a trial: the second one would idle.
-
-    gpus: as asked for, -1 = auto. fix: what to do instead, where it is not to ask for one GPU.
-
-    Raises:
-        ConfigError: it is above 1.
-    """
+    """ConfigError for more than one GPU. fix: what to do instead, where it is not to ask for one GPU."""
     if gpus > 1:
-        raise ConfigError(
-            "--gpus-per-trial {seen} is too many",
-            rule="a trial trains on one GPU, and a second one would idle",
-            seen=f"{gpus:g}",
-            fix=fix or "write --gpus-per-trial 1: several GPUs in a machine each get their trials",
-        )
+        rule = "a trial trains on one GPU, and a second one would idle"
+        fix = fix or "write --gpus-per-trial 1: several GPUs in a machine each get their trials"
+        raise ConfigError("--gpus-per-trial {seen} is too many", rule=rule, seen=f"{gpus:g}", fix=fix)
 
 
 def parse_required(text: str) -> dict[str, float]:
@@ -142,11 +133,8 @@ def parse_required(text: str) -> dict[str, float]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     kinds = [part.partition("=")[2].strip() for part in parts if part.startswith("accelerator=")]
     if not all(kinds):
-        raise ConfigError(
-            "--require {seen} does not name the kind of GPU",
-            seen=text,
-            fix="write --require accelerator=L4 (`ray status` lists accelerator_type:L4)",
-        )
+        fix = "write --require accelerator=L4 (`ray status` lists accelerator_type:L4)"
+        raise ConfigError("--require {seen} does not name the kind of GPU", seen=text, fix=fix)
     others = ",".join(part for part in parts if not part.startswith("accelerator="))
     custom = parse_amounts(others, "--require", "accelerator=L4 or fast_disk=1")
     return {**{ACCELERATOR + kind: _KIND_AMOUNT for kind in kinds}, **custom}
@@ -183,9 +171,8 @@ class Cluster:
 
     def fits(self, bundle: Mapping[str, float]) -> int:
         """How many trials fit at a time, on the present nodes or on those that may be added."""
-        return max(
-            self.fits_now(bundle), sum(trials_that_fit(node, bundle) * count for node, count in self.kinds)
-        )
+        to_add = sum(trials_that_fit(node, bundle) * count for node, count in self.kinds)
+        return max(self.fits_now(bundle), to_add)
 
     def __str__(self) -> str:
         """`2 nodes: 1 CPU, 0 GPU; 8 CPU, 1 GPU L4`, and what may be added."""
@@ -211,18 +198,16 @@ def trial_resources(config: SweepConfig, cluster: Cluster) -> TrialResources:
         gpus = 1.0 if any(node.get("GPU", 0) for node in all_nodes) else 0.0
     resources = TrialResources(config.cpus_per_trial, gpus, 1, parse_required(config.require))
     if not cluster.fits(resources.bundle) and not cluster.grows:
-        raise ConfigError(
-            f"one trial ({resources}) fits on no node of the cluster", seen=str(cluster), fix=_fix(resources)
-        )
+        problem = f"one trial ({resources}) fits on no node of the cluster"
+        raise ConfigError(problem, seen=str(cluster), fix=_fix(resources))
     return replace(resources, concurrency=concurrency(config, resources, cluster))
 
 
 def concurrency(config: SweepConfig, resources: TrialResources, cluster: Cluster) -> int:
     """Trials at a time, at least one: what fits, and not more than was asked for."""
     fits = cluster.fits(resources.bundle)
-    if cluster.grows:
-        return max(1, config.concurrency or fits)
-    return max(1, min(config.concurrency or fits, fits))
+    wanted = config.concurrency or fits
+    return max(1, wanted if cluster.grows else min(wanted, fits))
 
 
 def _fix(resources: TrialResources) -> str:
@@ -241,8 +226,8 @@ def _describe(node: Node) -> str:
         for name, value in node.items()
         if name not in known and not name.startswith((ACCELERATOR, "node:"))
     ]
-    text = f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU"
-    return ", ".join([" ".join([text, *kinds]), *custom])
+    cores = f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU"
+    return ", ".join([" ".join([cores, *kinds]), *custom])
 
 
 def trials_per_gpu(peak_bytes: int, gpu_bytes: int, cores_per_gpu: float, cpus: float) -> int:

@@ -13,6 +13,7 @@ NaN policy: an objective is always finite (`pipeline.records`), so the study nev
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
@@ -255,10 +256,14 @@ class TrialManager:
 
     def notify_history(self, callbacks: Iterable[SweepCallback]) -> None:
         """Notify them of everything that earlier processes did; each skips what it has already."""
-        callbacks = tuple(callbacks)
-        for trial in self.trials.values():
-            for callback in callbacks:
-                _replay(trial, callback)
+        for callback, trial in itertools.product(callbacks, self.trials.values()):
+            callback.on_start(trial)
+            for record in trial.records:
+                callback.on_record(trial, record)
+            for failure in trial.failures:
+                callback.on_failure(trial, failure)
+            if trial.state != "running":
+                callback.on_end(trial)
         if self.trials:
             running = len(self._resumed)
             progress = f"{len(self.trials) - running} of {self.config.trials} trials over"
@@ -313,17 +318,6 @@ class TrialManager:
     def _notify(self, event: str, *args: Any) -> None:
         for callback in self._callbacks:
             getattr(callback, event)(*args)
-
-
-def _replay(trial: SweepTrial, callback: SweepCallback) -> None:
-    """Notify a callback of everything that has happened to a trial."""
-    callback.on_start(trial)
-    for record in trial.records:
-        callback.on_record(trial, record)
-    for failure in trial.failures:
-        callback.on_failure(trial, failure)
-    if trial.state != "running":
-        callback.on_end(trial)
 
 
 def rank_trials(trials: Iterable[SweepTrial]) -> list[SweepTrial]:

@@ -13,14 +13,12 @@ from pipeline.user_code import read_code
 
 def space_code_names(space: Space) -> list[str]:
     """Every `module:name` that a trial of the space can run."""
-    tables = {name: field.metadata.get("choices") for name, field in TrialConfig.fields().items()}
-    chosen = [
-        (table, str(value))
-        for name, table in tables.items()
-        if isinstance(table, Table)
-        for value in space.possible_values(name)
-    ]
-    return [name for table, name in chosen if table.is_user_code(name)]
+    names: list[str] = []
+    for name, field in TrialConfig.fields().items():
+        table = field.metadata.get("choices")
+        if isinstance(table, Table):
+            names += filter(table.is_user_code, space.possible_values(name))
+    return names
 
 
 def describe_code(names: Sequence[str], hashes: Mapping[str, str]) -> list[str]:
@@ -65,9 +63,8 @@ def _norms_without_effect(space: Space) -> list[str]:
     for architecture in space.possible_values("architecture"):
         for name in searched if architecture in NETWORKS else ():
             effective = getattr(NETWORKS[architecture], name)
-            idle = [
-                v for v in _values(space, name, architecture=architecture, unset=()) if v not in effective
-            ]
+            possible = _values(space, name, architecture=architecture, unset=())
+            idle = [value for value in possible if value not in effective]
             if idle:
                 notes.append(f"{name} {', '.join(idle)} has no effect in {architecture}")
     return notes
@@ -83,6 +80,6 @@ def _values(space: Space, name: str, unset: tuple[str, ...] | None = None, **dra
     known, distribution = {**space.fixed, **drawn}, space.search[name]
     holds = [known[n] in values if n in known else None for n, values in distribution.when.items()]
     chosen = () if False in holds else distribution.choices
-    if all(holds):
-        return chosen
-    return (*chosen, *((TrialConfig.fields()[name].default,) if unset is None else unset))
+    if unset is None:
+        unset = (getattr(TrialConfig(), name),)
+    return chosen if all(holds) else (*chosen, *unset)
