@@ -92,7 +92,7 @@ def probe_address(address: str) -> None:
         ConfigError: see `connected`.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address != "auto" and not (port.isdigit() and _connects(host, int(port))):
+    if address != "auto" and not _connects(host, port):
         raise _no_cluster(address, "HOST:PORT (Ray's own is 6379)")
     output = _try(address)
     if "reached" not in output:
@@ -114,8 +114,9 @@ def _try(address: str) -> list[str]:
     return output
 
 
-def _connects(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host or "127.0.0.1", port), timeout=3.0):
+def _connects(host: str, port: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # a name or a number that cannot be one
+        socket.create_connection((host or "127.0.0.1", int(port)), timeout=3.0).close()
         return True
     return False
 

@@ -40,6 +40,12 @@ def test_rays_many_lines_become_one(output: list[str], message: str) -> None:
         raise connection._connection_error("auto", output)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", "127.0.0.1:²", "a..b:1", "127.0.0.1:1"])
+def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"no Ray cluster answers at --address .*or correct HOST:PORT"):
+        connection.probe_address(address)
+
+
 GOOD = NodeAnswer(version=connection.pipeline.__version__, clock=50.0)
 
 

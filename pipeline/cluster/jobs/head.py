@@ -5,6 +5,7 @@ Every request has a time limit: Ray's own client waits for ever for a host that 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pipeline.cluster.versions import version_of, versions_differ
 from pipeline.config import SweepConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, redact
 from pipeline.search.resources import Cluster, Node, trial_resources
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -31,15 +32,16 @@ def dashboard_address(text: str) -> str:
         ConfigError: it is not an http address.
     """
     address = text if "://" in text else f"http://{text}"
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-        raise ConfigError(
-            "--address {seen} is not an http address",
-            rule="it must be the address of the cluster's dashboard",
-            seen=f"{parts.scheme}://{parts.hostname or ''}",
-            fix=f"write {DEFAULT_ADDRESS} (`ray dashboard cluster.yaml` opens a tunnel to it)",
-        )
-    return address.rstrip("/")
+    with contextlib.suppress(ValueError):  # of half an IPv6 address
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.username:
+            return address.rstrip("/")
+    raise ConfigError(
+        "--address {seen} is not an http address",
+        rule="it must be the address of the cluster's dashboard",
+        seen=redact(address),
+        fix=f"write {DEFAULT_ADDRESS} (`ray dashboard cluster.yaml` opens a tunnel to it)",
+    )
 
 
 def headers() -> dict[str, str]:

@@ -22,7 +22,7 @@ def test_an_address_gets_its_scheme(text: str, address: str) -> None:
     assert dashboard_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["ray://h:10001", "http://", "http://u:pw@h:1"])
+@pytest.mark.parametrize("text", ["ray://h:10001", "http://", "http://u:pw@h:1", "http://[::1"])
 def test_what_is_no_http_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not an http address") as caught:
         dashboard_address(text)
