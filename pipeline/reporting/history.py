@@ -1,8 +1,7 @@
 """A sweep read from its files, once: the input of the report and of the explanations.
 
-Files may be missing, half written or belong to a sweep that is still running: what can be read is filled in,
-everything else is None or empty. summary.json lists the best hundred trials; their numbers are taken from
-there, so that every reader shows the same ones. The numbers of the other trials come from their
+What is missing or half written is None or empty. summary.json lists the best hundred trials; their numbers
+are taken from there, so that every reader shows the same ones. Those of the other trials come from their
 records.jsonl and from the event log (spool.jsonl).
 """
 

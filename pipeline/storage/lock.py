@@ -50,9 +50,7 @@ def store_lock(url: str, storage: str) -> Iterator[None]:
     The lock is an advisory lock in the study's database, which all machines of the sweep reach. PostgreSQL
     releases it when the process or its connection ends.
 
-    Args:
-        url: the address of the sweep.
-        storage: the study's database, `postgresql://...`.
+    storage: the study's database, `postgresql://...`.
 
     Raises:
         SweepError: another process holds it, or the database does not answer.

@@ -44,12 +44,8 @@ def join_segments(contents: Mapping[str, bytes], offset: int = 0) -> tuple[bytes
     A segment may have been put twice, because the answer to the first put got lost; the second one may be
     longer. Of segments with the same offset the longest undamaged one is used.
 
-    Args:
-        contents: bytes by name, in any order; names of other things are ignored.
-        offset: where to begin, in bytes.
-
-    Returns:
-        The joined bytes, and the sorted names of the segments that were not used.
+    contents: bytes by name; names of other things are ignored. Returns the joined bytes, and the sorted names
+    of the segments that were not used.
     """
     segments = {name: segment for name in contents if (segment := Segment.parse(name))}
     longest: dict[int, Segment] = {}

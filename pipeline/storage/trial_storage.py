@@ -5,7 +5,6 @@ Responsible for what a trial downloads before it begins and uploads with each re
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,6 @@ from pathlib import Path
 from pipeline.storage.object_store import ObjectStore
 from pipeline.storage.sync import FolderSync
 from pipeline.storage.url import scratch_dir
-
-log = logging.getLogger(__name__)
 
 FETCH_SEC, PUBLISH_SEC = 120.0, 60.0
 """How long an unreachable store is retried: before a trial begins (then the trial fails, and Ray retries it),

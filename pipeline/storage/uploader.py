@@ -110,7 +110,12 @@ class StoreUploader(Uploader):
         return path.relative_to(self._sync.root).as_posix()
 
     def _delete_queued(self) -> None:
+        store = self._sync.store
         with contextlib.suppress(queue.Empty):
             while True:
-                key = self._key(self._ended.get_nowait())
-                self._sync.store.delete(k for k in self._sync.store.list_keys(key) if "/state-" in k)
+                folder = self._ended.get_nowait()
+                try:
+                    store.delete(k for k in store.list_keys(self._key(folder)) if "/state-" in k)
+                except OSError:
+                    self._ended.put(folder)
+                    raise

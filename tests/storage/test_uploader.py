@@ -42,3 +42,14 @@ def test_an_outage_costs_only_delay(
     assert uploader.uploaded_bytes() == len("1\n2\n")
     failing.left = 0
     assert not StoreUploader(FolderSync(failing, tmp_path)).close(0.2)  # type: ignore[arg-type]
+
+
+def test_checkpoints_are_deleted_after_an_outage(store: ObjectStore, tmp_path: Path) -> None:
+    failing = FailingStore(store)
+    uploader = StoreUploader(FolderSync(failing, tmp_path))  # type: ignore[arg-type]
+    store.put("trials/3/state-000000001-0123456789abcdef.pt", b"s")
+    uploader.delete_checkpoints(tmp_path / "trials/3")
+    assert not uploader.upload()
+    failing.left = 1000
+    assert uploader.close(10)
+    assert not store.list_keys()

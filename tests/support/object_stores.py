@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import machines
@@ -75,6 +75,11 @@ class FailingStore:
             raise OSError("the server is unreachable")
         self.left -= 1
         self._store.put(key, data)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        if self.left <= 0:
+            raise OSError("the server is unreachable")
+        self._store.delete(keys)
 
 
 def write_files(root: Path, **files: str) -> None:

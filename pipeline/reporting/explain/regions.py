@@ -32,9 +32,9 @@ _MIN_TRIED = 2  # a choice of fewer trials than this is not dropped: too little 
 class Region:
     """The values of one searched hyper-parameter in the best trials. at: the winner's value.
 
-    Of a number, low, high: its lowest and highest value; hit: the bound that they are near, `low` or `high`, or
-    empty. Of a choice, counts: how many of the best trials have each, the most frequent first; tried: how many
-    trials of the whole sweep have each.
+    Of a number, low, high: its lowest and highest value; hit: the bound that they are near, `low` or `high`,
+    or empty. Of a choice, counts: how many of the best trials have each, the most frequent first; tried: how
+    many trials of the whole sweep have each.
     """
 
     name: str

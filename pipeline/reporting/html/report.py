@@ -1,12 +1,11 @@
 """Writes report.html from the files of a sweep: one file that needs no network.
 
-`templates` has the document, page.css its styles and page.js its behaviour; `champion`, `trials` and
-`sections` compute what it shows, `figures` and `pictures` make the plots and images.
+`templates` has the document, its styles and its script; `champion`, `trials` and `sections` compute what it
+shows, `figures` and `pictures` make the plots and images.
 """
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import plotly.offline
@@ -26,10 +25,7 @@ from pipeline.storage.files import write_text
 
 
 def write_report(root: Path) -> Path:
-    """Write `root`/report.html from whatever the sweep in `root` has written so far.
-
-    Returns:
-        The path of the page: one file, no network, 5 MB of it plotly.js.
+    """Write report.html (5 MB of it plotly.js) from what the sweep has written so far; returns its path.
 
     Raises:
         SweepError: `root` is not a sweep's folder.
@@ -44,27 +40,22 @@ def render_page(history: History) -> str:
     best = best_trials(history)
     region = regions(history, best) if len(best) >= MIN_TRIALS else []
     saved = compute_savings(history)
-    return (
-        _templates()
-        .get_template("page.html.j2")
-        .render(
-            name=history.name,
-            overview=sections.overview(history),
-            explanation=explain_sweep(history),
-            champion=champion_section(history),
-            looks=looks(history),
-            trials=trials_section(history),
-            shared=shared_values(history),
-            plots=sections.plots(history, region, saved),
-            saved=sections.saved_facts(history, saved),
-            region=sections.region_table(region) if region else (),
-            best_trials=len(best),
-            searched=len(history.space.search) if history.space else 0,
-            definitions=sections.definitions(),
-            css=_asset("page.css"),
-            js=_asset("page.js"),
-            plotly=Markup(plotly.offline.get_plotlyjs()),
-        )
+    page = _templates().get_template("page.html.j2")
+    return page.render(
+        name=history.name,
+        overview=sections.overview(history),
+        explanation=explain_sweep(history),
+        champion=champion_section(history),
+        looks=looks(history),
+        trials=trials_section(history),
+        shared=shared_values(history),
+        plots=sections.plots(history, region, saved),
+        saved=sections.saved_facts(history, saved),
+        region=sections.region_table(region) if region else (),
+        best_trials=len(best),
+        searched=len(history.space.search) if history.space else 0,
+        definitions=sections.definitions(),
+        plotly=Markup(plotly.offline.get_plotlyjs()),
     )
 
 
@@ -79,7 +70,3 @@ def _templates() -> Environment:
     environment.filters["prose"] = prose
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
-
-
-def _asset(name: str) -> Markup:
-    return Markup((resources.files("pipeline.reporting.html") / name).read_text(encoding="utf-8"))

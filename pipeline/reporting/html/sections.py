@@ -72,7 +72,7 @@ def saved_facts(history: History, saved: Savings) -> dict[str, Cell]:
 def region_table(region: Sequence[Region]) -> list[list[Cell]]:
     """Where the best trials lie in each searched range, with a row of headings."""
     heads = [Cell(name) for name in ("", "searched", "best trials", "champion", "bounds")]
-    return [heads, *(_region_row(of_param) for of_param in region)]
+    return [heads, *map(_region_row, region)]
 
 
 def _region_row(region: Region) -> list[Cell]:
