@@ -23,7 +23,7 @@ from pipeline.storage.summary_file import (
     Best,
     FinalistRow,
     LeaderboardRow,
-    ParamValue,
+    Params,
     SweepSummary,
     no_sweep,
     read_summary,
@@ -85,7 +85,7 @@ class History:
         return self.summary.finalists if self.summary else ()
 
     @property
-    def points(self) -> list[tuple[Mapping[str, ParamValue], float | None]]:
+    def points(self) -> list[tuple[Params, float | None]]:
         """Parameters and best fid of the measured trials, in order of their numbers."""
         return [(t.params, t.fid) for t in sorted(self.measured, key=lambda t: t.number)]
 

@@ -17,6 +17,7 @@ from pipeline.storage.readable import finite
 from pipeline.storage.typed_json import from_json, schema_of, to_json, whole
 
 ParamValue: TypeAlias = int | float | str | bool | None
+Params: TypeAlias = Mapping[str, ParamValue]
 SweepState: TypeAlias = Literal["running", "finished", "interrupted", "failed"]
 
 
@@ -42,7 +43,7 @@ class Best:
     fid: float
     balance: float | None
     kimg: float | None
-    params: Mapping[str, ParamValue]
+    params: Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,18 +80,12 @@ class LeaderboardRow:
     last_kimg: float = 0
     verdict: str = ""
     stability: float | None = None
-    params: Mapping[str, ParamValue]
+    params: Params
     cause: str = ""
 
     @classmethod
     def of_records(
-        cls,
-        trial: int,
-        records: Sequence[TrialRecord],
-        *,
-        state: str,
-        params: Mapping[str, ParamValue],
-        cause: str,
+        cls, trial: int, records: Sequence[TrialRecord], *, state: str, params: Params, cause: str
     ) -> LeaderboardRow:
         """The row of the trial with these records, oldest first."""
         measured = [record for record in records if record.fid is not None]

@@ -52,6 +52,10 @@ class FolderSync:
         self.unused_segments: list[str] = []
         self._pushing = threading.Lock()
 
+    def key(self, path: Path) -> str:
+        """The key of a file or folder below `root`."""
+        return path.relative_to(self.root).as_posix()
+
     def pull(self, prefix: str = "", wanted: KeyFilter | None = None) -> bool:
         """Make the folder `prefix` equal to the store's: download changes, delete what the store has not.
 
@@ -184,8 +188,7 @@ class FolderSync:
 
     def _local_keys(self, prefix: str) -> Iterator[str]:
         for folder, _, names in os.walk(self.root / prefix):
-            keys = (Path(folder, name).relative_to(self.root).as_posix() for name in names)
-            yield from filter(_is_shared, keys)
+            yield from filter(_is_shared, (self.key(Path(folder, name)) for name in names))
 
 
 def _upload_rank(key: str) -> tuple[int, str]:

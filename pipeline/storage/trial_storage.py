@@ -55,13 +55,13 @@ class _RemoteTrialStorage(TrialStorage):
     def fetch(self, folder: Path) -> None:
         def attempt() -> None:
             self._delete_stale()
-            self._sync.pull(self._key(folder))
+            self._sync.pull(self._sync.key(folder))
 
         _retry(attempt, FETCH_SEC)
 
     def publish(self, folder: Path) -> str:
         try:
-            _retry(lambda: self._sync.push(self._key(folder)), PUBLISH_SEC)
+            _retry(lambda: self._sync.push(self._sync.key(folder)), PUBLISH_SEC)
         except OSError as error:
             return f"{self._sync.store.url} is unreachable, the trial goes on on its node alone: {error}"
         return ""
@@ -77,15 +77,12 @@ class _RemoteTrialStorage(TrialStorage):
 
     def _delete_stale(self) -> None:
         """Delete old local checkpoints of trials that have none in the store any more: they have ended."""
-        now = time.time()
+        store, now = self._sync.store, time.time()
         for folder in self.root.glob("trials/*"):
             old = [path for path in folder.glob("state-*") if now - path.stat().st_mtime > _MIN_AGE_SEC]
-            if old and not any("/state-" in key for key in self._sync.store.list_keys(self._key(folder))):
+            if old and not any("/state-" in key for key in store.list_keys(self._sync.key(folder))):
                 for path in old:
                     path.unlink(missing_ok=True)
-
-    def _key(self, folder: Path) -> str:
-        return folder.relative_to(self.root).as_posix()
 
 
 def _retry(action: Callable[[], object], seconds: float) -> None:

@@ -60,11 +60,11 @@ class StoreUploader(Uploader):
     def fetch_file(self, path: Path) -> None:
         if not self.error:
             with contextlib.suppress(OSError):
-                self._sync.pull_file(self._key(path))
+                self._sync.pull_file(self._sync.key(path))
 
     def fetch_folder(self, folder: Path) -> None:
         with contextlib.suppress(OSError):
-            self._sync.pull(self._key(folder), lambda key: "/state-" not in key)
+            self._sync.pull(self._sync.key(folder), lambda key: "/state-" not in key)
 
     def uploaded_bytes(self) -> float:
         return self._sync.uploaded_bytes
@@ -106,16 +106,13 @@ class StoreUploader(Uploader):
             pause = _IDLE * (time.thread_time() - began)  # matters for a folder with very many files
             wait = max(PERIOD_SEC, pause) if uploaded else min(2 * wait, MAX_WAIT_SEC)
 
-    def _key(self, path: Path) -> str:
-        return path.relative_to(self._sync.root).as_posix()
-
     def _delete_queued(self) -> None:
         store = self._sync.store
         with contextlib.suppress(queue.Empty):
             while True:
                 folder = self._ended.get_nowait()
                 try:
-                    store.delete(k for k in store.list_keys(self._key(folder)) if "/state-" in k)
+                    store.delete(k for k in store.list_keys(self._sync.key(folder)) if "/state-" in k)
                 except OSError:
                     self._ended.put(folder)
                     raise

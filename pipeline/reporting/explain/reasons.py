@@ -17,18 +17,14 @@ from pipeline.reporting.history import History, TrialView
 from pipeline.storage.readable import short_number
 from pipeline.tables import LOSSES, PENALTIES, LossRow
 
-VANISHED = 0.1
+_VANISHED = 0.1
 """G's gradients have vanished if their norm is below this fraction of its maximum over the trial."""
-
-OVERFIT = 0.65
+_OVERFIT = 0.65
 """D has overfitted to the training images if the metric `overfit` is above this (0.5 = not at all)."""
-
-WORSE = 1.25
+_WORSE = 1.25
 """A stability (last fid / best fid) at or above this: the trial ended clearly worse than its best tick."""
-
-STILL_FALLING = 0.03
+_STILL_FALLING = 0.03
 """A best fid that fell by at least this fraction in the last tick has not converged."""
-
 ADVISED_PENALTY = next(name for name, row in PENALTIES.items() if row.advised)
 ADVISED_LOSS = next(name for name, row in LOSSES.items() if row.resists_collapse)
 """What is advised where D wins or G collapses."""
@@ -137,7 +133,7 @@ def _d_wins(case: _Case) -> Reason | None:
         return None
     text = f"D won at {case.since} kimg (AUC {last.auc:.2f}, balance {last.balance:.2f})"
     norms = [r.grad_norm_g for r in case.trial.records if math.isfinite(r.grad_norm_g)]
-    if norms and norms[-1] < VANISHED * max(norms):
+    if norms and norms[-1] < _VANISHED * max(norms):
         text += f", and G's gradients vanished ({max(norms):.2g} fell to {norms[-1]:.2g})"
     elif norms:
         text += f", though G still gets gradients ({norms[-1]:.2g})"
@@ -161,7 +157,7 @@ def _g_wins(case: _Case) -> Reason | None:
 
 def _unstable(case: _Case) -> Reason | None:
     trial = case.trial
-    if trial.stability is None or trial.stability < WORSE or trial.kimg is None:
+    if trial.stability is None or trial.stability < _WORSE or trial.kimg is None:
         return None
     text = f"it was best at {trial.kimg:g} kimg and ended with {trial.stability:.2g} times that fid"
     schedule = "schedule cosine" if case["schedule"] == "constant" else "a lower lr_final"
@@ -169,7 +165,7 @@ def _unstable(case: _Case) -> Reason | None:
 
 
 def _overfit(case: _Case) -> Reason | None:
-    if case.last is None or not case.last.overfit > OVERFIT:
+    if case.last is None or not case.last.overfit > _OVERFIT:
         return None
     text = f"D has memorized the training images (overfit {case.last.overfit:.2f}; 0.5 = not at all)"
     augmented = case["augment"] != "none"
@@ -194,7 +190,7 @@ def _still_falling(case: _Case) -> Reason | None:
     if trial.state != "complete" or len(fids) < 2 or trial.kimg != trial.last_kimg:
         return None
     before = min(fids[:-1])
-    if before <= 0 or 1 - fids[-1] / before < STILL_FALLING:
+    if before <= 0 or 1 - fids[-1] / before < _STILL_FALLING:
         return None
     text = f"its fid was still falling when it ended ({before:.4g} to {fids[-1]:.4g} in the last tick)"
     return Reason("falling", text, f"train longer (--kimg {2 * int(trial.last_kimg)})")

@@ -60,12 +60,9 @@ def render_page(history: History) -> str:
 
 
 def _templates() -> Environment:
+    loader = PackageLoader("pipeline.reporting.html")
     environment = Environment(
-        loader=PackageLoader("pipeline.reporting.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["prose"] = prose
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
