@@ -176,6 +176,7 @@ def many(size, channels):
 
 def writes(size, channels):
     def extract(images):
+        print("working")
         found = images.float().flatten(1)
         images.zero_()
         return found
@@ -236,12 +237,13 @@ def test_a_custom_extractor(code, name, dim):
     assert unpickled.hash == moved.hash == extractor.hash
 
 
-def test_a_custom_extractor_may_write_to_its_images(code):
+def test_a_custom_extractor_may_print_and_write_to_its_images(code, capsys):
     data = noise_dataset()
     before = data.train.copy()
     found = extractors.build_extractor("others:writes", data)(torch.from_numpy(data.train))
     assert torch.equal(found, torch.from_numpy(before).float().flatten(1))
     assert (data.train == before).all()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
