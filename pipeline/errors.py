@@ -28,8 +28,7 @@ class UserError(GansweepError):
     """The caller's input is wrong: the command shows one line, `PROBLEM (RULE); FIX`, and exits with 2.
 
     Args:
-        problem: what is wrong: `port {seen} is in use`. `{seen}` stands for the value; where it is missing,
-            the value follows after a colon.
+        problem: what is wrong: `port {seen} is in use`. Without `{seen}`, the value follows after a colon.
         rule: what must hold instead: `a free port is needed`; empty where the problem says it.
         seen: the value that broke the rule. None is shown only in the place of `{seen}`.
         fix: what to type or change: `try --port 8001`.

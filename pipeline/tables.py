@@ -359,9 +359,7 @@ class DataSources(Table[DataSourceRow]):
 
 def _torchvision(class_name: str, files: str, meaning: str, **more: object) -> DataSourceRow:
     arguments = {"class_name": class_name, "files": files, **more}
-    return DataSourceRow(
-        target="pipeline.data.torchvision_sets:torchvision_source", meaning=meaning, arguments=arguments
-    )
+    return DataSourceRow("pipeline.data.torchvision_sets:torchvision_source", meaning, arguments=arguments)
 
 
 _IDX = "/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]"

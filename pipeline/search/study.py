@@ -43,11 +43,7 @@ def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space
 
 
 def check_search(config: SweepConfig, space: Space) -> None:
-    """Make the sampler and the pruner once, before anything of the sweep is written.
-
-    Raises:
-        ConfigError: a package is missing, or the user's own cannot be made or is refused.
-    """
+    """ConfigError where the sampler or the pruner cannot be made or is refused."""
     check_sampler(config, space)
     make_pruner(config.pruner, space)
 

@@ -98,12 +98,7 @@ class SweepCallback(Protocol):
 class TrialManager:
     """The trials and the study of one sweep. Not thread-safe: Ray's driver loop is its only caller.
 
-    Args:
-        study: opened with `open_study`.
-        space: what is searched.
-        config: the limits of the search.
-        paths: the sweep's folder, for the records of trials started earlier.
-        spent_sec: seconds of search in earlier processes.
+    spent_sec: seconds of search in earlier processes.
     """
 
     def __init__(

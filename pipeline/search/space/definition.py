@@ -16,8 +16,6 @@ from pipeline.search.space.conditions import reachable_names, sort_by_conditions
 from pipeline.search.space.distribution import Distribution, Value, check_drawable, check_fixed
 from pipeline.search.space.toml import dump_toml
 
-_NOTHING_LEFT = "no parameter is left to search"
-
 
 @dataclass(frozen=True)
 class Space:
@@ -67,7 +65,7 @@ class Space:
         fixed = {**self.fixed, **check_fixed(values, "--set")}
         search = reachable_names({n: d for n, d in self.search.items() if n not in values}, fixed)
         if not search:
-            raise SpaceError(_NOTHING_LEFT, fix="leave out a --set")
+            raise SpaceError("no parameter is left to search", fix="leave out a --set")
         points = ({n: v for n, v in p.items() if n in search or n == "recipe"} for p in self.enqueue)
         return Space(fixed=fixed, search=search, enqueue=tuple(points))
 
@@ -97,7 +95,7 @@ class Space:
         fixed = {**self.fixed, **{n: v for n, v in values.items() if n not in search}}
         search = reachable_names(search, fixed)
         if not search:
-            raise SpaceError(_NOTHING_LEFT, fix="widen the space")
+            raise SpaceError("no parameter is left to search", fix="widen the space")
         points = ({n: v for n, v in point.items() if n in search} for point in (values, *self.enqueue))
         return Space(fixed, sort_by_conditions(search, fixed, recipe), tuple(points))
 
