@@ -39,7 +39,6 @@ FORMAT = 1
 _CHECKPOINTS_KEPT = 2
 _FILE_NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
 
-
 FAILURE_KINDS = (
     *("exception", EventKind.OUT_OF_MEMORY.value, "worker killed", "hang"),
     *(EventKind.DISK_FULL.value, EventKind.STORE_AWAY.value, EventKind.DAMAGED_CHECKPOINT.value),
@@ -74,13 +73,12 @@ class Failure:
 class TrialFolder:
     """The folder of one trial.
 
-    `damaged` lists the checkpoints that were ignored, with the reason. on_event: receives an event for each
-    of them, and one when the disk becomes full and when it has space again.
+    on_event: receives an event for each checkpoint that is damaged, and when the disk becomes full or has
+    space again.
     """
 
     def __init__(self, root: Path, on_event: OnEvent = log_event) -> None:
         self.root = root
-        self.damaged: list[str] = []
         self._on_event = on_event
         self._space = DiskSpace("nothing is saved, training goes on", self._on_disk_change)
         self._best: tuple[Path, bytes] | None = None  # not written yet
@@ -107,7 +105,6 @@ class TrialFolder:
             try:
                 return cast(TrialState, read_checked(path))
             except CheckpointError as error:
-                self.damaged.append(str(error))
                 text = f"{error}; the checkpoint before it is used"
                 self._on_event(TrialEvent(EventKind.DAMAGED_CHECKPOINT, text))
         return None
@@ -195,9 +192,8 @@ def load_best(root: Path) -> BestState:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    found = sorted(root.glob("best-*.pt"), reverse=True)
     problems = []
-    for path in found:
+    for path in sorted(root.glob("best-*.pt"), reverse=True):
         try:
             return cast(BestState, read_checked(path))
         except CheckpointError as error:

@@ -1,8 +1,5 @@
 """The finalists of a sweep: the best trials measured again, and trained again with other seeds.
 
-Responsible for the number of samples, the runs of a finalist, and which finalist wins; not for the search, or
-for where the work runs (`pipeline.cluster.worker`).
-
 A search compares many noisy numbers and keeps the smallest, so its own minimum is too good (the winner's
 curse). Therefore no number of the search counts here. Every finalist is measured with fresh latents and more
 samples; where there is time, its configuration is trained again with other seeds, and the mean over the seeds
@@ -77,18 +74,19 @@ class FinalistRun:
 
     def row(self) -> FinalistRunRow:
         """The run in summary.json."""
-        measured = self.measurement
-        return FinalistRunRow(
+        row = FinalistRunRow(
             seed=self.seed,
             kimg=self.record.kimg if self.record else None,
             search_fid=self.search_fid,
             fresh_fid=self.fresh_fid,
-            fid=measured.fid if measured else None,
-            fid_low=measured.fid_low if measured else None,
-            fid_high=measured.fid_high if measured else None,
-            verdicts=tuple(measured.verdicts) if measured else (),
+            fid=None,
             problem=self.problem,
         )
+        found = self.measurement
+        if found is None:
+            return row
+        interval = {"fid_low": found.fid_low, "fid_high": found.fid_high}
+        return replace(row, fid=found.fid, **interval, verdicts=tuple(found.verdicts))
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Finalist:
             fid_std=float(np.std(self.fids, ddof=1)) if len(self.fids) > 1 else None,
             search_fid=record.fid,
             fresh_fid=chosen.fresh_fid,
-            gap=_gap(chosen),
+            gap=None if chosen.fresh_fid is None else chosen.fresh_fid - record.fid,
             balance=record.balance,
             kimg=record.kimg,
             params=params,
@@ -138,13 +136,6 @@ class Finalist:
             runs=tuple(run.row() for run in self.runs),
             measurement=from_json(FinalMeasurement, measured.to_dict()),
         )
-
-
-def _gap(run: FinalistRun) -> float | None:
-    """By how much the search's fid is lower than a fresh one of as many samples."""
-    if run.fresh_fid is None or run.search_fid is None:
-        return None
-    return run.fresh_fid - run.search_fid
 
 
 def final_samples(evaluator: Evaluator, requested: int = 0) -> int:

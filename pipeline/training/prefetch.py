@@ -9,17 +9,12 @@ Not responsible for augmentation or for the order of the images (`pipeline.data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Sampler, to_float
-
-RowsAt = Callable[[int], Tensor]
-"""Position in the stream -> the indices int64 (batch,) of its batch."""
 
 _BATCHES_AHEAD = 256  # batches whose indices are sent at once
 _FLOAT_BYTES = 256 * 2**20
@@ -32,7 +27,6 @@ class Prefetcher:
     Args:
         images: uint8 (N,H,W,C) on the device or on the host.
         labels: int64 (N,) on the device, or None.
-        sampler: which images come at which position.
         batch: images per step.
         device: of the buffers.
     """
@@ -47,7 +41,9 @@ class Prefetcher:
         self.pixels = torch.empty(batch, *images.shape[1:], dtype=self._images.dtype, device=device)
         self.labels = None if labels is None else torch.empty(batch, dtype=torch.int64, device=device)
         self._rows, self._start = torch.empty(0, dtype=torch.int64, device=device), 0
-        self._host_images = None if images.device == device else _HostPrefetcher(images, batch, device)
+        self._host_images = (
+            None if images.device == device else _HostPrefetcher(images, sampler, batch, device)
+        )
 
     def reals(self) -> Tensor:
         """The batch as float32 (N,C,H,W) in [-1, 1], in channels_last memory."""
@@ -62,10 +58,7 @@ class Prefetcher:
             if self._labels is not None and self.labels is not None:
                 torch.index_select(self._labels, 0, rows, out=self.labels)
         if self._host_images is not None:
-            self._host_images.load(self.pixels, position, self._rows_at)
-
-    def _rows_at(self, position: int) -> Tensor:
-        return torch.from_numpy(self._sampler.take(position, self._batch))
+            self._host_images.load(self.pixels, position)
 
     def _rows_on_device(self, position: int) -> Tensor:
         offset = position - self._start
@@ -91,31 +84,32 @@ def place_labels(labels: npt.NDArray[np.int64] | None, device: torch.device) -> 
 class _HostPrefetcher:
     """Copies batches from the host. Two buffers on each side: while one is used, the next is being filled."""
 
-    def __init__(self, images: Tensor, batch: int, device: torch.device) -> None:
-        shape = (batch, *images.shape[1:])
-        self._images, self._cuda = images, device.type == "cuda"
-        self._host = [torch.empty(shape, dtype=torch.uint8, pin_memory=self._cuda) for _ in range(2)]
+    def __init__(self, images: Tensor, sampler: Sampler, batch: int, device: torch.device) -> None:
+        shape, cuda = (batch, *images.shape[1:]), device.type == "cuda"
+        self._images, self._sampler = images, sampler
+        self._host = [torch.empty(shape, dtype=torch.uint8, pin_memory=cuda) for _ in range(2)]
         self._on_device = [torch.empty(shape, dtype=torch.uint8, device=device) for _ in range(2)]
-        self._stream = torch.cuda.Stream(device) if self._cuda else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         self._copied: list[torch.cuda.Event | None] = [None, None]
         self._pending = (-1, 0)  # position of the batch that is being copied, and its buffer
 
-    def load(self, target: Tensor, position: int, rows_at: RowsAt) -> None:
+    def load(self, target: Tensor, position: int) -> None:
         """Copy the batch at `position` to `target`, and begin to copy the one after it."""
         if self._pending[0] != position:
-            self._begin_copy(position, 0, rows_at)
+            self._begin_copy(position, 0)
         buffer = self._pending[1]
         copied = self._copied[buffer]
         if copied is not None:
             torch.cuda.current_stream(target.device).wait_event(copied)
         target.copy_(self._on_device[buffer])
-        self._begin_copy(position + len(target), 1 - buffer, rows_at)
+        self._begin_copy(position + len(target), 1 - buffer)
 
-    def _begin_copy(self, position: int, buffer: int, rows_at: RowsAt) -> None:
+    def _begin_copy(self, position: int, buffer: int) -> None:
         copied = self._copied[buffer]
         if copied is not None:
             copied.synchronize()  # before the host overwrites this buffer: it is two steps ahead at most
-        torch.index_select(self._images, 0, rows_at(position), out=self._host[buffer])
+        rows = torch.from_numpy(self._sampler.take(position, len(self._host[buffer])))
+        torch.index_select(self._images, 0, rows, out=self._host[buffer])
         if self._stream is None:
             self._on_device[buffer].copy_(self._host[buffer])
         else:

@@ -1,7 +1,6 @@
 """Time and memory of a trial, measured in a few real steps of it.
 
-Not responsible for what follows from the numbers, or for Ray. To be run in a process of its own: on a CPU the
-memory that is measured is that of the whole process.
+To be run in a process of its own: on a CPU the memory that is measured is that of the whole process.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from pipeline.training.trial_speed import TrialSpeed
 
 UNTIMED_STEPS = 3
 """First steps on a CPU that are not timed: allocations, choice of kernels."""
-
 MIN_TIMED_SEC = 2.0
 """Seconds of training that are timed on a GPU, whose steps are too short to be timed one by one."""
 
@@ -69,11 +67,10 @@ def profile_trial(
     torch_device = torch.device(device)
     on_gpu = torch_device.type == "cuda"
     prepare_process(threads, torch_device, config.float_pixels(dataset.size))
-    min_seconds = min(MIN_TIMED_SEC, seconds) if on_gpu else 0.0
     trainer = timer = None
     try:
         trainer = build_trainer(config, dataset, torch_device)
-        timer = _StepTimer(trainer, _timed_steps(config), min_seconds, seconds)
+        timer = _StepTimer(trainer, min(MIN_TIMED_SEC, seconds) if on_gpu else 0.0, seconds)
         trainer.advance(10**9, timer)
         if on_gpu:  # the first evaluation also loads kernels
             _evaluation_seconds(trainer, dataset, evaluator)
@@ -116,35 +113,28 @@ def profile_sharing_gpu(
     gate: called once this trial is warmed up; waits for the others, and returns the moment (as of
     `time.time`).
     """
-    torch_device = torch.device(device)
+    torch_device, trainer = torch.device(device), None
     prepare_process(threads, torch_device, config.float_pixels(dataset.size))
-    trainer = None
     try:
         trainer = build_trainer(config, dataset, torch_device)
-        trainer.advance(10**9, _StepTimer(trainer, steps=1, min_seconds=0.0, max_seconds=0.0))
+        trainer.advance(10**9, _StepTimer(trainer, min_seconds=0.0, max_seconds=0.0))
         _evaluation_seconds(trainer, dataset, evaluator)
         begin = gate()
         time.sleep(max(0.0, begin - time.time()))
         started, nimg = time.perf_counter(), trainer.nimg
         trainer.advance(10**9, lambda: time.time() >= begin + seconds)
         _synchronize(torch_device)
-        train_seconds, images = time.perf_counter() - started, trainer.nimg - nimg
-        return SharedGpuSample(images, train_seconds, _evaluation_seconds(trainer, dataset, evaluator))
+        trained = time.perf_counter() - started
+        return SharedGpuSample(trainer.nimg - nimg, trained, _evaluation_seconds(trainer, dataset, evaluator))
     finally:
         del trainer
         release_memory(torch_device)
 
 
 def combined_speed(samples: Sequence[SharedGpuSample]) -> TrialSpeed:
-    """The speed of trials that trained at the same time.
-
-    Raises:
-        ValueError: none of them was shown an image.
-    """
-    images_per_sec = sum(sample.images / sample.seconds for sample in samples)
-    if not images_per_sec:
-        raise ValueError("no trial was shown an image")
+    """The speed of trials that trained at the same time; each was shown images."""
     trials = len(samples)
+    images_per_sec = sum(sample.images / sample.seconds for sample in samples)
     eval_seconds = sum(sample.eval_seconds for sample in samples) / trials
     return TrialSpeed(trials, 1000 * trials / images_per_sec, eval_seconds)
 
@@ -167,20 +157,6 @@ def _evaluation_seconds(trainer: Trainer, dataset: Dataset, evaluator: Evaluator
     return time.perf_counter() - started
 
 
-def _timed_steps(config: TrialConfig) -> int:
-    """Enough for D's and G's updates and for a lazy penalty."""
-    return max(8, 2 * config.n_critic, config.penalty_interval if config.penalty != "none" else 0)
-
-
-def _untimed_steps(trainer: Trainer) -> int:
-    """On a GPU, until every kind of step was captured: the rarest has both G's update and the penalty."""
-    if trainer.device.type != "cuda":
-        return UNTIMED_STEPS
-    config = trainer.config
-    interval = config.penalty_interval if config.penalty != "none" else 1
-    return max(UNTIMED_STEPS, (WARM_UP_STEPS + 2) * math.lcm(config.n_critic, interval))
-
-
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -189,13 +165,18 @@ def _synchronize(device: torch.device) -> None:
 class _StepTimer:
     """The `should_stop` of a profile: times the steps after the untimed ones, and then stops.
 
-    Stops after `steps` timed steps and `min_seconds`, but in any case after `max_seconds`.
+    Stops after enough steps and `min_seconds`, but in any case after `max_seconds`.
     """
 
-    def __init__(self, trainer: Trainer, steps: int, min_seconds: float, max_seconds: float) -> None:
-        self._trainer, self._steps = trainer, steps
-        self._min_seconds, self._max_seconds = min_seconds, max_seconds
-        self._untimed = _untimed_steps(trainer)
+    def __init__(self, trainer: Trainer, min_seconds: float, max_seconds: float) -> None:
+        self._trainer, self._min_seconds, self._max_seconds = trainer, min_seconds, max_seconds
+        config, self._untimed = trainer.config, UNTIMED_STEPS
+        interval = config.penalty_interval if config.penalty != "none" else 1
+        if (
+            trainer.device.type == "cuda"
+        ):  # until the rarest kind of step, G's update and the penalty, is captured
+            self._untimed = max(UNTIMED_STEPS, (WARM_UP_STEPS + 2) * math.lcm(config.n_critic, interval))
+        self._steps = max(8, 2 * config.n_critic, interval)  # updates of D and of G, and a lazy penalty
         self._calls, self._started, self._nimg = 0, 0.0, 0
         self.seconds_per_kimg = 0.0
 

@@ -55,8 +55,8 @@ def step_schedule(config: TrialConfig, nimg: int, control: float, ada_p: float) 
     cosine = config.schedule == "cosine"
     beta2_final = config.beta2_final if cosine and config.beta2_final else config.beta2
     return StepSchedule(
-        lr_g=_to_float32(config.lr_g * lr_factor * factor_g),
-        lr_d=_to_float32(config.lr_d * lr_factor * factor_d),
+        lr_g=float(np.float32(config.lr_g * lr_factor * factor_g)),
+        lr_d=float(np.float32(config.lr_d * lr_factor * factor_d)),
         beta2=cosine_schedule(config.beta2, beta2_final, _progress(config, nimg)),
         gamma=config.gamma * _factor(config, nimg, 1.0, config.gamma_final),
         ema_halflife_nimg=1000 * config.ema_halflife_kimg * _factor(config, nimg, config.ema_start, 1.0),
@@ -75,11 +75,6 @@ def _augment_p(config: TrialConfig, nimg: int, ada_p: float) -> float:
 
 def _factor(config: TrialConfig, nimg: int, start: float, end: float) -> float:
     return cosine_schedule(start, end, _progress(config, nimg)) if config.schedule == "cosine" else 1.0
-
-
-def _to_float32(value: float) -> float:
-    """The value rounded to float32."""
-    return float(np.float32(value))
 
 
 def _progress(config: TrialConfig, nimg: int) -> float:

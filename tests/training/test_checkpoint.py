@@ -22,14 +22,20 @@ from pipeline.errors import CheckpointError
 from pipeline.records import TrialRecord
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TrialFolder, load_best, read_checked
+from pipeline.training.events import TrialEvent
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks
 from pipeline.training.trainer import Trainer
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> TrialFolder:
-    return TrialFolder(tmp_path / "7")
+def events() -> list[TrialEvent]:
+    return []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, events: list[TrialEvent]) -> TrialFolder:
+    return TrialFolder(tmp_path / "7", events.append)
 
 
 def state(kimg: int) -> dict[str, Any]:
@@ -48,14 +54,14 @@ def newest(folder: TrialFolder) -> Path:
     return max(folder.root.glob("state-*.pt"))
 
 
-def test_restore_returns_what_was_saved(folder: TrialFolder) -> None:
+def test_restore_returns_what_was_saved(folder: TrialFolder, events: list[TrialEvent]) -> None:
     assert folder.restore() is None
     folder.save(3, state(3))
     back = TrialFolder(folder.root).restore()
     assert back is not None
     assert torch.equal(back["weights"]["w"], state(3)["weights"]["w"])
     assert (back["kimg"], back["fid"], back["words"]) == (3, None, ["a", 1.0])
-    assert folder.damaged == []
+    assert events == []
 
 
 def test_two_checkpoints_and_one_best_generator_are_kept(folder: TrialFolder) -> None:
@@ -93,7 +99,7 @@ def test_no_temporary_file_is_left(folder: TrialFolder, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_altered_bit_is_detected(folder: TrialFolder, seed: int) -> None:
+def test_an_altered_bit_is_detected(folder: TrialFolder, events: list[TrialEvent], seed: int) -> None:
     folder.save(1, state(1))
     folder.save(2, state(2))
     path, rng = newest(folder), random.Random(seed)
@@ -102,29 +108,33 @@ def test_an_altered_bit_is_detected(folder: TrialFolder, seed: int) -> None:
     data[position] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
     assert folder.restore()["kimg"] == 1
-    assert len(folder.damaged) == 1
-    assert path.name in folder.damaged[0]
-    assert "\n" not in folder.damaged[0]
+    assert len(events) == 1
+    assert path.name in events[0].text
+    assert "\n" not in events[0].text
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.7, 0.99, 2.0])
-def test_a_truncated_or_lengthened_file_is_detected(folder: TrialFolder, fraction: float) -> None:
+def test_a_truncated_or_lengthened_file_is_detected(
+    folder: TrialFolder, events: list[TrialEvent], fraction: float
+) -> None:
     folder.save(1, state(1))
     folder.save(2, state(2))
     path = newest(folder)
     data = path.read_bytes()
     path.write_bytes((data + data)[: int(fraction * len(data))])
     assert folder.restore()["kimg"] == 1
-    assert path.name in folder.damaged[0]
+    assert path.name in events[0].text
 
 
-def test_nothing_is_restored_if_both_checkpoints_are_damaged(folder: TrialFolder) -> None:
+def test_nothing_is_restored_if_both_checkpoints_are_damaged(
+    folder: TrialFolder, events: list[TrialEvent]
+) -> None:
     for kimg in (1, 2):
         folder.save(kimg, state(kimg))
     for path in folder.root.glob("state-*.pt"):
         path.write_bytes(b"")
     assert folder.restore() is None
-    assert len(folder.damaged) == 2
+    assert len(events) == 2
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -178,11 +188,11 @@ def test_a_forged_checkpoint_is_refused_and_runs_no_code(
 
 
 @pytest.mark.parametrize("name", ["state-1-0.pt", "state-000000001-zzzzzzzzzzzzzzzz.pt", "best-copy.pt"])
-def test_files_with_other_names_are_ignored(folder: TrialFolder, name: str) -> None:
+def test_files_with_other_names_are_ignored(folder: TrialFolder, events: list[TrialEvent], name: str) -> None:
     folder.save(1, state(1))
     (folder.root / name).write_bytes(newest(folder).read_bytes())
     assert folder.restore()["kimg"] == 1
-    assert folder.damaged == []
+    assert events == []
     with pytest.raises(CheckpointError, match=name):
         read_checked(folder.root / name)
 

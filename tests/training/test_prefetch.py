@@ -16,7 +16,7 @@ def test_a_prefetcher_gives_the_batch_at_any_position(dataset: Dataset, on_host:
     sampler = Sampler(len(images), 3)
     prefetcher = Prefetcher(images, labels, sampler, 24, images.device)
     if on_host:
-        prefetcher._host_images = _HostPrefetcher(images, 24, images.device)
+        prefetcher._host_images = _HostPrefetcher(images, sampler, 24, images.device)
     pixel_buffer, label_buffer = prefetcher.pixels, prefetcher.labels
     for position in [*range(0, 24 * 300, 24), 48, 24 * 299, 24 * 300, 7, 31]:
         rows = torch.from_numpy(sampler.take(position, 24))

@@ -159,20 +159,18 @@ def _norm_g(
     config: TrialConfig, shape: ImageShape, kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]
 ) -> Callable[[int], nn.Module]:
     if config.norm_g == "none":
-        return lambda width: nn.Identity()
+        return nn.Identity
     if uses_class_norm(config):
         return lambda width: ClassNorm(kind(width, affine=False), shape.classes)
-    return lambda width: kind(width)
+    return kind
 
 
 def _norm_d(name: str) -> Callable[[int], nn.Module]:
-    table: dict[str, Callable[[int], nn.Module]] = {
-        "none": lambda width: nn.Identity(),
-        "spectral": lambda width: nn.Identity(),  # normalises the weights instead
-        "batch": lambda width: nn.BatchNorm2d(width),
-        "layer": lambda width: nn.GroupNorm(1, width),
-    }
-    return table[name]
+    if name == "batch":
+        return nn.BatchNorm2d
+    if name == "layer":
+        return lambda width: nn.GroupNorm(1, width)
+    return nn.Identity  # spectral norm is of the weights
 
 
 def initialise_weights(network: nn.Module, identity: bool = True) -> None:
