@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.terminal import out_console
-from pipeline.cluster.jobs.head import DEFAULT_ADDRESS
+from pipeline.cluster.jobs.head import DEFAULT_ADDRESS, check_head, dashboard_address
 from pipeline.config import SweepPaths
 from pipeline.reporting.log_lines import err_console
 
@@ -43,7 +43,6 @@ def submit(
     """
     from pipeline.cli.submit import package_job
     from pipeline.cluster.jobs.client import submit_job
-    from pipeline.cluster.jobs.head import check_head, dashboard_address
 
     dashboard = dashboard_address(address)
     package, request = package_job(context.args)
@@ -90,7 +89,6 @@ def status(
 ) -> None:
     """Show the state of a job, or list all jobs of gansweep on a cluster."""
     from pipeline.cluster.jobs.client import describe_job, list_jobs
-    from pipeline.cluster.jobs.head import dashboard_address
 
     dashboard = dashboard_address(address)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -104,7 +102,6 @@ def status(
 def stop(job: Job, address: Address = DEFAULT_ADDRESS) -> None:
     """End a job: its trials checkpoint at their next step, and the same submit goes on from there."""
     from pipeline.cluster.jobs.client import ENDED_STATES, stop_job
-    from pipeline.cluster.jobs.head import dashboard_address
 
     state = stop_job(dashboard_address(address), job)
     out_console.print(f"{job}: {state.lower()}", markup=False)

@@ -15,14 +15,8 @@ from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.readonly_copy import fetch_sweep_toml
 from pipeline.storage.url import check_url, is_url, parent_url, scratch_dir
+from pipeline.sweep import option_texts
 from pipeline.sweep.manifest import read_existing
-from pipeline.sweep.option_texts import (
-    check_no_password,
-    parse_duration,
-    parse_gpus_per_trial,
-    parse_settings,
-    parse_wait,
-)
 from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
 from pipeline.sweep.request import Request
 from pipeline.tracking.registry.promote import check_registration
@@ -50,11 +44,11 @@ def build_request(options: RunOptions | ResumeOptions) -> Request:
 def _new_sweep(options: RunOptions) -> Request:
     store = check_url(str(options.out)) if is_url(str(options.out)) else ""
     space, folders = _load_space(options.space)
-    fixed = parse_settings(options.set)
+    fixed = option_texts.parse_settings(options.set)
     if options.kimg is not None:
         fixed["kimg"] = options.kimg
     config = _config(options)
-    check_no_password("--storage", options.storage, "GANSWEEP_STORAGE")
+    option_texts.check_no_password("--storage", options.storage, "GANSWEEP_STORAGE")
     check_registration(options.register or config.name, options.promote)
     return Request(
         space=space.override(fixed) if fixed else space,
@@ -87,16 +81,16 @@ def _config(options: RunOptions) -> SweepConfig:
     """The SweepConfig of `run`; without `trials`, a limit of another kind makes their number unlimited."""
     space = str(options.space) if isinstance(options.space, str | Path) else "given in Python"
     limits: Mapping[str, Any] = {name: getattr(options, name) or 0 for name in _LIMITS}
-    seconds = parse_duration(options.time_budget)
+    seconds = option_texts.parse_duration(options.time_budget)
     unlimited = seconds or any(value for name, value in limits.items() if name != "max_failures")
     return SweepConfig(
         name=options.name or (Path(space).stem if isinstance(options.space, str | Path) else "sweep"),
         space=space,
         trials=options.trials or (UNLIMITED if unlimited else SweepConfig().trials),
-        hang_after_sec=parse_duration(options.hang_after),
-        wait_sec=SweepConfig().wait_sec if options.wait == "" else parse_wait(options.wait),
+        hang_after_sec=option_texts.parse_duration(options.hang_after),
+        wait_sec=SweepConfig().wait_sec if options.wait == "" else option_texts.parse_wait(options.wait),
         final_seeds=-1 if options.final_seeds is None else options.final_seeds,
-        gpus_per_trial=parse_gpus_per_trial(options.gpus_per_trial),
+        gpus_per_trial=option_texts.parse_gpus_per_trial(options.gpus_per_trial),
         concurrency=options.concurrency or 0,
         time_budget_sec=seconds,
         metrics=",".join(options.metric),
@@ -140,7 +134,7 @@ def _known(address: str) -> str:
 def _changes(options: ResumeOptions) -> dict[str, object]:
     """The fields of SweepConfig that `resume` changes: those that were given."""
     changes = {name: getattr(options, name) for name in ("trials", "concurrency", "price", *_LIMITS)}
-    changes["time_budget_sec"] = parse_duration(options.time_budget) or None
-    changes["hang_after_sec"] = parse_duration(options.hang_after) or None
-    changes["wait_sec"] = None if options.wait == "" else parse_wait(options.wait)
+    changes["time_budget_sec"] = option_texts.parse_duration(options.time_budget) or None
+    changes["hang_after_sec"] = option_texts.parse_duration(options.hang_after) or None
+    changes["wait_sec"] = None if options.wait == "" else option_texts.parse_wait(options.wait)
     return {name: value for name, value in changes.items() if value not in (None, "")}

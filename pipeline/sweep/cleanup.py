@@ -63,6 +63,7 @@ def plan_removal(root: Path, *, keep_best: bool) -> Removal:
     paths = check_sweep_dir(root)
     written = {path.name: path for path in paths.root.iterdir() if _is_sweep_file(paths, path.name)}
     doomed = list(_dispensable(paths, written.values())) if keep_best else list(written.values())
+    doomed.sort(key=lambda path: path == paths.config)  # last: without it the rest would be no sweep
     other = [] if keep_best else sorted({path.name for path in paths.root.iterdir()} - written.keys())
     trials = read_json(paths.summary).get("trials")
     counts = {s: n for s, n in trials.items() if isinstance(n, int)} if isinstance(trials, dict) else {}

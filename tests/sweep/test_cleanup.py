@@ -57,7 +57,9 @@ def sweep(tmp_path: Path) -> SweepPaths:
 def test_a_sweep_is_deleted_and_nothing_beside_it(sweep: SweepPaths) -> None:
     (sweep.root.parent / "other").mkdir()
     size = size_of(sweep.root)
-    assert cleanup.plan_removal(sweep.root, keep_best=False).bytes == size
+    plan = cleanup.plan_removal(sweep.root, keep_best=False)
+    assert plan.bytes == size
+    assert plan.paths[-1] == sweep.config  # an interrupted removal can be repeated
     done = cleanup.remove_sweep(sweep.root, keep_best=False)
     assert done.trials == 2
     assert not sweep.root.exists()

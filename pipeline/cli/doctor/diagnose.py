@@ -11,17 +11,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pipeline.cli.doctor import machine
 from pipeline.cli.doctor.cluster import check_auth, check_cluster
 from pipeline.cli.doctor.finding import Finding
-from pipeline.cli.doctor.machine import (
-    check_bfloat16,
-    check_cores,
-    check_disk,
-    check_memory,
-    check_python,
-    check_shared_memory,
-    check_store,
-)
 from pipeline.cli.doctor.ports import check_ray_ports
 from pipeline.cli.doctor.reachability import check_tracking
 from pipeline.cli.doctor.software import check_digits, check_inception, check_torch, check_versions
@@ -41,12 +33,12 @@ def diagnose(out: Path | str, tracking_uri: str = "", address: str = "") -> list
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ("" if store else default_uri(Path(out)))
     return run_checks(
         {
-            "python": lambda: [check_python()],
-            "cores": lambda: [check_cores()],
-            "memory": lambda: [check_memory(), check_shared_memory()],
-            "disk": lambda: [check_store(store) if store else check_disk(Path(out))],
+            "python": lambda: [machine.check_python()],
+            "cores": lambda: [machine.check_cores()],
+            "memory": lambda: [machine.check_memory(), machine.check_shared_memory()],
+            "disk": lambda: [machine.check_store(store) if store else machine.check_disk(Path(out))],
             "torch": check_torch,
-            "bf16": lambda: [check_bfloat16()],
+            "bf16": lambda: [machine.check_bfloat16()],
             "versions": check_versions,
             "data": lambda: [check_digits(), check_inception()],
             "tracking": lambda: [check_tracking(uri)],
