@@ -49,7 +49,14 @@ class Summary:
         if time.monotonic() - self._written >= _PERIOD_SEC:
             self.write()
 
-    on_start = on_record = on_failure = on_end = _write_seldom
+    on_start = on_record = on_failure = _write_seldom
+
+    def on_end(self, trial: SweepTrial) -> None:
+        """Write; at once when no trial runs any more, because measuring the finalists may take long."""
+        if any(each.state == "running" for each in reversed(self._manager.trials.values())):
+            self._write_seldom()
+        else:
+            self.write()
 
     def set_finalists(self, finalists: Iterable[FinalistRow]) -> None:
         """Write the finalists, best first; the first one becomes the best trial."""

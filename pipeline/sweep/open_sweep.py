@@ -58,11 +58,11 @@ def open_sweep(
         exporter = start_exporter(paths, config, event_log, uri, facts.tables(), space.hash)
         manager = TrialManager(study, space, config, paths, spent_sec=spent_sec)
         summary = Summary(paths, config, facts.evaluator, manager)
-        recorders = (EventLogCallback(event_log, paths), summary)
-        manager.notify_history(recorders)
+        events = EventLogCallback(event_log, paths)
+        manager.notify_history((events,))
         summary.write()
         with WebhookNotifier(request.notify, config.name, summary.content) as notifier:
-            manager.begin((FetchTrialFiles(uploader, paths), *recorders, notifier))
+            manager.begin((FetchTrialFiles(uploader, paths), events, summary, notifier))
             yield OpenSweep(
                 request=request,
                 inputs=inputs,
