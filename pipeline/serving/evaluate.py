@@ -74,7 +74,11 @@ def evaluate_as(
         path = Path(model.removeprefix(external_samples.PREFIX)).expanduser()
         images, labels = external_samples.read_samples(path, dataset.size, dataset.channels)
         sample: Sample = evaluation.from_pool(images, labels if dataset.labelled else None, seed)
-        n, repeats = _batches(n, len(images))
+        if n > len(images):
+            rule, fix = f"there are {len(images)} samples", f"write -n {len(images)}"
+            raise DataError("-n {seen} is out of range", rule=rule, seen=n, fix=fix)
+        n = n or len(images)
+        repeats = min(evaluation.REPEATS, len(images) // n)
     else:
         generator = load_generator(model, tracking_uri=tracking_uri)
         dataset = load_images(replace(config, image_size=config.image_size or generator.size))
@@ -82,15 +86,3 @@ def evaluate_as(
     n = n or DEFAULT_SAMPLES
     evaluator = load_evaluator(config, dataset, n)
     return evaluation.measure_generator(sample, dataset, evaluator, n=n, seed=seed, repeats=repeats)
-
-
-def _batches(n: int, available: int) -> tuple[int, int]:
-    """Samples in a batch (n, or all if n = 0), and number of batches."""
-    if n > available:
-        raise DataError(
-            "-n {seen} is out of range",
-            rule=f"there are {available} samples",
-            seen=n,
-            fix=f"write -n {available}",
-        )
-    return n or available, min(evaluation.REPEATS, available // (n or available))

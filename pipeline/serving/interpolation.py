@@ -19,7 +19,6 @@ from pipeline.tracking.registry.load import LoadedGenerator
 
 Points = npt.NDArray[np.float32]  # (n,d)
 
-FORMATS = (".png", ".gif", ".mp4")
 MAX_FRAMES = 10_000
 _PARALLEL = 1e-4  # sine of an angle below which two directions count as parallel
 _SIDE = {".png": 56, ".gif": 224, ".mp4": 224}  # smaller images are enlarged by whole factors up to this
@@ -61,7 +60,7 @@ class WalkOptions:
                 fix="write --seeds 0,1,2",
             )
         frames = self.frames or (8 if out.suffix == ".png" else 30) * (keys - (not self.loop))
-        if out.suffix not in FORMATS:
+        if out.suffix not in _SIDE:
             raise ConfigError(
                 "{seen} has no known format",
                 rule="--out ends in .png (a strip), .gif or .mp4",
@@ -178,8 +177,7 @@ def _write_mp4(frames: Pixels, target: Path, fps: int) -> None:
     )
     command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
     colours = frames if frames.shape[3] == 3 else frames.repeat(3, axis=3)
-    data = b"".join(np.ascontiguousarray(frame).tobytes() for frame in colours)
-    done = subprocess.run([*command, str(target)], input=data, capture_output=True)
+    done = subprocess.run([*command, str(target)], input=colours.tobytes(), capture_output=True)
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise ConfigError("ffmpeg failed", seen=lines[-1], fix="write a .gif")

@@ -113,12 +113,7 @@ def export(model: str, out: Path | None, *, format: str, tracking_uri: str = "")
 
 
 def register(
-    model: str,
-    *,
-    name: str = "",
-    alias: str = "auto",
-    promote: str = CHAMPION,
-    tracking_uri: str = "",
+    model: str, *, name: str = "", alias: str = "auto", promote: str = CHAMPION, tracking_uri: str = ""
 ) -> RegisteredVersion:
     """Register the best generator of a sweep, or give an alias to a registered version.
 

@@ -115,9 +115,7 @@ def serve_page(
 ) -> None:
     """Serve the page on loopback until it is interrupted.
 
-    Args:
-        port: 0 = any free one.
-        on_ready: called with a line that holds the page's address, once the port is reserved.
+    port: 0 = any free one. on_ready: called with the page's address once the port is reserved.
 
     Raises:
         ConfigError: the port is in use.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.serving.sample_options import MAX_IMAGES, SampleOptions
 from pipeline.storage.files import replacing
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.pack import pick_device
+from pipeline.tracking.registry.registered_model import sha256_of
 
 MAX_IN_FILE = {".png": 10_000, ".npz": 1_000_000}
 """Most images in one file; larger data sets are written as a folder."""
@@ -51,7 +51,7 @@ def sample(
     with open_packed(model, tracking_uri) as folder:
         device = pick_device(options.device, auto="cpu" if single_file else "cuda")
         generator = LoadedGenerator(folder, device)
-        identity = hashlib.sha256((folder / "files.json").read_bytes()).hexdigest()[:16]
+        identity = sha256_of(folder / "files.json")[:16]
     if single_file:
         _write_file(generator, out, options)
         return f"{options.n} images: {out}"
@@ -66,9 +66,8 @@ def sample(
 
 
 def _write_file(generator: LoadedGenerator, out: Path, options: SampleOptions) -> None:
-    balanced = options.labels == "balanced"
     chunks = generator.stream(
-        options.n, options.seed, options.label, 512, options.truncation, balanced=balanced
+        options.n, options.seed, options.label, 512, options.truncation, balanced=options.labels == "balanced"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":

@@ -116,8 +116,7 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     before, logger.level = logger.level, logging.ERROR
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logger.level = before

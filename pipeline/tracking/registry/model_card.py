@@ -1,7 +1,6 @@
-"""The model card of a generator, as Markdown with pictures.
+"""The model card of a generator: README.md, pictures and metrics.json.
 
-Files: README.md, samples.png, real_and_generated.png, neighbours.png, fid.png, balance.png, metrics.json. All
-numbers come from the generator's metadata and its trial's records; nothing is measured here.
+All numbers come from the generator's metadata and its trial's records; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from PIL import Image
 from pipeline.data.dataset import Dataset
 from pipeline.data.pictures import image_sheet
 from pipeline.data.preprocessing import Labels, Pixels
-from pipeline.records import METRICS, TrialRecord
+from pipeline.metrics.measurement import METRICS
+from pipeline.records import METRICS as TICK_METRICS
+from pipeline.records import TrialRecord
 from pipeline.storage.files import replacing, write_text
 from pipeline.storage.typed_json import to_json
 from pipeline.tracking.registry.load import LoadedGenerator
@@ -53,11 +54,7 @@ def write_card(
 ) -> Path:
     """Write the card of the generator in the folder `packed` into the folder `card` in it; returns that one.
 
-    Args:
-        dataset: the training images to compare with.
-        records: of its trial, oldest first, for the curves.
-        name: title of the card.
-        seed: of the samples.
+    dataset: the training images. records: of its trial, oldest first. seed: of the samples.
     """
     folder = packed / CARD_FOLDER
     folder.mkdir(exist_ok=True)
@@ -92,9 +89,10 @@ def _markdown(name: str, generator: LoadedGenerator) -> str:
 
 def _rows(facts: Mapping[str, object], keys: Sequence[str]) -> list[list[str]]:
     """Cells of a table: key, value, meaning."""
+    meanings = {key: row.meaning for key, row in (TICK_METRICS | METRICS).items()}  # some have equal names
     rows = [(key, text_of(facts[key])) for key in keys if facts.get(key) not in (None, {})]
-    meanings = {key: METRICS[key].meaning if key in METRICS else "" for key, _ in rows}
-    return [[cell.replace("|", "/").replace("\n", " ") for cell in (*row, meanings[row[0]])] for row in rows]
+    cells = [(key, value, meanings.get(key, "")) for key, value in rows]
+    return [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in cells]
 
 
 # ---- pictures

@@ -61,17 +61,11 @@ def _flatten(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 
 
 def add_version(
-    client: MlflowClient,
-    uri: str,
-    name: str,
-    packed: Path,
-    metadata: ModelMetadata,
-    *,
-    verifier: Verifier | None,
+    client: MlflowClient, uri: str, name: str, packed: Path, metadata: ModelMetadata, verify: Verifier | None
 ) -> ModelVersion:
     """Log the model, verify it, and only then register it: one that fails never enters the registry.
 
-    uri: of the store. verifier: None = it is not verified.
+    uri: of the store. verify: None = it is not verified.
 
     Raises:
         RegistryError: the verification failed; the logged model has been deleted.
@@ -84,8 +78,8 @@ def add_version(
     generator, run_id = LoadedGenerator(packed), metadata.run_id or None
     model_id = _log(client, uri, name, packed, generator, run_id)
     try:
-        if verifier is not None:
-            tags[VERIFIED_TAG] = verifier(f"models:/{model_id}")
+        if verify is not None:
+            tags[VERIFIED_TAG] = verify(f"models:/{model_id}")
         with default_store(uri):
             version = client.create_model_version(
                 name,
@@ -166,9 +160,8 @@ if n:  # in chunks, for there may be many
 class Verifier:
     """Verifies a logged model in a fresh process, with pickle forbidden.
 
-    Args:
-        uri: of the store. packed: folder of the generator that was logged.
-        evaluator: of the fid in `metadata`; None = the fid is not measured again.
+    uri: of the store. packed: folder of the generator that was logged.
+    evaluator: of the fid in `metadata`; None = the fid is not measured again.
 
     Raises:
         RegistryError: the evaluator is not the one that `metadata` names.

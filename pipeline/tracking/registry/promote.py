@@ -64,9 +64,7 @@ def register_version(
             client.create_registered_model(name)
         version = _find_version(client, name, model_version.source_hash(packed, metadata))
         if version is None:
-            version = model_version.add_version(
-                client, tracking_uri, name, packed, metadata, verifier=verifier
-            )
+            version = model_version.add_version(client, tracking_uri, name, packed, metadata, verifier)
             return _give_alias(client, version, metadata, alias, promote, "registered")
         if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
             return _unchanged(client, version)
@@ -144,8 +142,11 @@ def _give_alias(
     name, number = str(version.name), int(version.version)
     aliases: dict[str, str] = client.get_registered_model(name).aliases
     if alias == "auto":
-        tags = client.get_model_version(name, aliases[CHAMPION]).tags if CHAMPION in aliases else None
-        alias, reason = decide_promotion(metadata, None if tags is None else ModelMetadata.from_json(tags))
+        champion = None  # also where a kill has kept out why this version became it
+        if int(aliases.get(CHAMPION, number)) != number:
+            tags = client.get_model_version(name, aliases[CHAMPION]).tags
+            champion = ModelMetadata.from_json(tags)
+        alias, reason = decide_promotion(metadata, champion)
         if alias:
             client.set_registered_model_alias(name, CANDIDATE, str(number))
         if alias == CHAMPION and promote == CANDIDATE:

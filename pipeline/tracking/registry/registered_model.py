@@ -136,7 +136,25 @@ class PackedGenerator:
                 rule="balanced labels need a conditional model",
                 fix="leave it out",
             )
-        return self._chunks(n, seed, label, batch, truncation, start, balanced)
+
+        def chunks() -> Iterator[tuple[Images, Labels | None]]:
+            buffer: list[tuple[Images, Labels]] = []
+            buffered = 0
+            step = max(BLOCK, self._width)
+            for first in range(start, n, step):
+                last = min(n, first + step)
+                z, labels = self._inputs(first, last, seed, label, truncation)
+                if balanced:
+                    labels = np.arange(first, last, dtype=np.int64) % self.classes
+                buffer.append((self.render(z, labels), labels))
+                buffered += last - first
+                while buffered >= batch or (buffered and last == n):
+                    images, labels = (np.concatenate(part) for part in zip(*buffer, strict=True))
+                    yield images[:batch], labels[:batch] if self.classes else None
+                    buffer = [(images[batch:], labels[batch:])]
+                    buffered = len(buffer[0][0])
+
+        return chunks()  # what is wrong has been raised before the first image is asked for
 
     def latents(
         self, n: int, seed: int = 0, label: int | None = None, truncation: float = 1.0
@@ -178,7 +196,7 @@ class PackedGenerator:
             RegistryError: it is unconditional, or has no table of embeddings.
         """
         table = self._forward.get_parameter(self._embedding_table())
-        return np.array(table.detach().cpu(), np.float32)
+        return np.array(table.detach().cpu().numpy())
 
     def _embedding_table(self) -> str:
         for name, _ in self._forward.named_parameters():
@@ -189,25 +207,6 @@ class PackedGenerator:
             rule="a walk between labels needs a conditional model that embeds them",
             fix="leave labels out",
         )
-
-    def _chunks(
-        self, n: int, seed: int, label: int | None, batch: int, truncation: float, start: int, balanced: bool
-    ) -> Iterator[tuple[Images, Labels | None]]:
-        buffer: list[tuple[Images, Labels]] = []
-        buffered = 0
-        step = max(BLOCK, self._width)
-        for first in range(start, n, step):
-            last = min(n, first + step)
-            z, labels = self._inputs(first, last, seed, label, truncation)
-            if balanced:
-                labels = np.arange(first, last, dtype=np.int64) % self.classes
-            buffer.append((self.render(z, labels), labels))
-            buffered += last - first
-            while buffered >= batch or (buffered and last == n):
-                images, labels = (np.concatenate(part) for part in zip(*buffer, strict=True))
-                yield images[:batch], labels[:batch] if self.classes else None
-                buffer = [(images[batch:], labels[batch:])]
-                buffered = len(buffer[0][0])
 
     def _sample_block(self, block: int, seed: int) -> tuple[Vectors, Labels]:
         rng = np.random.default_rng([seed, block])
@@ -331,17 +330,16 @@ def _forbidden(archive: Path) -> str:
 
 
 def _forbidden_value(value: Any) -> str:
-    if isinstance(value, list):
-        return next((found for item in value if (found := _forbidden_value(item))), "")
-    if not isinstance(value, dict):
-        return ""
-    if value.get("use_pickle"):
-        return "use_pickle"
-    for key, pattern in (("expr_str", _EXPRESSION), ("target", _TARGET)):
-        text = value.get(key)
-        if isinstance(text, str) and not pattern.fullmatch(text):
-            return f"{key} {text}"
-    return next((found for item in value.values() if (found := _forbidden_value(item))), "")
+    items = value if isinstance(value, list) else []
+    if isinstance(value, dict):
+        if value.get("use_pickle"):
+            return "use_pickle"
+        for key, pattern in (("expr_str", _EXPRESSION), ("target", _TARGET)):
+            text = value.get(key)
+            if isinstance(text, str) and not pattern.fullmatch(text):
+                return f"{key} {text}"
+        items = list(value.values())
+    return next((found for item in items if (found := _forbidden_value(item))), "")
 
 
 class RegisteredModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]

@@ -12,6 +12,7 @@ from factories import generator_of, record
 from PIL import Image
 
 from pipeline.data.dataset import Dataset
+from pipeline.metrics.measurement import METRICS
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.model_card import save_curves, write_card
@@ -20,7 +21,7 @@ from pipeline.tracking.registry.pack import pack_generator
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Dataset) -> None:
-    metadata = ModelMetadata(fid=3.25, balance=0.5, params={"lr_g": 1e-3})
+    metadata = ModelMetadata(fid=3.25, balance=0.5, params={"lr_g": 1e-3}, others={"diversity": 0.5})
     packed = pack_generator(generator_of(), tmp_path, metadata)
     rows = [(5, 9.0, 0.5), (10, None, 0.5), (15, 7.0, math.nan)]  # kimg, fid, balance
     records = [record(kimg, fid, balance=balance, auc=0.7) for kimg, fid, balance in rows[:count]]
@@ -28,6 +29,8 @@ def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Da
     text = (folder / "README.md").read_text()
     assert "| fid | 3.25 |" in text
     assert "lr_g=0.001" in text
+    assert f"| diversity | 0.5 | {METRICS['diversity'].meaning} |" in text  # of samples, not of a tick
+    assert r"1 - \|2 AUC - 1\|" in text
     sizes = {path.name: Image.open(path).size for path in folder.glob("*.png")}
     assert sizes == {
         "samples.png": (64, 64),

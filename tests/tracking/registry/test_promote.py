@@ -96,6 +96,13 @@ def test_the_same_source_makes_no_second_version(store: Store) -> None:
     assert store.add(0, 40.0, name="twice", facts={"fingerprint": "other data"}).version == 2
 
 
+def test_a_champion_stays_champion_where_a_kill_kept_the_reason_out(store: Store) -> None:
+    store.add(0, 40.0, name="killed")
+    store.client().delete_model_version_tag("killed", "1", "gansweep.alias_reason")
+    assert store.add(0, 40.0, name="killed").alias == "champion"
+    assert store.aliases("killed") == {"champion": 1}
+
+
 def test_a_rolled_back_alias_stays_so_when_the_sweep_registers_again(store: Store) -> None:
     store.add(0, 40.0, name="rolled")
     store.add(1, 30.0, name="rolled")
