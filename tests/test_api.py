@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import gansweep
+from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.build_request import build_request
-from pipeline.sweep.options import RunOptions
+from pipeline.sweep.manifest import DataFacts, SweepFacts, manifest_of
+from pipeline.sweep.options import ResumeOptions, RunOptions
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
 
@@ -119,6 +121,23 @@ def test_the_import_loads_no_framework() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_password_is_refused_by_run_and_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GANSWEEP_STORAGE", raising=False)
+    options = RunOptions(space="smoke", data="digits", out=tmp_path)
+    request = build_request(options)
+    request.paths.root.mkdir()
+    facts = SweepFacts(data=DataFacts(fingerprint=""), evaluator=FidEvaluator())
+    request.paths.config.write_text(manifest_of(request, facts, "sqlite:///x.db").to_toml())
+    given = "postgresql://me:s3cret@host/db"
+    for asked in (
+        dataclasses.replace(options, storage=given),
+        ResumeOptions(request.paths.root, storage=given),
+    ):
+        with pytest.raises(gansweep.UserError, match="a password in --storage") as caught:
+            build_request(asked)
+        assert "s3cret" not in str(caught.value)
 
 
 def test_resume_of_no_sweep(tmp_path: Path) -> None:

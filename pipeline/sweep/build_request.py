@@ -48,7 +48,7 @@ def _new_sweep(options: RunOptions) -> Request:
     if options.kimg is not None:
         fixed["kimg"] = options.kimg
     config = _config(options)
-    option_texts.check_no_password("--storage", options.storage, "GANSWEEP_STORAGE")
+    option_texts.check_storage(options.storage)
     check_registration(options.register or config.name, options.promote)
     return Request(
         space=space.override(fixed) if fixed else space,
@@ -110,6 +110,7 @@ def _known_sweep(options: ResumeOptions) -> Request:
     check_gpus_per_trial(
         config.gpus_per_trial, fix="go on by the `gansweep run` that it began with, and --gpus-per-trial 1"
     )
+    option_texts.check_storage(options.storage)
     registry = manifest.registry
     return Request(
         space=manifest.space,

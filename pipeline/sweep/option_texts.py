@@ -69,19 +69,15 @@ def parse_settings(given: Mapping[str, object] | Sequence[str]) -> dict[str, obj
     return settings
 
 
-def check_no_password(flag: str, uri: str, variable: str) -> None:
-    """Reject a password on the command line, where every process of the machine can read it.
-
-    variable: of the environment, in whose value it may be.
-    """
-    if os.environ.get(variable) != uri and has_password(uri):
-        parts = urlsplit(uri)
-        plain = f"{parts.scheme}://{parts.hostname}{parts.path}"
+def check_storage(url: str) -> None:
+    """Reject a password on the command line, where every process of the machine can read it."""
+    if os.environ.get("GANSWEEP_STORAGE") != url and has_password(url):
+        parts = urlsplit(url)
         raise ConfigError(
-            f"there is a password in {flag} {{seen}}",
+            "there is a password in --storage {seen}",
             rule="passwords come from the environment, not from the command line",
-            seen=plain,
-            fix=f"export {variable} with the whole URL, or PGUSER and PGPASSWORD, and leave it out here",
+            seen=f"{parts.scheme}://{parts.hostname}{parts.path}",
+            fix="export GANSWEEP_STORAGE with the whole URL, or PGUSER and PGPASSWORD, and leave it out here",
         )
 
 

@@ -31,11 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def check_request(request: Request) -> None:
-    """Check what needs no cluster: budgets, the output folder or store, and on one machine its GPUs.
-
-    Raises:
-        UserError: one of them cannot be used.
-    """
+    """UserError where the budgets, the output folder or store, or on one machine its GPUs cannot be used."""
     config = request.config
     check_gpus_per_trial(config.gpus_per_trial)
     budgets.check_budgets(config)
@@ -48,11 +44,7 @@ def check_request(request: Request) -> None:
 
 
 def check_cluster(request: Request) -> None:
-    """Check that the connected cluster has room for a trial, and that its nodes see the sweep's folder.
-
-    Raises:
-        UserError: it has not, or one of them does not.
-    """
+    """UserError where the connected cluster has no room for a trial, or a node does not see the folder."""
     if request.config.address == LOCAL:
         return
     cluster = cluster_nodes()

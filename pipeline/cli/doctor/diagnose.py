@@ -6,7 +6,6 @@ server is only asked whether it answers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +29,7 @@ def diagnose(out: Path | str, tracking_uri: str = "", address: str = "") -> list
         address: a Ray cluster to connect to, whose nodes are listed; empty or "local" connects to none.
     """
     store = str(out) if is_url(str(out)) else ""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ("" if store else default_uri(Path(out)))
+    uri = tracking_uri or ("" if store else default_uri(Path(out)))
     return run_checks(
         {
             "python": lambda: [machine.check_python()],
