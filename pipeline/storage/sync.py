@@ -106,13 +106,10 @@ class FolderSync:
             for key in changed:
                 self._push_file(key, local[key])
             below = f"{prefix}/" if prefix else ""
-            deleted = [
-                key
-                for key in list(self._synced)
-                if key not in local and key.startswith(below) and self._wanted(key)
-            ]
-            for key in deleted if local else ():  # an empty folder was removed as a whole, not emptied by us
-                self._delete(key)
+            deleted = [key for key in list(self._synced) if key not in local and key.startswith(below)]
+            if local:  # an empty folder was removed as a whole, not emptied by us
+                for key in filter(self._wanted, deleted):
+                    self._delete(key)
         return len(changed)
 
     def _delete(self, key: str) -> None:

@@ -9,6 +9,7 @@ import html
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -116,14 +117,11 @@ def expected_best_in_random_order(fids: Sequence[float]) -> list[float]:
 
     P(the i-th smallest of N is the minimum of n) = C(N-i, n-1) / C(N, n), i from 1.
     """
-    ordered, count = sorted(fids), len(fids)
-    expected = []
+    ordered, count, ranks = np.sort(fids), len(fids), np.arange(1, len(fids) + 1)
+    weights, expected = np.full(count, 1 / count), []
     for n in range(1, count + 1):
-        total, probability = 0.0, n / count  # of the smallest: C(N-1, n-1) / C(N, n)
-        for i, fid in enumerate(ordered[: count - n + 1], start=1):
-            total += probability * fid
-            probability *= (count - i - n + 1) / (count - i) if count > i else 0.0
-        expected.append(total)
+        expected.append(float(weights @ ordered))
+        weights = weights * np.maximum(count - ranks - n + 1, 0) * (n + 1) / (n * max(count - n, 1))
     return expected
 
 
