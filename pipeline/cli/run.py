@@ -51,7 +51,7 @@ def report(sweep_dir: SweepDir) -> None:
         if summary is None:
             raise no_sweep(sweep_dir)
         leaderboard(summary)
-        out_console.print(f"report: {write_report(root)}")
+        out_console.print(f"report: {write_report(root)}", markup=False)
 
 
 def validate(

@@ -29,7 +29,7 @@ def conclude(result: Result) -> None:
     if result.state == "planned":
         table = Table(box=None, show_header=False, padding=(0, 2))
         for row in result.plan:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         out_console.print(table)
         return
     if result.state == "interrupted":
@@ -47,9 +47,9 @@ def conclude(result: Result) -> None:
         raise typer.Exit(1)
 
 
-def leaderboard(summary: SweepSummary, limit: int = 8) -> None:
-    """Print the best `limit` trials and the finalists of summary.json."""
-    rows = text_table(summary, limit)
+def leaderboard(summary: SweepSummary) -> None:
+    """Print the best eight trials and the finalists of summary.json."""
+    rows = text_table(summary, 8)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in rows[0]:
         table.add_column(heading, no_wrap=heading != "params", overflow="fold")

@@ -21,7 +21,7 @@ def result(state: str, **summary: Any) -> Result:
         location="runs/with space",
         tracking_uri="sqlite:///mlflow.db",
         summary=summary_of(**{"best": None, **summary}),
-        plan=(("space", "x"),),
+        plan=(("sweep", "runs/[red]/s"),),
     )
 
 
@@ -36,7 +36,7 @@ def test_an_interrupted_sweep_exits_with_130_and_the_command_to_resume(
 
 def test_a_dry_run_prints_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.conclude(result("planned"))
-    assert capsys.readouterr().out.split() == ["space", "x"]
+    assert capsys.readouterr().out.split() == ["sweep", "runs/[red]/s"]
 
 
 def test_a_sweep_without_a_fid_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
