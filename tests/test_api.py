@@ -140,6 +140,18 @@ def test_a_password_is_refused_by_run_and_by_resume(tmp_path: Path, monkeypatch:
         assert "s3cret" not in str(caught.value)
 
 
+def test_a_sweep_that_was_copied_goes_on_in_its_copy(tmp_path: Path) -> None:
+    request = build_request(RunOptions(space="smoke", data="digits", out=tmp_path))
+    facts = SweepFacts(data=DataFacts(fingerprint=""), evaluator=FidEvaluator())
+    for name in ("smoke", "copy"):
+        (tmp_path / name).mkdir()
+        text = manifest_of(request, facts, "sqlite:///x.db").to_toml()
+        (tmp_path / name / "sweep.toml").write_text(text)
+        again = build_request(ResumeOptions(tmp_path / name, trials=99))
+        assert again.paths.root == tmp_path / name
+        assert (again.config.name, again.config.trials) == ("smoke", 99)
+
+
 def test_resume_of_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(gansweep.UserError, match="no sweep in"):
         gansweep.resume(tmp_path / "none", trials=5)

@@ -101,10 +101,12 @@ def _config(options: RunOptions) -> SweepConfig:
 
 def _known_sweep(options: ResumeOptions) -> Request:
     location = str(options.location)
-    store, root = "", Path(location)
     if is_url(location):
-        store, root = parent_url(location)[0], fetch_sweep_toml(location)
-    root = root.resolve()
+        location = check_url(location)
+        (store, folder), root = parent_url(location), fetch_sweep_toml(location)
+    else:
+        root = Path(location).resolve()
+        store, folder = "", root.name
     manifest = read_existing(location, SweepPaths(root))
     config = SweepConfig.from_dict({**manifest.config.to_dict(), **_changes(options)})
     check_gpus_per_trial(
@@ -117,6 +119,7 @@ def _known_sweep(options: ResumeOptions) -> Request:
         config=config,
         out=root.parent,
         store=store,
+        folder=folder,
         register=registry.name or None,
         promote=registry.promote,
         code_folders=(SweepPaths(root).code,),

@@ -18,6 +18,7 @@ class Request:
 
     Attributes:
         out: the folder below which the sweep's folder is made.
+        folder: its name there or in the store, if it is not the sweep's: that of a sweep that was moved.
         register: name of the registered model; None = none is registered.
         recipe: the published configuration to begin from; "" = none.
         overrides: hyper-parameters that the user has fixed; the recipe does not change them.
@@ -41,6 +42,7 @@ class Request:
     tracking_uri: str = ""
     storage: str = ""
     store: str = ""
+    folder: str = ""
     dry_run: bool = False
     live: bool = False
     promote: str = CHAMPION
@@ -49,12 +51,13 @@ class Request:
     @property
     def paths(self) -> SweepPaths:
         """The sweep's files on this machine."""
-        return SweepPaths(scratch_dir(self.url) if self.store else (self.out / self.config.name).resolve())
+        name = self.folder or self.config.name
+        return SweepPaths(scratch_dir(self.url) if self.store else (self.out / name).resolve())
 
     @property
     def url(self) -> str:
         """The sweep's address in the object store; "" where it is kept in a folder."""
-        return join_url(self.store, self.config.name) if self.store else ""
+        return join_url(self.store, self.folder or self.config.name) if self.store else ""
 
     @property
     def location(self) -> str:
