@@ -87,9 +87,9 @@ class TrialConfig(_Checked):
     condition_g: str = _choice(
         "embed", ("embed", "batchnorm"), "how G gets the class: beside z, or by batch norm where G has it"
     )
-    norm_g: str = _choice("batch", ("none", "batch"), "normalisation in G (resnet has none)")
+    norm_g: str = _choice("batch", ("none", "batch"), "normalisation in G, where the architecture has it")
     norm_d: str = _choice(
-        "none", ("none", "batch", "layer", "spectral"), "normalisation in D (resnet has none but spectral)"
+        "none", ("none", "batch", "layer", "spectral"), "normalisation in D, where the architecture has it"
     )
 
     # Losses

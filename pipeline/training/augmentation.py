@@ -4,8 +4,7 @@ DiffAugment (color, translation, cutout; Zhao et al. 2020) has no flips here: mi
 ADA adapts the probability to the overfitting of D (Karras et al. 2020).
 
 Reals and fakes pass through the same random, differentiable functions before D, so that G learns the
-distribution of unaugmented images. That holds as long as many images stay unaugmented: at a probability above
-0.8 G begins to draw the augmentations themselves, hence `ADA_CEILING`.
+distribution of unaugmented images, as long as many images stay unaugmented.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from torch import Tensor
 
 ADA_CEILING = 0.8
 """Maximum of ADA's probability: above it augmentations leak into the fakes (Karras et al. 2020)."""
-
 ADA_WIDTH = 0.1
 """Distance of `overfit` from its target at which p changes by a full step."""
 
@@ -92,12 +90,8 @@ def next_augment_p(p: float, overfit: float, target: float, step: float, ceiling
     """ADA's probability for the next tick (after Karras et al. 2020).
 
     p changes by step * (overfit - target) / ADA_WIDTH, at most by `step`, and stays in
-    [0, min(ceiling, ADA_CEILING)]. If `overfit` is NaN, p does not change.
-
-    Args:
-        p: the present probability.
-        overfit, target: P(D(training real) > D(held-out real)); 0.5 = D does not overfit.
-        step: largest change per tick. ceiling: upper bound of p.
+    [0, min(ceiling, ADA_CEILING)]. If `overfit` is NaN, p does not change. overfit, target: P(D(training
+    real) > D(held-out real)); 0.5 = D does not overfit.
     """
     if not math.isfinite(overfit):
         return p

@@ -22,26 +22,19 @@ from pipeline.training.states import MetricsState
 
 ONE_SIDED = 0.05
 """Below this balance one side wins. Good generators are observed at 0.2 to 0.8."""
-
 COLLAPSED = 0.05
 """Below this diversity the fakes are all the same image."""
-
 PATIENCE = 4
 """Ticks in a row with a bad verdict, and no better fid, after which training is hopeless."""
 
 CONTROL_WIDTH = 0.1
 """Distance of the AUC from its band at which the controller acts fully. Smaller values would oscillate."""
-
 CONTROL_RATE = 0.5
 """Fraction by which the controller moves towards its target per tick."""
-
 MAX_SKIPPED = 0.75
 """Largest fraction of its updates that the winner skips."""
-
 MAX_LR_RATIO = 8.0
 """Largest factor by which lr_d / lr_g is changed; its inverse is the smallest."""
-
-_FAILED = ("d_wins", "g_wins", "collapsed")
 
 
 @dataclass(frozen=True)
@@ -70,10 +63,7 @@ def balance_from_auc(value: float) -> float:
 
 
 def read_scores(held: Tensor, train: Tensor, fake: Tensor, diversity: Tensor) -> BalanceReading:
-    """A reading from the scores of D on held-out reals, training reals and new fakes, (N,) each.
-
-    diversity: the scalar of `spread_ratio`. All numbers are read from the device in one transfer.
-    """
+    """A reading from the scores (N,) of D on each, and the `spread_ratio`; one transfer from the device."""
     held, train, fake = held.float(), train.float(), fake.float()
     scalars = {
         "auc": auc(held, fake),
@@ -117,7 +107,7 @@ def hopeless(records: Sequence[TrialRecord]) -> bool:
     Both are required: with a relativistic loss D may have an AUC of 1 all the time while G still improves.
     """
     last = records[-PATIENCE:]
-    if len(last) < PATIENCE or any(record.verdict not in _FAILED for record in last):
+    if len(last) < PATIENCE or any(r.verdict not in ("d_wins", "g_wins", "collapsed") for r in last):
         return False
     return last[-1].objective >= last[0].objective
 
@@ -126,15 +116,14 @@ def update_controller(control: float, auc: float, low: float, high: float) -> fl
     """The state of the controller after a tick, from its state before and the AUC of the tick.
 
     The target is 0 where the AUC is in [low, high], and changes linearly to +-1 within `CONTROL_WIDTH`
-    outside of it; then control += CONTROL_RATE * (target - control). So control stays in [-1, 1], is monotone
-    in the AUC and in its previous value, does not wind up, and is exactly 0 again after ten ticks in the
-    band. If the AUC is NaN, control does not change.
+    outside of it. So control stays in [-1, 1], is monotone in the AUC and in its previous value, does not
+    wind up, and is exactly 0 again after ten ticks in the band. If the AUC is NaN, control does not change.
 
     control: 0 = neutral; above 0 D is slowed down, below 0 G.
     """
     if not math.isfinite(auc):
         return control
-    above, below = ((auc - high) / CONTROL_WIDTH, (low - auc) / CONTROL_WIDTH)
+    above, below = (auc - high) / CONTROL_WIDTH, (low - auc) / CONTROL_WIDTH
     target = min(1.0, max(0.0, above)) - min(1.0, max(0.0, below))
     control += CONTROL_RATE * (target - control)
     return 0.0 if abs(control) < 1e-3 else control

@@ -46,22 +46,17 @@ def step_with_tensor_lr(optimizer: torch.optim.Adam, lr: Tensor, beta2: Tensor |
         )
         tensors = weights, [p.grad for p in weights], means, squares
         compat.foreach_add_(steps, 1)
-        if beta2 is None:
-            _fused_step(tensors, steps, lr, group["betas"], group["eps"])
-        else:
-            _foreach_step(tensors, steps[0], lr, (group["betas"][0], beta2), group["eps"])
-
-
-def _fused_step(
-    tensors: _Tensors, steps: list[Tensor], lr: Tensor, betas: tuple[float, float], eps: float
-) -> None:
-    """As `torch.optim.Adam(fused=True)`, with tensors in smaller chunks on a GPU."""
-    weights, gradients, means, squares, steps = in_chunks(*tensors, whole=steps)
-    compat.fused_adam_(
-        weights, gradients, means, squares, [], steps,
-        lr=lr, beta1=betas[0], beta2=betas[1], weight_decay=0.0, eps=eps,
-        amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
-    )  # fmt: skip
+        (beta1, fixed_beta2), eps = group["betas"], group["eps"]
+        if beta2 is not None:
+            _foreach_step(tensors, steps[0], lr, (beta1, beta2), eps)
+            continue
+        # As `torch.optim.Adam(fused=True)`, with tensors in smaller chunks on a GPU.
+        *chunks, steps = in_chunks(*tensors, whole=steps)
+        compat.fused_adam_(
+            *chunks, [], steps,
+            lr=lr, beta1=beta1, beta2=fixed_beta2, weight_decay=0.0, eps=eps,
+            amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
+        )  # fmt: skip
 
 
 def _foreach_step(

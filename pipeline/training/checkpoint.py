@@ -1,7 +1,7 @@
 """The files of one trial: their names, and how they are written and read.
 
 `records.jsonl`, two checkpoints `state-<kimg>-<sha>.pt`, the best generator `best-<kimg>-<sha>.pt`, sample
-grids `samples/<kimg>.png`, and `failures.jsonl`. Not responsible for when they are written.
+grids `samples/<kimg>.png`, and `failures.jsonl`.
 
 A checkpoint is written under a temporary name and renamed, and has the first 16 hex digits of its SHA-256 in
 its name: a truncated or altered one is recognised, reported and ignored. Checkpoints are loaded with
@@ -36,7 +36,6 @@ from pipeline.training.networks.build import build_networks
 from pipeline.training.states import BestState, TrialState
 
 FORMAT = 1
-_CHECKPOINTS_KEPT = 2
 _FILE_NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
 
 FAILURE_KINDS = (
@@ -48,13 +47,9 @@ FAILURE_KINDS = (
 
 @dataclass(frozen=True)
 class Failure:
-    """One failure of a trial.
+    """One failure of a trial; ValueError where `kind` is not one of `FAILURE_KINDS`.
 
-    index: counts the failures of the trial. kind: one of `FAILURE_KINDS`. text: one line for people. kimg: of
-    the last record before it.
-
-    Raises:
-        ValueError: the kind is unknown.
+    index: counts the failures of the trial. text: one line for people. kimg: of the last record before it.
     """
 
     index: int
@@ -96,7 +91,7 @@ class TrialFolder:
             write_bytes(path, data)
             older = [other for other in self._newest_first("state") if other.name < f"state-{kimg:09d}"]
             for other in self._newest_first("state"):
-                if other != path and other not in older[: _CHECKPOINTS_KEPT - 1]:
+                if other not in (path, *older[:1]):
                     other.unlink(missing_ok=True)
 
     def restore(self) -> TrialState | None:
@@ -147,14 +142,12 @@ class TrialFolder:
         """The rows of records.jsonl; a last line torn by a crash is left out."""
         return read_records(self.root)
 
-    def save_grid(self, kimg: int, images: Tensor, columns: int = 10) -> Path:
+    def save_grid(self, kimg: int, images: Tensor, columns: int = 10) -> None:
         """Write uint8 images (N,H,W,C) as one PNG, `columns` to a row."""
-        path = grid_path(self.root, kimg)
         buffer = io.BytesIO()
         image_sheet(images.cpu().numpy(), columns).save(buffer, format="PNG")
         with self._space.tolerate_full(small=True):
-            write_bytes(path, buffer.getvalue())
-        return path
+            write_bytes(grid_path(self.root, kimg), buffer.getvalue())
 
     def _on_disk_change(self, full: bool, text: str) -> None:
         self._on_event(TrialEvent(EventKind.DISK_FULL if full else EventKind.DISK_HAS_SPACE, text))
@@ -187,11 +180,7 @@ class TrialFolder:
 
 
 def load_best(root: Path) -> BestState:
-    """The best generator of the trial in `root`.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
+    """The best generator of the trial in `root`; CheckpointError where there is none, or it is damaged."""
     problems = []
     for path in sorted(root.glob("best-*.pt"), reverse=True):
         try:
@@ -202,11 +191,7 @@ def load_best(root: Path) -> BestState:
 
 
 def best_generator(root: Path) -> tuple[Generator, BestState]:
-    """The best generator of the trial in `root`, in eval mode on the CPU, and the result of `load_best`.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
+    """The best generator of the trial in `root`, in eval mode on the CPU, and the result of `load_best`."""
     best = load_best(root)
     generator, _ = build_networks(TrialConfig.from_dict(best["config"]), ImageShape(**best["shape"]))
     generator.load_state_dict(best["ema"])
@@ -216,8 +201,7 @@ def best_generator(root: Path) -> tuple[Generator, BestState]:
 def read_checked(path: Path) -> Mapping[str, object]:
     """Load a checkpoint onto the CPU after comparing its bytes with the hash in its name.
 
-    Raises:
-        CheckpointError: the file is truncated, altered, unreadable or of another format.
+    CheckpointError where the file is truncated, altered, unreadable or of another format.
     """
     match = _FILE_NAME.fullmatch(path.name)
     try:

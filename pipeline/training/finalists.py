@@ -40,7 +40,6 @@ FINAL_SAMPLES_FACTOR = 2.5
 """Samples of a final measurement over those of a fid in the search: 5,000 by default."""
 LONG_SEARCH_SEC = 600.0
 """A search that may take longer has time to train its finalists again."""
-EXTRA_SEEDS = 2
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ class FinalistRun:
         found = self.measurement
         if found is None:
             return row
-        interval = {"fid_low": found.fid_low, "fid_high": found.fid_high}
-        return replace(row, fid=found.fid, **interval, verdicts=tuple(found.verdicts))
+        low, high, verdicts = found.fid_low, found.fid_high, tuple(found.verdicts)
+        return replace(row, fid=found.fid, fid_low=low, fid_high=high, verdicts=verdicts)
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def extra_seed_count(requested: int, time_budget_sec: float, spent_sec: float) -
     """
     if requested >= 0:
         return requested
-    return EXTRA_SEEDS if (time_budget_sec or spent_sec) > LONG_SEARCH_SEC else 0
+    return 2 if (time_budget_sec or spent_sec) > LONG_SEARCH_SEC else 0
 
 
 def retrain(

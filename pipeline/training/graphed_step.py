@@ -20,11 +20,8 @@ from pipeline.training.events import OnEvent
 from pipeline.training.prefetch import Prefetcher
 from pipeline.training.schedules import StepSchedule
 
-_LINEAR_TOLERANCE = 0.1
-"""For state that is linear in gradients."""
-
-_WEIGHT_TOLERANCE = 0.5
-"""For what Adam has divided by the gradients' size."""
+_LINEAR_TOLERANCE = 0.1  # for state that is linear in gradients
+_WEIGHT_TOLERANCE = 0.5  # for what Adam has divided by the gradients' size
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from pipeline.tables import LOSSES, PENALTIES
 Critic = Callable[[Tensor], Tensor]
 """images (N,C,H,W) -> logits (N,), with the labels already bound."""
 
-
 Penalty = Callable[[Critic, Tensor, Tensor, Tensor], Tensor]
 """(critic, real (N,C,H,W), fake (N,C,H,W), mix (N,C,H,W) uniform in [0, 1)) -> scalar."""
 

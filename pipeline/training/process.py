@@ -1,8 +1,4 @@
-"""Settings of the process that a trial runs in.
-
-Threads, denormal numbers, memory allocators, garbage collection, recognising errors of too little memory, and
-a watchdog that ends a hanging process. Nothing here is about a single trial.
-"""
+"""The process that a trial runs in: its settings, errors of too little memory, a watchdog."""
 
 from __future__ import annotations
 

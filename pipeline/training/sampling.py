@@ -1,4 +1,7 @@
-"""Images of a generator: the stream that fids are measured on, and the sample grid of a tick."""
+"""Images of a generator: the streams that are measured, and the sample grid of a tick.
+
+A conditional generator gets labels as frequent as those of the training split.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,13 @@ _CHUNK = 250
 def image_sampler(
     generator: Generator, dataset: Dataset, seed: int = EVALUATION_SEED
 ) -> Callable[[int], Tensor]:
-    """A function n -> the next n images uint8 (n,H,W,C) of a stream that begins at `seed`.
-
-    A conditional generator gets labels as frequent as those of the training split.
-    """
+    """A function n -> the next n images uint8 (n,H,W,C) of a stream that begins at `seed`."""
     stream = _stream(generator, dataset, seed)
     return lambda n: stream(n)[0]
 
 
 def labelled_image_sampler(generator: Generator, dataset: Dataset) -> Sample:
-    """A function (n, seed) -> n images uint8 (n,H,W,C) and their labels (n,) or None.
-
-    It is what `pipeline.metrics.evaluation.measure_generator` takes. Labels are as frequent as in the
-    training split.
-    """
+    """A function (n, seed) -> n images uint8 (n,H,W,C), and their labels (n,) or None."""
     return lambda n, seed: _stream(generator, dataset, seed)(n)
 
 
@@ -47,22 +43,14 @@ def _stream(
 
     @torch.inference_mode()
     def draw(count: int) -> tuple[Tensor, Tensor | None]:
-        images, labels = generate_images(generator, count, rng, data_labels)
-        return to_uint8(images), labels
+        z, labels = draw_latents(generator, count, rng, data_labels)
+        parts = [
+            generator(z[i : i + _CHUNK], None if labels is None else labels[i : i + _CHUNK])
+            for i in range(0, count, _CHUNK)
+        ]
+        return to_uint8(torch.cat(parts)), labels
 
     return draw
-
-
-def generate_images(
-    generator: Generator, count: int, rng: torch.Generator, data_labels: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """`count` images (N,C,H,W) in [-1, 1], and the labels of `draw_latents`."""
-    z, labels = draw_latents(generator, count, rng, data_labels)
-    parts = [
-        generator(z[i : i + _CHUNK], None if labels is None else labels[i : i + _CHUNK])
-        for i in range(0, count, _CHUNK)
-    ]
-    return torch.cat(parts), labels
 
 
 def draw_latents(

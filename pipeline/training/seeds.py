@@ -34,10 +34,10 @@ def fresh_seed(seed: int, index: int) -> int:
 
 
 def derive_seed(seed: int, purpose: str, position: int = 0) -> int:
-    """A seed in [0, 2^63) from a trial's seed, a purpose and the trial's progress.
+    """A seed in [0, 2^63). position: images shown so far.
 
     purpose: `init` (weights), `reals` (order of the images), `steps` (latents, augmentation), `balance`
-    (latents and images of a balance reading). position: images shown so far.
+    (latents and images of a balance reading).
     """
     words = np.random.SeedSequence((seed, _PURPOSES[purpose], position)).generate_state(2, np.uint32)
     return (int(words[0]) << 31) | (int(words[1]) >> 1)

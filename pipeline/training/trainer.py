@@ -1,7 +1,5 @@
 """The training loop of one GAN: alternating updates of D and G, with the state that they change.
 
-Not responsible for FID, files, Ray or MLflow.
-
 Progress is counted in real images shown to D (`nimg`). At the start of every tick the random generator is
 seeded from (seed, purpose, nimg), the reals come from a stream that can be entered at any position, and the
 step's hyper-parameters are a function of nimg: a trainer restored at a tick continues exactly like one that

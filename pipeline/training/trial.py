@@ -83,11 +83,7 @@ def run_trial(
 
 @dataclass(frozen=True)
 class _Tick:
-    """A trained tick, to be measured and saved.
-
-    record: without the fid and the time that it takes. generator, state: the EMA of G and the trainer's state
-    at its end.
-    """
+    """A trained tick: its record without a fid, and the EMA of G and the trainer's state at its end."""
 
     record: TrialRecord
     generator: Generator
@@ -107,6 +103,7 @@ class _Trial:
     ) -> None:
         self.config, self.dataset, self.evaluator, self.files = config, dataset, evaluator, files
         self.settings, self.device = settings, torch.device(settings.device)
+        self.last: TrialRecord | None = None
         self._start_or_resume()
         self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
         self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
@@ -146,8 +143,7 @@ class _Trial:
         """Set the trainer, the last record and the tick's time: from the newest checkpoint, or new ones."""
         release_memory(self.device)  # of an earlier trial of this process
         self.trainer = build_trainer(self.config, self.dataset, self.device, self.settings.on_event)
-        self.last: TrialRecord | None = None
-        self.seconds = 0.0  # of training in the current tick
+        self.last, self.seconds = None, 0.0  # seconds: of training in the current tick
         state = self.files.restore()
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
@@ -181,11 +177,11 @@ class _Trial:
         """Train until a record is ready; False where memory was too small for whole batches."""
         try:
             self.trainer.advance(kimg, lambda: self.settings.should_stop() or self._record_ready())
+            return True
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return False
-        return True
 
     def _restart(self) -> None:
         """Restart at the last checkpoint with split batches; TrialError where that was tried before."""

@@ -10,10 +10,7 @@ from pipeline.config import TrialConfig
 
 @dataclass(frozen=True)
 class TrialSpeed:
-    """The speed of each of some trials that train at the same time on one device.
-
-    trials: at a time. seconds_per_kimg: of training. eval_seconds: of one fid.
-    """
+    """The speed of each of them. seconds_per_kimg: of training. eval_seconds: of one fid."""
 
     trials: int
     seconds_per_kimg: float

@@ -266,8 +266,8 @@ def test_junk_among_the_records_is_left_out(folder: TrialFolder, junk: bytes) ->
 def test_grid(folder: TrialFolder, count: int, channels: int, columns: int) -> None:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 6, 6, channels), generator=rng, dtype=torch.uint8)
-    path = folder.save_grid(12, images, columns)
-    assert path == checkpoint.grid_path(folder.root, 12)
+    folder.save_grid(12, images, columns)
+    path = checkpoint.grid_path(folder.root, 12)
     assert path.name == "000012.png"
     with Image.open(path) as picture:
         rows = math.ceil(count / columns)

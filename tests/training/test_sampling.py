@@ -30,9 +30,9 @@ def test_labels_are_as_frequent_as_in_the_data(dataset: Dataset, tiny: Any) -> N
     generator = build_networks(tiny(conditional=True), ImageShape(8, 1, 3))[0].eval()
     data_labels = torch.tensor([0, 2, 2, 2])
     rng = torch.Generator().manual_seed(0)
-    images, labels = sampling.generate_images(generator, 2000, rng, data_labels)
-    assert len(images) == 2000
+    z, labels = sampling.draw_latents(generator, 2000, rng, data_labels)
+    assert z.shape == (2000, 8)
     assert labels is not None
     assert np.allclose(np.bincount(labels.numpy(), minlength=3) / 2000, [0.25, 0, 0.75], atol=0.03)
     unconditional = build_networks(tiny(), ImageShape(8, 1))[0].eval()
-    assert sampling.generate_images(unconditional, 2, rng, data_labels)[1] is None
+    assert sampling.draw_latents(unconditional, 2, rng, data_labels)[1] is None

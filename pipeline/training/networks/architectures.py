@@ -70,12 +70,7 @@ def _mlp_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
 def _dcgan_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
     base, widths = _pyramid(shape.size, config.width_g, config.architecture)
     norm = _norm_g(config, shape, nn.BatchNorm2d)
-    layers: list[nn.Module] = [
-        nn.Linear(z_in, widths[0] * base * base),
-        nn.Unflatten(1, (widths[0], base, base)),
-        norm(widths[0]),
-        nn.ReLU(),
-    ]
+    layers = [*_smallest_map(z_in, widths[0], base), norm(widths[0]), nn.ReLU()]
     for wide, narrow in zip(widths, widths[1:], strict=False):
         layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1), norm(narrow), nn.ReLU()]
         for _ in range(config.depth_g - 1):
@@ -111,10 +106,7 @@ class _Residual(nn.Module):
 
 def _resnet_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
     base, widths = _pyramid(shape.size, config.width_g, config.architecture)
-    layers: list[nn.Module] = [
-        nn.Linear(z_in, widths[0] * base * base),
-        nn.Unflatten(1, (widths[0], base, base)),
-    ]
+    layers = _smallest_map(z_in, widths[0], base)
     for wide, narrow in zip(widths, [*widths[1:], widths[-1]], strict=True):
         layers += [_Residual(wide) for _ in range(config.depth_g)]
         layers += [nn.Conv2d(wide, narrow, 1), nn.Upsample(scale_factor=2, mode="bilinear")]
@@ -153,6 +145,10 @@ def _pyramid(size: int, width: int, architecture: str) -> tuple[int, list[int]]:
             fix="pass --image-size 32, or search architecture = 'mlp'",
         )
     return base, widths[::-1]
+
+
+def _smallest_map(z_in: int, width: int, side: int) -> list[nn.Module]:
+    return [nn.Linear(z_in, width * side**2), nn.Unflatten(1, (width, side, side))]
 
 
 def _norm_g(

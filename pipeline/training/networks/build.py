@@ -30,13 +30,13 @@ def build_networks(config: TrialConfig, shape: ImageShape) -> tuple[Generator, D
         ConfigError: `conditional` with unlabelled images, a size that the architecture cannot draw, or custom
             networks that cannot be made.
     """
-    classes = shape.classes if config.conditional else 0
     if config.conditional and not shape.classes:
         raise ConfigError(
             "conditional = true, but the images have no labels",
             rule="a conditional GAN needs labelled images",
             fix="set conditional = false, or give class sub-folders or labels",
         )
+    classes = shape.classes if config.conditional else 0
     spectral = config.norm_d == "spectral"
     if is_user_code(config.architecture):
         generator, discriminator = custom.build_custom(config, shape, classes)

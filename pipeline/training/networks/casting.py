@@ -19,7 +19,6 @@ from pipeline.training.tensor_chunks import in_chunks
 
 _CAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 """Layers whose weights autocast casts."""
-
 _TRUSTED = ("torch.nn.", "pipeline.training.networks.")
 """Modules of these packages use their weights in forward passes only."""
 

@@ -48,8 +48,6 @@ class CustomDiscriminator(Discriminator):
 def build_custom(config: TrialConfig, shape: ImageShape, classes: int) -> tuple[Generator, Discriminator]:
     """Call the user's function and wrap the two networks that it returns.
 
-    classes: number of classes; 0 = unconditional.
-
     Raises:
         ConfigError: with the error and the line in the user's file.
     """
@@ -68,8 +66,6 @@ def build_custom(config: TrialConfig, shape: ImageShape, classes: int) -> tuple[
 @torch.no_grad()
 def check_shapes(generator: Generator, discriminator: Discriminator, name: str, shape: ImageShape) -> None:
     """Run custom networks on two images and check the outputs.
-
-    name: `module:function`, for the messages.
 
     Raises:
         ConfigError: a wrong shape, type or range, values not finite, no weights, or an exception in the
