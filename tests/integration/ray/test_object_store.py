@@ -18,6 +18,7 @@ from pipeline.errors import GansweepError, SweepError
 from pipeline.storage import lock
 from pipeline.storage.object_store import ObjectStore
 from pipeline.storage.readonly_copy import fetched_sweep
+from pipeline.storage.uploader import StoreUploader
 from pipeline.sweep import remote
 from pipeline.sweep.request import Request
 
@@ -41,10 +42,10 @@ def gansweep(*arguments: str) -> None:
 
 def lose_the_store(request: Request, store: ObjectStore) -> None:
     """A sweep whose store is unreachable when it ends."""
-    with remote.uploaded_sweep(request) as running:
-        assert running.uploader is not None
-        running.uploader._sync.store = object_stores.FailingStore(store)  # type: ignore[assignment]
-        (running.paths.root / "stop").touch()
+    with remote.uploaded_sweep(request) as uploader:
+        assert isinstance(uploader, StoreUploader)
+        uploader._sync.store = object_stores.FailingStore(store)  # type: ignore[assignment]
+        request.paths.stop.touch()
 
 
 @pytest.mark.ray
@@ -75,8 +76,8 @@ def test_a_sweep_lives_in_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             remote.uploaded_sweep(request),
         ):
             pass
-        with remote.uploaded_sweep(request) as running:
-            events = running.paths.event_log.read_bytes()
+        with remote.uploaded_sweep(request):
+            events = request.paths.event_log.read_bytes()
             segments = dict(store.get_many(store.list_keys("spool.jsonl")))
             assert events == b"".join(segments[name] for name in sorted(segments))
             assert events.count(b'"event": "record"') == 2
