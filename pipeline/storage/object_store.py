@@ -56,10 +56,7 @@ class ObjectStore:
     def put(self, key: str, data: bytes) -> None:
         """Replace the content of `key` by `data`."""
         try:
-            with (
-                _as_os_error(f"{self.url}: {key}"),
-                self._files.open_output_stream(self._path(key)) as stream,
-            ):
+            with self._at(key) as path, self._files.open_output_stream(path) as stream:
                 stream.write(data)
         except FileNotFoundError as error:
             # Google's answer to a write into a missing bucket. Callers take FileNotFoundError for a missing
@@ -68,29 +65,29 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """The content of `key`; FileNotFoundError if there is none."""
-        with _as_os_error(f"{self.url}: {key}"), self._files.open_input_file(self._path(key)) as stream:
+        with self._at(key) as path, self._files.open_input_file(path) as stream:
             data: bytes = stream.read()
         return data
 
     def exists(self, key: str) -> bool:
         """Whether there is such a key."""
-        with _as_os_error(f"{self.url}: {key}"):
-            return bool(self._files.get_file_info(self._path(key)).is_file)
+        with self._at(key) as path:
+            return bool(self._files.get_file_info(path).is_file)
 
     def list_keys(self, prefix: str = "") -> dict[str, int]:
         """All keys below the folder `prefix`, with their sizes in bytes."""
         from pyarrow import fs
 
-        with _as_os_error(self.url):
-            selector = fs.FileSelector(self._path(prefix), recursive=True, allow_not_found=True)
+        with self._at(prefix) as path:
+            selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
             found = self._files.get_file_info(selector)
         return {info.path[len(self._base) + 1 :]: info.size for info in found if info.is_file}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys; missing ones are ignored."""
         for key in keys:
-            with contextlib.suppress(FileNotFoundError), _as_os_error(f"{self.url}: {key}"):
-                self._files.delete_file(self._path(key))
+            with contextlib.suppress(FileNotFoundError), self._at(key) as path:
+                self._files.delete_file(path)
 
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Keys and their contents, fetched in parallel; a key that was deleted meanwhile is left out."""
@@ -100,8 +97,11 @@ class ObjectStore:
                 with contextlib.suppress(FileNotFoundError):
                     yield key, future.result()
 
-    def _path(self, key: str) -> str:
-        return f"{self._base}/{key}" if key else self._base
+    @contextlib.contextmanager
+    def _at(self, key: str) -> Iterator[str]:
+        """The path of a key or folder within the file system, for a block that raises OSError alone."""
+        with _as_os_error(f"{self.url}: {key}" if key else self.url):
+            yield f"{self._base}/{key}" if key else self._base
 
 
 def open_store(url: str) -> ObjectStore:

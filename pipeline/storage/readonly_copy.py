@@ -28,9 +28,7 @@ _WATCHED = ("sweep.toml", "summary.json", "spool.jsonl")
 def readonly_copy(sweep: str, *outputs: str) -> Iterator[Path]:
     """The folder of a sweep; of one in a store, a copy without the checkpoints and generators of its trials.
 
-    Args:
-        sweep: a folder or an address.
-        outputs: files of the folder that are uploaded at the end of the block, if they exist.
+    outputs: files of the folder that are uploaded at the end of the block, if they exist.
 
     Raises:
         SweepError: the store cannot be used, or has no such sweep.

@@ -107,12 +107,9 @@ class LiveView:
 
 
 def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
-    """Show the sweep in `paths` on `console` until it ends, or `once`.
+    """Show the sweep in `paths` on `console` until it ends, or `once`; returns its state there, or `DEAD`.
 
     On a terminal the screen is redrawn each second; elsewhere a line is printed at most every 15 seconds.
-
-    Returns:
-        The state of the sweep at the end: as in summary.json, or `DEAD`.
 
     Raises:
         SweepError: there is no sweep in `paths`.
