@@ -133,15 +133,15 @@ def run_tune(
     fetch_folder: copies the folder of a trial that is running at the end from the object store.
     """
     searcher = ConcurrencyLimiter(StudySearcher(manager), max_concurrent=resources.concurrency)
-    concurrency = ConcurrencyCallback(searcher, manager.config, resources)
+    scheduler, concurrency = StudyScheduler(manager), ConcurrencyCallback(searcher, manager.config, resources)
     with tempfile.TemporaryDirectory(prefix="gansweep-", ignore_cleanup_errors=True) as scratch_dir:
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([resources.bundle])),
             tune_config=tune.TuneConfig(
                 metric="objective",
                 mode="min",
                 search_alg=searcher,
-                scheduler=StudyScheduler(manager),
+                scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -154,7 +154,11 @@ def run_tune(
                 # A trial whose worker died or raised is taken up again from its checkpoint.
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except tune.TuneError as error:
+            raise scheduler.error or error from error
     if fetch_folder and not manager.interrupted:
         for trial in manager.trials.values():
             if trial.state == "running":

@@ -75,8 +75,16 @@ class StudyScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
     def __init__(self, manager: TrialManager) -> None:
         super().__init__()
         self._manager = manager
+        self.error: Exception | None = None  # what Tune raises as a text
 
     def on_trial_result(self, tune_controller: object, trial: Any, result: TrialReport) -> str:
+        try:
+            return self._take(trial, result)
+        except Exception as error:  # of the database, or of a pruner of the user's own
+            self.error = error
+            raise
+
+    def _take(self, trial: Any, result: TrialReport) -> str:
         number = trial.config["number"]
         for event in result.get("events", ()):  # by their kind: the text is for people
             if event.kind.is_failure:

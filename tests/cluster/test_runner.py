@@ -13,8 +13,10 @@ from typing import Any
 import optuna
 import pytest
 import ray
+from factories import record
 
 from pipeline.cluster import runner
+from pipeline.cluster.messages import Suggestion
 from pipeline.cluster.runner import choose_tick
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
@@ -130,3 +132,21 @@ def test_a_search_in_a_thread_ends_when_it_is_interrupted(
         assert search.result(60) == []
     assert [trial.state for trial in manager.trials.values()] == ["running"], "it goes on at a resume"
     assert not ray.is_initialized()
+
+
+class _Broken(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        raise ZeroDivisionError("a pruner of the user's own")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_error_of_the_pruner_ends_the_search_as_it_is(manager: TrialManager) -> None:
+    manager.config, manager.study.pruner = SweepConfig(name="x", trials=1), _Broken()
+    first = record(10, trial=0)
+
+    def report_once(suggested: Suggestion) -> None:  # in here, to be pickled by value
+        ray.tune.report({"objective": first.objective, "record": first})
+
+    with runner._ray("local"), pytest.raises(ZeroDivisionError, match="of the user's own"):
+        runner.run_tune(manager, report_once, TrialResources(concurrency=1))
