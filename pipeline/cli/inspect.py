@@ -54,14 +54,12 @@ def explain(
     from pipeline.reporting.history import read_history
     from pipeline.storage.readonly_copy import readonly_copy
 
-    if next_ is not None and next_.exists():
-        raise SweepError(
-            "{seen} exists", rule="--next writes a new file", seen=str(next_), fix="name another"
-        )
-    if next_ is not None and not next_.parent.is_dir():
-        raise SweepError(
-            "{seen} is not a folder", seen=str(next_.parent), fix="name a file in one that exists"
-        )
+    if next_ and next_.exists():
+        new = "--next writes a new file"
+        raise SweepError("{seen} exists", rule=new, seen=str(next_), fix="name another")
+    if next_ and not next_.parent.is_dir():
+        folder = str(next_.parent)
+        raise SweepError("{seen} is not a folder", seen=folder, fix="name a file in one that exists")
     with readonly_copy(sweep_dir) as root:
         history = read_history(root)
     if trial is None:
@@ -73,11 +71,11 @@ def explain(
             known = f"0 to {numbers[-1]}" if numbers else "none yet"
             raise SweepError("there is no trial {seen}", seen=trial, fix=f"this sweep has {known}")
         sections = explain_trial(history, found)
-    text = next_file(history) if next_ is not None else ""
+    text = next_file(history) if next_ else ""
     for heading, lines in sections:
         out_console.print(f"[bold]{heading}[/]")
         for line in lines:
             out_console.print(f"  - {line}", markup=False)
-    if next_ is not None:
+    if next_:
         write_text(next_, text)
         out_console.print(f"next: gansweep run --space {next_}", markup=False)

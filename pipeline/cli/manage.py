@@ -49,9 +49,8 @@ def rm(
     done = remove_sweep(folder, keep_best=keep_best)
     out_console.print(f"deleted {readable_bytes(done.bytes)}", markup=False)
     if done.other_files:
-        out_console.print(
-            f"not written by gansweep, so still there: {', '.join(done.other_files)}", markup=False
-        )
+        names = ", ".join(done.other_files)
+        out_console.print(f"not written by gansweep, so still there: {names}", markup=False)
 
 
 def sync(sweep_dir: Folder, tracking_uri: Tracking = "") -> None:

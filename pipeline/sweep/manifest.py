@@ -116,7 +116,7 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
             "sweep.toml cannot be read",
             rule="it must be as gansweep wrote it",
             seen=f"{paths.config}: {error}",
-            fix="choose another --name",
+            fix="begin a new sweep with another --name",
         ) from error
 
 
@@ -184,7 +184,7 @@ def check_same_inputs(before: SweepFacts, now: SweepFacts) -> None:
             "the sweep began with another {seen}",
             rule="a sweep must go on with the images, the evaluator and the networks it began with",
             seen=", ".join(key for key, agrees in same.items() if not agrees),
-            fix="choose another --name",
+            fix="begin a new sweep with another --name",
         )
 
 
