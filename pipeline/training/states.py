@@ -45,13 +45,13 @@ class TrainerState(TypedDict):
 
 
 class Progress(TypedDict):
-    """Numbers of the last record, and the seconds of training in an unfinished tick."""
+    """Numbers of the last record; the seconds of training in an unfinished tick, missing in old files."""
 
     train_seconds: float
     eval_seconds: float
     best_fid: float | None
     best_kimg: int | None
-    tick_seconds: float
+    tick_seconds: NotRequired[float]
 
 
 class TrialState(TypedDict):

@@ -147,7 +147,7 @@ class _Trial:
         state = self.files.restore()
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
-            self.seconds = state["progress"]["tick_seconds"]
+            self.seconds = state["progress"].get("tick_seconds", 0.0)
             # No record: interrupted before the first one.
             self.last = None if state["record"] is None else TrialRecord.from_dict(state["record"])
         self._nimg_at_start = self.trainer.nimg  # of the current tick, in this process
