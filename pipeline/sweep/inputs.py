@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
@@ -16,7 +17,7 @@ from pipeline.search.space.notes import space_code_names
 from pipeline.search.study import check_search
 from pipeline.storage.files import write_bytes
 from pipeline.storage.summary_file import FidEvaluator
-from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_inputs
+from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_code, check_same_inputs
 from pipeline.sweep.preflight import check_space, resolve_for_images
 from pipeline.sweep.request import Request
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
@@ -64,8 +65,7 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     """
     config = request.config
     log.info(f"images: {config.data}")
-    code = read_code(code_names(request.space, config), request.code_folders)
-    use_code(code)
+    code = _use_code(request.space, config, request.code_folders, manifest)
     check_search(config, request.space)
     dataset = load_images(config)
     request = resolve_for_images(request, dataset.size, dataset.labelled)
@@ -86,11 +86,21 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     Raises:
         UserError: something cannot be loaded, or is another by now.
     """
-    code = read_code(code_names(manifest.space, manifest.config), [paths.code])
-    use_code(code)
+    code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
     inputs = SweepInputs(*load_measuring(manifest.config), code)
     check_same_inputs(manifest.facts, inputs.facts)
     return inputs
+
+
+def _use_code(
+    space: Space, config: SweepConfig, folders: Sequence[Path], manifest: Manifest | None
+) -> UserCode:
+    """The user's own code, allowed to run once it is known to be what the sweep began with."""
+    code = read_code(code_names(space, config), folders)
+    if manifest is not None:
+        check_same_code(manifest.facts, code.hashes)
+    use_code(code)
+    return code
 
 
 def code_names(space: Space, config: SweepConfig) -> Iterator[str]:

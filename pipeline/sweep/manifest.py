@@ -168,21 +168,26 @@ def check_same_request(manifest: Manifest, request: Request) -> None:
         )
 
 
-def check_same_inputs(before: SweepFacts, now: SweepFacts) -> None:
-    """Compare images, evaluator and the user's own code with those of the sweep that exists.
+def check_same_code(before: SweepFacts, code: Mapping[str, str]) -> None:
+    """SweepError where the hashes of the user's own code are not those of the sweep that exists."""
+    _check_same({"code": before.code == code})
 
-    Raises:
-        SweepError: one of them is another by now.
-    """
-    same = {
-        "data.fingerprint": before.data.fingerprint == now.data.fingerprint,
-        "evaluator.hash": before.evaluator.hash == now.evaluator.hash,
-        "code": before.code == now.code,
-    }
+
+def check_same_inputs(before: SweepFacts, now: SweepFacts) -> None:
+    """SweepError where images or evaluator are not those of the sweep that exists."""
+    _check_same(
+        {
+            "data.fingerprint": before.data.fingerprint == now.data.fingerprint,
+            "evaluator.hash": before.evaluator.hash == now.evaluator.hash,
+        }
+    )
+
+
+def _check_same(same: Mapping[str, bool]) -> None:
     if not all(same.values()):
         raise SweepError(
             "the sweep began with another {seen}",
-            rule="a sweep must go on with the images, the evaluator and the networks it began with",
+            rule="a sweep must go on with the images, the evaluator and the code it began with",
             seen=", ".join(key for key, agrees in same.items() if not agrees),
             fix="begin a new sweep with another --name",
         )

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, SweepError, UserError
 from pipeline.search.space.parser import parse_space
 from pipeline.sweep.build_request import build_request
 from pipeline.sweep.inputs import code_names, load_inputs, write_code
+from pipeline.sweep.manifest import manifest_of
 from pipeline.sweep.options import RunOptions
 from pipeline.user_code import read_code
 
@@ -53,6 +54,15 @@ def test_code_in_the_current_folder_is_used_and_hashed(options: dict[str, object
     assert inputs.evaluator.metrics == ("mine:brightness",)
     assert set(inputs.facts.code) == {"mine"}
     assert inputs.code.files["mine"] == CODE.encode()
+
+
+def test_changed_code_is_refused_before_it_runs(options: dict[str, object], tmp_path: Path) -> None:
+    request = build_request(RunOptions(**{**options, "data": "mine:noise"}))  # type: ignore[arg-type]
+    request, inputs = load_inputs(request, None)
+    manifest = manifest_of(request, inputs.facts, "")
+    (tmp_path / "mine.py").write_text("raise ZeroDivisionError")
+    with pytest.raises(SweepError, match="another code"):
+        load_inputs(request, manifest)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pipeline.sweep.manifest import (
     DataFacts,
     Manifest,
     SweepFacts,
+    check_same_code,
     check_same_inputs,
     check_same_request,
     manifest_of,
@@ -130,8 +131,10 @@ def test_other_images_evaluator_or_code_are_named() -> None:
     changed = SweepFacts(
         data=dataclasses.replace(FACTS.data, fingerprint="g"), evaluator=FidEvaluator(hash="i"), code={}
     )
-    with pytest.raises(SweepError, match=r"another data\.fingerprint, evaluator\.hash, code"):
+    with pytest.raises(SweepError, match=r"another data\.fingerprint, evaluator\.hash "):
         check_same_inputs(FACTS, changed)
+    with pytest.raises(SweepError, match=r"another code "):
+        check_same_code(FACTS, changed.code)
 
 
 @pytest.mark.parametrize(
