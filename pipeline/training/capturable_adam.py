@@ -51,9 +51,9 @@ def step_with_tensor_lr(optimizer: torch.optim.Adam, lr: Tensor, beta2: Tensor |
             _foreach_step(tensors, steps[0], lr, (beta1, beta2), eps)
             continue
         # As `torch.optim.Adam(fused=True)`, with tensors in smaller chunks on a GPU.
-        *chunks, steps = in_chunks(*tensors, whole=steps)
+        weights, gradients, means, squares, steps = in_chunks(*tensors, whole=steps)
         compat.fused_adam_(
-            *chunks, [], steps,
+            weights, gradients, means, squares, [], steps,
             lr=lr, beta1=beta1, beta2=fixed_beta2, weight_decay=0.0, eps=eps,
             amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
         )  # fmt: skip

@@ -64,8 +64,10 @@ def _check_scalar(what: str, name: str, compute: Callable[[], object], inputs: S
     if not isinstance(value, Tensor) or value.shape or not value.is_floating_point():
         rule = "it must be a float scalar"
         raise ConfigError(f"{what} is {{seen}}", rule=rule, seen=describe(value), fix="end it with .mean()")
-    found = torch.autograd.grad(value, inputs, allow_unused=True) if value.requires_grad else (None,)
-    gradients = [gradient for gradient in found if gradient is not None]
+    gradients: list[Tensor] = []
+    if value.requires_grad:
+        found = run(f"{what} fails", name, lambda: torch.autograd.grad(value, inputs, allow_unused=True))
+        gradients = [gradient for gradient in found if gradient is not None]
     if len(gradients) < len(inputs):
         rule = "its gradient must reach D's logits, and through them its weights"
         raise ConfigError(

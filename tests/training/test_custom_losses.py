@@ -104,6 +104,10 @@ def test_what_is_wrong_with_a_loss_is_one_line(
         ("return real.mean()", ["mine:penalty has no gradient"]),
         ("return critic(real[:, :, :3]).mean()", ["mine:penalty fails", "RuntimeError"]),
         ("return (critic(real) * float('inf')).mean()", ["mine:penalty is", "finite"]),
+        (
+            "s = critic(real.requires_grad_()).sum(); torch.autograd.grad(s, real); return s",
+            ["mine:penalty fails", "a second time"],
+        ),
     ],
 )
 def test_what_is_wrong_with_a_penalty_is_one_line(
