@@ -132,3 +132,21 @@ def test_functions_and_files_stay_short() -> None:
         long = [f for f in functions(path) if f[1] > LONGEST_FUNCTION]
         assert not long, f"{path.name}: {long}"
         assert text.count("\n") <= LONGEST_FILE or f"Longer than {LONGEST_FILE} lines: " in text, path
+
+
+MOST_PARAMETERS, MOST_UNTYPED_DICTS = 8, 40
+
+
+def test_functions_take_few_parameters() -> None:
+    """The commands apart: typer reads their options from the signature."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and path.parent.name != "cli":
+                taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                names = [one.arg for one in taken if one.arg not in ("self", "cls")]
+                assert len(names) <= MOST_PARAMETERS, f"{path.name}: {node.name}"
+
+
+def test_few_values_are_untyped_dicts() -> None:
+    texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    assert sum(text.count("dict[str, Any]") for text in texts) <= MOST_UNTYPED_DICTS
