@@ -36,14 +36,14 @@ class Loss:
 
 
 def load_loss(name: str) -> Loss:
-    """The loss of a row of `LOSSES`, or the user's own: a `Loss`, or a function (r, f) -> (of D, of G).
+    """The loss of a row of `LOSSES`, or the user's own: with d and g as a `Loss`, or a function of both.
 
     Raises:
         ConfigError: the user's own cannot be loaded.
     """
     found = LOSSES.load(name)
-    if isinstance(found, Loss):
-        return found
+    if hasattr(found, "d") and hasattr(found, "g"):
+        return Loss(found.d, found.g, getattr(found, "relative", True))
     return Loss(d=lambda r, f: found(r, f)[0], g=lambda r, f: found(r, f)[1], relative=True)
 
 

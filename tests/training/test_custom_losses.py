@@ -31,6 +31,17 @@ from pipeline.training.losses import Loss
 loss = Loss(d=lambda r, f: softplus(-r).mean() + softplus(f).mean(), g=lambda r, f: softplus(-f).mean())
 """
 )
+CLASS = (
+    HEAD
+    + """
+class loss:
+    relative = False
+    def d(r, f):
+        return softplus(-r).mean() + softplus(f).mean()
+    def g(r, f):
+        return softplus(-f).mean()
+"""
+)
 PENALTY = (
     HEAD
     + """
@@ -48,7 +59,7 @@ def trained(make_trainer: Callable[..., Trainer], **changes: object) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize("text", [PLAIN, OBJECT])
+@pytest.mark.parametrize("text", [PLAIN, OBJECT, CLASS])
 def test_a_loss_of_the_user_s_own_trains_like_the_same_row(
     make_trainer: Callable[..., Trainer], own_code: Callable[..., Path], text: str
 ) -> None:
