@@ -1,8 +1,7 @@
 """Do the optimisations of training change its results? The fid after a fixed budget, with and without them.
 
 - fast: as a trial trains where bf16 is faster: bfloat16 autocast, channels_last, fused Adam, reals and fakes
-in
-  one forward pass of D, R1 from the logits of that pass;
+  in one forward pass of D, R1 from the logits of that pass;
 - plain: float32, contiguous memory, Adam parameter by parameter, separate forward passes of D.
 Both are gansweep's trainer with the first enqueued point of the default space and R1 at every 4th step. The
 difference of the means should be within the spread between seeds. On a GPU, fast has CUDA graphs as well.
