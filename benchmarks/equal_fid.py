@@ -23,7 +23,7 @@ from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.metrics import extractors, frechet
 from pipeline.search.space.builtin import load_space
-from pipeline.training import losses
+from pipeline.training import trainer as trainer_module
 from pipeline.training.networks.blocks import Ema
 from pipeline.training.process import prepare_process
 from pipeline.training.sampling import image_sampler
@@ -73,7 +73,7 @@ def train(
     images = torch.from_numpy(dataset.train).to(device)
     options = {} if fast else {"backend_factory": lambda device, generator: None}
     trainer = Trainer(config, images, labels, len(dataset.classes), device, **options)
-    penalty_inputs = dict(losses.PENALTY_INPUTS)
+    penalty_inputs = trainer_module.penalty_inputs
     if not fast:
         remove_optimisations(trainer)
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
@@ -81,7 +81,7 @@ def train(
     trainer.advance(kimg)
     trainer.metrics.read()  # waits for the device
     seconds = clock() - began
-    losses.PENALTY_INPUTS.update(penalty_inputs)
+    trainer_module.penalty_inputs = penalty_inputs
     score = evaluator.score(image_sampler(trainer.ema.generator, dataset))
     return float("nan") if score is None else score, trainer.nimg / seconds
 
@@ -96,7 +96,7 @@ def remove_optimisations(trainer: Trainer) -> None:
     trainer.opt_g = torch.optim.Adam(trainer.G.parameters(), lr=config.lr_g, **options)
     trainer.opt_d = torch.optim.Adam(trainer.D.parameters(), lr=config.lr_d, **options)
     trainer._concat_real_fake = False
-    losses.PENALTY_INPUTS.clear()
+    trainer_module.penalty_inputs = lambda name: (False, False)  # penalties by their own passes of D
 
 
 if __name__ == "__main__":

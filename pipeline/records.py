@@ -116,17 +116,19 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TrialRecord:
-        """The inverse of `to_dict`; a missing number reads as NaN, unknown keys are left out.
+        """The inverse of `to_dict`; a missing measurement reads as NaN, unknown keys are left out.
 
         Raises:
-            ValueError: a value has the wrong type.
+            ValueError: a value has the wrong type, or `trial`, `kimg` or `verdict` is missing.
         """
         row: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
-            value = values.get(field.name)
-            if value is not None and not _fits(value, str(field.type)):
-                raise ValueError(f"{field.name} = {value!r} is no {field.type}")
-            row[field.name] = math.nan if value is None and "None" not in str(field.type) else value
+            value, kind = values.get(field.name), str(field.type)
+            if value is None and kind == "float":
+                value = math.nan
+            if not (_fits(value, kind) or (value is None and "None" in kind)):
+                raise ValueError(f"{field.name} = {value!r} is no {kind}")
+            row[field.name] = value
         return cls(**row)
 
 

@@ -150,3 +150,10 @@ def test_every_real_fid_is_better_than_the_penalty() -> None:
 def test_a_value_of_the_wrong_type_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         TrialRecord.from_dict({"trial": 0, "kimg": 1, "verdict": "healthy", name: value})
+
+
+@pytest.mark.parametrize("name", ["trial", "kimg", "verdict"])
+def test_what_is_no_measurement_must_be_there(name: str) -> None:
+    values = {key: value for key, value in row().to_dict().items() if key != name}
+    with pytest.raises(ValueError, match=f"{name} = None"):
+        TrialRecord.from_dict(values)

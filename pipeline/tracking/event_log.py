@@ -54,6 +54,7 @@ _FIELDS: dict[str, dict[str, type | UnionType]] = {
     "artifact": {"trial": int | None, "path": str},
     "finish": {"status": str},
 }
+_OPTIONAL = {"time_ms": int, "name": str, "cause": str, "artifact_dir": str, "metrics": dict, "tags": dict}
 """The required fields of each kind of event, and their types."""
 
 
@@ -196,4 +197,5 @@ def _parse(line: bytes) -> Event | None:
         return None
     required = _FIELDS.get(event["event"], {})
     valid = all(isinstance(event.get(name), types) for name, types in required.items())
+    valid &= all(isinstance(event[name], kind) for name, kind in _OPTIONAL.items() if name in event)
     return cast(Event, event) if valid else None

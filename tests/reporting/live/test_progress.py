@@ -21,7 +21,9 @@ def test_new_events_are_added_and_an_incomplete_line_is_read_later(tmp_path: Pat
     assert [trial.number for trial in progress.running] == [1]
     assert progress.seconds == 63.0
     with path.open("a") as file:
-        file.write('ord", "trial": 1, "record": {"kimg": 20, "fid": 7.0}}\n')
+        file.write(
+            'ord", "trial": 1, "record": {"trial": 1, "kimg": 20, "fid": 7.0, "verdict": "healthy"}}\n'
+        )
     append_events(path, {"event": "end", "trial": 1, "status": "FINISHED"})
     progress.update()
     assert (progress.best_fids, progress.running, progress.kimg) == ([9.0, 7.0], [], 20)
