@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from pipeline.storage.summary_file import FinalistRow, read_summary
 
 REPOSITORY = Path(__file__).parents[3]
 GUIDE = (REPOSITORY / "docs" / "extend.md").read_text(encoding="utf-8")
@@ -20,47 +20,13 @@ ROWS = {
     "LOSSES": '"exponential": LossRow("extra:EXPONENTIAL", "as boosting weighs its errors"),',
     "NETWORKS": '"linear": NetworkRow("extra:LINEAR", "one layer each", norm_g=("none",)),',
     "EXTRACTORS": '"profile": ExtractorRow("extra:profile_extractor", "means of rows and columns"),',
-    "SAMPLERS": '"careful": SamplerRow("extra:careful", "random, D never faster than G", pruned=None),',
+    "SAMPLERS": '"careful": SamplerRow("extra:Careful", "random, D never faster than G", pruned=None),',
     "DATA_SOURCES": '"stripes": DataSourceRow("extra:stripes_source", "noise with a bright row"),',
 }
 """Table -> the row that is added to it: all that is written but the code itself."""
 
-CODE = """
-import numpy as np
-import optuna
-import torch
-from torch import nn
-from torch.nn.functional import softplus
-
-
-def exponential(real, fake):
-    return (-real).exp().mean() + fake.exp().mean(), softplus(-fake).mean()
-
-
-def linear(config, shape):
-    image = (shape.channels, shape.size, shape.size)
-    pixels = shape.channels * shape.size**2
-    g = nn.Sequential(nn.Linear(config.z_dim, pixels), nn.Tanh(), nn.Unflatten(1, image))
-    return g, nn.Sequential(nn.Flatten(), nn.Linear(pixels, 1), nn.Flatten(0))
-
-
-def profile(size, channels):
-    return lambda images: torch.cat([images.float().mean(1), images.float().mean(2)], 1).flatten(1) / 255
-
-
-class careful(optuna.samplers.RandomSampler):
-    def sample_independent(self, study, trial, name, distribution):
-        value = super().sample_independent(study, trial, name, distribution)
-        return min(value, trial.params["lr_g"]) if name == "lr_d" else value
-
-
-def stripes():
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 60, (600, 8, 8), np.uint8), rng.integers(0, 8, 600)
-    images[np.arange(600), labels] += 190
-    return images, labels
-"""
-"""What a user writes in a file beside the space."""
+CODE = "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```", GUIDE))
+"""The guide's example: one of each kind."""
 
 INSIDE = """
 from pipeline.data.preprocessing import ImageSource, RawImages, fit_images
@@ -108,19 +74,8 @@ def _raw():
 """
 """The same for the package: what the rows name."""
 
-SPACE = """
-[fixed]
-kimg = 2
-tick_kimg = 1
-[search]
-lr_g = {{ float = [1e-4, 1e-2], log = true }}
-lr_d = {{ float = [1e-4, 1e-2], log = true }}
-loss = {{ choice = ["hinge", "{0}exponential"] }}
-architecture = {{ choice = ["mlp", "{0}linear"] }}
-[[enqueue]]
-loss = "{0}exponential"
-architecture = "{0}linear"
-"""
+SPACE = re.findall(r"(?ms)^```toml\n(.*?)^```", GUIDE)[0]
+COMMAND = re.findall(r"(?m)^gansweep (run .*)$", GUIDE)[0]
 
 pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -133,44 +88,33 @@ class Shell:
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, modules)), "COLUMNS": "200"}
 
     def gansweep(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "pipeline", *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300
-        )
+            [sys.executable, "-m", "pipeline", *arguments],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return " ".join(done.stdout.split())
 
-    def sweep(self, prefix: str) -> dict[str, Any]:
-        """Validate the space, search in it, and explain the result; returns summary.json."""
-        (self.folder / "space.toml").write_text(SPACE.format(prefix))
-        assert "ok" in self.gansweep("validate", "space.toml")
-        self.gansweep(
-            *(
-                "run",
-                "--space",
-                "space.toml",
-                "--data",
-                f"{prefix}stripes",
-                "--name",
-                "added",
-                "--no-register",
-            ),
-            *("--extractor", f"{prefix}{'profile'}", "--sampler", f"{prefix}{'careful'}", "--trials", "3"),
-            *("--concurrency", "1", "--fid-samples", "64", "--final-samples", "64"),
-        )
-        summary: dict[str, Any] = json.loads((self.folder / "runs/added/summary.json").read_text())
-        assert summary["state"] == "finished"
-        assert summary["trials"]["failed"] == 0
-        assert summary["evaluator"]["extractor"] == f"{prefix}profile"
-        assert summary["best"]["fid"] > 0
-        first = next(row for row in summary["leaderboard"] if row["trial"] == 0)
-        assert first["params"]["loss"] == f"{prefix}exponential"
-        assert first["params"]["architecture"] == f"{prefix}linear"
-        assert all(row["params"]["lr_d"] <= row["params"]["lr_g"] for row in summary["leaderboard"])
-        explained = self.gansweep("explain", "runs/added") + self.gansweep("explain", "runs/added", "0")
-        for name in ("exponential", "linear", "careful", "profile", "stripes"):
-            assert f"{prefix}{name}" in explained
-        return summary
+    def search(self, space: str, command: str, names: dict[str, str]) -> FinalistRow:
+        """Validate the space, search in it, explain the result; all of them name what was added."""
+        (self.folder / "mine.toml").write_text(space)
+        validated = self.gansweep("validate", "mine.toml")
+        assert "mine.toml: ok" in validated
+        assert ("mine (sha256" in validated) is ("mine:" in space)
+        few = ("--trials", "3", "--concurrency", "1", "--fid-samples", "64", "--final-samples", "64")
+        self.gansweep(*command.split(), *few, "--no-register")
+        summary = read_summary(self.folder / "runs" / "mine" / "summary.json")
+        assert summary is not None
+        assert summary.state == "finished"
+        assert summary.trials.failed == 0
+        assert summary.evaluator.extractor == names["extractor"]
+        first = next(row for row in summary.leaderboard if row.trial == 0)
+        assert (first.params["loss"], first.params["architecture"]) == (names["loss"], names["architecture"])
+        assert all(row.params["lr_d"] <= row.params["lr_g"] for row in summary.leaderboard)
+        explained = self.gansweep("explain", "runs/mine") + self.gansweep("explain", "runs/mine", "0")
+        for name in names.values():
+            assert name in explained
+        return summary.finalists[0]
 
 
 @pytest.fixture
@@ -189,30 +133,38 @@ def patched(tmp_path: Path) -> Path:
 
 
 def test_a_row_is_all_that_a_new_one_needs(patched: Path) -> None:
-    work = patched / "work"
-    work.mkdir()
-    shell = Shell(work, patched)
+    (patched / "work").mkdir()
+    shell = Shell(patched / "work", patched)
+    names = {
+        "loss": "exponential",
+        "architecture": "linear",
+        "extractor": "profile",
+        "sampler": "careful",
+        "data": "stripes",
+    }
     text = shell.gansweep("run", "--help")
-    for name in ("exponential", "linear", "profile", "careful", "stripes"):
+    for name in names.values():
         assert name in text
-    shell.sweep("")
+    space = SPACE.replace("mine:zero_centred", "r1").replace("mine:", "")
+    chosen = f"--data stripes --extractor {names['extractor']} --sampler {names['sampler']}"
+    shell.search(space, f"run --space mine.toml {chosen}", names)
 
 
 def test_own_code_needs_no_row(tmp_path: Path) -> None:
+    """The example of the guide, as it stands there."""
     (tmp_path / "mine.py").write_text(CODE, encoding="utf-8")
     shell = Shell(tmp_path)
-    assert "module:" in shell.gansweep("run", "--help")
-    shell.sweep("mine:")
-    kept = tmp_path / "runs" / "added" / "code" / "mine.py"
+    text = shell.gansweep("run", "--help")
+    for form in ("module:name", "module:function", "module:Class"):
+        assert form in text
+    names = {
+        "loss": "mine:exponential",
+        "architecture": "mine:linear",
+        "extractor": "mine:rows_and_columns",
+        "sampler": "mine:Careful",
+        "data": "mine:stripes",
+    }
+    best = shell.search(SPACE, COMMAND, names)
+    assert "mine:brightness" in best.measurement.values["custom"]
+    kept = tmp_path / "runs" / "mine" / "code" / "mine.py"
     assert kept.read_text(encoding="utf-8") == CODE
-
-
-def test_the_example_of_the_guide_runs(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("\n".join(re.findall(r"(?ms)^```python\n(.*?)^```", GUIDE)))
-    (tmp_path / "mine.toml").write_text(re.findall(r"(?ms)^```toml\n(.*?)^```", GUIDE)[0])
-    command = re.findall(r"(?m)^gansweep (run .*)$", GUIDE)[0]
-    shell = Shell(tmp_path)
-    shell.gansweep(*command.split(), "--trials", "4", "--fid-samples", "64", "--concurrency", "2")
-    summary = json.loads((tmp_path / "runs/mine/summary.json").read_text())
-    assert summary["trials"]["failed"] == 0
-    assert "mine:brightness" in summary["finalists"][0]["measurement"]["custom"]
