@@ -84,9 +84,11 @@ class ReplayedCmaEsSampler(optuna.samplers.CmaEsSampler):
 
     def _init_optimizer(self, trans: _SearchSpaceTransform, direction: StudyDirection) -> CmaClass:
         optimizer = super()._init_optimizer(trans, direction)
-        size = optimizer.population_size
-        while len(told := self._get_solution_trials(self._ended, optimizer.generation)) >= size:
-            optimizer.tell([(trans.transform(t.params), t.value) for t in told[:size]])
+        popsize = optimizer.population_size
+        solutions = self._get_solution_trials(self._ended, optimizer.generation)
+        while len(solutions) >= popsize:
+            optimizer.tell([(trans.transform(t.params), t.value) for t in solutions[:popsize]])
+            solutions = self._get_solution_trials(self._ended, optimizer.generation)
         return optimizer
 
     def after_trial(

@@ -39,7 +39,7 @@ def make_sampler(config: SweepConfig, space: Space, number: int) -> BaseSampler:
 
 
 def check_sampler(config: SweepConfig, space: Space) -> None:
-    """Make the sampler once, before anything of the sweep is written; say if its draws do not repeat.
+    """Make the sampler once, before the sweep writes a file; log a line if the search is not reproducible.
 
     Raises:
         ConfigError: its package is missing, it is the user's own and cannot be made, or it unpickles.
