@@ -14,6 +14,14 @@ from pipeline.sweep.options import SWEEP_DIR, OptionInfo, RunOptions, SharedOpti
 
 OptionsT = TypeVar("OptionsT", bound=SharedOptions)
 
+
+def _option(name: str, info: OptionInfo) -> Any:
+    flags = [f"--{name.replace('_', '-')}", *([info.short] if info.short else [])]
+    return typer.Option(*flags, help=info.help, metavar=info.metavar, envvar=info.envvar, min=info.low)
+
+
+_RUN = option_infos(RunOptions)
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -23,11 +31,9 @@ Model = Annotated[
 
 SweepDir = Annotated[str, typer.Argument(help=SWEEP_DIR)]
 
-Tracking = Annotated[
-    str, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow store or server.")
-]
+Tracking = Annotated[str, _option("tracking_uri", _RUN["tracking_uri"])]
 
-Promote = Annotated[str, typer.Option(help=option_infos(RunOptions)["promote"].help)]
+Promote = Annotated[str, _option("promote", _RUN["promote"])]
 
 
 def take_options(command: Callable[[OptionsT], None], kind: type[OptionsT]) -> Callable[..., None]:
@@ -57,13 +63,11 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     if field.default is dataclasses.MISSING:
         argument = Annotated[str, typer.Argument(help=info.help, metavar=info.metavar)]
         return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=argument)
-    flags = [f"--{field.name.replace('_', '-')}", *([info.short] if info.short else [])]
-    option = typer.Option(*flags, help=info.help, metavar=info.metavar, envvar=info.envvar, min=info.low)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None if field.default == () else field.default,
-        annotation=Annotated[_parsed_type(field.default, hint), option],
+        annotation=Annotated[_parsed_type(field.default, hint), _option(field.name, info)],
     )
 
 
