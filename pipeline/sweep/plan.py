@@ -11,9 +11,9 @@ from pipeline.storage.readable import readable_bytes
 from pipeline.sweep.inputs import SweepInputs
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Rows
+from pipeline.tables import NETWORKS
 from pipeline.training.checkpoint import checkpoint_sizes
 from pipeline.training.networks.blocks import ImageShape
-from pipeline.user_code import is_user_code
 
 _ROW_BYTES = 3000
 """Approximate size of one tick's record in all places together: trial folder, event log, study, MLflow."""
@@ -51,7 +51,7 @@ def disk_needed(space: Space, config: SweepConfig, shape: ImageShape) -> str:
     found = [
         checkpoint_sizes(_largest(space, architecture), shape)
         for architecture in space.possible_values("architecture")
-        if not is_user_code(architecture)
+        if not NETWORKS.is_user_code(architecture)
     ]
     ticks = -(-full.kimg // full.tick_kimg)
     grids = ticks * _GRID_IMAGES * shape.size**2 * shape.channels  # PNG is smaller

@@ -18,6 +18,7 @@ from pipeline.search.resources import Cluster, check_gpus_per_trial, trial_resou
 from pipeline.search.space.definition import Space
 from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
+from pipeline.tables import NETWORKS
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.tracking_uri import check_server
@@ -25,7 +26,6 @@ from pipeline.training.custom_losses import check_loss, check_penalty
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import check_networks
 from pipeline.training.process import visible_gpus
-from pipeline.user_code import is_user_code
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def check_space(space: Space, dataset: Dataset) -> None:
     for architecture in space.possible_values("architecture"):
         for conditional in space.possible_values("conditional"):
             chosen = {"architecture": architecture, "conditional": conditional}
-            if is_user_code(architecture):
+            if NETWORKS.is_user_code(architecture):
                 _check_custom(space.config({**_smallest(space), **chosen}), shape)
             else:
                 check_networks(TrialConfig(**chosen, width_g=2, width_d=2), shape)

@@ -41,12 +41,11 @@ class Result:
         cls, request: Request, state: str, uri: str, summary: SweepSummary | None = None, plan: Rows = ()
     ) -> Result:
         """The result of a request. uri: the MLflow store."""
-        name, folder, location = request.config.name, request.paths.root, request.location
         return cls(
-            name=name,
+            name=request.config.name,
             state=state,
-            folder=folder,
-            location=location,
+            folder=request.paths.root,
+            location=request.location,
             tracking_uri=uri,
             summary=summary,
             plan=plan,

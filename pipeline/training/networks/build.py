@@ -20,7 +20,6 @@ from pipeline.training.networks.architectures import (
     uses_class_norm,
 )
 from pipeline.training.networks.blocks import EMBEDDING_DIM, Discriminator, Generator, ImageShape
-from pipeline.user_code import is_user_code
 
 
 def build_networks(config: TrialConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
@@ -38,7 +37,7 @@ def build_networks(config: TrialConfig, shape: ImageShape) -> tuple[Generator, D
         )
     classes = shape.classes if config.conditional else 0
     spectral = config.norm_d == "spectral"
-    if is_user_code(config.architecture):
+    if NETWORKS.is_user_code(config.architecture):
         generator, discriminator = custom.build_custom(config, shape, classes)
     else:
         generator, discriminator = _build_builtin(config, shape, classes)
@@ -56,7 +55,7 @@ def check_networks(config: TrialConfig, shape: ImageShape) -> Generator:
         ConfigError: they cannot be made, or their outputs have a wrong shape or range.
     """
     generator, discriminator = build_networks(config, shape)
-    if is_user_code(config.architecture):
+    if NETWORKS.is_user_code(config.architecture):
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
             custom.check_shapes(generator, discriminator, config.architecture, shape)
     return generator
