@@ -29,6 +29,9 @@ from pipeline.tables import (
 )
 from pipeline.user_code import is_user_code
 
+SWEEP_HEAD = "# Written by gansweep"
+"""With this the file sweep.toml of a sweep begins."""
+
 N = TypeVar("N", int, float)
 P = TypeVar("P", bool, str)
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import SweepPaths
+from pipeline.config import SWEEP_HEAD, SweepPaths
 from pipeline.errors import RegistryError
 from pipeline.storage.files import read_json, size_of
 from pipeline.storage.lock import sweep_lock
 from pipeline.storage.summary_file import no_sweep
-from pipeline.sweep.manifest import HEAD, read_existing
+from pipeline.sweep.manifest import read_existing
 from pipeline.tracking.cursor import unexported
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.mlflow_exporter import start_exporter
@@ -53,7 +53,7 @@ def check_sweep_dir(root: Path) -> SweepPaths:
     """The paths of the sweep in `root`; SweepError where there is none."""
     paths = SweepPaths(root.resolve())
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if paths.config.read_text(encoding="utf-8").startswith(HEAD):
+        if paths.config.read_text(encoding="utf-8").startswith(SWEEP_HEAD):
             return paths
     raise no_sweep(root, "sweep.toml")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.config import SWEEP_HEAD, SweepConfig, SweepPaths
 from pipeline.errors import SweepError, redact
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
@@ -15,9 +15,6 @@ from pipeline.search.space.toml import dump_toml
 from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
 from pipeline.tracking.registry.promote import CHAMPION
-
-HEAD = "# Written by gansweep"
-"""With this a sweep.toml begins."""
 
 MAY_GROW = (
     *("trials", "time_budget_sec", "gpu_hours", "cost_budget", "price", "max_failures", "target_fid"),
@@ -75,7 +72,7 @@ class Manifest:
 
     def to_toml(self) -> str:
         rows = {"sweep": self.config.to_dict(), **self.facts.tables(), "registry": vars(self.registry)}
-        return f"{HEAD}: one resolved sweep.\n\n" + dump_toml({**rows, "space": self.space.tables()})
+        return f"{SWEEP_HEAD}: one resolved sweep.\n\n" + dump_toml({**rows, "space": self.space.tables()})
 
 
 def manifest_of(request: Request, facts: SweepFacts, uri: str) -> Manifest:
