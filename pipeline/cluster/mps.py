@@ -8,7 +8,6 @@ process, and never later: call `start` before that. A daemon that somebody else 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+from pipeline.storage.lock import NoLocksError, lock_file
 
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 PERCENTAGE = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
@@ -64,7 +65,7 @@ def start() -> str:
         with _locked(ours):
             if not _answers(program, ours):
                 _launch(program, ours)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, NoLocksError, subprocess.SubprocessError) as error:
         return f"{_PROGRAM} does not start: {error}"
     os.environ[PIPE] = os.environ[LOG] = str(ours)
     return ""
@@ -96,7 +97,7 @@ def stop(patience_sec: float = 5.0) -> bool:
                     return False
                 time.sleep(0.2)
             ended = _answers(program, ours) and _command(program, ours, "quit").returncode == 0
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, NoLocksError, subprocess.SubprocessError):
         return False
     for name in (PIPE, LOG):
         if os.environ.get(name) == str(ours):
@@ -121,7 +122,7 @@ def _locked(folder: Path) -> Iterator[None]:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to another user")
     with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file, folder / "lock")
         yield
 
 

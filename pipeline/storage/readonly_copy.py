@@ -7,7 +7,6 @@ to have made (a report).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import SweepError
 from pipeline.storage.files import write_bytes
+from pipeline.storage.lock import lock_file
 from pipeline.storage.object_store import open_store, store_error
 from pipeline.storage.summary_file import read_summary
 from pipeline.storage.sync import FolderSync, KeyFilter, is_scratch_file
@@ -105,7 +105,7 @@ def _locked_copy(sweep: str, wanted: KeyFilter) -> Iterator[FolderSync]:
     root.mkdir(parents=True, exist_ok=True)
     sync = FolderSync(store, root, wanted)
     with (root / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock, root / "lock")
         _pull(sync)
         yield sync
 

@@ -45,7 +45,6 @@ def open_sweep(
     spent_sec: search time of earlier processes.
     """
     paths, config, space, facts = request.paths, request.config, request.space, inputs.facts
-    paths.root.mkdir(parents=True, exist_ok=True)
     with (
         sweep_lock(paths),
         contextlib.closing(EventLog(paths.event_log, uploader.uploaded_bytes)) as event_log,
