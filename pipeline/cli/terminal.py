@@ -33,8 +33,7 @@ def conclude(result: Result) -> None:
         out_console.print(table)
         return
     if result.state == "interrupted":
-        again = shlex.quote(result.location)
-        err_console.print(f"interrupted; go on with: gansweep resume {again}", markup=False)
+        err_console.print(f"interrupted; go on with: {result.resume_command}", markup=False)
         raise typer.Exit(130)
     summary = result.summary
     assert summary is not None
@@ -42,6 +41,10 @@ def conclude(result: Result) -> None:
     if summary.stopped_by:
         out_console.print(f"stopped: {summary.reason}", markup=False)
     _next_steps(result)
+    if result.undone:
+        again = f"complete it with: {result.resume_command}"
+        err_console.print("\n".join([*result.undone, again]), markup=False)
+        raise typer.Exit(1)
     if not summary.best:
         err_console.print("no trial has a fid; the leaderboard lists the causes")
         raise typer.Exit(1)

@@ -1,13 +1,11 @@
-"""The part of a sweep that runs on Ray: its start and end, the search, the finalists, signals."""
+"""The part of a sweep that runs on Ray: its start and end, the search, the finalists."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +44,7 @@ RAY_ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "10",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that is stopped before its first report has none
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `_signals`
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `StopSignals`
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial stops at its next step, however long that takes
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is not used
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -64,32 +62,39 @@ def estimate_sweep(
         return tuple(estimate_rows(config, space, cluster_nodes(), shared_refs, sharing))
 
 
-def run_search(
-    manager: TrialManager,
-    dataset: Dataset,
-    evaluator: frechet.Evaluator,
-    *,
-    code: UserCode,
-    url: str = "",
-    live: bool = False,
-    fetch_folder: Callable[[Path], object] | None = None,
-) -> list[finalists.Finalist]:
-    """Run the search, then measure its finalists; returns them, the best first.
+class RaySearch:
+    """The search of a sweep on a connected Ray: first `run`, then `measure_finalists`.
 
-    url: of the sweep in an object store, empty = none. live: redraw the view in place. fetch_folder: copies
-    the folder of a trial from the object store.
+    url: of the sweep in an object store, empty = none.
     """
-    paths, config, space = manager.paths, manager.config, manager.space
-    paths.stop.unlink(missing_ok=True)
-    with _signals(manager) as install, _ray(config.address) as sharing:
-        install()
+
+    def __init__(self, manager: TrialManager, sharing: MpsSharing, url: str) -> None:
+        self._manager, self._sharing, self._url = manager, sharing, url
+        self._settings: WorkerSettings  # made by `run`
+        self._resources: TrialResources
+
+    def run(
+        self,
+        dataset: Dataset,
+        evaluator: frechet.Evaluator,
+        code: UserCode,
+        *,
+        live: bool = False,
+        fetch_folder: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Run trials until the manager asks for no more.
+
+        live: redraw the view in place. fetch_folder: copies the folder of a trial from the object store.
+        """
+        manager, sharing = self._manager, self._sharing
+        paths, config, space = manager.paths, manager.config, manager.space
         shared_refs = put_shared(dataset, evaluator, code)
         packing = choose_packing(config, space, cluster_nodes(), shared_refs, sharing)
-        resources = packing.resources
+        self._resources = resources = packing.resources
         manager.gpus_per_trial = resources.gpus
-        settings = WorkerSettings(
+        self._settings = WorkerSettings(
             root=str(paths.root),
-            store=url,
+            store=self._url,
             config=config,
             fixed={**space.fixed, **choose_tick(manager, packing.speed)},
             threads=resources.threads,
@@ -97,11 +102,40 @@ def run_search(
             shared_refs=shared_refs,
         )
         with LiveView(paths, live=live):
-            trainable = tune.with_parameters(worker.train_trial, settings=settings)
+            trainable = tune.with_parameters(worker.train_trial, settings=self._settings)
             run_tune(manager, trainable, resources, fetch_folder)
-        runs = [] if manager.interrupted else _measure_finalists(manager, settings, resources)
-    paths.stop.unlink(missing_ok=True)
-    return finalists.choose_winner(runs)
+
+    def measure_finalists(self) -> list[finalists.Finalist]:
+        """Measure the best trials again, and train them with other seeds where there is time.
+
+        Returns the finalists, the best first; none if the sweep is interrupted.
+        """
+        manager, settings = self._manager, self._settings
+        config, paths = manager.config, manager.paths
+        leaders = [trial for trial in rank_trials(manager.trials.values()) if trial.best][: config.finalists]
+        seeds = finalists.extra_seed_count(config.final_seeds, config.time_budget_sec, manager.seconds)
+        again = f", trained again with {seeds} other seeds" if seeds else ""
+        log.info(f"finalists: measuring {len(leaders)} again with fresh latents{again}")
+        tasks = [
+            FinalistTask(
+                finalists.FinalistRun(trial.number, index, paths.rerun(trial.number, index)),
+                trial.records[-1].kimg,
+                max(hang_bound_sec(manager.trials, trial.number), config.hang_after_sec),
+            )
+            for index in range(seeds + 1)
+            for trial in leaders
+        ]
+        runs = worker.run_finalists(tasks, settings, self._resources, lambda: manager.interrupted)
+        return finalists.choose_winner(runs)
+
+
+@contextlib.contextmanager
+def ray_search(manager: TrialManager, url: str = "") -> Iterator[RaySearch]:
+    """Ray for the time of a sweep's search. url: of the sweep in an object store, empty = none."""
+    manager.paths.stop.unlink(missing_ok=True)
+    with _ray(manager.config.address) as sharing:
+        yield RaySearch(manager, sharing, url)
+    manager.paths.stop.unlink(missing_ok=True)
 
 
 def choose_tick(manager: TrialManager, speed: TrialSpeed | None) -> dict[str, int]:
@@ -166,27 +200,6 @@ def run_tune(
     manager.close()
 
 
-def _measure_finalists(
-    manager: TrialManager, settings: WorkerSettings, resources: TrialResources
-) -> list[finalists.FinalistRun]:
-    """Measure the best trials again, and train them with other seeds where there is time."""
-    config, paths = manager.config, manager.paths
-    leaders = [trial for trial in rank_trials(manager.trials.values()) if trial.best][: config.finalists]
-    seeds = finalists.extra_seed_count(config.final_seeds, config.time_budget_sec, manager.seconds)
-    again = f", trained again with {seeds} other seeds" if seeds else ""
-    log.info(f"finalists: measuring {len(leaders)} again with fresh latents{again}")
-    tasks = [
-        FinalistTask(
-            finalists.FinalistRun(trial.number, index, paths.rerun(trial.number, index)),
-            trial.records[-1].kimg,
-            max(hang_bound_sec(manager.trials, trial.number), config.hang_after_sec),
-        )
-        for index in range(seeds + 1)
-        for trial in leaders
-    ]
-    return worker.run_finalists(tasks, settings, resources, lambda: manager.interrupted)
-
-
 @contextlib.contextmanager
 def _ray(address: str) -> Iterator[MpsSharing]:
     """Ray for the time of the search: started here if local, else the cluster that is connected already."""
@@ -195,40 +208,3 @@ def _ray(address: str) -> Iterator[MpsSharing]:
     local = running_ray(LOCAL, include_dashboard=False) if address == LOCAL else contextlib.nullcontext()
     with MpsSharing(address) as sharing, local:
         yield sharing
-
-
-def interrupt(manager: TrialManager) -> None:
-    """End the search so that it can be resumed: trials checkpoint at their next step and stop."""
-    manager.interrupted, manager.reason = True, "interrupted"
-    with contextlib.suppress(OSError):  # a full disk: then Ray alone stops the trials
-        manager.paths.stop.touch()
-
-
-@contextlib.contextmanager
-def _signals(manager: TrialManager) -> Iterator[Callable[[], None]]:
-    """At the first SIGINT or SIGTERM trials checkpoint at their next step and stop; at the second, at once.
-
-    Gives a function that installs the handlers again: Ray installs its own for SIGTERM when it starts, which
-    ends the process. Python takes handlers in the main thread only: in another one nothing is installed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-
-    def stop(number: int, frame: object) -> None:
-        if manager.interrupted:
-            os._exit(130)
-        interrupt(manager)
-        log.info("stopping: trials checkpoint and leave (again to leave at once)")
-
-    def install() -> None:
-        for signum in before:
-            signal.signal(signum, stop)
-
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    install()
-    try:
-        yield install
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

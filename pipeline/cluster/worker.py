@@ -23,6 +23,7 @@ from pipeline.config import SweepPaths, TrialConfig
 from pipeline.errors import GansweepError
 from pipeline.records import PENALTY, TrialRecord
 from pipeline.search.resources import TrialResources
+from pipeline.storage.fault_points import reach
 from pipeline.storage.trial_storage import TrialStorage, trial_storage
 from pipeline.training.events import EventKind, TrialEvent
 from pipeline.training.finalists import FinalistRun, final_samples, measure_finalist, retrain
@@ -105,6 +106,7 @@ def run_finalists(
             # A text: the worker died, more often than Ray tries again.
             runs.append(replace(run, problem=result) if isinstance(result, str) else result)
             log.info(_line(runs[-1]))
+            reach("finalist")
         if should_stop():
             return []
     return runs

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from pipeline.errors import RegistryError, redact
+from pipeline.errors import GansweepError, RegistryError, first_line, redact
 from pipeline.reporting.html.report import write_report
-from pipeline.storage.summary_file import FinalistRow, RegisteredVersion, SweepState
+from pipeline.storage.fault_points import reach
+from pipeline.storage.files import no_space, read_json
+from pipeline.storage.summary_file import FinalistRow, SweepState
 from pipeline.storage.typed_json import to_json
+from pipeline.sweep.cleanup import sync_mlflow
 from pipeline.sweep.open_sweep import OpenSweep
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
-from pipeline.tracking.event_log import SWEEP_STATUS
+from pipeline.tracking.cursor import unexported
+from pipeline.tracking.event_log import SWEEP_STATUS, EventLog
 from pipeline.tracking.provenance import provenance
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
@@ -27,22 +32,57 @@ from pipeline.training.finalists import Finalist, FinalistRun
 log = logging.getLogger(__name__)
 
 
-def finalize(sweep: OpenSweep, found: Sequence[Finalist]) -> None:
-    """Record the finalists (best first) in the summary, pack the winner and register it."""
-    request, dataset = sweep.request, sweep.inputs.dataset
-    if not found:
+def finalize(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[str, ...]:
+    """Record the finalists (best first), pack the winner, register it and write the report.
+
+    Each step can be repeated, so that a resume completes what a kill left undone. Returns what was asked for
+    and could not be done, a text each.
+    """
+    undone: list[str] = []
+    if found:
+        with _noted(sweep, undone, "the champion was not packed"):
+            run, metadata = _pack(sweep, found)
+            if sweep.request.register is not None:
+                with _noted(sweep, undone, "no version was registered"):
+                    _register(sweep, run, metadata)
+    else:
         log.info("no trial has a fid: nothing to register")
-        return
+    with _noted(sweep, undone, "report.html was not written"):
+        write_report(sweep.request.paths.root, state="failed" if undone else "finished")
+        sweep.event_log.artifact(None, sweep.request.paths.report)
+        reach("reported")
+    return tuple(undone)
+
+
+@contextlib.contextmanager
+def _noted(sweep: OpenSweep, undone: list[str], what: str) -> Iterator[None]:
+    """Add an error to `undone`, so that the other steps are still done; a full disk is raised."""
+    try:
+        yield
+    except Exception as error:  # torch.export, MLflow, plotly: whatever it is, the search is not lost
+        if no_space(error, sweep.request.paths.root):
+            raise
+        reason = str(error) if isinstance(error, GansweepError) else first_line(error)
+        undone.append(f"{what}: {redact(reason)}")
+        log.warning(undone[-1])
+
+
+def _pack(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[FinalistRun, ModelMetadata]:
+    """Record the finalists and pack the winner with its card; returns its chosen run and what it claims."""
+    request = sweep.request
     rows = [final.row(sweep.manager.trials[final.trial].params) for final in found]
     sweep.summary.set_finalists(rows)
+    reach("measured")
     run = found[0].chosen
     sweep.uploader.fetch_folder(run.folder)
     metadata = _describe(sweep, rows[0], run)
     generator, _ = best_generator(run.folder)
     packed = pack_generator(generator, request.paths.packed, metadata)
-    write_card(packed, LoadedGenerator(packed), dataset, read_records(run.folder), name=request.config.name)
-    if request.register is not None:
-        sweep.summary.set_registered(_register(sweep, run, metadata))
+    reach("packed")
+    card = (packed, LoadedGenerator(packed), sweep.inputs.dataset, read_records(run.folder))
+    write_card(*card, name=request.config.name)
+    reach("card")
+    return run, metadata
 
 
 def _describe(sweep: OpenSweep, row: FinalistRow, run: FinalistRun) -> ModelMetadata:
@@ -73,49 +113,68 @@ def _describe(sweep: OpenSweep, row: FinalistRow, run: FinalistRun) -> ModelMeta
     )
 
 
-def _register(sweep: OpenSweep, run: FinalistRun, metadata: ModelMetadata) -> RegisteredVersion | None:
-    """Register the packed winner; None, with a warning, where the registry does not take it."""
+def _register(sweep: OpenSweep, run: FinalistRun, metadata: ModelMetadata) -> None:
+    """Register the packed winner; RegistryError where the registry does not take it."""
     request, exporter = sweep.request, sweep.exporter
     assert run.measurement is not None
+    sweep.summary.set_registered(None)  # that of an earlier winner does not count
     sweep.uploader.upload()
     exporter.flush(timeout=60.0)
     run_id = exporter.trial_run_id(run.trial) or ""
-    try:
-        done = register_version(
-            request.paths.packed,
-            dataclasses.replace(metadata, sweep_run_id=exporter.run_id or "", run_id=run_id),
-            tracking_uri=sweep.uri,
-            name=str(request.register),
-            promote=request.promote,
-            evaluator=dataclasses.replace(sweep.inputs.evaluator, samples=run.measurement.n),
-        )
-    except RegistryError as error:
-        log.warning(f"not registered: {error}; later: {register_command(request, sweep.uri)}")
-        return None
+    done = register_version(
+        request.paths.packed,
+        dataclasses.replace(metadata, sweep_run_id=exporter.run_id or "", run_id=run_id),
+        tracking_uri=sweep.uri,
+        name=str(request.register),
+        promote=request.promote,
+        evaluator=dataclasses.replace(sweep.inputs.evaluator, samples=run.measurement.n),
+    )
+    sweep.summary.set_registered(done)
     log.info(f"registered {done.uri}: {done.reason}")
-    return done
+    reach("registered")
 
 
-def register_command(request: Request, uri: str) -> str:
-    """The command that registers the winner as the sweep would have. uri: the MLflow store."""
-    stores = ["--name", str(request.register), "--promote", request.promote, "--tracking-uri", redact(uri)]
-    return shlex.join(["gansweep", "register", request.location, *stores])
+def close_sweep(sweep: OpenSweep, state: SweepState, undone: tuple[str, ...] = ()) -> Result:
+    """Bring MLflow, the object store and the summary up to date: `finished` is the last that becomes true.
 
-
-def close_sweep(sweep: OpenSweep, state: SweepState) -> Result:
-    """Write the last summary and the report, bring MLflow and the object store up to date."""
+    undone: what was asked for and could not be done.
+    """
     request, event_log, exporter = sweep.request, sweep.event_log, sweep.exporter
-    sweep.summary.set_state(state)
-    content = sweep.summary.content()
-    best = {name: getattr(content.best, name, None) for name in ("fid", "balance", "kimg", "trial")}
-    numbers = {f"best_{name}": float(value) for name, value in best.items() if value is not None}
-    if state == "finished":
-        write_report(request.paths.root)
-        event_log.artifact(None, request.paths.report)
+    if state != "finished":
+        sweep.summary.set_state(state)
+    best = sweep.summary.content().best
+    values = {name: getattr(best, name, None) for name in ("fid", "balance", "kimg", "trial")}
+    numbers = {f"best_{name}": float(value) for name, value in values.items() if value is not None}
     event_log.finish(SWEEP_STATUS[state], numbers, {"gansweep.state": state})
+    reach("ended")
     sweep.uploader.upload()
     if not exporter.close(timeout=30.0):
-        log.warning(f"MLflow is {exporter.status}; the event log keeps the rest for the next run or resume")
+        again = f"gansweep sync {shlex.quote(request.location)} sends the rest"
+        log.warning(f"MLflow is {exporter.status}; the event log keeps it: {again}")
+    reach("sent")
     if state == "finished":
+        sweep.uploader.upload()
+        sweep.summary.set_state(state)
+        sweep.uploader.upload()
         sweep.uploader.delete_checkpoints(request.paths.root / "trials")
-    return Result.of(request, state, sweep.uri, content)
+        reach("finished")
+    return Result.of(request, state, sweep.uri, sweep.summary.content(), undone=undone)
+
+
+def complete_finished(request: Request, uri: str) -> None:
+    """What a finished sweep may lack later: a report that was deleted, events that MLflow has not got."""
+    paths = request.paths
+    if not paths.report.is_file():
+        log.info(f"report.html is missing: it is written to {write_report(paths.root)}")
+    cursor = read_json(paths.export_cursor)
+    if request.store or cursor.get("store") != redact(uri):
+        return
+    with contextlib.closing(EventLog(paths.event_log)) as event_log:
+        missing = unexported(paths.root, event_log, uri)
+    if missing:
+        try:
+            sync_mlflow(paths.root, uri)
+        except RegistryError as error:
+            log.warning(str(error))
+        else:
+            log.info(f"sent to MLflow: {missing.total()} events that it had not got")

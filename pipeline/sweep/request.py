@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import redact
 from pipeline.search.space.definition import Space
 from pipeline.storage.url import join_url, scratch_dir
 from pipeline.tracking.registry.promote import CHAMPION
@@ -64,3 +66,14 @@ class Request:
         """The folder or address by which a later command names the sweep."""
         near = os.path.relpath(self.paths.root)
         return self.url or (str(self.paths.root) if near.startswith("..") else near)
+
+    def resume_command(self, uri: str) -> str:
+        """The command that goes on with the sweep; it names the addresses whose passwords sweep.toml lacks.
+
+        uri: the MLflow store.
+        """
+        words = ["gansweep", "resume", self.location]
+        for flag, address in (("--tracking-uri", uri), ("--storage", self.storage)):
+            if redact(address) != address:
+                words += [flag, redact(address)]
+        return shlex.join(words)

@@ -25,6 +25,8 @@ class Result:
         folder: its files on this machine.
         location: the folder or address by which `resume` and the commands name it.
         summary: the content of summary.json; None after a dry run.
+        undone: what was asked for and could not be done; then the state is failed.
+        resume_command: goes on with the sweep, or completes it.
         plan: what a dry run found: rows of (heading, text).
     """
 
@@ -34,11 +36,20 @@ class Result:
     location: str
     tracking_uri: str
     summary: SweepSummary | None = None
+    undone: tuple[str, ...] = ()
+    resume_command: str = ""
     plan: Rows = ()
 
     @classmethod
     def of(
-        cls, request: Request, state: str, uri: str, summary: SweepSummary | None = None, plan: Rows = ()
+        cls,
+        request: Request,
+        state: str,
+        uri: str,
+        summary: SweepSummary | None = None,
+        *,
+        undone: tuple[str, ...] = (),
+        plan: Rows = (),
     ) -> Result:
         """The result of a request. uri: the MLflow store."""
         return cls(
@@ -48,6 +59,8 @@ class Result:
             location=request.location,
             tracking_uri=uri,
             summary=summary,
+            undone=undone,
+            resume_command=request.resume_command(uri),
             plan=plan,
         )
 

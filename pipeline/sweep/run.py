@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 
 from pipeline.cluster.connection import connected
-from pipeline.cluster.runner import run_search
+from pipeline.cluster.runner import ray_search
+from pipeline.cluster.stop_signals import StopSignals
 from pipeline.errors import GansweepError
 from pipeline.search.study import check_storage
+from pipeline.storage.fault_points import check_fault_point, reach
 from pipeline.storage.files import no_space
 from pipeline.storage.summary_file import SweepSummary, read_summary
 from pipeline.storage.uploader import Uploader
-from pipeline.sweep.finalize import close_sweep, finalize
+from pipeline.sweep.finalize import close_sweep, complete_finished, finalize
 from pipeline.sweep.inputs import load_inputs
 from pipeline.sweep.manifest import Manifest, check_same_request, raised_limits, read_manifest
 from pipeline.sweep.open_sweep import OpenSweep, open_sweep
@@ -23,7 +25,9 @@ from pipeline.sweep.preflight import check_cluster, check_request, check_trackin
 from pipeline.sweep.remote import uploaded_sweep
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
+from pipeline.tracking.event_log import has_finished
 from pipeline.tracking.tracking_uri import default_uri
+from pipeline.training.finalists import Finalist
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ def run_sweep(request: Request) -> Result:
     Raises:
         UserError: before anything is written, where the request cannot be carried out.
     """
+    check_fault_point()
     check_request(request)
     with connected(request.config.address):
         check_cluster(request)
@@ -53,6 +58,7 @@ def _run(request: Request, uploader: Uploader) -> Result:
     before = read_summary(paths.summary)
     if manifest and before and _is_over(request, manifest, before):
         log.info("this sweep is finished; raise --trials or a budget to go on")
+        complete_finished(request, uri)
         return Result.of(request, "finished", uri, before)
     with open_sweep(request, inputs, uploader, uri, before.wall_seconds if before else 0.0) as sweep:
         return _search(sweep)
@@ -68,32 +74,54 @@ def _check_stores(request: Request, manifest: Manifest | None, uri: str) -> None
 
 
 def _is_over(request: Request, manifest: Manifest, before: SweepSummary) -> bool:
-    """Whether nothing is left to do: no limit is raised, and no disk or registry has refused the champion."""
+    """Whether nothing is left to do: no limit is raised, and everything that was asked for is there.
+
+    Versions before 0.2 wrote `finished` before the report and the last event.
+    """
     unregistered = bool(request.register and before.best and not before.registered)
-    over = before.state == "finished" and not unregistered
+    over = before.state == "finished" and not unregistered and has_finished(request.paths.event_log)
     return over and not raised_limits(manifest.config, request.config)
 
 
 def _search(sweep: OpenSweep) -> Result:
     """Search, and close the sweep however the search ends."""
-    request, inputs = sweep.request, sweep.inputs
-    try:
-        found = run_search(
-            sweep.manager,
+    manager = sweep.manager
+    with StopSignals(manager) as signals:
+        try:
+            found = _find_winner(sweep, signals)
+            if manager.interrupted:
+                signals.closing()
+                return close_sweep(sweep, "interrupted")
+            signals.searched()
+            undone = finalize(sweep, found)
+            signals.closing()
+            return close_sweep(sweep, "failed" if undone else "finished", undone)
+        except KeyboardInterrupt:
+            signals.closing()
+            return close_sweep(sweep, "interrupted")
+        except BaseException as error:
+            signals.closing()
+            close_sweep(sweep, "failed")
+            if no_space(error, sweep.request.paths.root):
+                again = f"free some, then: {sweep.request.resume_command(sweep.uri)}"
+                raise GansweepError(f"the disk is full: {again}") from error
+            raise
+
+
+def _find_winner(sweep: OpenSweep, signals: StopSignals) -> list[Finalist]:
+    """Run the trials, then measure the finalists; the best first."""
+    request, inputs, manager = sweep.request, sweep.inputs, sweep.manager
+    with ray_search(manager, request.url) as search:
+        signals.ray_started()
+        search.run(
             inputs.dataset,
             inputs.evaluator,
-            code=inputs.code,
-            url=request.url,
+            inputs.code,
             live=request.live,
             fetch_folder=sweep.uploader.fetch_folder,
         )
-        if sweep.manager.interrupted:
-            return close_sweep(sweep, "interrupted")
-        finalize(sweep, found)
-        return close_sweep(sweep, "finished")
-    except BaseException as error:
-        close_sweep(sweep, "failed")
-        if no_space(error, request.paths.root):
-            again = f"free some, then: gansweep resume {request.location}"
-            raise GansweepError(f"the disk is full: {again}") from error
-        raise
+        if manager.interrupted:
+            return []
+        sweep.summary.write()  # with the time that the search took: a resume asks for no more trials
+        reach("searched")
+        return search.measure_finalists()

@@ -187,6 +187,14 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event | None
             yield offset, _parse(line)
 
 
+def has_finished(path: Path) -> bool:
+    """Whether the log in `path` ends a sweep as finished."""
+    if not path.is_file():
+        return False
+    ends = [event for _, event in read_events(path) if event and event["event"] == "finish"]
+    return bool(ends) and ends[-1]["status"] == SWEEP_STATUS["finished"]
+
+
 def _parse(line: bytes) -> Event | None:
     """The event of a line; None where it is not as `EventLog` writes it."""
     try:

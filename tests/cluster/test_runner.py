@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +16,7 @@ from factories import record
 from pipeline.cluster import runner
 from pipeline.cluster.messages import Suggestion
 from pipeline.cluster.runner import choose_tick
+from pipeline.cluster.stop_signals import StopSignals, interrupt
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.frechet import Evaluator
@@ -73,39 +72,6 @@ def test_trials_without_a_chosen_interval_go_on_as_they_began(manager: TrialMana
     assert choose_tick(manager, FAST) == {}
 
 
-def handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-
-
-def test_a_signal_interrupts_the_search_and_the_handlers_are_put_back(manager: TrialManager) -> None:
-    manager.paths.root.mkdir(exist_ok=True)
-    before = handlers()
-    with runner._signals(manager) as install:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray does when it starts
-        install()
-        signal.raise_signal(signal.SIGTERM)
-    assert (manager.interrupted, manager.reason) == (True, "interrupted")
-    assert manager.paths.stop.exists()
-    assert handlers() == before
-
-
-def test_outside_the_main_thread_no_handlers_are_installed(manager: TrialManager) -> None:
-    """Python refuses them there; a search in a thread ends by `manager.interrupted`."""
-    seen: list[Any] = []
-
-    def search() -> None:
-        with runner._signals(manager) as install:
-            install()
-            seen.extend(handlers())
-
-    before = handlers()
-    thread = threading.Thread(target=search)
-    thread.start()
-    thread.join()
-    assert seen == handlers() == before
-    assert not manager.interrupted
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_trial_that_returns_without_a_report_does_not_end_the_search(manager: TrialManager) -> None:
@@ -124,12 +90,18 @@ def test_a_search_in_a_thread_ends_when_it_is_interrupted(
     endless = SPACE.override({"kimg": 10**6, "tick_kimg": 1, "width_g": 4, "width_d": 4, "z_dim": 8})
     config, paths = SweepConfig(name="x", concurrency=1, pruner="none"), SweepPaths(tmp_path)
     manager = TrialManager(open_study("x", paths.study, config, endless), endless, config, paths)
+
+    def run() -> None:
+        with StopSignals(manager) as signals, runner.ray_search(manager) as search:
+            signals.ray_started()
+            search.run(dataset, evaluator, UserCode())
+
     with ThreadPoolExecutor(1) as threads:
-        search = threads.submit(runner.run_search, manager, dataset, evaluator, code=UserCode())
+        search = threads.submit(run)
         while not search.done() and not any(trial.records for trial in manager.trials.values()):
             time.sleep(0.1)
-        runner.interrupt(manager)
-        assert search.result(60) == []
+        interrupt(manager)
+        search.result(60)
     assert [trial.state for trial in manager.trials.values()] == ["running"], "it goes on at a resume"
     assert not ray.is_initialized()
 

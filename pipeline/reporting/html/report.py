@@ -6,6 +6,7 @@ shows, `figures` and `pictures` make the plots and images.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import plotly.offline
@@ -22,16 +23,21 @@ from pipeline.reporting.html.champion import champion_section, looks
 from pipeline.reporting.html.savings import compute_savings
 from pipeline.reporting.html.trials import trials_section
 from pipeline.storage.files import write_text
+from pipeline.storage.summary_file import SweepState
 
 
-def write_report(root: Path) -> Path:
+def write_report(root: Path, state: SweepState | None = None) -> Path:
     """Write report.html (5 MB of it plotly.js) from what the sweep has written so far; returns its path.
+
+    state: to show in place of that in summary.json, which says `finished` when the report is there.
 
     Raises:
         SweepError: `root` is not a sweep's folder.
     """
-    paths = SweepPaths(root)
-    write_text(paths.report, render_page(read_history(root)))
+    paths, history = SweepPaths(root), read_history(root)
+    if state is not None and history.summary is not None:
+        history = replace(history, summary=replace(history.summary, state=state))
+    write_text(paths.report, render_page(history))
     return paths.report
 
 

@@ -27,6 +27,7 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.errors import RegistryError, redact
 from pipeline.metrics.frechet import Evaluator
+from pipeline.storage.fault_points import reach
 from pipeline.tracking._compat import default_store
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.load import FILES_TAG, LoadedGenerator
@@ -65,6 +66,8 @@ def add_version(
 ) -> ModelVersion:
     """Log the model, verify it, and only then register it: one that fails never enters the registry.
 
+    Models that an earlier attempt logged for the same run, and that no version holds, are deleted.
+
     uri: of the store. verify: None = it is not verified.
 
     Raises:
@@ -76,8 +79,13 @@ def add_version(
         FILES_TAG: registered_model.sha256_of(packed / "files.json"),
     }
     generator, run_id = LoadedGenerator(packed), metadata.run_id or None
+    if run_id:
+        _delete_abandoned(client, name, run_id)
+        if (packed / CARD_FOLDER).is_dir():
+            client.log_artifacts(run_id, str(packed / CARD_FOLDER), "model_card")
     model_id = _log(client, uri, name, packed, generator, run_id)
     try:
+        reach("logged")
         if verify is not None:
             tags[VERIFIED_TAG] = verify(f"models:/{model_id}")
         with default_store(uri):
@@ -93,9 +101,18 @@ def add_version(
         with contextlib.suppress(MlflowException, OSError):  # the first error is the one to raise
             client.delete_logged_model(model_id)
         raise
-    if run_id and (packed / CARD_FOLDER).is_dir():
-        client.log_artifacts(run_id, str(packed / CARD_FOLDER), "model_card")
     return version
+
+
+def _delete_abandoned(client: MlflowClient, name: str, run_id: str) -> None:
+    """Delete the logged models of a run that no version holds: a kill came before they were registered."""
+    experiment = client.get_run(run_id).info.experiment_id
+    logged = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    held = {one.source for one in versions}
+    for model in logged:
+        if model.name == name and f"models:/{model.model_id}" not in held:
+            client.delete_logged_model(model.model_id)
 
 
 def _log(

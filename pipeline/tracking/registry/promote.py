@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import RegistryError
 from pipeline.metrics.frechet import Evaluator
+from pipeline.storage.fault_points import reach
 from pipeline.storage.summary_file import RegisteredVersion
 from pipeline.tracking.registry import model_version, registered_model
 from pipeline.tracking.registry.load import connect_registry, registry_errors, resolve_version
@@ -65,6 +66,7 @@ def register_version(
         version = _find_version(client, name, model_version.source_hash(packed, metadata))
         if version is None:
             version = model_version.add_version(client, tracking_uri, name, packed, metadata, verifier)
+            reach("version")
             return _give_alias(client, version, metadata, alias, promote, "registered")
         if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
             return _unchanged(client, version)
@@ -149,11 +151,13 @@ def _give_alias(
         alias, reason = decide_promotion(metadata, champion)
         if alias:
             client.set_registered_model_alias(name, CANDIDATE, str(number))
+            reach("candidate")
         if alias == CHAMPION and promote == CANDIDATE:
             alias, reason = CANDIDATE, f"candidate at most was asked for, though {reason}"
         if alias == CHAMPION:
             client.set_registered_model_alias(name, CHAMPION, str(number))
             client.delete_registered_model_alias(name, CANDIDATE)
+            reach("champion")
     else:
         reason = "as asked" if alias else "no alias was asked for"
         if alias and int(aliases.get(alias, 0)) != number:
