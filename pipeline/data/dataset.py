@@ -108,7 +108,12 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 
 def load_dataset(
-    source: str, *, image_size: int = 0, cache: Path | None = None, download: Path | None = None
+    source: str,
+    *,
+    image_size: int = 0,
+    cache: Path | None = None,
+    download: Path | None = None,
+    out: Path | None = None,
 ) -> Dataset:
     """Read and prepare the images of `source`, or take them from the cache of an earlier call.
 
@@ -117,6 +122,7 @@ def load_dataset(
         image_size: side in pixels, 8..4096; 0 = as they are (of folders: chosen from `image_files.SIZES` by
             the median image).
         cache: None = `cache_root()`. download: the folder for what is downloaded; None = `<cache>/downloads`.
+        out: the folder of results, which holds no data wherever it lies; None = there is none.
 
     Raises:
         DataError: the source does not exist, cannot be read, or has too few usable images.
@@ -126,7 +132,8 @@ def load_dataset(
         rule, fix = f"image_size is 0 or in [{MIN_SIDE}, {MAX_SIDE}]", "set 0 to have a size chosen"
         raise DataError("image_size={seen} is out of range", rule=rule, seen=image_size, fix=fix)
     root = cache or cache_root()
-    found = find_source(source, image_size, download or root / "downloads")
+    outputs = {root: "the cache"} | ({out: "the output folder"} if out else {})
+    found = find_source(source, image_size, download or root / "downloads", outputs)
     if found.key is None:
         return _split(source, found.read())
     key = hashlib.sha256(json.dumps([VERSION, image_size, *found.key]).encode()).hexdigest()[:16]

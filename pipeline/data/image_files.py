@@ -9,13 +9,14 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pipeline.data.folder_walk import FolderWalk, printable
 from pipeline.data.preprocessing import (
     MIN_IMAGES,
     ImageSource,
@@ -43,6 +44,8 @@ PROGRESS_SEC = 5.0
 def folder_source(request: SourceRequest) -> ImageSource:
     """The image files below a folder, in the order of their names; classes are the first sub-folders.
 
+    Folders of results are left out: `request.outputs`, and those that `result_folders` recognises.
+
     The key is made of the files' names, lengths and modification times; `read` opens them. Without a size
     one is chosen from `SIZES` by the median image.
 
@@ -53,38 +56,21 @@ def folder_source(request: SourceRequest) -> ImageSource:
     if not os.path.isdir(root):
         rule = "folder:PATH names a folder"
         raise DataError("there is no folder {seen}", rule=rule, seen=str(root), fix="check the path")
-    files = sorted(_image_files(root))
+    walk = FolderWalk(root, SUFFIXES, request.outputs)
+    files, left_out = walk.files, walk.describe_left_out()
+    if left_out:
+        log.info(f"left out of the images: {left_out}")
     stats = [file.stat() if file.exists() else file.lstat() for file in files]
     names = [str(file.relative_to(root)) for file in files]
     rows = [(name, s.st_size, s.st_mtime_ns) for name, s in zip(names, stats, strict=True)]
-    return ImageSource(["folder", str(root.resolve()), rows], lambda: _read_folder(root, files, size))
+    return ImageSource(["folder", str(root.resolve()), rows], lambda: _read_folder(walk, size))
 
 
-def _image_files(root: Path) -> Iterator[Path]:
-    """Image files below `root`. Hidden names are left out, links are followed, no folder is entered twice."""
-    entered = set()
-    for folder, children, names in os.walk(root, onerror=_raise_unreadable, followlinks=True):
-        identity = (os.stat(folder).st_dev, os.stat(folder).st_ino)
-        if identity in entered:  # a link back up, or a second way to the same images
-            children.clear()
-            continue
-        entered.add(identity)
-        children[:] = sorted(name for name in children if not name.startswith((".", "__MACOSX")))
-        for name in names:
-            path = Path(folder, name)
-            # A dangling link counts (as unreadable): a checkout without its data must not look empty.
-            if path.suffix.lower() in SUFFIXES and name[0] != "." and (path.is_file() or not path.exists()):
-                yield path
-
-
-def _raise_unreadable(error: OSError) -> None:
-    rule, fix = "every folder below folder:PATH must be readable", "change its permissions or move it away"
-    raise DataError("a folder cannot be read", rule=rule, seen=str(error), fix=fix) from error
-
-
-def _read_folder(root: Path, files: list[Path], size: int) -> RawImages:
+def _read_folder(walk: FolderWalk, size: int) -> RawImages:
+    root, files = walk.root, walk.files
     if len(files) < MIN_IMAGES:
-        raise too_few_images(len(files), f"image files ({' '.join(SUFFIXES)}) in {root}")
+        what, left_out = f"image files ({' '.join(SUFFIXES)}) in {root}", walk.describe_left_out()
+        raise too_few_images(len(files), f"{what}, left out: {left_out}" if left_out else what)
     short, grey = np.zeros(len(files), np.int64), np.zeros(len(files), bool)
 
     def inspect(i: int) -> None:
@@ -112,7 +98,7 @@ def _folder_labels(root: Path, files: list[Path]) -> tuple[Labels | None, list[s
     if len(names) < 2 or any(len(part) < 2 for part in parts):
         return None, []
     index = {name: i for i, name in enumerate(names)}
-    return np.array([index[part[0]] for part in parts], np.int64), [_text(name) for name in names]
+    return np.array([index[part[0]] for part in parts], np.int64), [printable(name) for name in names]
 
 
 def decode_all(files: list[Path], size: int, mode: str, reasons: list[str] | None = None) -> RawImages:
@@ -179,13 +165,10 @@ def _check_unreadable(files: list[Path], reasons: list[str]) -> None:
 
 
 def _examples(files: list[Path], reasons: list[str]) -> str:
-    named = [f"{_text(f.name)} ({reason[:80]})" for f, reason in zip(files, reasons, strict=True) if reason]
+    named = [
+        f"{printable(f.name)} ({reason[:80]})" for f, reason in zip(files, reasons, strict=True) if reason
+    ]
     return ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
-
-
-def _text(name: str) -> str:
-    """A file name with bytes that are no UTF-8 escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _open(file: Path) -> Image.Image:

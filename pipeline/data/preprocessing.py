@@ -7,8 +7,9 @@ transparent, reduced to 8 bits, and resized with an antialiased Lanczos filter. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,12 +46,14 @@ class SourceRequest(NamedTuple):
 
     name: as it was written, `folder:PATH`. path: PATH, where the source takes one. size: side of the prepared
     images in pixels; 0 = as they are, or as the source chooses. downloads: the folder for what is downloaded.
+    outputs: folders that may lie below PATH but hold no data, and what they are.
     """
 
     name: str
     path: Path
     size: int
     downloads: Path
+    outputs: Mapping[Path, str] = MappingProxyType({})
 
 
 class ImageSource(NamedTuple):

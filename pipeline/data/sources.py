@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,17 +23,19 @@ from pipeline.tables import DATA_SOURCES, load_target
 from pipeline.user_code import load, run
 
 
-def find_source(source: str, size: int, downloads: Path) -> ImageSource:
+def find_source(
+    source: str, size: int, downloads: Path, outputs: Mapping[Path, str] = MappingProxyType({})
+) -> ImageSource:
     """The source that is called `source`, one of `DATA_SOURCES.forms`; its images are not read yet.
 
-    size, downloads: as in `SourceRequest`.
+    size, downloads, outputs: as in `SourceRequest`.
 
     Raises:
         DataError: there is no such source; from `read`: it cannot be read or has too few usable images.
         ConfigError: from `read`: the user's own function cannot be loaded, or fails.
     """
     name, _, path = source.partition(":")
-    request = SourceRequest(source, Path(os.path.expanduser(path)), size, downloads)
+    request = SourceRequest(source, Path(os.path.expanduser(path)), size, downloads, outputs)
     row = DATA_SOURCES.get(name)
     if row is not None and (path if row.path else source == name):
         found: ImageSource = load_target(row.target)(request, **row.arguments)

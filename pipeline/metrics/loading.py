@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset, load_dataset
@@ -10,9 +11,9 @@ from pipeline.metrics.extractors import build_extractor
 from pipeline.metrics.frechet import Evaluator, build_evaluator
 
 
-def load_images(config: SweepConfig) -> Dataset:
-    """The images of `config.data` at `config.image_size`; raises what `load_dataset` raises."""
-    return load_dataset(config.data, image_size=config.image_size)
+def load_images(config: SweepConfig, *, out: Path | None = None) -> Dataset:
+    """The images of `config.data` at `config.image_size`; `out` and what it raises are `load_dataset`'s."""
+    return load_dataset(config.data, image_size=config.image_size, out=out)
 
 
 def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> Evaluator:
@@ -26,7 +27,9 @@ def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> E
     return replace(evaluator, metrics=config.metric_names)
 
 
-def load_measuring(config: SweepConfig, *, samples: int = 0) -> tuple[Dataset, Evaluator]:
+def load_measuring(
+    config: SweepConfig, *, samples: int = 0, out: Path | None = None
+) -> tuple[Dataset, Evaluator]:
     """`load_images` and `load_evaluator` with nothing between them."""
-    dataset = load_images(config)
+    dataset = load_images(config, out=out)
     return dataset, load_evaluator(config, dataset, samples)

@@ -67,7 +67,7 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     log.info(f"images: {config.data}")
     code = _use_code(request.space, config, request.code_folders, manifest)
     check_search(config, request.space)
-    dataset = load_images(config)
+    dataset = load_images(config, out=request.out)
     request = resolve_for_images(request, dataset.size, dataset.labelled)
     check_space(request.space, dataset)
     evaluator = load_evaluator(config, dataset)
@@ -87,7 +87,7 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
         UserError: something cannot be loaded, or is another by now.
     """
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
-    inputs = SweepInputs(*load_measuring(manifest.config), code)
+    inputs = SweepInputs(*load_measuring(manifest.config, out=paths.root.parent), code)
     check_same_inputs(manifest.facts, inputs.facts)
     return inputs
 
