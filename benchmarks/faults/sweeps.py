@@ -37,10 +37,11 @@ class Sweep:
         self.process: subprocess.Popen[str] | None = None
         self.stderr = ""
 
-    def start(self) -> None:
-        """Start or resume it: the same command does both, as in job systems."""
+    def start(self, *, resume: bool = False, **environment: str) -> None:
+        """Start or resume it: the same command does both, as in job systems; or by the command `resume`."""
         self.process = subprocess.Popen(
-            [*COMMAND, *self._flags],
+            [*COMMAND, *(["resume", str(self.paths.root)] if resume else self._flags)],
+            env={**os.environ, **environment},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
