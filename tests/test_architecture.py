@@ -93,12 +93,16 @@ def test_no_module_is_part_of_an_import_circle() -> None:
     assert sorted(graph) == []
 
 
-def test_the_package_for_python_exports_and_does_nothing_else() -> None:
+def test_the_public_door_exports_and_starts_and_does_nothing_else() -> None:
     door = PACKAGE.parent / "gansweep"
-    assert {path.name for path in door.iterdir()} - {"__pycache__"} == {"__init__.py", "py.typed"}
-    assert {name.split(".")[0] for name in imports(door / "__init__.py")} <= {
-        *("pipeline", "typing", "importlib", "__future__")
-    }
+    files = {"__init__.py", "__main__.py", "own_pipeline.py", "py.typed"}
+    assert {path.name for path in door.iterdir()} - {"__pycache__"} == files
+    for file in ("__init__.py", "__main__.py"):
+        assert {name.split(".")[0] for name in imports(door / file)} <= {
+            *("gansweep", "pipeline", "typing", "importlib", "__future__")
+        }
+    alone = imports(door / "own_pipeline.py")  # it runs before `pipeline` can be imported
+    assert not {name.split(".")[0] for name in alone} & {"pipeline"}
 
 
 def test_the_registered_model_stands_alone() -> None:

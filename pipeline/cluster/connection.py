@@ -26,6 +26,7 @@ import pipeline
 from pipeline.cluster._compat import draining_nodes
 from pipeline.cluster.tasks import alive_nodes, run_on_nodes
 from pipeline.cluster.versions import versions_differ
+from pipeline.cluster.worker_imports import worker_options
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.resources import Cluster, Node
 
@@ -57,7 +58,7 @@ def running_ray(address: str, **options: Any) -> Iterator[None]:
             rule="a sweep connects by itself, and to one Ray at a time",
             fix="call ray.shutdown() before it, or start it in another process",
         )
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **worker_options(), **options)
     try:
         yield
     finally:
