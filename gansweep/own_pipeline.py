@@ -1,4 +1,4 @@
-"""The package `pipeline` of this process is gansweep's, whatever module of that name Python would find first."""
+"""`pipeline` is gansweep's in this process, whatever module of that name Python would find first."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ def use_own_pipeline() -> None:
         if not _is_ours(getattr(loaded, "__file__", None)):
             where = getattr(loaded, "__file__", None) or "another place"
             raise ImportError(
-                f"gansweep has a package called {_NAME}, and this process has loaded another one from {where}: "
-                f"rename that, or import gansweep in a process of its own"
+                f"gansweep has a package called {_NAME}, and this process has loaded another one, {where}: "
+                "rename that, or import gansweep in a process of its own"
             )
         return
     found = importlib.util.find_spec(_NAME)
     if found is None or not _is_ours(found.origin):
-        spec = importlib.util.spec_from_file_location(_NAME, _OURS, submodule_search_locations=[str(_OURS.parent)])
+        spec = importlib.util.spec_from_file_location(
+            _NAME, _OURS, submodule_search_locations=[str(_OURS.parent)]
+        )
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules[_NAME] = importlib.util.module_from_spec(spec)

@@ -61,3 +61,4 @@ def test_output_that_cannot_be_written_is_a_failure() -> None:
 def test_the_installed_command_is_this_one() -> None:
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="gansweep")
     assert script.load() is command
+    assert script.value == "gansweep.__main__:command"

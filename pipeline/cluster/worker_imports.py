@@ -17,8 +17,13 @@ def worker_options() -> dict[str, Any]:
 
     A worker inherits PYTHONPATH, and searches the folder of the driver's script and the current folder.
     """
-    places = [os.path.dirname(os.path.realpath(sys.argv[0])), os.getcwd(), *sys.path]
-    found = PathFinder.find_spec(pipeline.__name__, places)
-    if found and found.origin and os.path.samefile(found.origin, str(pipeline.__file__)):
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    if all(_finds_ours(places) for places in ([script], [os.getcwd()], sys.path)):
         return {}
     return {"runtime_env": {"worker_process_setup_hook": _HOOK}}
+
+
+def _finds_ours(places: list[str]) -> bool:
+    """False where these folders hold another `pipeline` before ours."""
+    found = PathFinder.find_spec(pipeline.__name__, places)
+    return not (found and found.origin) or os.path.samefile(found.origin, str(pipeline.__file__))
