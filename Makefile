@@ -34,7 +34,7 @@ bench: $(READY)  ## the published numbers; an idle machine and an hour
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/peer_ray_dcgan.py
 
-chaos: $(READY)  ## faults planted in real sweeps, and what holds: seventy minutes on two idle cores
+chaos: $(READY)  ## faults planted in real sweeps, and what holds: eighty minutes on two idle cores
 	$(BIN)/python benchmarks/chaos.py
 
 clean:

@@ -4,7 +4,7 @@
 
 Each kind of fault runs in a separate process, so that its settings do not reach the next. Prints a table: how
 often each fault was injected, the longest time from a fault to recovery, and what broke. Exit code 1 if
-anything did. The whole table takes about 70 minutes on two cores, --quick about 20.
+anything did. The whole table takes about 80 minutes on two cores, --quick about 20.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from faults import ending, files, killing, numbers, outages
+from faults import ending, files, killing, numbers, outages, starting
 from faults.result import Result
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +39,7 @@ FAULTS: dict[str, tuple[Inject, int, int]] = {
     "commands": (files.through_the_command, 50, 4),
     "node": (killing.node, 3, 1),
     "end": (ending.end, 3, 1),
+    "together": (starting.together, 20, 2),
 }
 
 
