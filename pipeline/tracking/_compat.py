@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,3 +41,13 @@ def default_store(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)  # type: ignore[arg-type, unused-ignore]
+
+
+def ask_server(uri: str, method: str, path: str, values: Mapping[str, object]) -> tuple[int, str]:
+    """Status and body of a request to an MLflow server, with the credentials that MLflow would send."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    sent = {"params": dict(values)} if method == "GET" else {"json": dict(values)}
+    answer = http_request(get_default_host_creds(uri), path, method, raise_on_status=False, **sent)
+    return int(answer.status_code), str(answer.text)

@@ -22,7 +22,7 @@ from pipeline.tracking.cursor import ExportCursor
 from pipeline.tracking.event_log import Event, EventLog, read_events
 from pipeline.tracking.log_batch import RunBatch, batch_events
 from pipeline.tracking.provenance import provenance
-from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment, make_folder
+from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -161,11 +161,8 @@ class MlflowExporter:
 
     def _open(self) -> None:
         """Connect, and find or create the sweep's run; a store that has lost it gets every event again."""
-        from mlflow import MlflowClient
-
         quiet_store()  # `status` shows its errors
-        make_folder(self._uri)
-        self._client = MlflowClient(self._uri, self._uri)
+        self._client = open_store(self._uri)
         artifacts = default_artifacts(self._uri)
         self._experiment_id = ensure_experiment(self._client, self._experiment, artifacts)
         parent = self._find_or_create("", self._root.resolve().name, None)

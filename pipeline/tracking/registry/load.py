@@ -20,7 +20,7 @@ from pipeline.errors import RegistryError, UserError, first_line, redact
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.registered_model import PackedGenerator
-from pipeline.tracking.tracking_uri import check_server, make_folder
+from pipeline.tracking.tracking_uri import check_server, open_store
 
 FILES_TAG = "gansweep.files"
 """Tag of a version: the SHA-256 of its files.json."""
@@ -113,9 +113,7 @@ def _existing(client: MlflowClient, name: str) -> str:
 def connect_registry(uri: str, *, write: bool = True) -> MlflowClient:
     """A client of the store, after `check_server`: MLflow itself would retry for minutes."""
     check_server(uri, write=write)
-    if write:
-        make_folder(uri)
-    return MlflowClient(uri, uri)
+    return open_store(uri) if write else MlflowClient(uri, uri)
 
 
 @contextlib.contextmanager
