@@ -53,7 +53,8 @@ def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[J
         )
     request = build_request(dataclasses.replace(options, address="auto"))
     stores = options.tracking_uri, options.storage
-    check_visible(options.data, request.out, *stores, options.extractor_weights)
+    out = request.out if request.store else Path(options.out)
+    check_visible(options.data, out, *stores, options.extractor_weights)
     space = find_space(str(options.space))
     own_space = None if space in builtin_spaces().values() else space
     return pack_job(_forwarded(arguments, *stores), folder or Path.cwd(), own_space), request

@@ -118,7 +118,7 @@ def absolute_sqlite(uri: str, option: str = "--tracking-uri") -> str:
         typed = re.sub(r"^sqlite(\+\w+)?:/{0,2}", "", uri) if not _SQLITE.fullmatch(uri) else ""
         raise ConfigError(
             f"{option} {{seen}} names no file",
-            rule="what is kept in memory is lost at the end: sqlite:///FILE, or four slashes before a path from /",
+            rule="a store in memory is lost at the end; three slashes come before a file's name",
             seen=uri,
             fix=f"write {option} sqlite:///{typed or 'FILE.db'}",
         )

@@ -13,6 +13,7 @@ from pipeline.search.resources import check_gpus_per_trial
 from pipeline.search.space.builtin import find_space, load_space
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
+from pipeline.storage.addresses import absolute_path, absolute_source, absolute_sqlite
 from pipeline.storage.readonly_copy import fetch_sweep_toml
 from pipeline.storage.url import check_url, is_url, parent_url, scratch_dir
 from pipeline.sweep import option_texts
@@ -26,8 +27,8 @@ UNLIMITED = 100_000
 
 _LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid")
 _UNCHANGED = (
-    *("data", "image_size", "seed", "sampler", "pruner", "price", "require", "address"),
-    *("extractor", "extractor_weights", "fid_samples", "final_samples", "cpus_per_trial"),
+    *("image_size", "seed", "sampler", "pruner", "price", "require", "address"),
+    *("extractor", "fid_samples", "final_samples", "cpus_per_trial"),
 )
 """Options that become fields of SweepConfig as they are."""
 
@@ -53,15 +54,15 @@ def _new_sweep(options: RunOptions) -> Request:
     return Request(
         space=space.override(fixed) if fixed else space,
         config=config,
-        out=scratch_dir(store) if store else Path(options.out),
+        out=scratch_dir(store) if store else Path(absolute_path(str(options.out))),
         store=store,
         register=None if options.no_register else options.register or config.name,
         promote=options.promote,
         recipe=options.recipe,
         overrides=frozenset(fixed),
         code_folders=folders,
-        tracking_uri=options.tracking_uri,
-        storage=options.storage,
+        tracking_uri=absolute_sqlite(options.tracking_uri),
+        storage=absolute_sqlite(options.storage, "--storage"),
         dry_run=options.dry_run,
         notify=check_webhook(options.notify),
         live=wants_live_view(options.quiet),
@@ -95,8 +96,18 @@ def _config(options: RunOptions) -> SweepConfig:
         time_budget_sec=seconds,
         metrics=",".join(options.metric),
         **limits,
+        **_paths(options),
         **{name: getattr(options, name) for name in _UNCHANGED},
     )
+
+
+def _paths(options: RunOptions | ResumeOptions) -> dict[str, str]:
+    """The images and the extractor's weights, by absolute paths."""
+    weights = options.extractor_weights
+    return {
+        "data": absolute_source(options.data),
+        "extractor_weights": absolute_path(weights) if weights else "",
+    }
 
 
 def _known_sweep(options: ResumeOptions) -> Request:
@@ -105,7 +116,7 @@ def _known_sweep(options: ResumeOptions) -> Request:
         location = check_url(location)
         (store, folder), root = parent_url(location), fetch_sweep_toml(location)
     else:
-        root = Path(location).resolve()
+        root = Path(absolute_path(location)).resolve()
         store, folder = "", root.name
     manifest = read_existing(location, SweepPaths(root))
     config = SweepConfig.from_dict({**manifest.config.to_dict(), **_changes(options)})
@@ -123,8 +134,8 @@ def _known_sweep(options: ResumeOptions) -> Request:
         register=registry.name or None,
         promote=registry.promote,
         code_folders=(SweepPaths(root).code,),
-        tracking_uri=options.tracking_uri or _known(registry.tracking_uri),
-        storage=options.storage or _known(registry.storage),
+        tracking_uri=absolute_sqlite(options.tracking_uri) or _known(registry.tracking_uri),
+        storage=absolute_sqlite(options.storage, "--storage") or _known(registry.storage),
         notify=check_webhook(options.notify),
         live=wants_live_view(options.quiet),
     )
@@ -137,8 +148,11 @@ def _known(address: str) -> str:
 
 def _changes(options: ResumeOptions) -> dict[str, object]:
     """The fields of SweepConfig that `resume` changes: those that were given."""
-    changes = {name: getattr(options, name) for name in ("trials", "concurrency", "price", *_LIMITS)}
+    changes: dict[str, object] = {
+        name: getattr(options, name) for name in ("trials", "concurrency", "price", *_LIMITS)
+    }
     changes["time_budget_sec"] = option_texts.parse_duration(options.time_budget) or None
     changes["hang_after_sec"] = option_texts.parse_duration(options.hang_after) or None
+    changes |= _paths(options)
     changes["wait_sec"] = None if options.wait == "" else option_texts.parse_wait(options.wait)
     return {name: value for name, value in changes.items() if value not in (None, "")}

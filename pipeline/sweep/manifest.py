@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from pipeline.errors import SweepError, redact
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
 from pipeline.search.space.toml import dump_toml
+from pipeline.storage.addresses import parse_source, sqlite_path
+from pipeline.storage.moved_sweep import read_sweep_toml, with_relative_addresses
 from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
 from pipeline.tracking.registry.promote import CHAMPION
@@ -53,17 +55,22 @@ class SweepFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryFacts:
-    """The table [registry] of sweep.toml; see `Request`. In its addresses passwords are `***`."""
+    """The table [registry] of sweep.toml; see `Request`. In its addresses passwords are `***`.
+
+    folder: where the sweep lay when it was last run; "" for one in an object store, whose addresses are those
+    of the machine that ran it.
+    """
 
     name: str
     promote: str = CHAMPION
     tracking_uri: str = ""
     storage: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The content of sweep.toml."""
+    """The content of sweep.toml; its addresses are absolute, and relative in the file (`moved_sweep`)."""
 
     config: SweepConfig
     space: Space
@@ -72,6 +79,8 @@ class Manifest:
 
     def to_toml(self) -> str:
         rows = {"sweep": self.config.to_dict(), **self.facts.tables(), "registry": vars(self.registry)}
+        if self.registry.folder:
+            rows = with_relative_addresses(rows, Path(self.registry.folder))
         return f"{SWEEP_HEAD}: one resolved sweep.\n\n" + dump_toml({**rows, "space": self.space.tables()})
 
 
@@ -80,10 +89,15 @@ def manifest_of(request: Request, facts: SweepFacts, uri: str) -> Manifest:
     registry = RegistryFacts(
         name=request.register or "",
         promote=request.promote,
-        tracking_uri=redact(uri),
-        storage=redact(request.storage),
+        tracking_uri=_without_password(uri),
+        storage=_without_password(request.storage),
+        folder="" if request.store else str(request.paths.root),
     )
     return Manifest(config=request.config, space=request.space, facts=facts, registry=registry)
+
+
+def _without_password(address: str) -> str:
+    return address if sqlite_path(address) else redact(address)  # a file may be called token=1
 
 
 def read_manifest(paths: SweepPaths) -> Manifest | None:
@@ -97,7 +111,7 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
             raise not_empty("folder", str(paths.root))
         return None
     try:
-        tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+        tables = read_sweep_toml(paths)
         return Manifest(  # a key that an earlier version did not write has its default
             config=SweepConfig.from_dict(tables["sweep"]),
             space=space_from_tables(tables["space"], "sweep.toml"),
@@ -141,11 +155,14 @@ def check_same_request(manifest: Manifest, request: Request) -> None:
     Raises:
         SweepError: other settings, another space, or another kind of study.
     """
-    before = manifest.config.to_dict()
+    before, free = (
+        manifest.config.to_dict(),
+        {*MAY_GROW, "space", *_moved_keys(manifest.config, request.config)},
+    )
     keys = [
         f"sweep.{key}"
         for key, value in request.config.to_dict().items()
-        if key not in MAY_GROW and key != "space" and before[key] != value
+        if key not in free and before[key] != value
     ]
     keys += request.space.differences(manifest.space)
     storage = manifest.registry.storage
@@ -163,6 +180,15 @@ def check_same_request(manifest: Manifest, request: Request) -> None:
             seen=", ".join(keys),
             fix="choose another --name, or give the same values",
         )
+
+
+def _moved_keys(before: SweepConfig, now: SweepConfig) -> Iterator[str]:
+    """The settings that name another path of the same kind: what lies there decides, not where it lies."""
+    sources = [parse_source(config.data) for config in (before, now)]
+    if len({source.prefix if source else None for source in sources}) == 1 and sources[0]:
+        yield "data"
+    if before.extractor_weights and now.extractor_weights:
+        yield "extractor_weights"
 
 
 def check_same_code(before: SweepFacts, code: Mapping[str, str]) -> None:

@@ -119,6 +119,8 @@ class ResumeOptions(SharedOptions):
     location: str | Path = dataclasses.field(
         kw_only=False, metadata={"option": OptionInfo(help=SWEEP_DIR, metavar="sweep_dir")}
     )
+    data: str = _option("", "Where the images are now, if they were moved.", metavar="SOURCE")
+    extractor_weights: str = _option("", "Where the extractor's weights are now, if they were moved.")
 
 
 @dataclass(frozen=True, kw_only=True)

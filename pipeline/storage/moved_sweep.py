@@ -1,0 +1,138 @@
+"""The addresses in sweep.toml: written relative where they lie beside the sweep, found again where it moved.
+
+Each of them has two places: as it lies from the sweep's folder now, and where it was when the sweep was last
+run (`folder` in the table [registry] says where the sweep lay then).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sqlite3
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pipeline.config import SweepPaths
+from pipeline.storage.addresses import Address, absolute_path, parse_source, parse_sqlite
+from pipeline.storage.files import read_json
+
+log = logging.getLogger(__name__)
+
+Tables = dict[str, Any]
+"""The tables of sweep.toml."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One address in sweep.toml. store: whether gansweep writes there."""
+
+    table: str
+    key: str
+    what: str
+    parse: Callable[[str], Address | None]
+    store: bool = False
+
+
+def _parse_file(text: str) -> Address | None:
+    return Address(text) if text else None
+
+
+_ROWS = (
+    _Row("sweep", "data", "the images", parse_source),
+    _Row("data", "source", "", parse_source),
+    _Row("sweep", "extractor_weights", "the extractor's weights", _parse_file),
+    _Row("registry", "tracking_uri", "the tracking store", parse_sqlite, store=True),
+    _Row("registry", "storage", "the study's database", parse_sqlite, store=True),
+)
+
+
+def with_relative_addresses(tables: Mapping[str, Any], folder: Path) -> Tables:
+    """The tables with what lies below the parent of the sweep's `folder` relative to that folder."""
+    return _mapped(tables, lambda row, address: address.at(_relative(address.path, folder)))
+
+
+def read_sweep_toml(paths: SweepPaths) -> Tables:
+    """The tables of sweep.toml with absolute addresses, as they are from where the sweep lies now.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is no TOML.
+    """
+    tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+    registry = tables.get("registry")
+    folder = registry.get("folder") if isinstance(registry, Mapping) else None
+    lay, root = Path(folder) if isinstance(folder, str) and folder else None, paths.root.resolve()
+
+    def find(row: _Row, address: Address) -> Address:
+        places = list(dict.fromkeys(_places(row, address.path, root, lay)))
+        there = [place for place in places if os.path.exists(place)]
+        known = [place for place in there if len(there) > 1 and _knows(row, place, paths, tables)]
+        found = (known or there or places)[0]
+        if there and len(places) > 1 and row.what:
+            _say(f"the sweep was moved; {row.what}: {found}")
+        return address.at(found)
+
+    return _mapped(tables, find)
+
+
+def _mapped(tables: Mapping[str, Any], change: Callable[[_Row, Address], Address]) -> Tables:
+    """The tables with every address in them changed."""
+    changed = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
+    for row in _ROWS:
+        table = changed.get(row.table)
+        text = table.get(row.key) if isinstance(table, dict) else None
+        address = row.parse(text) if isinstance(text, str) else None
+        if address is not None and isinstance(table, dict):
+            table[row.key] = str(change(row, address))
+    return changed
+
+
+def _relative(path: str, folder: Path) -> str:
+    for full in (path, os.path.realpath(path)):
+        if Path(full).is_relative_to(folder.parent):
+            return os.path.relpath(full, folder)
+    return path
+
+
+def _places(row: _Row, path: str, root: Path, lay: Path | None) -> Iterator[str]:
+    """Where it may lie, the likeliest first; where it was when the sweep was last run comes last of all."""
+    if lay is None:  # of an earlier version, which wrote addresses as they were typed
+        typed = absolute_path(path)
+        if row.store and not os.path.exists(typed):
+            yield str(root.parent / Path(path).name)
+        yield typed
+        return
+    beside = os.path.relpath(path, lay) if os.path.isabs(path) else path
+    now, then = os.path.abspath(root / beside), os.path.abspath(lay / path)
+    if os.path.isabs(path) and not row.store and os.path.exists(then):
+        yield then  # images that did not lie beside the sweep, and are where they were
+    else:
+        yield from (now, then)
+
+
+def _knows(row: _Row, place: str, paths: SweepPaths, tables: Tables) -> bool:
+    """Whether a store holds this sweep; of images it is known when they are read."""
+    if row.key == "tracking_uri":
+        run = str(read_json(paths.export_cursor).get("parent", ""))
+        return holds_row(Path(place), "runs", "run_uuid", run)
+    return row.key != "storage" or holds_row(Path(place), "studies", "study_name", tables["sweep"]["name"])
+
+
+def holds_row(path: Path, table: str, column: str, value: str) -> bool:
+    """Whether the sqlite file at `path` has a row with this value."""
+    uri = f"file:{quote(str(path))}?mode=ro"
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+        found = database.execute(f'select 1 from "{table}" where "{column}" = ? limit 1', (value,))
+        return found.fetchone() is not None
+    return False
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Log it once: a command reads sweep.toml more than once."""
+    log.info(text)
