@@ -11,12 +11,14 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.data.folder_walk import FolderWalk, printable
+from pipeline.data.pictures import is_drawing
 from pipeline.data.preprocessing import (
     MIN_IMAGES,
     ImageSource,
@@ -68,16 +70,21 @@ def folder_source(request: SourceRequest) -> ImageSource:
 
 def _read_folder(walk: FolderWalk, size: int) -> RawImages:
     root, files = walk.root, walk.files
-    if len(files) < MIN_IMAGES:
-        what, left_out = f"image files ({' '.join(SUFFIXES)}) in {root}", walk.describe_left_out()
-        raise too_few_images(len(files), f"{what}, left out: {left_out}" if left_out else what)
-    short, grey = np.zeros(len(files), np.int64), np.zeros(len(files), bool)
+    short, grey, drawn = (np.zeros(len(files), kind) for kind in (np.int64, bool, bool))
 
     def inspect(i: int) -> None:
         with _open(files[i]) as image:
-            short[i], grey[i] = min(image.size), image.mode in GREY_MODES
+            short[i], grey[i], drawn[i] = min(image.size), image.mode in GREY_MODES, is_drawing(image)
 
     reasons = _for_each(inspect, len(files), "looking at images")
+    if drawn.any():
+        names = [printable(files[i].name) for i in np.flatnonzero(drawn)]
+        log.info(f"left out {len(names)} sheets and charts of gansweep's: {_first(names)}")
+        files, reasons = list(compress(files, ~drawn)), list(compress(reasons, ~drawn))
+        short, grey = short[~drawn], grey[~drawn]
+    if len(files) < MIN_IMAGES:
+        what, left_out = f"image files ({' '.join(SUFFIXES)}) in {root}", walk.describe_left_out()
+        raise too_few_images(len(files), f"{what}, left out: {left_out}" if left_out else what)
     good = [i for i, reason in enumerate(reasons) if not reason]
     _check_unreadable(files, reasons)
     mode = "L" if grey[good].all() else "RGB"
@@ -168,7 +175,11 @@ def _examples(files: list[Path], reasons: list[str]) -> str:
     named = [
         f"{printable(f.name)} ({reason[:80]})" for f, reason in zip(files, reasons, strict=True) if reason
     ]
-    return ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
+    return _first(named)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _open(file: Path) -> Image.Image:

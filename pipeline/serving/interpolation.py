@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.pictures import image_sheet, to_picture
+from pipeline.data.pictures import DRAWN_BY, image_sheet, save_drawing, to_picture
 from pipeline.data.preprocessing import Pixels
 from pipeline.errors import ConfigError
 from pipeline.serving.models import load_generator
@@ -160,10 +160,11 @@ def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         if out.suffix == ".png":
-            image_sheet(frames, min(16, len(frames))).save(temporary)
+            save_drawing(image_sheet(frames, min(16, len(frames))), temporary)
         elif out.suffix == ".gif":
             first, *others = [to_picture(frame) for frame in frames]
-            first.save(temporary, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+            timing = {"duration": round(1000 / fps), "loop": 0}
+            first.save(temporary, save_all=True, append_images=others, comment=DRAWN_BY.encode(), **timing)
         else:
             _write_mp4(frames, temporary, fps)
     return out

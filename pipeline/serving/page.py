@@ -22,7 +22,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Template
 
-from pipeline.data.pictures import image_sheet
+from pipeline.data.pictures import image_sheet, save_drawing
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import interpolation
 from pipeline.tracking.registry.load import LoadedGenerator
@@ -84,7 +84,7 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
     @app.get("/grid.png")
     def grid(images: Any = requested_images) -> Response:
         buffer = io.BytesIO()
-        image_sheet(images, math.ceil(math.sqrt(len(images)))).save(buffer, format="PNG", compress_level=1)
+        save_drawing(image_sheet(images, math.ceil(math.sqrt(len(images)))), buffer, compress_level=1)
         return Response(buffer.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @app.get("/samples.npz")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.pictures import image_sheet
+from pipeline.data.pictures import image_sheet, save_drawing, to_picture
 from pipeline.errors import ConfigError
 from pipeline.serving import dataset_export
 from pipeline.serving.models import open_packed
@@ -76,4 +76,7 @@ def _write_file(generator: LoadedGenerator, out: Path, options: SampleOptions) -
         return
     images = np.concatenate([chunk for chunk, _ in chunks])
     with replacing(out) as temporary:
-        image_sheet(images, columns=math.ceil(math.sqrt(options.n))).save(temporary, format="PNG")
+        if options.n == 1:  # an image like those of a data set
+            to_picture(images[0]).save(temporary, format="PNG")
+        else:
+            save_drawing(image_sheet(images, math.ceil(math.sqrt(options.n))), temporary)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrialConfig
-from pipeline.data.pictures import image_sheet
+from pipeline.data.pictures import image_sheet, save_drawing
 from pipeline.errors import CheckpointError
 from pipeline.records import TrialRecord
 from pipeline.storage.files import DiskSpace, append_bytes, write_bytes
@@ -145,7 +145,7 @@ class TrialFolder:
     def save_grid(self, kimg: int, images: Tensor, columns: int = 10) -> None:
         """Write uint8 images (N,H,W,C) as one PNG, `columns` to a row."""
         buffer = io.BytesIO()
-        image_sheet(images.cpu().numpy(), columns).save(buffer, format="PNG")
+        save_drawing(image_sheet(images.cpu().numpy(), columns), buffer)
         with self._space.tolerate_full(small=True):
             write_bytes(grid_path(self.root, kimg), buffer.getvalue())
 

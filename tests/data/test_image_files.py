@@ -12,8 +12,11 @@ from PIL import Image
 
 from pipeline.data import image_files
 from pipeline.data.image_files import folder_source
+from pipeline.data.pictures import image_sheet, save_drawing
 from pipeline.data.preprocessing import RawImages, SourceRequest
 from pipeline.errors import DataError
+from pipeline.serving.interpolation import write_walk
+from pipeline.tracking.registry.model_card import save_curves
 
 
 def read(path: Path, size: int = 0) -> RawImages:
@@ -171,3 +174,16 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder .*nowhere"):
         read(tmp_path / "nowhere")
+
+
+def test_sheets_and_charts_of_ours_are_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "pipeline")
+    pixels, labels = noise((70, 8, 8, 1)), np.arange(70) % 2
+    root = write_folder(tmp_path / "in", pixels, labels)
+    save_drawing(image_sheet(pixels[:9], 3), root / "samples.png")
+    write_walk(pixels[:4], root / "walk.gif")
+    save_curves(root / "class1" / "fid.png", {"fid": [(1.0, 2.0)]})
+    raw = read(root)
+    assert raw.images.shape == (70, 8, 8, 1)
+    assert raw.names == ["class0", "class1"]
+    assert "left out 3 sheets and charts of gansweep's: fid.png, samples.png, walk.gif" in caplog.text

@@ -17,7 +17,7 @@ from jinja2 import Template
 from PIL import Image
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.pictures import image_sheet
+from pipeline.data.pictures import DRAWN_BY, image_sheet, save_drawing
 from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.metrics.measurement import METRICS
 from pipeline.records import METRICS as TICK_METRICS
@@ -100,7 +100,7 @@ def _rows(facts: Mapping[str, object], keys: Sequence[str]) -> list[list[str]]:
 
 def _save(picture: Image.Image, path: Path) -> None:
     with replacing(path) as temporary:
-        picture.save(temporary)
+        save_drawing(picture, temporary)
 
 
 def _training_images(dataset: Dataset, labels: Labels | None) -> Pixels:
@@ -161,4 +161,4 @@ def save_curves(
     axes.grid(color="0.85")
     axes.legend(title="" if any(lines.values()) else "no measurement")
     with replacing(path) as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, metadata={"Software": DRAWN_BY})
