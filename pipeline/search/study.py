@@ -12,12 +12,12 @@ from optuna.storages import JournalStorage
 from optuna.trial import Trial
 
 from pipeline.config import SweepConfig
-from pipeline.errors import SweepError, first_line, redact
 from pipeline.search.journal import SweepJournal
 from pipeline.search.pruners import make_pruner
 from pipeline.search.samplers import check_sampler, make_sampler
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Distribution, Value
+from pipeline.search.study_database import open_database
 
 
 def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space) -> optuna.Study:
@@ -29,7 +29,9 @@ def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(
         study_name=name,
-        storage=JournalStorage(SweepJournal(storage)) if isinstance(storage, Path) else storage,
+        storage=JournalStorage(SweepJournal(storage))
+        if isinstance(storage, Path)
+        else open_database(storage),
         direction="minimize",
         load_if_exists=True,
         sampler=make_sampler(config, space, 0),
@@ -77,40 +79,3 @@ def attach_grid(optuna_trial: Trial, grid: Path, gallery: Path) -> None:
             gallery.mkdir(exist_ok=True)
             store = FileSystemArtifactStore(str(gallery))
             upload_artifact(artifact_store=store, file_path=str(grid), study_or_trial=optuna_trial)
-
-
-def check_storage(url: str, name: str, *, new: bool) -> None:
-    """Check that the study's database answers and, for a new sweep, that it has no study of this name.
-
-    url: empty for the journal file in the sweep's folder, which needs no check.
-
-    Raises:
-        SweepError: it does not answer or has one; without the password.
-    """
-    if not url:
-        return
-    shown = redact(url)
-    if "://" not in url:
-        fix = "write postgresql://HOST/DATABASE"
-        raise SweepError("--storage {seen} is no database URL", seen=shown, fix=fix)
-    try:
-        names = _study_names(url)
-    except Exception as error:  # SQLAlchemy's, the driver's, Optuna's own
-        raise SweepError(
-            "the study's database does not answer",
-            seen=f"{shown} ({redact(first_line(error))})",
-            fix="start it, correct --storage, or export PGUSER and PGPASSWORD",
-        ) from error
-    if new and name in names:
-        rule = "a new sweep needs a new study"
-        fix = "choose another --name, or go on in the --out that it began in"
-        raise SweepError(f"study {name} exists already in {{seen}}", rule=rule, seen=shown, fix=fix)
-
-
-def _study_names(url: str) -> list[str]:
-    timeout = {"connect_timeout": 10} if url.startswith(("postgresql", "mysql")) else {}
-    store = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": timeout})
-    try:
-        return list(optuna.study.get_all_study_names(store))
-    finally:
-        store.engine.dispose()

@@ -24,9 +24,10 @@ from pipeline.tables import DATA_SOURCES, EXTRACTORS
 from pipeline.tracking.registry.export import export_generator
 from pipeline.tracking.registry.load import LoadedGenerator, fetched_model
 from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
+from pipeline.tracking.registry.names import CHAMPION, check_alias, check_registration
 from pipeline.tracking.registry.pack import pack_generator, pick_device
-from pipeline.tracking.registry.promote import CHAMPION, register_version, set_alias
-from pipeline.tracking.tracking_uri import default_uri
+from pipeline.tracking.registry.promote import register_version, set_alias
+from pipeline.tracking.tracking_uri import check_server, default_uri
 from pipeline.training.checkpoint import best_generator
 
 NOT_MEASURED = "the sweep has not measured its finalists"
@@ -121,12 +122,15 @@ def register(
         UserError: as `register_version`; or the sweep's images, which verify its fid, are missing.
     """
     uri = default_tracking_uri(tracking_uri)
+    check_alias(alias)
     if model.startswith("models:"):
         if alias == "auto":
             raise RegistryError(
                 "no --alias was given", rule="a registered version needs one", fix="add --alias champion"
             )
         return set_alias(model, alias, tracking_uri=uri)
+    check_registration(name or CHAMPION, promote)
+    check_server(uri)
     with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as folder:
         packed = pack_best(root, Path(folder))
         config = SweepConfig.from_dict(tomllib.loads(SweepPaths(root).config.read_text("utf-8"))["sweep"])

@@ -32,7 +32,7 @@ _PROGRAMS = {
 class Program:
     """A program that keeps tables in a database.
 
-    scripts: the folder of its migrations in its package. tables: those that it cannot do without.
+    scripts: the folder of its migrations in its package. tables: those that it makes first.
     first: the one of them that has a row as soon as anything is kept. upgrade: the command for an older
     schema, before the address. completes: the kinds of database in which it completes half-made tables.
     """
@@ -97,17 +97,22 @@ def check_schema(url: str, reader: Reader, program: Program, role: Role) -> bool
     completes = not filled and kind_of(url) in program.completes
     if completes and not present:
         return False
-    if missing or not present:
-        lost = ", ".join(sorted(missing)[:4]) or f"the version of its schema, in {_VERSION}"
-        raise _half_made(url, f"it lacks {lost}", filled, "", role)
-    if revisions is None or present == {revisions.head}:
-        return True
-    if not present <= known:
+    if not present or missing == program.tables:
+        raise _half_made(url, f"it lacks {_few(missing) or 'the version of its schema'}", filled, "", role)
+    if revisions and not present <= known:
         raise _newer(url, present, revisions, program, role)
-    if not filled and not completes:
+    if revisions and present != {revisions.head}:
+        if filled or completes:
+            raise _older(url, present, revisions, program, role)
         why = f"nothing is kept in it; {_both(present, revisions, program)}"
         raise _half_made(url, why, filled, _upgrade(url, program), role)
-    raise _older(url, present, revisions, program, role)
+    if missing:
+        raise _half_made(url, f"it lacks {_few(missing)}", filled, "", role)
+    return True
+
+
+def _few(tables: Set[str]) -> str:
+    return ", ".join(sorted(tables)[:4])
 
 
 def _of_another_program(url: str, tables: Set[str], role: Role) -> UserError:

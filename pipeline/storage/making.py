@@ -77,17 +77,14 @@ def _postgres_lock(url: str) -> Iterator[None]:
         yield
 
 
-def make_database(url: str, make: Callable[[str], None]) -> None:
-    """Have `make(url)` make a database, unless it is there; several processes may ask for it at once.
+def make_sqlite(url: str, make: Callable[[str], object]) -> None:
+    """Have `make` make a database in an sqlite file, unless it is there; several processes may ask at once.
 
-    An sqlite file is made aside, at another address, and then put in its place as a whole: a kill leaves no
-    file that would stay broken.
+    make: gets the address of another file; what it makes there is put in its place as a whole, so that a kill
+    leaves no file that would stay broken.
     """
     path = sqlite_path(url)
-    if path is None:
-        with alone_with(url):
-            make(url)
-        return
+    assert path is not None
     path = path.resolve()
     if _is_filled(path):
         return

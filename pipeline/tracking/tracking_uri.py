@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import RegistryError, redact
 from pipeline.storage.addresses import sqlite_address, sqlite_path
-from pipeline.storage.making import make_database
+from pipeline.storage.making import alone_with, make_sqlite
 from pipeline.tracking.server import check_http
 from pipeline.tracking.store_schema import check_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_SERVER = ("http://", "https://")
+_NO_DATABASE = (*_SERVER, "databricks")
 
 
 def ensure_experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
@@ -52,7 +55,7 @@ def check_server(uri: str, *, write: bool = True) -> None:
         RegistryError: it cannot be used.
         StoreAwayError: it does not answer now.
     """
-    if uri.startswith(("http://", "https://")):
+    if uri.startswith(_SERVER):
         check_http(uri, write=write)
     elif uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
         raise RegistryError(
@@ -69,6 +72,9 @@ def open_store(uri: str) -> MlflowClient:
     """A client of the store, which is made where there is none: by one process at a time, and as a whole."""
     from mlflow import MlflowClient
 
-    if not uri.startswith(("http://", "https://", "databricks")):
-        make_database(uri, lambda where: MlflowClient(where, where).search_experiments(max_results=1))
+    if sqlite_path(uri) is not None:
+        make_sqlite(uri, lambda aside: MlflowClient(aside, aside).search_experiments(max_results=1))
+    elif not uri.startswith(_NO_DATABASE):
+        with alone_with(uri):
+            return MlflowClient(uri, uri)
     return MlflowClient(uri, uri)

@@ -9,7 +9,7 @@ from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all
 from trial_managers import make_manager, tick
 
 from pipeline.errors import SweepError
-from pipeline.search.study import check_storage
+from pipeline.search.study_database import check_storage
 from pipeline.training.checkpoint import grid_path
 
 

@@ -123,7 +123,8 @@ def _log(
         experiment = client.get_run(run_id).info.experiment_id
     else:
         experiment = ensure_experiment(client, "gansweep-models", default_artifacts(uri))
-    logged = client.create_logged_model(experiment, name, source_run_id=run_id, model_type="generator")
+    logged_name = re.sub(r"[/:.%\"']", "-", name)  # MLflow's rule, stricter than that of registered models
+    logged = client.create_logged_model(experiment, logged_name, source_run_id=run_id, model_type="generator")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(packed, f"{folder}/generator")  # MLflow keeps the folder's name
         mlflow.pyfunc.save_model(

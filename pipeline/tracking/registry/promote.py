@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -16,14 +15,19 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import RegistryError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.storage.fault_points import reach
+from pipeline.storage.making import alone_with
 from pipeline.storage.summary_file import RegisteredVersion
 from pipeline.tracking.registry import model_version, registered_model
 from pipeline.tracking.registry.load import connect_registry, registry_errors, resolve_version
 from pipeline.tracking.registry.metadata import ModelMetadata
-
-CHAMPION, CANDIDATE = "champion", "candidate"
-PROMOTE = ("never", CANDIDATE, CHAMPION)
-"""The highest alias that a new version may get by itself."""
+from pipeline.tracking.registry.names import (
+    CANDIDATE,
+    CHAMPION,
+    check_alias,
+    check_no_prompt,
+    check_registration,
+)
+from pipeline.tracking.tracking_uri import check_server
 
 _REASON = "gansweep.alias_reason"
 
@@ -45,7 +49,7 @@ def register_version(
         metadata: becomes the version's tags (nested values as a.b) and description. A card in the packed
             folder is logged to the run `metadata.run_id` too.
         alias: "auto" = by `decide_promotion`, `promote` at most; another alias is set as given; None = none.
-        promote: one of `PROMOTE`.
+        promote: one of `names.PROMOTE`.
         evaluator: of the fid in `metadata`, to measure it again before an alias is set; None = it is not.
         verify: load it in a fresh process first, pickle forbidden, and compare its images.
 
@@ -54,6 +58,8 @@ def register_version(
             load, gives other images or has another fid. Then nothing has been registered or promoted.
     """
     check_registration(name, promote)
+    if alias is not None:
+        check_alias(alias)
     if promote == "never" and alias == "auto":
         alias = None
     measured_by = evaluator if alias else None
@@ -61,37 +67,22 @@ def register_version(
     with registry_errors(tracking_uri):
         registered_model.check_files(packed, RegistryError)
         client = connect_registry(tracking_uri)
+        check_no_prompt(tracking_uri, name)
         with contextlib.suppress(MlflowException):  # it exists already
             client.create_registered_model(name)
         version = _find_version(client, name, model_version.source_hash(packed, metadata))
         if version is None:
             version = model_version.add_version(client, tracking_uri, name, packed, metadata, verifier)
             reach("version")
-            return _give_alias(client, version, metadata, alias, promote, "registered")
+            with alone_with(tracking_uri):
+                return _give_alias(client, version, metadata, alias, promote, "registered")
         if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
             return _unchanged(client, version)
         if alias and verifier is not None and "fid" not in version.tags.get(model_version.VERIFIED_TAG, ""):
             verified = verifier(f"models:/{name}/{version.version}")
             client.set_model_version_tag(name, str(version.version), model_version.VERIFIED_TAG, verified)
-        return _give_alias(client, version, metadata, alias, promote, "registered before")
-
-
-def check_registration(name: str, promote: str) -> None:
-    """RegistryError where a model cannot have this name, or `promote` is unknown."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,199}", name):
-        raise RegistryError(
-            "{seen} cannot be a model's name",
-            rule="letters, digits, '.', '_', '-' and spaces",
-            seen=repr(name),
-            fix="choose another name",
-        )
-    if promote not in PROMOTE:
-        raise RegistryError(
-            "--promote {seen} is unknown",
-            rule="it must be never, candidate or champion",
-            seen=promote,
-            fix="write --promote candidate",
-        )
+        with alone_with(tracking_uri):
+            return _give_alias(client, version, metadata, alias, promote, "registered before")
 
 
 def _find_version(client: MlflowClient, name: str, source: str) -> ModelVersion | None:
@@ -181,7 +172,10 @@ def set_alias(model: str, alias: str, *, tracking_uri: str) -> RegisteredVersion
     Raises:
         RegistryError: there is no such version, or a request to the registry fails.
     """
+    check_alias(alias)
     with registry_errors(tracking_uri):
-        client = connect_registry(tracking_uri, write=False)
+        check_server(tracking_uri, write=False)
+        client = connect_registry(tracking_uri)
         version = resolve_version(client, model)
-        return _give_alias(client, version, ModelMetadata(), alias, CHAMPION, "present")
+        with alone_with(tracking_uri):
+            return _give_alias(client, version, ModelMetadata(), alias, CHAMPION, "present")

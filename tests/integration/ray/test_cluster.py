@@ -27,7 +27,7 @@ from pipeline.cluster.jobs.client import describe_job
 from pipeline.cluster.jobs.head import check_head
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, SweepError
-from pipeline.search.study import check_storage
+from pipeline.search.study_database import check_storage
 from pipeline.training.checkpoint import read_records
 
 ROOT = Path(__file__).resolve().parents[3]
