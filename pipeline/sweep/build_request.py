@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import wants_live_view
 from pipeline.reporting.webhook import check_webhook
 from pipeline.search.resources import check_gpus_per_trial
@@ -20,7 +21,7 @@ from pipeline.sweep import option_texts
 from pipeline.sweep.manifest import read_existing
 from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
 from pipeline.sweep.request import Request
-from pipeline.tracking.registry.promote import check_registration
+from pipeline.tracking.registry.names import check_registration
 
 UNLIMITED = 100_000
 """Trials of a sweep that only a budget ends."""
@@ -50,13 +51,12 @@ def _new_sweep(options: RunOptions) -> Request:
         fixed["kimg"] = options.kimg
     config = _config(options)
     option_texts.check_storage(options.storage)
-    check_registration(options.register or config.name, options.promote)
     return Request(
         space=space.override(fixed) if fixed else space,
         config=config,
         out=scratch_dir(store) if store else Path(absolute_path(str(options.out))),
         store=store,
-        register=None if options.no_register else options.register or config.name,
+        register=_registered_name(options, config.name),
         promote=options.promote,
         recipe=options.recipe,
         overrides=frozenset(fixed),
@@ -67,6 +67,18 @@ def _new_sweep(options: RunOptions) -> Request:
         notify=check_webhook(options.notify),
         live=wants_live_view(options.quiet),
     )
+
+
+def _registered_name(options: RunOptions, sweep: str) -> str | None:
+    """The name under which the best is registered; None = it is not."""
+    if options.register and options.no_register:
+        raise ConfigError(
+            "--register {seen} and --no-register contradict each other",
+            seen=options.register,
+            fix="leave one of them out",
+        )
+    check_registration(options.register or sweep, options.promote, option="--register")
+    return None if options.no_register else options.register or sweep
 
 
 def _load_space(space: SpaceLike) -> tuple[Space, tuple[Path, ...]]:

@@ -12,7 +12,7 @@ from pipeline.cluster.autoscaler import wait_for_machine
 from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes, out_not_writable
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
-from pipeline.errors import ConfigError, RegistryError
+from pipeline.errors import ConfigError
 from pipeline.search import budgets
 from pipeline.search.resources import Cluster, check_gpus_per_trial, trial_resources
 from pipeline.search.space.definition import Space
@@ -20,7 +20,9 @@ from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
 from pipeline.tables import NETWORKS
 from pipeline.tracking.registry.metadata import ModelMetadata
+from pipeline.tracking.registry.names import check_no_prompt
 from pipeline.tracking.registry.pack import pack_generator
+from pipeline.tracking.store_schema import StoreAwayError
 from pipeline.tracking.tracking_uri import check_server
 from pipeline.training.custom_losses import check_loss, check_penalty
 from pipeline.training.networks.blocks import ImageShape
@@ -112,11 +114,17 @@ def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
     return dataclasses.replace(request, space=space)
 
 
-def check_tracking(uri: str, *, new: bool) -> None:
-    """RegistryError where the tracking server does not answer; only a warning for a sweep that exists."""
+def check_tracking(uri: str, *, new: bool, register: str | None = None) -> None:
+    """Check the tracking store, and that its registry takes a model of the name `register`.
+
+    Raises:
+        RegistryError: it cannot be used. For a sweep that exists no answer is only a warning.
+    """
     try:
         check_server(uri)
-    except RegistryError as error:
+        if register:
+            check_no_prompt(uri, register, option="--register")
+    except StoreAwayError as error:
         if new:
             raise
         log.warning(f"{error}; records stay in the event log until it answers")

@@ -11,7 +11,7 @@ from pipeline.cluster.connection import connected
 from pipeline.cluster.runner import ray_search
 from pipeline.cluster.stop_signals import StopSignals
 from pipeline.errors import GansweepError
-from pipeline.search.study import check_storage
+from pipeline.search.study_database import check_storage
 from pipeline.storage.fault_points import check_fault_point, reach
 from pipeline.storage.files import no_space
 from pipeline.storage.summary_file import SweepSummary, read_summary
@@ -69,8 +69,9 @@ def _check_stores(request: Request, manifest: Manifest | None, uri: str) -> None
     if manifest is not None:
         data = manifest.facts.data
         check_same_request(manifest, resolve_for_images(request, data.size, bool(data.classes)))
-    check_tracking(uri, new=manifest is None)
-    check_storage(request.storage, request.config.name, new=manifest is None)
+    new = manifest is None
+    check_tracking(uri, new=new, register=request.register)
+    check_storage(request.storage, request.config.name, new=new, out=request.out, tracking_uri=uri)
 
 
 def _is_over(request: Request, manifest: Manifest, before: SweepSummary) -> bool:
