@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import atexit
+import codecs
 import os
 import sys
+import warnings
 
 _UNWRITTEN = 120  # Python's exit code if standard output cannot be flushed
 
 
 def command() -> None:
     """The entry point of `gansweep` and of `python -m pipeline`."""
+    _use_utf8()
     exit_ = _Exit()  # before anything else is imported: what is registered first is called last
+    from pipeline.reporting.streams import make_streams_last
+
+    make_streams_last()
+    _never_raise_warnings()
     from pipeline.cli.main import main
 
     try:
         main()
     except SystemExit as error:
         exit_.code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        exit_.code = exit_.code or _code_of_output()
+        if exit_.code:
+            sys.exit(exit_.code)
         raise
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale is ASCII: it could name no other file."""
+    if "utf8" in sys._xoptions or codecs.lookup(sys.getfilesystemencoding()).name != "ascii":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # in Ray's workers too
+    os.environ.setdefault("PYTHONIOENCODING", "ascii:backslashreplace")  # as the terminal wants it
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _never_raise_warnings() -> None:
+    """Let no warning be an error, as PYTHONWARNINGS=error asks: half the libraries could not be imported."""
+    if any(action == "error" for action, *_ in warnings.filters):
+        os.environ.pop("PYTHONWARNINGS", None)
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)  # Python's own filters
+
+
+def _code_of_output() -> int:
+    """The exit code where results could not be written to stdout, said on stderr; 0 = they were."""
+    from pipeline.reporting.streams import unwritten
+
+    error = unwritten()
+    if error is None:
+        return 0
+    print(f"failed: stdout cannot be written: {error.strerror}", file=sys.stderr)
+    return _UNWRITTEN
 
 
 class _Exit:
@@ -33,16 +72,10 @@ class _Exit:
         atexit.register(self._exit_process)
 
     def _exit_process(self) -> None:
-        if "ray" not in sys.modules:
-            return
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (BrokenPipeError, ValueError):  # the reader has gone
-                pass
-            except OSError:
-                self.code = self.code or _UNWRITTEN
-        os._exit(self.code)
+        if "ray" in sys.modules:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.code)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import logging
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pipeline.reporting.streams import lasting_stderr
+
 # Plain text in a notebook too, whose own output would fold the lines.
-err_console = Console(stderr=True, soft_wrap=True, highlight=False, force_jupyter=False)
+err_console = Console(file=lasting_stderr(), soft_wrap=True, highlight=False, force_jupyter=False)
 
 
 class _LineHandler(RichHandler):

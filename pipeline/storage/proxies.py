@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.0/8", "0.0.0.0", "::1", "[::1]")
 """Entries of no_proxy: programs differ in which of them they understand."""
@@ -50,7 +50,7 @@ def is_loopback(host: str) -> bool:
 
 def _is_excepted(host: str, with_port: str) -> bool:
     """Whether no_proxy names the host: by name, by suffix, or by a network (10.0.0.0/8)."""
-    if proxy_bypass_environment(with_port) or proxy_bypass_environment(host):
+    if proxy_bypass(with_port) or proxy_bypass(host):
         return True
     entries = _entries(os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
     return any(_in_network(host, entry) for entry in entries if "/" in entry)

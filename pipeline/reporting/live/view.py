@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import sys
 import threading
 import time
 
@@ -20,6 +19,7 @@ from pipeline.config import SweepPaths
 from pipeline.reporting.history import full_kimg, read_space
 from pipeline.reporting.live.drawing import render_block, render_line
 from pipeline.reporting.live.progress import SweepProgress
+from pipeline.reporting.streams import lasting_stderr, reader_left
 from pipeline.storage.summary_file import no_sweep, read_summary
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class LiveView:
     """
 
     def __init__(self, paths: SweepPaths, *, live: bool) -> None:
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=lasting_stderr())
         self._snapshot = SweepSnapshot(paths, self._console)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if live else None
         self._done = threading.Event()
@@ -109,7 +109,8 @@ class LiveView:
 def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
     """Show the sweep in `paths` on `console` until it ends, or `once`; returns its state there, or `DEAD`.
 
-    On a terminal the screen is redrawn each second; elsewhere a line is printed at most every 15 seconds.
+    On a terminal the screen is redrawn each second; elsewhere a line is printed at most every 15 seconds. Where
+    nobody reads the console any more, it returns.
 
     Raises:
         SweepError: there is no sweep in `paths`.
@@ -130,7 +131,7 @@ def _until_over(snapshot: SweepSnapshot, console: Console) -> str:
     if not console.is_terminal:
         return _lines_until_over(snapshot, console)
     with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
-        while (state := _state(snapshot)) == "running":
+        while (state := _state(snapshot)) == "running" and not reader_left(console.file):
             if snapshot.summary:
                 live.update(snapshot.render(), refresh=True)
             time.sleep(_REFRESH_SEC)
@@ -139,7 +140,7 @@ def _until_over(snapshot: SweepSnapshot, console: Console) -> str:
 
 def _lines_until_over(snapshot: SweepSnapshot, console: Console) -> str:
     printed, printed_at = "", 0.0
-    while (state := _state(snapshot)) == "running":
+    while (state := _state(snapshot)) == "running" and not reader_left(console.file):
         text = snapshot.line()
         if text != printed and time.monotonic() - printed_at >= _LINE_SEC:
             console.print(text, markup=False, soft_wrap=True)

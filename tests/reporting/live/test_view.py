@@ -61,13 +61,14 @@ def test_the_view_of_a_run_redraws_in_place(
 ) -> None:
     caplog.set_level("INFO", "pipeline.reporting.live.view")
     monkeypatch.setattr("pipeline.reporting.live.view._REFRESH_SEC", 0.01)
-    monkeypatch.setattr("sys.stderr", io.StringIO())
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with LiveView(sweep, live=True) as view:
+    with LiveView(sweep, live=True):
         deadline = time.monotonic() + 20
-        while written(view._console).count("digits: running") < 3 and time.monotonic() < deadline:
+        while screen.getvalue().count("digits: running") < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
-    text = written(view._console)
+    text = screen.getvalue()
     assert caplog.messages == []
     assert text.count("digits: running") >= 3
     assert "\x1b[1A\x1b[2K" in text, "each block replaces the one before"
