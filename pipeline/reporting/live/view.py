@@ -109,8 +109,8 @@ class LiveView:
 def follow_sweep(paths: SweepPaths, *, once: bool, console: Console) -> str:
     """Show the sweep in `paths` on `console` until it ends, or `once`; returns its state there, or `DEAD`.
 
-    On a terminal the screen is redrawn each second; elsewhere a line is printed at most every 15 seconds. Where
-    nobody reads the console any more, it returns.
+    On a terminal the screen is redrawn each second; elsewhere a line is printed at most every 15 seconds.
+    Where nobody reads the console any more, it returns.
 
     Raises:
         SweepError: there is no sweep in `paths`.
