@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import clean_environment  # before all others, which read the environment
+
+# isort: split
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +27,10 @@ _TINY: dict[str, Any] = {
     "architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8, "batch_size": 32,
     "lr_g": 1e-3, "lr_d": 1e-3, "ema_halflife_kimg": 0.1, "kimg": 2, "tick_kimg": 1,
 }  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    clean_environment.begin_again_in_utf8(config)
 
 
 @pytest.fixture(scope="session", autouse=True)
