@@ -64,9 +64,7 @@ def read_sweep_toml(paths: SweepPaths) -> Tables:
         OSError: it cannot be read. ValueError: it is no TOML.
     """
     tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
-    registry = tables.get("registry")
-    folder = registry.get("folder") if isinstance(registry, Mapping) else None
-    lay, root = Path(folder) if isinstance(folder, str) and folder else None, paths.root.resolve()
+    lay, root = _lay(tables), paths.root.resolve()
 
     def find(row: _Row, address: Address) -> Address:
         places = list(dict.fromkeys(_places(row, address.path, root, lay)))
@@ -78,6 +76,21 @@ def read_sweep_toml(paths: SweepPaths) -> Tables:
         return address.at(found)
 
     return _mapped(tables, find)
+
+
+def store_places(paths: SweepPaths, key: str) -> list[Path]:
+    """Where the sqlite store under `key` in [registry] may lie; nowhere where it is of another kind."""
+    tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+    row = next(row for row in _ROWS if row.key == key)
+    address = row.parse(tables[row.table][key])
+    return [Path(place) for place in _places(row, address.path, paths.root, _lay(tables))] if address else []
+
+
+def _lay(tables: Tables) -> Path | None:
+    """Where the sweep lay when it was last run; None where an earlier version wrote the file."""
+    registry = tables.get("registry")
+    folder = registry.get("folder") if isinstance(registry, Mapping) else None
+    return Path(folder) if isinstance(folder, str) and folder else None
 
 
 def _mapped(tables: Mapping[str, Any], change: Callable[[_Row, Address], Address]) -> Tables:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RegistryError
 from pipeline.reporting.log_lines import wants_live_view
 from pipeline.reporting.webhook import check_webhook
 from pipeline.search.resources import check_gpus_per_trial
@@ -18,7 +18,7 @@ from pipeline.storage.addresses import absolute_path, absolute_source, absolute_
 from pipeline.storage.readonly_copy import fetch_sweep_toml
 from pipeline.storage.url import check_url, is_url, parent_url, scratch_dir
 from pipeline.sweep import option_texts
-from pipeline.sweep.manifest import read_existing
+from pipeline.sweep.manifest import read_existing, read_manifest
 from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
 from pipeline.sweep.request import Request
 from pipeline.tracking.registry.names import check_registration
@@ -51,17 +51,18 @@ def _new_sweep(options: RunOptions) -> Request:
         fixed["kimg"] = options.kimg
     config = _config(options)
     option_texts.check_storage(options.storage)
+    out = scratch_dir(store) if store else Path(absolute_path(str(options.out)))
     return Request(
         space=space.override(fixed) if fixed else space,
         config=config,
-        out=scratch_dir(store) if store else Path(absolute_path(str(options.out))),
+        out=out,
         store=store,
         register=_registered_name(options, config.name),
         promote=options.promote,
         recipe=options.recipe,
         overrides=frozenset(fixed),
         code_folders=folders,
-        tracking_uri=absolute_sqlite(options.tracking_uri),
+        tracking_uri=absolute_sqlite(options.tracking_uri) or _store_of(SweepPaths(out / config.name)),
         storage=absolute_sqlite(options.storage, "--storage"),
         dry_run=options.dry_run,
         notify=check_webhook(options.notify),
@@ -146,11 +147,28 @@ def _known_sweep(options: ResumeOptions) -> Request:
         register=registry.name or None,
         promote=registry.promote,
         code_folders=(SweepPaths(root).code,),
-        tracking_uri=absolute_sqlite(options.tracking_uri) or _known(registry.tracking_uri),
+        tracking_uri=absolute_sqlite(options.tracking_uri) or _known_store(registry.tracking_uri),
         storage=absolute_sqlite(options.storage, "--storage") or _known(registry.storage),
         notify=check_webhook(options.notify),
         live=wants_live_view(options.quiet),
     )
+
+
+def _store_of(paths: SweepPaths) -> str:
+    """The MLflow store of the sweep in a folder; "" where there is none yet."""
+    manifest = read_manifest(paths)
+    return _known_store(manifest.registry.tracking_uri) if manifest else ""
+
+
+def _known_store(uri: str) -> str:
+    if "***" in uri:
+        raise RegistryError(
+            "the tracking address of this sweep had a password: {seen}",
+            rule="passwords are never written to a file",
+            seen=uri,
+            fix="give the whole of it as MLFLOW_TRACKING_URI",
+        )
+    return uri
 
 
 def _known(address: str) -> str:

@@ -19,6 +19,7 @@ from pipeline.storage.files import write_bytes
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_code, check_same_inputs
 from pipeline.sweep.preflight import check_space, resolve_for_images
+from pipeline.sweep.remains import check_inputs_remain
 from pipeline.sweep.request import Request
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 from pipeline.user_code import UserCode, read_code, use_code
@@ -64,6 +65,8 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
         UserError: something cannot be loaded or does not fit, or is another than the sweep began with.
     """
     config = request.config
+    if manifest is not None:
+        check_inputs_remain(config, request.location)
     log.info(f"images: {config.data}")
     code = _use_code(request.space, config, request.code_folders, manifest)
     check_search(config, request.space)
@@ -86,6 +89,7 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     Raises:
         UserError: something cannot be loaded, or is another by now.
     """
+    check_inputs_remain(manifest.config, str(paths.root))
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
     inputs = SweepInputs(*load_measuring(manifest.config, out=paths.root.parent), code)
     check_same_inputs(manifest.facts, inputs.facts)

@@ -18,10 +18,17 @@ from pipeline.storage.summary_file import SweepSummary, read_summary
 from pipeline.storage.uploader import Uploader
 from pipeline.sweep.finalize import close_sweep, complete_finished, finalize
 from pipeline.sweep.inputs import load_inputs
-from pipeline.sweep.manifest import Manifest, check_same_request, raised_limits, read_manifest
+from pipeline.sweep.manifest import (
+    Manifest,
+    check_same_request,
+    keep_addresses,
+    raised_limits,
+    read_manifest,
+)
 from pipeline.sweep.open_sweep import OpenSweep, open_sweep
-from pipeline.sweep.plan import plan_sweep
+from pipeline.sweep.plan import check_free_space, plan_sweep
 from pipeline.sweep.preflight import check_cluster, check_request, check_tracking, resolve_for_images
+from pipeline.sweep.remains import check_stores_remain
 from pipeline.sweep.remote import uploaded_sweep
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
@@ -53,11 +60,13 @@ def _run(request: Request, uploader: Uploader) -> Result:
     uri = request.tracking_uri or default_uri(request.out)
     _check_stores(request, manifest, uri)
     request, inputs = load_inputs(request, manifest)
+    check_free_space(request, inputs, new=manifest is None)
     if request.dry_run:
         return Result.of(request, "planned", uri, plan=plan_sweep(request, inputs, uri))
     before = read_summary(paths.summary)
     if manifest and before and _is_over(request, manifest, before):
         log.info("this sweep is finished; raise --trials or a budget to go on")
+        keep_addresses(request, manifest, inputs.facts, uri)
         complete_finished(request, uri)
         return Result.of(request, "finished", uri, before)
     with open_sweep(request, inputs, uploader, uri, before.wall_seconds if before else 0.0) as sweep:
@@ -72,6 +81,8 @@ def _check_stores(request: Request, manifest: Manifest | None, uri: str) -> None
     new = manifest is None
     check_tracking(uri, new=new, register=request.register)
     check_storage(request.storage, request.config.name, new=new, out=request.out, tracking_uri=uri)
+    if manifest is not None:
+        check_stores_remain(request, uri)
 
 
 def _is_over(request: Request, manifest: Manifest, before: SweepSummary) -> bool:
