@@ -45,6 +45,8 @@ def finalize(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[str, ...]:
             if sweep.request.register is not None:
                 with _noted(sweep, undone, "no version was registered"):
                     _register(sweep, run, metadata)
+    elif any(trial.best for trial in sweep.manager.trials.values()):
+        undone.append("no version was registered: none of the finalists could be measured")
     else:
         log.info("no trial has a fid: nothing to register")
     with _noted(sweep, undone, "report.html was not written"):
@@ -151,6 +153,8 @@ def close_sweep(sweep: OpenSweep, state: SweepState, undone: tuple[str, ...] = (
     if not exporter.close(timeout=30.0):
         again = f"gansweep sync {shlex.quote(request.location)} sends the rest"
         log.warning(f"MLflow is {exporter.status}; the event log keeps it: {again}")
+    elif exporter.status.refused:
+        log.warning(f"MLflow is {exporter.status}: it has not taken these, and never will")
     reach("sent")
     if state == "finished":
         sweep.uploader.upload()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def result(state: str, **summary: Any) -> Result:
         folder=Path("runs/s"),
         location="runs/with space",
         tracking_uri="sqlite:///mlflow.db",
+        resume_command="gansweep resume 'runs/with space'",
         summary=summary_of(**{"best": None, **summary}),
         plan=(("sweep", "runs/[red]/s"),),
     )
@@ -44,6 +46,20 @@ def test_a_sweep_without_a_fid_exits_with_1(capsys: pytest.CaptureFixture[str]) 
         terminal.conclude(result("finished"))
     assert done.value.exit_code == 1
     assert "no trial has a fid" in capsys.readouterr().err
+
+
+def test_what_was_asked_for_and_not_done_exits_with_1_and_the_command_that_completes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    best = {"trial": 4, "fid": 12.345, "balance": 0.5, "kimg": 20, "params": {}}
+    undone = replace(result("failed", best=best), undone=("no version was registered: it is away",))
+    with pytest.raises(typer.Exit) as done:
+        terminal.conclude(undone)
+    assert done.value.exit_code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "no version was registered: it is away",
+        "complete it with: gansweep resume 'runs/with space'",
+    ]
 
 
 def test_progress_off_a_terminal_is_a_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:

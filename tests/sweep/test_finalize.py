@@ -1,28 +1,137 @@
-"""What follows a search whose winner could not be registered."""
+"""The end of a sweep without Ray: what is registered and written, in which order, and what is left undone."""
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from pipeline.cli.main import app
+import pytest
+
 from pipeline.config import SweepConfig
-from pipeline.search.space.builtin import load_space
-from pipeline.sweep.finalize import register_command
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.frechet import Evaluator
+from pipeline.search.space.parser import space_from_tables
+from pipeline.storage.summary_file import SweepSummary, read_summary
+from pipeline.storage.uploader import Uploader
+from pipeline.sweep.finalize import close_sweep, complete_finished, finalize
+from pipeline.sweep.inputs import SweepInputs
+from pipeline.sweep.open_sweep import OpenSweep, open_sweep
 from pipeline.sweep.request import Request
+from pipeline.tracking.event_log import has_finished
 from pipeline.tracking.tracking_uri import default_uri
+from pipeline.training.finalists import Finalist, FinalistRun, choose_winner, measure_finalist
+from pipeline.training.seeds import trial_seed
+from pipeline.training.trial import TrialSettings, run_trial
+from pipeline.user_code import UserCode
+
+pytestmark = [pytest.mark.mlflow, pytest.mark.slow]
+
+SPACE = {
+    "fixed": {
+        "architecture": "dcgan", "width_g": 4, "width_d": 4, "z_dim": 8, "batch_size": 32,
+        "kimg": 1, "tick_kimg": 1, "ema_halflife_kimg": 0.1,
+    },
+    "search": {"lr_g": {"float": [1e-4, 1e-2], "log": True}},
+}  # fmt: skip
 
 
-def test_the_command_to_register_later_names_what_the_sweep_would_have(tmp_path: Path) -> None:
-    request = Request(load_space("smoke"), SweepConfig(name="s"), tmp_path / "my runs", "faces")
-    request = dataclasses.replace(request, promote="candidate")
-    program, command, sweep, *options = shlex.split(register_command(request, default_uri(request.out)))
-    assert program == "gansweep"
-    assert command in {one.callback.__name__ for one in app.registered_commands if one.callback}
-    assert sweep == request.location
-    assert dict(zip(options[::2], options[1::2], strict=True)) == {
-        "--name": "faces",
-        "--promote": "candidate",
-        "--tracking-uri": default_uri(request.out),
-    }
+@pytest.fixture
+def searched(
+    tmp_path: Path, dataset: Dataset, evaluator: Evaluator
+) -> Callable[..., contextlib.AbstractContextManager[tuple[OpenSweep, list[Finalist]]]]:
+    """searched(uri): a sweep whose only trial has ended, as after the search, and its finalists."""
+
+    @contextlib.contextmanager
+    def search(uri: str = "") -> Iterator[tuple[OpenSweep, list[Finalist]]]:
+        config = SweepConfig(name="s", trials=1, pruner="none", sampler="random", fid_samples=100)
+        request = Request(space_from_tables(SPACE), config, tmp_path, "faces")
+        inputs = SweepInputs(dataset, evaluator, UserCode())
+        with open_sweep(request, inputs, Uploader(), uri or default_uri(tmp_path), 0.0) as sweep:
+            trial = sweep.manager.ask()
+            if trial is not None:
+                values = request.space.config(trial.params, seed=trial_seed(config.seed, 0))
+                folder = request.paths.trial(0)
+                for record in run_trial(values, dataset, evaluator, folder, TrialSettings(number=0)):
+                    sweep.manager.report(record)
+            sweep.manager.close()
+            run = FinalistRun(0, 0, request.paths.trial(0))
+            measured = measure_finalist(run, dataset, evaluator, n=100, seed=0, device="cpu")
+            yield sweep, choose_winner([measured])
+
+    return search
+
+
+def summary_of(sweep: OpenSweep) -> SweepSummary:
+    found = read_summary(sweep.request.paths.summary)
+    assert found is not None
+    return found
+
+
+def parent_status(uri: str) -> list[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri, uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'gansweep/s'")
+    runs = client.search_runs([experiment.experiment_id], "tags.`gansweep.trial` = 'none'")
+    return [run.info.status for run in runs]
+
+
+def test_finished_is_the_last_that_becomes_true(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every point before it a resume still finds the sweep running, and completes it."""
+    states: dict[str, str] = {}
+    with searched() as (sweep, found):
+        for module in ("sweep.finalize", "tracking.registry.promote", "tracking.registry.model_version"):
+            monkeypatch.setattr(
+                f"pipeline.{module}.reach", lambda point: states.update({point: summary_of(sweep).state})
+            )
+        assert finalize(sweep, found) == ()
+        result = close_sweep(sweep, "finished")
+    assert states.pop("finished") == "finished"
+    assert set(states.values()) == {"running"}
+    assert list(states) == [
+        *("measured", "packed", "card", "logged", "version", "candidate", "champion", "registered"),
+        *("reported", "ended", "sent"),
+    ]
+    assert parent_status(sweep.uri) == ["FINISHED"]
+    assert has_finished(sweep.request.paths.event_log)
+    assert result.champion == "models:/faces@champion"
+    page = sweep.request.paths.report.read_text(encoding="utf-8")
+    assert "<dt>state</dt><dd>finished</dd>" in page
+    sweep.request.paths.report.unlink()
+    complete_finished(sweep.request, sweep.uri)
+    assert result.report is not None
+
+
+def test_what_could_not_be_done_is_told_and_the_rest_is_done(
+    searched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry refuses, and a folder is in the report's place: the champion is packed all the same."""
+    monkeypatch.setattr("pipeline.tracking.registry.promote.model_version.PROBE_SEC", 0.01)
+    with searched() as (sweep, found):
+        paths = sweep.request.paths
+        paths.report.mkdir()
+        undone = finalize(sweep, found)
+        result = close_sweep(sweep, "failed", undone)
+    first, second = undone
+    assert first.startswith("no version was registered: the model failed its verification")
+    assert second.startswith("report.html was not written: ")
+    assert (result.state, result.undone, result.registered) == ("failed", undone, None)
+    assert summary_of(sweep).state == "failed"
+    assert summary_of(sweep).finalists
+    assert (paths.packed / "files.json").is_file()
+    assert parent_status(sweep.uri) == ["FAILED"]
+    monkeypatch.undo()
+    paths.report.rmdir()
+    with searched() as (again, found):  # the resume that the command prints
+        assert finalize(again, found) == ()
+        assert close_sweep(again, "finished").champion == "models:/faces@champion"
+    assert parent_status(sweep.uri) == ["FINISHED"]
+
+
+def test_finalists_that_cannot_be_measured_are_not_taken_for_success(searched: Any) -> None:
+    with searched() as (sweep, _):
+        (text,) = finalize(sweep, [])
+        close_sweep(sweep, "failed", (text,))
+    assert text == "no version was registered: none of the finalists could be measured"
