@@ -29,6 +29,17 @@ def draining_nodes() -> set[str]:
         return set()
 
 
+def accelerator_resources() -> dict[str, float]:
+    """The resource by which a local Ray names the kind of this machine's GPUs; none where it has none."""
+    try:
+        from ray._private.accelerators import get_accelerator_manager_for_resource
+
+        kind = get_accelerator_manager_for_resource("GPU").get_current_node_accelerator_type()
+    except Exception:  # what fails in a changed interface is not known
+        return {}
+    return {f"accelerator_type:{kind}": 1.0} if kind else {}
+
+
 def is_infeasible(demand: str) -> bool:
     """Whether the autoscaler reports that it can never place a placement group; v1 reports nothing.
 

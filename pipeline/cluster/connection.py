@@ -24,11 +24,14 @@ import yaml
 
 import pipeline
 from pipeline.cluster._compat import draining_nodes
+from pipeline.cluster.local_machine import shared_memory_usable, usable_cores
+from pipeline.cluster.socket_folder import ray_folder
 from pipeline.cluster.tasks import alive_nodes, run_on_nodes
 from pipeline.cluster.versions import versions_differ
 from pipeline.cluster.worker_imports import worker_options
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.resources import Cluster, Node
+from pipeline.storage.folders import not_writable
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,19 @@ def running_ray(address: str, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def local_ray() -> contextlib.AbstractContextManager[None]:
+    """A Ray of its own on this machine until the end of the block, with the cores that may be used here.
+
+    Raises:
+        ConfigError: this process has a connection already, or no folder can hold Ray's sockets.
+    """
+    folder = str(ray_folder().path)
+    options = {} if shared_memory_usable() else {"_plasma_directory": folder}
+    return running_ray(
+        LOCAL, include_dashboard=False, num_cpus=usable_cores().usable, _temp_dir=folder, **options
+    )
 
 
 def list_nodes(address: str) -> list[dict[str, Any]]:
@@ -200,18 +216,12 @@ def check_nodes(out: Path | str) -> None:
         mark.touch()
         _ask_nodes(str(mark), str(out))
     except OSError as error:
-        raise out_not_writable(out, error) from error
+        raise not_writable("--out", out, error, "choose another --out") from error
     finally:
         mark.unlink(missing_ok=True)
         if created:
             with contextlib.suppress(OSError):  # another sweep may have begun in it
                 out.rmdir()
-
-
-def out_not_writable(folder: Path, error: OSError) -> SweepError:
-    """The error for an --out that this machine cannot write."""
-    seen = f"{folder}: {error.strerror or error}"
-    return SweepError("--out cannot be written", seen=seen, fix="choose another --out")
 
 
 def _ask_nodes(mark: str, out: str) -> None:

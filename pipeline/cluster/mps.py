@@ -12,12 +12,12 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from pipeline.cluster.socket_folder import mps_folder
 from pipeline.storage.lock import NoLocksError, lock_file
 
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
@@ -41,7 +41,7 @@ def find_program() -> str | None:
 def state() -> Literal["runs", "found", "missing"]:
     """Whether on this machine a daemon runs that `start` would use, its program is found, or neither."""
     program, given = find_program(), os.environ.get(PIPE)
-    folders = [Path(given)] if given else [_DEFAULT, _our_folder()]
+    folders = [Path(given)] if given else [_DEFAULT, mps_folder()]
     if any(_answers(program, folder) for folder in folders):
         return "runs"
     return "found" if program and not given else "missing"
@@ -53,7 +53,7 @@ def start() -> str:
     Returns an empty text, or the reason why processes that share a GPU take turns here. To be called before
     anything initialises CUDA. All processes of a machine may call it at the same time.
     """
-    program, ours = find_program(), _our_folder()
+    program, ours = find_program(), mps_folder()
     given = os.environ.get(PIPE)
     if given and Path(given) != ours:
         return "" if _answers(program, Path(given)) else f"no MPS daemon answers at {PIPE}={given}"
@@ -86,7 +86,7 @@ def stop(patience_sec: float = 5.0) -> bool:
 
     A daemon that still has clients after `patience_sec` seconds (trials of another sweep) is left running.
     """
-    program, ours = find_program(), _our_folder()
+    program, ours = find_program(), mps_folder()
     if program is None or not ours.is_dir():
         return False
     try:
@@ -103,11 +103,6 @@ def stop(patience_sec: float = 5.0) -> bool:
         if os.environ.get(name) == str(ours):
             del os.environ[name]
     return ended
-
-
-def _our_folder() -> Path:
-    """The folder of our daemon's pipes and logs: one for each user of a machine."""
-    return Path(tempfile.gettempdir()) / f"gansweep-mps-{os.getuid()}"
 
 
 @contextlib.contextmanager

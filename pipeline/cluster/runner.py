@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from pipeline.cluster import worker
-from pipeline.cluster.connection import LOCAL, cluster_nodes, running_ray
+from pipeline.cluster.connection import LOCAL, cluster_nodes, local_ray
 from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.messages import FinalistTask, WorkerSettings
@@ -205,6 +205,6 @@ def _ray(address: str) -> Iterator[MpsSharing]:
     """Ray for the time of the search: started here if local, else the cluster that is connected already."""
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    local = running_ray(LOCAL, include_dashboard=False) if address == LOCAL else contextlib.nullcontext()
+    local = local_ray() if address == LOCAL else contextlib.nullcontext()
     with MpsSharing(address) as sharing, local:
         yield sharing

@@ -5,44 +5,95 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import SweepError
+from pipeline.storage.addresses import sqlite_path
+from pipeline.storage.files import cache_root
 
 _LONGEST_BELOW = 200
 """Bytes by which paths of files are longer than their folder's; MLflow's artifacts have the longest."""
 
 
-def check_writable(folder: Path, name: str, fix: str) -> Path:
-    """Check that files can be made in `folder`, which need not exist; returns the folder above it that does.
+OUT_FIX = "choose another --out"
+CACHE_FIX = "export GANSWEEP_CACHE=FOLDER"
 
-    name, fix: what the folder is, and what to type for another one, for the error.
 
-    Raises:
-        SweepError: it cannot be made, or not be written.
+@dataclass(frozen=True)
+class Folder:
+    """A folder that will be written, which need not exist.
+
+    name, fix: what it is, and what to type for another one, for errors.
     """
+
+    path: Path
+    name: str
+    fix: str
+
+    def check(self) -> Path:
+        """Check that files can be made in it; returns it, or the nearest folder above it that exists.
+
+        Raises:
+            SweepError: it cannot be made, or not be written.
+        """
+        try:
+            existing = existing_folder(self.path)
+            _check_names(self.path.absolute(), existing)
+            _check_access(existing)
+        except OSError as error:
+            raise not_writable(self.name, self.path, error, self.fix) from error
+        return existing
+
+    def check_content(self) -> None:
+        """Check that what lies in it, one level deep, can be written; passes where it is not there.
+
+        Raises:
+            SweepError: something cannot; it may belong to another user.
+        """
+        try:
+            for path in self.path.iterdir() if self.path.is_dir() else ():
+                if path.exists() and not _may_write(path):
+                    raise _os_error(_denied(path), path)
+        except OSError as error:
+            path = Path(error.filename or self.path)
+            raise not_writable(self.name, path, error, self.fix) from error
+
+
+def database_folders(tracking_uri: str, storage: str) -> Iterator[Folder]:
+    """The folders of a sweep's sqlite files and of MLflow's beside one; none for addresses of other kinds."""
+    for address, name, option in (
+        (tracking_uri, "the tracking store's folder", "--tracking-uri"),
+        (storage, "the study's folder", "--storage"),
+    ):
+        path = sqlite_path(address)
+        if path is not None:
+            yield Folder(path.parent, name, f"correct {option}")
+            if address == tracking_uri:
+                yield Folder(path.parent / "artifacts", "the folder of MLflow's files", f"correct {option}")
+
+
+def check_temporary_folder() -> None:
+    """SweepError where Python finds no folder for temporary files; it passes over a missing TMPDIR."""
     try:
-        existing = existing_folder(folder)
-        _check_names(folder.absolute(), existing)
-        _check_access(existing)
-    except OSError as error:
-        raise not_writable(name, folder, error, fix) from error
-    return existing
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise SweepError(
+            "no folder for temporary files can be written",
+            seen=f"TMPDIR={os.environ.get('TMPDIR', '')}, /tmp, /var/tmp",
+            fix="export TMPDIR=FOLDER, one that this user may write",
+        ) from error
 
 
-def check_writable_inside(folder: Path, name: str, fix: str) -> None:
-    """Check that a folder and what lies in it, one level deep, can be written; passes where it is not there.
-
-    Raises:
-        SweepError: one of them cannot; it may belong to another user.
-    """
+def cache_warnings() -> list[str]:
+    """A line where nothing can be kept in the cache: what is there already may still be read."""
     try:
-        for path in (folder, *folder.iterdir()) if folder.is_dir() else ():
-            if path.exists() and not _may_write(path):
-                raise _os_error(_denied(path), path)
-    except OSError as error:
-        raise not_writable(name, Path(error.filename or folder), error, fix) from error
+        Folder(cache_root(), "the cache", CACHE_FIX).check()
+    except SweepError as error:
+        return [f"{error}; until then all is computed anew"]
+    return []
 
 
 def existing_folder(path: Path) -> Path:

@@ -42,13 +42,14 @@ def sweep_lock(paths: SweepPaths) -> Iterator[None]:
         SweepError: another process holds it (the message names that process), the folder cannot be written,
             or its file system has no locks; nothing is left of what was made.
     """
+    fix = "make it yours, or choose another --out"
     with contextlib.ExitStack() as undo:
         undo.callback(_remove, [path for path in _up_from(paths.lock) if not path.exists()])
         try:
             paths.root.mkdir(parents=True, exist_ok=True)
             file = paths.lock.open("a+", encoding="utf-8")
         except OSError as error:
-            raise not_writable("the sweep's folder", paths.root, error, "choose another --out") from error
+            raise not_writable("the sweep's folder", paths.root, error, fix) from error
         undo.callback(file.close)
         held = lock_file(file, paths.lock, wait=False)
         undo.pop_all()
@@ -100,7 +101,10 @@ def check_locks(folder: Path) -> None:
 
     A network file system may still refuse to lock a file where it lets a folder be locked.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # one that may be written but not listed: the lock itself will tell
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # what SQLite takes

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from pipeline.cluster._compat import accelerator_resources
 from pipeline.cluster.autoscaler import wait_for_machine
-from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes, out_not_writable
-from pipeline.config import TrialConfig
+from pipeline.cluster.connection import LOCAL, check_nodes, cluster_nodes
+from pipeline.cluster.local_machine import check_memory, check_shared_memory, raise_limits, usable_cores
+from pipeline.cluster.socket_folder import ray_folder
+from pipeline.config import SweepConfig, TrialConfig
 from pipeline.data.dataset import Dataset
 from pipeline.errors import ConfigError
 from pipeline.search import budgets
 from pipeline.search.resources import Cluster, check_gpus_per_trial, trial_resources
 from pipeline.search.space.definition import Space
+from pipeline.storage.folders import (
+    CACHE_FIX,
+    OUT_FIX,
+    Folder,
+    cache_warnings,
+    check_temporary_folder,
+    database_folders,
+)
+from pipeline.storage.lock import check_locks
 from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
 from pipeline.tables import NETWORKS
@@ -23,7 +34,7 @@ from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.names import check_no_prompt
 from pipeline.tracking.registry.pack import pack_generator
 from pipeline.tracking.store_schema import StoreAwayError
-from pipeline.tracking.tracking_uri import check_server
+from pipeline.tracking.tracking_uri import check_server, default_uri
 from pipeline.training.custom_losses import check_loss, check_penalty
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import check_networks
@@ -31,18 +42,60 @@ from pipeline.training.process import visible_gpus
 
 log = logging.getLogger(__name__)
 
+_CHOWN = "make it this user's (chown -R), or choose another --out or --name"
+
 
 def check_request(request: Request) -> None:
-    """UserError where the budgets, the output folder or store, or on one machine its GPUs cannot be used."""
+    """UserError where the budgets, the folders or the store, or what this machine has cannot be used."""
     config = request.config
     check_gpus_per_trial(config.gpus_per_trial)
     budgets.check_budgets(config)
     if request.store:
         check_remote(request)
-    else:
-        check_out(request.out)
-    if config.address == LOCAL and not config.require:
-        trial_resources(config, Cluster([{"CPU": 1e9, "GPU": visible_gpus()}]))
+    check_folders(request)
+    if config.address == LOCAL:
+        check_machine(config)
+
+
+def check_folders(request: Request) -> None:
+    """SweepError where a folder that the sweep writes cannot be written, or has no file locks."""
+    out, own = out_folder(request), Folder(request.paths.root, "the sweep's folder", _CHOWN)
+    databases = database_folders(request.tracking_uri or default_uri(out.path), request.storage)
+    for folder in (out, own, *databases):
+        check_locks(folder.check())
+    own.check_content()
+    replace(own, path=own.path / "trials").check_content()
+    check_temporary_folder()
+    for line in [] if request.store else cache_warnings():
+        log.warning(line)
+
+
+def out_folder(request: Request) -> Folder:
+    """Where the sweep's folder is made on this machine."""
+    if request.store:
+        return Folder(request.out, "the cache", CACHE_FIX)
+    return Folder(request.out, "--out", OUT_FIX)
+
+
+def check_machine(config: SweepConfig) -> None:
+    """Check what a Ray of its own needs on this machine; tell what it does otherwise than was asked.
+
+    Raises:
+        ConfigError: a trial does not fit, or Ray cannot start.
+    """
+    cores = usable_cores()
+    kinds = accelerator_resources() if config.require else {}
+    resources = trial_resources(config, Cluster([{"CPU": cores.usable, "GPU": visible_gpus(), **kinds}]))
+    trials = min(resources.concurrency, config.trials)
+    if cores.limit:
+        log.info(f"cores: {cores}")
+    packs = config.gpus_per_trial < 0 and resources.gpus
+    if config.concurrency > resources.concurrency and not packs:
+        log.info(f"--concurrency {config.concurrency}: {resources.concurrency} fit, each {resources}")
+    if note := ray_folder().note:
+        log.info(note)
+    for warning in (*raise_limits(trials), *check_memory(trials), *check_shared_memory()):
+        log.warning(warning)
 
 
 def check_cluster(request: Request) -> None:
@@ -54,15 +107,6 @@ def check_cluster(request: Request) -> None:
     log.info(f"cluster: {cluster}; trials at a time: {resources.concurrency}, each {resources}")
     wait_for_machine(resources, request.config.wait_sec)
     check_nodes(request.url or request.paths.root.parent)
-
-
-def check_out(out: Path) -> None:
-    """SweepError where sweeps cannot be written below `out`, which need not exist."""
-    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not existing.is_dir():
-        raise out_not_writable(out, NotADirectoryError(20, "not a folder"))
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise out_not_writable(out, PermissionError(13, "permission denied"))
 
 
 def check_space(space: Space, dataset: Dataset) -> None:
@@ -111,7 +155,7 @@ def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
     space = request.space.on_images(size, labelled)
     if request.recipe:
         space = space.start_from(request.recipe, size, labelled, request.overrides)
-    return dataclasses.replace(request, space=space)
+    return replace(request, space=space)
 
 
 def check_tracking(uri: str, *, new: bool, register: str | None = None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +19,17 @@ from pipeline.cluster import mps
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    made = Machine(tmp_path)
+    short = Path(tempfile.mkdtemp(prefix="mps-", dir="/tmp"))  # the paths of sockets are
+    made = Machine(short)
     monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
-    monkeypatch.setattr(mps.tempfile, "tempdir", str(made.temporary))
+    monkeypatch.setenv("TMPDIR", str(made.temporary))
     monkeypatch.setattr(mps, "_DEFAULT", tmp_path / "nvidia-mps")
     for name in (mps.PIPE, mps.LOG):
         monkeypatch.setenv(name, "")  # so that what `start` sets is undone
         monkeypatch.delenv(name)
     yield made
     made.end()
+    shutil.rmtree(short)
 
 
 def test_a_daemon_is_started_once_and_this_process_joins_it(
@@ -124,7 +128,7 @@ def test_a_folder_of_another_user_is_not_used(machine: Machine, monkeypatch: pyt
     machine.daemon_folder.mkdir()
     mine = os.getuid()
     monkeypatch.setattr(mps.os, "getuid", lambda: mine + 1)
-    machine.daemon_folder.rename(mps._our_folder())
+    machine.daemon_folder.rename(mps.mps_folder())
     assert "belongs to another user" in mps.start()
     assert machine.started == []
 

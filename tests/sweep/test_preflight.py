@@ -10,11 +10,10 @@ import pytest
 
 from pipeline.cli.main import main
 from pipeline.config import SweepConfig
-from pipeline.errors import ConfigError, SweepError
+from pipeline.errors import ConfigError
 from pipeline.search.space.builtin import load_space
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, SweepFacts, manifest_of
-from pipeline.sweep.preflight import check_out
 from pipeline.sweep.request import Request
 from pipeline.sweep.run import run_sweep
 
@@ -22,17 +21,6 @@ from pipeline.sweep.run import run_sweep
 def request_in(out: Path, dry: bool = False, **options: object) -> Request:
     config = SweepConfig(name="x", space="smoke", **options)  # type: ignore[arg-type]
     return Request(load_space("smoke"), config, out, None, dry_run=dry)
-
-
-@pytest.mark.parametrize("out", [Path(__file__) / "runs", Path(__file__)])
-def test_an_out_that_is_a_file_is_refused(out: Path) -> None:
-    with pytest.raises(SweepError, match="not a folder"):
-        check_out(out)
-
-
-def test_an_out_that_does_not_exist_yet_passes(tmp_path: Path) -> None:
-    check_out(tmp_path / "a/b")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_machine_without_a_gpu_refuses_trials_with_one(
