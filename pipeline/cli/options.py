@@ -33,6 +33,8 @@ SweepDir = Annotated[str, typer.Argument(help=SWEEP_DIR)]
 
 Tracking = Annotated[str, _option("tracking_uri", _RUN["tracking_uri"])]
 
+Storage = Annotated[str, _option("storage", _RUN["storage"])]
+
 Promote = Annotated[str, _option("promote", _RUN["promote"])]
 
 

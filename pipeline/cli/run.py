@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.options import SweepDir, Tracking, take_options
+from pipeline.cli.options import Storage, SweepDir, Tracking, take_options
 from pipeline.cli.terminal import conclude, leaderboard, out_console
 from pipeline.config import SweepPaths
 from pipeline.reporting.log_lines import log_to_terminal
@@ -76,11 +76,12 @@ def doctor(
     out: Annotated[str, typer.Option(metavar="DIR|URL", help="Where sweeps would be kept.")] = "runs",
     tracking_uri: Tracking = "",
     address: Annotated[str, typer.Option(help="Also check this Ray cluster.")] = "",
+    storage: Storage = "",
 ) -> None:
     """Check what this machine (and a cluster) has for a sweep."""
     from pipeline.cli.doctor.diagnose import diagnose
 
-    findings = diagnose(out, tracking_uri, address)
+    findings = diagnose(out, tracking_uri, address, storage)
     table = Table(box=None, show_header=False, padding=(0, 2))
     colours = {"ok": "green", "warn": "yellow", "bad": "red"}
     for finding in findings:

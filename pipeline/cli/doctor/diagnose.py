@@ -1,7 +1,6 @@
 """Everything `gansweep doctor` checks, as a list of findings.
 
-Changes nothing, and imports neither torch nor mlflow: torch is imported by another process, and a tracking
-server is only asked whether it answers.
+Changes nothing, and does not import torch, which another process does.
 """
 
 from __future__ import annotations
@@ -14,19 +13,22 @@ from pipeline.cli.doctor import machine
 from pipeline.cli.doctor.cluster import check_auth, check_cluster
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cli.doctor.ports import check_ray_ports
-from pipeline.cli.doctor.reachability import check_tracking
+from pipeline.cli.doctor.reachability import check_study, check_tracking
 from pipeline.cli.doctor.software import check_digits, check_inception, check_torch, check_versions
 from pipeline.storage.url import is_url
 from pipeline.tracking.tracking_uri import default_uri
 
 
-def diagnose(out: Path | str, tracking_uri: str = "", address: str = "") -> list[Finding]:
+def diagnose(
+    out: Path | str, tracking_uri: str = "", address: str = "", storage: str = ""
+) -> list[Finding]:
     """Check everything a sweep needs; takes about as long as importing torch once.
 
     Args:
         out: the folder below which sweeps are written, which need not exist; or an object store's address.
         tracking_uri: the MLflow store to check; empty = the one that `gansweep run` would use.
         address: a Ray cluster to connect to, whose nodes are listed; empty or "local" connects to none.
+        storage: the study's database to check; empty = none.
     """
     store = str(out) if is_url(str(out)) else ""
     uri = tracking_uri or ("" if store else default_uri(Path(out)))
@@ -40,7 +42,7 @@ def diagnose(out: Path | str, tracking_uri: str = "", address: str = "") -> list
             "bf16": lambda: [machine.check_bfloat16()],
             "versions": check_versions,
             "data": lambda: [check_digits(), check_inception()],
-            "tracking": lambda: [check_tracking(uri)],
+            "tracking": lambda: [check_tracking(uri), *check_study(storage, Path(out), uri)],
             "ray": lambda: [check_auth(), check_ray_ports(), *check_cluster(address)],
         }
     )
