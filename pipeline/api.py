@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pipeline.errors import nearest
 from pipeline.reporting.log_lines import log_to_terminal
+from pipeline.storage.process_environment import check_current_folder, settle_environment
 from pipeline.sweep.options import ResumeOptions, RunOptions, option_infos
 from pipeline.sweep.result import Result
 
@@ -46,6 +47,8 @@ def _search(options: RunOptions | ResumeOptions) -> Result:
     from pipeline.sweep.run import run_sweep
 
     log_to_terminal(quiet=options.quiet)
+    check_current_folder()
+    settle_environment()
     result = run_sweep(build_request(options))
     if result.state == "interrupted":
         raise KeyboardInterrupt(f"go on with gansweep.resume({result.location!r})")

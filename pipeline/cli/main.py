@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from pipeline.cli import cluster, inspect, manage, model, run
 from pipeline.errors import ConfigError, UserError, nearest
 from pipeline.reporting.log_lines import err_console, log_to_terminal
+from pipeline.storage.process_environment import check_current_folder, settle_environment
 
 
 class CommandGroup(TyperGroup):
@@ -55,6 +56,8 @@ def main() -> NoReturn:
     """Read the command line and do what it asks; without arguments print the help. Ends in SystemExit."""
     log_to_terminal()
     try:
+        check_current_folder()
+        settle_environment()
         # A command that raised typer.Exit returns its code here.
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="gansweep", standalone_mode=False))
     except UserError as error:

@@ -17,14 +17,43 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ConfigError
+from pipeline.storage.home import private_folder
+
 log = logging.getLogger(__name__)
 
+_CACHE = "GANSWEEP_CACHE"
 _MIN_FREE_BYTES = 1_000_000  # a disk with less free space counts as full: no champion fits
 
 
 def cache_root() -> Path:
-    """The folder of what can be computed or downloaded again: $GANSWEEP_CACHE, else ~/.cache/gansweep."""
-    return Path(os.environ.get("GANSWEEP_CACHE") or "~/.cache/gansweep").expanduser()
+    """The folder of what can be computed or downloaded again: $GANSWEEP_CACHE, else ~/.cache/gansweep.
+
+    Where the home cannot be written, it is a folder of the user's below the temporary one, for the processes
+    that this one starts too.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    named = os.environ.get(_CACHE)
+    if not named:
+        folder = Path("~/.cache/gansweep").expanduser()
+        if may_write(folder):
+            return folder
+        named = os.environ[_CACHE] = str(private_folder())
+        log.info(f"{folder} cannot be written: caches are kept in {named} ({_CACHE} names another folder)")
+    folder = Path(os.path.abspath(os.path.expanduser(named)))
+    if not may_write(folder):
+        raise ConfigError(
+            f"{_CACHE}={{seen}} cannot be written", seen=named, fix="name another folder, or unset it"
+        )
+    return folder
+
+
+def may_write(folder: Path) -> bool:
+    """Whether files can be written below `folder`, which need not exist."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 @contextmanager

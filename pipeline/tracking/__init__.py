@@ -3,10 +3,14 @@
 MLflow reads the variables below when it is imported or first used, so they are set before any module of this
 package imports it; values that are set already are kept. MLflow's default of seven retries blocks every call
 for minutes while a server is away, and `MlflowExporter.close` would wait for them.
+It wants a home folder too.
 """
 
 import os
 
+from pipeline.storage.process_environment import settle_environment
+
+settle_environment()
 for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
