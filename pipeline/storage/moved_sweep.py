@@ -54,7 +54,7 @@ _ROWS = (
 
 def with_relative_addresses(tables: Mapping[str, Any], folder: Path) -> Tables:
     """The tables with what lies below the parent of the sweep's `folder` relative to that folder."""
-    return _mapped(tables, lambda row, address: address.at(_relative(address.path, folder)))
+    return _mapped(tables, lambda row, address: address.at(relative_path(address.path, folder)))
 
 
 def read_sweep_toml(paths: SweepPaths) -> Tables:
@@ -105,7 +105,8 @@ def _mapped(tables: Mapping[str, Any], change: Callable[[_Row, Address], Address
     return changed
 
 
-def _relative(path: str, folder: Path) -> str:
+def relative_path(path: str, folder: Path) -> str:
+    """A path as seen from the sweep's folder, if it lies below the parent of that; else as it is."""
     for full in (path, os.path.realpath(path)):
         if Path(full).is_relative_to(folder.parent):
             return os.path.relpath(full, folder)

@@ -18,7 +18,7 @@ from pipeline.sweep.cleanup import sync_mlflow
 from pipeline.sweep.open_sweep import OpenSweep
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
-from pipeline.tracking.cursor import unexported
+from pipeline.tracking.cursor import store_key, unexported
 from pipeline.tracking.event_log import SWEEP_STATUS, EventLog
 from pipeline.tracking.provenance import provenance
 from pipeline.tracking.registry.load import LoadedGenerator
@@ -171,7 +171,7 @@ def complete_finished(request: Request, uri: str) -> None:
     if not paths.report.is_file():
         log.info(f"report.html is missing: it is written to {write_report(paths.root)}")
     cursor = read_json(paths.export_cursor)
-    if request.store or cursor.get("store") != redact(uri):
+    if request.store or cursor.get("store") != store_key(paths.root, uri):
         return
     with contextlib.closing(EventLog(paths.event_log)) as event_log:
         missing = unexported(paths.root, event_log, uri)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import redact
+from pipeline.storage.addresses import parse_sqlite
 from pipeline.storage.files import write_text
+from pipeline.storage.moved_sweep import relative_path
 from pipeline.tracking.event_log import EventLog, read_events
 
 
@@ -21,7 +23,7 @@ class ExportCursor:
 
     Attributes:
         sweep: id of the event log.
-        store: tracking URI without its secrets.
+        store: which one it is, by `store_key`.
         offset: bytes of the event log that have been read.
         events: lines that have been read.
         refused: events that the store will never accept.
@@ -61,10 +63,18 @@ class ExportCursor:
         write_text(path, json.dumps(vars(self)))
 
 
+def store_key(root: Path, tracking_uri: str) -> str:
+    """The store without its secrets; an sqlite file beside the sweep as seen from its folder `root`."""
+    address = parse_sqlite(tracking_uri)
+    if address is None:
+        return redact(tracking_uri)
+    return str(address.at(relative_path(address.path, root.resolve())))
+
+
 def unexported(root: Path, event_log: EventLog, tracking_uri: str) -> Counter[str]:
     """How many events of each kind in the log of the sweep in `root` the store does not have yet."""
     cursor = ExportCursor.read(
-        root / "shipped.json", event_log.id, redact(tracking_uri), event_log.path.stat().st_size
+        root / "shipped.json", event_log.id, store_key(root, tracking_uri), event_log.path.stat().st_size
     )
     pending = read_events(event_log.path, cursor.offset)
     kinds = Counter(event["event"] for _, event in pending if event is not None)

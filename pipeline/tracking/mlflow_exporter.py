@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import first_line, redact
 from pipeline.tracking._compat import quiet_store
-from pipeline.tracking.cursor import ExportCursor
+from pipeline.tracking.cursor import ExportCursor, store_key
 from pipeline.tracking.event_log import Event, EventLog, read_events
 from pipeline.tracking.log_batch import RunBatch, batch_events
 from pipeline.tracking.provenance import provenance
@@ -74,7 +74,9 @@ class MlflowExporter:
         self._experiment, self._tags, self._params = experiment, dict(tags), dict(params)
         self._cursor_path = sweep_root / "shipped.json"
         size = event_log.path.stat().st_size
-        self._cursor = ExportCursor.read(self._cursor_path, event_log.id, redact(tracking_uri), size)
+        self._cursor = ExportCursor.read(
+            self._cursor_path, event_log.id, store_key(sweep_root, tracking_uri), size
+        )
         self._client: MlflowClient  # made by `_open`
         self._experiment_id = ""
         self._maybe_sent = size  # events before this offset may have been sent already
@@ -169,7 +171,8 @@ class MlflowExporter:
         if parent != self._cursor.parent:
             self._cursor = ExportCursor(self._cursor.sweep, self._cursor.store, parent=parent)
         if not self._cursor.described:
-            self._log(self._cursor.parent, RunBatch().add(params=self._params))
+            # Refused where a path among them is another since the sweep was moved: those from before stay.
+            self._accepted(self._log, self._cursor.parent, RunBatch().add(params=self._params))
         self._log(self._cursor.parent, RunBatch().add(tags=self._tags))
         self._cursor.described = True
         self._cursor.write(self._cursor_path)

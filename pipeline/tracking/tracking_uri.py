@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import RegistryError, redact
 from pipeline.storage.addresses import sqlite_address, sqlite_path
 from pipeline.storage.making import alone_with, make_sqlite
+from pipeline.tracking.moved_store import follow_artifacts
 from pipeline.tracking.server import check_http
 from pipeline.tracking.store_schema import check_database
 
@@ -74,6 +75,7 @@ def open_store(uri: str) -> MlflowClient:
 
     if sqlite_path(uri) is not None:
         make_sqlite(uri, lambda aside: MlflowClient(aside, aside).search_experiments(max_results=1))
+        follow_artifacts(uri)
     elif not uri.startswith(_NO_DATABASE):
         with alone_with(uri):
             return MlflowClient(uri, uri)

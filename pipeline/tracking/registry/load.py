@@ -17,6 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import RegistryError, UserError, first_line, redact
+from pipeline.tracking.moved_store import location_now
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.registered_model import PackedGenerator
@@ -53,7 +54,8 @@ def fetched_model(model: str, *, tracking_uri: str) -> Iterator[Path]:
         with registry_errors(tracking_uri):
             client = connect_registry(tracking_uri, write=False)
             version = resolve_version(client, model)
-            uri = client.get_model_version_download_uri(version.name, version.version)
+            stored = client.get_model_version_download_uri(version.name, version.version)
+            uri = location_now(tracking_uri, stored)
             expected = version.tags.get(FILES_TAG)
             if expected is None:
                 raise RegistryError(
