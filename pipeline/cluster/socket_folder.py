@@ -119,12 +119,10 @@ def _problem(folder: Path, longest: str) -> str:
         return "Ray takes ASCII without quotes in a path"
     try:
         existing = existing_folder(folder)
-        if free_bytes(existing) < _LEAST_BYTES:
-            return "its disk is full"
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             path = existing / f".{secrets.token_hex(4)}"
             probe.bind(os.fspath(path))
             path.unlink()
+        return "its disk is full" if free_bytes(existing) < _LEAST_BYTES else ""
     except OSError as error:
         return error.strerror or str(error)
-    return ""

@@ -99,12 +99,13 @@ def lock_file(file: IO[str] | IO[bytes], path: Path, *, wait: bool = True) -> bo
 def check_locks(folder: Path) -> None:
     """NoLocksError where files in `folder`, which exists, cannot be locked; writes nothing.
 
-    A network file system may still refuse to lock a file where it lets a folder be locked.
+    Tried with a file without a name. Where there is none of these (NFS), with the folder: then a lock may
+    still be refused later.
     """
     try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # one that may be written but not listed: the lock itself will tell
-        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # what SQLite takes
