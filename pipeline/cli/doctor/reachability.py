@@ -1,4 +1,4 @@
-"""Whether the tracking store and the study's database can be used: the checks of a sweep, which write nothing."""
+"""Whether the tracking store and the study's database can be used: what a sweep checks, writing nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _found(uri: str) -> str:
 
 
 def check_study(url: str, out: Path, tracking_uri: str) -> list[Finding]:
-    """Whether a sweep below `out` could keep its study in the database at `url`; nothing where it is empty."""
+    """Whether a sweep below `out` could keep its study in the database at `url`; nothing where that is ""."""
     if not url:
         return []
     try:
