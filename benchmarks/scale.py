@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import logging
 import math
-import os
 import resource
 import tempfile
 import time
@@ -35,6 +34,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from pipeline.cluster import runner
+from pipeline.cluster.ray_environment import ray_environment
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import METRICS, TrialRecord
 from pipeline.reporting.summary import Summary
@@ -273,12 +273,8 @@ def show(name: str, cost: Cost) -> None:
     )
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("--trials", type=int, default=2000)
-    options.add_argument("--peer-trials", type=int, default=300)
-    args = options.parse_args()
-    os.environ |= {name: os.environ.get(name, value) for name, value in runner.RAY_ENVIRONMENT.items()}
+def compare(trials: int, peer_trials: int) -> None:
+    """Print what a trial costs here, and under Ray's own searcher and scheduler."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     ray.init(
         address="local",
@@ -289,9 +285,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         ours(10, Path(folder) / "warm")  # workers are started, modules imported
-        mine = ours(args.trials, Path(folder) / "ours")
+        mine = ours(trials, Path(folder) / "ours")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        peers = [peer(args.peer_trials, Path(folder)) for peer in (stock, bare)] if args.peer_trials else []
+        peers = [peer(peer_trials, Path(folder)) for peer in (stock, bare)] if peer_trials else []
     ray.shutdown()
     print(f"{AT_A_TIME} trials at a time, {TICKS} reports each")
     print("       trials    wall s  sampling s      ms per trial  with MLflow ms      CPU ms per trial")
@@ -311,6 +307,15 @@ def main() -> None:
     step = max(1, len(mine.marks) // 8)
     print("  " + "  ".join(f"{n}: {s:.0f} s" for n, s in mine.marks[step - 1 :: step]))
     print(f"driver memory: {peak:.2f} GB at its peak")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--trials", type=int, default=2000)
+    options.add_argument("--peer-trials", type=int, default=300)
+    args = options.parse_args()
+    with ray_environment(local=True):
+        compare(args.trials, args.peer_trials)
 
 
 if __name__ == "__main__":

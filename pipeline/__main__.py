@@ -19,6 +19,9 @@ def command() -> None:
 
     make_streams_last()
     _never_raise_warnings()
+    from pipeline.reporting.log_lines import log_to_terminal
+
+    log_to_terminal()
     from pipeline.cli.main import main
 
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.cluster.elasticity import ConcurrencyCallback, NodeLossCallback
 from pipeline.cluster.gpu_sharing import MpsSharing
 from pipeline.cluster.messages import FinalistTask, WorkerSettings
 from pipeline.cluster.packing import choose_packing, estimate_rows
+from pipeline.cluster.ray_environment import ray_environment
 from pipeline.cluster.shared_objects import put_shared
 from pipeline.cluster.tune_adapters import HangCallback, StudyScheduler, StudySearcher, StudyStopper
 from pipeline.config import SweepConfig
@@ -37,20 +37,6 @@ log = logging.getLogger(__name__)
 
 TICK_ATTRIBUTE = "tick_kimg"
 """The attribute of the study that keeps the interval between reports."""
-
-RAY_ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_THRESHOLD_S": "10",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that is stopped before its first report has none
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `StopSignals`
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a trial stops at its next step, however long that takes
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshot is not used
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "1",
-}
 
 
 def estimate_sweep(
@@ -203,8 +189,10 @@ def run_tune(
 @contextlib.contextmanager
 def _ray(address: str) -> Iterator[MpsSharing]:
     """Ray for the time of the search: started here if local, else the cluster that is connected already."""
-    for name, value in RAY_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    local = local_ray() if address == LOCAL else contextlib.nullcontext()
-    with MpsSharing(address) as sharing, local:
+    local = address == LOCAL
+    with (
+        ray_environment(local=local),
+        MpsSharing(address) as sharing,
+        local_ray() if local else contextlib.nullcontext(),
+    ):
         yield sharing

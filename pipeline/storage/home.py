@@ -22,11 +22,15 @@ def settle_user() -> None:
     Raises:
         ConfigError: see `private_folder`.
     """
+    if not os.path.isabs(os.environ.get("HOME", "/")):  # empty, or relative: the passwd entry counts
+        del os.environ["HOME"]
     try:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = str(private_folder())
-        log.info(f"this user has no home folder: {os.environ['HOME']} stands in for it (HOME names another)")
+        log.warning(
+            f"this user has no home folder: {os.environ['HOME']} stands in for it (HOME names another)"
+        )
     try:
         getpass.getuser()
     except (KeyError, OSError):

@@ -6,11 +6,14 @@ for minutes while a server is away, and `MlflowExporter.close` would wait for th
 It wants a home folder too.
 """
 
+import contextlib
 import os
 
+from pipeline.errors import ConfigError
 from pipeline.storage.process_environment import settle_environment
 
-settle_environment()
+with contextlib.suppress(ConfigError):  # the command says it in its own time
+    settle_environment()
 for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
