@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -66,8 +66,8 @@ def connect(url: str, **changes: str) -> Any:
     """A connection in autocommit mode; raises psycopg.Error."""
     import psycopg
 
-    parts: dict[str, Any] = {**parts_of(url), **changes}
-    return psycopg.connect(**parts, autocommit=True, connect_timeout=ANSWER_SEC)
+    parts: Mapping[str, Any] = {"connect_timeout": ANSWER_SEC, **parts_of(url), **changes}
+    return psycopg.connect(**parts, autocommit=True)
 
 
 def _no_connection(url: str, role: Role, error: Exception) -> UserError:
