@@ -34,9 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the user's cache is read or written; a test may set a cache of its own."""
+def _own_places(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The repository is the working folder, and nothing of the user's cache is read or written."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(pytestconfig.rootpath)
         patch.setenv("GANSWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -45,7 +45,7 @@ class FolderWalk:
             for folder, (maker, count) in rows[:MAX_NAMED]
         ]
         if more := rows[MAX_NAMED:]:
-            named.append(f"{len(more)} more folders ({sum(count for _, (_, count) in more)} images)")
+            named.append(f"{len(more)} more ({sum(count for _, (_, count) in more)} images)")
         return ", ".join(named)
 
     def _walk(self) -> Iterator[Path]:

@@ -90,7 +90,7 @@ def test_results_at_any_depth_are_named_by_who_made_them(tmp_path: Path) -> None
     walk = FolderWalk(root, (".png",), {root / "out": "the output folder"})
     assert len(walk.files) == 80
     assert walk.describe_left_out() == (
-        "mlruns (MLflow, 5 images), b (a sweep, 3 images), c (a sweep, 3 images), 2 more folders (3 images)"
+        "mlruns (MLflow, 5 images), b (a sweep, 3 images), c (a sweep, 3 images), 2 more (3 images)"
     )
 
 
