@@ -27,7 +27,7 @@ _DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1"}
 _TUNE = ("TUNE_", "RAY_AIR_", "RAY_TRAIN_", "RAY_STORAGE")
 """How the variables begin that change what Tune does with a trial."""
 _OF_ANOTHER_RAY = (
-    *("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_CLIENT_MODE", "RAY_JOB_CONFIG_JSON_ENV_VAR"),
+    *("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_CONFIG_JSON_ENV_VAR"),
     *("RAY_RUNTIME_ENV_HOOK", "RAY_OVERRIDE_RESOURCES", "RAY_OVERRIDE_JOB_RUNTIME_ENV"),
 )
 """Where another Ray is, which job of it this process is, what it gives to its workers."""

@@ -48,9 +48,7 @@ def test_on_a_cluster_only_what_changes_trials_is_left_out() -> None:
         assert not TUNE.keys() & os.environ.keys()
 
 
-def test_a_home_that_cannot_keep_a_token_is_not_needed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_home_that_cannot_keep_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     (tmp_path / "file").touch()
     tokens = []
