@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pipeline.errors import SweepError
 from pipeline.storage.addresses import sqlite_path
-from pipeline.storage.files import cache_root
 
 _LONGEST_BELOW = 200
 """Bytes by which paths of files are longer than their folder's; MLflow's artifacts have the longest."""
@@ -87,15 +86,6 @@ def check_temporary_folder() -> None:
         ) from error
 
 
-def cache_warnings() -> list[str]:
-    """A line where nothing can be kept in the cache: what is there already may still be read."""
-    try:
-        Folder(cache_root(), "the cache", CACHE_FIX).check()
-    except SweepError as error:
-        return [f"{error}; until then all is computed anew"]
-    return []
-
-
 def existing_folder(path: Path) -> Path:
     """The folder itself, or the nearest above it that exists.
 
@@ -124,12 +114,9 @@ def free_bytes(path: Path) -> int:
 
 def not_writable(name: str, folder: Path, error: OSError, fix: str) -> SweepError:
     """The error for a folder that this machine cannot write. name: what the folder is, `--out`."""
-    return SweepError(f"{name} cannot be written", seen=f"{folder}: {_reason(error)}", fix=fix)
-
-
-def _reason(error: OSError) -> str:
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    reason = error.strerror or str(error)
+    lower = reason[:1].lower() + reason[1:]
+    return SweepError(f"{name} cannot be written: {{seen}}", rule=lower, seen=str(folder), fix=fix)
 
 
 def _upwards(path: Path) -> Iterator[Path]:

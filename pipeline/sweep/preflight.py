@@ -18,11 +18,11 @@ from pipeline.errors import ConfigError
 from pipeline.search import budgets
 from pipeline.search.resources import Cluster, check_gpus_per_trial, trial_resources
 from pipeline.search.space.definition import Space
+from pipeline.storage.files import cache_root
 from pipeline.storage.folders import (
     CACHE_FIX,
     OUT_FIX,
     Folder,
-    cache_warnings,
     check_temporary_folder,
     database_folders,
 )
@@ -66,8 +66,7 @@ def check_folders(request: Request) -> None:
     own.check_content()
     replace(own, path=own.path / "trials").check_content()
     check_temporary_folder()
-    for line in [] if request.store else cache_warnings():
-        log.warning(line)
+    cache_root()  # raises where it cannot be written
 
 
 def out_folder(request: Request) -> Folder:

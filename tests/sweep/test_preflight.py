@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,10 +13,11 @@ import pytest
 
 from pipeline.cli.main import main
 from pipeline.config import SweepConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SweepError
 from pipeline.search.space.builtin import load_space
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, SweepFacts, manifest_of
+from pipeline.sweep.preflight import check_folders, check_machine
 from pipeline.sweep.request import Request
 from pipeline.sweep.run import run_sweep
 
@@ -32,6 +36,78 @@ def test_a_machine_without_a_gpu_refuses_trials_with_one(
     ):
         run_sweep(request_in(tmp_path / "runs", gpus_per_trial=0.5))
     assert list(tmp_path.iterdir()) == []
+
+
+MORE_CORES = float((os.cpu_count() or 1) + 1)
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cpus_per_trial": MORE_CORES}, r"one trial .* fits on no node .*; lower --cpus-per-trial"),
+        ({"require": "fast=1"}, r"fits on no node .*; correct --require"),
+        ({"require": "accelerator=L4", "gpus_per_trial": 0}, r"fits on no node .*; correct --require"),
+    ],
+)
+def test_a_trial_that_fits_nowhere_is_refused_before_anything_is_written(
+    tmp_path: Path, options: dict[str, object], said: str, dry: bool
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run_sweep(request_in(tmp_path / "runs", dry, **options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_core_is_enough_for_one_trial_and_more_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.sweep.preflight.visible_gpus", lambda: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    with caplog.at_level(logging.INFO):
+        check_machine(SweepConfig(concurrency=4))
+        check_machine(SweepConfig(concurrency=2, cpus_per_trial=0.5))
+    assert "cores: 1 usable of 4" in caplog.text
+    assert "--concurrency 4: 1 fit, each 1 CPU, 0 GPU" in caplog.text
+    assert "--concurrency 2" not in caplog.text
+    with pytest.raises(ConfigError, match="lower --cpus-per-trial"):
+        check_machine(SweepConfig(cpus_per_trial=1.5))
+
+
+def test_a_file_in_place_of_the_sweeps_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(SweepError, match="the sweep's folder cannot be written: .*/x"):
+        check_folders(request_in(tmp_path))
+
+
+def test_a_file_in_place_of_a_database_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    request = dataclasses.replace(request_in(tmp_path), storage=f"sqlite:///{tmp_path}/file/s.db")
+    with pytest.raises(SweepError, match=r"the study's folder .*file .*correct --storage"):
+        check_folders(request)
+    (tmp_path / "artifacts").touch()
+    with pytest.raises(SweepError, match="the folder of MLflow's files .*artifacts"):
+        check_folders(request_in(tmp_path))
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_file_system_without_locks_is_refused_by_the_command(tmp_path: Path, dry: tuple[str, ...]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, fcntl\n"
+        "def flock(file, how): raise OSError(errno.ENOSYS, 'Function not implemented')\n"
+        "fcntl.flock = flock\n"
+    )
+    out = tmp_path / "a/runs"
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run", "--data", "digits", "--out", str(out), *dry],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: the file system has no file locks" in " ".join(done.stderr.split())
+    assert not out.parent.exists()
 
 
 @pytest.mark.parametrize("dry", [True, False])

@@ -9,19 +9,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.cli.doctor import machine
+from pipeline.cli.doctor import environment, machine, places
 from pipeline.cli.doctor.cluster import check_auth, check_cluster
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cli.doctor.ports import check_ray_ports
 from pipeline.cli.doctor.reachability import check_study, check_tracking
 from pipeline.cli.doctor.software import check_digits, check_inception, check_torch, check_versions
+from pipeline.errors import UserError
 from pipeline.storage.url import is_url
 from pipeline.tracking.tracking_uri import default_uri
 
 
-def diagnose(
-    out: Path | str, tracking_uri: str = "", address: str = "", storage: str = ""
-) -> list[Finding]:
+def diagnose(out: Path | str, tracking_uri: str = "", address: str = "", storage: str = "") -> list[Finding]:
     """Check everything a sweep needs; takes about as long as importing torch once.
 
     Args:
@@ -30,19 +29,26 @@ def diagnose(
         address: a Ray cluster to connect to, whose nodes are listed; empty or "local" connects to none.
         storage: the study's database to check; empty = none.
     """
-    store = str(out) if is_url(str(out)) else ""
-    uri = tracking_uri or ("" if store else default_uri(Path(out)))
+    store, folder = (str(out), Path()) if is_url(str(out)) else ("", Path(out))
+    cluster = address not in ("", "local")
+    uri = tracking_uri or ("" if store else default_uri(folder))
     return run_checks(
         {
             "python": lambda: [machine.check_python()],
+            "environment": environment.check_environment,
             "cores": lambda: [machine.check_cores()],
-            "memory": lambda: [machine.check_memory(), machine.check_shared_memory()],
-            "disk": lambda: [machine.check_store(store) if store else machine.check_disk(Path(out))],
+            "memory": machine.check_memory,
+            "limits": machine.check_limits,
+            "sockets": lambda: [] if cluster else [machine.check_sockets()],
+            "disk": lambda: (
+                places.check_store(store) if store else places.check_folders(folder, uri, storage)
+            ),
+            "cache": places.check_scratch,
             "torch": check_torch,
             "bf16": lambda: [machine.check_bfloat16()],
             "versions": check_versions,
             "data": lambda: [check_digits(), check_inception()],
-            "tracking": lambda: [check_tracking(uri), *check_study(storage, Path(out), uri)],
+            "tracking": lambda: [check_tracking(uri), *check_study(storage, folder, uri)],
             "ray": lambda: [check_auth(), check_ray_ports(), *check_cluster(address)],
         }
     )
@@ -58,5 +64,7 @@ def run_checks(checks: Mapping[str, Callable[[], list[Finding]]]) -> list[Findin
 def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
+    except UserError as error:
+        return [Finding(name, "bad", str(error))]
     except Exception as error:
         return [Finding(name, "warn", f"could not be checked: {type(error).__name__}: {error}")]

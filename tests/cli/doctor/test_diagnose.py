@@ -27,8 +27,11 @@ def test_diagnosis_of_this_machine(tmp_path: Path) -> None:
 _CHECKS = """
 import sys
 from pathlib import Path
-from pipeline.cli.doctor import diagnose, machine, software
-software.check_versions(), software.check_digits(), software.check_inception(), machine.check_disk(Path("."))
+from pipeline.cli.doctor import diagnose, environment, machine, places, software
+software.check_versions(), software.check_digits(), software.check_inception()
+environment.check_environment()
+places.check_folders(Path("runs"), "", ""), places.check_scratch()
+machine.check_cores(), machine.check_memory(), machine.check_limits(), machine.check_sockets()
 sys.exit(" ".join({"torch", "mlflow", "ray"} & set(sys.modules)) or 0)
 """
 
