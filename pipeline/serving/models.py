@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import CheckpointError, RegistryError, SweepError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.loading import load_measuring
+from pipeline.storage.addresses import absolute_sqlite
+from pipeline.storage.moved_sweep import read_sweep_toml
 from pipeline.storage.readonly_copy import fetched_sweep
 from pipeline.storage.summary_file import RegisteredVersion, read_summary
 from pipeline.storage.typed_json import to_json
 from pipeline.tables import DATA_SOURCES, EXTRACTORS
+from pipeline.tracking.moved_store import check_store_remains, without_gaps
 from pipeline.tracking.registry.export import export_generator
 from pipeline.tracking.registry.load import LoadedGenerator, fetched_model
 from pipeline.tracking.registry.metadata import SCHEMA, ModelMetadata
@@ -35,7 +38,21 @@ NOT_MEASURED = "the sweep has not measured its finalists"
 
 def default_tracking_uri(uri: str) -> str:
     """The tracking store of a MODEL: as given, else MLFLOW_TRACKING_URI, else the one below ./runs."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI", "") or default_uri(Path("runs"))
+    return absolute_sqlite(uri or os.environ.get("MLFLOW_TRACKING_URI", "")) or default_uri(Path("runs"))
+
+
+def sweep_tracking_uri(root: Path, uri: str) -> str:
+    """The tracking store for the model of the sweep in `root`: its own where none is given.
+
+    Raises:
+        RegistryError: its own has gone, or its address is not wholly known.
+    """
+    if uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return default_tracking_uri(uri)
+    paths = SweepPaths(root)
+    own = str(read_sweep_toml(paths).get("registry", {}).get("tracking_uri", ""))
+    check_store_remains(paths, own, f"gansweep register {shlex.quote(str(root))}")
+    return without_gaps(own) or default_tracking_uri("")
 
 
 def load_generator(model: str, *, tracking_uri: str = "", device: str = "cpu") -> LoadedGenerator:
@@ -128,12 +145,14 @@ def register(
             raise RegistryError(
                 "no --alias was given", rule="a registered version needs one", fix="add --alias champion"
             )
-        return set_alias(model, alias, tracking_uri=uri)
+        return set_alias(model, alias, tracking_uri=default_tracking_uri(tracking_uri))
     check_registration(name or CHAMPION, promote)
-    check_server(uri)
     with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as folder:
+        uri = sweep_tracking_uri(root, tracking_uri) if SweepPaths(root).config.exists() else ""
+        if uri:
+            check_server(uri)
         packed = pack_best(root, Path(folder))
-        config = SweepConfig.from_dict(tomllib.loads(SweepPaths(root).config.read_text("utf-8"))["sweep"])
+        config = SweepConfig.from_dict(read_sweep_toml(SweepPaths(root))["sweep"])
         metadata = LoadedGenerator(packed).metadata
         return register_version(
             packed,

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline.config import SweepPaths
+from pipeline.errors import SweepError
 from pipeline.storage.addresses import Address, absolute_path, parse_source, parse_sqlite
 from pipeline.storage.files import read_json
 
@@ -61,9 +62,9 @@ def read_sweep_toml(paths: SweepPaths) -> Tables:
     """The tables of sweep.toml with absolute addresses, as they are from where the sweep lies now.
 
     Raises:
-        OSError: it cannot be read. ValueError: it is no TOML.
+        SweepError: it cannot be read, or is damaged.
     """
-    tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+    tables = _load(paths.config)
     lay, root = _lay(tables), paths.root.resolve()
 
     def find(row: _Row, address: Address) -> Address:
@@ -80,10 +81,27 @@ def read_sweep_toml(paths: SweepPaths) -> Tables:
 
 def store_places(paths: SweepPaths, key: str) -> list[Path]:
     """Where the sqlite store under `key` in [registry] may lie; nowhere where it is of another kind."""
-    tables = tomllib.loads(paths.config.read_text(encoding="utf-8"))
+    tables = _load(paths.config)
     row = next(row for row in _ROWS if row.key == key)
     address = row.parse(tables[row.table][key])
     return [Path(place) for place in _places(row, address.path, paths.root, _lay(tables))] if address else []
+
+
+def damaged(path: Path, error: Exception) -> SweepError:
+    """The error for a sweep.toml that cannot be read."""
+    return SweepError(
+        "sweep.toml cannot be read",
+        rule="it must be as gansweep wrote it",
+        seen=f"{path}: {error}",
+        fix="begin a new sweep with another --name",
+    )
+
+
+def _load(path: Path) -> Tables:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
 
 
 def _lay(tables: Tables) -> Path | None:

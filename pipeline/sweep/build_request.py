@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.errors import ConfigError, RegistryError
+from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import wants_live_view
 from pipeline.reporting.webhook import check_webhook
 from pipeline.search.resources import check_gpus_per_trial
@@ -21,6 +21,7 @@ from pipeline.sweep import option_texts
 from pipeline.sweep.manifest import read_existing, read_manifest
 from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
 from pipeline.sweep.request import Request
+from pipeline.tracking.moved_store import without_gaps
 from pipeline.tracking.registry.names import check_registration
 
 UNLIMITED = 100_000
@@ -147,7 +148,7 @@ def _known_sweep(options: ResumeOptions) -> Request:
         register=registry.name or None,
         promote=registry.promote,
         code_folders=(SweepPaths(root).code,),
-        tracking_uri=absolute_sqlite(options.tracking_uri) or _known_store(registry.tracking_uri),
+        tracking_uri=absolute_sqlite(options.tracking_uri) or without_gaps(registry.tracking_uri),
         storage=absolute_sqlite(options.storage, "--storage") or _known(registry.storage),
         notify=check_webhook(options.notify),
         live=wants_live_view(options.quiet),
@@ -157,18 +158,7 @@ def _known_sweep(options: ResumeOptions) -> Request:
 def _store_of(paths: SweepPaths) -> str:
     """The MLflow store of the sweep in a folder; "" where there is none yet."""
     manifest = read_manifest(paths)
-    return _known_store(manifest.registry.tracking_uri) if manifest else ""
-
-
-def _known_store(uri: str) -> str:
-    if "***" in uri:
-        raise RegistryError(
-            "the tracking address of this sweep had a password: {seen}",
-            rule="passwords are never written to a file",
-            seen=uri,
-            fix="give the whole of it as MLFLOW_TRACKING_URI",
-        )
-    return uri
+    return without_gaps(manifest.registry.tracking_uri) if manifest else ""
 
 
 def _known(address: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from pipeline.config import SWEEP_HEAD, SweepPaths
 from pipeline.errors import RegistryError
+from pipeline.storage.addresses import absolute_sqlite
 from pipeline.storage.files import read_json, size_of
 from pipeline.storage.lock import sweep_lock
 from pipeline.storage.summary_file import no_sweep
@@ -23,6 +25,7 @@ from pipeline.sweep.manifest import read_existing
 from pipeline.tracking.cursor import unexported
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.mlflow_exporter import start_exporter
+from pipeline.tracking.moved_store import check_store_remains, without_gaps
 from pipeline.tracking.tracking_uri import check_server
 
 log = logging.getLogger(__name__)
@@ -104,17 +107,11 @@ def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
     """
     paths = check_sweep_dir(root)
     manifest = read_existing(root, paths)
-    uri = tracking_uri or manifest.registry.tracking_uri
-    if "***" in uri or not uri:
-        raise RegistryError(
-            "the tracking address in sweep.toml cannot be used",
-            rule="passwords are never written to a file",
-            seen=uri or "none",
-            fix="give --tracking-uri",
-        )
+    uri = absolute_sqlite(tracking_uri) or without_gaps(manifest.registry.tracking_uri)
     with sweep_lock(paths), contextlib.closing(EventLog(paths.event_log)) as event_log:
         waiting = unexported(paths.root, event_log, uri)
         check_server(uri)
+        check_store_remains(paths, uri, f"gansweep sync {shlex.quote(str(root))}")
         tables = manifest.facts.tables()
         exporter = start_exporter(paths, manifest.config, event_log, uri, tables, manifest.space.hash)
         while not exporter.flush(_FLUSH_SEC) and not exporter.status.error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from pipeline.search.space.parser import space_from_tables
 from pipeline.search.space.toml import dump_toml
 from pipeline.storage.addresses import parse_source, sqlite_path
 from pipeline.storage.files import write_text
-from pipeline.storage.moved_sweep import read_sweep_toml, with_relative_addresses
+from pipeline.storage.moved_sweep import damaged, read_sweep_toml, with_relative_addresses
 from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
 from pipeline.tracking.registry.promote import CHAMPION
@@ -130,13 +129,8 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
             ),
             registry=RegistryFacts(**tables["registry"]),
         )
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise SweepError(
-            "sweep.toml cannot be read",
-            rule="it must be as gansweep wrote it",
-            seen=f"{paths.config}: {error}",
-            fix="begin a new sweep with another --name",
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise damaged(paths.config, error) from error
 
 
 def not_empty(kind: str, place: str) -> SweepError:

@@ -11,12 +11,11 @@ import shlex
 from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.errors import DataError, EvaluatorError, RegistryError, SweepError
+from pipeline.errors import DataError, EvaluatorError, SweepError
 from pipeline.search.study_trials import begun_trials
 from pipeline.storage.addresses import parse_source, sqlite_path
-from pipeline.storage.files import read_json
-from pipeline.storage.moved_sweep import holds_row, store_places
 from pipeline.sweep.request import Request
+from pipeline.tracking.moved_store import check_store_remains
 
 log = logging.getLogger(__name__)
 
@@ -47,26 +46,8 @@ def check_stores_remain(request: Request, uri: str) -> None:
     Raises:
         RegistryError, SweepError: one has gone.
     """
-    _check_tracking(request, uri)
+    check_store_remains(request.paths, uri, f"gansweep resume {shlex.quote(request.location)}")
     _check_study(request)
-
-
-def _check_tracking(request: Request, uri: str) -> None:
-    paths, path = request.paths, sqlite_path(uri)
-    run = read_json(paths.export_cursor).get("parent")
-    if path is None or not run:
-        return
-    if path.exists() and path.stat().st_size:
-        if not holds_row(path, "runs", "run_uuid", str(run)):
-            log.warning(f"{path} has no run of this sweep: its whole history is sent there")
-    elif path in store_places(paths, "tracking_uri"):
-        raise RegistryError(
-            "the tracking store {seen} of this sweep has gone",
-            rule="its runs are in it, and it is not made again empty",
-            seen=str(path),
-            fix=f"move it back, or to {paths.root.parent / path.name}, or begin a new history: "
-            f"gansweep resume {shlex.quote(request.location)} --tracking-uri sqlite:///NEW.db",
-        )
 
 
 def _check_study(request: Request) -> None:

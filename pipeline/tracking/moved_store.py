@@ -1,4 +1,4 @@
-"""An sqlite store that was moved or copied with its artifacts, whose rows still name them by the old folder.
+"""An sqlite store that has gone, or was moved with its artifacts, which its rows name by the old folder.
 
 MLflow keeps absolute locations of artifacts. The tables and columns here are those of MLflow 3.17, no part of
 its public API; those that an installed version lacks are passed over.
@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.config import SweepPaths
 from pipeline.errors import RegistryError, first_line
 from pipeline.storage.addresses import sqlite_path
+from pipeline.storage.files import read_json
+from pipeline.storage.moved_sweep import holds_row, store_places
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,42 @@ _COLUMNS = (
 _OURS = """select distinct artifact_location from experiments
            where name like 'gansweep/%' or name = 'gansweep-models'"""
 _LOCK_SEC = 30.0
+
+
+def check_store_remains(paths: SweepPaths, uri: str, command: str) -> None:
+    """Check that an sqlite store in which a sweep has its run is there: it is not made again empty.
+
+    command: what may be typed with another store, to begin a new history.
+
+    Raises:
+        RegistryError: it has gone.
+    """
+    path, run = sqlite_path(uri), read_json(paths.export_cursor).get("parent")
+    if path is None or not run:
+        return
+    if path.exists() and path.stat().st_size:
+        if not holds_row(path, "runs", "run_uuid", str(run)):
+            log.warning(f"{path} has no run of this sweep: its whole history is sent there")
+    elif path in store_places(paths, "tracking_uri"):
+        raise RegistryError(
+            "the tracking store {seen} of this sweep has gone",
+            rule="its runs are in it, and it is not made again empty",
+            seen=str(path),
+            fix=f"move it back, or to {paths.root.resolve().parent / path.name}, or begin a new history: "
+            f"{command} --tracking-uri sqlite:///NEW.db",
+        )
+
+
+def without_gaps(uri: str) -> str:
+    """An address of sweep.toml; RegistryError where it had a password, which is written to no file."""
+    if "***" not in uri or sqlite_path(uri):
+        return uri
+    raise RegistryError(
+        "the tracking address in sweep.toml cannot be used",
+        rule="passwords are never written to a file",
+        seen=uri,
+        fix="give all of it: --tracking-uri, or MLFLOW_TRACKING_URI",
+    )
 
 
 def follow_artifacts(uri: str) -> None:
