@@ -74,15 +74,13 @@ def register_version(
         if version is None:
             version = model_version.add_version(client, tracking_uri, name, packed, metadata, verifier)
             reach("version")
-            with alone_with(tracking_uri):
-                return _give_alias(client, version, metadata, alias, promote, "registered")
+            return _give_alias(client, version, metadata, alias, promote, "registered")
         if alias == "auto" and _REASON in version.tags:  # decided then; it may have been rolled back since
             return _unchanged(client, version)
         if alias and verifier is not None and "fid" not in version.tags.get(model_version.VERIFIED_TAG, ""):
             verified = verifier(f"models:/{name}/{version.version}")
             client.set_model_version_tag(name, str(version.version), model_version.VERIFIED_TAG, verified)
-        with alone_with(tracking_uri):
-            return _give_alias(client, version, metadata, alias, promote, "registered before")
+        return _give_alias(client, version, metadata, alias, promote, "registered before")
 
 
 def _find_version(client: MlflowClient, name: str, source: str) -> ModelVersion | None:
@@ -128,34 +126,40 @@ def _give_alias(
     promote: str,
     status: str,
 ) -> RegisteredVersion:
-    """Set `alias`, or for "auto" the one that `decide_promotion` gives.
-
-    A champion becomes candidate first: a kill in between leaves a verified candidate.
-    """
+    """Set `alias`, or for "auto" the one that `decide_promotion` gives; one sweep decides at a time."""
     name, number = str(version.name), int(version.version)
-    aliases: dict[str, str] = client.get_registered_model(name).aliases
-    if alias == "auto":
-        champion = None  # also where a kill has kept out why this version became it
-        if int(aliases.get(CHAMPION, number)) != number:
-            tags = client.get_model_version(name, aliases[CHAMPION]).tags
-            champion = ModelMetadata.from_json(tags)
-        alias, reason = decide_promotion(metadata, champion)
-        if alias:
-            client.set_registered_model_alias(name, CANDIDATE, str(number))
-            reach("candidate")
-        if alias == CHAMPION and promote == CANDIDATE:
-            alias, reason = CANDIDATE, f"candidate at most was asked for, though {reason}"
-        if alias == CHAMPION:
-            client.set_registered_model_alias(name, CHAMPION, str(number))
-            client.delete_registered_model_alias(name, CANDIDATE)
-            reach("champion")
-    else:
-        reason = "as asked" if alias else "no alias was asked for"
-        if alias and int(aliases.get(alias, 0)) != number:
-            client.set_registered_model_alias(name, alias, str(number))
+    with alone_with(client.tracking_uri):
+        if alias == "auto":
+            alias, reason = _promote(client, name, number, metadata, promote)
+        else:
+            reason = "as asked" if alias else "no alias was asked for"
+            if alias and int(client.get_registered_model(name).aliases.get(alias, 0)) != number:
+                client.set_registered_model_alias(name, alias, str(number))
     if alias or metadata.withhold:
         client.set_model_version_tag(name, str(number), _REASON, reason[:5000])
     return RegisteredVersion(name, number, alias, f"models:/{name}/{number}", f"{status}; {reason}")
+
+
+def _promote(
+    client: MlflowClient, name: str, number: int, metadata: ModelMetadata, promote: str
+) -> tuple[str | None, str]:
+    """Give a version the alias that it earns, and return that and why.
+
+    A champion becomes candidate first: a kill in between leaves a verified candidate.
+    """
+    aliases: dict[str, str] = client.get_registered_model(name).aliases
+    champion = None  # also where a kill has kept out why this version became it
+    if int(aliases.get(CHAMPION, number)) != number:
+        champion = ModelMetadata.from_json(client.get_model_version(name, aliases[CHAMPION]).tags)
+    alias, reason = decide_promotion(metadata, champion)
+    if alias:
+        client.set_registered_model_alias(name, CANDIDATE, str(number))
+    if alias == CHAMPION and promote == CANDIDATE:
+        alias, reason = CANDIDATE, f"candidate at most was asked for, though {reason}"
+    if alias == CHAMPION:
+        client.set_registered_model_alias(name, CHAMPION, str(number))
+        client.delete_registered_model_alias(name, CANDIDATE)
+    return alias, reason
 
 
 def _unchanged(client: MlflowClient, version: ModelVersion) -> RegisteredVersion:
@@ -177,5 +181,4 @@ def set_alias(model: str, alias: str, *, tracking_uri: str) -> RegisteredVersion
         check_server(tracking_uri, write=False)
         client = connect_registry(tracking_uri)
         version = resolve_version(client, model)
-        with alone_with(tracking_uri):
-            return _give_alias(client, version, ModelMetadata(), alias, CHAMPION, "present")
+        return _give_alias(client, version, ModelMetadata(), alias, CHAMPION, "present")

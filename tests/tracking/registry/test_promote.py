@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +14,10 @@ import pytest
 from registry_store import Store
 
 from pipeline.errors import RegistryError
+from pipeline.tracking.registry import promote
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.promote import decide_promotion, set_alias
+from pipeline.tracking.tracking_uri import open_store
 
 pytestmark = pytest.mark.mlflow
 
@@ -119,7 +125,39 @@ def test_a_withheld_version_gets_an_alias_that_is_named(store: Store) -> None:
     assert np.array_equal(store.load("models:/named@tried").sample(1)[0], store.load(done.uri).sample(1)[0])
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a:b", "it's"])
-def test_an_impossible_name_is_refused(store: Store, name: str) -> None:
-    with pytest.raises(RegistryError, match="cannot be a model's name"):
-        store.add(0, name=name)
+@pytest.mark.parametrize("better_begins", [True, False])
+def test_of_two_that_register_at_the_same_moment_the_better_is_champion(
+    empty_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better_begins: bool
+) -> None:
+    def slowly(new: ModelMetadata, champion: ModelMetadata | None) -> tuple[str | None, str]:
+        decided = decide_promotion(new, champion)
+        time.sleep(0.3 if new.fid == 40.0 else 0.1)
+        return decided
+
+    monkeypatch.setattr(promote, "decide_promotion", slowly)
+    client = open_store(empty_store(tmp_path))
+    client.create_registered_model("gan")
+    threads = []
+    for fid in (30.0, 40.0) if better_begins else (40.0, 30.0):
+        facts = {"fid": fid, "evaluator": "e"}
+        tags = {key: str(value) for key, value in facts.items()}
+        version = client.create_model_version("gan", source=f"file:{tmp_path}/{fid:g}", tags=tags)
+        given = (client, version, ModelMetadata.from_json(facts), "auto", "champion", "registered")
+        threads.append(threading.Thread(target=promote._give_alias, args=given))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert client.get_model_version_by_alias("gan", "champion").tags["fid"] == "30.0"
+
+
+def test_a_name_that_only_logged_models_cannot_have(store: Store) -> None:
+    done = store.add(0, 40.0, name="gän v1.2")
+    assert (done.uri, done.alias) == ("models:/gän v1.2/1", "champion")
+    assert store.load("models:/gän v1.2@champion").sample(1)[0].shape == (1, 8, 8, 2)
+
+
+def test_the_name_of_a_prompt_is_refused(store: Store) -> None:
+    store.client().register_prompt("greeting", template="hello")
+    with pytest.raises(RegistryError, match="greeting is the name of a prompt.*choose another with --name"):
+        store.add(0, 40.0, name="greeting")
