@@ -77,7 +77,7 @@ def _read_folder(walk: FolderWalk, size: int) -> RawImages:
             short[i], grey[i], drawn[i] = min(image.size), image.mode in GREY_MODES, is_drawing(image)
 
     reasons = _for_each(inspect, len(files), "looking at images")
-    if drawn.any():
+    if drawn.any() and not drawn.all():  # a folder of nothing else was named on purpose
         names = [printable(files[i].name) for i in np.flatnonzero(drawn)]
         log.info(f"left out {len(names)} sheets and charts of gansweep's: {_first(names)}")
         files, reasons = list(compress(files, ~drawn)), list(compress(reasons, ~drawn))

@@ -187,3 +187,10 @@ def test_sheets_and_charts_of_ours_are_no_images(tmp_path: Path, caplog: pytest.
     assert raw.images.shape == (70, 8, 8, 1)
     assert raw.names == ["class0", "class1"]
     assert "left out 3 sheets and charts of gansweep's: fid.png, samples.png, walk.gif" in caplog.text
+
+
+def test_a_folder_of_sheets_alone_is_used(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(64):
+        save_drawing(image_sheet(noise((4, 8, 8, 1), i), 2), tmp_path / "in" / f"{i}.png")
+    assert len(read(tmp_path / "in").images) == 64
