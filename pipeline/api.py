@@ -13,6 +13,7 @@ from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.storage.process_environment import check_current_folder, settle_environment
 from pipeline.sweep.options import ResumeOptions, RunOptions, option_infos
 from pipeline.sweep.result import Result
+from pipeline.tracking.mlflow_environment import own_mlflow_runs
 
 P = ParamSpec("P")
 OptionsT = TypeVar("OptionsT", RunOptions, ResumeOptions)
@@ -49,7 +50,8 @@ def _search(options: RunOptions | ResumeOptions) -> Result:
     log_to_terminal(quiet=options.quiet)
     check_current_folder()
     settle_environment()
-    result = run_sweep(build_request(options))
+    with own_mlflow_runs():
+        result = run_sweep(build_request(options))
     if result.state == "interrupted":
         raise KeyboardInterrupt(f"go on with gansweep.resume({result.location!r})")
     return result

@@ -17,6 +17,7 @@ from pipeline.cli import cluster, inspect, manage, model, run
 from pipeline.errors import ConfigError, UserError, nearest
 from pipeline.reporting.log_lines import err_console, log_to_terminal
 from pipeline.storage.process_environment import check_current_folder, settle_environment
+from pipeline.tracking.mlflow_environment import own_mlflow_runs
 
 
 class CommandGroup(TyperGroup):
@@ -58,8 +59,9 @@ def main() -> NoReturn:
     try:
         check_current_folder()
         settle_environment()
-        # A command that raised typer.Exit returns its code here.
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="gansweep", standalone_mode=False))
+        with own_mlflow_runs():
+            # A command that raised typer.Exit returns its code here.
+            sys.exit(app(sys.argv[1:] or ["--help"], prog_name="gansweep", standalone_mode=False))
     except UserError as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):

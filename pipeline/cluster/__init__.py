@@ -1,6 +1,6 @@
 """Everything that uses Ray: connecting to a cluster, running trials on it, sweeps as Ray jobs.
 
-Ray reads the variables below when it is imported, so they are set before any module of this package imports it.
+Ray reads the variables below when it is imported: they are set before any module of this package imports it.
 """
 
 import os

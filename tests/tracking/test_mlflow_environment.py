@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from pipeline.tracking.mlflow_environment import own_mlflow_runs
+
 CODE = """
 import json, os, sys
 class Watch:
@@ -35,3 +37,13 @@ def test_mlflow_is_imported_with_few_retries_and_without_telemetry(module: str) 
     assert settings["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert settings["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert settings["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"  # a value of the user's is kept
+
+
+def test_a_sweep_joins_no_run_that_the_shell_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = ("MLFLOW_RUN_ID", "MLFLOW_ACTIVE_MODEL_ID", "MLFLOW_REGISTRY_URI", "MLFLOW_ENABLE_ASYNC_LOGGING")
+    for name in (*named, "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.setenv(name, "theirs")
+    with own_mlflow_runs():
+        assert [name for name in named if name in os.environ] == []
+        assert os.environ["MLFLOW_TRACKING_TOKEN"] == "theirs"
+    assert {os.environ[name] for name in named} == {"theirs"}
