@@ -163,8 +163,8 @@ def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:
             save_drawing(image_sheet(frames, min(16, len(frames))), temporary)
         elif out.suffix == ".gif":
             first, *others = [to_picture(frame) for frame in frames]
-            timing = {"duration": round(1000 / fps), "loop": 0}
-            first.save(temporary, save_all=True, append_images=others, comment=DRAWN_BY.encode(), **timing)
+            first.info["comment"] = DRAWN_BY.encode()
+            first.save(temporary, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
         else:
             _write_mp4(frames, temporary, fps)
     return out
