@@ -18,7 +18,7 @@ from pipeline.tracking.tracking_uri import default_artifacts, ensure_experiment,
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.slow]
 
-PROCESSES, ROUNDS = 6, 3
+PROCESSES, ROUNDS = 6, 2
 
 
 def add_run(uri: str, number: int) -> None:
