@@ -182,11 +182,13 @@ class Cluster:
         return f"{text}; to add: {more}" if more else text
 
 
-def trial_resources(config: SweepConfig, cluster: Cluster) -> TrialResources:
+def trial_resources(config: SweepConfig, cluster: Cluster, fix: str = "") -> TrialResources:
     """The resources of each trial, and how many run at a time.
 
     As many run as fit; where an autoscaler may add machines, as many as fit on all that it may add: trials
     that wait are what makes it start them.
+
+    fix: what to do where none fits, if it is not to change the options.
 
     Raises:
         ConfigError: no node, present or to be added, can hold one trial, or more than one GPU is asked for.
@@ -199,7 +201,7 @@ def trial_resources(config: SweepConfig, cluster: Cluster) -> TrialResources:
     resources = TrialResources(config.cpus_per_trial, gpus, 1, parse_required(config.require))
     if not cluster.fits(resources.bundle) and not cluster.grows:
         problem = f"one trial ({resources}) fits on no node of the cluster"
-        raise ConfigError(problem, seen=str(cluster), fix=_fix(resources))
+        raise ConfigError(problem, seen=str(cluster), fix=fix or _fix(resources))
     return replace(resources, concurrency=concurrency(config, resources, cluster))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +114,9 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
     Raises:
         SweepError: sweep.toml is damaged, or is missing in a folder that is not empty.
     """
-    if not paths.config.is_file():
-        if paths.root.is_dir() and any(p for p in paths.root.iterdir() if p.name != "lock"):
+    if not os.path.isfile(paths.config):  # also where its path cannot be one
+        listed = os.path.isdir(paths.root) and os.access(paths.root, os.R_OK)
+        if listed and any(path for path in paths.root.iterdir() if path.name != "lock"):
             raise not_empty("folder", str(paths.root))
         return None
     try:

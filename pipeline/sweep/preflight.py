@@ -42,6 +42,7 @@ from pipeline.training.process import visible_gpus
 
 log = logging.getLogger(__name__)
 
+_RUN_AGAIN = "go on by the `gansweep run` that it began with, with less for each trial (--cpus-per-trial ...)"
 _CHOWN = "make it this user's (chown -R), or choose another --out or --name"
 
 
@@ -54,7 +55,7 @@ def check_request(request: Request) -> None:
         check_remote(request)
     check_folders(request)
     if config.address == LOCAL:
-        check_machine(config)
+        check_machine(config, _RUN_AGAIN if request.paths.config.exists() else "")
 
 
 def check_folders(request: Request) -> None:
@@ -76,15 +77,18 @@ def out_folder(request: Request) -> Folder:
     return Folder(request.out, "--out", OUT_FIX)
 
 
-def check_machine(config: SweepConfig) -> None:
+def check_machine(config: SweepConfig, fix: str = "") -> None:
     """Check what a Ray of its own needs on this machine; tell what it does otherwise than was asked.
+
+    fix: what to do where a trial does not fit, if it is not to change the options.
 
     Raises:
         ConfigError: a trial does not fit, or Ray cannot start.
     """
     cores = usable_cores()
     kinds = accelerator_resources() if config.require else {}
-    resources = trial_resources(config, Cluster([{"CPU": cores.usable, "GPU": visible_gpus(), **kinds}]))
+    machine = Cluster([{"CPU": cores.usable, "GPU": visible_gpus(), **kinds}])
+    resources = trial_resources(config, machine, fix)
     trials = min(resources.concurrency, config.trials)
     if cores.limit:
         log.info(f"cores: {cores}")
