@@ -138,7 +138,6 @@ def register(
     Raises:
         UserError: as `register_version`; or the sweep's images, which verify its fid, are missing.
     """
-    uri = default_tracking_uri(tracking_uri)
     check_alias(alias)
     if model.startswith("models:"):
         if alias == "auto":
