@@ -30,7 +30,7 @@ _TINY: dict[str, Any] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    clean_environment.begin_again_in_utf8(config)
+    clean_environment.begin_again(config)
 
 
 @pytest.fixture(scope="session", autouse=True)
