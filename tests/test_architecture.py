@@ -111,6 +111,25 @@ def test_the_registered_model_stands_alone() -> None:
     assert not {name.split(".")[0] for name in imports(path)} & {"pipeline", "ray", "optuna", "torchvision"}
 
 
+def encoding_is_missing(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in the encoding of whatever locale it runs in."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    if name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute):
+        return "encoding" not in named and len(call.args) <= (name == "write_text")
+    if name in ("open", "fdopen"):
+        mode = named.get("mode") or next(iter(call.args[isinstance(call.func, ast.Name) :]), None)
+        text = isinstance(mode, ast.Constant) and mode.value in ("r", "w", "a", "x", "r+", "w+", "a+")
+        return text and "encoding" not in named
+    return name in ("run", "Popen", "check_output") and "text" in named and "encoding" not in named
+
+
+def test_text_is_utf8_whatever_the_locale() -> None:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Call) and encoding_is_missing(node)), f"{path}:{node.lineno}"
+
+
 LONGEST_FUNCTION, LONGEST_FILE = 60, 350
 
 

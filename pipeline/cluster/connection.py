@@ -119,7 +119,9 @@ def probe_address(address: str) -> None:
 def _try(address: str) -> list[str]:
     """The lines that Ray prints when it connects, up to the decisive one, within `PROBE_SEC`."""
     command, output = [sys.executable, "-c", _PROBE, address], list[str]()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    ) as process:
         timer = threading.Timer(PROBE_SEC, process.kill)
         timer.start()
         for line in process.stdout or ():

@@ -66,11 +66,11 @@ def usable_cores(root: Path = _ROOT) -> Cores:
 def _quota(cgroup: Path) -> float | None:
     """The limit of one cgroup in cores (version 2, then 1); None where it has none."""
     with suppress(OSError, ValueError):  # "max" is no number: no limit
-        quota, period = (cgroup / "cpu.max").read_text().split()
+        quota, period = (cgroup / "cpu.max").read_text("utf-8").split()
         return int(quota) / int(period)
     with suppress(OSError, ValueError):
         used_us, period_us = (
-            int((cgroup / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+            int((cgroup / f"cpu.cfs_{name}_us").read_text("utf-8")) for name in ("quota", "period")
         )
         return used_us / period_us if used_us > 0 else None
     return None
@@ -80,10 +80,10 @@ def cgroup_folders(controller: str, root: Path = _ROOT) -> Iterator[Path]:
     """The cgroups of this process that may limit it, the innermost first; of version 2 and of version 1."""
     with suppress(OSError):
         own: dict[str, str] = {}
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
+        for line in (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines():
             _, names, path = line.split(":", 2)
             own |= dict.fromkeys(names.split(","), path)
-        for line in (root / "proc/self/mountinfo").read_text().splitlines():
+        for line in (root / "proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
             (*_, shown, mounted), (kind, _, options) = _mount(line)
             name = "" if kind == "cgroup2" else controller
             if kind.startswith("cgroup") and name in own and (not name or name in options.split(",")):
@@ -102,7 +102,7 @@ def _mount(line: str) -> tuple[list[str], list[str]]:
 
 def available_memory(root: Path = _ROOT) -> tuple[int, int]:
     """Available and total memory in bytes, within the limits of this process's cgroups."""
-    fields = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text("utf-8").splitlines())
     total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     for folder in cgroup_folders("memory", root):
         for limit_name, used_name in (
@@ -110,17 +110,17 @@ def available_memory(root: Path = _ROOT) -> tuple[int, int]:
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
             with suppress(OSError, ValueError):  # "max" is no number: no limit
-                limit = int((folder / limit_name).read_text())
+                limit = int((folder / limit_name).read_text("utf-8"))
                 cached = _cached_bytes(folder)
                 total = min(total, limit)
-                free = min(free, max(0, limit - int((folder / used_name).read_text()) + cached))
+                free = min(free, max(0, limit - int((folder / used_name).read_text("utf-8")) + cached))
     return free, total
 
 
 def _cached_bytes(cgroup: Path) -> int:
     """What a cgroup's files take in memory, which the system gives up when it is needed."""
     with suppress(OSError, ValueError):
-        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text("utf-8").splitlines())
         return int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
     return 0
 

@@ -116,7 +116,7 @@ def _locked(folder: Path) -> Iterator[None]:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to another user")
-    with (folder / "lock").open("w") as file:
+    with (folder / "lock").open("wb") as file:
         lock_file(file, folder / "lock")
         yield
 
@@ -132,13 +132,13 @@ def _launch(program: str, folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in binding}
     environment |= {PIPE: str(folder), LOG: str(folder)}
     output = folder / "start.log"
-    with output.open("w") as log:  # no pipe: the daemon would hold it open
+    with output.open("wb") as log:  # no pipe: the daemon would hold it open
         done = subprocess.run(
             [program, "-d"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, timeout=_START_SEC,
         )  # fmt: skip
     if done.returncode:
-        lines = output.read_text(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        lines = output.read_text("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise OSError(lines[0])
     until = time.monotonic() + _ANSWER_SEC
     while not _answers(program, folder):
@@ -165,5 +165,5 @@ def _has_clients(program: str, folder: Path) -> bool:
 def _command(program: str, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program], env={**os.environ, PIPE: str(folder)}, input=f"{command}\n", capture_output=True,
-        text=True, timeout=_ANSWER_SEC,
+        encoding="utf-8", errors="replace", timeout=_ANSWER_SEC,
     )  # fmt: skip

@@ -138,7 +138,7 @@ class HangCallback(Unpickled, Callback):  # type: ignore[misc]
 def failure_cause(error_file: str | None) -> tuple[str, str]:
     """Kind and text of a trial's last failure, from the error file that Ray writes for the driver."""
     try:
-        text = Path(error_file or "").read_text(errors="replace").rpartition("Failure # ")[2]
+        text = Path(error_file or "").read_text("utf-8", "replace").rpartition("Failure # ")[2]
     except OSError:
         text = ""
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]

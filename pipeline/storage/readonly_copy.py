@@ -104,7 +104,7 @@ def _locked_copy(sweep: str, wanted: KeyFilter) -> Iterator[FolderSync]:
     root = scratch_dir(store.url, "copy")
     root.mkdir(parents=True, exist_ok=True)
     sync = FolderSync(store, root, wanted)
-    with (root / "lock").open("a") as lock:
+    with (root / "lock").open("ab") as lock:
         lock_file(lock, root / "lock")
         _pull(sync)
         yield sync

@@ -46,7 +46,7 @@ def check_sockets() -> Finding:
 
 def check_bfloat16() -> Finding:
     """Whether this CPU multiplies bfloat16 in hardware."""
-    known = Path("/proc/cpuinfo").read_text().split()
+    known = Path("/proc/cpuinfo").read_text("utf-8", "replace").split()
     units = [flag for flag in ("avx512_bf16", "amx_bf16", "bf16") if flag in known]
     if units:
         return Finding("bf16", "ok", f"in this CPU's hardware: {', '.join(units)}")

@@ -43,7 +43,7 @@ def listening_ports(proc: Path = Path("/proc")) -> Iterator[Port]:
     owners = _owners(proc)
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            for line in (proc / "net" / table).read_text().splitlines()[1:]:
+            for line in (proc / "net" / table).read_text("utf-8", "replace").splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTENS and fields[9] in owners:
                     address, _, number = fields[1].partition(":")

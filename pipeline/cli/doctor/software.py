@@ -43,7 +43,9 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpu
 def check_torch(command: Sequence[str] = (sys.executable, "-c", _REPORT_TORCH)) -> list[Finding]:
     """Import torch in another process: its version, whether torchvision fits, and the GPUs that it sees."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+        )
     except subprocess.TimeoutExpired:
         return [Finding("torch", "bad", "importing it takes over a minute: is the disk or the driver stuck?")]
     if done.returncode != 0:
@@ -111,7 +113,7 @@ def read_pins(path: Path) -> dict[str, str]:
     """The `name==version` lines of a constraints file, names in lower case; empty without the file."""
     if not path.is_file():
         return {}
-    found = re.findall(r"(?m)^\s*([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*==\s*([^\s;#]+)", path.read_text())
+    found = re.findall(r"(?m)^\s*([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*==\s*([^\s;#]+)", path.read_text("utf-8"))
     return {name.lower(): version for name, version in found}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.metrics.measurement import METRICS
 from pipeline.records import METRICS as TICK_METRICS
 from pipeline.records import TrialRecord
-from pipeline.storage.files import replacing, write_text
+from pipeline.storage.files import cache_root, may_write, replacing, write_text
 from pipeline.storage.typed_json import to_json
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import text_of
@@ -150,6 +151,8 @@ def save_curves(
         lines: points (kimg, y) by name; points that are not finite are left out.
         highest: the upper end of y; None = by the points.
     """
+    if not may_write(Path("~/.config/matplotlib").expanduser()):  # it would say so on stderr
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_root() / "matplotlib"))
     from matplotlib.figure import Figure  # half a second, which a command that samples need not wait
 
     figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")

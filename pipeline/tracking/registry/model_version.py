@@ -222,7 +222,8 @@ class Verifier:
                 cwd=folder,
                 env=environment,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=PROBE_SEC,
             )
         except subprocess.TimeoutExpired:
