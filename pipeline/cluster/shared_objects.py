@@ -17,6 +17,7 @@ from pipeline.cluster import mps
 from pipeline.data.dataset import Dataset
 from pipeline.errors import GansweepError
 from pipeline.metrics.frechet import Evaluator
+from pipeline.storage.proxies import ask_loopback_directly
 from pipeline.training.process import visible_gpus
 from pipeline.user_code import UserCode, use_code
 
@@ -64,6 +65,7 @@ def enter_worker(mps_trials: int) -> None:
     mps_trials: how many trials share its GPU by MPS, this one included; 0 = no MPS. Why MPS does not work
     here is logged once per process.
     """
+    ask_loopback_directly()  # a node's shell may name other proxies than the driver's
     # Arrays from Ray's object store are read-only; torch warns, although no trial writes to its images.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     if not mps_trials:

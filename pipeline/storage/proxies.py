@@ -7,8 +7,9 @@ import os
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.0/8", "0.0.0.0", "::1", "[::1]")
-"""Entries of no_proxy: programs differ in which of them they understand."""
+LOOPBACK = ("localhost", "127.0.0.1", "127.0.1.1", "127.0.0.0/8", "0.0.0.0", "::1", "[::1]")
+"""Entries of no_proxy: programs differ in which of them they understand. Debian gives a machine's own name
+127.0.1.1."""
 
 
 def ask_loopback_directly() -> None:
