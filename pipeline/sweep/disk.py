@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _ROW_BYTES = 3000
 """Approximate size of one tick's record in all places together: trial folder, event log, study, MLflow."""
+_SWEEP_BYTES = 8_000_000
+"""Approximate size of what a sweep has once: its report, MLflow's database, the packed champion."""
 _GRID_IMAGES = 50
 _CHECKPOINTS = 3
 """Per running trial: two that are kept and one that is being written."""
@@ -38,9 +40,14 @@ class DiskNeed:
     custom: bool = False
 
     @property
+    def first(self) -> int:
+        """Of a sweep with one trial."""
+        return self.trial + self.running + _SWEEP_BYTES
+
+    @property
     def whole(self) -> int:
-        """Of the whole sweep with one trial at a time, or of one trial where their number is not known."""
-        return max(self.trials, 1) * self.trial + self.running
+        """Of the whole sweep with one trial at a time, or with one trial where their number is not known."""
+        return self.first + max(self.trials - 1, 0) * self.trial
 
     def __str__(self) -> str:
         custom = ", custom networks not counted" if self.custom else ""
@@ -77,15 +84,16 @@ def check_disk(need: DiskNeed, out: Folder, others: Iterable[Folder] = (), *, ne
     Raises:
         SweepError: there is no room for one trial of a new sweep.
     """
-    first = need.trial + need.running
-    if new and free_bytes(out.path) < first:
+    if new and free_bytes(out.path) < need.first:
         raise SweepError(
             f"the disk of {out.name} has too little space: {{seen}}",
-            rule=f"one trial takes at most {readable_bytes(first)}",
+            rule=f"a sweep with one trial may take {readable_bytes(need.first)}",
             seen=_free(out),
             fix=f"free some, or {out.fix}",
         )
-    _warn(out, need.whole if new else first, f"{need.trials} trials" if new and need.trials else "a trial")
+    _warn(
+        out, need.whole if new else need.first, f"{need.trials} trials" if new and need.trials else "a trial"
+    )
     for folder in others:
         _warn(folder, need.trial, "a trial")
 

@@ -64,8 +64,10 @@ def check_folders(request: Request) -> None:
     databases = database_folders(request.tracking_uri or default_uri(out.path), request.storage)
     for folder in (out, own, *databases):
         check_locks(folder.check())
-    own.check_content()
-    replace(own, path=own.path / "trials").check_content()
+    trials = replace(own, path=own.path / "trials")
+    trials.check()
+    for folder in (own, trials):
+        folder.check_content()
     check_temporary_folder()
     cache_root()  # raises where it cannot be written
 
