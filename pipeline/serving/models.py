@@ -18,7 +18,7 @@ from pipeline.errors import CheckpointError, RegistryError, SweepError
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.loading import load_measuring
 from pipeline.storage.addresses import absolute_sqlite
-from pipeline.storage.moved_sweep import read_sweep_toml
+from pipeline.storage.moved_sweep import check_inputs_remain, read_sweep_toml
 from pipeline.storage.readonly_copy import fetched_sweep
 from pipeline.storage.summary_file import RegisteredVersion, read_summary
 from pipeline.storage.typed_json import to_json
@@ -160,17 +160,19 @@ def register(
             name=name or config.name,
             alias=alias,
             promote=promote,
-            evaluator=None if promote == "never" else _evaluator_of(config, metadata),
+            evaluator=None if promote == "never" else _evaluator_of(config, metadata, root),
         )
 
 
-def _evaluator_of(config: SweepConfig, metadata: ModelMetadata) -> Evaluator | None:
+def _evaluator_of(config: SweepConfig, metadata: ModelMetadata, root: Path) -> Evaluator | None:
     """The evaluator of the model's fid; None if that was not measured among the finalists.
 
-    A command on a sweep's folder runs no code that the folder names: also None where it needs such code.
+    A command on a sweep's folder, `root`, runs no code that the folder names: also None where it needs such
+    code.
     """
     if not metadata.evaluator or metadata.withhold or metadata.n is None:
         return None
     if EXTRACTORS.is_user_code(config.extractor) or DATA_SOURCES.is_user_code(config.data):
         return None
-    return load_measuring(config, samples=metadata.n)[1]
+    check_inputs_remain(config, str(root))
+    return load_measuring(config, samples=metadata.n, out=root.resolve().parent)[1]

@@ -10,16 +10,17 @@ import contextlib
 import functools
 import logging
 import os
+import shlex
 import sqlite3
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.config import SweepPaths
-from pipeline.errors import SweepError
+from pipeline.config import SweepConfig, SweepPaths
+from pipeline.errors import DataError, EvaluatorError, SweepError
 from pipeline.storage.addresses import Address, absolute_path, parse_source, parse_sqlite
 from pipeline.storage.files import read_json
 
@@ -85,6 +86,29 @@ def store_places(paths: SweepPaths, key: str) -> list[Path]:
     row = next(row for row in _ROWS if row.key == key)
     address = row.parse(tables[row.table][key])
     return [Path(place) for place in _places(row, address.path, paths.root, _lay(tables))] if address else []
+
+
+def either(places: Iterable[Path]) -> str:
+    """`A or B`, each place once."""
+    return " or ".join(dict.fromkeys(map(str, places)))
+
+
+def check_inputs_remain(config: SweepConfig, location: str) -> None:
+    """Check that the images and the extractor's weights of a sweep that exists lie where it says.
+
+    location: the sweep's folder or address.
+
+    Raises:
+        DataError, EvaluatorError: they do not.
+    """
+    source, weights = parse_source(config.data), config.extractor_weights
+    again = f"move them back, or say where they are: gansweep resume {shlex.quote(location)}"
+    if source and not os.path.exists(source.path):
+        fix = f"{again} --data {source.prefix}PATH"
+        raise DataError("the images of this sweep have gone from {seen}", seen=source.path, fix=fix)
+    if weights and not os.path.exists(weights):
+        fix = f"{again} --extractor-weights PATH"
+        raise EvaluatorError("the extractor's weights have gone from {seen}", seen=weights, fix=fix)
 
 
 def damaged(path: Path, error: Exception) -> SweepError:

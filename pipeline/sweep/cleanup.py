@@ -108,10 +108,10 @@ def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
     paths = check_sweep_dir(root)
     manifest = read_existing(root, paths)
     uri = absolute_sqlite(tracking_uri) or without_gaps(manifest.registry.tracking_uri)
+    check_store_remains(paths, uri, f"gansweep sync {shlex.quote(str(root))}")
     with sweep_lock(paths), contextlib.closing(EventLog(paths.event_log)) as event_log:
         waiting = unexported(paths.root, event_log, uri)
         check_server(uri)
-        check_store_remains(paths, uri, f"gansweep sync {shlex.quote(str(root))}")
         tables = manifest.facts.tables()
         exporter = start_exporter(paths, manifest.config, event_log, uri, tables, manifest.space.hash)
         while not exporter.flush(_FLUSH_SEC) and not exporter.status.error:

@@ -16,10 +16,10 @@ from pipeline.search.space.definition import Space
 from pipeline.search.space.notes import space_code_names
 from pipeline.search.study import check_search
 from pipeline.storage.files import write_bytes
+from pipeline.storage.moved_sweep import check_inputs_remain
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_code, check_same_inputs
 from pipeline.sweep.preflight import check_space, resolve_for_images
-from pipeline.sweep.remains import check_inputs_remain
 from pipeline.sweep.request import Request
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 from pipeline.user_code import UserCode, read_code, use_code

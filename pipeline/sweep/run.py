@@ -82,7 +82,7 @@ def _check_stores(request: Request, manifest: Manifest | None, uri: str) -> None
     check_tracking(uri, new=new, register=request.register)
     check_storage(request.storage, request.config.name, new=new, out=request.out, tracking_uri=uri)
     if manifest is not None:
-        check_stores_remain(request, uri)
+        check_stores_remain(request, manifest, uri)
 
 
 def _is_over(request: Request, manifest: Manifest, before: SweepSummary) -> bool:

@@ -17,7 +17,7 @@ from pipeline.config import SweepPaths
 from pipeline.errors import RegistryError, first_line
 from pipeline.storage.addresses import sqlite_path
 from pipeline.storage.files import read_json
-from pipeline.storage.moved_sweep import holds_row, store_places
+from pipeline.storage.moved_sweep import either, holds_row, store_places
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +41,17 @@ def check_store_remains(paths: SweepPaths, uri: str, command: str) -> None:
     path, run = sqlite_path(uri), read_json(paths.export_cursor).get("parent")
     if path is None or not run:
         return
-    if path.exists() and path.stat().st_size:
-        if not holds_row(path, "runs", "run_uuid", str(run)):
-            log.warning(f"{path} has no run of this sweep: its whole history is sent there")
-    elif path in store_places(paths, "tracking_uri"):
+    places = store_places(paths, "tracking_uri")
+    if (not path.exists() or not path.stat().st_size) and path in places:
         raise RegistryError(
             "the tracking store {seen} of this sweep has gone",
             rule="its runs are in it, and it is not made again empty",
             seen=str(path),
-            fix=f"move it back, or to {paths.root.resolve().parent / path.name}, or begin a new history: "
+            fix=f"move it back to {either(places)}, or begin a new history: "
             f"{command} --tracking-uri sqlite:///NEW.db",
         )
+    if not holds_row(path, "runs", "run_uuid", str(run)):
+        log.warning(f"{path} has no run of this sweep: its whole history is sent there")
 
 
 def without_gaps(uri: str) -> str:
