@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from images import noise, write_folder
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, SweepError, UserError
 from pipeline.search.space.parser import parse_space
 from pipeline.sweep.build_request import build_request
-from pipeline.sweep.inputs import code_names, load_inputs, write_code
+from pipeline.sweep.inputs import code_names, load_inputs, load_same_inputs, write_code
 from pipeline.sweep.manifest import manifest_of
 from pipeline.sweep.options import RunOptions
 from pipeline.user_code import read_code
@@ -159,3 +160,15 @@ def test_a_file_that_is_nowhere_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "nets.py").touch()
     with pytest.raises(ConfigError, match=r"cannot find mine\.py .*did you mean 'mime'"):
         read_code(code_names(CODE_SPACE, config()), [tmp_path])
+
+
+def test_images_in_out_are_none_of_the_sweep_whoever_asks(options: dict[str, object], tmp_path: Path) -> None:
+    write_folder(tmp_path, noise((80, 8, 8, 1)))
+    write_folder(tmp_path / "runs" / "mine", noise((9, 8, 8, 1), 1))
+    options = {**options, "data": "folder:.", "out": "runs"}
+    request, inputs = load_inputs(build_request(RunOptions(**options)), None)  # type: ignore[arg-type]
+    manifest = manifest_of(request, inputs.facts, "")
+    assert (manifest.facts.data.train, manifest.facts.data.held_out) == (64, 16)
+    write_folder(tmp_path / "runs" / "x", noise((9, 8, 8, 1), 2))
+    load_inputs(request, manifest)
+    assert load_same_inputs(request.paths, manifest).facts == inputs.facts
