@@ -140,7 +140,8 @@ def _known_sweep(options: ResumeOptions) -> Request:
     option_texts.check_storage(options.storage)
     registry = manifest.registry
     if registry.name:
-        check_registration(registry.name, registry.promote, option=f"name at [registry] in {location}/sweep.toml")
+        option = f"name at [registry] in {location}/sweep.toml"
+        check_registration(registry.name, registry.promote, option=option)
     return Request(
         space=manifest.space,
         config=config,
