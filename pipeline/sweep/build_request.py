@@ -115,7 +115,7 @@ def _config(options: RunOptions) -> SweepConfig:
     )
 
 
-def _paths(options: RunOptions | ResumeOptions) -> dict[str, str]:
+def _paths(options: RunOptions | ResumeOptions) -> Mapping[str, Any]:
     """The images and the extractor's weights, by absolute paths."""
     weights = options.extractor_weights
     return {
