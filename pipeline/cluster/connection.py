@@ -24,14 +24,14 @@ import yaml
 
 import pipeline
 from pipeline.cluster._compat import draining_nodes
-from pipeline.cluster.local_machine import shared_memory_usable, usable_cores
+from pipeline.cluster.local_machine import available_memory, shared_memory_usable, usable_cores
 from pipeline.cluster.socket_folder import ray_folder
 from pipeline.cluster.tasks import alive_nodes, run_on_nodes
 from pipeline.cluster.versions import versions_differ
 from pipeline.cluster.worker_imports import worker_options
 from pipeline.errors import ConfigError, SweepError
 from pipeline.search.resources import Cluster, Node
-from pipeline.storage.folders import not_writable
+from pipeline.storage.folders import free_bytes, not_writable
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +74,17 @@ def local_ray() -> contextlib.AbstractContextManager[None]:
     Raises:
         ConfigError: this process has a connection already, or no folder can hold Ray's sockets.
     """
-    folder = str(ray_folder().path)
-    options = {} if shared_memory_usable() else {"_plasma_directory": folder}
+    folder = ray_folder().path
+    options = {} if shared_memory_usable() else _objects_on_disk(folder)
     return running_ray(
-        LOCAL, include_dashboard=False, num_cpus=usable_cores().usable, _temp_dir=folder, **options
+        LOCAL, include_dashboard=False, num_cpus=usable_cores().usable, _temp_dir=str(folder), **options
     )
+
+
+def _objects_on_disk(folder: Path) -> dict[str, Any]:
+    """Options for a Ray that keeps shared objects in files below `folder`; by itself it asks for /dev/shm."""
+    size = min(0.3 * available_memory()[0], 0.5 * free_bytes(folder))
+    return {"_plasma_directory": str(folder), "object_store_memory": int(size)}
 
 
 def list_nodes(address: str) -> list[dict[str, Any]]:
