@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -45,9 +45,10 @@ def default_store(uri: str) -> Iterator[None]:
 
 def ask_server(uri: str, method: str, path: str, values: Mapping[str, object]) -> tuple[int, str]:
     """Status and body of a request to an MLflow server, with the credentials that MLflow would send."""
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
+    from mlflow.utils import credentials, rest_utils
 
+    request: Callable[..., Any] = rest_utils.http_request
+    sender: Callable[[str], Any] = credentials.get_default_host_creds
     sent = {"params": dict(values)} if method == "GET" else {"json": dict(values)}
-    answer = http_request(get_default_host_creds(uri), path, method, raise_on_status=False, **sent)
+    answer = request(sender(uri), path, method, raise_on_status=False, **sent)
     return int(answer.status_code), str(answer.text)

@@ -46,3 +46,12 @@ def test_mlflow_has_a_default_store_that_can_be_set_and_set_back(tmp_path: Path)
         f"mlflow {mlflow.__version__} keeps the default store elsewhere than in MLFLOW_TRACKING_URI: adapt "
         "default_store in pipeline/tracking/_compat.py"
     )
+
+
+def test_mlflow_has_the_request_that_its_servers_are_asked_by() -> None:
+    from mlflow.utils import credentials, rest_utils
+
+    for module, name in ((rest_utils, "http_request"), (credentials, "get_default_host_creds")):
+        assert hasattr(module, name), (
+            f"mlflow {mlflow.__version__} lacks {name}: adapt ask_server in _compat.py"
+        )

@@ -154,11 +154,13 @@ def _promote(
     alias, reason = decide_promotion(metadata, champion)
     if alias:
         client.set_registered_model_alias(name, CANDIDATE, str(number))
+        reach("candidate")
     if alias == CHAMPION and promote == CANDIDATE:
         alias, reason = CANDIDATE, f"candidate at most was asked for, though {reason}"
     if alias == CHAMPION:
         client.set_registered_model_alias(name, CHAMPION, str(number))
         client.delete_registered_model_alias(name, CANDIDATE)
+        reach("champion")
     return alias, reason
 
 
