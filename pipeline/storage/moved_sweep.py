@@ -128,6 +128,11 @@ def _load(path: Path) -> Tables:
         raise damaged(path, error) from error
 
 
+def recorded_folder(paths: SweepPaths) -> Path | None:
+    """Where a sweep lay when it was last run; None where that is not known, or there is none."""
+    return _lay(_load(paths.config)) if paths.config.is_file() else None
+
+
 def _lay(tables: Tables) -> Path | None:
     """Where the sweep lay when it was last run; None where an earlier version wrote the file."""
     registry = tables.get("registry")

@@ -10,12 +10,14 @@ import shlex
 from pathlib import Path
 
 from pipeline.config import SweepPaths
-from pipeline.errors import SweepError
+from pipeline.errors import SweepError, redact
 from pipeline.search.study_trials import begun_trials
+from pipeline.storage.database import same_database
 from pipeline.storage.database_kinds import shown
-from pipeline.storage.moved_sweep import either, store_places
+from pipeline.storage.moved_sweep import either, read_sweep_toml, recorded_folder, store_places
 from pipeline.sweep.manifest import Manifest
 from pipeline.sweep.request import Request
+from pipeline.tracking.event_log import sweep_id
 from pipeline.tracking.moved_store import check_store_remains
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,37 @@ def check_stores_remain(request: Request, manifest: Manifest, uri: str) -> None:
     """
     check_store_remains(request.paths, uri, f"gansweep resume {shlex.quote(request.location)}")
     _check_study(request, manifest.registry.storage)
+    _check_copy(request)
+
+
+def original_of(paths: SweepPaths) -> Path | None:
+    """The sweep, still in its folder, of which this one is a copy that was not run yet; None = it is none."""
+    lay = recorded_folder(paths)
+    if lay is None or not lay.is_dir() or lay.samefile(paths.root):
+        return None
+    ids = [sweep_id(SweepPaths(folder).event_log) for folder in (lay, paths.root)]
+    return lay if ids[0] and ids[0] == ids[1] else None
+
+
+def shares_tracking(original: Path, uri: str) -> bool:
+    """Whether the sweep in `original` has its runs in the MLflow store at `uri` too."""
+    other = str(read_sweep_toml(SweepPaths(original)).get("registry", {}).get("tracking_uri", ""))
+    return other == redact(uri) or same_database(other, uri)
+
+
+def _check_copy(request: Request) -> None:
+    """SweepError where a copied sweep would go on with the very study of its original."""
+    original = original_of(request.paths)
+    if original is None or not request.storage:
+        return
+    other = str(read_sweep_toml(SweepPaths(original)).get("registry", {}).get("storage", ""))
+    if other == redact(request.storage) or same_database(other, request.storage):
+        raise SweepError(
+            f"this is a copy of the sweep in {{seen}}, whose study is in {shown(request.storage)}",
+            rule="two sweeps cannot go on with one study",
+            seen=str(original),
+            fix="go on there, or copy the database too and name the copy with --storage",
+        )
 
 
 def _check_study(request: Request, known: str) -> None:

@@ -69,7 +69,7 @@ class EventLog:
             are exported. By default all.
 
     Attributes:
-        id: of the sweep, for ever; the first line holds it.
+        id: of the sweep; the first line holds it, or a later one since it was copied.
         count: number of lines.
     """
 
@@ -85,8 +85,12 @@ class EventLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._recover()
         if not self.id:
-            stem = re.sub(r"[^A-Za-z0-9._-]", "_", path.resolve().parent.name)
-            self._append({"event": "open", "id": f"{stem}-{secrets.token_hex(4)}"})
+            self.begin_history()
+
+    def begin_history(self) -> None:
+        """Give the sweep an id: with a new one all its events are sent to runs of its own in MLflow."""
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", self.path.resolve().parent.name)
+        self._append({"event": "open", "id": f"{stem}-{secrets.token_hex(4)}"})
 
     def start(self, trial: int, name: str, params: Mapping[str, ParamValue]) -> bool:
         """Log the start of a trial. This and the methods below return False for a repeated event."""
@@ -164,11 +168,19 @@ class EventLog:
 
     def _remember(self, event: Event) -> None:
         if event["event"] == "open":
-            self.id = self.id or event["id"]
+            self.id = event["id"]
         elif event["event"] == "end":
             self._status[event["trial"]] = event["status"]
         elif event["event"] in ("start", "record", "failure"):
             self._seen.add(_key(event))
+
+
+def sweep_id(path: Path) -> str:
+    """The sweep's id in an event log; "" where there is none."""
+    if not path.is_file():
+        return ""
+    opened = [event["id"] for _, event in read_events(path) if event and event["event"] == "open"]
+    return opened[-1] if opened else ""
 
 
 def _key(event: Event) -> tuple[object, ...]:
