@@ -17,7 +17,7 @@ from pipeline.storage.files import write_text
 from pipeline.storage.moved_sweep import damaged, read_sweep_toml, with_relative_addresses
 from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
-from pipeline.tracking.registry.promote import CHAMPION
+from pipeline.tracking.registry.names import CHAMPION
 
 MAY_GROW = (
     *("trials", "time_budget_sec", "gpu_hours", "cost_budget", "price", "max_failures", "target_fid"),

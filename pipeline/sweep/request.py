@@ -11,7 +11,7 @@ from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import redact
 from pipeline.search.space.definition import Space
 from pipeline.storage.url import join_url, scratch_dir
-from pipeline.tracking.registry.promote import CHAMPION
+from pipeline.tracking.registry.names import CHAMPION
 
 
 @dataclass(frozen=True)
