@@ -96,7 +96,7 @@ def _next_steps(result: Result) -> None:
         model = registered.model
         out_console.print(f"\n{model} is version {registered.version}: {registered.reason}", markup=False)
         store = "" if result.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
-        lines.insert(0, f"sample   gansweep sample {model} -n 100 --out samples.png{store}")
+        lines.insert(0, f"sample   gansweep sample {shlex.quote(model)} -n 100 --out samples.png{store}")
     out_console.print("\n".join(lines), markup=False)
 
 

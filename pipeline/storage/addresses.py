@@ -83,7 +83,9 @@ def absolute_path(path: str) -> str:
     Raises:
         ConfigError: the path is not UTF-8: no file of a sweep could name it.
     """
-    full = os.path.join(os.getcwd(), os.path.expanduser(path))
+    full = os.path.expanduser(path)
+    if not os.path.isabs(full):
+        full = os.path.join(_current_folder(path), full)
     short = os.path.abspath(full)
     if ".." in full.split(os.sep) and os.path.realpath(short) != os.path.realpath(full):
         short = os.path.realpath(full)
@@ -97,6 +99,18 @@ def absolute_path(path: str) -> str:
             fix="rename the folder, or link to it under another name",
         ) from None
     return short
+
+
+def _current_folder(path: str) -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the current folder was deleted",
+            rule="a relative path is taken from it",
+            seen=path,
+            fix="cd to another, or give the path from / on",
+        ) from None
 
 
 def absolute_source(source: str) -> str:

@@ -65,6 +65,8 @@ class Request:
     def location(self) -> str:
         """The folder or address by which a later command names the sweep."""
         near = os.path.relpath(self.paths.root)
+        if near.startswith("-"):  # which would be an option
+            near = f"./{near}"
         return self.url or (str(self.paths.root) if near.startswith("..") else near)
 
     def resume_command(self, uri: str) -> str:
