@@ -13,7 +13,8 @@ _UNWRITTEN = 120  # Python's exit code if standard output cannot be flushed
 
 def command() -> None:
     """The entry point of `gansweep` and of `python -m pipeline`."""
-    _use_utf8()
+    _start_again_if_crippled()
+    _ignore_empty_sizes()
     exit_ = _Exit()  # before anything else is imported: what is registered first is called last
     from pipeline.reporting.streams import make_streams_last
 
@@ -34,13 +35,29 @@ def command() -> None:
         raise
 
 
-def _use_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale is ASCII: it could name no other file."""
-    if "utf8" in sys._xoptions or codecs.lookup(sys.getfilesystemencoding()).name != "ascii":
-        return
-    os.environ["PYTHONUTF8"] = "1"  # in Ray's workers too
-    os.environ.setdefault("PYTHONIOENCODING", "ascii:backslashreplace")  # as the terminal wants it
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+def _start_again_if_crippled() -> None:
+    """Start this Python again in a mode in which libraries work.
+
+    In an ASCII locale it could name no other file: it goes on in UTF-8. Without docstrings (PYTHONOPTIMIZE=2)
+    torch and MLflow cannot be imported: it keeps them.
+    """
+    ascii_only = codecs.lookup(sys.getfilesystemencoding()).name == "ascii" and "utf8" not in sys._xoptions
+    bare = sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE", "1") != "1"
+    if ascii_only:
+        os.environ["PYTHONUTF8"] = "1"  # in Ray's workers too
+        os.environ.setdefault("PYTHONIOENCODING", "ascii:backslashreplace")  # as the terminal wants it
+    if bare:
+        os.environ["PYTHONOPTIMIZE"] = "1"
+    if ascii_only or bare:
+        utf8 = ["-X", "utf8"] if ascii_only else []
+        os.execv(sys.executable, [sys.executable, *utf8, *sys.orig_argv[1:]])
+
+
+def _ignore_empty_sizes() -> None:
+    """A terminal without columns is one of unknown size: rich would print nothing."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        if not os.environ.get(name, "").strip("0"):
+            os.environ.pop(name, None)
 
 
 def _never_raise_warnings() -> None:
