@@ -80,7 +80,7 @@ def add_version(
     }
     generator, run_id = LoadedGenerator(packed), metadata.run_id or None
     if run_id:
-        _delete_abandoned(client, name, run_id)
+        _delete_abandoned(client, _logged_name(name), run_id)
         if (packed / CARD_FOLDER).is_dir():
             client.log_artifacts(run_id, str(packed / CARD_FOLDER), "model_card")
     model_id = _log(client, uri, name, packed, generator, run_id)
@@ -104,14 +104,13 @@ def add_version(
     return version
 
 
-def _delete_abandoned(client: MlflowClient, name: str, run_id: str) -> None:
+def _delete_abandoned(client: MlflowClient, logged_name: str, run_id: str) -> None:
     """Delete the logged models of a run that no version holds: a kill came before they were registered."""
     experiment = client.get_run(run_id).info.experiment_id
     logged = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
-    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    held = {one.source for one in versions}
+    held = {version.source for version in client.search_model_versions(f"run_id = '{run_id}'")}
     for model in logged:
-        if model.name == name and f"models:/{model.model_id}" not in held:
+        if model.name == logged_name and f"models:/{model.model_id}" not in held:
             client.delete_logged_model(model.model_id)
 
 
@@ -123,8 +122,9 @@ def _log(
         experiment = client.get_run(run_id).info.experiment_id
     else:
         experiment = ensure_experiment(client, "gansweep-models", default_artifacts(uri))
-    logged_name = re.sub(r"[/:.%\"']", "-", name)  # MLflow's rule, stricter than that of registered models
-    logged = client.create_logged_model(experiment, logged_name, source_run_id=run_id, model_type="generator")
+    logged = client.create_logged_model(
+        experiment, _logged_name(name), source_run_id=run_id, model_type="generator"
+    )
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(packed, f"{folder}/generator")  # MLflow keeps the folder's name
         mlflow.pyfunc.save_model(
@@ -147,6 +147,11 @@ def _log(
         client.log_model_artifacts(logged.model_id, f"{folder}/model")
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)
+
+
+def _logged_name(name: str) -> str:
+    """The name of a logged model, for which MLflow's rule is stricter than for a registered one."""
+    return re.sub(r"[/:.%\"']", "-", name)
 
 
 def _signature(generator: LoadedGenerator) -> ModelSignature:
