@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.files import append_bytes, cache_root, read_json, replacing
-
-
-def test_cache_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
-    assert cache_root() == tmp_path / "cache"
-    monkeypatch.delenv("GANSWEEP_CACHE")
-    assert cache_root() == Path.home() / ".cache" / "gansweep"
+from pipeline.storage.files import append_bytes, read_json, replacing
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
