@@ -39,7 +39,7 @@ class Address:
         if prefix.startswith("sqlite"):
             path = re.sub(r"%(?=[0-9A-Fa-f]{2})", "%25", path).replace("?", "%3F")
             if path != self.path:  # MLflow would make a folder of the name as it is written here
-                prefix = prefix.replace("sqlite:", "sqlite+pysqlite:")
+                prefix = re.sub("^sqlite:", "sqlite+pysqlite:", prefix)
         return f"{prefix}{path}{self.query}"
 
 
