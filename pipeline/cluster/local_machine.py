@@ -26,14 +26,8 @@ TRIAL_BYTES = 0.7 * _GIB
 _RAY_BYTES = 0.2 * _GIB
 """Ray does not start with less."""
 
-_RAY_FILES, _FILES_OF_TRIAL = 96, 16
-"""Open files of a process: Ray's own grow with the trials. Ray itself reports too few of them in no line."""
-
-_MOST_FILES = 65536
-"""Programs that close all possible files at their start take minutes where millions are possible."""
-
-_RAY_THREADS, _THREADS_OF_TRIAL = 150, 60
-"""Threads and processes, which the system counts together for each user."""
+_MOST = 65536
+"""No limit is raised further: programs that close all possible files at their start would take minutes."""
 
 
 @dataclass(frozen=True)
@@ -163,42 +157,60 @@ def check_shared_memory(shm: Path = _SHM) -> list[str]:
     return []
 
 
-def raise_limits(trials: int) -> list[str]:
-    """Raise this process's soft limits of open files and processes to the hard ones, which Ray inherits.
+@dataclass(frozen=True)
+class _Limit:
+    """A limit of the shell. name: in limits.conf. least: what Ray needs; each: what comes with each trial."""
 
-    Returns a warning where they are low for so many trials at a time.
+    kind: int
+    command: str
+    name: str
+    what: str
+    least: int
+    each: int
+
+    @property
+    def fix(self) -> str:
+        return f"raise the hard limit ({self.name} in limits.conf, or docker run --ulimit {self.name}=8192)"
+
+
+_FILES = _Limit(resource.RLIMIT_NOFILE, "ulimit -Hn", "nofile", "open files", 96, 16)
+_THREADS = _Limit(
+    resource.RLIMIT_NPROC, "ulimit -Hu", "nproc", "threads of all this user's processes", 230, 60
+)
+
+
+def raise_limits(trials: int) -> list[str]:
+    """Raise this process's soft limits of open files and threads to the hard ones, which Ray inherits.
+
+    Returns warnings where they are low for so many trials at a time.
 
     Raises:
-        ConfigError: Ray does not start with so few open files.
+        ConfigError: Ray does not start with them.
     """
-    files = _raised(resource.RLIMIT_NOFILE, _MOST_FILES)
-    if files < _RAY_FILES:
-        raise ConfigError(
-            "this shell allows too few open files: {seen}",
-            rule=f"Ray needs {_RAY_FILES} in each process at least",
-            seen=f"ulimit -Hn is {files}",
-            fix="raise the hard limit (in limits.conf, or docker run --ulimit nofile=8192)",
-        )
     warnings = []
-    if files < (needed := _RAY_FILES + _FILES_OF_TRIAL * trials):
-        warnings.append(f"ulimit -Hn is {files}, and {trials} trials at a time may need {needed}: raise it")
-    threads = _raised(resource.RLIMIT_NPROC, None)
-    if os.getuid() and threads < (needed := _RAY_THREADS + _THREADS_OF_TRIAL * trials):
-        also = "all of this user's are counted together"
-        warnings.append(
-            f"ulimit -Hu is {threads}, and {trials} trials at a time take {needed} ({also}): raise it"
-        )
+    for limit in (_FILES, _THREADS) if os.getuid() else (_FILES,):  # root may have any number of threads
+        found, needed = _raised(limit.kind), limit.least + limit.each * trials
+        if found < limit.least:
+            raise ConfigError(
+                f"this shell allows too few {limit.what}: {{seen}}",
+                rule=f"Ray needs {limit.least}",
+                seen=f"{limit.command} is {found}",
+                fix=limit.fix,
+            )
+        if found < needed:
+            need = f"{trials} trials at a time may need {needed} {limit.what}"
+            warnings.append(f"{limit.command} is {found}, and {need}: {limit.fix}, or lower --concurrency")
     return warnings
 
 
-def _raised(kind: int, most: int | None) -> int:
-    """Raise a soft limit to the hard one, or to `most`; returns what holds now."""
-    soft, hard = (2**62 if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(kind))
-    wanted = max(soft, min(hard, most or hard))
-    if wanted > soft:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(
-                kind, (wanted if wanted < 2**62 else resource.RLIM_INFINITY, resource.getrlimit(kind)[1])
-            )
-            return wanted
+def _raised(kind: int) -> int:
+    """Raise a soft limit to the hard one, or to `_MOST`; returns what holds now."""
+    before, hard = resource.getrlimit(kind)
+    soft, possible = (_MOST if limit == resource.RLIM_INFINITY else limit for limit in (before, hard))
+    wanted = min(possible, _MOST)
+    if wanted <= soft:
+        return soft
+    with suppress(OSError, ValueError):
+        resource.setrlimit(kind, (wanted, hard))
+        return wanted
     return soft

@@ -124,9 +124,18 @@ def test_the_soft_limit_of_open_files_becomes_the_hard_one() -> None:
     assert "allows too few open files: ulimit -Hn is 64" in done.stderr
 
 
-def test_few_open_files_for_many_trials_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_machine, "_raised", lambda kind, most: 256)
+def test_few_of_them_for_many_trials_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_machine, "_raised", lambda kind: 256)
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     files, threads = raise_limits(16)
-    assert files.startswith("ulimit -Hn is 256, and 16 trials at a time may need 352")
-    assert threads.startswith("ulimit -Hu is 256, and 16 trials at a time take 1110")
+    assert files.startswith("ulimit -Hn is 256, and 16 trials at a time may need 352 open files: raise")
+    assert threads.startswith("ulimit -Hu is 256, and 16 trials at a time may need 1190 threads of all")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert raise_limits(10) == []
+
+
+def test_too_few_threads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_machine, "_raised", lambda kind: 200)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    with pytest.raises(ConfigError, match=r"too few threads .*ulimit -Hu is 200 .*nproc"):
+        raise_limits(1)
