@@ -15,7 +15,7 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 def shell(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in which `$G` is the command; the exit code is that of the command, not of a reader."""
+    """Run a line of bash in which `$G` is the command; the exit code is its own, not that of a reader."""
     return subprocess.run(
         ["bash", "-c", f"{script}; exit ${{PIPESTATUS[0]}}"],
         cwd=folder,
@@ -31,12 +31,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_running_sweep(tmp_path_factory.mktemp("sweeps") / "digits").root
 
 
-@pytest.mark.parametrize(
-    "arguments", ["evaluate --help", "watch --once .", "report .", "validate smoke dcgan"]
-)
-@pytest.mark.parametrize("reader", ["head -n 1", "true"])
-def test_a_reader_that_leaves_is_no_failure(sweep: Path, arguments: str, reader: str) -> None:
-    done = shell(f"$G {arguments} | {reader}", sweep)
+@pytest.mark.parametrize("arguments", ["evaluate --help", "watch --once .", "report ."])
+def test_a_reader_that_leaves_is_no_failure(sweep: Path, arguments: str) -> None:
+    done = shell(f"$G {arguments} | true", sweep)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -80,8 +77,6 @@ def test_a_name_of_any_letters_is_one_line_in_an_ascii_locale(tmp_path: Path) ->
     "environment",
     [
         {"COLUMNS": "20"},
-        {"COLUMNS": "0", "LINES": "0"},
-        {"TERM": "dumb"},
         {"TERM": ""},
         {"TZ": "Nowhere/Else"},
         {"PYTHONOPTIMIZE": "1"},
@@ -97,10 +92,13 @@ def test_a_name_of_any_letters_is_one_line_in_an_ascii_locale(tmp_path: Path) ->
     ids=str,
 )
 def test_what_a_shell_may_have_set(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = shell("$G report --help && $G validate smoke", tmp_path, **environment)
+    done = shell("$G validate smoke", tmp_path, **environment)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "SWEEP_DIR" in done.stdout.upper()
-    assert "smoke: ok" in done.stdout
+    assert done.stdout.startswith("smoke: ok")
+
+
+def test_a_terminal_of_no_width_shows_help(tmp_path: Path) -> None:
+    assert "--data" in shell("$G run --help", tmp_path, COLUMNS="0", TERM="dumb").stdout
 
 
 def test_a_current_folder_that_has_gone_is_one_line(tmp_path: Path) -> None:
