@@ -15,6 +15,7 @@ import pytest
 from pretended_mps import Machine
 
 from pipeline.cluster import mps
+from pipeline.cluster.socket_folder import mps_folder
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_a_folder_of_another_user_is_not_used(machine: Machine, monkeypatch: pyt
     machine.daemon_folder.mkdir()
     mine = os.getuid()
     monkeypatch.setattr(mps.os, "getuid", lambda: mine + 1)
-    machine.daemon_folder.rename(mps.mps_folder())
+    machine.daemon_folder.rename(mps_folder())
     assert "belongs to another user" in mps.start()
     assert machine.started == []
 
