@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,20 @@ def check_server(uri: str, *, write: bool = True) -> None:
             fix="use sqlite:///PATH/mlflow.db or a server's http:// address",
         )
     elif not uri.startswith("databricks"):
+        if write:
+            _check_artifacts(sqlite_path(uri))
         check_database(uri, write=write)
+
+
+def _check_artifacts(path: Path | None) -> None:
+    """RegistryError where MLflow could not load a model that lies beside the sqlite file at `path`."""
+    if path and re.search("%[0-9A-Fa-f]{2}", str(path.parent)):
+        raise RegistryError(
+            "MLflow cannot load models from {seen}",
+            rule="it reads % and two hexadecimal digits in a path as one character",
+            seen=str(path.parent),
+            fix="rename the folder, or choose another --out or --tracking-uri",
+        )
 
 
 def open_store(uri: str) -> MlflowClient:
