@@ -22,9 +22,12 @@ _LITTLE_BYTES = 1_000_000_000
 
 
 def check_folders(out: Path, tracking_uri: str, storage: str) -> list[Finding]:
-    """The folder `out` and those of sqlite files, none of which need exist."""
-    folders = [Folder(out, "--out", OUT_FIX), *database_folders(tracking_uri, storage)]
-    return [found for folder in folders for found in _check_folder(folder)]
+    """The folder `out` and those of sqlite files elsewhere, none of which need exist."""
+    folders = {out.absolute(): Folder(out.absolute(), "--out", OUT_FIX)}
+    for folder in database_folders(tracking_uri, storage):
+        if folder.path.exists() or not folder.path.is_relative_to(out.absolute()):
+            folders.setdefault(folder.path, folder)
+    return [found for folder in folders.values() for found in _check_folder(folder)]
 
 
 def _check_folder(folder: Folder) -> list[Finding]:
