@@ -52,3 +52,10 @@ def ask_server(uri: str, method: str, path: str, values: Mapping[str, object]) -
     sent = {"params": dict(values)} if method == "GET" else {"json": dict(values)}
     answer = request(sender(uri), path, method, raise_on_status=False, **sent)
     return int(answer.status_code), str(answer.text)
+
+
+def forget_artifact_folders() -> None:
+    """MLflow remembers in a process where a run's artifacts lie, of a store that was moved meanwhile too."""
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()  # mlflow 3.17

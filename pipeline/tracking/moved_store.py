@@ -18,6 +18,7 @@ from pipeline.errors import RegistryError, first_line
 from pipeline.storage.addresses import sqlite_path
 from pipeline.storage.files import read_json
 from pipeline.storage.moved_sweep import either, holds_row, store_places
+from pipeline.tracking._compat import forget_artifact_folders
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def follow_artifacts(uri: str) -> None:
             seen=f"{path} ({first_line(error)})",
             fix="make it writable, or move it back",
         ) from error
+    forget_artifact_folders()
     for old, new in moves.items():
         log.info(f"{path} was moved from {_folder(old).parent}: its artifacts are those in {_folder(new)}")
 

@@ -55,3 +55,11 @@ def test_mlflow_has_the_request_that_its_servers_are_asked_by() -> None:
         assert hasattr(module, name), (
             f"mlflow {mlflow.__version__} lacks {name}: adapt ask_server in _compat.py"
         )
+
+
+def test_mlflow_remembers_where_artifacts_lie_where_it_is_made_to_forget() -> None:
+    from mlflow.tracking._tracking_service import utils
+
+    assert hasattr(getattr(utils, "_artifact_repos_cache", None), "clear"), (
+        f"mlflow {mlflow.__version__} keeps no _artifact_repos_cache: adapt forget_artifact_folders in _compat.py"
+    )
