@@ -61,5 +61,5 @@ def test_mlflow_remembers_where_artifacts_lie_where_it_is_made_to_forget() -> No
     from mlflow.tracking._tracking_service import utils
 
     assert hasattr(getattr(utils, "_artifact_repos_cache", None), "clear"), (
-        f"mlflow {mlflow.__version__} keeps no _artifact_repos_cache: adapt forget_artifact_folders in _compat.py"
+        f"mlflow {mlflow.__version__} has no _artifact_repos_cache: adapt forget_artifact_folders"
     )
