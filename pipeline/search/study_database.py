@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,13 +72,13 @@ def _check_folder(url: str, out: Path | None) -> None:
     """SweepError where the folder of an sqlite file is missing, and is not one that the sweep makes."""
     path = sqlite_path(url)
     folder = path.parent if path else None
-    if folder is None or folder.exists():
+    if folder is None or os.path.exists(folder):
         return
     if out is None or out.absolute() not in (folder, *folder.parents):
         raise SweepError(
             "the folder of --storage {seen} is not there",
             seen=str(path),
-            fix=f"make it: mkdir -p '{folder}'; or correct --storage",
+            fix=f"make it: mkdir -p {shlex.quote(str(folder))}; or correct --storage",
         )
 
 

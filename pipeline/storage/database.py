@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,4 +59,4 @@ def same_database(one: str, other: str) -> bool:
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    return one == other or (one.exists() and other.exists() and one.samefile(other))
+    return one == other or (os.path.exists(one) and os.path.exists(other) and one.samefile(other))

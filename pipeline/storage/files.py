@@ -52,8 +52,8 @@ def cache_root() -> Path:
 
 def may_write(folder: Path) -> bool:
     """Whether files can be written below `folder`, which need not exist."""
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
+    return os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
 
 
 @contextmanager

@@ -24,9 +24,7 @@ def settle_user() -> None:
     """
     if not os.path.isabs(os.environ.get("HOME", "/")):  # empty, or relative: the passwd entry counts
         del os.environ["HOME"]
-    try:
-        Path.home()
-    except RuntimeError:
+    if not _has_home():
         os.environ["HOME"] = str(private_folder())
         log.warning(
             f"this user has no home folder: {os.environ['HOME']} stands in for it (HOME names another)"
@@ -35,6 +33,15 @@ def settle_user() -> None:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["USER"] = f"uid-{os.getuid()}"
+
+
+def _has_home() -> bool:
+    """Whether there is a home; one of another user, as `sudo -u` may leave it in HOME, is none."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return False
+    return not os.path.isdir(home) or os.access(home, os.X_OK)
 
 
 def private_folder() -> Path:

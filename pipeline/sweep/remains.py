@@ -6,6 +6,7 @@ What has gone is said; it is never made again empty.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def check_stores_remain(request: Request, manifest: Manifest, uri: str) -> None:
 def original_of(paths: SweepPaths) -> Path | None:
     """The sweep, still in its folder, of which this one is a copy that was not run yet; None = it is none."""
     lay = recorded_folder(paths)
-    if lay is None or not lay.is_dir() or lay.samefile(paths.root):
+    if lay is None or not os.path.isdir(lay) or lay.samefile(paths.root):
         return None
     ids = [sweep_id(SweepPaths(folder).event_log) for folder in (lay, paths.root)]
     return lay if ids[0] and ids[0] == ids[1] else None

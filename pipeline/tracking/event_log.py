@@ -176,8 +176,8 @@ class EventLog:
 
 
 def sweep_id(path: Path) -> str:
-    """The sweep's id in an event log; "" where there is none."""
-    if not path.is_file():
+    """The sweep's id in an event log; "" where there is none that this user may read."""
+    if not os.access(path, os.R_OK):
         return ""
     opened = [event["id"] for _, event in read_events(path) if event and event["event"] == "open"]
     return opened[-1] if opened else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def check_store_remains(paths: SweepPaths, uri: str, command: str) -> None:
     if path is None or not run:
         return
     places = store_places(paths, "tracking_uri")
-    if (not path.exists() or not path.stat().st_size) and path in places:
+    if not (os.path.isfile(path) and os.path.getsize(path)) and path in places:
         raise RegistryError(
             "the tracking store {seen} of this sweep has gone",
             rule="its runs are in it, and it is not made again empty",
@@ -52,7 +53,7 @@ def check_store_remains(paths: SweepPaths, uri: str, command: str) -> None:
             f"{command} --tracking-uri sqlite:///NEW.db",
         )
     if not holds_row(path, "runs", "run_uuid", str(run)):
-        log.warning(f"{path} has no run of this sweep: its whole history is sent there")
+        log.warning(f"{path} has no run of this sweep: a resume or sync sends its whole history there")
 
 
 def without_gaps(uri: str) -> str:
@@ -76,7 +77,7 @@ def follow_artifacts(uri: str) -> None:
         RegistryError: they cannot be changed; then nothing was.
     """
     path = sqlite_path(uri)
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         return
     try:
         with _opened(path, "rw") as session:
@@ -102,7 +103,7 @@ def follow_artifacts(uri: str) -> None:
 def location_now(uri: str, location: str) -> str:
     """Where artifacts lie that the store at `uri` has at `location`: beside it, if it was moved with them."""
     path = sqlite_path(uri)
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         return location
     with contextlib.suppress(sqlite3.Error), _opened(path, "ro") as session:
         for old, new in _moves(path, session).items():
@@ -132,13 +133,13 @@ def _moves(path: Path, session: sqlite3.Connection) -> dict[str, str]:
 def _has_moved(session: sqlite3.Connection, old: str, here: Path) -> bool:
     """Whether the artifacts at `old` are `here` by now: nothing is left there that is not here too."""
     before = _folder(old)
-    if before == here or (before.exists() and here.exists() and before.samefile(here)):
+    if before == here or (os.path.exists(before) and here.exists() and before.samefile(here)):
         return False
     for table, column in _columns(session):
         query = f'select "{column}" from "{table}" where {_inside(column)}'
         rows = session.execute(query, _inside_of(old))
         inside = (_folder(str(location)).relative_to(before) for (location,) in rows)
-        if any((before / name).exists() and not (here / name).exists() for name in inside):
+        if any(os.path.exists(before / name) and not (here / name).exists() for name in inside):
             return False
     return True
 

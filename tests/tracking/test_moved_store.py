@@ -107,7 +107,7 @@ def test_a_store_that_has_gone_is_said(tmp_path: Path, caplog: pytest.LogCapture
     with pytest.raises(RegistryError, match=r"gone.*gansweep resume a --tracking-uri sqlite:///NEW.db$"):
         check_store_remains(paths, uri, "gansweep resume a")
     check_store_remains(paths, f"sqlite:///{tmp_path}/new.db", "gansweep resume a")
-    assert "its whole history is sent there" in caplog.text
+    assert "sends its whole history there" in caplog.text
     check_store_remains(paths, "http://host:5000", "gansweep resume a")
 
 

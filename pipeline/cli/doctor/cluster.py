@@ -15,7 +15,7 @@ def check_auth() -> Finding:
     """Whether Ray asks for a token, by the environment of this process."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    has_token = token.is_file() or bool(os.environ.get("RAY_AUTH_TOKEN"))
+    has_token = os.path.isfile(token) or bool(os.environ.get("RAY_AUTH_TOKEN"))
     if mode == "disabled":
         text = "RAY_AUTH_MODE=disabled, and Ray listens on all interfaces: anyone who reaches it can run code"
         return Finding("ray auth", "bad", text)
