@@ -38,7 +38,7 @@ def end(folder: Path, times: int, rng: random.Random) -> Result:
             return Sweep(folder / name, *_FLAGS, name=name)
 
         def in_servers(name: str) -> Sweep:
-            return Sweep(folder / "servers", *_FLAGS, *stores, name=name)
+            return Sweep(folder / "servers", *_FLAGS, name=name, stores=stores)
 
         with ThreadPoolExecutor(2) as pool:
             kinds = {"sqlite and a journal": (in_files, ""), "PostgreSQL and a server": (in_servers, server)}

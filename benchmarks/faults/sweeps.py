@@ -28,19 +28,25 @@ START_SEC = 180.0
 
 
 class Sweep:
-    """A sweep of the space `smoke` (or a file) on the digits, in the folder `out`."""
+    """A sweep of the space `smoke` (or a file) on the digits, in the folder `out`.
 
-    def __init__(self, out: Path, *flags: str, space: str = "smoke", name: str = "smoke") -> None:
+    stores: flags of its databases, which `resume` needs again, as their passwords are stored nowhere.
+    """
+
+    def __init__(
+        self, out: Path, *flags: str, space: str = "smoke", name: str = "smoke", stores: tuple[str, ...] = ()
+    ) -> None:
         self.paths = SweepPaths(out / name)
         base = ["run", "--space", space, "--data", "digits", "--out", str(out), "--name", name]
-        self._flags = [*base, "--cpus-per-trial", "1", *flags]
+        self._flags = [*base, "--cpus-per-trial", "1", *flags, *stores]
+        self._resume = ["resume", str(self.paths.root), *stores]
         self.process: subprocess.Popen[str] | None = None
         self.stderr = ""
 
     def start(self, *, resume: bool = False, **environment: str) -> None:
         """Start or resume it: the same command does both, as in job systems; or by the command `resume`."""
         self.process = subprocess.Popen(
-            [*COMMAND, *(["resume", str(self.paths.root)] if resume else self._flags)],
+            [*COMMAND, *(self._resume if resume else self._flags)],
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
