@@ -98,7 +98,7 @@ def pack_best(root: Path, scratch_dir: Path) -> Path:
         SweepError: the sweep has no measured trial, or no valid checkpoint of it.
     """
     paths = SweepPaths(root)
-    if (paths.packed / "files.json").is_file():
+    if os.path.isfile(paths.packed / "files.json"):
         return paths.packed
     summary = read_summary(paths.summary)
     best = summary.best if summary else None
@@ -147,7 +147,7 @@ def register(
         return set_alias(model, alias, tracking_uri=default_tracking_uri(tracking_uri))
     check_registration(name or CHAMPION, promote)
     with fetched_sweep(model) as root, tempfile.TemporaryDirectory() as folder:
-        uri = sweep_tracking_uri(root, tracking_uri) if SweepPaths(root).config.exists() else ""
+        uri = sweep_tracking_uri(root, tracking_uri) if os.path.exists(SweepPaths(root).config) else ""
         if uri:
             check_server(uri)
         packed = pack_best(root, Path(folder))

@@ -13,7 +13,7 @@ import os
 import shlex
 import sqlite3
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def read_sweep_toml(paths: SweepPaths) -> Tables:
     lay, root = _lay(tables), paths.root.resolve()
 
     def find(row: _Row, address: Address) -> Address:
-        places = list(dict.fromkeys(_places(row, address.path, root, lay)))
+        places = _places(row, address.path, root, lay)
         there = [place for place in places if os.path.exists(place)]
         known = [place for place in there if len(there) > 1 and _knows(row, place, paths, tables)]
         found = (known or there or places)[0]
@@ -84,13 +84,14 @@ def store_places(paths: SweepPaths, key: str) -> list[Path]:
     """Where the sqlite store under `key` in [registry] may lie; nowhere where it is of another kind."""
     tables = _load(paths.config)
     row = next(row for row in _ROWS if row.key == key)
-    address = row.parse(tables[row.table][key])
-    return [Path(place) for place in _places(row, address.path, paths.root, _lay(tables))] if address else []
+    address = row.parse(tables.get(row.table, {}).get(key, ""))
+    root = paths.root.resolve()
+    return [Path(place) for place in _places(row, address.path, root, _lay(tables))] if address else []
 
 
 def either(places: Iterable[Path]) -> str:
-    """`A or B`, each place once."""
-    return " or ".join(dict.fromkeys(map(str, places)))
+    """`A or B`."""
+    return " or ".join(map(str, places))
 
 
 def check_inputs_remain(config: SweepConfig, location: str) -> None:
@@ -160,20 +161,16 @@ def relative_path(path: str, folder: Path) -> str:
     return path
 
 
-def _places(row: _Row, path: str, root: Path, lay: Path | None) -> Iterator[str]:
-    """Where it may lie, the likeliest first; where it was when the sweep was last run comes last of all."""
+def _places(row: _Row, path: str, root: Path, lay: Path | None) -> list[str]:
+    """Where it may lie, the likeliest first, each place once."""
     if lay is None:  # of an earlier version, which wrote addresses as they were typed
         typed = absolute_path(path)
-        if row.store and not os.path.exists(typed):
-            yield str(root.parent / Path(path).name)
-        yield typed
-        return
+        beside_sweep = [str(root.parent / Path(path).name)] if row.store and not os.path.exists(typed) else []
+        return list(dict.fromkeys([*beside_sweep, typed]))
     beside = os.path.relpath(path, lay) if os.path.isabs(path) else path
     now, then = os.path.abspath(root / beside), os.path.abspath(lay / path)
-    if os.path.isabs(path) and not row.store and os.path.exists(then):
-        yield then  # images that did not lie beside the sweep, and are where they were
-    else:
-        yield from (now, then)
+    # Images that did not lie beside the sweep did not move with it.
+    return list(dict.fromkeys((then, now) if os.path.isabs(path) and not row.store else (now, then)))
 
 
 def _knows(row: _Row, place: str, paths: SweepPaths, tables: Tables) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import redact
 from pipeline.search.space.definition import Space
+from pipeline.storage.addresses import sqlite_path
 from pipeline.storage.url import join_url, scratch_dir
 from pipeline.tracking.registry.names import CHAMPION
 
@@ -76,6 +77,6 @@ class Request:
         """
         words = ["gansweep", "resume", self.location]
         for flag, address in (("--tracking-uri", uri), ("--storage", self.storage)):
-            if redact(address) != address:
+            if not sqlite_path(address) and redact(address) != address:
                 words += [flag, redact(address)]
         return shlex.join(words)

@@ -120,6 +120,20 @@ def test_a_store_that_has_gone_is_named_by_its_places(tmp_path: Path) -> None:
     assert addresses(tmp_path / "z" / "runs" / "a")[1] == f"sqlite:///{runs[0]}"
 
 
+def test_the_places_are_the_same_through_a_link(tmp_path: Path) -> None:
+    root = write_sweep(tmp_path / "x" / "runs" / "a").root
+    (tmp_path / "link").symlink_to(root)
+    assert store_places(SweepPaths(tmp_path / "link"), "tracking_uri") == [root.parent / "mlflow.db"]
+
+
+def test_images_that_have_gone_are_named_by_where_they_were(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "x" / "runs" / "a")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "x" / "runs").rename(tmp_path / "deep" / "er" / "runs")
+    (tmp_path / "x" / "photos").rmdir()
+    assert addresses(tmp_path / "deep" / "er" / "runs" / "a")[0] == f"folder:{tmp_path}/x/photos"
+
+
 def test_images_that_have_gone_are_told_with_what_to_type(tmp_path: Path) -> None:
     config = SweepConfig(data=f"npz:{tmp_path}/x.npz", extractor_weights=f"{tmp_path}/w.pth")
     with pytest.raises(DataError, match=r"gansweep resume 'my runs/a' --data npz:PATH$"):

@@ -23,3 +23,8 @@ def test_addresses_whose_passwords_are_stored_nowhere_are_asked_for(tmp_path: Pa
     database = request(tmp_path, storage="postgresql://me:hush@db/study")
     words = shlex.split(database.resume_command("https://me:hush@mlflow"))
     assert words[3:] == ["--tracking-uri", "https://***@mlflow", "--storage", "postgresql://***@db/study"]
+
+
+def test_a_file_is_no_password(tmp_path: Path) -> None:
+    words = shlex.split(request(tmp_path).resume_command(f"sqlite:///{tmp_path}/token=1/mlflow.db"))
+    assert len(words) == 3
