@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.storage.files import may_write
+from pipeline.storage.folders import may_write
 
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",

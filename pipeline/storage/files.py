@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.storage.folders import may_write
 from pipeline.storage.home import private_folder
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,6 @@ def cache_root() -> Path:
             f"{_CACHE}={{seen}} cannot be written", seen=named, fix="name another folder, or unset it"
         )
     return folder
-
-
-def may_write(folder: Path) -> bool:
-    """Whether files can be written below `folder`, which need not exist."""
-    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
-    return os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
 
 
 @contextmanager

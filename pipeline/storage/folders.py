@@ -86,6 +86,15 @@ def check_temporary_folder() -> None:
         ) from error
 
 
+def may_write(folder: Path) -> bool:
+    """Whether files can be made in `folder`, which need not exist."""
+    try:
+        _check_access(existing_folder(folder))
+    except OSError:
+        return False
+    return True
+
+
 def existing_folder(path: Path) -> Path:
     """The folder itself, or the nearest above it that exists.
 

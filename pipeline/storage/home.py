@@ -50,8 +50,9 @@ def private_folder() -> Path:
     Raises:
         ConfigError: it belongs to somebody else, or cannot be made.
     """
-    folder = Path(tempfile.gettempdir()) / f"gansweep-{os.getuid()}"
+    name = f"gansweep-{os.getuid()}"
     try:
+        folder = Path(tempfile.gettempdir()) / name
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
@@ -59,5 +60,5 @@ def private_folder() -> Path:
             return folder
         seen = f"{folder}: not a folder of this user's own"
     except OSError as error:
-        seen = f"{folder}: {error.strerror}"
+        seen = f"{error.filename or name}: {error.strerror}"
     raise ConfigError("there is no folder for caches", seen=seen, fix="export GANSWEEP_CACHE=FOLDER and HOME")

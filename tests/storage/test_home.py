@@ -61,6 +61,13 @@ def test_a_folder_that_is_not_the_users_own_is_refused(tmp_path: Path, kind: str
         private_folder()
 
 
+def test_no_temporary_folder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null"])
+    with pytest.raises(ConfigError, match=r"no folder for caches: .*No usable temporary directory"):
+        private_folder()
+
+
 def test_caches_are_in_the_home_or_where_the_user_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

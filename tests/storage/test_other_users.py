@@ -14,7 +14,7 @@ from other_user import as_another_user
 
 from pipeline.config import SweepPaths
 from pipeline.storage.database import same_database
-from pipeline.storage.files import may_write
+from pipeline.storage.folders import may_write
 from pipeline.storage.home import settle_user
 from pipeline.sweep.remains import original_of
 from pipeline.tracking.moved_store import check_store_remains, location_now

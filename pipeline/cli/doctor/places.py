@@ -56,8 +56,8 @@ def check_scratch() -> list[Finding]:
     """The cache, and the folder for temporary files."""
 
     def check() -> list[str]:
-        cache_root()
         check_temporary_folder()
+        cache_root()
         return []
 
     return judge("cache", "the cache and the temporary folder can be written", check)

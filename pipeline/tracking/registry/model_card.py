@@ -23,7 +23,8 @@ from pipeline.data.preprocessing import Labels, Pixels
 from pipeline.metrics.measurement import METRICS
 from pipeline.records import METRICS as TICK_METRICS
 from pipeline.records import TrialRecord
-from pipeline.storage.files import cache_root, may_write, replacing, write_text
+from pipeline.storage.files import cache_root, replacing, write_text
+from pipeline.storage.folders import may_write
 from pipeline.storage.typed_json import to_json
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import text_of
