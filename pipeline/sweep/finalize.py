@@ -46,7 +46,7 @@ def finalize(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[str, ...]:
                 with _noted(sweep, undone, "no version was registered"):
                     _register(sweep, run, metadata)
     elif any(trial.best for trial in sweep.manager.trials.values()):
-        undone.append("no version was registered: none of the finalists could be measured")
+        undone.append("none of the finalists could be measured, so there is no champion")
     else:
         log.info("no trial has a fid: nothing to register")
     with _noted(sweep, undone, "report.html was not written"):

@@ -13,7 +13,6 @@ from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
 from pipeline.search.space.toml import dump_toml
 from pipeline.storage.addresses import parse_source, sqlite_path
-from pipeline.storage.files import write_text
 from pipeline.storage.moved_sweep import damaged, read_sweep_toml, with_relative_addresses
 from pipeline.storage.summary_file import FidEvaluator, no_sweep
 from pipeline.sweep.request import Request
@@ -95,13 +94,6 @@ def manifest_of(request: Request, facts: SweepFacts, uri: str) -> Manifest:
         folder="" if request.store else str(request.paths.root),
     )
     return Manifest(config=request.config, space=request.space, facts=facts, registry=registry)
-
-
-def keep_addresses(request: Request, before: Manifest, facts: SweepFacts, uri: str) -> None:
-    """Write down where the images and the weights of a sweep that is over lie now; nothing else changes."""
-    now = request.config
-    if (now.data, now.extractor_weights) != (before.config.data, before.config.extractor_weights):
-        write_text(request.paths.config, manifest_of(request, facts, uri).to_toml())
 
 
 def _without_password(address: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,14 +15,12 @@ from pipeline.storage.lock import sweep_lock
 from pipeline.storage.uploader import Uploader
 from pipeline.sweep.inputs import SweepInputs, write_code
 from pipeline.sweep.manifest import manifest_of
-from pipeline.sweep.remains import original_of, shares_tracking
+from pipeline.sweep.remains import begin_own_history
 from pipeline.sweep.remote import FetchTrialFiles
 from pipeline.sweep.request import Request
 from pipeline.tracking.event_callback import EventLogCallback
 from pipeline.tracking.event_log import EventLog
 from pipeline.tracking.mlflow_exporter import MlflowExporter, start_exporter
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +50,7 @@ def open_sweep(
         sweep_lock(paths),
         contextlib.closing(EventLog(paths.event_log, uploader.uploaded_bytes)) as event_log,
     ):
-        original = original_of(paths)
-        if original and shares_tracking(original, uri):
-            log.info(f"this is a copy of the sweep in {original}: in MLflow it gets runs of its own")
-            event_log.begin_history()
+        begin_own_history(paths, event_log, uri)
         write_text(paths.config, manifest_of(request, facts, uri).to_toml())
         write_code(inputs.code, paths)
         study = open_study(config.name, request.storage or paths.study, config, space)

@@ -1,10 +1,11 @@
-"""Whether the stores that a sweep has used are still there: MLflow's and the study's.
+"""Whether the stores that a sweep has used are still there, MLflow's and the study's; and copies of sweeps.
 
-What has gone is said; it is never made again empty.
+What has gone is said; it is never made again empty. A copy writes nothing into its original.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -13,12 +14,15 @@ from pathlib import Path
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError, redact
 from pipeline.search.study_trials import begun_trials
+from pipeline.storage.addresses import sqlite_path
 from pipeline.storage.database import same_database
 from pipeline.storage.database_kinds import shown
+from pipeline.storage.files import write_text
+from pipeline.storage.lock import sweep_lock
 from pipeline.storage.moved_sweep import either, read_sweep_toml, recorded_folder, store_places
-from pipeline.sweep.manifest import Manifest
+from pipeline.sweep.manifest import Manifest, SweepFacts, manifest_of
 from pipeline.sweep.request import Request
-from pipeline.tracking.event_log import sweep_id
+from pipeline.tracking.event_log import EventLog, sweep_id
 from pipeline.tracking.moved_store import check_store_remains
 
 log = logging.getLogger(__name__)
@@ -46,10 +50,31 @@ def original_of(paths: SweepPaths) -> Path | None:
     return lay if ids[0] and ids[0] == ids[1] else None
 
 
-def shares_tracking(original: Path, uri: str) -> bool:
-    """Whether the sweep in `original` has its runs in the MLflow store at `uri` too."""
+def begin_own_history(paths: SweepPaths, event_log: EventLog, uri: str) -> None:
+    """Have a copy of a sweep get runs of its own in the MLflow store at `uri`, where its original has some.
+
+    Must be called before sweep.toml is written, after which the copy is not known as one.
+    """
+    original = original_of(paths)
+    if original and _shares_tracking(original, uri):
+        log.info(f"this is a copy of the sweep in {original}: in MLflow it gets runs of its own")
+        event_log.begin_history()
+
+
+def _shares_tracking(original: Path, uri: str) -> bool:
+    """Whether the sweep in `original` may have its runs in the store at `uri` too: a file may be a copy."""
     other = str(read_sweep_toml(SweepPaths(original)).get("registry", {}).get("tracking_uri", ""))
-    return other == redact(uri) or same_database(other, uri)
+    return sqlite_path(uri) is None or same_database(other, uri)
+
+
+def keep_addresses(request: Request, before: Manifest, facts: SweepFacts, uri: str) -> None:
+    """Write down where the images and the weights of a sweep that is over lie now; nothing else changes."""
+    paths, now = request.paths, request.config
+    if (now.data, now.extractor_weights) == (before.config.data, before.config.extractor_weights):
+        return
+    with sweep_lock(paths), contextlib.closing(EventLog(paths.event_log)) as event_log:
+        begin_own_history(paths, event_log, uri)
+        write_text(paths.config, manifest_of(request, facts, uri).to_toml())
 
 
 def _check_copy(request: Request) -> None:

@@ -18,17 +18,11 @@ from pipeline.storage.summary_file import SweepSummary, read_summary
 from pipeline.storage.uploader import Uploader
 from pipeline.sweep.finalize import close_sweep, complete_finished, finalize
 from pipeline.sweep.inputs import load_inputs
-from pipeline.sweep.manifest import (
-    Manifest,
-    check_same_request,
-    keep_addresses,
-    raised_limits,
-    read_manifest,
-)
+from pipeline.sweep.manifest import Manifest, check_same_request, raised_limits, read_manifest
 from pipeline.sweep.open_sweep import OpenSweep, open_sweep
 from pipeline.sweep.plan import check_free_space, plan_sweep
 from pipeline.sweep.preflight import check_cluster, check_request, check_tracking, resolve_for_images
-from pipeline.sweep.remains import check_stores_remain
+from pipeline.sweep.remains import check_stores_remain, keep_addresses
 from pipeline.sweep.remote import uploaded_sweep
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result

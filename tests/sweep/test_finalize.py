@@ -134,4 +134,4 @@ def test_finalists_that_cannot_be_measured_are_not_taken_for_success(searched: A
     with searched() as (sweep, _):
         (text,) = finalize(sweep, [])
         close_sweep(sweep, "failed", (text,))
-    assert text == "no version was registered: none of the finalists could be measured"
+    assert text == "none of the finalists could be measured, so there is no champion"

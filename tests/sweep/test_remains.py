@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,15 @@ from pipeline.search.journal import SweepJournal
 from pipeline.search.space.parser import parse_space
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, manifest_of
-from pipeline.sweep.remains import check_stores_remain, original_of, shares_tracking, trials_with_records
+from pipeline.sweep.remains import (
+    begin_own_history,
+    check_stores_remain,
+    keep_addresses,
+    original_of,
+    trials_with_records,
+)
 from pipeline.sweep.request import Request
-from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.event_log import EventLog, sweep_id
 
 SPACE = parse_space("[search]\nlr_g = { float = [1e-4, 1e-2], log = true }")
 FACTS = SweepFacts(
@@ -96,10 +103,33 @@ def test_a_copy_knows_its_original_while_that_is_there(tmp_path: Path) -> None:
     shutil.copytree(request.paths.root, copy.root)
     assert original_of(copy) == request.paths.root
     assert original_of(request.paths) is None
-    assert shares_tracking(request.paths.root, f"sqlite:///{tmp_path}/runs/mlflow.db")
-    assert not shares_tracking(request.paths.root, f"sqlite:///{tmp_path}/mlflow.db")
-    EventLog(copy.event_log).begin_history()
+    event_log = EventLog(copy.event_log)
+    begin_own_history(copy, event_log, f"sqlite:///{tmp_path}/mlflow.db")  # the store was copied too
+    assert original_of(copy) == request.paths.root
+    begin_own_history(copy, event_log, f"sqlite:///{tmp_path}/runs/mlflow.db")
     assert original_of(copy) is None
+
+
+def test_a_copy_on_a_server_by_another_name_gets_runs_of_its_own(tmp_path: Path) -> None:
+    request, manifest = make_sweep(tmp_path / "runs", 1)
+    request.paths.config.write_text(
+        manifest.to_toml().replace('"sqlite:///../mlflow.db"', '"http://localhost:5000"')
+    )
+    copy = SweepPaths(tmp_path / "runs" / "b")
+    shutil.copytree(request.paths.root, copy.root)
+    begin_own_history(copy, EventLog(copy.event_log), "http://127.0.0.1:5000")
+    assert original_of(copy) is None
+
+
+def test_a_finished_copy_whose_images_moved_stays_out_of_its_original(tmp_path: Path) -> None:
+    request, manifest = make_sweep(tmp_path / "runs", 1)
+    uri = manifest.registry.tracking_uri
+    shutil.copytree(request.paths.root, tmp_path / "runs" / "b")
+    config = dataclasses.replace(request.config, data=f"folder:{tmp_path}/photos")
+    copy = dataclasses.replace(request, config=config, folder="b")
+    keep_addresses(copy, manifest, FACTS, uri)
+    assert f'data = "folder:{tmp_path}/photos"' in copy.paths.config.read_text()
+    assert sweep_id(copy.paths.event_log) != sweep_id(request.paths.event_log)
 
 
 def test_a_copy_does_not_go_on_with_the_study_of_its_original(tmp_path: Path) -> None:
