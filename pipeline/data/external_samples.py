@@ -6,18 +6,14 @@ mode or type are refused.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.data.folder_walk import FolderWalk
 from pipeline.data.npz_files import read_npz
 from pipeline.data.preprocessing import Header, Labels, Pixels, check_memory
 from pipeline.errors import DataError
-
-log = logging.getLogger(__name__)
 
 PREFIX = "samples:"
 _MODES = {1: "L", 3: "RGB"}
@@ -50,10 +46,7 @@ def read_samples(path: Path, size: int, channels: int) -> tuple[Pixels, Labels |
 
 
 def _read_folder(root: Path, shape: tuple[int, int, int]) -> Pixels:
-    walk = FolderWalk(root, (".png",), {})
-    files, left_out = walk.files, walk.describe_left_out()
-    if left_out:
-        log.info(f"left out of the samples: {left_out}")
+    files = sorted(file for file in root.rglob("*") if file.suffix.lower() == ".png" and file.is_file())
     if not files:
         suffixes = sorted({file.suffix for file in root.rglob("*") if file.is_file()})
         rule = "a folder of samples must hold PNGs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def test_sub_folders_count(tmp_path: Path) -> None:
     images = noise()
     folder(tmp_path / "a" / "x", images[:10])
     folder(tmp_path / "a" / "y", images[10:])
+    (tmp_path / "a" / "x" / "dataset.json").write_text(
+        json.dumps({"dataset": 1, "identity": "", "portion": 1, "done": 10}, indent=1)
+    )  # `gansweep sample` made them
     assert np.array_equal(external_samples.read_samples(tmp_path / "a", 8, 1)[0], images)
 
 
