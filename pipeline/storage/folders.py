@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,19 +46,15 @@ class Folder:
             raise not_writable(self.name, self.path, error, self.fix) from error
         return existing
 
-    def check_content(self) -> None:
-        """Check that what lies in it, one level deep, can be written; passes where it is not there.
+    def check_content(self, paths: Iterable[Path]) -> None:
+        """Check that these paths in it can be written, as far as they are there.
 
         Raises:
-            SweepError: something cannot; it may belong to another user.
+            SweepError: one cannot; it may belong to another user.
         """
-        try:
-            for path in self.path.iterdir() if self.path.is_dir() else ():
-                if path.exists() and not _may_write(path):
-                    raise _os_error(_denied(path), path)
-        except OSError as error:
-            path = Path(error.filename or self.path)
-            raise not_writable(self.name, path, error, self.fix) from error
+        for path in paths:
+            if os.path.exists(path) and not _may_write(path):
+                raise not_writable(self.name, path, _os_error(_denied(path), path), self.fix)
 
 
 def database_folders(tracking_uri: str, storage: str) -> Iterator[Folder]:

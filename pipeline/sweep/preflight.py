@@ -60,14 +60,14 @@ def check_request(request: Request) -> None:
 
 def check_folders(request: Request) -> None:
     """SweepError where a folder that the sweep writes cannot be written, or has no file locks."""
-    out, own = out_folder(request), Folder(request.paths.root, "the sweep's folder", _CHOWN)
+    paths = request.paths
+    out, own = out_folder(request), Folder(paths.root, "the sweep's folder", _CHOWN)
     databases = database_folders(request.tracking_uri or default_uri(out.path), request.storage)
     for folder in (out, own, *databases):
         check_locks(folder.check())
-    trials = replace(own, path=own.path / "trials")
+    trials = replace(own, path=paths.root / "trials")
     trials.check()
-    for folder in (own, trials):
-        folder.check_content()
+    own.check_content([paths.lock, paths.event_log, paths.study, *trials.path.glob("*")])
     check_temporary_folder()
     cache_root()  # raises where it cannot be written
 

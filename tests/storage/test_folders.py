@@ -85,12 +85,10 @@ def test_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(SweepError, match="theirs/runs .permission denied"):
         out(tmp_path / "theirs/runs").check()
     with pytest.raises(SweepError, match=f"{tmp_path}/theirs .permission denied"):
-        out(tmp_path).check_content()
-    out(tmp_path / "theirs").check_content()  # nothing is in it
+        out(tmp_path).check_content([tmp_path / "missing", tmp_path / "theirs"])
 
 
-def test_what_is_not_there_has_no_content_to_refuse(tmp_path: Path) -> None:
-    out(tmp_path / "new").check_content()
+def test_the_nearest_folder_that_is_there(tmp_path: Path) -> None:
     assert existing_folder(tmp_path / "new") == tmp_path
 
 

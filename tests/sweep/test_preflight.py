@@ -152,3 +152,20 @@ def test_every_command_refuses_a_second_gpu_in_one_line(
     fix = "go on by" if typed[0] == "resume" else "write --gpus-per-trial 1"
     assert lines[0].split("; ")[1].startswith(fix)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_of_the_users_that_is_read_only_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = {"notes.txt", "sweep.toml"}  # the second one is replaced, not written
+    monkeypatch.setattr(os, "access", lambda path, how, **_: Path(path).name not in closed)
+    monkeypatch.setattr(os, "supports_effective_ids", {os.access})
+    (tmp_path / "x").mkdir()
+    for name in (*closed, "spool.jsonl"):
+        (tmp_path / "x" / name).touch()
+    check_folders(request_in(tmp_path))
+    closed.add("spool.jsonl")
+    with pytest.raises(
+        SweepError, match=r"the sweep's folder cannot be written: .*/spool.jsonl \(permission"
+    ):
+        check_folders(request_in(tmp_path))
