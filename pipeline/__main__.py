@@ -6,23 +6,18 @@ import atexit
 import codecs
 import os
 import sys
-import warnings
 
 _UNWRITTEN = 120  # Python's exit code if standard output cannot be flushed
 
 
 def command() -> None:
     """The entry point of `gansweep` and of `python -m pipeline`."""
-    _start_again_if_crippled()
+    _leave_ascii()
     _ignore_empty_sizes()
     exit_ = _Exit()  # before anything else is imported: what is registered first is called last
     from pipeline.reporting.streams import make_streams_last
 
     make_streams_last()
-    _never_raise_warnings()
-    from pipeline.reporting.log_lines import log_to_terminal
-
-    log_to_terminal()
     from pipeline.cli.main import main
 
     try:
@@ -30,27 +25,15 @@ def command() -> None:
     except SystemExit as error:
         exit_.code = error.code if isinstance(error.code, int) else int(error.code is not None)
         exit_.code = exit_.code or _code_of_output()
-        if exit_.code:
-            sys.exit(exit_.code)
-        raise
+        sys.exit(exit_.code)
 
 
-def _start_again_if_crippled() -> None:
-    """Start this Python again in a mode in which libraries work.
-
-    In an ASCII locale it could name no other file: it goes on in UTF-8. Without docstrings (PYTHONOPTIMIZE=2)
-    torch and MLflow cannot be imported: it keeps them.
-    """
-    ascii_only = codecs.lookup(sys.getfilesystemencoding()).name == "ascii" and "utf8" not in sys._xoptions
-    bare = sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE", "1") != "1"
-    if ascii_only:
+def _leave_ascii() -> None:
+    """Start this Python again in UTF-8 where its locale is ASCII, in which it could name no other file."""
+    if codecs.lookup(sys.getfilesystemencoding()).name == "ascii" and "utf8" not in sys._xoptions:
         os.environ["PYTHONUTF8"] = "1"  # in Ray's workers too
         os.environ.setdefault("PYTHONIOENCODING", "ascii:backslashreplace")  # as the terminal wants it
-    if bare:
-        os.environ["PYTHONOPTIMIZE"] = "1"
-    if ascii_only or bare:
-        utf8 = ["-X", "utf8"] if ascii_only else []
-        os.execv(sys.executable, [sys.executable, *utf8, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _ignore_empty_sizes() -> None:
@@ -58,15 +41,6 @@ def _ignore_empty_sizes() -> None:
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
         if not os.environ.get(name, "").strip("0"):
             os.environ.pop(name, None)
-
-
-def _never_raise_warnings() -> None:
-    """Let no warning be an error, as PYTHONWARNINGS=error asks: half the libraries could not be imported."""
-    if any(action == "error" for action, *_ in warnings.filters):
-        os.environ.pop("PYTHONWARNINGS", None)
-        warnings.resetwarnings()
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)  # Python's own filters
 
 
 def _code_of_output() -> int:
