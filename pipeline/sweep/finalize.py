@@ -170,8 +170,8 @@ def complete_finished(request: Request, uri: str) -> None:
     paths = request.paths
     if not paths.report.is_file():
         log.info(f"report.html is missing: it is written to {write_report(paths.root)}")
-    cursor = read_json(paths.export_cursor)
-    if request.store or cursor.get("store") != store_key(paths.root, uri):
+    key = store_key(paths.root, uri)
+    if request.store or read_json(paths.export_cursor).get("store", key) != key:
         return
     with contextlib.closing(EventLog(paths.event_log)) as event_log:
         missing = unexported(paths.root, event_log, uri)

@@ -130,6 +130,17 @@ def test_what_could_not_be_done_is_told_and_the_rest_is_done(
     assert parent_status(sweep.uri) == ["FINISHED"]
 
 
+def test_what_a_store_that_never_answered_lacks_is_sent_later(searched: Any) -> None:
+    with searched() as (sweep, found):
+        finalize(sweep, found)
+        close_sweep(sweep, "finished")
+    paths = sweep.request.paths
+    for path in (paths.export_cursor, paths.root.parent / "mlflow.db"):  # as if neither had been made
+        path.unlink()
+    complete_finished(sweep.request, sweep.uri)
+    assert parent_status(sweep.uri) == ["FINISHED"]
+
+
 def test_finalists_that_cannot_be_measured_are_not_taken_for_success(searched: Any) -> None:
     with searched() as (sweep, _):
         (text,) = finalize(sweep, [])
