@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import IO
 
 from pipeline.config import SweepPaths
 from pipeline.errors import SweepError, first_line, redact
+from pipeline.storage import postgres
 from pipeline.storage.folders import not_writable
 from pipeline.storage.url import advisory_lock_key
 
@@ -141,12 +141,10 @@ def store_lock(url: str, storage: str) -> Iterator[None]:
     """
     import psycopg
 
-    key, dsn = advisory_lock_key(url), re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", storage)
+    key, name = advisory_lock_key(url), f"gansweep {_me()}"[:63]
+    alive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
     try:
-        session = psycopg.connect(
-            dsn, autocommit=True, connect_timeout=10, application_name=f"gansweep {_me()}"[:63],
-            keepalives_idle=30, keepalives_interval=10, keepalives_count=6,
-        )  # fmt: skip
+        session = postgres.connect(storage, application_name=name, **alive)
     except psycopg.Error as error:
         raise SweepError(
             "the study's database does not answer: {seen}",

@@ -62,8 +62,8 @@ def reading(url: str, role: Role) -> Iterator[Reader]:
             raise _no_connection(url, role, error) from error
 
 
-def connect(url: str, **changes: str) -> Any:
-    """A connection in autocommit mode; raises psycopg.Error."""
+def connect(url: str, **changes: object) -> Any:
+    """A connection in autocommit mode; raises psycopg.Error. changes: other values of libpq's parameters."""
     import psycopg
 
     parts: Mapping[str, Any] = {"connect_timeout": ANSWER_SEC, **parts_of(url), **changes}
@@ -106,7 +106,10 @@ def same_database(one: str, other: str) -> bool:
     places = _place(one), _place(other)
     if places[0] == places[1]:
         return True
-    return places[0][2:] == places[1][2:] and None is not _began(one) == _began(other)
+    if places[0][2:] != places[1][2:]:
+        return False
+    began = _began(one)
+    return began is not None and began == _began(other)
 
 
 def _began(url: str) -> object:
