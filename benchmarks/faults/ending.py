@@ -26,9 +26,16 @@ _FLAGS += ("--fid-samples", "200", "--final-samples", "200")
 
 
 def end(folder: Path, times: int, rng: random.Random) -> Result:
-    """Kill a sweep at every point, `times` each, with files on this machine and with servers."""
+    """Kill sweeps at every point, `times` each, with files on this machine and with servers.
+
+    The first time each sweep is killed once and completed; after that a sweep is killed at all points in turn.
+    """
+    return kill(folder, [[point] for point in FAULT_POINTS] + (times - 1) * [list(FAULT_POINTS)])
+
+
+def kill(folder: Path, groups: list[list[str]]) -> Result:
+    """Kill a sweep at each point of a group in turn, and then complete it."""
     result = Result("SIGKILL at each point of the end, then resumed")
-    points = [point for point in FAULT_POINTS for _ in range(times)]
     with postgres(folder / "pg") as database, mlflow_server(folder / "server", database) as server:
         wait_for(lambda: answers(f"{server}/health"), 60, "mlflow server")
         os.environ["PGPASSWORD"] = database.password
@@ -42,24 +49,27 @@ def end(folder: Path, times: int, rng: random.Random) -> Result:
 
         with ThreadPoolExecutor(2) as pool:
             kinds = {"sqlite and a journal": (in_files, ""), "PostgreSQL and a server": (in_servers, server)}
-            tables = {kind: pool.submit(_kill_at, result, points, *make) for kind, make in kinds.items()}
+            tables = {
+                kind: pool.submit(_complete_each, result, groups, *make) for kind, make in kinds.items()
+            }
         for kind, table in tables.items():
             result.notes.append(f"{kind}: {table.result()}")
     return result
 
 
-def _kill_at(result: Result, points: list[str], make: Callable[[str], Sweep], uri: str) -> str:
-    """Kill a sweep of its own at each point, and complete it; returns how many were completed."""
+def _complete_each(result: Result, groups: list[list[str]], make: Callable[[str], Sweep], uri: str) -> str:
+    """Kill a sweep of its own at the points of each group, and complete it; returns how many are complete."""
     reference = make("reference")
     reference.start()
     result.expect(reference.end() == 0, f"the reference sweep failed: {reference.stderr[-300:]}")
     completed = 0
-    for index, point in enumerate(points):
-        sweep = make(f"{point}-{index}")
-        sweep.start(**{VARIABLE: point})
-        killed = sweep.end() == -signal.SIGKILL
-        result.injected += killed
-        broken = [] if killed else [f"not killed: {sweep.stderr[-300:]}"]
+    for index, points in enumerate(groups):
+        sweep, broken = make(f"{points[-1]}-{index}"), list[str]()
+        for turn, point in enumerate(points):
+            sweep.start(resume=turn > 0 and bool(turn % 2), **{VARIABLE: point})
+            killed = sweep.end() == -signal.SIGKILL
+            result.injected += killed
+            broken += [] if killed else [f"not killed at {point}: {sweep.stderr[-300:]}"]
         sweep.start(resume=bool(index % 2))
         if sweep.end() != 0:
             broken.append(f"the resume failed: {sweep.stderr[-300:]}")
@@ -67,8 +77,8 @@ def _kill_at(result: Result, points: list[str], make: Callable[[str], Sweep], ur
             broken += _missing(sweep, uri or default_uri(sweep.paths.root.parent))
             broken += [] if champion(sweep) == champion(reference) else ["another champion"]
         completed += not broken
-        result.broken += [f"{point}: {text}" for text in broken]
-    return f"{completed} of {len(points)} completed"
+        result.broken += [f"{points[-1]}: {text}" for text in broken]
+    return f"{completed} of {len(groups)} sweeps complete"
 
 
 def _missing(sweep: Sweep, uri: str) -> list[str]:
