@@ -28,7 +28,7 @@ _FLAGS += ("--fid-samples", "200", "--final-samples", "200")
 def end(folder: Path, times: int, rng: random.Random) -> Result:
     """Kill sweeps at every point, `times` each, with files on this machine and with servers.
 
-    The first time each sweep is killed once and completed; after that a sweep is killed at all points in turn.
+    The first time each sweep is killed once and completed, after that one sweep at all points in turn.
     """
     return kill(folder, [[point] for point in FAULT_POINTS] + (times - 1) * [list(FAULT_POINTS)])
 
