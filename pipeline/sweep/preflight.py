@@ -27,6 +27,8 @@ from pipeline.storage.folders import (
     database_folders,
 )
 from pipeline.storage.lock import check_locks
+from pipeline.storage.summary_file import read_summary
+from pipeline.sweep.manifest import Manifest, raised_limits, read_manifest
 from pipeline.sweep.remote import check_remote
 from pipeline.sweep.request import Request
 from pipeline.tables import NETWORKS
@@ -54,8 +56,16 @@ def check_request(request: Request) -> None:
     if request.store:
         check_remote(request)
     check_folders(request)
-    if config.address == LOCAL:
-        check_machine(config, _RUN_AGAIN if request.paths.config.exists() else "")
+    manifest = read_manifest(request.paths) if request.paths.config.exists() else None
+    if config.address == LOCAL and not (manifest and _needs_no_trial(request, manifest)):
+        check_machine(config, _RUN_AGAIN if manifest else "")
+
+
+def _needs_no_trial(request: Request, manifest: Manifest) -> bool:
+    """Whether the sweep is finished, and no limit is raised: it runs nothing on this machine."""
+    summary = read_summary(request.paths.summary)
+    finished = summary is not None and summary.state == "finished"
+    return finished and not raised_limits(manifest.config, request.config)
 
 
 def check_folders(request: Request) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sweep_folders import write_running_sweep, write_summary
 
 from pipeline.cli.main import main
 from pipeline.config import SweepConfig
@@ -17,7 +18,7 @@ from pipeline.errors import ConfigError, SweepError
 from pipeline.search.space.builtin import load_space
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, SweepFacts, manifest_of
-from pipeline.sweep.preflight import check_folders, check_machine
+from pipeline.sweep.preflight import check_folders, check_machine, check_request
 from pipeline.sweep.request import Request
 from pipeline.sweep.run import run_sweep
 
@@ -169,3 +170,17 @@ def test_a_file_of_the_users_that_is_read_only_is_no_obstacle(
         SweepError, match=r"the sweep's folder cannot be written: .*/spool.jsonl \(permission"
     ):
         check_folders(request_in(tmp_path))
+
+
+def test_a_finished_sweep_asks_nothing_of_this_machine(tmp_path: Path) -> None:
+    facts = SweepFacts(data=DataFacts(fingerprint=""), evaluator=FidEvaluator())
+    request = request_in(tmp_path, cpus_per_trial=MORE_CORES)
+    write_running_sweep(request.paths.root)
+    request.paths.config.write_text(manifest_of(request, facts, "sqlite:///x.db").to_toml())
+    with pytest.raises(ConfigError, match="fits on no node"):
+        check_request(request)
+    write_summary(request.paths, state="finished")
+    check_request(request)
+    more = dataclasses.replace(request.config, trials=request.config.trials + 1)
+    with pytest.raises(ConfigError, match="fits on no node"):
+        check_request(dataclasses.replace(request, config=more))
