@@ -16,7 +16,9 @@ from pipeline.cli.doctor.ports import check_ray_ports
 from pipeline.cli.doctor.reachability import check_study, check_tracking
 from pipeline.cli.doctor.software import check_digits, check_inception, check_torch, check_versions
 from pipeline.errors import UserError
-from pipeline.storage.url import is_url
+from pipeline.storage.addresses import absolute_path, absolute_sqlite
+from pipeline.storage.url import check_url, is_url
+from pipeline.sweep.option_texts import check_storage
 from pipeline.tracking.tracking_uri import default_uri
 
 
@@ -29,9 +31,15 @@ def diagnose(out: Path | str, tracking_uri: str = "", address: str = "", storage
         address: a Ray cluster to connect to, whose nodes are listed; empty or "local" connects to none.
         storage: the study's database to check; empty = none.
     """
-    store, folder = (str(out), Path()) if is_url(str(out)) else ("", Path(out))
+    try:
+        store = check_url(str(out)) if is_url(str(out)) else ""
+        folder = Path() if store else Path(absolute_path(str(out)))
+        check_storage(storage)
+        storage = absolute_sqlite(storage, "--storage")
+        uri = absolute_sqlite(tracking_uri) or ("" if store else default_uri(folder))
+    except UserError as error:
+        return [Finding("addresses", "bad", str(error))]
     cluster = address not in ("", "local")
-    uri = tracking_uri or ("" if store else default_uri(folder))
     return run_checks(
         {
             "python": lambda: [machine.check_python()],

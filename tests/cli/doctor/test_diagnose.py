@@ -10,6 +10,9 @@ import pytest
 
 from pipeline.cli.doctor.diagnose import diagnose, run_checks
 from pipeline.cli.doctor.finding import Finding
+from pipeline.errors import UserError
+from pipeline.sweep.build_request import build_request
+from pipeline.sweep.options import RunOptions
 
 
 @pytest.mark.slow
@@ -48,3 +51,15 @@ def test_a_check_that_raises_is_a_warning() -> None:
     good = Finding("cores", "ok", "2 usable of 2")
     found = run_checks({"memory": broken, "cores": lambda: [good]})
     assert found == [Finding("memory", "warn", "could not be checked: OSError: no /proc here"), good]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [("gopher://host/runs",), ("runs", "sqlite://ml.db"), ("runs", "", "", "sqlite:///:memory:")],
+    ids=str,
+)
+def test_an_address_that_a_sweep_refuses_is_told_in_its_words(typed: tuple[str, ...]) -> None:
+    options = dict(zip(("out", "tracking_uri", "address", "storage"), typed, strict=False))
+    with pytest.raises(UserError) as refused:
+        build_request(RunOptions(space="smoke", **{**options, "address": "local"}))  # type: ignore[arg-type]
+    assert diagnose(*typed) == [Finding("addresses", "bad", str(refused.value))]
