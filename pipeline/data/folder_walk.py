@@ -19,7 +19,8 @@ class FolderWalk:
     Hidden names are left out, links are followed, no folder is entered twice. A folder below `root` that
     holds results is left out, `root` itself never.
 
-    files: the image files. left_out: of each folder of results who made it, and how many images are in it.
+    files: the image files. left_out: of each folder of results who made it, and how many images are in it;
+    also of an output that is not there yet.
     """
 
     def __init__(self, root: Path, suffixes: Collection[str], outputs: Mapping[Path, str]) -> None:
@@ -34,8 +35,8 @@ class FolderWalk:
         self.left_out: dict[Path, tuple[str, int]] = {}
         self.files = sorted(self._walk())
         for folder, maker in outputs.items():
-            if _identity(folder) not in self._entered and (inner := _below(folder, root)):
-                self.left_out[inner] = maker, 0  # it does not exist yet
+            if not os.path.exists(folder) and (inner := _below(folder, root)):
+                self.left_out[inner] = maker, 0
 
     def describe_left_out(self) -> str:
         """`runs (the output folder, 14 images), a (a sweep, 2 images)`; "" where nothing is left out."""
