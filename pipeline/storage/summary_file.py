@@ -250,7 +250,14 @@ def read_summary(path: Path) -> SweepSummary | None:
         return parse_summary(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError) as problem:
+    except OSError as problem:
+        raise SweepError(
+            "{seen} cannot be read",
+            rule=str(problem.strerror).lower(),
+            seen=str(path),
+            fix="make the sweep's folder readable for this user",
+        ) from problem
+    except (ValueError, RecursionError) as problem:
         raise SweepError(
             "summary.json cannot be used",
             rule="it must be as gansweep wrote it",

@@ -16,6 +16,7 @@ from pipeline.config import SweepPaths
 from pipeline.storage.database import same_database
 from pipeline.storage.folders import may_write
 from pipeline.storage.home import settle_user
+from pipeline.storage.summary_file import read_summary
 from pipeline.sweep.remains import original_of
 from pipeline.tracking.moved_store import check_store_remains, location_now
 
@@ -68,3 +69,8 @@ def test_a_store_whose_artifacts_were_in_a_closed_folder(folder: Path) -> None:
     (folder / "mlflow.db").chmod(0o644)
     now = as_another_user(lambda: location_now(f"sqlite:///{folder}/mlflow.db", f"{before}/m"))
     assert now == f"{folder.as_uri()}/artifacts/m"
+
+
+def test_a_summary_in_a_closed_folder(folder: Path) -> None:
+    said = as_another_user(lambda: read_summary(folder / "closed" / "runs" / "a" / "summary.json"))
+    assert "summary.json cannot be read (permission denied)" in said
