@@ -25,8 +25,6 @@ T = TypeVar("T")
 
 _FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
-_OURS = ("pipeline", "gansweep")
-
 
 @dataclass(frozen=True)
 class UserCode:
@@ -58,15 +56,11 @@ def read_code(names: Iterable[str], folders: Sequence[Path]) -> UserCode:
     folders: where their files may lie, the first that has one counts.
 
     Raises:
-        ConfigError: a module is in none of the folders and is not installed, or is called as our package is.
+        ConfigError: a module is in none of the folders and is not installed.
     """
     files: dict[str, bytes] = {}
     installed: dict[str, str] = {}
-    named = {name.partition(":")[0]: name for name in sorted(names) if is_user_code(name)}
-    for module in sorted(named):
-        if module in _OURS:
-            rule, fix = f"the module {module} is gansweep's own", "give the file another name"
-            raise ConfigError("{seen} cannot be used", rule=rule, seen=named[module], fix=fix)
+    for module in sorted({name.partition(":")[0] for name in names if is_user_code(name)}):
         content = _read_file(module, folders)
         if content is not None:
             files[module] = content
