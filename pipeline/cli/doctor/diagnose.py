@@ -45,8 +45,8 @@ def diagnose(out: Path | str, tracking_uri: str = "", address: str = "", storage
             "python": lambda: [machine.check_python()],
             "environment": environment.check_environment,
             "cores": lambda: [machine.check_cores()],
-            "memory": machine.check_memory,
-            "limits": machine.check_limits,
+            "memory": lambda: [] if cluster else machine.check_memory(),  # trials run elsewhere
+            "limits": lambda: [] if cluster else machine.check_limits(),
             "sockets": lambda: [] if cluster else [machine.check_sockets()],
             "disk": lambda: (
                 places.check_store(store) if store else places.check_folders(folder, uri, storage)
