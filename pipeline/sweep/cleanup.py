@@ -23,7 +23,7 @@ from pipeline.storage.lock import sweep_lock
 from pipeline.storage.summary_file import no_sweep
 from pipeline.sweep.manifest import read_existing
 from pipeline.tracking.cursor import unexported
-from pipeline.tracking.event_log import EventLog
+from pipeline.tracking.event_log import EventLog, has_finished
 from pipeline.tracking.mlflow_exporter import start_exporter
 from pipeline.tracking.moved_store import check_store_remains, without_gaps
 from pipeline.tracking.tracking_uri import check_server
@@ -124,6 +124,10 @@ def sync_mlflow(root: Path, tracking_uri: str = "") -> Counter[str]:
             seen=str(status),
             fix="run sync again",
         )
+    if status.refused:
+        log.warning(f"MLflow refuses {status.refused} events, and will refuse them again")
+    if not has_finished(paths.event_log):
+        log.warning(f"the sweep has not finished: gansweep resume {shlex.quote(str(root))} goes on with it")
     return waiting
 
 

@@ -114,12 +114,15 @@ def test_a_running_sweep_is_not_touched(sweep: SweepPaths) -> None:
 
 
 @pytest.mark.mlflow
-def test_sync_sends_each_record_once_and_in_order(sweep: SweepPaths) -> None:
+def test_sync_sends_each_record_once_and_in_order(
+    sweep: SweepPaths, caplog: pytest.LogCaptureFixture
+) -> None:
     from mlflow import MlflowClient
 
     uri = default_uri(sweep.root.parent)
     assert cleanup.sync_mlflow(sweep.root) == {"open": 1, "start": 2, "record": 6}
     assert not cleanup.sync_mlflow(sweep.root)
+    assert f"the sweep has not finished: gansweep resume {sweep.root} goes on with it" in caplog.messages
     client = MlflowClient(uri, uri)
     experiment = client.get_experiment_by_name("gansweep/s")
     assert experiment is not None
