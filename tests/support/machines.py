@@ -99,7 +99,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     for part in (folder, folder / "password"):
         if user is not None:
             shutil.chown(part, user)
-    for parent in folder.parents[:3]:  # pytest's folders are closed to other users
+    for parent in folder.parents[:4]:  # pytest's folders are closed to other users, xdist adds one
         with contextlib.suppress(OSError):
             parent.chmod(parent.stat().st_mode | 0o011)
     plain = {"user": user} if user else {}

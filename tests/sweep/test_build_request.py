@@ -25,6 +25,7 @@ FACTS = SweepFacts(
 def x(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which everything is typed; there are images in `photos`."""
     (tmp_path / "x" / "photos").mkdir(parents=True)
+    (tmp_path / "x" / "w.pth").touch()
     monkeypatch.chdir(tmp_path / "x")
     return tmp_path / "x"
 
