@@ -45,4 +45,5 @@ def test_kills_at_the_end_are_completed(tmp_path: Path) -> None:
     assert [run.info.status for run in runs] == ["FINISHED"] * 3
     assert len(client.search_model_versions("name = 's'")) == 1
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
-    assert dict(client.get_registered_model("s").aliases) == {"champion": "1"}
+    aliases = client.get_registered_model("s").aliases
+    assert {alias: int(number) for alias, number in aliases.items()} == {"champion": 1}
