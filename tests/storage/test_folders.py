@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import tmpfs
 
 from pipeline.errors import SweepError
 from pipeline.storage.folders import Folder, database_folders, existing_folder, free_bytes
@@ -20,17 +20,8 @@ def out(path: Path) -> Folder:
 @pytest.fixture
 def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A tmpfs with the options of the parameter; skipped where this user may not mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", request.param, "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError as error:
-        pytest.skip(f"no tmpfs can be mounted: {error}")
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+    with tmpfs(tmp_path / "disk", request.param) as folder:
+        yield folder
 
 
 def test_a_folder_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:

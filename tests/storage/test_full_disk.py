@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import factories
 import pytest
+from disks import tmpfs
 
 from pipeline.config import SweepConfig, SweepPaths, TrialConfig
 from pipeline.data.dataset import Dataset
@@ -32,17 +32,8 @@ SPACE = parse_space(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB; skipped where this user may not mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except OSError as error:
-        pytest.skip(f"no tmpfs can be mounted: {error}")
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
+    with tmpfs(tmp_path / "disk", "size=1m") as folder:
+        yield folder
 
 
 def fill(disk: Path) -> Path:
