@@ -82,7 +82,7 @@ def cgroup_folders(controller: str, root: Path = _ROOT) -> Iterator[Path]:
             name = "" if kind == "cgroup2" else controller
             if kind.startswith("cgroup") and name in own and (not name or name in options.split(",")):
                 below = os.path.relpath(own[name], shown)
-                # A container sees its cgroup as the root of the mount, but may be told the path outside.
+                # In a container the mount begins at its own cgroup, and the path may be that of the host.
                 parts = () if below.startswith("..") else Path(below).parts
                 for depth in range(len(parts), -1, -1):
                     yield root / mounted.lstrip("/") / Path(*parts[:depth])

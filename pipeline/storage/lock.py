@@ -1,7 +1,7 @@
 """The lock of a sweep: one process at a time works on it.
 
 A sweep in a folder is locked by a file in it; a sweep in an object store by a lock in its study's database.
-`lock_file` is the lock of any file, told apart from a file system that has no locks.
+`lock_file` locks any file; a file system without locks is an error of its own.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _postgres_lock(url: str) -> Iterator[None]:
     import psycopg
 
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(psycopg.Error):  # it does not answer: whoever works on it is told
+        with contextlib.suppress(psycopg.Error):  # it does not answer: the caller's own request fails
             session = held.enter_context(contextlib.closing(postgres.connect(url)))
             session.execute(f"set lock_timeout = '{WAIT_SEC:g}s'")
             session.execute("select pg_advisory_lock(%s)", [_KEY])

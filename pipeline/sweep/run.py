@@ -82,7 +82,7 @@ def _check_stores(request: Request, manifest: Manifest | None, uri: str) -> None
 def _is_over(request: Request, manifest: Manifest, before: SweepSummary) -> bool:
     """Whether nothing is left to do: no limit is raised, and everything that was asked for is there.
 
-    Versions before 0.2 wrote `finished` before the report and the last event.
+    Earlier versions wrote `finished` before the report and the last event: those are not taken as over.
     """
     unregistered = bool(request.register and before.best and not before.registered)
     over = before.state == "finished" and not unregistered and has_finished(request.paths.event_log)

@@ -118,7 +118,7 @@ def _check(uri: str, write: bool) -> None:
         )
     if not write:
         return
-    # Requests without what they need: who may write is told what is missing, and nothing is made.
+    # Requests with an empty name: with write access MLflow refuses the name, and nothing is made.
     for path in ("experiments/create", "registered-models/create"):
         made = _ask(uri, "POST", path, name="")
         if made.status in _CLOSED:

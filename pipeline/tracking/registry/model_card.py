@@ -152,7 +152,7 @@ def save_curves(
         lines: points (kimg, y) by name; points that are not finite are left out.
         highest: the upper end of y; None = by the points.
     """
-    if not may_write(Path("~/.config/matplotlib").expanduser()):  # it would say so on stderr
+    if not may_write(Path("~/.config/matplotlib").expanduser()):  # matplotlib warns on stderr
         os.environ.setdefault("MPLCONFIGDIR", str(cache_root() / "matplotlib"))
     from matplotlib.figure import Figure  # half a second, which a command that samples need not wait
 
