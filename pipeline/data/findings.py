@@ -1,0 +1,48 @@
+"""What was understood of a source while it was read: guesses, and what was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+MAX_EXAMPLES = 3
+"""So many names are kept for each reason."""
+
+
+@dataclass
+class LeftOut:
+    """Files that are not used for one reason: how many, and the first names."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Findings:
+    """Collects what is told of a source.
+
+    notes: one line for each guess, which says how to say otherwise. left_out: by reason, such as `unreadable`.
+    classes_from: why these are the classes, as `the folders below train/`; "" without classes.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    classes_from: str = ""
+
+    def note(self, line: str) -> None:
+        """Add a line, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def leave_out(self, reason: str, names: Iterable[str] = (), count: int = 0) -> None:
+        """Count `names`, or `count` files where that is more, as left out for `reason`."""
+        listed = list(names)
+        if total := max(len(listed), count):
+            entry = self.left_out.setdefault(reason, LeftOut())
+            entry.count += total
+            entry.examples += [printable(name) for name in listed[: MAX_EXAMPLES - len(entry.examples)]]
+
+
+def printable(name: str) -> str:
+    """A file name with bytes that are no UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
