@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -23,26 +21,27 @@ from pipeline.tables import DATA_SOURCES, load_target
 from pipeline.user_code import load, run
 
 
-def find_source(
-    source: str, size: int, downloads: Path, outputs: Mapping[Path, str] = MappingProxyType({})
-) -> ImageSource:
-    """The source that is called `source`, one of `DATA_SOURCES.forms`; its images are not read yet.
+def source_path(source: str) -> Path:
+    """PATH of `folder:PATH`; the empty path of a source without one."""
+    return Path(os.path.expanduser(source.partition(":")[2]))
 
-    size, downloads, outputs: as in `SourceRequest`.
+
+def find_source(request: SourceRequest) -> ImageSource:
+    """The source that is called `request.name`, one of `DATA_SOURCES.forms`; its images are not read yet.
 
     Raises:
         DataError: there is no such source; from `read`: it cannot be read or has too few usable images.
         ConfigError: from `read`: the user's own function cannot be loaded, or fails.
     """
+    source = request.name
     name, _, path = source.partition(":")
-    request = SourceRequest(source, Path(os.path.expanduser(path)), size, downloads, outputs)
     row = DATA_SOURCES.get(name)
     if row is not None and (path if row.path else source == name):
         found: ImageSource = load_target(row.target)(request, **row.arguments)
         return found
     if DATA_SOURCES.is_user_code(source):
         # No key: the function may read files that its own file's hash does not cover.
-        return ImageSource(None, lambda: fit_images(_call_function(request), size))
+        return ImageSource(None, lambda: _call_function(request))
     forms = DATA_SOURCES.forms
     prefix = "npz:" if source.endswith(".npz") else "folder:"
     here = source and os.path.exists(source)
