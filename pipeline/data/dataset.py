@@ -15,8 +15,8 @@ import torch
 from pipeline.data.options import DataOptions
 from pipeline.data.preparation import PreparedImages
 from pipeline.data.prepared_cache import open_prepared, prepare_in
-from pipeline.data.source_types import Labels, Pixels, SourceRequest
-from pipeline.data.sources import find_source, source_path
+from pipeline.data.source_types import Labels, Pixels
+from pipeline.data.sources import find_source
 from pipeline.data.understood import Understood
 from pipeline.storage.files import cache_root
 
@@ -135,15 +135,13 @@ def load_dataset(
     """
     root = cache or cache_root()
     outputs = {root: "the cache"} | ({out: "the output folder"} if out else {})
-    request = SourceRequest(
+    found = find_source(
         source,
-        path=source_path(source),
-        options=options,
+        options,
         downloads=download or root / "downloads",
         outputs=outputs,
         scratch=root / "scratch",
     )
-    found = find_source(request)
     name, kind = "", source.partition(":")[0]
     if found.key is not None:
         content = json.dumps([VERSION, _options_key(options), *found.key])

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,29 @@ def prepare_in(
             raise DataError(problem, rule=rule, seen=f"{error.strerror or error} ({need})", fix=fix) from error
         log.info(f"the prepared images are not cached: {error}")
     return prepare(_fresh(raw), options, where, None), None
+
+
+def copy_prepared(folder: Path, read: Callable[[str], Iterable[bytes]]) -> None:
+    """Make a prepared folder from the files of another; it is complete, or not there.
+
+    Where another process makes the same, it is waited for. read: the pieces of a file by its name; none where
+    there is no such file.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    with _exclusive(partial):
+        if (folder / META).exists():
+            return
+        for name in (IMAGES, LABELS, GROUPS, META):
+            pieces = iter(read(name))
+            if first := next(pieces, b""):
+                with (partial / name).open("xb") as stream:
+                    stream.write(first)
+                    for piece in pieces:
+                        stream.write(piece)
+        os.rename(partial, folder)
 
 
 def _fresh(raw: RawImages) -> RawImages:

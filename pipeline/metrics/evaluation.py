@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.preprocessing import Pixels
+from pipeline.data.source_types import Pixels
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import Extractor
 from pipeline.metrics.frechet import Evaluator

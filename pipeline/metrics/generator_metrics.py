@@ -57,8 +57,12 @@ class MetricInputs:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Which training images these are compared with: sorted indices int64, as many if there are."""
-        return random_subset(len(self.train), len(self.few), self.seed)
+        """Which training images these are compared with: sorted indices int64, as many if there are.
+
+        No two are copies of each other: a copy would make the neighbourhood of an image a point.
+        """
+        different = torch.from_numpy(self.dataset.different)
+        return different[random_subset(len(different), len(self.few), self.seed)]
 
     @cached_property
     def nearest(self) -> tuple[memorization.Copies, Tensor]:

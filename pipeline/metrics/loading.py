@@ -7,13 +7,26 @@ from pathlib import Path
 
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.data.options import DataOptions
 from pipeline.metrics.extractors import build_extractor
 from pipeline.metrics.frechet import Evaluator, build_evaluator
 
 
 def load_images(config: SweepConfig, *, out: Path | None = None) -> Dataset:
-    """The images of `config.data` at `config.image_size`; `out` and what it raises are `load_dataset`'s."""
-    return load_dataset(config.data, image_size=config.image_size, out=out)
+    """The images of `config.data`, read as it says; `out` and what it raises are `load_dataset`'s."""
+    return load_dataset(config.data, data_options(config), out=out)
+
+
+def data_options(config: SweepConfig) -> DataOptions:
+    """How `config` says that images are read."""
+    return DataOptions(
+        size=config.image_size,
+        classes=config.classes,
+        split=config.split,
+        fit=config.fit,
+        background=config.background,
+        frames=config.frames,
+    )
 
 
 def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> Evaluator:

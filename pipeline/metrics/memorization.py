@@ -47,7 +47,9 @@ def find_copies(
 
     Compared is the ratio of the distance to the nearest training image to that of the third nearest. The
     plain distance would call every smooth generator a memorizer: blur brings an image closer to all others.
-    Copies with noise or mild blur are found; shifted or rotated copies are not.
+    Copies with noise or mild blur are found; shifted, rotated or mirrored copies are not. Of training images
+    that are copies of one another one counts: else a sample of theirs would be as near to the third as to the
+    first.
 
     images, features: the samples uint8 (n,H,W,C) and their features float (n,d). train, held: features
     float (N,d) and (M,d) of the two splits of `dataset`. Returns the AUC in pixels, the larger of both
@@ -56,15 +58,16 @@ def find_copies(
     """
     few = random_subset(len(held), MAX_COMPARED, 0)
     held_images, train_images = torch.from_numpy(dataset.held)[few], torch.from_numpy(dataset.train)
-    pixels = [pixel_vectors(i) for i in (images, held_images, train_images)]
+    different = torch.from_numpy(dataset.different)
+    pixels = [pixel_vectors(images), pixel_vectors(held_images), pixel_vectors(train_images)[different]]
     fractions, aucs, nearest = [], [], torch.empty(0)
-    for samples, others, reals in (pixels, (features, held[few], train)):
+    for samples, others, reals in (pixels, (features, held[few], train[different])):
         sample_distances, indices = nearest_to(samples, reals, 3)
         held_distances, _ = nearest_to(others, reals, 3)
         sample_ratios, held_ratios = _distance_ratio(sample_distances), _distance_ratio(held_distances)
         fractions.append(float((sample_ratios < held_ratios.quantile(0.01)).double().mean()))
         aucs.append(_auc(sample_ratios, held_ratios))
-        nearest = indices[:, 0]
+        nearest = different[indices[:, 0]]
     # A quantile of few held-out images is itself uncertain: of m, the lowest lies at about 1/m.
     memorized = max(fractions) > MAX_COPIED + 2 / len(few)
     return Copies(aucs[0], max(fractions), "copies" if memorized else "ok"), nearest

@@ -42,6 +42,30 @@ def test_a_sample_of_three_equal_training_images_is_no_copy_of_one():
     assert found.memorisation_auc == 0.0
 
 
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_copies_are_found_where_every_image_stands_several_times(times):
+    """As many bytes alike in every copy: only `train_groups` tells; samples and reals lie in the plane."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 2, 2, 1), dtype=np.uint8)
+    train, held, honest = images[:200], images[200:300], images[300:]
+
+    def copied(samples, *, known):
+        parts = [torch.from_numpy(part) for part in (samples, np.repeat(train, times, 0), held)]
+        groups = np.repeat(np.arange(200), times) if known else None
+        dataset = Dataset(
+            "made", parts[1].numpy(), held, None, None, (), "0" * 16, train_groups=groups
+        )
+        vectors = [part.flatten(1).float() for part in parts]
+        return memorization.find_copies(parts[0], vectors[0], dataset, *vectors[1:])
+
+    found, nearest = copied(train[:100], known=True)
+    assert (found.copied, found.memorisation) == (1.0, "copies")
+    assert nearest.tolist() == [times * i for i in range(100)]
+    assert copied(honest, known=True)[0].memorisation == "ok"
+    if times > 2:
+        assert copied(train[:100], known=False)[0].memorisation == "ok"  # blind
+
+
 def test_the_auc_counts_ties_by_half():
     train = on_a_line(0, 10, 20, 100, 110, 120)
     half = copies_of(train, on_a_line(*[30, 130] * 20), on_a_line(30, 100))[0]
