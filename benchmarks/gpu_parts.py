@@ -32,7 +32,8 @@ from torch.nn import functional
 from trials import Work, load_data
 
 from pipeline.config import TrialConfig
-from pipeline.data.dataset import Dataset, fingerprint, to_float
+from pipeline.data.dataset import Dataset, to_float
+from pipeline.data.prepared import fingerprint
 from pipeline.metrics import extractors, frechet
 from pipeline.tables import EXTRACTORS
 from pipeline.training import trial

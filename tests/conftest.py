@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from pipeline.config import TrialConfig
-from pipeline.data.dataset import Dataset, fingerprint
-from pipeline.data.preprocessing import Labels, Pixels
+from pipeline.data.dataset import Dataset
+from pipeline.data.prepared import fingerprint
+from pipeline.data.source_types import Labels, Pixels
 from pipeline.metrics import extractors, frechet
 from pipeline.training.trainer import Trainer
 from pipeline.user_code import UserCode, read_code, use_code

@@ -1,19 +1,19 @@
 """What the trials of a machine share: images, evaluator and user code, through Ray, and the machine's GPUs.
 
-Each node fetches the images once, and each worker process keeps one evaluator on its device.
+Each node has the images once, and each worker process keeps one evaluator on its device.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from pipeline.cluster import mps
+from pipeline.cluster.shared_images import SharedFolder, open_images, share_images
 from pipeline.data.dataset import Dataset
 from pipeline.errors import GansweepError
 from pipeline.metrics.frechet import Evaluator
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SharedRefs:
-    """References to the images and the evaluator in the object store; the user's code itself."""
+    """What the images are got by, the evaluator in the object store, and the user's code itself."""
 
     dataset: Any
     evaluator: Any
@@ -34,25 +34,26 @@ class SharedRefs:
 
 
 _LOGGED = set[str]()  # reasons, once a process
-_FETCHED: dict[str, tuple[Dataset, Evaluator]] = {}  # of this process, by the id of the data set
+_FETCHED: dict[str, tuple[Dataset, Evaluator]] = {}  # of this process, by the id of the evaluator
 
 
 def put_shared(dataset: Dataset, evaluator: Evaluator, code: UserCode) -> SharedRefs:
-    """Put the images and the evaluator into the object store. code: the user's that workers may run."""
-    return SharedRefs(ray.put(dataset), ray.put(evaluator), code)
+    """Share the images and the evaluator with all workers. code: the user's that these may run."""
+    return SharedRefs(share_images(dataset), ray.put(evaluator), code)
 
 
 def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
-    """The images (zero-copy, read-only) and the evaluator on this process's device; allows the user's code.
+    """The images (shared, read-only) and the evaluator on this process's device; allows the user's code.
 
     Raises:
         ConfigError: the user's extractor cannot be loaded here.
     """
     use_code(shared_refs.code)  # first: an extractor of the user's is unpickled by its module's code
-    key = shared_refs.dataset.hex()
+    key, images = shared_refs.evaluator.hex(), shared_refs.dataset
     if key not in _FETCHED:
         try:
-            dataset, evaluator = ray.get([shared_refs.dataset, shared_refs.evaluator])
+            dataset = open_images(images) if isinstance(images, SharedFolder) else ray.get(images)
+            evaluator = ray.get(shared_refs.evaluator)
         except ray.exceptions.RaySystemError as error:  # of whatever fails while Ray unpickles
             raise error.client_exc if isinstance(error.client_exc, GansweepError) else error from None
         _FETCHED[key] = dataset, evaluator.to(worker_device())
@@ -66,8 +67,6 @@ def enter_worker(mps_trials: int) -> None:
     here is logged once per process.
     """
     ask_loopback_directly()  # a node's shell may name other proxies than the driver's
-    # Arrays from Ray's object store are read-only; torch warns, although no trial writes to its images.
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     if not mps_trials:
         return
     os.environ.setdefault(mps.PERCENTAGE, str(mps.percentage(mps_trials)))

@@ -45,9 +45,14 @@ def _parse_file(text: str) -> Address | None:
     return Address(text) if text else None
 
 
+def _parse_classes(text: str) -> Address | None:
+    return None if text in ("", "none", "folders") else Address(text)
+
+
 _ROWS = (
     _Row("sweep", "data", "the images", parse_source),
     _Row("data", "source", "", parse_source),
+    _Row("sweep", "classes", "the file of classes", _parse_classes),
     _Row("sweep", "extractor_weights", "the extractor's weights", _parse_file),
     _Row("registry", "tracking_uri", "the tracking store", parse_sqlite, store=True),
     _Row("registry", "storage", "the study's database", parse_sqlite, store=True),

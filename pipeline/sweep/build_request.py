@@ -29,8 +29,8 @@ UNLIMITED = 100_000
 
 _LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid")
 _UNCHANGED = (
-    *("image_size", "seed", "sampler", "pruner", "price", "require", "address"),
-    *("extractor", "fid_samples", "final_samples", "cpus_per_trial"),
+    *("image_size", "split", "fit", "background", "frames"),
+    *("seed", "sampler", "pruner", "price", "require", "address", "extractor", "fid_samples", "final_samples", "cpus_per_trial"),
 )
 """Options that become fields of SweepConfig as they are."""
 
@@ -109,10 +109,15 @@ def _config(options: RunOptions) -> SweepConfig:
         concurrency=options.concurrency or 0,
         time_budget_sec=seconds,
         metrics=",".join(options.metric),
+        classes=_classes(options.classes),
         **limits,
         **_paths(options),
         **{name: getattr(options, name) for name in _UNCHANGED},
     )
+
+
+def _classes(classes: str) -> str:
+    return absolute_path(classes) if classes not in ("", "none", "folders") else classes
 
 
 def _paths(options: RunOptions | ResumeOptions) -> Mapping[str, Any]:

@@ -185,6 +185,8 @@ def _moved_keys(before: SweepConfig, now: SweepConfig) -> Iterator[str]:
         yield "data"
     if before.extractor_weights and now.extractor_weights:
         yield "extractor_weights"
+    if all(config.classes not in ("", "none", "folders") for config in (before, now)):
+        yield "classes"
 
 
 def check_same_code(before: SweepFacts, code: Mapping[str, str]) -> None:

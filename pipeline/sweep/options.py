@@ -55,7 +55,16 @@ class _Subject:
     out: str | Path = _option(
         "runs", "Where sweeps are kept: a folder, s3://BUCKET/PREFIX, gs://...", metavar="DIR|URL"
     )
-    image_size: int = _option(0, "Side of folder images (chosen).")
+    image_size: int = _option(0, "Side of the prepared images in pixels (chosen).")
+    classes: str = _option(
+        "", "The images' classes: none, folders, or a FILE (csv, json) that names them (found).", metavar="HOW"
+    )
+    split: str = _option("", "A split that the images come with: given (held out as it is) or merge.")
+    fit: str = _option(_DEFAULTS.fit, "How images become square: crop, pad or stretch.")
+    background: str = _option(
+        _DEFAULTS.background, "Colour under transparent pixels and beside padded images."
+    )
+    frames: str = _option(_DEFAULTS.frames, "Of stacks and animations: first or all.")
     kimg: int | None = _option(None, "Length of a full trial in kimg (the space's).", low=1)
     seed: int = _option(0, "Seed of the search and of every trial.", low=0)
     set: Mapping[str, object] | Sequence[str] = _option(

@@ -41,13 +41,15 @@ def test_the_users_code_is_allowed_before_the_evaluator_is_unpickled(monkeypatch
     monkeypatch.setattr("pipeline.user_code._active", UserCode())
     code = UserCode({"mine": b"def answer() -> int:\n    return 42\n"})
 
-    def unpickle(refs: list[Any]) -> Any:
-        return refs[0], SimpleNamespace(to=lambda device: user_code.load("mine:answer", "a function")())
+    evaluator: Any = SimpleNamespace(hex=lambda: "e1")
+
+    def unpickle(ref: Any) -> Any:
+        made = SimpleNamespace(to=lambda device: user_code.load("mine:answer", "a function")())
+        return made if ref is evaluator else ref
 
     monkeypatch.setattr(shared_objects.ray, "get", unpickle)
     monkeypatch.setattr(shared_objects, "worker_device", lambda: "cpu")
-    dataset: Any = SimpleNamespace(hex=lambda: "d1")
-    assert shared_objects.get_shared(SharedRefs(dataset, None, code)) == (dataset, 42)
+    assert shared_objects.get_shared(SharedRefs("images", evaluator, code)) == ("images", 42)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +64,10 @@ def test_code_that_a_node_lacks_is_an_error_of_the_user(
 ) -> None:
     """Ray raises its own error of what fails while it unpickles; a trial is not retried for ours."""
 
-    def get(refs: list[Any]) -> Any:
+    def get(ref: Any) -> Any:
         raise RaySystemError(failure)
 
     monkeypatch.setattr(shared_objects.ray, "get", get)
-    dataset: Any = SimpleNamespace(hex=lambda: "d2")
+    evaluator: Any = SimpleNamespace(hex=lambda: "e2")
     with pytest.raises(kind):
-        shared_objects.get_shared(SharedRefs(dataset, None, UserCode()))
+        shared_objects.get_shared(SharedRefs("images", evaluator, UserCode()))

@@ -12,7 +12,8 @@ import torch
 from images import noise, write_folder, write_npz
 from PIL import Image
 
-from pipeline.data.dataset import Dataset, Sampler, fingerprint, held_out, load_dataset, to_float
+from pipeline.data.dataset import Dataset, Sampler, held_out, load_dataset, to_float
+from pipeline.data.prepared import fingerprint
 from pipeline.errors import DataError
 
 

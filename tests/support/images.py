@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.preprocessing import Labels, Pixels
+from pipeline.data.source_types import Labels, Pixels
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> Pixels:

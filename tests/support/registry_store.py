@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.data.dataset import Dataset, fingerprint
+from pipeline.data.dataset import Dataset
+from pipeline.data.prepared import fingerprint
 from pipeline.metrics import extractors
 from pipeline.metrics.frechet import Evaluator, build_evaluator
 from pipeline.tracking.registry.load import LoadedGenerator, fetched_model

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.pictures import DRAWN_BY, image_sheet, save_drawing
-from pipeline.data.preprocessing import Labels, Pixels
+from pipeline.data.source_types import Labels, Pixels
 from pipeline.metrics.measurement import METRICS
 from pipeline.records import METRICS as TICK_METRICS
 from pipeline.records import TrialRecord
