@@ -179,12 +179,14 @@ PENALTIES = Table(
 class NetworkRow(Row):
     """An architecture of G and D. norm_g, norm_d: the normalisations that have an effect.
 
-    class_norm: its G can take the class by batch norm.
+    class_norm: its G can take the class by batch norm. halves: it draws only sizes that halve down to a
+    map of 4 to 7 px (`pipeline.training.networks.sizes`).
     """
 
     norm_g: tuple[str, ...] = ("none", "batch")
     norm_d: tuple[str, ...] = ("none", "batch", "layer", "spectral")
     class_norm: bool = False
+    halves: bool = False
 
 
 NETWORKS = Table(
@@ -200,6 +202,7 @@ NETWORKS = Table(
             "pipeline.training.networks.architectures:DCGAN",
             "strided convolutions, Radford et al. 2016",
             class_norm=True,
+            halves=True,
             cost=4.0,
         ),
         "resnet": NetworkRow(
@@ -207,6 +210,7 @@ NETWORKS = Table(
             "residual without normalisation, after R3GAN",
             norm_g=("none",),
             norm_d=("none", "spectral"),
+            halves=True,
             cost=8.0,
         ),
     },

@@ -16,6 +16,7 @@ from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
 from pipeline.tables import NETWORKS
 from pipeline.training.networks.blocks import ClassNorm, ImageShape, Stack
+from pipeline.training.networks.sizes import any_size, halve, nearest_sizes
 
 _SLOPE = 0.2
 _MAX_WIDENING = 8  # channels double with each halving of the resolution, up to this factor
@@ -133,18 +134,17 @@ RESNET = Architecture(_resnet_g, _resnet_d)
 
 def _pyramid(size: int, width: int, architecture: str) -> tuple[int, list[int]]:
     """Side of the smallest feature map (4 to 7) and the channels from there up to half the image size."""
-    base = size
-    widths: list[int] = []
-    while base % 2 == 0 and base > 7:
-        base //= 2
-        widths.append(width * min(2 ** len(widths), _MAX_WIDENING))
-    if not 4 <= base <= 7 or not widths:
+    found = halve(size)
+    if found is None:
+        sizes = " or ".join(map(str, nearest_sizes(architecture, size)))
+        others = " or ".join(f"'{name}'" for name in any_size())
         raise ConfigError(
             f"{architecture} cannot draw images of {size} px",
             rule="sizes are 4, 5, 6 or 7 times a power of two: 8, 16, 28, 32, 48, 64, ...",
-            fix="pass --image-size 32, or search architecture = 'mlp'",
+            fix=f"pass --image-size {sizes}, or search architecture = {others}",
         )
-    return base, widths[::-1]
+    base, steps = found
+    return base, [width * min(2**step, _MAX_WIDENING) for step in reversed(range(steps))]
 
 
 def _smallest_map(z_in: int, width: int, side: int) -> list[nn.Module]:
