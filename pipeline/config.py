@@ -121,7 +121,8 @@ class TrialConfig(_Checked):
     gamma_final: float = _number(1.0, 0.0, 1e3, "cosine: where gamma ends, as a factor of it")
     ema_start: float = _number(1.0, 0.0, 1.0, "cosine: where the half-life starts, as a factor of it")
 
-    # Augmentation of all that D sees
+    # The images that D sees, and the augmentation of all that it sees
+    mirror: bool = _plain(False, "train on the images and on their mirror images, left to right")
     augment: str = _choice("none", ("none", "diffaugment", "ada"), "ada: p follows the overfitting of D")
     augment_p: float = _number(
         0.8, 0.0, 1.0, "probability that an image is augmented; ada: its maximum, <= 0.8"

@@ -52,7 +52,7 @@ def test_field_names_do_not_change() -> None:
         "d_warmup_kimg",
         "batch_size", "lr_g", "lr_d", "beta1", "beta2", "ema_halflife_kimg",
         "schedule", "burn_in_kimg", "lr_final", "beta2_final", "gamma_final", "ema_start",
-        "augment", "augment_p", "augment_start", "augment_target", "augment_kimg",
+        "mirror", "augment", "augment_p", "augment_start", "augment_target", "augment_kimg",
         "controller", "auc_low", "auc_high",
         "kimg", "tick_kimg", "precision", "seed",
     ]  # fmt: skip

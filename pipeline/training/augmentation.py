@@ -1,6 +1,7 @@
 """Differentiable augmentation: DiffAugment, and the control of its probability as in ADA.
 
-DiffAugment (color, translation, cutout; Zhao et al. 2020) has no flips here: mirrored digits are no digits.
+DiffAugment (color, translation, cutout; Zhao et al. 2020) has no flips here: mirrored digits are no digits,
+and where mirror images are as good as the images, `TrialConfig.mirror` trains on both.
 ADA adapts the probability to the overfitting of D (Karras et al. 2020).
 
 Reals and fakes pass through the same random, differentiable functions before D, so that G learns the

@@ -2,7 +2,8 @@
 
 Which images come next is known long before, so they are fetched while the device still trains. Where the
 images lie on the device, the indices of many batches are sent there at once. Where they lie on the host,
-being too large, the next batch is gathered into pinned memory and copied on a stream of its own.
+being too large, the next batch is gathered into pinned memory and copied on a stream of its own. Mirror
+images (`TrialConfig.mirror`) are stored nowhere: those of a batch are made in its buffer, on the device.
 
 Not responsible for augmentation or for the order of the images (`pipeline.data.dataset.Sampler`).
 """
@@ -27,6 +28,7 @@ class Prefetcher:
     Args:
         images: uint8 (N,H,W,C) on the device or on the host.
         labels: int64 (N,) on the device, or None.
+        sampler: over the N images, or over 2N items: item N + i is image i, mirrored.
         batch: images per step.
         device: of the buffers.
     """
@@ -40,7 +42,9 @@ class Prefetcher:
         self._images = to_float(images).permute(0, 2, 3, 1) if as_floats else images
         self.pixels = torch.empty(batch, *images.shape[1:], dtype=self._images.dtype, device=device)
         self.labels = None if labels is None else torch.empty(batch, dtype=torch.int64, device=device)
+        self._mirrors = sampler.n > len(images)
         self._rows, self._start = torch.empty(0, dtype=torch.int64, device=device), 0
+        self._flipped = torch.empty(0, dtype=torch.bool, device=device)  # which of `_rows`; empty = none
         self._host_images = (
             None if images.device == device else _HostPrefetcher(images, sampler, batch, device)
         )
@@ -51,21 +55,41 @@ class Prefetcher:
 
     def load(self, position: int) -> None:
         """Put the batch that begins at `position` of the stream into the buffers."""
-        if self._host_images is None or self._labels is not None:
-            rows = self._rows_on_device(position)
+        if self._host_images is None or self._labels is not None or self._mirrors:
+            batch = self._batch_on_device(position)
+            rows = self._rows[batch]
             if self._host_images is None:
                 torch.index_select(self._images, 0, rows, out=self.pixels)
             if self._labels is not None and self.labels is not None:
                 torch.index_select(self._labels, 0, rows, out=self.labels)
         if self._host_images is not None:
             self._host_images.load(self.pixels, position)
+        if self._mirrors:
+            flipped = self._flipped[batch].view(-1, 1, 1, 1)
+            torch.where(flipped, mirrored(self.pixels), self.pixels, out=self.pixels)
 
-    def _rows_on_device(self, position: int) -> Tensor:
+    def _batch_on_device(self, position: int) -> slice:
+        """Where the batch at `position` stands in `_rows` and `_flipped`, which are filled if need be."""
         offset = position - self._start
         if not 0 <= offset <= len(self._rows) - self._batch:
-            rows = torch.from_numpy(self._sampler.take(position, _BATCHES_AHEAD * self._batch))
+            items = self._sampler.take(position, _BATCHES_AHEAD * self._batch)
+            rows = torch.from_numpy(items % len(self._images))
             self._rows, self._start, offset = _send(rows, self._device), position, 0
-        return self._rows[offset : offset + self._batch]
+            if self._mirrors:
+                self._flipped = _send(torch.from_numpy(items >= len(self._images)), self._device)
+        return slice(offset, offset + self._batch)
+
+
+def every_second_mirrored(images: Tensor) -> Tensor:
+    """A copy of images (N,H,W,C) in which those with an odd index are mirrored."""
+    copied = images.clone()
+    copied[1::2] = mirrored(images[1::2])
+    return copied
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """Images (N,H,W,C) with left and right exchanged."""
+    return images.flip(2)
 
 
 def place_images(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -108,7 +132,8 @@ class _HostPrefetcher:
         copied = self._copied[buffer]
         if copied is not None:
             copied.synchronize()  # before the host overwrites this buffer: it is two steps ahead at most
-        rows = torch.from_numpy(self._sampler.take(position, len(self._host[buffer])))
+        items = self._sampler.take(position, len(self._host[buffer]))
+        rows = torch.from_numpy(items % len(self._images))
         torch.index_select(self._images, 0, rows, out=self._host[buffer])
         if self._stream is None:
             self._on_device[buffer].copy_(self._host[buffer])

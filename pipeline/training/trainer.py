@@ -44,7 +44,7 @@ from pipeline.training.losses import Penalty, gradient_penalty_from_logits, load
 from pipeline.training.networks.blocks import Ema, ImageShape
 from pipeline.training.networks.build import build_networks
 from pipeline.training.networks.casting import CastParameters
-from pipeline.training.prefetch import Prefetcher
+from pipeline.training.prefetch import Prefetcher, every_second_mirrored
 from pipeline.training.sampling import draw_latents
 from pipeline.training.schedules import StepSchedule, step_schedule
 from pipeline.training.seeds import derive_seed
@@ -93,7 +93,8 @@ class Trainer:
         betas = (config.beta1, config.beta2)
         self.opt_g = torch.optim.Adam(self.G.parameters(), lr=config.lr_g, betas=betas, fused=True)
         self.opt_d = torch.optim.Adam(self.D.parameters(), lr=config.lr_d, betas=betas, fused=True)
-        self.sampler = Sampler(len(images), derive_seed(config.seed, "reals"))
+        items = 2 * len(images) if config.mirror else len(images)  # N + i is image i, mirrored
+        self.sampler = Sampler(items, derive_seed(config.seed, "reals"))
         self.rng = torch.Generator(self.device)
         self.metrics = MetricAccumulator(self.device)
         self.nimg = self.d_steps = 0
@@ -227,7 +228,11 @@ class Trainer:
         return {"augment_p": self._schedule().augment_p, "control": self.control}
 
     def read_balance(self, held: Tensor, held_labels: Tensor | None) -> BalanceReading:
-        """Measure D on held-out reals uint8 (M,H,W,C), as many training reals, and fakes of the raw G."""
+        """Measure D on held-out reals uint8 (M,H,W,C), as many training reals, and fakes of the raw G.
+
+        With `mirror` every second real of both kinds is mirrored: D and G are judged on what they train on,
+        and nothing but the split tells the two kinds apart.
+        """
         count = min(_BALANCE_IMAGES, len(held))
         rng = torch.Generator(self.device).manual_seed(derive_seed(self.config.seed, "balance", self.nimg))
         z, fake_labels = draw_latents(self.G, count, rng, self.labels)
@@ -235,6 +240,8 @@ class Trainer:
         train = self.images[rows.to(self.images.device)]
         train_labels = None if self.labels is None else self.labels[rows]
         held, held_labels = held[:count], None if held_labels is None else held_labels[:count]
+        if self.config.mirror:
+            train, held = every_second_mirrored(train), every_second_mirrored(held)
         with scoring_mode(self.G, self.D):
             fake, real = self.G(z, fake_labels), to_float(held)
             return read_scores(

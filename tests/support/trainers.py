@@ -23,6 +23,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "resnet, dragan": {"architecture": "resnet", "penalty": "dragan"},
     "bfloat16": {"precision": "bfloat16", "penalty": "r1"},
     "augmented": {"augment": "diffaugment", "augment_p": 0.4, "penalty": "r1"},
+    "mirrored": {"mirror": True, "penalty": "r1"},
     "skipped updates": {"controller": "skip", "penalty": "r1", "penalty_interval": 2, "batch_size": 40},
 }
 """What each configuration changes in a tiny one. Captured steps must train them like eager ones."""

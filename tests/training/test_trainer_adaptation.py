@@ -84,6 +84,24 @@ def test_a_balance_reading_gives_d_the_labels_of_the_images(make_trainer: Make, 
     assert len(held) == len(train) == len(fake) == len(fake_labels) == 40
 
 
+def test_with_mirror_every_second_real_of_a_balance_reading_is_mirrored(
+    make_trainer: Make, dataset: Dataset
+) -> None:
+    """Of both splits; the images, their labels and the fakes are those of a reading without it."""
+    seen: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
+    held, labels = torch.from_numpy(dataset.held), torch.from_numpy(dataset.held_labels)
+    for mirror, inputs in seen.items():
+        trainer = make_trainer(conditional=True, mirror=mirror)
+        trainer.D.register_forward_pre_hook(lambda module, given: inputs.append(given))  # noqa: B023
+        trainer.read_balance(held, labels)
+    assert torch.equal(held, torch.from_numpy(dataset.held))
+    for plain, mirrored in zip(seen[False][:2], seen[True][:2], strict=True):
+        assert torch.equal(plain[0][::2], mirrored[0][::2])
+        assert torch.equal(plain[0][1::2].flip(3), mirrored[0][1::2])
+        assert torch.equal(plain[1], mirrored[1])
+    assert torch.equal(seen[False][2][0], seen[True][2][0])
+
+
 def test_the_auc_of_a_d_that_trains_alone_is_near_1(make_trainer: Make, dataset: Dataset) -> None:
     """G hardly learns, so D wins; but it has not memorised the training reals."""
     trainer = make_trainer(lr_g=1e-7, lr_d=1e-2)

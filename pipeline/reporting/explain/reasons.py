@@ -168,8 +168,9 @@ def _overfit(case: _Case) -> Reason | None:
     if case.last is None or not case.last.overfit > _OVERFIT:
         return None
     text = f"D has memorized the training images (overfit {case.last.overfit:.2f}; 0.5 = not at all)"
-    augmented = case["augment"] != "none"
-    return Reason("overfit", text, "raise augment_p, or add images" if augmented else "set augment = ada")
+    advice = "set augment = ada" if case["augment"] == "none" else "raise augment_p, or add images"
+    mirror = "" if case["mirror"] else ", or set mirror = true where mirror images are as good"
+    return Reason("overfit", text, advice + mirror)
 
 
 def _stopped(case: _Case) -> Reason | None:

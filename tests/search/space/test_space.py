@@ -60,6 +60,18 @@ def test_a_space_has_what_its_file_says() -> None:
     assert space.enqueue == ({"lr_g": 2e-4, "penalty": "r1"}, {})
 
 
+def test_a_boolean_is_searched_as_a_choice() -> None:
+    text = f"[search]\n{LR}mirror = {{ choice = [false, true] }}\n[[enqueue]]\nmirror = true\n"
+    space = parse_space(text)
+    assert space.search["mirror"] == Distribution(choices=(False, True))
+    assert space.enqueue == ({"mirror": True},)
+    assert space.config({"mirror": True}).mirror is True
+    assert space.config({}).mirror is False
+    assert parse_space(space.to_toml()).search == space.search
+    with pytest.raises(SpaceError, match="mirror = 0 is not true or false"):
+        parse_space(text.replace("[false, true]", "[0, 1]").replace("mirror = true", "mirror = 1"))
+
+
 def test_every_when_refers_to_earlier_parameters() -> None:
     order = list(parse_space(FULL).search)
     assert order.index("penalty") < order.index("gamma") < order.index("penalty_interval")
