@@ -83,7 +83,9 @@ def sample(
     out: Annotated[Path, typer.Option(help="FILE.png (a grid), FILE.npz, or DIR/ (a data set, resumable).")],
     n: Annotated[int, typer.Option("-n", help="How many images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same model, n and seed give the same bytes.")] = 0,
-    label: Annotated[int | None, typer.Option(help="Only this class (conditional models).")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Only this class, by number or name (conditional models).")
+    ] = None,
     truncation: Annotated[float, typer.Option(help="Scale of z: below 1 is safer and less varied.")] = 1.0,
     format_: Annotated[str, typer.Option("--format", help="Of DIR: folder, npz or parquet (folder).")] = "",
     labels: Annotated[
@@ -108,7 +110,7 @@ def interpolate(
     model: Model,
     out: Annotated[Path, typer.Option(help="FILE.png (a strip), FILE.gif or FILE.mp4 (by ffmpeg).")],
     seeds: Annotated[str, typer.Option(help="Walk over the first image of each (0,1,2,3).")] = "",
-    labels: Annotated[str, typer.Option(help="Walk over these classes, or stay in one.")] = "",
+    labels: Annotated[str, typer.Option(help="Walk over these classes (0,cat,dog), or stay in one.")] = "",
     frames: Annotated[int, typer.Option(help="Frames in all (30 between two, 8 in a strip).")] = 0,
     fps: Annotated[int, typer.Option(help="Frames per second.")] = 20,
     truncation: Annotated[float, typer.Option(help="Scale of z.")] = 1.0,
@@ -118,10 +120,11 @@ def interpolate(
     """Walk through latent space, between seeds or labels, along great circles."""
     from pipeline.serving.interpolation import WalkOptions
     from pipeline.serving.interpolation import interpolate as interpolate_model
+    from pipeline.tracking.registry.class_names import split_classes
 
     walk = WalkOptions(
         seeds=parse_integers("--seeds", seeds),
-        labels=parse_integers("--labels", labels),
+        labels=split_classes(labels),
         frames=frames,
         fps=fps,
         truncation=truncation,

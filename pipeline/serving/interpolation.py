@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -11,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.pictures import DRAWN_BY, image_sheet, save_drawing, to_picture
-from pipeline.data.preprocessing import Pixels
+from pipeline.data.source_types import Pixels
 from pipeline.errors import ConfigError
 from pipeline.serving.models import load_generator
 from pipeline.storage.files import replacing
+from pipeline.tracking.registry.class_names import describe_class
 from pipeline.tracking.registry.load import LoadedGenerator
+
+log = logging.getLogger(__name__)
 
 Points = npt.NDArray[np.float32]  # (n,d)
 
@@ -30,7 +34,7 @@ class WalkOptions:
 
     Attributes:
         seeds: empty = 0, 1, 2, 3; or 0 where there are several labels.
-        labels: one = all frames have it; several = the walk leads over them.
+        labels: classes by number or name; one = all frames have it; several = the walk leads over them.
         frames: in all; 0 = 30 a segment (8 in a PNG strip).
         fps: frames per second.
         truncation: factor of the latents, in (0, 2].
@@ -38,7 +42,7 @@ class WalkOptions:
     """
 
     seeds: tuple[int, ...] = ()
-    labels: tuple[int, ...] = ()
+    labels: tuple[int | str, ...] = ()
     frames: int = 0
     fps: int = 20
     truncation: float = 1.0
@@ -85,6 +89,8 @@ class WalkOptions:
 def interpolate(model: str, out: Path, options: WalkOptions, *, tracking_uri: str = "") -> Path:
     """Write a walk through the latent space of a MODEL; frames at a seed have the bytes that `sample` gives.
 
+    A log line tells the numbers and the names of the classes that `options.labels` mean.
+
     Raises:
         ConfigError: as `WalkOptions.resolve`. RegistryError: a seed or label out of range.
     """
@@ -95,16 +101,17 @@ def interpolate(model: str, out: Path, options: WalkOptions, *, tracking_uri: st
 
 def _render_walk(generator: LoadedGenerator, walk: WalkOptions) -> Pixels:
     starts = [generator.latents(1, seed, None, walk.truncation) for seed in walk.seeds]
-    for label in walk.labels:
-        generator.latents(1, walk.seeds[0], label)  # raises for one out of range
+    labels = [generator.class_number(label) for label in walk.labels]
+    if labels:
+        log.info(", ".join(describe_class(label, generator.class_names) for label in labels))
     z = latent_path(np.concatenate([z for z, _ in starts]), walk.frames, loop=walk.loop)
-    if len(walk.labels) > 1:
-        keys = generator.label_embeddings()[list(walk.labels)]
+    if len(labels) > 1:
+        keys = generator.label_embeddings()[labels]
         return generator.render(z, embeddings=latent_path(keys, walk.frames, loop=walk.loop))
     sampled = starts[0][1]
     if sampled is None:
         return generator.render(z)
-    label = walk.labels[0] if walk.labels else sampled[0]
+    label = labels[0] if labels else sampled[0]
     return generator.render(z, np.full(walk.frames, label, np.int64))
 
 

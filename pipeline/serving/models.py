@@ -59,7 +59,7 @@ def load_generator(model: str, *, tracking_uri: str = "", device: str = "cpu") -
     """Load the generator behind a MODEL, without running any code that lies in it.
 
         generator = load_generator("models:/mnist5k@champion")
-        images, labels = generator.sample(16, seed=0, label=3)
+        images, labels = generator.sample(16, seed=0, label=3)  # or label="cat"
 
     `images` are uint8 (n,H,W,C) in 0..255 with C = 1 (grey) or 3 (RGB); `labels` are int64 (n,), or None
     where `generator.classes` is 0. The same model, seed, label and truncation give the same bytes, whatever

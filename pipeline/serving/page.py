@@ -38,7 +38,8 @@ Count = Annotated[int, Query(ge=1, le=MAX_IMAGES)]
 Seed = Annotated[int, Query(ge=0, le=2**31)]
 Fraction = Annotated[float, Query(ge=0.0, le=1.0)]
 Scale = Annotated[float, Query(gt=0.0, le=2.0)]
-Label = Annotated[int, Query(ge=-1)]
+Label = Annotated[str, Query(max_length=300)]
+"""A class by its number or its name; -1 = any."""
 
 
 def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
@@ -50,7 +51,7 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
     def sampled(
         n: Count = 64,
         seed: Seed = 0,
-        label: Label = -1,
+        label: Label = "-1",
         truncation: Scale = 1.0,
         to: Seed = 1,
         at: Fraction = 0.0,
@@ -63,7 +64,7 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
                 seen=n,
                 fix="use gansweep sample for more",
             )
-        chosen = None if label < 0 else label
+        chosen = None if label == "-1" else generator.class_number(label)
         with lock:
             z, labels = generator.latents(n, seed, chosen, truncation)
             if at > 0:
@@ -138,8 +139,7 @@ def serve_page(
 
 def _labels(generator: LoadedGenerator) -> list[str]:
     """The names of the labels, else their numbers; empty for an unconditional generator."""
-    names, count = generator.metadata.class_names, generator.classes
-    return list(names) if len(names) == count else [str(label) for label in range(count)]
+    return list(generator.class_names) or [str(label) for label in range(generator.classes)]
 
 
 def _page(generator: LoadedGenerator, name: str) -> str:

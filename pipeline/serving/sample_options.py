@@ -19,7 +19,7 @@ class SampleOptions:
     Attributes:
         n: images in all.
         seed: of the latents, in [0, 2^63).
-        label: of all images; None = by `labels`.
+        label: the class of all images, by its number or its name; None = by `labels`.
         labels: `data` (frequencies of the training images) or `balanced`.
         truncation: factor of the latents, in (0, 2].
         format: one of `FORMATS` for a data set; empty = by the name of the output.
@@ -31,7 +31,7 @@ class SampleOptions:
 
     n: int
     seed: int = 0
-    label: int | None = None
+    label: int | str | None = None
     labels: str = "data"
     truncation: float = 1.0
     format: str = ""

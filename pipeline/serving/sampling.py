@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,12 @@ from pipeline.serving import dataset_export
 from pipeline.serving.models import open_packed
 from pipeline.serving.sample_options import MAX_IMAGES, SampleOptions
 from pipeline.storage.files import replacing
+from pipeline.tracking.registry.class_names import describe_class
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.pack import pick_device
 from pipeline.tracking.registry.registered_model import sha256_of
+
+log = logging.getLogger(__name__)
 
 MAX_IN_FILE = {".png": 10_000, ".npz": 1_000_000}
 """Most images in one file; larger data sets are written as a folder."""
@@ -34,7 +39,8 @@ def sample(
 
     FILE.png: a grid. FILE.npz: `images` uint8 (N,H,W,C), `labels` int64 (N,). A folder, or any format of
     `pipeline.serving.dataset_export`: a data set, streamed and resumable, sampled on a GPU where there is
-    one (the bytes of two devices differ in the last bit). Files are written atomically.
+    one (the bytes of two devices differ in the last bit). Files are written atomically. A log line tells the
+    number and the name of the class that `options.label` means.
 
     Raises:
         ConfigError: another suffix, or too many images. RegistryError: as `LoadedGenerator.sample`.
@@ -52,6 +58,10 @@ def sample(
         device = pick_device(options.device, auto="cpu" if single_file else "cuda")
         generator = LoadedGenerator(folder, device)
         identity = sha256_of(folder / "files.json")[:16]
+    if options.label is not None:
+        number = generator.class_number(options.label)
+        options = replace(options, label=number)
+        log.info(describe_class(number, generator.class_names))
     if single_file:
         _write_file(generator, out, options)
         return f"{options.n} images: {out}"

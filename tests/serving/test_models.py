@@ -15,6 +15,7 @@ from factories import generator_of
 from PIL import Image
 
 import pipeline
+from pipeline.cli.main import main
 from pipeline.config import SweepPaths
 from pipeline.errors import ConfigError, RegistryError
 from pipeline.serving import models
@@ -68,6 +69,89 @@ def test_loading_from_python_in_one_line(model: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all.db")
     with pytest.raises(RegistryError, match="/nowhere/at/all.db"):
         pipeline.load_generator("models:/gan@champion")
+
+
+def test_a_label_is_the_number_or_the_name_of_a_class(model: str, plain: str) -> None:
+    generator = models.load_generator(model)
+    assert generator.class_names == ("a", "b", "c")
+    by_number, by_name = generator.sample(5, 1, 2), generator.sample(5, 1, "c")
+    assert np.array_equal(by_number[0], by_name[0])
+    assert by_name[1] is not None
+    assert by_name[1].tolist() == [2] * 5
+    assert np.array_equal(generator.latents(3, label="c")[0], generator.latents(3, label=2)[0])
+    assert all((labels == 2).all() for _, labels in generator.stream(600, label="c", batch=512))
+    with pytest.raises(RegistryError, match=r"no class is called 'd' .*its classes are \"a\", \"b\", \"c\""):
+        generator.sample(5, label="d")
+    with pytest.raises(RegistryError, match=r"label = 3 is out of range \(a label lies in \[0, 2\]\)"):
+        generator.sample(5, label="3")
+    with pytest.raises(RegistryError, match="label c was given for an unconditional model"):
+        models.load_generator(plain).sample(5, label="c")
+
+
+@pytest.mark.parametrize("label", ["c", "2", 2, "number:2"])
+@pytest.mark.parametrize("out", ["file.npz", "folder"])
+def test_samples_of_a_class_say_its_number_and_its_name(
+    model: str, label: str | int, out: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pipeline")
+    sample(model, tmp_path / out, SampleOptions(n=4, label=label, device="cpu"))
+    assert caplog.messages == ['class 2: "c"']
+    if out == "folder":  # the number is stored: either way of writing it continues the data set
+        assert json.loads((tmp_path / out / "dataset.json").read_text())["label"] == 2
+        assert sample(model, tmp_path / out, SampleOptions(n=4, label="c", device="cpu")).startswith(
+            "4 images (0 new)"
+        )
+    else:
+        with np.load(tmp_path / out, allow_pickle=False) as arrays:
+            assert arrays["labels"].tolist() == [2] * 4
+
+
+def test_a_walk_over_named_classes_says_them(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pipeline")
+    named = interpolate(model, tmp_path / "named.png", WalkOptions(labels=("0", "c")))
+    assert caplog.messages == ['class 0: "a", class 2: "c"']
+    numbered = interpolate(model, tmp_path / "numbered.png", WalkOptions(labels=(0, 2)))
+    assert named.read_bytes() == numbered.read_bytes()
+    with pytest.raises(RegistryError, match="no class is called 'x'"):
+        interpolate(model, tmp_path / "none.png", WalkOptions(labels=("0", "x")))
+    assert not (tmp_path / "none.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["sample", "--label", "10", "-n", "2"], 0, 'class 2: "10"'),
+        (["sample", "--label", "number:2", "-n", "2"], 0, 'class 2: "10"'),
+        (["sample", "--label", "1", "-n", "2"], 0, 'class 1: "1"'),
+        (["sample", "--label", "2", "-n", "2"], 2, 'error: label 2 means several classes (class 2: "10" and'),
+        (["sample", "--label", "two", "-n", "2"], 2, "error: no class is called 'two'"),
+        (["interpolate", "--labels", "0,10"], 0, 'class 0: "0", class 2: "10"'),
+        (["interpolate", "--labels", "0,2"], 2, "write number:2 or number:3"),
+    ],
+    ids=str,
+)
+def test_the_commands_take_names_and_refuse_what_is_ambiguous(
+    arguments: list[str],
+    code: int,
+    line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Classes whose order is that of their texts, as in models of earlier versions."""
+    facts = {"class_names": ["0", "1", "10", "2"]}
+    pack_generator(generator_of(4), SweepPaths(tmp_path / "old").packed, ModelMetadata.from_json(facts))
+    command, *rest = arguments
+    out = str(tmp_path / "out.png")
+    monkeypatch.setattr(sys, "argv", ["gansweep", command, str(tmp_path / "old"), *rest, "--out", out])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert int(done.value.code or 0) == code
+    printed = capsys.readouterr()
+    assert line in printed.err
+    assert Path(out).exists() is (code == 0)
 
 
 def test_importing_the_package_imports_no_framework() -> None:

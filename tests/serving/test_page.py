@@ -56,6 +56,7 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows(address: str) -> N
     assert "models:/pets@champion" in text
     assert "&lt;b&gt;dog&lt;/b&gt;" in text
     assert "<b>dog" not in text
+    assert '<option value="number:2">cow</option>' in text
     assert "http" not in text  # no font, script or image from another machine
     assert not {"{{", "{%"} & {text[i : i + 2] for i in range(len(text))}  # every placeholder is filled
 
@@ -65,6 +66,8 @@ def test_a_seed_fixes_the_bytes_and_a_label_the_class(address: str, generator: L
     assert np.array_equal(grid(address, n=4, seed=7)[:8, :8], wanted[0, :, :, 0])
     wanted, _ = generator.sample(4, seed=7, label=2, truncation=0.5)
     assert np.array_equal(grid(address, n=4, seed=7, label=2, truncation=0.5)[8:, 8:], wanted[3, :, :, 0])
+    assert np.array_equal(grid(address, n=4, seed=7, label="cow", truncation=0.5)[8:, 8:], wanted[3, :, :, 0])
+    assert np.array_equal(grid(address, n=1, label="number:0"), generator.sample(1, label=0)[0][0, :, :, 0])
     answer = requests.get(f"{address}/samples.npz", params={"n": 4, "seed": 7}, timeout=30)
     with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:
         assert np.array_equal(arrays["images"], generator.sample(4, seed=7)[0])
@@ -87,6 +90,8 @@ def test_the_slider_interpolates_to_the_other_seed(address: str, generator: Load
         ({"n": "many"}, "n: "),
         ({"seed": -1}, "seed: "),
         ({"label": 3}, "label = 3 is out of range (a label lies in [0, 2]"),
+        ({"label": "dogs"}, "no class is called 'dogs' (a label is a number in [0, 2], or a name)"),
+        ({"label": "x" * 301}, "label: "),
         ({"truncation": 0}, "truncation: "),
         ({"truncation": "nan"}, "truncation: "),
         ({"at": 1.5}, "at: "),

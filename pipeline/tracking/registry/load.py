@@ -19,8 +19,9 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import RegistryError, UserError, first_line, redact
 from pipeline.tracking.moved_store import location_now
 from pipeline.tracking.registry import registered_model
+from pipeline.tracking.registry.class_names import find_class
 from pipeline.tracking.registry.metadata import ModelMetadata
-from pipeline.tracking.registry.registered_model import PackedGenerator
+from pipeline.tracking.registry.registered_model import Images, Labels, PackedGenerator, Vectors
 from pipeline.tracking.tracking_uri import check_server, open_store
 
 FILES_TAG = "gansweep.files"
@@ -32,6 +33,8 @@ _MODEL = re.compile(r"models:/([^/@]+)(?:@([\w-]+)|/(\d+))")
 class LoadedGenerator(PackedGenerator):
     """A generator ready to sample; `metadata` holds what it claims.
 
+    A label is the number of a class, or a text as `class_number` takes it.
+
     Raises:
         RegistryError: a file in the packed folder is missing or altered.
     """
@@ -41,6 +44,55 @@ class LoadedGenerator(PackedGenerator):
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         super().__init__(folder, device)
         self.metadata = ModelMetadata.from_json(self.facts)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes by number; empty where they have none, or it is unconditional."""
+        names = self.metadata.class_names
+        return names if len(names) == self.classes else ()
+
+    def class_number(self, label: int | str) -> int:
+        """The number of a class that is given by its number or its name: see `find_class`.
+
+        Raises:
+            RegistryError: it is unconditional, or no class, or several, have this number or name.
+        """
+        if not self.classes:
+            raise RegistryError(
+                "label {seen} was given for an unconditional model",
+                rule="only a conditional model has labels",
+                seen=label,
+                fix="leave it out",
+            )
+        number = find_class(label, self.class_names, self.classes) if isinstance(label, str) else int(label)
+        self.check(1, 0, number, 1.0)
+        return number
+
+    def sample(
+        self, n: int, seed: int = 0, label: int | str | None = None, truncation: float = 1.0
+    ) -> tuple[Images, Labels | None]:
+        number = None if label is None else self.class_number(label)
+        return super().sample(n, seed, number, truncation)
+
+    def latents(
+        self, n: int, seed: int = 0, label: int | str | None = None, truncation: float = 1.0
+    ) -> tuple[Vectors, Labels | None]:
+        number = None if label is None else self.class_number(label)
+        return super().latents(n, seed, number, truncation)
+
+    def stream(
+        self,
+        n: int,
+        seed: int = 0,
+        label: int | str | None = None,
+        batch: int = 256,
+        truncation: float = 1.0,
+        *,
+        start: int = 0,
+        balanced: bool = False,
+    ) -> Iterator[tuple[Images, Labels | None]]:
+        number = None if label is None else self.class_number(label)
+        return super().stream(n, seed, number, batch, truncation, start=start, balanced=balanced)
 
 
 @contextlib.contextmanager
