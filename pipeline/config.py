@@ -159,7 +159,12 @@ class SweepConfig(_Checked):
 
     name: str = _plain("mnist5k", "name of the sweep and of its folder")
     data: str = _plain("mnist5k", f"image source: {DATA_SOURCES.describe()}")
-    image_size: int = _number(0, 0, 4096, "resize folder images to this; 0 = a size is chosen", "pixels")
+    image_size: int = _number(0, 0, 4096, "side of the prepared images; 0 = a size is chosen", "pixels")
+    classes: str = _plain("", "the images' classes: none, folders, or a file that names them; empty = found")
+    split: str = _choice("", ("", "given", "merge"), "the images' own split: held out as it is, or merged")
+    fit: str = _choice("crop", ("crop", "pad", "stretch"), "how images become square")
+    background: str = _plain("white", "colour under transparent pixels and beside padded images")
+    frames: str = _choice("first", ("first", "all"), "which images of stacks and animations are used")
     space: str = _plain("mnist5k", "the space's file or built-in name")
     trials: int = _number(40, 1, 1_000_000, "trials to ask for")
     time_budget_sec: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "seconds")

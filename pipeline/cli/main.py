@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli import cluster, inspect, manage, model, run
+from pipeline.cli import cluster, data, inspect, manage, model, run
 from pipeline.errors import ConfigError, UserError, nearest
 from pipeline.reporting.log_lines import err_console, log_to_terminal
 from pipeline.storage.process_environment import check_current_folder, settle_environment
@@ -41,7 +41,7 @@ app = typer.Typer(
 )
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run.run, run.resume, run.report, run.validate, run.doctor),
+    *(data.data, run.run, run.resume, run.report, run.validate, run.doctor),
     *(inspect.watch, inspect.explain),
     *(manage.rm, manage.sync, manage.rerun),
     *(model.register, model.evaluate, model.sample, model.interpolate, model.export, model.serve),

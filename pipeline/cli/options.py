@@ -37,6 +37,18 @@ Storage = Annotated[str, _option("storage", _RUN["storage"])]
 
 Promote = Annotated[str, _option("promote", _RUN["promote"])]
 
+ImageSize = Annotated[int, _option("image_size", _RUN["image_size"])]
+
+Classes = Annotated[str, _option("classes", _RUN["classes"])]
+
+Split = Annotated[str, _option("split", _RUN["split"])]
+
+Fit = Annotated[str, _option("fit", _RUN["fit"])]
+
+Background = Annotated[str, _option("background", _RUN["background"])]
+
+Frames = Annotated[str, _option("frames", _RUN["frames"])]
+
 
 def take_options(command: Callable[[OptionsT], None], kind: type[OptionsT]) -> Callable[..., None]:
     """The command with a flag for every option of `kind`, and an argument for one without a default."""

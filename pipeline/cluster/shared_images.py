@@ -1,8 +1,8 @@
 """The images of a sweep on every node: one memory-mapped file, which all processes of the node share.
 
-Workers on the driver's node open the file that the driver prepared. The first worker of another node copies it
-into that node's cache, a piece at a time, and the others wait for it: no node holds all images in memory. Images
-that the driver could not keep on its disk go through Ray's object store.
+Workers on the driver's node open the file that the driver prepared. The first worker of another node copies
+it into that node's cache, a piece at a time, and the others wait for it: no node holds all images in memory.
+Images that the driver could not keep on its disk go through Ray's object store.
 """
 
 from __future__ import annotations

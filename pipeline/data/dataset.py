@@ -6,15 +6,16 @@ import dataclasses
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.data.options import DataOptions
+from pipeline.data.options import AS_FOUND, DataOptions
 from pipeline.data.preparation import PreparedImages
-from pipeline.data.prepared_cache import open_prepared, prepare_in
+from pipeline.data.prepared_cache import link_prepared, open_prepared, prepare_in
 from pipeline.data.source_types import Labels, Pixels
 from pipeline.data.sources import find_source
 from pipeline.data.understood import Understood
@@ -35,8 +36,8 @@ class Dataset:
     shuffled order, so that any prefix is a fair sample. train_labels, held_labels: int64 (N,) and (M,) in
     0..K-1, or None. classes: the K names; empty without labels. train_groups: int64 (N,), the same number for
     training images that are copies of one another, -1 for those without copies, or None where there are no
-    copies. understood: all else that is known of them. folder: of the prepared images, which are memory-mapped
-    from it; None = they are in memory.
+    copies. understood: all else that is known of them. folder: of the prepared images, which are
+    memory-mapped from it; None = they are in memory.
     """
 
     source: str
@@ -115,7 +116,7 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 def load_dataset(
     source: str,
-    options: DataOptions = DataOptions(),
+    options: DataOptions = AS_FOUND,
     *,
     cache: Path | None = None,
     download: Path | None = None,
@@ -142,14 +143,14 @@ def load_dataset(
         outputs=outputs,
         scratch=root / "scratch",
     )
-    name, kind = "", source.partition(":")[0]
-    if found.key is not None:
-        content = json.dumps([VERSION, _options_key(options), *found.key])
-        name = f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-        prepared = open_prepared(root / "data" / name)
-        if prepared is not None:
-            return as_dataset(prepared, source, root / "data" / name)
-    prepared, folder = prepare_in(root / "data", name, found.read(), options, source)
+    data, name = root / "data", _prepared_name(source, found.key, options)
+    prepared = open_prepared(data / name) if name else None
+    if prepared is not None:
+        return as_dataset(prepared, source, data / name)
+    prepared, folder = prepare_in(data, name, found.read(), options, source)
+    if name and folder and not options.size:  # who asks for this very size gets the same images
+        sized = dataclasses.replace(options, size=prepared.images.shape[1])
+        link_prepared(folder, _prepared_name(source, found.key, sized))
     return as_dataset(prepared, source, folder)
 
 
@@ -170,8 +171,11 @@ def as_dataset(prepared: PreparedImages, source: str, folder: Path | None) -> Da
     )
 
 
-def _options_key(options: DataOptions) -> list[object]:
-    """JSON values that determine how images are prepared."""
+def _prepared_name(source: str, key: Sequence[object] | None, options: DataOptions) -> str:
+    """The name of the folder of prepared images; "" where `key` is None: nothing determines the content."""
+    if key is None:
+        return ""
     file = options.classes_file
-    content = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
-    return [*dataclasses.astuple(options), content]
+    classes = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
+    content = json.dumps([VERSION, dataclasses.astuple(options), classes, *key])
+    return f"{source.partition(':')[0]}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -1,11 +1,12 @@
-"""Copies of an image within a data set: exact ones, and near ones such as the same picture in another file format.
+"""Copies of an image within a data set: exact ones, and near ones such as the same picture in another file
+format.
 
-Every image has a small descriptor: its brightness in box averages on a grid of about 16x16, its colour on one of
-4x4. Near copies are images whose descriptors differ by less than `NEAR_RMS` levels of 255 per value (root mean
-square), and by less than a twentieth of what two images of the set differ by. A photograph saved again as JPEG
-of quality 60 differs by 1.4 at most; the nearest two of MNIST's 5,000 digits by 6. Shifted, cropped or mirrored
-copies are not found.
-All comparisons that decide are of whole numbers, so that every machine finds the same copies.
+Every image has a small descriptor: its brightness in box averages on a grid of about 16x16, its colour on one
+of 4x4. Near copies are images whose descriptors differ by less than `NEAR_RMS` levels of 255 per value (root
+mean square), and by less than a twentieth of what two images of the set differ by. A photograph saved again
+as JPEG of quality 60 differs by 1.4 at most; the nearest two of MNIST's 5,000 digits by 6. Shifted, cropped
+or mirrored copies are not found. All comparisons that decide are of whole numbers, so that every machine
+finds the same copies.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ Descriptors = npt.NDArray[np.uint8]
 class Copies(NamedTuple):
     """groups: int64 (N,), the same number for copies of one image, -1 for images without copies.
 
-    exact: how many images are the same as an earlier one, pixel by pixel. near: how many others are near copies
-    of an earlier one. note: what could not be judged; "" = nothing.
+    exact: how many images are the same as an earlier one, pixel by pixel. near: how many others are near
+    copies of an earlier one. note: what could not be judged; "" = nothing.
     """
 
     groups: Labels
@@ -46,7 +47,9 @@ class Copies(NamedTuple):
 
 
 def describe(images: Pixels, total: int) -> Descriptors:
-    """The descriptors uint8 (n,d) of images uint8 (n,S,S,C). total: images of the set; of many they are coarser."""
+    """The descriptors uint8 (n,d) of images uint8 (n,S,S,C). total: images of the set; of many they are
+    coarser.
+    """
     factor = max(1, round(images.shape[1] / (_GRID if total <= _MANY else _COARSE_GRID)))
     return np.stack([_descriptor(to_picture(image).reduce(factor)) for image in images])
 
@@ -61,7 +64,9 @@ def _descriptor(small: Image.Image) -> Descriptors:
 
 
 def find_copies(descriptors: Descriptors, image_of: Callable[[int], Pixels]) -> Copies:
-    """The groups of copies among N images. image_of: image i, uint8 (S,S,C); asked for where it may be a copy."""
+    """The groups of copies among N images. image_of: image i, uint8 (S,S,C); asked for where it may be a
+    copy.
+    """
     distinct, index = np.unique(descriptors, axis=0, return_inverse=True)
     index = index.reshape(-1)
     if len(distinct) < 2:
@@ -83,7 +88,9 @@ def _near_pairs(distinct: Descriptors) -> tuple[npt.NDArray[np.int64], str]:
     """Pairs int64 (p,2) of distinct descriptors that are near; and why not all of them are there."""
     from scipy.spatial import cKDTree  # a fifth of a second
 
-    few = distinct[np.linspace(0, len(distinct) - 1, min(len(distinct), _SAMPLE)).astype(int)].astype(np.float64)
+    few = distinct[np.linspace(0, len(distinct) - 1, min(len(distinct), _SAMPLE)).astype(int)].astype(
+        np.float64
+    )
     spread = float(np.sqrt(((few - few[np.random.RandomState(0).permutation(len(few))]) ** 2).mean()))
     limit = int(distinct.shape[1] * min(NEAR_RMS, spread / 20) ** 2)  # of the sum of squared differences
     # A distance is never smaller than that of projections: a tree in few dimensions misses no pair.

@@ -21,8 +21,8 @@ class LeftOut:
 class Findings:
     """Collects what is told of a source.
 
-    notes: one line for each guess, which says how to say otherwise. left_out: by reason, such as `unreadable`.
-    classes_from: why these are the classes, as `the folders below train/`; "" without classes.
+    notes: one line for each guess, which says how to say otherwise. left_out: by reason, such as
+    `unreadable`. classes_from: why these are the classes, as `the folders below train/`; "" without classes.
     """
 
     notes: list[str] = field(default_factory=list)

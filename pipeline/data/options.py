@@ -19,12 +19,12 @@ FRAMES = ("first", "all")
 class DataOptions:
     """How images are read and prepared.
 
-    size: side of the prepared images in pixels, 8..4096; 0 = chosen by the images. classes: `none`, `folders`,
-    or a file (csv, tsv, json, jsonl) that names each image's class; "" = what the source itself says.
-    split: `given` holds out what the source calls validation or test, `merge` ignores that; "" = given where
-    enough images are. fit: how an image that is not square becomes so: `crop` its centre, `pad` it with
-    `background`, or `stretch` it. background: under transparent pixels and beside padded images, as
-    `white` or `#rrggbb`. frames: of stacks and animations, `first` or `all`.
+    size: side of the prepared images in pixels, 8..4096; 0 = chosen by the images. classes: `none`,
+    `folders`, or a file (csv, tsv, json, jsonl) that names each image's class; "" = what the source itself
+    says. split: `given` holds out what the source calls validation or test, `merge` ignores that; "" = given
+    where enough images are. fit: how an image that is not square becomes so: `crop` its centre, `pad` it with
+    `background`, or `stretch` it. background: under transparent pixels and beside padded images, as `white`
+    or `#rrggbb`. frames: of stacks and animations, `first` or `all`.
 
     Raises:
         DataError: a value is out of its range.
@@ -57,9 +57,15 @@ class DataOptions:
         except ValueError as error:
             rule = "background is a colour: white, black, grey, #rrggbb, rgb(r,g,b)"
             fix = "write --background white"
-            raise DataError("background={seen} is no colour", rule=rule, seen=self.background, fix=fix) from error
+            raise DataError(
+                "background={seen} is no colour", rule=rule, seen=self.background, fix=fix
+            ) from error
 
     @property
     def classes_file(self) -> Path | None:
         """The file that names the classes, or None."""
         return None if self.classes in ("", "none", "folders") else Path(self.classes).expanduser()
+
+
+AS_FOUND = DataOptions()
+"""Everything is chosen by the images."""

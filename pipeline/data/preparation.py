@@ -1,4 +1,5 @@
-"""The images of a source become a data set: read once, in the order of the split, and looked at for copies."""
+"""The images of a source become a data set: read once, in the order of the split, and looked at for copies.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,15 @@ import numpy as np
 
 from pipeline.data.duplicates import Copies, describe, find_copies
 from pipeline.data.options import DataOptions
-from pipeline.data.prepared import IMAGES, Fingerprint, ImageFile, ImageMemory, blocks, fingerprint, replace_rows
+from pipeline.data.prepared import (
+    IMAGES,
+    Fingerprint,
+    ImageFile,
+    ImageMemory,
+    blocks,
+    fingerprint,
+    replace_rows,
+)
 from pipeline.data.preprocessing import MIN_IMAGES, too_few_images
 from pipeline.data.source_types import Labels, Pixels, RawImages
 from pipeline.data.splitting import MIN_HELD_OUT, Split, keep_copies_together, predict_split
@@ -32,7 +41,8 @@ _MOVED_BYTES = 512 * 2**20  # images that change places in memory
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedImages:
-    """images: uint8 (N,S,S,C), the first `train` of them for training. labels, groups: int64 (N,) in that order.
+    """images: uint8 (N,S,S,C), the first `train` of them for training. labels, groups: int64 (N,) in that
+    order.
 
     groups: the same number for copies of one image, -1 for images without copies; None = there are no copies.
     """
@@ -48,7 +58,8 @@ class PreparedImages:
 
 @dataclass
 class _Written:
-    """The images as they were written: at place i that of row `rows[i]`. failed: why a row could not be read."""
+    """The images as they were written: at place i that of row `rows[i]`. failed: why a row could not be read.
+    """
 
     images: Pixels
     rows: Labels
@@ -64,7 +75,9 @@ class _Written:
         """Notice the next images uint8 (n,S,S,C)."""
         self.low, self.high = min(self.low, int(images.min())), max(self.high, int(images.max()))
         self.grey = self.grey and bool((images == images[..., :1]).all())
-        self.blank += sum(bool((image == image[0, 0]).all()) for image in images if (image[0] == image[0, 0]).all())
+        self.blank += sum(
+            bool((image == image[0, 0]).all()) for image in images if (image[0] == image[0, 0]).all()
+        )
         self.descriptors.append(describe(images, len(self.rows)))
 
 
@@ -80,6 +93,8 @@ def prepare(raw: RawImages, options: DataOptions, where: str, folder: Path | Non
     _check_count(raw.images.shape[0], raw, where)
     raw = _with_usable_split(raw, options)
     written = _write(raw, folder)
+    for line in raw.images.notes():
+        raw.findings.note(line)
     raw, places = _readable(raw, written, where)
     copies = find_copies(np.concatenate(written.descriptors)[places], lambda row: written.images[places[row]])
     split, moved, across = _split(raw, copies)
@@ -113,7 +128,9 @@ def prepare(raw: RawImages, options: DataOptions, where: str, folder: Path | Non
 def _check_count(count: int, raw: RawImages, where: str) -> None:
     if count < MIN_IMAGES:
         left_out = Understood.of(raw.findings).describe_left_out()
-        raise too_few_images(count, f"usable images in {where}" + (f"; left out: {left_out}" if left_out else ""))
+        raise too_few_images(
+            count, f"usable images in {where}" + (f"; left out: {left_out}" if left_out else "")
+        )
 
 
 def _with_usable_split(raw: RawImages, options: DataOptions) -> RawImages:
@@ -127,7 +144,9 @@ def _with_usable_split(raw: RawImages, options: DataOptions) -> RawImages:
         rule = f"at least {MIN_HELD_OUT} images are held out, and {MIN_IMAGES} trained on"
         seen = f"{held} of {len(raw.held)}"
         fix = "add images, or write --split merge"
-        raise DataError("the split of the source is too small: {seen} held out", rule=rule, seen=seen, fix=fix)
+        raise DataError(
+            "the split of the source is too small: {seen} held out", rule=rule, seen=seen, fix=fix
+        )
     raw.findings.note(f"the source holds out {held} of {len(raw.held)} images: split anew instead")
     return replace(raw, held=None)
 
@@ -193,7 +212,7 @@ def _without_failed(
         raw,
         labels=None if raw.labels is None else raw.labels[rows],
         held=None if raw.held is None else raw.held[rows],
-        files=[raw.files[row] for row in rows] if raw.files else (),
+        files=[raw.files[row] for row in rows.tolist()] if raw.files else (),
     )
 
 
@@ -210,13 +229,16 @@ def check_unreadable(bad: int, total: int, examples: list[str]) -> None:
 
 def _split(raw: RawImages, copies: Copies) -> tuple[Split, int, int]:
     """The split; how many groups of copies were moved to one side, and how many lie on both nevertheless."""
-    given = raw.held is not None
-    simple = predict_split(len(copies.groups), raw.labels, raw.held)
-    split, moved = keep_copies_together(simple, copies.groups, raw.labels, given=given)
     if copies.note:
         raw.findings.note(copies.note)
-    if len(split.held) >= min(MIN_HELD_OUT, len(simple.held)):
-        return split, moved, 0
+    for held in (raw.held, None) if raw.held is not None else (None,):
+        simple = predict_split(len(copies.groups), raw.labels, held)
+        split, moved = keep_copies_together(simple, copies.groups, raw.labels, given=held is not None)
+        if len(split.held) >= min(MIN_HELD_OUT, len(simple.held)):
+            return split, moved, 0
+        if held is not None:
+            left = f"{len(split.held)} of {len(simple.held)} held-out images are no copies of training images"
+            raw.findings.note(f"the given split is not used: {left}")
     raw.findings.note("there are too few different images: copies of held-out images are trained on")
     return simple, 0, moved
 

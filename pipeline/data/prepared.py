@@ -124,9 +124,11 @@ class ImageMemory:
 
 def replace_rows(images: Pixels, rows: Labels, values: Pixels, folder: Path | None) -> Pixels:
     """The images with `values` in `rows`; folder: where they lie as `images.npy`, None = in memory."""
-    target = np.load(folder / IMAGES, mmap_mode="r+", allow_pickle=False) if folder else images
-    target[rows] = values
-    if folder:
+    if folder is None:
+        images[rows] = values
+    else:
+        target = np.lib.format.open_memmap(folder / IMAGES, mode="r+")
+        target[rows] = values
         target.flush()
     return images
 
@@ -137,7 +139,8 @@ def map_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """`meta.json` of a prepared folder. Raises FileNotFoundError where there is none, ValueError if damaged."""
+    """`meta.json` of a prepared folder. Raises FileNotFoundError where there is none, ValueError if damaged.
+    """
     found = json.loads((folder / META).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("meta.json is no object")

@@ -103,12 +103,23 @@ def prepare_in(
     except OSError as error:
         size = int(np.prod(raw.images.shape))
         if size > _memory_bytes() / 2:
-            problem, rule = f"the images cannot be prepared in {data}: {{seen}}", "they do not fit in memory either"
+            problem, rule = (
+                f"the images cannot be prepared in {data}: {{seen}}",
+                "they do not fit in memory either",
+            )
             need = f"{readable_memory(size)} are needed, {readable_memory(free_bytes(data))} are free"
             fix = f"free {data}, name a folder on another disk by GANSWEEP_CACHE, or lower --image-size"
-            raise DataError(problem, rule=rule, seen=f"{error.strerror or error} ({need})", fix=fix) from error
+            raise DataError(
+                problem, rule=rule, seen=f"{error.strerror or error} ({need})", fix=fix
+            ) from error
         log.info(f"the prepared images are not cached: {error}")
     return prepare(_fresh(raw), options, where, None), None
+
+
+def link_prepared(folder: Path, name: str) -> None:
+    """Let the prepared `folder` be found under another name too; nothing where that exists."""
+    with contextlib.suppress(OSError):  # it only saves time
+        folder.with_name(name).symlink_to(folder.name)
 
 
 def copy_prepared(folder: Path, read: Callable[[str], Iterable[bytes]]) -> None:
@@ -156,6 +167,8 @@ def _prepare_on_disk(
             np.save(partial / file, values, allow_pickle=False)
     (partial / META).write_text(json.dumps(meta), encoding="utf-8")
     folder = data / (name or f"{where.partition(':')[0]}-{found.fingerprint}")
+    if folder.is_symlink():
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)  # damaged, or the same
     os.rename(partial, folder)
     return found, folder

@@ -19,7 +19,8 @@ Labels = npt.NDArray[np.int64]
 
 
 class ImageRows(Protocol):
-    """Images that are read and prepared a few at a time, in any order, so that they need not fit in memory."""
+    """Images that are read and prepared a few at a time, in any order, so that they need not fit in memory.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -31,14 +32,17 @@ class ImageRows(Protocol):
         Reads on several threads where that is faster, and logs nothing.
         """
 
+    def notes(self) -> list[str]:
+        """What was special about the images read so far, as lines for `Findings`."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RawImages:
     """The images of a source before the split.
 
-    images: read a few at a time. labels: int64 (N,), any values; None without labels. names: the class name of
-    label value i; empty if there are none. held: bool (N,), which the source itself holds out; None = it does
-    not say. files: what each image is called, for messages; empty = by its number. findings: what was
+    images: read a few at a time. labels: int64 (N,), any values; None without labels. names: the class name
+    of label value i; empty if there are none. held: bool (N,), which the source itself holds out; None = it
+    does not say. files: what each image is called, for messages; empty = by its number. findings: what was
     understood, and what was left out; `read` adds nothing to it.
     """
 

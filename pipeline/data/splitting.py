@@ -1,4 +1,5 @@
-"""Which images are held out of training. The split is constant, and copies of an image never lie on both sides.
+"""Which images are held out of training. The split is constant, and copies of an image never lie on both
+sides.
 
 A generator that copies its training images is found by comparison with held-out images; D's `overfit` and
 `fid_held` compare the two sides too. A held-out image that was trained on would blind all three.
@@ -40,8 +41,8 @@ def keep_copies_together(
 ) -> tuple[Split, int]:
     """The split with every group of copies on one side; and how many groups lay on both.
 
-    A group goes to training where the source gave the split; else to the side that keeps the number of held-out
-    images of its class, which images without copies fill up.
+    A group goes to training where the source gave the split; else to the side that keeps the number of
+    held-out images of its class, which images without copies fill up.
 
     groups: int64 (N,), the same number for copies of one image, -1 for images without copies.
     """

@@ -15,9 +15,10 @@ class Understood:
 
     value_range: lowest and highest value of the prepared images, 0..255. classes_from: why these are the
     classes. left_out: files that are not used, by reason; examples: names of some, by reason. exact, near:
-    images that are exact or near copies of an earlier one. moved: groups of copies that would have lain on both
-    sides of the split; across: those that still do. pairs: names of some copies. blank: images of one colour.
-    distinct: images that differ visibly from one another. notes: guesses, each with how to say otherwise.
+    images that are exact or near copies of an earlier one. moved: groups of copies that would have lain on
+    both sides of the split; across: those that still do. pairs: names of some copies. blank: images of one
+    colour. distinct: images that differ visibly from one another. notes: guesses, each with how to say
+    otherwise.
     """
 
     value_range: tuple[int, int] = (0, 255)

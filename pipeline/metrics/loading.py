@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset, load_dataset
+from pipeline.data.description import short_form
 from pipeline.data.options import DataOptions
 from pipeline.metrics.extractors import build_extractor
 from pipeline.metrics.frechet import Evaluator, build_evaluator
 
+log = logging.getLogger(__name__)
+
 
 def load_images(config: SweepConfig, *, out: Path | None = None) -> Dataset:
-    """The images of `config.data`, read as it says; `out` and what it raises are `load_dataset`'s."""
+    """The images of `config.data`, read as it says, with a few log lines about what was understood of them.
+
+    `out` and what it raises are `load_dataset`'s.
+    """
+    dataset = read_images(config, out=out)
+    for line in short_form(dataset):
+        log.info(f"images: {line}")
+    return dataset
+
+
+def read_images(config: SweepConfig, *, out: Path | None = None) -> Dataset:
+    """`load_images` without a word."""
     return load_dataset(config.data, data_options(config), out=out)
 
 

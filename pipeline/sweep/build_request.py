@@ -30,7 +30,18 @@ UNLIMITED = 100_000
 _LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid")
 _UNCHANGED = (
     *("image_size", "split", "fit", "background", "frames"),
-    *("seed", "sampler", "pruner", "price", "require", "address", "extractor", "fid_samples", "final_samples", "cpus_per_trial"),
+    *(
+        "seed",
+        "sampler",
+        "pruner",
+        "price",
+        "require",
+        "address",
+        "extractor",
+        "fid_samples",
+        "final_samples",
+        "cpus_per_trial",
+    ),
 )
 """Options that become fields of SweepConfig as they are."""
 

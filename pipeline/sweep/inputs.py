@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.evaluation import custom_metric
 from pipeline.metrics.frechet import Evaluator
-from pipeline.metrics.loading import load_evaluator, load_images, load_measuring
+from pipeline.metrics.loading import load_evaluator, load_images
 from pipeline.search.space.definition import Space
 from pipeline.search.space.notes import space_code_names
 from pipeline.search.study import check_search
@@ -22,6 +22,7 @@ from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_
 from pipeline.sweep.preflight import check_space, resolve_for_images
 from pipeline.sweep.request import Request
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
+from pipeline.training.networks.sizes import can_draw, nearest_sizes
 from pipeline.user_code import UserCode, read_code, use_code
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     log.info(f"images: {config.data}")
     code = _use_code(request.space, config, request.code_folders, manifest)
     check_search(config, request.space)
-    dataset = load_images(config, out=request.out)
+    dataset = _load_drawable(config, request.space, request.out)
     request = resolve_for_images(request, dataset.size, dataset.labelled)
     check_space(request.space, dataset)
     evaluator = load_evaluator(config, dataset)
@@ -83,6 +84,20 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     return request, inputs
 
 
+def _load_drawable(config: SweepConfig, space: Space, out: Path) -> Dataset:
+    """The images; where no size is asked for, of the nearest one that the space's architectures can draw."""
+    dataset = load_images(config, out=out)
+    architectures = space.possible_values("architecture")
+    if config.image_size or all(can_draw(name, dataset.size) for name in architectures):
+        return dataset
+    limited = next(name for name in architectures if not can_draw(name, dataset.size))
+    size = nearest_sizes(limited, dataset.size)[0]
+    log.info(
+        f"images: {limited} cannot draw {dataset.size} px: prepared at {size} px; --image-size says otherwise"
+    )
+    return load_images(replace(config, image_size=size), out=out)
+
+
 def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     """Those of a sweep that exists; from here on this process may run the user's code, of its folder.
 
@@ -91,7 +106,8 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     """
     check_inputs_remain(manifest.config, str(paths.root))
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
-    inputs = SweepInputs(*load_measuring(manifest.config, out=paths.root.parent), code)
+    dataset = _load_drawable(manifest.config, manifest.space, paths.root.parent)
+    inputs = SweepInputs(dataset, load_evaluator(manifest.config, dataset), code)
     check_same_inputs(manifest.facts, inputs.facts)
     return inputs
 

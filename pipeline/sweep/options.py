@@ -57,7 +57,9 @@ class _Subject:
     )
     image_size: int = _option(0, "Side of the prepared images in pixels (chosen).")
     classes: str = _option(
-        "", "The images' classes: none, folders, or a FILE (csv, json) that names them (found).", metavar="HOW"
+        "",
+        "The images' classes: none, folders, or a FILE (csv, json) that names them (found).",
+        metavar="HOW",
     )
     split: str = _option("", "A split that the images come with: given (held out as it is) or merge.")
     fit: str = _option(_DEFAULTS.fit, "How images become square: crop, pad or stretch.")

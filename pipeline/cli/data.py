@@ -1,0 +1,107 @@
+"""The command `gansweep data`: what is understood of images, before a sweep."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Split
+from pipeline.cli.terminal import out_console
+from pipeline.data.dataset import Dataset
+from pipeline.data.description import class_counts, describe_classes, describe_copies, describe_images
+from pipeline.reporting.log_lines import log_to_terminal
+from pipeline.sweep.data_report import DataReport, describe_memory, report_data
+from pipeline.sweep.options import RunOptions, option_infos
+
+MAX_CLASSES = 20
+"""So many classes are listed."""
+
+
+def data(
+    source: Annotated[str, typer.Argument(help=option_infos(RunOptions)["data"].help, metavar="SOURCE")],
+    out: Annotated[Path | None, typer.Option(help="Also draw a contact sheet: FILE.png.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    image_size: ImageSize = 0,
+    classes: Classes = "",
+    split: Split = "",
+    fit: Fit = "crop",
+    background: Background = "white",
+    frames: Frames = "first",
+) -> None:
+    """Say what is understood of images: classes, what is left out, copies, and the line that starts a sweep.
+
+    Prepares the images; a sweep on them begins at once.
+
+      gansweep data folder:photos --out sheet.png
+      gansweep data npz:set.npz --json
+    """
+    from pipeline.config import SweepConfig
+    from pipeline.data.contact_sheet import contact_sheet
+    from pipeline.data.pictures import save_drawing
+    from pipeline.metrics.loading import read_images
+    from pipeline.storage.files import replacing
+    from pipeline.tables import DATA_SOURCES
+    from pipeline.user_code import read_code, use_code
+
+    log_to_terminal(quiet=json_)
+    config = SweepConfig(
+        data=source,
+        image_size=image_size,
+        classes=classes,
+        split=split,
+        fit=fit,
+        background=background,
+        frames=frames,
+    )
+    if DATA_SOURCES.is_user_code(source):
+        use_code(read_code([source], [Path.cwd()]))
+    dataset = read_images(config)
+    report = report_data(dataset, config)
+    if out is not None:
+        with replacing(out) as temporary:
+            save_drawing(contact_sheet(dataset), temporary)
+    if json_:
+        sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+        return
+    _print(report)
+    if out is not None:
+        out_console.print(f"\ncontact sheet: {out}", markup=False)
+
+
+def _print(report: DataReport) -> None:
+    dataset = report.dataset
+    found = dataset.understood
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    low, high = found.value_range
+    rows = [
+        ("images", describe_images(dataset)),
+        ("values", f"{low}..{high}"),
+        ("classes", describe_classes(dataset)),
+        *(("", line) for line in _class_lines(dataset)),
+        ("left out", found.describe_left_out() or "nothing"),
+        ("copies", describe_copies(dataset).removeprefix("copies of another image: ") or "none"),
+        *([("one colour", f"{found.blank:,} images")] if found.blank else []),
+        *((("notes" if i == 0 else "", line)) for i, line in enumerate((*found.notes, *report.hints))),
+        ("space", report.space),
+        ("fid in", report.extractor),
+        ("memory", describe_memory(report)),
+        ("start", report.command),
+    ]
+    for heading, text in rows:
+        table.add_row(heading, escape(text))
+    out_console.print(table)
+
+
+def _class_lines(dataset: Dataset) -> Iterator[str]:
+    counts = class_counts(dataset)
+    for label, (name, count) in enumerate(list(counts.items())[:MAX_CLASSES]):
+        yield f"{label}: {name} ({count:,})"
+    if len(counts) > MAX_CLASSES:
+        yield f"... and {len(counts) - MAX_CLASSES:,} more"

@@ -1,0 +1,62 @@
+"""A data set in a few lines: what `run` says of it before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.data.dataset import Dataset
+
+
+def class_counts(dataset: Dataset) -> dict[str, int]:
+    """Images of every class by its name, in the order of the label numbers; training and held out together.
+    """
+    if dataset.train_labels is None or dataset.held_labels is None:
+        return {}
+    labels = np.concatenate([dataset.train_labels, dataset.held_labels])
+    counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+    return dict(zip(dataset.classes, counts, strict=True))
+
+
+def describe_images(dataset: Dataset) -> str:
+    """`300 images (30 held out), 32x32, grey`."""
+    total, side = len(dataset.train) + len(dataset.held), dataset.size
+    colour = "grey" if dataset.channels == 1 else "colour"
+    return f"{total:,} images ({len(dataset.held):,} held out), {side}x{side}, {colour}"
+
+
+def describe_classes(dataset: Dataset) -> str:
+    """`10 classes (the folders below train/)`; `no classes`."""
+    if not dataset.labelled:
+        return "no classes"
+    why = dataset.understood.classes_from
+    return f"{len(dataset.classes)} classes" + (f" ({why})" if why else "")
+
+
+def describe_copies(dataset: Dataset) -> str:
+    """How many images are copies of another, and what was done about it; "" where none are."""
+    found = dataset.understood
+    if not (found.exact or found.near):
+        return ""
+    kinds = [f"{found.exact:,} exact" if found.exact else "", f"{found.near:,} near" if found.near else ""]
+    text = f"copies of another image: {' and '.join(filter(None, kinds))}"
+    if found.pairs:
+        text += f" ({found.pairs[0][1]} of {found.pairs[0][0]}, ...)"
+    if found.across:
+        return f"{text}; {found.across:,} images have copies on both sides of the split"
+    return f"{text}; copies stay on one side of the split" + (
+        f" ({found.moved:,} moved)" if found.moved else ""
+    )
+
+
+def short_form(dataset: Dataset) -> Iterator[str]:
+    """What was understood, one line for each thing."""
+    yield f"{describe_images(dataset)}, {describe_classes(dataset)}"
+    if left_out := dataset.understood.describe_left_out():
+        yield f"left out: {left_out}"
+    if copies := describe_copies(dataset):
+        yield copies
+    if dataset.understood.blank:
+        yield f"{dataset.understood.blank:,} images are of one colour"
+    yield from dataset.understood.notes

@@ -1,0 +1,137 @@
+"""What a sweep would do with a data set: the space, the extractor, the memory, and the line to start it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import SweepConfig
+from pipeline.data.dataset import Dataset
+from pipeline.data.description import class_counts
+from pipeline.metrics.extractors import resolve_extractor
+from pipeline.metrics.mirrored import ALIKE, mirror_ratio
+from pipeline.storage.readable import readable_bytes
+from pipeline.training.networks.sizes import can_draw
+
+FEW_IMAGES = 500
+"""Of fewer images D soon knows every one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """A data set and what is proposed for it.
+
+    space: name of a built-in space. extractor: what fid would be measured in. mirror: the ratio of
+    `metrics.mirrored`. memory: bytes of the prepared images, which all trials of a machine share. command:
+    starts a sweep. hints: what is worth a thought before.
+    """
+
+    dataset: Dataset
+    space: str
+    extractor: str
+    mirror: float
+    memory: int
+    command: str
+    hints: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `gansweep data --json` prints."""
+        dataset, found = self.dataset, self.dataset.understood
+        return {
+            "kind": "images",
+            "images": len(dataset.train) + len(dataset.held),
+            "held_out": len(dataset.held),
+            "size": dataset.size,
+            "channels": dataset.channels,
+            "range": list(found.value_range),
+            "classes": class_counts(dataset) if dataset.labelled else None,
+            "classes_from": found.classes_from,
+            "left_out": dict(found.left_out),
+            "left_out_examples": {reason: list(names) for reason, names in found.examples.items()},
+            "duplicates": {
+                "exact": found.exact,
+                "near": found.near,
+                "moved": found.moved,
+                "across_split": found.across,
+                "examples": [list(pair) for pair in found.pairs],
+            },
+            "blank": found.blank,
+            "different": found.distinct,
+            "mirror_ratio": round(self.mirror, 2),
+            "fingerprint": dataset.fingerprint,
+            "notes": [*found.notes, *self.hints],
+            "space": self.space,
+            "extractor": self.extractor,
+            "memory_bytes": self.memory,
+            "suggest": self.command,
+        }
+
+
+def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
+    """The report on `dataset`, which `config` describes how to read."""
+    extractor = resolve_extractor("auto", dataset)
+    space, mirror = _space_for(dataset), mirror_ratio(dataset)
+    alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES
+    return DataReport(
+        dataset=dataset,
+        space=space,
+        extractor=extractor,
+        mirror=mirror,
+        memory=dataset.train.nbytes + dataset.held.nbytes,
+        command=_command(config, space, extractor, mirror=alike),
+        hints=tuple(_hints(dataset, extractor, mirror if alike else 0.0)),
+    )
+
+
+def _space_for(dataset: Dataset) -> str:
+    """The built-in space for images of this kind."""
+    if dataset.channels == 1 and dataset.size in (28, 32) and dataset.labelled:
+        return "mnist5k"
+    if not can_draw("dcgan", dataset.size):
+        return "mlp"
+    return "dcgan" if dataset.size <= 64 else "resnet"
+
+
+def _command(config: SweepConfig, space: str, extractor: str, *, mirror: bool) -> str:
+    """`gansweep run ...` with every option of `config` that says how the images are read."""
+    default = SweepConfig()
+    options = {
+        f"--{name.replace('_', '-')}": str(getattr(config, name))
+        for name in ("image_size", "classes", "split", "fit", "background", "frames")
+        if getattr(config, name) != getattr(default, name)
+    }
+    if extractor == "inception":
+        options["--extractor-weights"] = "FILE"
+    words = ["gansweep", "run", "--space", space, "--data", config.data]
+    words += [word for pair in options.items() for word in pair]
+    words += ["--set", "mirror=true"] if mirror else []
+    return shlex.join([*words, "--time-budget", "1h"])
+
+
+def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
+    hints = []
+    if mirror:
+        hints.append(
+            f"mirrored images look like the images (distance ratio {mirror:.1f}): --set mirror=true trains "
+            "on both; leave it out where text or sides matter"
+        )
+    if len(dataset.train) < FEW_IMAGES:
+        hints.append(
+            f"only {len(dataset.train):,} images are trained on: D soon knows them; --set augment=ada helps"
+        )
+    if dataset.understood.distinct < len(dataset.train) // 2:
+        hints.append(f"only {dataset.understood.distinct:,} images differ from one another")
+    if extractor == "inception":
+        hints.append(
+            "fid would be measured in Inception, whose weights are a download: --extractor-weights FILE; "
+            "--extractor pixels needs none, and sees coarse shapes only"
+        )
+    if single := [name for name, count in class_counts(dataset).items() if count == 1]:
+        hints.append(f"classes of one image, which is trained on: {', '.join(single[:3])}")
+    return hints
+
+
+def describe_memory(report: DataReport) -> str:
+    """`12.3 MB, one file that all trials of a machine share`."""
+    return f"{readable_bytes(report.memory)}, one file that all trials of a machine share"
