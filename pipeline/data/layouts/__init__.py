@@ -1,0 +1,1 @@
+"""How people and tools arrange images: names of splits, shards, class folders, tables of labels."""

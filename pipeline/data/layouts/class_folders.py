@@ -1,0 +1,162 @@
+"""Classes by folders: which folders are classes, and what is beside them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline.data.findings import Findings, printable
+from pipeline.data.layouts.folder_names import HELD, is_annotations
+from pipeline.data.layouts.places import FEW, Place, count, file_names
+from pipeline.data.layouts.shards import shards_of
+from pipeline.data.natural_order import natural_key
+from pipeline.errors import DataError
+
+BESIDE = "beside the class folders"
+WITHOUT_CLASS = "in a part of the split without classes"
+ONLY_HELD = "of a class without training images"
+FORCE = "--classes folders"
+
+
+def class_of(place: Place) -> str:
+    """The class that a place's folder names; "" without one. In NFC: what looks the same is the same."""
+    return unicodedata.normalize("NFC", place.folders[0]) if place.folders else ""
+
+
+def classes_by_folders(places: list[Place], forced: bool, findings: Findings) -> list[Place] | None:
+    """The places whose folders are classes; None if folders are none, which a note says where it is a guess.
+
+    forced: whatever argues against it.
+
+    Raises:
+        DataError: forced, and no image is in a folder.
+    """
+    foldered = [place for place in places if place.folders]
+    if forced:
+        if not foldered:
+            rule, fix = (
+                "--classes folders needs one folder a class",
+                "leave it out, or name a file of classes",
+            )
+            raise DataError("all images are in one folder", rule=rule, fix=fix)
+    elif not _are_classes(places, foldered, findings):
+        return None
+    bare_parts = {p.part_folder for p in places if p.part_folder} - {p.part_folder for p in foldered}
+    strays = [place for place in places if not place.folders]
+    bare = [place for place in strays if place.part_folder in bare_parts]
+    if bare:
+        findings.leave_out(WITHOUT_CLASS, file_names(bare))
+        parts = ", ".join(f"{printable(name)}/" for name in sorted(bare_parts))
+        findings.note(f"{parts} without classes: {count(bare)} images left out, --classes none uses them")
+    if loose := [place for place in strays if place not in bare]:
+        findings.leave_out(BESIDE, file_names(loose))
+        findings.note(f"{count(loose)} images beside the class folders left out: --classes none uses them")
+    findings.classes_from = _described(foldered)
+    return foldered
+
+
+def _are_classes(places: Sequence[Place], foldered: Sequence[Place], findings: Findings) -> bool:
+    files: dict[str, list[str]] = defaultdict(list)
+    for place in foldered:
+        files[class_of(place)] += [file.name.rpartition("/")[2] for file in place.files]
+    if len(files) < 2:
+        only = next(iter(files), "") or os.path.commonpath([place.path or "." for place in places] or ["."])
+        if only and only != ".":
+            findings.note(f"no classes: {printable(only)}/ is the only folder of images")
+        return False
+    if why := shards_of(files):
+        findings.note(f"no classes: the {len(files)} folders are {why}, {FORCE} makes them classes")
+        return False
+    # A whole part without folders is no reason against them, unless it is the one to train on.
+    labelled = {place.part_folder for place in foldered}
+    bare = [place for place in places if not place.folders and place.part_folder in labelled | {""}]
+    if any(place.part not in HELD for place in foldered):
+        total = count(foldered) + count(bare)
+        if count(bare) <= FEW * total:
+            return True
+        what = f"{count(bare)} of {total} images are beside the folders"
+    else:
+        what = "only held-out images are in folders"
+    findings.note(f"no classes: {what}, {FORCE} makes the folders classes and leaves the others out")
+    return False
+
+
+def _described(places: Sequence[Place]) -> str:
+    """Where the classes stand, as `the folders below train/ and val/`."""
+    around: dict[str, None] = {}
+    inside: set[str] = set()
+    for place in places:
+        parts = place.path.split("/")
+        above = len(parts) - len(place.folders)
+        if tuple(parts[above:]) == place.folders:
+            around.setdefault("/".join(parts[:above]))
+        elif place.folders[0] in parts:
+            inside.add(place.part_folder)
+        else:
+            return "the names of the split's folders"  # cats_train/
+    below = [f"{printable(path)}/" for path in (sorted(inside) if inside else around) if path]
+    if len(below) > 3:
+        below = [*below[:2], f"{len(below) - 2} more"]
+    where = f" {'above' if inside else 'below'} {' and '.join(below)}" if below else ""
+    return f"the folders{where}"
+
+
+def leave_out_held_classes(
+    places: Sequence[Place], classes: Mapping[str, str], findings: Findings
+) -> list[Place]:
+    """The places without the images of classes that no training image has. classes: by the image's name."""
+    trained = {classes[file.name] for place in places if place.part not in HELD for file in place.files}
+    lost = [file for place in places for file in place.files if classes[file.name] not in trained]
+    if not lost or not trained:
+        return list(places)
+    findings.leave_out(ONLY_HELD, [file.name for file in lost])
+    names = sorted({printable(classes[file.name]) for file in lost}, key=natural_key)
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    findings.note(f"classes without training images left out: {shown}; --split merge keeps them")
+    for place in places:
+        place.files = [file for file in place.files if classes[file.name] in trained]
+    return [place for place in places if place.files]
+
+
+def note_empty_folders(
+    used: Sequence[Place], images: Iterable[str], others: Iterable[str], findings: Findings
+) -> None:
+    """Tell folders beside class folders that hold no image.
+
+    images: the names of all images. others: of all other files, and empty folders as `NAME/`.
+    """
+    parents = {"/".join(place.path.split("/")[: -len(place.folders)]) for place in used}
+    filled = {folder for name in images for folder in _folders(name)}
+    empty = {
+        folder
+        for name in others
+        for folder in _folders(name)
+        if folder.rpartition("/")[0] in parents and not is_annotations(folder.rpartition("/")[2])
+    } - filled
+    if empty:
+        shown = [f"{printable(name)}/" for name in sorted(empty, key=natural_key)]
+        listed = ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
+        findings.note(f"folders without images are no classes: {listed}")
+
+
+def _folders(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def note_odd_names(counts: Mapping[str, int], findings: Findings) -> None:
+    """Tell classes of one image, and names that differ only in case or blanks. counts: images by class."""
+    if single := [printable(name) for name, n in counts.items() if n == 1]:
+        listed = ", ".join(single[:3]) + (", ..." if len(single) > 3 else "")
+        findings.note(f"classes of one image: {listed}; --classes none trains without classes")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        alike[" ".join(name.split()).casefold()].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            listed = " and ".join(repr(printable(name)) for name in names)
+            findings.note(
+                f"classes {listed} differ only in case or blanks: two classes; rename one to merge them"
+            )

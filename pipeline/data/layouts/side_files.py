@@ -1,0 +1,172 @@
+"""Files beside the images that name their classes: StyleGAN's dataset.json, Hugging Face's metadata files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.file_tree import FileEntry, FileTree
+from pipeline.data.findings import Findings, printable
+from pipeline.data.layouts.class_table import Matched, has_column, match_table
+from pipeline.data.layouts.image_index import ImageIndex
+from pipeline.data.layouts.tables import EXPECTED, Table, parse_parquet, parse_table
+from pipeline.data.text_files import decode_text
+from pipeline.errors import DataError
+
+LIMIT = 2**28
+"""Longer tables are not read."""
+_METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class ClassesOf:
+    """The class of each image by its name, "" without one, by a file of the name `origin`."""
+
+    classes: dict[str, str]
+    origin: str
+    column: str
+
+
+def classes_by_side_files(
+    tree: FileTree, others: Sequence[FileEntry], index: ImageIndex, names: Sequence[str], findings: Findings
+) -> ClassesOf | None:
+    """The classes that dataset.json or metadata files give; None where there are none.
+
+    others: the files that are no images. A file that cannot be understood is told and not used.
+    """
+    for known in (("dataset.json",), _METADATA):
+        files = [
+            entry.name for entry in others if _base(entry.name) in known and entry.name.count("/") < _DEPTH
+        ]
+        matches = [match for name in files if (match := _match(tree, name, index, len(names), findings))]
+        if matches:
+            classes = [
+                next(filter(None, found), "") for found in zip(*(m.classes for m in matches), strict=True)
+            ]
+            tell_rows(known[0] if len(known) == 1 else "metadata", matches, findings)
+            by_name = dict(zip(names, classes, strict=True))
+            return ClassesOf(by_name, " and ".join(sorted({_base(n) for n in files})), matches[0].column)
+    return None
+
+
+def _match(tree: FileTree, name: str, index: ImageIndex, count: int, findings: Findings) -> Matched | None:
+    try:
+        table = read_table(tree, name)
+        if _base(name) != "dataset.json":
+            if not any(c.casefold().endswith("file_name") for c in table.columns or table.rows[0]):
+                return None
+            if not has_column(table, "class"):
+                columns = ", ".join((table.columns or table.rows[0])[:8])
+                findings.note(
+                    f"{name} names no classes, its columns are {columns}; --classes FILE names a table"
+                )
+                return None
+        folder = name.rpartition("/")[0]
+        return match_table(table, index, count, name, f"{folder}/" if folder else "")
+    except DataError as error:
+        if not _is_without_labels(tree, name):
+            findings.note(f"{printable(name)} is not used: {error}")
+        return None
+
+
+def _is_without_labels(tree: FileTree, name: str) -> bool:
+    """Whether a dataset.json says that there are no labels, or is of another kind."""
+    content = _dataset_json(tree, name)
+    return content is not None and not isinstance(content.get("labels"), list | dict)
+
+
+def says_unlabelled(tree: FileTree, others: Sequence[FileEntry]) -> bool:
+    """Whether StyleGAN's dataset.json says that there are no labels."""
+    found = [_dataset_json(tree, entry.name) for entry in others if entry.name.count("/") < _DEPTH]
+    return any(content is not None and content.get("labels", "") is None for content in found)
+
+
+def _dataset_json(tree: FileTree, name: str) -> dict[str, object] | None:
+    """The object in a dataset.json; None of any other file, or if it cannot be read."""
+    if _base(name) != "dataset.json":
+        return None
+    try:
+        content = json.loads(tree.read_text(name, LIMIT))
+    except (DataError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_table(tree: FileTree, name: str) -> Table:
+    """A table in the tree. DataError: it cannot be read or understood."""
+    if name.casefold().endswith(".parquet"):
+        with tree.open(name) as stream:
+            return parse_parquet(stream, name)
+    return parse_table(tree.read_text(name, LIMIT), name)
+
+
+def classes_by_file(
+    path: Path, tree: FileTree, index: ImageIndex, names: Sequence[str], findings: Findings
+) -> ClassesOf:
+    """The classes that `--classes FILE` gives. FILE is looked for on the disk, then in the tree.
+
+    Raises:
+        DataError: there is no such file, or it cannot be understood.
+    """
+    inner = path.as_posix().removeprefix(f"{tree.title}/")
+    fix = "name a csv, json or jsonl of files and classes, or `none`, or `folders`"
+    try:
+        if path.is_file():
+            table = _read_file(path)
+        elif any(entry.name == inner for entry in tree.entries):
+            table = read_table(tree, inner)
+        else:
+            raise DataError("there is no file {seen} of classes", rule=EXPECTED, seen=str(path), fix=fix)
+    except OSError as error:
+        raise DataError(
+            "a file of classes cannot be read", rule=EXPECTED, seen=str(error), fix=fix
+        ) from error
+    match = match_table(table, index, len(names), path.name)
+    tell_rows(path.name, [match], findings)
+    return ClassesOf(dict(zip(names, match.classes, strict=True)), path.name, match.column)
+
+
+def _read_file(path: Path) -> Table:
+    if path.suffix.casefold() == ".parquet":
+        with path.open("rb") as stream:
+            return parse_parquet(stream, path.name)
+    if path.stat().st_size > LIMIT:
+        raise DataError(
+            f"{path.name} is longer than {{seen}} bytes", rule=EXPECTED, seen=LIMIT, fix="shorten it"
+        )
+    return parse_table(decode_text(path.read_bytes()), path.name)
+
+
+def tell_rows(title: str, matches: Sequence[Matched], findings: Findings) -> None:
+    """Tell the rows of a table that name no image, or several."""
+    for what, rows in (
+        ("name no image here", [file for match in matches for file in match.unknown]),
+        ("may mean several images, write their folders", [f for m in matches for f in m.ambiguous]),
+    ):
+        if rows:
+            shown = ", ".join(printable(row) for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
+            findings.note(f"{title}: {len(rows)} rows {what} ({shown})")
+    if conflicts := sum(len(match.conflicting) for match in matches):
+        findings.note(f"{title}: {conflicts} images have rows of two classes and are not used")
+
+
+def hint_at_tables(tree: FileTree, others: Sequence[FileEntry], findings: Findings) -> None:
+    """Tell of files that may name classes where nothing else did."""
+    names = [
+        entry.name
+        for entry in others
+        if entry.name.count("/") < _DEPTH
+        and os.path.splitext(entry.name)[1].casefold() in _TABLES
+        and _base(entry.name) != "dataset.json"
+    ]
+    if 1 <= len(names) <= 5:
+        findings.note(f"{', '.join(map(printable, names))} may name classes: --classes {printable(names[0])}")
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2].casefold()
