@@ -6,12 +6,14 @@ import importlib
 import logging
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.image_files import decode_all
-from pipeline.data.preprocessing import ImageSource, Pixels, RawImages, SourceRequest, fit_images
+from pipeline.data.array_rows import ArrayRows
+from pipeline.data.image_files import file_images
+from pipeline.data.source_types import ImageSource, Pixels, RawImages, SourceRequest
 from pipeline.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ def torchvision_source(
     Raises:
         DataError: from `read`: it cannot be downloaded or read.
     """
-    downloads, size = request.downloads, request.size
+    downloads, size = request.downloads, request.options.size or default_size
 
     def read() -> RawImages:
         log.info(f"reading {request.name} (downloads go to {downloads})")
@@ -57,10 +59,11 @@ def torchvision_source(
         finally:
             socket.setdefaulttimeout(timeout)
         if folder:
-            return decode_all([downloads / folder / n for n in found.filename], size or default_size, "RGB")
+            return file_images(downloads / folder, found.filename, replace(request.options, size=size))
         labels = np.asarray(getattr(found, "targets", getattr(found, "labels", None)), np.int64)
         images = _to_nhwc(np.asarray(found.data, np.uint8), transposed)
-        return fit_images(RawImages(images, labels, getattr(found, "classes", ())), size)
+        names = getattr(found, "classes", ())
+        return RawImages(images=ArrayRows(images, request.options), labels=labels, names=names)
 
     return ImageSource([request.name, str(downloads.absolute())], read)
 
