@@ -1,91 +1,310 @@
-"""Samples made by other tools: a folder of PNG files or an npz, read exactly as they are.
+"""Samples made by other tools: a folder or a zip of images, or an npz, read exactly as they are.
 
-A resized, cropped or converted image has another fid. So nothing is converted here: samples of another size,
-mode or type are refused.
+A resized, cropped or rounded image has another fid. So only what loses nothing is done: grey saved as RGB
+counts as grey, a palette as its colours, opaque transparency is dropped. Anything else is refused.
 """
 
 from __future__ import annotations
 
+import io
+import math
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
+from pipeline.data import exif
+from pipeline.data.array_labels import Classes
+from pipeline.data.array_layout import BLOCK, KNOWN_RANGES, PixelArray
+from pipeline.data.file_tree import ZipTree
+from pipeline.data.findings import Findings
+from pipeline.data.ignored_names import reason_to_ignore
+from pipeline.data.image_formats import FORMATS, HEAD_BYTES, UnusableImage, not_an_image, sniff
+from pipeline.data.natural_order import natural_key
 from pipeline.data.npz_files import read_npz
-from pipeline.data.preprocessing import Header, Labels, Pixels, check_memory
+from pipeline.data.npz_members import array_headers
+from pipeline.data.opening import open_image
+from pipeline.data.options import DataOptions
+from pipeline.data.source_types import Labels, Pixels
 from pipeline.errors import DataError
+from pipeline.storage.readable import readable_memory
 
 PREFIX = "samples:"
-_MODES = {1: "L", 3: "RGB"}
-_FEWER = "give fewer samples"
+MAX_BYTES = 16 * 2**30
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF", "JPEG2000")
+_NUMBERED_CLASS = re.compile(r"class-(\d{5})")  # what `gansweep sample` calls folders of classes
 
 
-def read_samples(path: Path, size: int, channels: int) -> tuple[Pixels, Labels | None]:
-    """Samples uint8 (N,size,size,channels) in 0..255, and int64 (N,) labels, or None if there are none.
+class Samples(NamedTuple):
+    """images: uint8 (N,size,size,C) in 0..255. labels: int64 (N,), of the data's classes; None = unknown."""
 
-    path: a folder of PNG files (sub-folders included), or an npz with `images` or `arr_0`, and perhaps
-        `labels`. size, channels: of the data set's images.
+    images: Pixels
+    labels: Labels | None
+    findings: Findings
+
+
+class Wanted(NamedTuple):
+    """The images of the data set that samples are compared with. classes: the names; empty without labels."""
+
+    size: int
+    channels: int
+    classes: Sequence[str] = ()
+
+
+def read_samples(path: Path, wanted: Wanted) -> Samples:
+    """The samples below a folder (sub-folders included) or in a zip, or those of an npz or npy.
+
+    Labels are those of the npz, or the first sub-folders, where all of them name classes of the data.
 
     Raises:
-        DataError: there is nothing, it is damaged, of another size, mode or type, or all images are the same.
+        DataError: there is nothing, it is damaged, of another size or kind, or all images are the same.
     """
-    shape = (size, size, channels)
+    findings = Findings()
     if path.is_dir():
-        images, labels = _read_folder(path, shape), None
-    elif path.is_file():
-        images, labels = _read_npz(path, shape)
-    else:
-        rule = "samples:PATH is a folder of PNGs or an npz"
+        images, labels = _read_folder(path, wanted, findings)
+    elif not path.is_file():
+        rule = "samples:PATH is a folder or a zip of images, or an npz"
         raise DataError("there are no samples at {seen}", rule=rule, seen=str(path), fix="check the path")
-    if len(images) < 2 or (images == images[0]).all():
+    elif _is_zip_of_images(path):
+        images, labels = _read_tree(ZipTree(path, findings), wanted, findings)
+    else:
+        images, labels = _read_npz(path, wanted, findings)
+    if len(images) < 2 or all(
+        bool((images[start : start + BLOCK] == images[0]).all()) for start in range(0, len(images), BLOCK)
+    ):
         rule = "samples must differ from one another"
         fix = "check what generated them"
         seen = f"{len(images)} times the same image in {path}"
         raise DataError("the samples are all the same: {seen}", rule=rule, seen=seen, fix=fix)
-    return images, labels
+    return Samples(images, labels, findings)
 
 
-def _read_folder(root: Path, shape: tuple[int, int, int]) -> Pixels:
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() == ".png" and file.is_file())
-    if not files:
-        suffixes = sorted({file.suffix for file in root.rglob("*") if file.is_file()})
-        rule = "a folder of samples must hold PNGs"
-        fix = "save them as PNG: a JPEG's losses are part of its fid"
-        seen = f"{' '.join(suffixes) or 'no file'} in {root}"
-        raise DataError("there are no PNGs: {seen}", rule=rule, seen=seen, fix=fix)
-    check_memory((len(files), *shape), fix=_FEWER)
-    images = np.empty((len(files), *shape), np.uint8)
-    for image, file in zip(images, files, strict=True):
-        image[:] = _read_png(file, shape)
-    return images
+def _different(seen: str, wanted: Wanted, *, height: int = 0, width: int = 0) -> DataError:
+    """The error for samples of another size or kind. height, width: if the size is what differs."""
+    kind = "grey" if wanted.channels == 1 else "8-bit RGB or grey"
+    rule = f"samples must be {kind}, {wanted.size}x{wanted.size}, as the images of --data"
+    fix = "save them so: a conversion here changes the fid"
+    if height == width != 0:
+        fix = f"measure them at their size with --image-size {height}, or {fix}"
+    return DataError("the samples are of another kind than the data: {seen}", rule=rule, seen=seen, fix=fix)
 
 
-def _read_png(file: Path, shape: tuple[int, int, int]) -> Pixels:
+def _to_channels(images: Pixels, wanted: Wanted, where: str) -> Pixels:
+    """Images uint8 (...,C) with the data's channels; colours are never made grey."""
+    if images.shape[-1] == wanted.channels:
+        return images
+    if wanted.channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    if not (images == images[..., :1]).all():
+        raise _different(f"colours in {where}", wanted)
+    return images[..., :1]
+
+
+def _check_memory(shape: tuple[int, ...]) -> None:
+    size = math.prod(shape)
+    if size > MAX_BYTES:
+        rule, seen = f"they may take {readable_memory(MAX_BYTES)}", f"{readable_memory(size)} for {shape}"
+        problem = "the samples are too large for memory: {seen}"
+        raise DataError(problem, rule=rule, seen=seen, fix="give fewer samples")
+
+
+# ---- a folder, a zip
+
+
+class _Files(Protocol):
+    title: str
+
+    def open(self, name: str) -> BinaryIO: ...
+
+
+class _Folder:
+    """All files below a folder but those that systems leave behind; samples of gansweep's own count."""
+
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self.title, self._root = str(root), root
+        self.names = sorted(self._walk(findings), key=natural_key)
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._root / name).open("rb")
+
+    def _walk(self, findings: Findings) -> Iterator[str]:
+        for place, folders, names in os.walk(self._root):
+            folders[:] = [name for name in folders if not reason_to_ignore(name, True)]
+            for name in names:
+                if reason := reason_to_ignore(name, False):
+                    findings.leave_out(reason, [name])
+                else:
+                    yield (Path(place) / name).relative_to(self._root).as_posix()
+
+
+def _read_folder(root: Path, wanted: Wanted, findings: Findings) -> tuple[Pixels, Labels | None]:
+    """Images, or the npz files of `gansweep sample --format npz`."""
+    folder = _Folder(root, findings)
+    parts = [name for name in folder.names if name.endswith(".npz")]
+    if not parts or any(sniff(_head(folder, name)) for name in folder.names if name not in parts):
+        return _read_tree(folder, wanted, findings)
+    found = [_read_npz(root / name, wanted, findings) for name in parts]
+    labels = [part_labels for _, part_labels in found if part_labels is not None]
+    return np.concatenate([images for images, _ in found]), (
+        np.concatenate(labels) if len(labels) == len(found) else None
+    )
+
+
+def _read_tree(tree: _Folder | ZipTree, wanted: Wanted, findings: Findings) -> tuple[Pixels, Labels | None]:
+    names = tree.names if isinstance(tree, _Folder) else [entry.name for entry in tree.entries]
+    formats = {name: sniff(_head(tree, name)) for name in names}
+    for name in [name for name, format in formats.items() if format not in FORMATS]:
+        reason = not_an_image(_head(tree, name), os.path.splitext(name)[1])
+        if formats[name] or reason.reason != "not an image":
+            raise _unreadable(tree, name, reason if not formats[name] else f"{formats[name]} is not opened")
+        findings.leave_out("not an image", [name])
+        del formats[name]
+    if not formats:
+        suffixes = " ".join(sorted({os.path.splitext(name)[1] for name in names})) or "no file"
+        rule, fix = "PNG, or another format of images", "save the samples as PNG"
+        seen = f"{suffixes} in {tree.title}"
+        raise DataError("there are no images: {seen}", rule=rule, seen=seen, fix=fix)
+    shape = (len(formats), wanted.size, wanted.size, wanted.channels)
+    _check_memory(shape)
+    images, files = np.empty(shape, np.uint8), list(formats)
+
+    def read(i: int) -> None:
+        images[i] = _read_image(tree, files[i], formats[files[i]], wanted)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes outside the GIL
+        for _ in pool.map(read, range(len(files))):
+            pass
+    for format, count in Counter(formats.values()).items():
+        if format in _LOSSY:
+            findings.note(f"samples: {count} of {len(files)} are {format}, whose losses are part of the fid")
+    return images, _folder_labels(files, wanted.classes, findings)
+
+
+def _head(files: _Files, name: str) -> bytes:
     try:
-        with Image.open(file, formats=("PNG",)) as image:
-            found = (image.height, image.width, image.mode)
-            if found == (*shape[:2], _MODES[shape[2]]):
-                return np.asarray(image, np.uint8).reshape(shape)
+        with files.open(name) as stream:
+            return stream.read(HEAD_BYTES)
+    except Exception as error:  # no permission, a damaged zip
+        raise _unreadable(files, name, error) from error
+
+
+def _read_image(files: _Files, name: str, format: str, wanted: Wanted) -> Pixels:
+    try:
+        with files.open(name) as stream, open_image(io.BytesIO(stream.read()), format) as image:
+            frames = getattr(image, "n_frames", 1)
+            seen = f"{image.height}x{image.width} {image.mode}"
+            picture = _without_loss(exif.turn(image, exif.orientation(image)))
     except Exception as error:  # Pillow raises a dozen kinds for a damaged file
-        rule, fix = "every sample must be a PNG", "remove it"
-        raise DataError("a sample cannot be read", rule=rule, seen=f"{file}: {error}", fix=fix) from error
-    raise _wrong_format(f"{found[0]}x{found[1]} {found[2]} in {file}", shape)
+        raise _unreadable(files, name, error) from error
+    seen += f" in {files.title}/{name}"
+    if picture is None or frames > 1:
+        raise _different(f"{frames} frames of {seen}" if frames > 1 else seen, wanted)
+    if picture.size != (wanted.size, wanted.size):
+        raise _different(seen, wanted, height=picture.height, width=picture.width)
+    pixels = np.asarray(picture, np.uint8).reshape(wanted.size, wanted.size, -1)
+    return _to_channels(pixels, wanted, f"{files.title}/{name}")
 
 
-def _read_npz(path: Path, shape: tuple[int, int, int]) -> tuple[Pixels, Labels | None]:
-    def check(header: Header) -> None:
-        found, dtype = header
-        given = (*found, 1) if shape[2] == 1 and len(found) == 3 else found
-        if dtype != np.uint8 or given[1:] != shape:
-            raise _wrong_format(f"{dtype} {found} in {path}", shape)
-        check_memory(found, fix=_FEWER)
+def _without_loss(image: Image.Image) -> Image.Image | None:
+    """The picture as `L` or `RGB` with 8 bits; None if it cannot become so without loss."""
+    if image.mode == "1":
+        return image.convert("L")
+    if image.has_transparency_data:
+        grey = image.mode in ("L", "LA")
+        layer = image.convert("LA" if grey else "RGBA")
+        opaque = layer.getchannel("A").getextrema() == (255, 255)
+        return layer.convert("L" if grey else "RGB") if opaque else None
+    if image.mode in ("L", "RGB"):
+        return image.copy()
+    return image.convert("RGB") if image.mode in ("P", "RGBA", "RGBX") else None
 
-    images, labels = read_npz(path, ("images", "arr_0"), check)  # numpy.savez(file, images) calls it arr_0
-    return images.reshape(len(images), *shape), labels
+
+def _unreadable(files: _Files, name: str, error: object) -> DataError:
+    rule, fix = "every sample must be an image", "remove it"
+    detail = error.detail or error.reason if isinstance(error, UnusableImage) else error
+    return DataError("a sample cannot be read", rule=rule, seen=f"{files.title}/{name}: {detail}", fix=fix)
 
 
-def _wrong_format(seen: str, shape: tuple[int, int, int]) -> DataError:
-    kind = "grey (PNG mode L)" if shape[2] == 1 else "RGB"
-    problem = "the samples have another format than the data set: {seen}"
-    rule = f"samples must be uint8, {kind}, {shape[0]}x{shape[1]}, as the images of --data"
-    return DataError(problem, rule=rule, seen=seen, fix="save them in it: a conversion here changes the fid")
+def _folder_labels(files: Sequence[str], classes: Sequence[str], findings: Findings) -> Labels | None:
+    folders = [name.split("/")[0] if "/" in name else "" for name in files]
+    index = {name: i for i, name in enumerate(classes)}
+    for folder in set(folders) - set(index):
+        number = _NUMBERED_CLASS.fullmatch(folder)
+        if number and int(number[1]) < len(classes):
+            index[folder] = int(number[1])
+    if not classes or not set(folders) <= set(index):
+        return None
+    findings.classes_from = "the folders of the samples"
+    return np.array([index[folder] for folder in folders], np.int64)
+
+
+# ---- npz
+
+
+def _is_zip_of_images(path: Path) -> bool:
+    """Whether it is a zip without arrays; a damaged one counts as what its name says."""
+    with path.open("rb") as stream:
+        if stream.read(4) != b"PK\x03\x04":
+            return path.suffix.lower() == ".zip"
+    try:
+        return not array_headers(path)
+    except Exception:
+        return path.suffix.lower() == ".zip"
+
+
+def _read_npz(path: Path, wanted: Wanted, findings: Findings) -> tuple[Pixels, Labels | None]:
+    options = DataOptions(classes="" if wanted.classes else "none")
+    found = read_npz(path, options, findings, Path(tempfile.gettempdir()))
+    count = sum(part.shape[0] for part in found.pixels)
+    shape = (count, wanted.size, wanted.size, wanted.channels)
+    height, width = found.pixels[0].shape[1:3]
+    if (height, width) != shape[1:3]:
+        seen = f"{found.pixels[0].array.dtype} {found.pixels[0].array.shape} in {path}"
+        raise _different(seen, wanted, height=height, width=width)
+    _check_memory(shape)
+    images, filled = np.empty(shape, np.uint8), 0
+    for part in found.pixels:
+        for start in range(0, part.shape[0], BLOCK):
+            block = _exact_block(part, np.arange(start, min(start + BLOCK, part.shape[0])), wanted, path)
+            images[filled : filled + len(block)] = block
+            filled += len(block)
+    return images, _labels_of_the_data(found.classes, wanted.classes, findings)
+
+
+def _exact_block(part: PixelArray, rows: Labels, wanted: Wanted, path: Path) -> Pixels:
+    """Images of an array, uint8 (n,size,size,C), if 8 bits hold its values."""
+    dtype, where = part.array.dtype, f"{part.array.dtype} {part.array.shape} in {path}"
+    if dtype == np.uint8:
+        part = replace(part, value_range=None)  # nearly black samples are just that
+    stored = part.stored(rows)
+    if part.value_range is not None and dtype.kind != "b":
+        scaled = part.scaled(stored)
+        if part.value_range not in KNOWN_RANGES or (abs(scaled - np.rint(scaled)) > 1e-2).any():
+            raise _different(where, wanted)
+    if part.transparent and (part.scaled(stored[..., 3]) < 255).any():
+        raise _different(f"transparency in {where}", wanted)
+    return _to_channels(part.take(rows), wanted, str(path))
+
+
+def _labels_of_the_data(found: Classes, classes: Sequence[str], findings: Findings) -> Labels | None:
+    """Labels 0..K-1 of the data's classes: by their names, else by their numbers."""
+    labels, names = found
+    if labels is None or not len(labels):
+        return None
+    if not names and labels.min() >= 0 and labels.max() < len(classes):
+        return labels
+    values, inverse = np.unique(labels, return_inverse=True)
+    index = {name: i for i, name in enumerate(classes)}
+    called = [str(names[value]) if len(names) else str(value) for value in values]
+    if unknown := [name for name in called if name not in index]:
+        findings.note(f"labels: not used, {unknown[0]} is no class of the data ({', '.join(classes)[:80]})")
+        return None
+    return np.array([index[name] for name in called], np.int64)[inverse]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from pipeline.metrics.measurement import Measurement
 from pipeline.serving.models import load_generator
 from pipeline.tables import DATA_SOURCES
 from pipeline.user_code import read_code, use_code
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SAMPLES = 5000
 
@@ -41,7 +44,7 @@ def evaluate(
 
     Args:
         model: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, a sweep's folder or URL, or `samples:PATH` (the
-            samples of another tool: a folder of PNGs, or an npz with `images` uint8 (N,H,W[,C])).
+            samples of another tool: a folder or a zip of images, or an npz; as `folder:`, `npz:` read them).
         data: mnist5k, digits, folder:PATH, npz:PATH, ..., or `module:function`.
         n: samples per fid, at least 16; 0 = 5000, or all that PATH has.
         seed: of the samples, at least 0; the same n and seed give the same numbers on one machine.
@@ -72,8 +75,11 @@ def evaluate_as(
     if model.startswith(external_samples.PREFIX):
         dataset = load_images(config)
         path = Path(model.removeprefix(external_samples.PREFIX)).expanduser()
-        images, labels = external_samples.read_samples(path, dataset.size, dataset.channels)
-        sample: Sample = evaluation.from_pool(images, labels if dataset.labelled else None, seed)
+        wanted = external_samples.Wanted(dataset.size, dataset.channels, dataset.classes)
+        images, labels, findings = external_samples.read_samples(path, wanted)
+        for line in (*findings.notes, *(f"{left.count} {why}" for why, left in findings.left_out.items())):
+            log.info(f"samples: {line.removeprefix('samples: ')}")
+        sample: Sample = evaluation.from_pool(images, labels, seed)
         if n > len(images):
             rule, fix = f"there are {len(images)} samples", f"write -n {len(images)}"
             raise DataError("-n {seen} is out of range", rule=rule, seen=n, fix=fix)
