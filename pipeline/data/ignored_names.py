@@ -20,7 +20,7 @@ _MAKERS = (
         "a NAS",
         ("@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", ".snapshot", ".snapshots",
          "~snapshot", ".zfs", "@tmp", "@sharebin", "@database", ".@__thumb", ".@__*", ".recycle"),
-        ("*@synoeastream", "*@synoresource", ".@__*", "synofile_thumb_*", "synophoto_thumb_*"),
+        ("*@synoeastream", "*@synoresource", ".@__*"),
     ),
     _Maker(
         "Windows",

@@ -69,6 +69,8 @@ def understand_layout(
     for entry in tree.entries:
         (images if is_image(entry) else others).append(entry)
     findings.leave_out(NOT_AN_IMAGE, [entry.name for entry in others if not _is_text(entry)])
+    if not images:
+        return Layout([], None, [], None)
     forced = options.classes == "folders"
     places = group_by_folder(images)
     if not forced:

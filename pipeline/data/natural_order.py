@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -13,12 +14,15 @@ def natural_key(name: str) -> tuple[object, ...]:
 
     Names that differ only in case or in leading zeros keep one order, too.
     """
-    return (*(_part_key(part) for part in name.split("/")), name)
+    return tuple(_part_key(part) for part in name.split("/")), name
 
 
+@functools.lru_cache(4096)  # most names share their folders with the name before
 def _part_key(part: str) -> tuple[object, ...]:
-    chunks = _DIGITS.split(unicodedata.normalize("NFC", part).casefold())
+    folded = part.casefold() if part.isascii() else unicodedata.normalize("NFC", part).casefold()
+    chunks: list[object] = list(_DIGITS.split(folded))
     # Texts and numbers alternate. Numbers compare by length, then as text: int() refuses very long ones.
-    return tuple(
-        (len(chunk.lstrip("0")), chunk.lstrip("0")) if i % 2 else chunk for i, chunk in enumerate(chunks)
-    )
+    for i in range(1, len(chunks), 2):
+        digits = str(chunks[i]).lstrip("0")
+        chunks[i] = len(digits), digits
+    return tuple(chunks)

@@ -225,3 +225,9 @@ def test_classes_that_look_alike() -> None:
 def test_what_is_no_image_is_counted_texts_apart() -> None:
     seen = understand([*numbered("", 9), "a.mp4", "b.heic"], {"readme.txt": "", "LICENSE.md": ""})
     assert seen.left_out == {"not an image": 2}
+
+
+@pytest.mark.parametrize("classes", ["", "none", "folders", "labels.csv"])
+def test_no_images_at_all(classes: str) -> None:
+    seen = understand(["a.mp4"], {"labels.csv": "a,b"}, classes=classes)
+    assert (seen.files, seen.names, seen.left_out) == ([], [], {"not an image": 1})

@@ -55,7 +55,8 @@ def with_file(
         json.dumps([{"file_name": n, "category": c} for n, c in zip(NAMES, CLASSES, strict=True)]),
         json.dumps({c: [n for n, k in zip(NAMES, CLASSES, strict=True) if k == c] for c in ("cat", "dog")}),
         rows('{{"file_name": "{n}", "label": "{c}"}}'),
-        "image,cat,dog\n" + "\n".join(f"{n},{int(c == 'cat')},{float(c == 'dog')}" for n, c in zip(NAMES, CLASSES, strict=True)),
+        rows("{n},{c}", head="image,cat,dog\n").replace(",cat\n", ",1,0\n").replace(",dog\n", ",0,1.0\n")
+        .replace(",cat,1.0", ",cat,dog").replace(",cat,0,1.0", ",cat,dog"),
     ],
 )  # fmt: skip
 def test_tables_as_people_write_them(content: str | bytes, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def hint_at_tables(tree: FileTree, others: Sequence[FileEntry], findings: Findin
         for entry in others
         if entry.name.count("/") < _DEPTH
         and os.path.splitext(entry.name)[1].casefold() in _TABLES
-        and _base(entry.name) != "dataset.json"
+        and _base(entry.name) not in (*_METADATA, "dataset.json")
     ]
     if 1 <= len(names) <= 5:
         findings.note(f"{', '.join(map(printable, names))} may name classes: --classes {printable(names[0])}")
