@@ -16,6 +16,7 @@ from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Sp
 from pipeline.cli.terminal import out_console
 from pipeline.data.dataset import Dataset
 from pipeline.data.description import class_counts, describe_classes, describe_copies, describe_images
+from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.sweep.data_report import DataReport, describe_memory, report_data
 from pipeline.sweep.options import RunOptions, option_infos
@@ -62,6 +63,8 @@ def data(
     )
     if DATA_SOURCES.is_user_code(source):
         use_code(read_code([source], [Path.cwd()]))
+    if out is not None:
+        _check_sheet(out)
     dataset = read_images(config)
     report = report_data(dataset, config)
     if out is not None:
@@ -73,6 +76,13 @@ def data(
     _print(report)
     if out is not None:
         out_console.print(f"\ncontact sheet: {out}", markup=False)
+
+
+def _check_sheet(out: Path) -> None:
+    if out.suffix.lower() != ".png":
+        raise ConfigError("--out {seen} is no PNG", rule="the sheet is one", seen=out, fix="write FILE.png")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError("there is no folder for --out {seen}", seen=out, fix="make it, or choose another")
 
 
 def _print(report: DataReport) -> None:

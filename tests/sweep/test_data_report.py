@@ -1,0 +1,78 @@
+"""What is proposed for a data set, and the object of `gansweep data --json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from images import noise, write_npz
+
+from pipeline.config import SweepConfig
+from pipeline.data.dataset import Dataset
+from pipeline.metrics.loading import read_images
+from pipeline.search.space.builtin import builtin_spaces
+from pipeline.sweep.data_report import report_data
+
+
+def made(count: int, size: int, channels: int, classes: int = 0) -> Dataset:
+    images, labels = noise((count, size, size, channels)), np.arange(count) % max(1, classes)
+    known = labels if classes else None
+    names = tuple(map(str, range(classes)))
+    return Dataset("npz:x.npz", images[16:], images[:16], *(
+        None if known is None else part for part in (labels[16:], labels[:16])
+    ), names, "0" * 16)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dataset", "space", "extractor"),
+    [
+        (made(80, 28, 1, 4), "mnist5k", "classifier"),
+        (made(80, 32, 3), "dcgan", "inception"),
+        (made(80, 128, 3), "resnet", "inception"),
+        (made(80, 100, 1), "mlp", "inception"),
+        (made(80, 8, 1), "dcgan", "inception"),
+    ],
+)
+def test_a_space_that_exists_for_any_images(dataset: Dataset, space: str, extractor: str) -> None:
+    report = report_data(dataset, SweepConfig(data="npz:x.npz"))
+    assert (report.space, report.extractor) == (space, extractor)
+    assert space in builtin_spaces()
+    assert report.command.startswith(f"gansweep run --space {space} --data npz:x.npz")
+
+
+def test_the_command_reads_the_images_in_the_same_way() -> None:
+    config = SweepConfig(data="folder:my photos", image_size=64, fit="pad", split="merge", classes="none")
+    command = report_data(made(80, 64, 3), config).command
+    assert "--data 'folder:my photos' --image-size 64 --classes none --split merge --fit pad" in command
+
+
+def test_mirroring_is_proposed_for_symmetric_images_alone() -> None:
+    symmetric = made(1200, 16, 1)
+    assert "--set mirror=true" in report_data(symmetric, SweepConfig()).command
+    symmetric.train[:, :, :8] //= 4
+    report = report_data(symmetric, SweepConfig())
+    assert "mirror" not in report.command + " ".join(report.hints)
+
+
+def test_the_object_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
+    images, labels = noise((100, 16, 16)), np.arange(100) % 2
+    images[50:60], labels[50:60] = images[:10], labels[:10]
+    file = write_npz(tmp_path / "a.npz", images=images, labels=labels)
+    config = SweepConfig(data=f"npz:{file}")
+    found = report_data(read_images(config), config).to_json()
+    contract = {
+        "kind": "images",
+        "images": 100,
+        "size": 16,
+        "channels": 1,
+        "range": [0, 255],
+        "classes": {"0": 50, "1": 50},
+        "left_out": {},
+    }
+    assert {key: found[key] for key in contract} == contract
+    assert found["held_out"] == 16
+    assert (found["duplicates"]["exact"], found["duplicates"]["across_split"]) == (10, 0)
+    assert found["suggest"].startswith("gansweep run")
+    assert any("only 84 images are trained on" in note for note in found["notes"])
