@@ -25,7 +25,7 @@ from pipeline.data.image_formats import (
     sniff,
 )
 from pipeline.data.netpbm import read_netpbm, read_netpbm_header
-from pipeline.data.opening import MAX_PIXELS, open_image, raw_mode
+from pipeline.data.opening import MAX_PIXELS, errors_as_reasons, open_image, raw_mode
 from pipeline.data.pictures import is_drawing
 from pipeline.data.tiff_arrays import count_pages, is_unknown_layout, read_tiff
 from pipeline.data.truncation import load
@@ -73,6 +73,7 @@ class Decoded(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+@errors_as_reasons()
 def read_header(stream: BinaryIO, name: str) -> ImageHeader:
     """The header of an image file: a seekable stream of bytes; name: of the file, for its suffix.
 
@@ -108,6 +109,7 @@ def read_header(stream: BinaryIO, name: str) -> ImageHeader:
     return ImageHeader(format, width, height, grey, wide, frames, drawn)
 
 
+@errors_as_reasons()
 def value_range(stream: BinaryIO, header: ImageHeader, frames: Sequence[int] = (0,)) -> Range:
     """The least and the largest finite value of a wide image's `frames`.
 
@@ -133,6 +135,7 @@ def read_picture(
     return decode(stream, header, frame=frame, background=background, value_range=value_range).picture
 
 
+@errors_as_reasons()
 def decode(
     stream: BinaryIO,
     header: ImageHeader,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
@@ -69,6 +71,19 @@ def raw_mode(image: Image.Image) -> str:
     args = tiles[0][3] if tiles else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
+
+
+@contextmanager
+def errors_as_reasons() -> Iterator[None]:
+    """Errors of decoders become `UnusableImage`: a file from anywhere may break them in any way."""
+    try:
+        yield
+    except UnusableImage:
+        raise
+    except MemoryError as error:
+        raise UnusableImage("too large", "not enough memory") from error
+    except Exception as error:
+        raise unreadable(error) from error
 
 
 def unreadable(error: Exception) -> UnusableImage:

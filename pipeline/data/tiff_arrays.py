@@ -14,6 +14,7 @@ from pipeline.data.image_formats import UnusableImage
 from pipeline.data.opening import MAX_PIXELS
 
 TIFFFILE_MISSING = "this kind of TIFF needs a package: pip install tifffile"
+MOST_CHANNELS = 4
 
 Values = npt.NDArray[Any]
 
@@ -49,6 +50,8 @@ def read_tiff(stream: BinaryIO, page: int) -> Values:
         found = pages[page]
         if found.imagelength * found.imagewidth > MAX_PIXELS:
             raise UnusableImage("too large", f"{found.imagewidth}x{found.imagelength} pixels")
+        if found.samplesperpixel > MOST_CHANNELS:
+            raise UnusableImage("neither grey nor colour", f"{found.samplesperpixel} channels")
         try:
             values: Values = found.asarray()
         except MemoryError:
@@ -61,7 +64,11 @@ def read_tiff(stream: BinaryIO, page: int) -> Values:
             values = np.moveaxis(values, 0, 2)
     if values.dtype.kind == "b":
         values = values * np.uint8(255)
-    if values.dtype.kind not in "iuf" or values.shape[2:] not in ((), (1,), (2,), (3,), (4,)):
+    if (
+        values.dtype.kind not in "iuf"
+        or values.ndim < 2
+        or values.shape[2:] not in ((), (1,), (2,), (3,), (4,))
+    ):
         raise UnusableImage("neither grey nor colour", f"channels: {values.shape}")
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
