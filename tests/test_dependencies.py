@@ -16,6 +16,7 @@ IMPORT_NAMES = {
     "scikit-learn": "sklearn",
     "pyyaml": "yaml",
     "torch-fidelity": "torch_fidelity",
+    "pillow-heif": "pillow_heif",
 }
 """What a distribution is imported as, where that is not its name."""
 
