@@ -14,7 +14,7 @@ from pipeline.data.findings import Findings, printable
 from pipeline.data.layouts.class_folders import (
     class_of,
     classes_by_folders,
-    leave_out_held_classes,
+    match_held_classes,
     note_empty_folders,
     note_odd_names,
 )
@@ -139,7 +139,7 @@ def _finish(
     """The layout of the images in `places`. classes: of each image by its name; None without."""
     merged = options.split == "merge"
     if classes is not None and not merged:
-        places = leave_out_held_classes(places, classes, findings)
+        places = match_held_classes(places, classes, findings)
     rows = [(file, place.part in HELD) for place in places for file in place.files]
     rows.sort(key=lambda row: natural_key(row[0].name))
     files = [file for file, _ in rows]

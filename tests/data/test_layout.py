@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from trees import numbered, understand
 
@@ -51,8 +53,10 @@ def test_a_split_around_classes(train: str, val: str, test: str) -> None:
     names = folders({f"{part}/digit-{k}": n for part, n in parts.items() for k in range(3)})
     seen = understand(names)
     assert seen.classes == {"digit-0": 17, "digit-1": 17, "digit-2": 17}
-    assert len(seen.held) == 21 and all(name.startswith((val, test)) for name in seen.held)
-    assert "30 images" in seen.note("given split") and "--split merge" in seen.note("given split")
+    assert len(seen.held) == 21
+    assert all(name.startswith((val, test)) for name in seen.held)
+    assert seen.note("given split").startswith("given split: 30 images in ")
+    assert "--split merge" in seen.note("given split")
     merged = understand(names, split="merge")
     assert (merged.classes, merged.layout.held) == (seen.classes, None)
     assert "--split given" in merged.note("given split ignored")
@@ -111,6 +115,50 @@ def test_classes_of_one_part_alone() -> None:
     assert seen.left_out == {"of a class without training images": 2}
     assert ": z;" in seen.note("--split merge keeps")
     assert understand(names, split="merge").classes == {"a": 12, "b": 9, "c": 9, "z": 2}
+
+
+def test_a_held_out_class_of_nearly_the_same_name() -> None:
+    seen = understand(folders({"train/Cats": 9, "train/dogs": 9, "test/cats": 3, "test/dogs ": 2}))
+    assert (seen.classes, len(seen.held), seen.left_out) == ({"Cats": 12, "dogs": 11}, 5, {})
+    assert "'Cats'" in seen.note("held-out class 'cats'")
+
+
+KNOWN = {
+    "tiny ImageNet": (
+        {"train/n01/images": 9, "train/n02/images": 9, "val/images": 3, "test/images": 3},
+        (18, 0, 6),
+    ),
+    "chest X-rays": (
+        {
+            f"{root}/{part}/{k}": 5
+            for root in ("xray", "xray/xray")
+            for part in ("train", "test")
+            for k in "ab"
+        },
+        (20, 10, 20),
+    ),
+    "GTSRB": (
+        {"Final_Training/Images/00000": 9, "Final_Training/Images/00001": 9, "Final_Test/Images": 4},
+        (18, 0, 4),
+    ),
+    "MNIST": (
+        {f"mnist_png/{part}/{k}": 5 for part in ("training", "testing") for k in range(10)},
+        (100, 50, 0),
+    ),
+    "CUB": ({"CUB/images/001.a": 9, "CUB/images/002.b": 9, "CUB/segmentations/001.a": 9}, (18, 0, 9)),
+    "Fruits": (
+        {"f/Training/a": 9, "f/Training/b": 9, "f/Test/a": 2, "f/Test/b": 2, "f/test-multiple_fruits": 5},
+        (22, 4, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_well_known_sets(name: str) -> None:
+    counts, totals = KNOWN[name]
+    seen = understand(folders(counts))
+    assert (len(seen.files), len(seen.held), sum(seen.left_out.values())) == totals
+    assert len(seen.classes) > 1
 
 
 @pytest.mark.parametrize("name", ["test", "Val", "unlabelled"])
@@ -210,7 +258,7 @@ def test_a_class_of_one_image_and_empty_folders() -> None:
         folders({"train/a": 9, "train/b": 1}), {"train/c/readme.txt": ""}, empty=["train/d", "train/a/x"]
     )
     assert seen.classes == {"a": 9, "b": 1}
-    assert "b;" in seen.note("classes of one image")
+    assert "(b)" in seen.note("1 classes have one image")
     assert seen.note("folders without images").endswith("train/c/, train/d/")
 
 
@@ -231,3 +279,38 @@ def test_what_is_no_image_is_counted_texts_apart() -> None:
 def test_no_images_at_all(classes: str) -> None:
     seen = understand(["a.mp4"], {"labels.csv": "a,b"}, classes=classes)
     assert (seen.files, seen.names, seen.left_out) == ([], [], {"not an image": 1})
+
+
+WORDS = [
+    "train",
+    "val",
+    "test",
+    "cats",
+    "dogs",
+    "images",
+    "masks",
+    "00000",
+    "00001",
+    "x",
+    "trainA",
+    "unlabeled",
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_image_is_lost_without_being_counted(seed: int) -> None:
+    rng = random.Random(seed)
+    words = rng.sample(WORDS, rng.randint(2, 7))
+    paths = ["/".join(rng.choices(words, k=rng.randint(0, 4))) for _ in range(rng.randint(1, 12))]
+    names = {name for path in paths for name in numbered(path, rng.randint(1, 30), rng.randint(0, 9))}
+    for options in ({}, {"classes": "none"}, {"classes": "folders"}, {"split": "merge"}):
+        try:
+            seen = understand(names, **options)
+        except DataError:
+            assert options == {"classes": "folders"}
+            continue
+        assert len(seen.files) + sum(seen.left_out.values()) == len(names)
+        assert len(set(seen.files)) == len(seen.files)
+        assert len(seen.notes) >= len(seen.left_out.keys() - {"annotations"})
+        assert 0 not in seen.classes.values()
+        assert len(seen.held) < len(seen.files)

@@ -43,7 +43,7 @@ class Understood:
     def __init__(self, layout: Layout, findings: Findings) -> None:
         self.layout, self.findings = layout, findings
         self.files = [file.name for file in layout.files]
-        self.names = layout.names
+        self.names: list[str] = layout.names
         self.notes = findings.notes
         self.left_out = {reason: entry.count for reason, entry in findings.left_out.items()}
 
@@ -52,7 +52,8 @@ class Understood:
         """Images by class, in the order of the labels."""
         if self.layout.labels is None:
             return {}
-        assert self.layout.labels.dtype == np.int64 and len(self.layout.labels) == len(self.files)
+        assert self.layout.labels.dtype == np.int64
+        assert len(self.layout.labels) == len(self.files)
         return {name: int((self.layout.labels == i).sum()) for i, name in enumerate(self.names)}
 
     @property
@@ -65,7 +66,7 @@ class Understood:
 
     def class_of(self, file: str) -> str:
         assert self.layout.labels is not None
-        return self.names[self.layout.labels[self.files.index(file)]]
+        return self.names[int(self.layout.labels[self.files.index(file)])]
 
     def note(self, part: str) -> str:
         """The one note that holds `part`."""
@@ -77,19 +78,19 @@ def understand(
     names: Iterable[str],
     texts: Mapping[str, str | bytes] | None = None,
     empty: Iterable[str] = (),
-    **options: str,
+    *,
+    classes: str = "",
+    split: str = "",
 ) -> Understood:
     """The layout of files of these names: images by their suffix."""
     findings = Findings()
     tree = ListedTree(names, texts or {}, empty)
-    images = (".png", ".jpg")
-    layout = understand_layout(
-        tree,
-        DataOptions(**options),
-        findings,
-        lambda entry: entry.name.lower().endswith(images),  # type: ignore[arg-type]
-    )
-    return Understood(layout, findings)
+    options = DataOptions(classes=classes, split=split)
+    return Understood(understand_layout(tree, options, findings, _is_image), findings)
+
+
+def _is_image(entry: FileEntry) -> bool:
+    return entry.name.lower().endswith((".png", ".jpg"))
 
 
 def numbered(folder: str, count: int, first: int = 0) -> list[str]:

@@ -103,20 +103,32 @@ def _described(places: Sequence[Place]) -> str:
     return f"the folders{where}"
 
 
-def leave_out_held_classes(
-    places: Sequence[Place], classes: Mapping[str, str], findings: Findings
-) -> list[Place]:
-    """The places without the images of classes that no training image has. classes: by the image's name."""
+def match_held_classes(places: Sequence[Place], classes: dict[str, str], findings: Findings) -> list[Place]:
+    """The places without the images of classes that no training image has.
+
+    classes: by the image's name. A held-out class whose name differs from that of one training class in case
+    or blanks alone becomes that one.
+    """
     trained = {classes[file.name] for place in places if place.part not in HELD for file in place.files}
-    lost = [file for place in places for file in place.files if classes[file.name] not in trained]
-    if not lost or not trained:
+    held = {classes[file.name] for place in places for file in place.files} - trained
+    if not held or not trained:
         return list(places)
-    findings.leave_out(ONLY_HELD, [file.name for file in lost])
-    names = sorted({printable(classes[file.name]) for file in lost}, key=natural_key)
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    findings.note(f"classes without training images left out: {shown}; --split merge keeps them")
+    twins: dict[str, list[str]] = defaultdict(list)
+    for name in trained:
+        twins[_folded(name)].append(name)
+    same = {name: found[0] for name in held if len(found := twins.get(_folded(name), [])) == 1}
+    for name, twin in sorted(same.items()):
+        findings.note(
+            f"held-out class {printable(name)!r} taken for {printable(twin)!r}; rename it if it is not"
+        )
+    lost = held - same.keys()
+    if lost:
+        names = sorted(map(printable, lost), key=natural_key)
+        findings.note(f"classes without training images left out: {_first(names)}; --split merge keeps them")
     for place in places:
-        place.files = [file for file in place.files if classes[file.name] in trained]
+        findings.leave_out(ONLY_HELD, [file.name for file in place.files if classes[file.name] in lost])
+        place.files = [file for file in place.files if classes[file.name] not in lost]
+        classes.update({f.name: same[classes[f.name]] for f in place.files if classes[f.name] in same})
     return [place for place in places if place.files]
 
 
@@ -137,8 +149,7 @@ def note_empty_folders(
     } - filled
     if empty:
         shown = [f"{printable(name)}/" for name in sorted(empty, key=natural_key)]
-        listed = ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
-        findings.note(f"folders without images are no classes: {listed}")
+        findings.note(f"folders without images are no classes: {_first(shown)}")
 
 
 def _folders(name: str) -> list[str]:
@@ -149,14 +160,21 @@ def _folders(name: str) -> list[str]:
 def note_odd_names(counts: Mapping[str, int], findings: Findings) -> None:
     """Tell classes of one image, and names that differ only in case or blanks. counts: images by class."""
     if single := [printable(name) for name, n in counts.items() if n == 1]:
-        listed = ", ".join(single[:3]) + (", ..." if len(single) > 3 else "")
-        findings.note(f"classes of one image: {listed}; --classes none trains without classes")
+        findings.note(
+            f"{len(single)} classes have one image ({_first(single)}); --classes none trains without classes"
+        )
     alike: dict[str, list[str]] = defaultdict(list)
     for name in counts:
-        alike[" ".join(name.split()).casefold()].append(name)
+        alike[_folded(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
             listed = " and ".join(repr(printable(name)) for name in names)
-            findings.note(
-                f"classes {listed} differ only in case or blanks: two classes; rename one to merge them"
-            )
+            findings.note(f"classes {listed} differ only in case or blanks; rename one to merge them")
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

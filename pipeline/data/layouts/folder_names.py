@@ -26,13 +26,13 @@ _NOISE = frozenset(
 )
 _IMAGES = frozenset(
     ("image", "images", "img", "imgs", "jpegimages", "pngimages", "jpg", "jpgs", "jpeg", "png", "pngs",
-     "photos", "pictures", "rgb", "originals", "inputs")
+     "photos", "pictures", "rgb", "originals", "inputs", "leftimgbit")
 )  # fmt: skip
 _ANNOTATIONS = frozenset(
     ("annotation", "annotations", "annot", "annots", "label", "labels", "mask", "masks", "trimap", "trimaps",
      "segmentation", "segmentations", "segmentationclass", "segmentationobject", "seg", "segs", "gt",
      "groundtruth", "bbox", "bboxes", "boxes", "depth", "heatmaps", "keypoints", "landmarks", "labelimages",
-     "semantic", "contours")
+     "semantic", "contours", "gtfine", "gtcoarse")
 )  # fmt: skip
 
 
