@@ -399,8 +399,14 @@ DATA_SOURCES = DataSources(
         "folder": DataSourceRow(
             "pipeline.data.image_files:folder_source", "image files, class sub-folders optional", path="PATH"
         ),
+        "zip": DataSourceRow("pipeline.data.image_files:zip_source", "a zip of such a folder", path="PATH"),
         "npz": DataSourceRow(
-            "pipeline.data.npz_files:npz_source", "`images` and perhaps `labels`", path="PATH"
+            "pipeline.data.npz_files:npz_source", "arrays of images and perhaps labels, or one npy", path="PATH"
+        ),
+        "hf": DataSourceRow(
+            "pipeline.data.hub:hub_source",
+            "a Hugging Face data set, NAME or NAME:CONFIG, or a copy of one: parquet, or save_to_disk's folder",
+            path="NAME|PATH",
         ),
     },
 )
