@@ -76,7 +76,11 @@ def understand_layout(
     if not forced:
         places = without_annotations(places, findings)
     unwrap(places)
-    places = find_parts(places, findings, forced)
+    if (options.classes, options.split) != (
+        "none",
+        "merge",
+    ):  # then all images are used, whatever their folders
+        places = find_parts(places, findings, forced)
     if options.split == "given" and not any(place.part in HELD for place in places):
         rule, fix = "--split given needs folders as train/ and test/", "leave it out to have a split drawn"
         raise DataError("no folder is called val or test", rule=rule, fix=fix)

@@ -12,7 +12,8 @@ import pytest
 from images import noise, write_folder
 
 from pipeline.data.dataset import Dataset, load_dataset
-from pipeline.data.preprocessing import Labels, Pixels
+from pipeline.data.options import DataOptions
+from pipeline.data.source_types import Labels, Pixels
 from pipeline.data.torchvision_sets import _to_nhwc
 from pipeline.errors import ConfigError, DataError
 from pipeline.tables import DATA_SOURCES, DataSourceRow
@@ -27,7 +28,7 @@ def test_mnist5k_is_5000_real_digits(digits: Dataset) -> None:
     assert digits.train.shape == (4500, 28, 28, 1)
     assert digits.held.shape == (500, 28, 28, 1)
     assert digits.train.dtype == np.uint8
-    assert (digits.size, digits.channels, digits.labelled, digits.skipped) == (28, 1, True, 0)
+    assert (digits.size, digits.channels, digits.labelled) == (28, 1, True)
     assert digits.classes == tuple("0123456789")
     assert digits.train.max() == 255
     assert digits.held_labels is not None
@@ -46,7 +47,7 @@ def test_digits_fill_the_range() -> None:
 
 
 def test_image_size_applies_to_every_source() -> None:
-    assert load_dataset("digits", image_size=16).train.shape[1:] == (16, 16, 1)
+    assert load_dataset("digits", DataOptions(size=16)).train.shape[1:] == (16, 16, 1)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,20 @@ def test_unknown_source_names_a_valid_one(source: str, hint: str) -> None:
 
 def test_bare_path_is_told_its_prefix(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"did you mean 'folder:{tmp_path}'"):
+        load_dataset(str(tmp_path))
+
+
+def test_a_bare_file_is_told_its_prefix(tmp_path: Path) -> None:
+    for name, source in (("a.npz", "npz"), ("a.npy", "npz"), ("a.zip", "zip"), ("a.parquet", "hf")):
+        (tmp_path / name).touch()
+        with pytest.raises(DataError, match=f"did you mean '{source}:{tmp_path / name}'"):
+            load_dataset(str(tmp_path / name))
+
+
+def test_a_bare_folder_of_parquet_is_told_its_prefix(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").touch()
+    with pytest.raises(DataError, match=f"did you mean 'hf:{tmp_path}'"):
         load_dataset(str(tmp_path))
 
 
@@ -134,7 +149,7 @@ def test_every_named_set_exists_in_torchvision() -> None:
 def test_help_names_every_form() -> None:
     text = DATA_SOURCES.describe()
     assert text.startswith("mnist5k, digits, mnist, ")
-    assert text.endswith("folder:PATH, npz:PATH or module:function")
+    assert text.endswith("folder:PATH, zip:PATH, npz:PATH, hf:NAME|PATH or module:function")
 
 
 # ---- one more row; functions of the user's own
@@ -154,11 +169,20 @@ def sized(*, size=0):
 def floats():
     return grey() / 255
 
+def channels_first():
+    return np.repeat(grey()[:, None], 3, 1), [str(i % 2) for i in range(70)]
+
+def nothing():
+    return grey() * np.nan
+
+def one_hot():
+    return grey(), np.eye(70)
+
 def flat():
     return grey().reshape(70, 81)
 
 def mislabelled():
-    return grey(), np.zeros(70)
+    return grey(), np.full(70, 0.5)
 
 def three():
     return grey(), None, None
@@ -195,12 +219,27 @@ def test_a_function_returns_images_and_perhaps_labels() -> None:
     assert (grey.train.shape[1:], grey.labelled, grey.source) == ((9, 9, 1), False, "own:grey")
     assert all_images(labelled) == all_images(grey)
     assert labelled.classes == tuple("01234")
-    assert load_dataset("own:grey", image_size=12).size == 12
+    assert load_dataset("own:grey", DataOptions(size=12)).size == 12
+
+
+@pytest.mark.usefixtures("own")
+def test_what_a_function_returns_is_understood_as_an_npz_is() -> None:
+    floats, planes = load_dataset("own:floats"), load_dataset("own:channels_first")
+    assert all_images(floats) == all_images(load_dataset("own:grey"))
+    assert any("float64 from 0 to 1 is read as [0, 1]" in note for note in floats.understood.notes)
+    assert all_images(planes) == all_images(floats)  # three equal channels are grey
+    assert planes.classes == ("0", "1")
+    assert any("channels first" in note for note in planes.understood.notes)
+    assert not load_dataset("own:channels_first", DataOptions(classes="none")).labelled
 
 
 @pytest.mark.usefixtures("own")
 def test_a_function_that_takes_a_size_gets_it() -> None:
-    assert load_dataset("own:sized", image_size=16).train.shape[1:] == (16, 16, 3)
+    assert load_dataset("own:sized", DataOptions(size=16)).train.shape[1:] == (
+        16,
+        16,
+        1,
+    )  # grey in three channels
     assert load_dataset("own:sized").size == 8
 
 
@@ -216,12 +255,13 @@ def test_a_function_is_called_every_time(own: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("own:floats", DataError, r"`images` is float64 \(70, 9, 9\) in own:floats.*uint8"),
-        ("own:flat", DataError, r"`images` is uint8 \(70, 81\)"),
-        ("own:mislabelled", DataError, r"`labels` is float64 .*integer \(70,\)"),
+        ("own:nothing", DataError, r"`images` is float64 .* in own:nothing.*return np.nan_to_num\(images\)"),
+        ("own:flat", DataError, r"`images` is uint8 \(70, 81\).*return images.reshape\(-1, 1, 9, 9\)"),
+        ("own:mislabelled", DataError, r"`labels` is float64 .*integers \(70,\)"),
+        ("own:one_hot", DataError, r"one-hot.*return labels.reshape\(len\(labels\), -1\).argmax\(1\)"),
         ("own:few", DataError, "9 usable images in own:few"),
         ("own:three", ConfigError, "own:three does not work: ValueError: too many values"),
-        ("own:broken", ConfigError, r"own:broken does not work: FileNotFound.*own.py \(line 29\)"),
+        ("own:broken", ConfigError, r"own:broken does not work: FileNotFound.*own.py \(line 38\)"),
         ("own:number", ConfigError, "own:number does not work: TypeError"),
         ("own:gray", ConfigError, "own has no gray.*'grey'"),
         ("other:grey", ConfigError, "other cannot be loaded"),
