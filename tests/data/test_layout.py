@@ -181,10 +181,12 @@ def test_words_of_splits_that_are_classes(names: tuple[str, ...]) -> None:
 
 
 def test_folders_beside_a_split_are_left_out_and_told() -> None:
-    seen = understand(folders({"train/a": 9, "train/b": 9, "test/a": 3, "test/b": 2, "previews": 4}))
+    names = folders({"train/a": 9, "train/b": 9, "test/a": 3, "test/b": 2, "previews": 4})
+    seen = understand(names)
     assert (seen.classes, len(seen.held)) == ({"a": 12, "b": 11}, 5)
     assert seen.left_out == {"beside the folders of the split": 4}
     assert "previews/" in seen.note("--split merge --classes none")
+    assert len(understand(names, split="merge", classes="none").files) == 27
 
 
 def test_a_given_split_that_is_not_there() -> None:
