@@ -53,7 +53,8 @@ class ImageHeader:
     format: one of `FORMATS`. width, height: of the upright picture. grey: it has no colour (a palette counts
     as colour). wide: "" for 8 bits a channel, else the kind whose values are scaled by the range of the whole
     set: `16-bit`, `32-bit`, `signed`, `float`. frames: of a stack or an animation, else 1. drawn: a sheet or
-    chart of gansweep's. reader: who decodes it, `pillow`, `netpbm` or `tifffile`.
+    chart of gansweep's. reader: who decodes it, `pillow`, `netpbm` or `tifffile`. pages: where the frames lie
+    in the file: a TIFF also has smaller copies.
     """
 
     format: str
@@ -64,6 +65,7 @@ class ImageHeader:
     frames: int = 1
     drawn: bool = False
     reader: str = "pillow"
+    pages: tuple[int, ...] = (0,)
 
 
 class Decoded(NamedTuple):
@@ -105,8 +107,8 @@ def read_header(stream: BinaryIO, name: str) -> ImageHeader:
         width, height = height, width
     grey, wide, drawn = image.mode in GREY_MODES, wide_kind(image), is_drawing(image)
     grey = grey or raw_mode(image).startswith("LA;16")
-    frames = len(_frames(image))
-    return ImageHeader(format, width, height, grey, wide, frames, drawn)
+    pages = tuple(_frames(image))
+    return ImageHeader(format, width, height, grey, wide, len(pages), drawn, pages=pages)
 
 
 @errors_as_reasons()
@@ -116,7 +118,7 @@ def value_range(stream: BinaryIO, header: ImageHeader, frames: Sequence[int] = (
     Raises:
         UnusableImage: it cannot be read, or no value is a finite number.
     """
-    found = [finite_range(_wide_values(stream, header, frame)[0].values) for frame in frames]
+    found = [finite_range(_wide_values(stream, header, frame).values) for frame in frames]
     ranges = [pair for pair in found if pair]
     if not ranges:
         raise UnusableImage("no finite pixel")
@@ -152,14 +154,15 @@ def decode(
         UnusableImage: it is broken, or `truncated`: too much of it is missing.
     """
     if header.reader == "pillow" and not header.wide:
-        loaded = load(lambda s: _open_at(s, header.format, frame), stream, salvage=frame == 0)
+        loaded = load(lambda s: _open_at(s, header, frame), stream, salvage=frame == 0)
         image, truncated = loaded.image, loaded.truncated
         picture, notes = to_srgb(image, background)
         way_up = orientation(image)
     else:
-        wide, way_up = _wide_values(stream, header, frame)
+        wide = _wide_values(stream, header, frame)
         low_high = value_range or _own_range(wide, header)
-        picture, notes, truncated = to_8_bits(wide.values, low_high), (), wide.truncated
+        picture, notes = to_8_bits(wide.values, low_high), ()
+        truncated, way_up = wide.truncated, wide.way_up
         if wide.alpha is not None:
             picture = over(picture, Image.fromarray(wide.alpha), background)
     return Decoded(turn(picture, way_up), (*notes, "truncated") if truncated else notes)
@@ -213,40 +216,33 @@ def _frames(image: Image.Image) -> list[int]:
         return [0]
 
 
-def _open_at(stream: BinaryIO, format: str, frame: int) -> Image.Image:
-    image = open_image(stream, format)
-    if format == "TIFF":
-        frame = _frames(image)[frame] if frame or _has_more(image) else 0
-    if frame:
+def _open_at(stream: BinaryIO, header: ImageHeader, frame: int) -> Image.Image:
+    image, page = open_image(stream, header.format), header.pages[frame]
+    if page:
         try:
-            image.seek(frame)
+            image.seek(page)
         except EOFError as error:
-            raise UnusableImage("truncated", f"frame {frame} is missing") from error
+            raise UnusableImage("truncated", f"image {page} is missing") from error
     if image.width * image.height > MAX_PIXELS:
         raise UnusableImage("too large", f"{image.width}x{image.height} pixels")
     return image
 
 
-def _has_more(image: Image.Image) -> bool:
-    return bool(getattr(image, "is_animated", False))
-
-
-def _wide_values(stream: BinaryIO, header: ImageHeader, frame: int) -> tuple[WideValues, int]:
-    """The values of a frame, and the orientation that they are stored in."""
+def _wide_values(stream: BinaryIO, header: ImageHeader, frame: int) -> WideValues:
+    """The values of a frame."""
     if header.reader == "netpbm":
         netpbm = read_netpbm_header(stream)
         if netpbm is None:
             raise UnusableImage("unreadable", "its header changed")
-        return WideValues(read_netpbm(stream, netpbm)), 1
+        return WideValues(read_netpbm(stream, netpbm))
     if header.reader == "tifffile":
         values = read_tiff(stream, frame)
         if values.ndim == 2 or values.shape[2] == 3:
-            return WideValues(values), 1
+            return WideValues(values)
         alpha, top = values[..., -1], 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
         opaque = np.rint((alpha / top * 255).clip(0, 255)).astype(np.uint8)
-        return WideValues(values[..., 0] if values.shape[2] == 2 else values[..., :3], opaque), 1
-    way_up = orientation(open_image(stream, header.format))
-    return read_wide(lambda s: _open_at(s, header.format, frame), stream), way_up
+        return WideValues(values[..., 0] if values.shape[2] == 2 else values[..., :3], opaque)
+    return read_wide(lambda s: _open_at(s, header, frame), stream)
 
 
 def _own_range(wide: WideValues, header: ImageHeader) -> Range:

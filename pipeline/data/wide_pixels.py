@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline.data.exif import orientation
 from pipeline.data.opening import raw_mode
 from pipeline.data.tiff_arrays import inverse
 from pipeline.data.truncation import load
@@ -30,12 +31,15 @@ _GREY_ALPHA = "LA;16B"
 
 
 class WideValues(NamedTuple):
-    """values: (H,W) or (H,W,3) of any number type. alpha: uint8 (H,W), 0..255, or None = opaque."""
+    """values: (H,W) or (H,W,3) of any number type. alpha: uint8 (H,W), 0..255, or None = opaque.
+
+    truncated: a part was missing, and is filled. way_up: the EXIF orientation that they are stored in.
+    """
 
     values: Values
     alpha: Pixels | None = None
     truncated: bool = False
-    info: dict[Any, Any] | None = None
+    way_up: int = 1
 
 
 def wide_kind(image: Image.Image) -> str:
@@ -72,7 +76,10 @@ def read_wide(opener: Opener, stream: BinaryIO) -> WideValues:
     if stored == _GREY_ALPHA:
         loaded = load(lambda s: _stored_as(opener(s), "RGBA"), stream)
         four = np.asarray(loaded.image).astype(np.uint16)
-        return WideValues(four[..., 0] << 8 | four[..., 1], _alpha(four[..., 2]), loaded.truncated)
+        alpha = four[..., 2].astype(np.uint8)
+        return WideValues(
+            four[..., 0] << 8 | four[..., 1], alpha, loaded.truncated, orientation(loaded.image)
+        )
     if stored.startswith(_DECLARED_16):
         return _both_bytes(opener, stream, stored)
     loaded = load(opener, stream)
@@ -84,18 +91,18 @@ def read_wide(opener: Opener, stream: BinaryIO) -> WideValues:
         values = values.view(np.uint32)
     if 0 in _tag(image, _PHOTOMETRIC):
         values = inverse(values)
-    return WideValues(values, _opaque_where_not(image, values), loaded.truncated, image.info)
+    return WideValues(values, _opaque_where_not(image, values), loaded.truncated, orientation(image))
 
 
 def _both_bytes(opener: Opener, stream: BinaryIO, stored: str) -> WideValues:
     high = load(opener, stream)
     low = load(lambda s: _stored_as(opener(s), stored[:-1] + _SWAPPED[stored[-1]]), stream)
     values = np.asarray(high.image).astype(np.uint16) << 8 | np.asarray(low.image)
-    alpha = _alpha(values[..., 3] >> 8) if values.shape[2] == 4 else None
+    alpha = (values[..., 3] >> 8).astype(np.uint8) if values.shape[2] == 4 else None
     values = values[..., :3]
     if alpha is None:
         alpha = _opaque_where_not(high.image, values)
-    return WideValues(values, alpha, high.truncated, high.image.info)
+    return WideValues(values, alpha, high.truncated, orientation(high.image))
 
 
 def _stored_as(image: Image.Image, stored: str) -> Image.Image:
@@ -112,10 +119,6 @@ def _tag(image: Image.Image, number: int) -> tuple[int, ...]:
     tags = getattr(image, "tag_v2", None)
     found = tags.get(number, ()) if image.format == "TIFF" and tags is not None else ()
     return found if isinstance(found, tuple) else (found,)
-
-
-def _alpha(values: Values) -> Pixels:
-    return values.astype(np.uint8)
 
 
 def _opaque_where_not(image: Image.Image, values: Values) -> Pixels | None:
