@@ -100,10 +100,8 @@ class FolderTree:
                 children.clear()
                 continue
             self._entered.add(identity)
-            if place != str(self._root) and (
-                maker := self._outputs.get(identity) or maker_of(Path(place), children, names)
-            ):
-                self._leave_out(f"results ({maker})", place)
+            if place != str(self._root) and (reason := self._results(place, identity, children, names)):
+                self._leave_out(reason, place)
                 children.clear()
                 continue
             if not children and not names:
@@ -118,6 +116,15 @@ class FolderTree:
                     self.findings.leave_out(reason, [self._name(path)])
                 elif entry := _entry(path, self._name(path)):
                     yield entry
+
+    def _results(
+        self, place: str, identity: tuple[int, int] | None, children: list[str], names: list[str]
+    ) -> str:
+        """Why a folder is left out as one of results; "" if it is not."""
+        if what := self._outputs.get(identity):
+            return f"in {what}"
+        maker = maker_of(Path(place), children, names)
+        return f"in results of {maker}" if maker else ""
 
     def _leave_out(self, reason: str, folder: str) -> None:
         """The images in a folder that is left out; links in it are not followed."""

@@ -89,7 +89,11 @@ def test_folders_of_results_are_left_out_unless_named(tmp_path: Path) -> None:
     (root / "s" / "sweep.toml").write_text(f"{SWEEP_HEAD}: one resolved sweep.\n", encoding="utf-8")
     tree = FolderTree(root, {root / "runs": "the output folder", root / "later": "the cache"})
     assert names(tree) == ["a/1.png"]
-    assert left_out(tree) == {"results (the output folder)": 1, "results (MLflow)": 1, "results (a sweep)": 2}
+    assert left_out(tree) == {
+        "in the output folder": 1,
+        "in results of MLflow": 1,
+        "in results of a sweep": 2,
+    }
     named = FolderTree(root / "s", {root / "s": "the output folder"})
     assert names(named) == ["5.png", "log.txt", "sweep.toml", "trials/4.png"]
 
@@ -113,14 +117,14 @@ def test_outputs_are_left_out_by_every_way_to_them(
     tree = FolderTree(root, {out: "the output folder"})
     kept = "runs/0.png" if way == "deeper" else "deep/down/0.png"
     assert names(tree) == sorted(["a/1.png", "b/1.png", kept])
-    assert left_out(tree) == {"results (the output folder)": 1}
+    assert left_out(tree) == {"in the output folder": 1}
 
 
 def test_an_output_that_is_a_link_out_of_the_data(tmp_path: Path) -> None:
     root = write(tmp_path / "photos", "a/1.png")
     (root / "runs").symlink_to(write(tmp_path / "elsewhere", "2.png"))
     tree = FolderTree(root, {root / "runs": "the output folder"})
-    assert (names(tree), left_out(tree)) == (["a/1.png"], {"results (the output folder)": 1})
+    assert (names(tree), left_out(tree)) == (["a/1.png"], {"in the output folder": 1})
 
 
 def test_a_folder_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:

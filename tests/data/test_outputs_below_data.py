@@ -1,4 +1,4 @@
-"""Image files below a folder: what is left out wherever the output lies, and what is said about it."""
+"""Results below a folder of images: left out wherever the output lies, and told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from images import noise, write_folder
 
 from pipeline.config import SWEEP_HEAD
 from pipeline.data.dataset import Dataset, load_dataset
-from pipeline.data.folder_walk import FolderWalk
 from pipeline.errors import DataError
 
 
@@ -29,15 +28,14 @@ def sweep(folder: Path) -> Path:
     return folder
 
 
-def load(root: Path, out: Path | None = None) -> Dataset:
-    return load_dataset(f"folder:{root}", out=out)
+def load(root: Path, out: Path | None = None, cache: Path | None = None) -> Dataset:
+    return load_dataset(f"folder:{root}", out=out, cache=cache)
 
 
 @pytest.mark.parametrize("way", ["plain", "dots", "relative", "link to out", "link to data", "deeper"])
 def test_out_below_the_data_is_left_out_by_every_way_to_it(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level("INFO", "pipeline")
     root = photos(tmp_path)
     out = {
         "plain": root / "runs",
@@ -51,23 +49,22 @@ def test_out_below_the_data_is_left_out_by_every_way_to_it(
     (tmp_path / "data").symlink_to(root)
     (tmp_path / "link").symlink_to(root / "runs")
     before = load(root, out)
-    assert "(the output folder, 0 images)" in caplog.text
-    caplog.clear()
+    assert before.understood.left_out == {}
     (root / "runs").mkdir()
     grids(out)
-    after = load(root, out)
-    assert "(the output folder, 3 images)" in caplog.text
+    after = load(root, out, tmp_path / "fresh")
+    assert after.understood.left_out == {"in the output folder": 3}
     assert after.fingerprint == before.fingerprint
     assert after.classes == ("class0", "class1")
 
 
-def test_out_that_is_a_link_out_of_the_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "pipeline")
+def test_out_that_is_a_link_out_of_the_data(tmp_path: Path) -> None:
     root = photos(tmp_path)
     before = load(root)
     (root / "runs").symlink_to(grids(tmp_path / "elsewhere"))
-    assert load(root, root / "runs").fingerprint == before.fingerprint
-    assert "left out of the images: runs (the output folder, 3 images)" in caplog.text
+    after = load(root, root / "runs", tmp_path / "fresh")
+    assert after.fingerprint == before.fingerprint
+    assert after.understood.examples["in the output folder"][0] == "runs/0000.png"
 
 
 @pytest.mark.parametrize("out", ["photos", ".", "photos/class0/../.."])
@@ -81,25 +78,15 @@ def test_data_that_is_out_or_lies_in_it_loses_only_what_a_sweep_made(out: str, t
     assert (after.fingerprint, after.classes) == (before.fingerprint, before.classes)
 
 
-def test_results_at_any_depth_are_named_by_who_made_them(tmp_path: Path) -> None:
+def test_results_at_any_depth_are_told_by_who_made_them(tmp_path: Path) -> None:
     root = photos(tmp_path)
     sweep(root / "x" / "y" / "a")
     grids(root / "mlruns", 5)
     for name in ("b", "c"):
         sweep(root / name)
-    walk = FolderWalk(root, (".png",), {root / "out": "the output folder"})
-    assert len(walk.files) == 80
-    assert walk.describe_left_out() == (
-        "mlruns (MLflow, 5 images), b (a sweep, 3 images), c (a sweep, 3 images), 2 more (3 images)"
-    )
-
-
-def test_a_folder_that_is_named_is_used_whatever_made_it(tmp_path: Path) -> None:
-    root = sweep(tmp_path / "runs" / "a")
-    walk = FolderWalk(root, (".png",), {root.parent: "the output folder"})
-    assert (len(walk.files), walk.left_out) == (3, {})
-    inner = FolderWalk(root / "trials", (".png",), {root / "trials": "the output folder"})
-    assert (len(inner.files), inner.left_out) == (3, {})
+    seen = load(root, root / "out")
+    assert len(seen.train) + len(seen.held) == 80
+    assert seen.understood.left_out == {"in results of a sweep": 9, "in results of MLflow": 5}
 
 
 def test_the_cache_below_the_data_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,5 +99,5 @@ def test_the_cache_below_the_data_is_left_out(tmp_path: Path, monkeypatch: pytes
 
 def test_what_has_been_left_out_stands_in_the_error_too(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "photos" / "train", noise((80, 8, 8, 1))).parent
-    with pytest.raises(DataError, match=r"0 image files .*left out: train"):
+    with pytest.raises(DataError, match=r"0 usable images .*80 in the output folder \(train/"):
         load(root, root / "train")
