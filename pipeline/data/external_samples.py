@@ -70,9 +70,10 @@ def read_samples(path: Path, wanted: Wanted) -> Samples:
     findings = Findings()
     if path.is_dir():
         images, labels = _read_folder(path, wanted, findings)
-    elif not path.is_file():
+    elif not path.is_file() or path.suffix.lower() not in (".npz", ".npy", ".zip"):
         rule = "samples:PATH is a folder or a zip of images, or an npz"
-        raise DataError("there are no samples at {seen}", rule=rule, seen=str(path), fix="check the path")
+        fix = "save them so" if path.is_file() else "check the path"
+        raise DataError("there are no samples at {seen}", rule=rule, seen=str(path), fix=fix)
     elif _is_zip_of_images(path):
         images, labels = _read_tree(ZipTree(path, findings), wanted, findings)
     else:

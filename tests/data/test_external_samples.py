@@ -258,6 +258,9 @@ def test_transparency_and_animations_are_refused(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere .*folder or a zip of images, or an npz"):
         read(tmp_path / "nowhere")
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(DataError, match=r"no samples at .*a\.parquet.*save them so"):
+        read(tmp_path / "a.parquet")
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match="no images: no file"):
         read(tmp_path / "a")
