@@ -15,6 +15,7 @@ from pipeline.data.opening import MAX_PIXELS
 
 TIFFFILE_MISSING = "this kind of TIFF needs a package: pip install tifffile"
 MOST_CHANNELS = 4
+_GREY_OR_RGB = (0, 1, 2)
 
 Values = npt.NDArray[Any]
 
@@ -50,8 +51,9 @@ def read_tiff(stream: BinaryIO, page: int) -> Values:
         found = pages[page]
         if found.imagelength * found.imagewidth > MAX_PIXELS:
             raise UnusableImage("too large", f"{found.imagewidth}x{found.imagelength} pixels")
-        if found.samplesperpixel > MOST_CHANNELS:
-            raise UnusableImage("neither grey nor colour", f"{found.samplesperpixel} channels")
+        if found.samplesperpixel > MOST_CHANNELS or found.photometric not in _GREY_OR_RGB:
+            seen = f"{found.samplesperpixel} channels, photometric {int(found.photometric)}"
+            raise UnusableImage("neither grey nor colour", seen)
         try:
             values: Values = found.asarray()
         except MemoryError:

@@ -26,7 +26,8 @@ from pipeline.data.png_chunks import essential_chunks
 
 MAX_MISSING = 0.1
 """The largest part of a picture's pixels that may be missing."""
-_BLOCK, _BAND = 8, 16  # of JPEG: the side of a block, and rows that may be decoded together
+_BLOCK = 8  # pixels of JPEG and WebP that are decoded together
+_MOST_SAMPLES = 2  # such blocks one above the other, where a format does not say
 _END_OF_JPEG = b"\xff\xd9"
 
 Opener = Callable[[BinaryIO], Image.Image]
@@ -153,18 +154,20 @@ def _differs(image: Image.Image, other: Image.Image, more_than: int = 0) -> Mask
 
 
 def _missing_blocks(image: Image.Image, other: Image.Image) -> Mask:
-    """bool (H,W): the blocks that differ by more than their edges, and all rows below the first of them.
+    """bool (H,W): everything from the first block on that differs by more than its edges.
 
-    What is below is missing too, where it happens to be equal: decoders give up at different places.
+    Blocks that come later may happen to be equal: a decoder gives up at the next restart.
     """
     differs = _differs(image, other, more_than=8)
     missing = np.zeros_like(differs)
-    for top in range(0, image.height, _BLOCK):
+    band = _BLOCK * max((layer[2] for layer in getattr(image, "layer", ())), default=_MOST_SAMPLES)
+    for top in range(0, image.height, band):
         for left in range(0, image.width, _BLOCK):
-            block = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
-            missing[block] = differs[block].mean() > 0.25
-    if missing.any():
-        missing[(int(missing.any(1).argmax()) // _BAND + 1) * _BAND :] = True
+            blocks = differs[top : top + band, left : left + _BLOCK]
+            if any(blocks[row : row + _BLOCK].mean() > 0.25 for row in range(0, len(blocks), _BLOCK)):
+                missing[top : top + band, left:] = True
+                missing[top + band :] = True
+                return missing
     return missing
 
 
@@ -189,9 +192,21 @@ def _two_jpegs(opener: Opener, stream: BinaryIO) -> tuple[Image.Image, Image.Ima
     image = _loaded(opener(io.BytesIO(data[:end] + _END_OF_JPEG)))
     if scans == "complete":
         return image, image
+    return image, _loaded(opener(io.BytesIO(data[:end] + _noise(data[:end]) + _END_OF_JPEG)))
+
+
+def _noise(data: bytes) -> bytes:
+    """What a JPEG might go on with, and does not: restarts too, if it has any."""
     # No byte of 255, which would start a marker.
-    noise = np.random.default_rng(0).integers(0, 255, 4096, np.uint8).tobytes()
-    return image, _loaded(opener(io.BytesIO(data[:end] + noise + _END_OF_JPEG)))
+    parts = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    if b"\xff\xdd" not in data:
+        return parts.tobytes()
+    last = max(range(8), key=lambda i: data.rfind(bytes((0xFF, 0xD0 + i))))
+    if data.rfind(bytes((0xFF, 0xD0 + last))) < 0:
+        last = -1
+    return b"".join(
+        part.tobytes() + bytes((0xFF, 0xD0 + (last + i) % 8)) for i, part in enumerate(parts, start=1)
+    )
 
 
 def _scans(data: bytes) -> tuple[int, str]:

@@ -164,6 +164,15 @@ def test_one_policy_for_missing_rows(format: str) -> None:
         assert caught.value.reason == "truncated"
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3, 5])
+def test_restarts_do_not_hide_what_is_missing(blocks: int) -> None:
+    data = photo(noisy(4).convert("L"), subsampling=-1, restart_marker_blocks=blocks)
+    for keep in np.linspace(0.5, 0.85, 8):
+        stream = io.BytesIO(cut(data, keep))
+        with pytest.raises(UnusableImage, match="truncated"):
+            decode(stream, read_header(stream, "x.jpg"))
+
+
 def test_truncated_wide_values_are_filled_too() -> None:
     values = np.random.default_rng(0).integers(0, 4096, (64, 64), np.uint16)
     stream = io.BytesIO(cut(saved(Image.fromarray(values), "PNG"), 0.95))
