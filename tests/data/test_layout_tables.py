@@ -119,6 +119,8 @@ def test_a_class_in_the_held_out_part_alone(tmp_path: Path) -> None:
         ),
         ('{"a": ', ".json", "is no JSON"),
         ("[1, 2]", ".json", "is no table of classes"),
+        ("[{}]", ".json", "has no rows"),
+        ('{"labels": {}}', ".json", "has no rows"),
         (json.dumps({n: ["a", "b", 3] for n in NAMES}), ".json", "no single class"),
     ],
 )
@@ -152,6 +154,12 @@ def test_metadata_in_the_root_and_in_each_part() -> None:
     texts = {"train/metadata.jsonl": rows(lines), "test/metadata.jsonl": rows(lines, NAMES[:6])}
     seen = understand(names, texts)
     assert (seen.classes, len(seen.held), seen.left_out) == ({"cat": 13, "dog": 13}, 6, {})
+
+
+def test_metadata_of_few_images_is_not_used() -> None:
+    seen = understand(NAMES, {"metadata.csv": rows("{n},{c}", NAMES[:9], head="file_name,label\n")})
+    assert (len(seen.files), seen.layout.labels) == (20, None)
+    assert "--classes metadata.csv" in seen.note("names 9 of 20 images")
 
 
 def test_metadata_without_classes_leaves_the_folders() -> None:

@@ -44,13 +44,18 @@ def classes_by_side_files(
             entry.name for entry in others if _base(entry.name) in known and entry.name.count("/") < _DEPTH
         ]
         matches = [match for name in files if (match := _match(tree, name, index, len(names), findings))]
-        if matches:
-            classes = [
-                next(filter(None, found), "") for found in zip(*(m.classes for m in matches), strict=True)
-            ]
-            tell_rows(known[0] if len(known) == 1 else "metadata", matches, findings)
-            by_name = dict(zip(names, classes, strict=True))
-            return ClassesOf(by_name, " and ".join(sorted({_base(n) for n in files})), matches[0].column)
+        if not matches:
+            continue
+        classes = [next(filter(None, found), "") for found in zip(*(m.classes for m in matches), strict=True)]
+        named, title = sum(map(bool, classes)), " and ".join(sorted({_base(name) for name in files}))
+        if named < len(names) / 2:  # of another set, or of a few; most images are not left out for a guess
+            findings.note(
+                f"{title} is not used, it names {named} of {len(names)} images;"
+                f" --classes {printable(files[0])} uses it"
+            )
+            continue
+        tell_rows(title, matches, findings)
+        return ClassesOf(dict(zip(names, classes, strict=True)), title, matches[0].column)
     return None
 
 

@@ -28,12 +28,10 @@ def parse_table(text: str, title: str) -> Table:
     Raises:
         DataError: it is empty, or cannot be understood.
     """
-    text = text.lstrip("\ufeff")
+    text = text.replace("\0", "").lstrip("\ufeff")
     if not text.strip():
         raise DataError("{seen} is empty", rule=EXPECTED, seen=title, fix="check the file")
-    if text.lstrip()[0] in "{[":
-        return _from_json(text, title)
-    return _from_lines(text, title)
+    return _checked(_from_json(text, title) if text.lstrip()[0] in "{[" else _from_lines(text, title), title)
 
 
 def parse_parquet(stream: BinaryIO, title: str) -> Table:
@@ -57,14 +55,20 @@ def parse_parquet(stream: BinaryIO, title: str) -> Table:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError("{seen} cannot be read", seen=title, fix="save it as csv") from error
     rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
-    return Table(rows, list(columns))
+    return _checked(Table(rows, list(columns)), title)
+
+
+def _checked(table: Table, title: str) -> Table:
+    if not table.rows or not table.rows[0]:
+        raise DataError("{seen} has no rows", rule=EXPECTED, seen=title, fix="check the file")
+    return table
 
 
 # ---- csv, tsv, and lines of `FILE CLASS`
 
 
 def _from_lines(text: str, title: str) -> Table:
-    lines = [line for line in text.replace("\0", "").splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip()]
     delimiter = _delimiter(lines[:50])
     if delimiter:
         try:
@@ -92,6 +96,8 @@ def _delimiter(lines: Sequence[str]) -> str:
         try:
             widths = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter))
         except csv.Error:
+            continue
+        if not widths:
             continue
         width, count = widths.most_common(1)[0]
         if width > 1 and count / len(lines) > best:
