@@ -91,7 +91,7 @@ class FolderTree:
         return (self._root / name).open("rb")
 
     def read_text(self, name: str, limit: int) -> str:
-        return _read_text(self, name, limit)
+        return decode_text(read_bytes(self, name, limit))
 
     def _walk(self) -> Iterator[FileEntry]:
         for place, children, names in os.walk(self._root, onerror=_raise_unreadable, followlinks=True):
@@ -181,7 +181,7 @@ class ZipTree:
             raise ValueError(str(error)) from error
 
     def read_text(self, name: str, limit: int) -> str:
-        return _read_text(self, name, limit)
+        return decode_text(read_bytes(self, name, limit))
 
     def _is_used(self, name: str, member: zipfile.ZipInfo) -> bool:
         if reason := _ignored(name):
@@ -225,16 +225,17 @@ def _looks_like_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _read_text(tree: FileTree, name: str, limit: int) -> str:
+def read_bytes(tree: FileTree, name: str, limit: int) -> bytes:
+    """The content of a file of `tree`; DataError if it is longer than `limit` bytes, or unreadable."""
     fix = "mend it or move it away"
     try:
         with tree.open(name) as stream:
             data = stream.read(limit + 1)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged member of a zip fails in a dozen ways
         raise DataError(f"{tree.title}: {name} cannot be read", seen=str(error), fix=fix) from error
     if len(data) > limit:
         raise DataError(f"{tree.title}: {name} is longer than {{seen}} bytes", seen=limit, fix=fix)
-    return decode_text(data)
+    return data
 
 
 def _identity(folder: Path | str) -> tuple[int, int] | None:

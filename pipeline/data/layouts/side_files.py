@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.file_tree import FileEntry, FileTree
+from pipeline.data.file_tree import FileEntry, FileTree, read_bytes
 from pipeline.data.findings import Findings, printable
 from pipeline.data.layouts.class_table import Matched, has_column, match_table
 from pipeline.data.layouts.image_index import ImageIndex
@@ -105,8 +106,7 @@ def _dataset_json(tree: FileTree, name: str) -> dict[str, object] | None:
 def read_table(tree: FileTree, name: str) -> Table:
     """A table in the tree. DataError: it cannot be read or understood."""
     if name.casefold().endswith(".parquet"):
-        with tree.open(name) as stream:
-            return parse_parquet(stream, name)
+        return parse_parquet(io.BytesIO(read_bytes(tree, name, LIMIT)), name)
     return parse_table(tree.read_text(name, LIMIT), name)
 
 
