@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.data.colour import GREY_MODES, over, to_srgb
-from pipeline.data.exif import is_sideways, orientation, turn
+from pipeline.data.exif import orientation, turn
 from pipeline.data.image_formats import (
     FORMATS,
     HEAD_BYTES,
@@ -39,7 +39,7 @@ from pipeline.data.wide_pixels import (
 )
 
 _STACKS = frozenset(("GIF", "PNG", "WEBP", "AVIF", "TIFF"))  # an MPO is one photo with its thumbnails
-_SUBFILE_TYPE, _PLANAR, _SAMPLE_BITS = 254, 284, 258
+_SUBFILE_TYPE, _WIDTH, _HEIGHT, _SAMPLE_BITS, _ORIENTATION, _PLANAR = 254, 256, 257, 258, 274, 284
 _COPY_OR_MASK = 1 | 4
 
 Colour = tuple[int, int, int]
@@ -102,9 +102,7 @@ def read_header(stream: BinaryIO, name: str) -> ImageHeader:
         return _tiff_header(stream)
     if format == "TIFF" and _is_wide_planes(image):
         return _tiff_header(stream)
-    width, height = image.size
-    if is_sideways(orientation(image)):
-        width, height = height, width
+    width, height = _upright_size(image)
     grey, wide, drawn = image.mode in GREY_MODES, wide_kind(image), is_drawing(image)
     grey = grey or raw_mode(image).startswith("LA;16")
     pages = tuple(_frames(image))
@@ -193,6 +191,14 @@ def fit_square(
         canvas.paste(picture, ((size - shape[0]) // 2, (size - shape[1]) // 2))
         picture = canvas
     return np.asarray(picture, np.uint8).reshape(size, size, -1)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    way_up, size = orientation(image), image.size
+    if image.format == "TIFF":  # whose size Pillow turns by itself, at one time or another
+        tags = getattr(image, "tag_v2")  # noqa: B009
+        way_up, size = tags.get(_ORIENTATION, 1), (int(tags[_WIDTH]), int(tags[_HEIGHT]))
+    return size[::-1] if way_up in (5, 6, 7, 8) else size
 
 
 def _frames(image: Image.Image) -> list[int]:

@@ -40,11 +40,6 @@ def turn(picture: Image.Image, orientation: int) -> Image.Image:
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
-def is_sideways(orientation: int) -> bool:
-    """Whether the upright picture has width and height exchanged."""
-    return orientation >= 5
-
-
 def _from_exif(exif: object) -> int | None:
     """The tag's value in the first directory of EXIF data; None if there is none."""
     if not isinstance(exif, bytes):

@@ -110,7 +110,8 @@ def _stored_as(image: Image.Image, stored: str) -> Image.Image:
     tiles: Any = getattr(image, "tile")  # noqa: B009  (Image itself has none)
     for i, tile in enumerate(tiles):
         args = (stored, *tile[3][1:]) if isinstance(tile[3], tuple) else stored
-        tiles[i] = type(tile)(tile[0], tile[1], tile[2], args)
+        changed = (tile[0], tile[1], tile[2], args)
+        tiles[i] = tile._make(changed) if hasattr(tile, "_make") else changed  # a plain tuple in old Pillow
     return image
 
 
