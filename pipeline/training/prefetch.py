@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Sampler, to_float
+from pipeline.training.read_ahead import ReadAhead
 
 _BATCHES_AHEAD = 256  # batches whose indices are sent at once
 _FLOAT_BYTES = 256 * 2**20
@@ -48,6 +49,7 @@ class Prefetcher:
         self._host_images = (
             None if images.device == device else _HostPrefetcher(images, sampler, batch, device)
         )
+        self._read_ahead = ReadAhead(images)
 
     def reals(self) -> Tensor:
         """The batch as float32 (N,C,H,W) in [-1, 1], in channels_last memory."""
@@ -64,6 +66,9 @@ class Prefetcher:
                 torch.index_select(self._labels, 0, rows, out=self.labels)
         if self._host_images is not None:
             self._host_images.load(self.pixels, position)
+        # Two batches ahead: the next one may already be on its way to the device.
+        following = self._sampler.take(position + 2 * self._batch, self._batch)
+        self._read_ahead.ask_for(following % len(self._images))
         if self._mirrors:
             flipped = self._flipped[batch].view(-1, 1, 1, 1)
             torch.where(flipped, mirrored(self.pixels), self.pixels, out=self.pixels)

@@ -239,7 +239,8 @@ class Trainer:
         rows = torch.randint(len(self.images), (count,), generator=rng, device=self.device)
         train = self.images[rows.to(self.images.device)]
         train_labels = None if self.labels is None else self.labels[rows]
-        held, held_labels = held[:count], None if held_labels is None else held_labels[:count]
+        held = held[:count].to(self.device)  # they may lie on the host, as the images may
+        held_labels = None if held_labels is None else held_labels[:count]
         if self.config.mirror:
             train, held = every_second_mirrored(train), every_second_mirrored(held)
         with scoring_mode(self.G, self.D):

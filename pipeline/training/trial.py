@@ -105,7 +105,7 @@ class _Trial:
         self.settings, self.device = settings, torch.device(settings.device)
         self.last: TrialRecord | None = None
         self._start_or_resume()
-        self.held = torch.from_numpy(dataset.held).to(self.trainer.device)
+        self.held = place_images(dataset.held, self.trainer.device)
         self.held_labels = place_labels(dataset.held_labels, self.trainer.device)
         self._stopped, self._fits_memory = False, True
         self._ema_copy: Generator | None = None  # what is measured while training continues

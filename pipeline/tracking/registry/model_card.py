@@ -128,9 +128,10 @@ def _side_by_side(left: Pixels, right: Pixels) -> Image.Image:
 
 def _nearest_neighbours(samples: Pixels, dataset: Dataset) -> Image.Image:
     """Samples above their two nearest training images, by distance of pixels at 32 px at most."""
+    small = _shrunk(samples)
     distances = [
-        torch.cdist(_shrunk(samples), block)
-        for block in _shrunk(dataset.train).chunk(-(-len(dataset.train) // 5000))
+        torch.cdist(small, _shrunk(dataset.train[start : start + 5000]))
+        for start in range(0, len(dataset.train), 5000)
     ]
     indices = torch.cat(distances, 1).topk(2, largest=False).indices
     rows = [samples, *(dataset.train[indices[:, rank].numpy()] for rank in range(2))]
