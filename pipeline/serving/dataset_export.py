@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.pictures import to_picture
-from pipeline.data.preprocessing import Labels, Pixels
+from pipeline.data.source_types import Labels, Pixels
 from pipeline.errors import ConfigError
 from pipeline.serving.sample_options import SampleOptions
 from pipeline.storage.files import read_json, replacing, write_text
