@@ -33,7 +33,7 @@ from trials import Work, load_data
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, to_float
-from pipeline.data.prepared import fingerprint
+from pipeline.data.preparing.prepared import fingerprint
 from pipeline.metrics import extractors, frechet
 from pipeline.tables import EXTRACTORS
 from pipeline.training import trial

@@ -28,7 +28,7 @@ import torch
 from gpu_tools import write_json
 
 from pipeline.config import TrialConfig
-from pipeline.data.prepared import ImageFile, map_array
+from pipeline.data.preparing.prepared import ImageFile, map_array
 from pipeline.training.process import prepare_process
 from pipeline.training.trainer import Trainer
 
@@ -93,9 +93,7 @@ def compare(file: Path, args: argparse.Namespace) -> dict[str, tuple[float, floa
         peaks = {"mapped": peak.read_text(encoding="utf-8"), "in memory": ""}
         sides["in memory"].send(0.0)
         peaks["in memory"] = str(sides["in memory"].recv())
-    return {
-        name: (statistics.median(values), float(peaks[name]) / 2**30) for name, values in found.items()
-    }
+    return {name: (statistics.median(values), float(peaks[name]) / 2**30) for name, values in found.items()}
 
 
 @contextlib.contextmanager

@@ -363,7 +363,9 @@ class DataSources(Table[DataSourceRow]):
 
 def _torchvision(class_name: str, files: str, meaning: str, **more: object) -> DataSourceRow:
     arguments = {"class_name": class_name, "files": files, **more}
-    return DataSourceRow("pipeline.data.torchvision_sets:torchvision_source", meaning, arguments=arguments)
+    return DataSourceRow(
+        "pipeline.data.sources.torchvision_sets:torchvision_source", meaning, arguments=arguments
+    )
 
 
 _IDX = "/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]"
@@ -372,8 +374,10 @@ DATA_SOURCES = DataSources(
     "data",
     "module:function () -> images uint8 (N,H,W[,C]), or (images, labels)",
     {
-        "mnist5k": DataSourceRow("pipeline.data.packaged:mnist5k", "5,000 real digits inside a package"),
-        "digits": DataSourceRow("pipeline.data.packaged:digits", "1,797 digits of 8x8"),
+        "mnist5k": DataSourceRow(
+            "pipeline.data.sources.packaged:mnist5k", "5,000 real digits inside a package"
+        ),
+        "digits": DataSourceRow("pipeline.data.sources.packaged:digits", "1,797 digits of 8x8"),
         "mnist": _torchvision("MNIST", "MNIST" + _IDX, "60,000 digits of 28x28"),
         "fashion-mnist": _torchvision("FashionMNIST", "FashionMNIST" + _IDX, "60,000 clothes of 28x28"),
         "kmnist": _torchvision("KMNIST", "KMNIST" + _IDX, "60,000 Japanese characters of 28x28"),
@@ -397,14 +401,20 @@ DATA_SOURCES = DataSources(
             default_size=64,
         ),
         "folder": DataSourceRow(
-            "pipeline.data.image_files:folder_source", "image files, class sub-folders optional", path="PATH"
+            "pipeline.data.sources.image_files:folder_source",
+            "image files, class sub-folders optional",
+            path="PATH",
         ),
-        "zip": DataSourceRow("pipeline.data.image_files:zip_source", "a zip of such a folder", path="PATH"),
+        "zip": DataSourceRow(
+            "pipeline.data.sources.image_files:zip_source", "a zip of such a folder", path="PATH"
+        ),
         "npz": DataSourceRow(
-            "pipeline.data.npz_files:npz_source", "arrays of images and perhaps labels, or one npy", path="PATH"
+            "pipeline.data.arrays.npz_files:npz_source",
+            "arrays of images and perhaps labels, or one npy",
+            path="PATH",
         ),
         "hf": DataSourceRow(
-            "pipeline.data.hub:hub_source",
+            "pipeline.data.sources.hub:hub_source",
             "a Hugging Face data set, NAME or NAME:CONFIG, or a copy of one: parquet, or save_to_disk's folder",
             path="NAME|PATH",
         ),

@@ -16,7 +16,7 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset
-from pipeline.data.prepared import fingerprint
+from pipeline.data.preparing.prepared import fingerprint
 from pipeline.data.source_types import Labels, Pixels
 from pipeline.metrics import extractors, frechet
 from pipeline.training.trainer import Trainer

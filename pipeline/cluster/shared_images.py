@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.data.dataset import Dataset, as_dataset
-from pipeline.data.prepared_cache import copy_prepared, open_prepared
+from pipeline.data.preparing.prepared_cache import copy_prepared, open_prepared
 from pipeline.storage.files import cache_root
 from pipeline.storage.readable import readable_memory
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from pipeline.data.options import AS_FOUND, DataOptions
-from pipeline.data.preparation import PreparedImages
-from pipeline.data.prepared_cache import link_prepared, open_prepared, prepare_in
+from pipeline.data.preparing.preparation import PreparedImages
+from pipeline.data.preparing.prepared_cache import link_prepared, open_prepared, prepare_in
 from pipeline.data.source_types import Labels, Pixels
-from pipeline.data.sources import find_source
+from pipeline.data.sources.lookup import find_source
 from pipeline.data.understood import Understood
 from pipeline.storage.files import cache_root
 

@@ -10,8 +10,7 @@ from pipeline.data.dataset import Dataset
 
 
 def class_counts(dataset: Dataset) -> dict[str, int]:
-    """Images of every class by its name, in the order of the label numbers; training and held out together.
-    """
+    """Images of every class by its name, in the order of the label numbers; training and held out together."""
     if dataset.train_labels is None or dataset.held_labels is None:
         return {}
     labels = np.concatenate([dataset.train_labels, dataset.held_labels])

@@ -21,17 +21,17 @@ from typing import BinaryIO, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from pipeline.data import exif
-from pipeline.data.array_labels import Classes
-from pipeline.data.array_layout import BLOCK, KNOWN_RANGES, PixelArray
-from pipeline.data.file_tree import ZipTree
+from pipeline.data.arrays.array_labels import Classes
+from pipeline.data.arrays.array_layout import BLOCK, KNOWN_RANGES, PixelArray
+from pipeline.data.arrays.npz_files import read_npz
+from pipeline.data.arrays.npz_members import array_headers
+from pipeline.data.files.file_tree import ZipTree
+from pipeline.data.files.ignored_names import reason_to_ignore
+from pipeline.data.files.natural_order import natural_key
 from pipeline.data.findings import Findings
-from pipeline.data.ignored_names import reason_to_ignore
-from pipeline.data.image_formats import FORMATS, HEAD_BYTES, UnusableImage, not_an_image, sniff
-from pipeline.data.natural_order import natural_key
-from pipeline.data.npz_files import read_npz
-from pipeline.data.npz_members import array_headers
-from pipeline.data.opening import open_image
+from pipeline.data.images import exif
+from pipeline.data.images.image_formats import FORMATS, HEAD_BYTES, UnusableImage, not_an_image, sniff
+from pipeline.data.images.opening import open_image
 from pipeline.data.options import DataOptions
 from pipeline.data.source_types import Labels, Pixels
 from pipeline.errors import DataError

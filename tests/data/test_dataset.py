@@ -13,10 +13,10 @@ import torch
 from images import noise, write_folder, write_npz
 from PIL import Image
 
-from pipeline.data import prepared_cache
 from pipeline.data.dataset import Dataset, Sampler, load_dataset, to_float
 from pipeline.data.options import DataOptions
-from pipeline.data.prepared import fingerprint
+from pipeline.data.preparing import prepared_cache
+from pipeline.data.preparing.prepared import fingerprint
 from pipeline.errors import DataError
 
 
@@ -126,7 +126,9 @@ def cached(tmp_path: Path) -> list[Path]:
 
 def test_second_load_reads_the_cache(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_dataset(f"folder:{source}")
-    monkeypatch.setattr("pipeline.data.image_files.look_at", lambda *args: pytest.fail("opened again"))
+    monkeypatch.setattr(
+        "pipeline.data.sources.image_files.look_at", lambda *args: pytest.fail("opened again")
+    )
     second = load_dataset(f"folder:{source}")
     assert same(first, second)
     assert first.held_labels is not None

@@ -52,9 +52,7 @@ def test_copies_are_found_where_every_image_stands_several_times(times):
     def copied(samples, *, known):
         parts = [torch.from_numpy(part) for part in (samples, np.repeat(train, times, 0), held)]
         groups = np.repeat(np.arange(200), times) if known else None
-        dataset = Dataset(
-            "made", parts[1].numpy(), held, None, None, (), "0" * 16, train_groups=groups
-        )
+        dataset = Dataset("made", parts[1].numpy(), held, None, None, (), "0" * 16, train_groups=groups)
         vectors = [part.flatten(1).float() for part in parts]
         return memorization.find_copies(parts[0], vectors[0], dataset, *vectors[1:])
 

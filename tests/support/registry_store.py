@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.prepared import fingerprint
+from pipeline.data.preparing.prepared import fingerprint
 from pipeline.metrics import extractors
 from pipeline.metrics.frechet import Evaluator, build_evaluator
 from pipeline.tracking.registry.load import LoadedGenerator, fetched_model

@@ -8,12 +8,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.data.file_tree import FileEntry
+from pipeline.data.files.file_tree import FileEntry
+from pipeline.data.files.natural_order import natural_key
+from pipeline.data.files.text_files import decode_text
 from pipeline.data.findings import Findings
-from pipeline.data.layout import Layout, understand_layout
-from pipeline.data.natural_order import natural_key
+from pipeline.data.layouts.layout import Layout, understand_layout
 from pipeline.data.options import DataOptions
-from pipeline.data.text_files import decode_text
 
 
 class ListedTree:

@@ -7,11 +7,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipeline.data.files.natural_order import natural_key
 from pipeline.data.findings import Findings, printable
 from pipeline.data.layouts.folder_names import HELD, is_annotations
 from pipeline.data.layouts.places import FEW, Place, count, file_names
 from pipeline.data.layouts.shards import shards_of
-from pipeline.data.natural_order import natural_key
 from pipeline.errors import DataError
 
 BESIDE = "beside the class folders"

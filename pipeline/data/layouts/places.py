@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.data.file_tree import FileEntry
+from pipeline.data.files.file_tree import FileEntry
 from pipeline.data.findings import Findings
 from pipeline.data.layouts.folder_names import is_annotations, is_images
 

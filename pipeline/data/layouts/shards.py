@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.data.natural_order import natural_key
+from pipeline.data.files.natural_order import natural_key
 
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})")
 _SHARD_WORD = re.compile(

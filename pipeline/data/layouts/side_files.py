@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.file_tree import FileEntry, FileTree, read_bytes
+from pipeline.data.files.file_tree import FileEntry, FileTree, read_bytes
+from pipeline.data.files.text_files import decode_text
 from pipeline.data.findings import Findings, printable
 from pipeline.data.layouts.class_table import Matched, has_column, match_table
 from pipeline.data.layouts.image_index import ImageIndex
 from pipeline.data.layouts.tables import EXPECTED, Table, parse_parquet, parse_table
-from pipeline.data.text_files import decode_text
 from pipeline.errors import DataError
 
 LIMIT = 2**28

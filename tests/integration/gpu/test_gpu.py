@@ -22,7 +22,7 @@ from trainers import without_times
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, load_dataset
-from pipeline.data.prepared import fingerprint
+from pipeline.data.preparing.prepared import fingerprint
 from pipeline.metrics import extractors, frechet
 from pipeline.metrics.statistics import FeatureStatistics
 from pipeline.search import recipes

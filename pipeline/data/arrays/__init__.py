@@ -1,0 +1,1 @@
+"""Images and labels in arrays, as many tools write them."""

@@ -1,0 +1,1 @@
+"""Encoded images of any format become pictures of 8 bits."""
