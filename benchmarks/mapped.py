@@ -1,10 +1,11 @@
-"""Training on images that do not fit in memory: memory-mapped under a limit, against the same images in memory.
+"""Training on images that do not fit in memory: memory-mapped under a limit, against the same images in
+memory.
 
 A set of noise images of 4 GiB is prepared as any data set is. Two processes train the same networks on it, in
-turns of a few seconds: one on the images in memory; the other on the memory-mapped file, within a control group
-that may hold 2 GiB, page cache included, so that about half of all reads come from the disk. Printed are the
-medians in real images per second, their ratio, and the most memory that each held. Needs root and Linux's
-memory control groups (version 1 or 2).
+turns of a few seconds: one on the images in memory; the other on the memory-mapped file, within a control
+group that may hold 2 GiB, page cache included, so that about half of all reads come from the disk. Printed
+are the medians in real images per second, their ratio, and the most memory that each held. Needs root and
+Linux's memory control groups (version 1 or 2).
 
     python benchmarks/mapped.py
     python benchmarks/mapped.py --size 64 --gib 4 --limit 2 --rounds 7 --json out.json
@@ -117,7 +118,8 @@ def control_group(limit_gib: float) -> Iterator[tuple[Path, Path]]:
 
 
 def serve(connection: Connection, file: Path, width: int, group: Path | None) -> None:
-    """Train for as many seconds as are sent and answer with the rate; for 0 with the process's peak in bytes."""
+    """Train for as many seconds as are sent and answer with the rate; for 0 with the process's peak in bytes.
+    """
     if group is not None:
         group.write_text(str(os.getpid()), encoding="utf-8")
     prepare_process(1)

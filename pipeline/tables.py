@@ -415,7 +415,7 @@ DATA_SOURCES = DataSources(
         ),
         "hf": DataSourceRow(
             "pipeline.data.sources.hub:hub_source",
-            "a Hugging Face data set, NAME or NAME:CONFIG, or a copy of one: parquet, or save_to_disk's folder",
+            "a Hugging Face data set, NAME or NAME:CONFIG, or a copy: parquet, save_to_disk's folder",
             path="NAME|PATH",
         ),
     },

@@ -18,7 +18,9 @@ from pipeline.errors import ConfigError
 Config = type[TrialConfig] | type[SweepConfig]
 Field = dataclasses.Field[Any]
 
-FREE_TEXT = set("name data space extractor extractor_weights metrics address price require".split())
+FREE_TEXT = set(
+    "name data classes background space extractor extractor_weights metrics address price require".split()
+)
 
 
 def config_fields(wanted: Callable[[Field], object] = lambda field: True) -> list[ParameterSet]:

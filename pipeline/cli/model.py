@@ -11,7 +11,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.options import Model, Promote, Tracking, parse_integers
+from pipeline.cli.options import (
+    Background,
+    Classes,
+    Fit,
+    Frames,
+    Model,
+    Promote,
+    Split,
+    Tracking,
+    parse_integers,
+)
 from pipeline.cli.terminal import out_console, progress
 from pipeline.reporting.log_lines import log_to_terminal
 
@@ -45,6 +55,11 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 1,
     image_size: Annotated[int, typer.Option(help="Side of the data's images (the model's).")] = 0,
+    classes: Classes = "",
+    split: Split = "",
+    fit: Fit = "crop",
+    background: Background = "white",
+    frames: Frames = "first",
     extractor: Annotated[
         str, typer.Option(help="auto, classifier, inception, pixels, or module:function in this folder.")
     ] = "auto",
@@ -66,7 +81,16 @@ def evaluate(
     metrics = ",".join(metric or ())
     weights = extractor_weights
     config = SweepConfig(
-        data=data, image_size=image_size, extractor=extractor, extractor_weights=weights, metrics=metrics
+        data=data,
+        image_size=image_size,
+        classes=classes,
+        split=split,
+        fit=fit,
+        background=background,
+        frames=frames,
+        extractor=extractor,
+        extractor_weights=weights,
+        metrics=metrics,
     )
     measured = evaluate_as(config, model, n=n or 0, seed=seed, tracking_uri=tracking_uri).to_dict()
     if json_:

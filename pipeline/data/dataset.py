@@ -16,7 +16,7 @@ import torch
 from pipeline.data.options import AS_FOUND, DataOptions
 from pipeline.data.preparing.preparation import PreparedImages
 from pipeline.data.preparing.prepared_cache import link_prepared, open_prepared, prepare_in
-from pipeline.data.source_types import Labels, Pixels
+from pipeline.data.source_types import ImageSource, Labels, Pixels
 from pipeline.data.sources.lookup import find_source
 from pipeline.data.understood import Understood
 from pipeline.storage.files import cache_root
@@ -143,15 +143,28 @@ def load_dataset(
         outputs=outputs,
         scratch=root / "scratch",
     )
-    data, name = root / "data", _prepared_name(source, found.key, options)
+    prepared, folder = _prepare(source, found, options, root / "data")
+    dataset = as_dataset(prepared, source, folder)
+    if found.findings:
+        understood = dataset.understood.with_left_out(found.findings)
+        dataset = dataclasses.replace(dataset, understood=understood)
+    return dataset
+
+
+def _prepare(
+    source: str, found: ImageSource, options: DataOptions, data: Path
+) -> tuple[PreparedImages, Path | None]:
+    """The images of `found`, prepared in a folder of `data`, or earlier; None for that of images in memory.
+    """
+    name = _prepared_name(source, found.key, options)
     prepared = open_prepared(data / name) if name else None
     if prepared is not None:
-        return as_dataset(prepared, source, data / name)
+        return prepared, data / name
     prepared, folder = prepare_in(data, name, found.read(), options, source)
     if name and folder and not options.size:  # who asks for this very size gets the same images
         sized = dataclasses.replace(options, size=prepared.images.shape[1])
         link_prepared(folder, _prepared_name(source, found.key, sized))
-    return as_dataset(prepared, source, folder)
+    return prepared, folder
 
 
 def as_dataset(prepared: PreparedImages, source: str, folder: Path | None) -> Dataset:

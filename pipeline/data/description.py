@@ -10,7 +10,8 @@ from pipeline.data.dataset import Dataset
 
 
 def class_counts(dataset: Dataset) -> dict[str, int]:
-    """Images of every class by its name, in the order of the label numbers; training and held out together."""
+    """Images of every class by its name, in the order of the label numbers; training and held out together.
+    """
     if dataset.train_labels is None or dataset.held_labels is None:
         return {}
     labels = np.concatenate([dataset.train_labels, dataset.held_labels])
@@ -30,7 +31,8 @@ def describe_classes(dataset: Dataset) -> str:
     if not dataset.labelled:
         return "no classes"
     why = dataset.understood.classes_from
-    return f"{len(dataset.classes)} classes" + (f" ({why})" if why else "")
+    guess = f" ({why}; --classes none ignores them)" if why else ""
+    return f"{len(dataset.classes)} classes{guess}"
 
 
 def describe_copies(dataset: Dataset) -> str:

@@ -19,7 +19,8 @@ Labels = npt.NDArray[np.int64]
 
 
 class ImageRows(Protocol):
-    """Images that are read and prepared a few at a time, in any order, so that they need not fit in memory."""
+    """Images that are read and prepared a few at a time, in any order, so that they need not fit in memory.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -73,8 +74,10 @@ class ImageSource(NamedTuple):
     """A source that has been found but not read.
 
     key: JSON values that determine the content: the same key means the same images. None = nothing does, so
-    that they are read every time. read: looks at the images; called if they are not prepared yet.
+    that they are read every time. read: looks at the images; called if they are not prepared yet. findings:
+    what was left out without being looked at, which is no part of the key.
     """
 
     key: Sequence[object] | None
     read: Callable[[], RawImages]
+    findings: Findings | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from pipeline.data.findings import Findings
@@ -46,6 +47,12 @@ class Understood:
             notes=tuple(findings.notes),
             **more,
         )
+
+    def with_left_out(self, findings: Findings) -> Self:
+        """The same, and what `findings` count as left out."""
+        more = type(self).of(findings)
+        left_out = Counter(more.left_out) + Counter(self.left_out)
+        return replace(self, left_out=dict(left_out), examples={**more.examples, **self.examples})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -63,7 +63,17 @@ def parse_source(source: str) -> Address | None:
     """The parts of a data source that names a path; None for the others."""
     kind, _, path = source.partition(":")
     row = DATA_SOURCES.get(kind)
-    return Address(path, f"{kind}:") if row is not None and row.path and path else None
+    if row is None or not (row.path and path):
+        return None
+    if "NAME" in row.path and not _looks_like_path(path):
+        return None
+    return Address(path, f"{kind}:")
+
+
+def _looks_like_path(text: str) -> bool:
+    """Whether a text that may be a name is a path: it exists, or begins as paths do."""
+    base = text.rpartition(":")[0]  # of PATH:CONFIG
+    return text.startswith(("/", "./", "../", "~")) or any(map(os.path.exists, filter(None, (text, base))))
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -109,7 +109,7 @@ def check_inputs_remain(config: SweepConfig, location: str) -> None:
     """
     source, weights = parse_source(config.data), config.extractor_weights
     again = f"move them back, or say where they are: gansweep resume {shlex.quote(location)}"
-    if source and not os.path.exists(source.path):
+    if source and not any(map(os.path.exists, (source.path, source.path.rpartition(":")[0]))):
         fix = f"{again} --data {source.prefix}PATH"
         raise DataError("the images of this sweep have gone from {seen}", seen=source.path, fix=fix)
     if weights and not os.path.exists(weights):

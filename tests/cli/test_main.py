@@ -122,7 +122,7 @@ def test_a_wrong_run_is_one_line_and_writes_nothing(
     [
         ("rnu", "error: no command rnu; did you mean 'run'?"),
         ("reportt", "error: no command reportt; did you mean 'report'?"),
-        ("frobnicate", "error: no command frobnicate; valid names: doctor, evaluate, "),
+        ("frobnicate", "error: no command frobnicate; valid names: data, doctor, "),
         ("--helo", "error: no option --helo; did you mean '--help'?"),
     ],
 )

@@ -1,4 +1,5 @@
-"""Many encoded images, from files, a zip or a table: looked at, brought to one size, decoded a few at a time."""
+"""Many encoded images, from files, a zip or a table: looked at, brought to one size, decoded a few at a time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The images of a source become a data set: read once, in the order of the split, and looked at for copies."""
+"""The images of a source become a data set: read once, in the order of the split, and looked at for copies.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class PreparedImages:
 
 @dataclass
 class _Written:
-    """The images as they were written: at place i that of row `rows[i]`. failed: why a row could not be read."""
+    """The images as they were written: at place i that of row `rows[i]`. failed: why a row could not be read.
+    """
 
     images: Pixels
     rows: Labels

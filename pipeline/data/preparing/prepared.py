@@ -139,7 +139,8 @@ def map_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """`meta.json` of a prepared folder. Raises FileNotFoundError where there is none, ValueError if damaged."""
+    """`meta.json` of a prepared folder. Raises FileNotFoundError where there is none, ValueError if damaged.
+    """
     found = json.loads((folder / META).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("meta.json is no object")

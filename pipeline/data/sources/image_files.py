@@ -5,6 +5,7 @@ layout.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from pipeline.data.layouts.layout import NOT_AN_IMAGE, understand_layout
 from pipeline.data.options import DataOptions
 from pipeline.data.preparing.preparation import MIN_IMAGES, check_unreadable, too_few_images
 from pipeline.data.source_types import ImageSource, RawImages, SourceRequest
+from pipeline.data.sources.path_hints import did_you_mean
 from pipeline.data.understood import Understood
+from pipeline.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +39,12 @@ def folder_source(request: SourceRequest) -> ImageSource:
     Raises:
         DataError: there is no such folder; from `read`: there are too few images, or too many are unreadable.
     """
+    root = request.path
+    if not os.path.isdir(root):
+        rule, fix = "folder:PATH names a folder", did_you_mean(root, "check the path")
+        raise DataError("there is no folder {seen}", rule=rule, seen=str(root), fix=fix)
     findings = Findings()
-    tree = FolderTree(request.path, request.outputs, findings)
-    return _source("folder", tree, findings, request)
+    return _source("folder", FolderTree(root, request.outputs, findings), findings, request)
 
 
 def zip_source(request: SourceRequest) -> ImageSource:
@@ -65,13 +71,15 @@ def file_images(folder: Path, files: Sequence[str], options: DataOptions) -> Raw
     return RawImages(images=rows, files=[names[i] for i in index.tolist()], findings=findings)
 
 
-def _source(kind: str, tree: FileTree, findings: Findings, request: SourceRequest) -> ImageSource:
+def _source(kind: str, tree: FileTree, listed: Findings, request: SourceRequest) -> ImageSource:
+    """listed: what was left out of the list of files."""
     rows = [(entry.name, entry.size, entry.stamp) for entry in tree.entries]
     key = [kind, str(request.path.resolve()), rows]
-    return ImageSource(key, lambda: _read(tree, request.options, findings))
+    return ImageSource(key, lambda: _read(tree, request.options, listed), listed)
 
 
-def _read(tree: FileTree, options: DataOptions, findings: Findings) -> RawImages:
+def _read(tree: FileTree, options: DataOptions, listed: Findings) -> RawImages:
+    findings = Findings()
     log.info(f"looking at {len(tree.entries):,} files in {tree.title}")
     looked = _without_drawings(look_at([entry.name for entry in tree.entries], tree.open), findings)
     unusable = {name: error for name, error in looked.unusable.items() if error.reason != NOT_AN_IMAGE}
@@ -82,7 +90,7 @@ def _read(tree: FileTree, options: DataOptions, findings: Findings) -> RawImages
     layout = understand_layout(tree, options, findings, lambda entry: entry.name in looked.headers)
     names = [entry.name for entry in layout.files]
     if len(names) < MIN_IMAGES:
-        left_out = Understood.of(findings).describe_left_out()
+        left_out = Understood.of(findings).with_left_out(listed).describe_left_out()
         what = f"usable images in {tree.title}" + (f"; left out: {left_out}" if left_out else "")
         raise too_few_images(len(names), what)
     rows, index = encoded_images(names, looked, tree.open, options, findings)

@@ -29,7 +29,8 @@ CODE = "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```", GUIDE))
 """The guide's example: one of each kind."""
 
 INSIDE = """
-from pipeline.data.preprocessing import ImageSource, RawImages, fit_images
+from pipeline.data.arrays.array_rows import ArrayRows
+from pipeline.data.source_types import ImageSource, RawImages
 from pipeline.metrics.extractors import NetExtractor
 from pipeline.tables import EXTRACTORS
 from pipeline.training.losses import Loss
@@ -65,12 +66,9 @@ def profile_extractor(dataset, *, weights, folder):
 
 
 def stripes_source(request):
-    return ImageSource([request.name], lambda: fit_images(_raw(), request.size))
-
-
-def _raw():
     images, labels = stripes()
-    return RawImages(images[..., None], labels.astype(np.int64))
+    rows = ArrayRows(images, request.options)
+    return ImageSource([request.name], lambda: RawImages(images=rows, labels=labels.astype(np.int64)))
 """
 """The same for the package: what the rows name."""
 
