@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.arrays.array_labels import Classes
-from pipeline.data.arrays.array_layout import BLOCK, KNOWN_RANGES, PixelArray
+from pipeline.data.arrays.array_layout import KNOWN_RANGES, PixelArray, block_length, blocks_of
 from pipeline.data.arrays.npz_files import read_npz
 from pipeline.data.arrays.npz_members import array_headers
 from pipeline.data.files.file_tree import ZipTree
@@ -78,9 +78,7 @@ def read_samples(path: Path, wanted: Wanted) -> Samples:
         images, labels = _read_tree(ZipTree(path, findings), wanted, findings)
     else:
         images, labels = _read_npz(path, wanted, findings)
-    if len(images) < 2 or all(
-        bool((images[start : start + BLOCK] == images[0]).all()) for start in range(0, len(images), BLOCK)
-    ):
+    if len(images) < 2 or all(bool((block == images[0]).all()) for block in blocks_of(images)):
         rule = "samples must differ from one another"
         fix = "check what generated them"
         seen = f"{len(images)} times the same image in {path}"
@@ -273,8 +271,9 @@ def _read_npz(path: Path, wanted: Wanted, findings: Findings) -> tuple[Pixels, L
     _check_memory(shape)
     images, filled = np.empty(shape, np.uint8), 0
     for part in found.pixels:
-        for start in range(0, part.shape[0], BLOCK):
-            block = _exact_block(part, np.arange(start, min(start + BLOCK, part.shape[0])), wanted, path)
+        step = block_length(part.array)
+        for start in range(0, part.shape[0], step):
+            block = _exact_block(part, np.arange(start, min(start + step, part.shape[0])), wanted, path)
             images[filled : filled + len(block)] = block
             filled += len(block)
     return images, _labels_of_the_data(found.classes, wanted.classes, findings)

@@ -28,8 +28,8 @@ Array = npt.NDArray[Any]
 Range = tuple[float, float]
 
 KNOWN_RANGES: tuple[Range, ...] = ((0, 1), (-1, 1), (0, 255))
-BLOCK = 256
-"""So many images are converted at once."""
+BLOCK_BYTES = 64 * 2**20
+"""Images are converted in blocks of about so many bytes of float64."""
 
 
 class Header(NamedTuple):
@@ -200,11 +200,11 @@ def _repair_shape(shape: tuple[int, ...], place: Place) -> str:
 
 def _find_range(arrays: Sequence[tuple[Place, Array]], findings: Findings) -> Range | None:
     place, first = arrays[0]
-    if first.dtype == np.uint8 and first[:BLOCK].max() > 1:
+    if first.dtype == np.uint8 and first[: block_length(first)].max() > 1:
         return None
     low, high = math.inf, -math.inf
     for place, array in arrays:
-        for block in _blocks(array):
+        for block in blocks_of(array):
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             if not math.isfinite(high - low):
                 rule, seen = (
@@ -235,9 +235,16 @@ def _choose_range(dtype: np.dtype[Any], low: float, high: float) -> Range:
     return min(low, 0), high if high > min(low, 0) else high + 1
 
 
-def _blocks(array: Array) -> Iterator[Array]:
-    for start in range(0, len(array), BLOCK):
-        yield np.asarray(array[start : start + BLOCK])
+def block_length(array: Array) -> int:
+    """How many images of an array (N,...) are converted at once."""
+    return max(1, BLOCK_BYTES // max(1, 8 * math.prod(array.shape[1:])))
+
+
+def blocks_of(array: Array) -> Iterator[Array]:
+    """The images of an array (N,...), a block at a time."""
+    step = block_length(array)
+    for start in range(0, len(array), step):
+        yield np.asarray(array[start : start + step])
 
 
 def _compose(pixels: Pixels, background: tuple[int, int, int]) -> Pixels:

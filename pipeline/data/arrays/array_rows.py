@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pipeline.data.arrays.array_layout import PixelArray
+from pipeline.data.arrays.array_layout import PixelArray, block_length
 from pipeline.data.findings import Findings
 from pipeline.data.images.decoding import fit_square
 from pipeline.data.options import MIN_SIDE, DataOptions
@@ -57,8 +57,9 @@ class ArrayRows:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for part, start, end in zip(self._parts, self._starts, self._starts[1:], strict=False):
             here = np.flatnonzero((rows >= start) & (rows < end))
-            if len(here):
-                images[here] = fit_block(part.take(rows[here] - start), self.shape[1], self._options)
+            step = block_length(part.array)  # what is read may be much larger than what becomes of it
+            for some in (here[i : i + step] for i in range(0, len(here), step)):
+                images[some] = fit_block(part.take(rows[some] - start), self.shape[1], self._options)
         return images, [""] * len(rows)
 
     def notes(self) -> list[str]:

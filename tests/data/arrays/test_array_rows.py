@@ -9,10 +9,12 @@ import pytest
 from images import noise
 from PIL import Image
 
+from pipeline.data.arrays import array_layout
 from pipeline.data.arrays.array_layout import PixelArray
 from pipeline.data.arrays.array_rows import ArrayRows
 from pipeline.data.findings import Findings
 from pipeline.data.options import DataOptions
+from pipeline.data.source_types import Labels, Pixels
 from pipeline.errors import DataError
 
 
@@ -90,3 +92,21 @@ def test_a_crop_is_told() -> None:
     assert findings.notes == [
         "images: of 8x10 pixels the central 8x8 are used; --fit pad or stretch keeps all of them"
     ]
+
+
+def test_only_a_few_large_arrays_are_converted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Floats of 512 px that become 32 px: their own size decides, not that of what becomes of them."""
+    values = noise((20, 16, 16, 3)).astype(np.float32)
+    whole = everything(ArrayRows([PixelArray(values, value_range=(0, 255))], DataOptions(size=8)))
+    monkeypatch.setattr(array_layout, "BLOCK_BYTES", 3 * 8 * 16 * 16 * 3)
+    taken: list[int] = []
+
+    class Watched(PixelArray):
+        def take(self, rows: Labels) -> Pixels:
+            taken.append(len(rows))
+            return super().take(rows)
+
+    found = everything(ArrayRows([Watched(values, value_range=(0, 255))], DataOptions(size=8)))
+    assert np.array_equal(found, whole)
+    assert max(taken) == 3
+    assert sum(taken) == 20
