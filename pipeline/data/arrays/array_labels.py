@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.arrays.array_layout import Array, Header, Place
+from pipeline.data.arrays.array_layout import Array, Header, Place, blocks_of
 from pipeline.data.findings import Findings, printable
 from pipeline.data.source_types import Labels
 from pipeline.errors import DataError
@@ -44,7 +44,7 @@ def understand_labels(
     header = Header(array.shape, array.dtype)
     if array.size != len(array):
         rows = array.reshape(len(array), -1)
-        if rows.dtype.kind in "buif" and np.isin(rows, (0, 1)).all() and (rows.sum(1) == 1).all():
+        if rows.dtype.kind in "buif" and all(map(_is_one_hot, blocks_of(rows))):
             fix = place.rewrite("A.reshape(len(A), -1).argmax(1)")
             raise _refused(header, place, f"one-hot labels are {_rule(len(array))}", fix)
         findings.note(
@@ -55,17 +55,27 @@ def understand_labels(
     values = array.reshape(len(array))
     findings.classes_from = f"the array `{place.name}`"
     if values.dtype.kind in "US":
-        texts = [
-            text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text for text in values
-        ]
-        names, labels = np.unique(np.array(texts, str), return_inverse=True)
-        return Classes(labels.astype(np.int64), [printable(name) for name in names.tolist()])
+        names, labels = np.unique(np.array(texts_of(values), str), return_inverse=True)
+        return Classes(labels.astype(np.int64), names.tolist())
     whole = values.astype(np.float64)
     if not (np.isfinite(whole) & (whole == np.rint(whole)) & (abs(whole) < 2**63)).all():
         raise _refused(header, place, _rule(len(values)), _without(place.rewrite("A.astype(int)")))
     labels = values.astype(np.int64)
     named = len(class_names) > 0 and labels.min() >= 0 and labels.max() < len(class_names)
     return Classes(labels, list(class_names) if named else ())
+
+
+def texts_of(array: Array) -> list[str]:
+    """The texts of an array (N,) of texts or bytes; what is no UTF-8 is escaped."""
+    values = array.tolist()
+    return [
+        text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else printable(text)
+        for text in values
+    ]
+
+
+def _is_one_hot(rows: Array) -> bool:
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(1) == 1).all())
 
 
 def _rule(count: int) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.arrays import npz_keys
-from pipeline.data.arrays.array_labels import Classes, check_labels, understand_labels
+from pipeline.data.arrays.array_labels import Classes, check_labels, texts_of, understand_labels
 from pipeline.data.arrays.array_layout import (
     Array,
     Header,
@@ -113,11 +113,13 @@ def _read_classes(
     for part in parts:
         check_labels(headers[part.labels], headers[part.images].shape[0], _place(part.labels, path))
     key = npz_keys.class_names_key(headers)
-    names = [str(name) for name in load_array(path, key, scratch)] if key else ()
+    names = texts_of(load_array(path, key, scratch)) if key else ()
     found: list[Array] = [load_array(path, part.labels, scratch) for part in parts]
-    if len({array.shape[1:] for array in found}) > 1:
-        found = [array.reshape(len(array), -1) for array in found]
-    return understand_labels(np.concatenate(found), _place(parts[0].labels, path), findings, names)
+    first = _place(parts[0].labels, path)
+    for part, array in zip(parts, found, strict=True):
+        if array.size != len(array):  # masks, perhaps, and many of them
+            return understand_labels(array, _place(part.labels, path), findings)
+    return understand_labels(np.concatenate([array.reshape(-1) for array in found]), first, findings, names)
 
 
 def _note_arrays(

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.data.arrays.array_layout import Array, Header
+from pipeline.data.files.ignored_names import reason_to_ignore
 from pipeline.errors import DataError
 from pipeline.storage.readable import readable_memory
 
@@ -32,7 +33,7 @@ def array_headers(path: Path) -> dict[str, Header]:
     with zipfile.ZipFile(path) as archive:
         found = {}
         for member in archive.namelist():
-            if member.endswith(".npy"):
+            if member.endswith(".npy") and not reason_to_ignore(os.path.basename(member), False):
                 with archive.open(member) as content:
                     found[member.removesuffix(".npy")] = _read_header(content)[0]
         return found

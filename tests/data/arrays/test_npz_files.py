@@ -297,6 +297,27 @@ def test_class_names_beside_the_labels(tmp_path: Path) -> None:
     assert raw.findings.notes == []
 
 
+def test_class_names_of_bytes(tmp_path: Path) -> None:
+    names = np.array([b"cat", b"dog", b"\xc3\xa4", b"x\xff", b""])
+    path = write_npz(tmp_path / "a.npz", images=GREY, labels=LABELS, class_names=names)
+    assert list(read(path).names) == ["cat", "dog", "ä", "x\\xff", ""]
+
+
+def test_what_macos_puts_into_a_zip_is_no_array(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz", images=GREY, labels=LABELS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/._images.npy", b"\0\5\x16\7" + bytes(60))
+    assert np.array_equal(pixels_of(read(path)), GREY[..., None])
+
+
+def test_masks_beside_the_images_are_no_labels(tmp_path: Path) -> None:
+    masks = GREY > 9
+    path = write_npz(tmp_path / "a.npz", x_train=GREY, y_train=masks, x_test=GREY[:20], y_test=masks[:20])
+    raw = read(path)
+    assert raw.labels is None
+    assert raw.findings.notes[0].startswith("labels: `y_train` bool (70, 8, 8) has 64 values for each image")
+
+
 def test_several_labels_for_an_image_are_left_out_and_told(tmp_path: Path) -> None:
     labels = np.zeros((70, 14), np.int64)
     labels[::2, :3] = 1
