@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.data.findings import Findings
 from pipeline.data.images.decoding import ImageHeader, Range, decode, fit_square, read_header, value_range
 from pipeline.data.images.image_formats import UnusableImage, unopened
+from pipeline.data.images.plain_jpeg import decode_plain_jpeg
 from pipeline.data.options import DataOptions
 from pipeline.data.source_types import Labels, Pixels
 
@@ -109,17 +110,22 @@ class EncodedRows:
         return [f"{count:,} images {said.get(note, note)}" for note, count in sorted(self._noticed.items())]
 
     def _decode(self, row: int) -> tuple[Pixels, tuple[str, ...]]:
-        name = self._names[row]
+        name, (size, _, channels) = self._names[row], self.shape[1:]
         header = self._headers[name]
         with self._opener(name) as stream:
-            found = decode(
-                BytesIO(stream.read()),
-                header,
-                frame=self._frames[row],
-                background=self._background,
-                value_range=self.ranges.get(header.wide),
-            )
-        return fit_square(found.picture, self.shape[1], self._fit, self._background, self._mode), found.notes
+            data = stream.read()
+        if header.format == "JPEG" and header.width == header.height == size:
+            pixels = decode_plain_jpeg(data, channels)
+            if pixels is not None:
+                return pixels, ()
+        found = decode(
+            BytesIO(data),
+            header,
+            frame=self._frames[row],
+            background=self._background,
+            value_range=self.ranges.get(header.wide),
+        )
+        return fit_square(found.picture, size, self._fit, self._background, self._mode), found.notes
 
 
 def encoded_images(

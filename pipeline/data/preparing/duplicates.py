@@ -27,6 +27,7 @@ MAX_SHARE = 0.05
 """A chain of near copies (a film, a stack of slices) longer than this share of the set is none."""
 _GRID, _COARSE_GRID, _MANY = 16, 8, 200_000
 _SAMPLE = 1000
+_ROWS_PER_CELL = 4
 _DIRECTIONS = 8
 _MAX_PAIRS_PER_IMAGE = 64
 
@@ -50,8 +51,12 @@ def describe(images: Pixels, total: int) -> Descriptors:
     """The descriptors uint8 (n,d) of images uint8 (n,S,S,C). total: images of the set; of many they are
     coarser.
     """
-    factor = max(1, round(images.shape[1] / (_GRID if total <= _MANY else _COARSE_GRID)))
-    return np.stack([_descriptor(to_picture(image).reduce(factor)) for image in images])
+    side = images.shape[1]
+    factor = max(1, round(side / (_GRID if total <= _MANY else _COARSE_GRID)))
+    every = max(1, factor // _ROWS_PER_CELL)  # not all rows are needed for an average
+    return np.stack(
+        [_descriptor(to_picture(image[::every]).reduce((factor, factor // every))) for image in images]
+    )
 
 
 def _descriptor(small: Image.Image) -> Descriptors:
