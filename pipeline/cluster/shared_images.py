@@ -48,7 +48,8 @@ def open_images(shared: SharedFolder) -> Dataset:
     """The images on this node, which are copied here if they are not there yet.
 
     Raises:
-        OSError: this node's disk has no room for them. RayError: the driver's node has gone.
+        OSError: this node's disk has no room for them, or the driver's cache was deleted. RayError: its node
+            has gone.
     """
     here = cache_root() / "data" / shared.folder.name
     for folder in (shared.folder, here):
@@ -56,12 +57,9 @@ def open_images(shared: SharedFolder) -> Dataset:
         if found is not None:
             return found
     log.info(f"the images are copied to this node: {here}")
-    copy_prepared(here, lambda file: _remote_pieces(shared, file))
-    found = _open(here, shared)
-    if found is None:
-        raise OSError(f"the images were copied to {here}, and cannot be read there")
-    log.info(f"images on this node: {readable_memory(found.train.nbytes + found.held.nbytes)} in {here}")
-    return found
+    copied = copy_prepared(here, shared.fingerprint, lambda file: _remote_pieces(shared, file))
+    log.info(f"images on this node: {readable_memory(copied.images.nbytes)} in {here}")
+    return as_dataset(copied, shared.source, here)
 
 
 def _open(folder: Path, shared: SharedFolder) -> Dataset | None:

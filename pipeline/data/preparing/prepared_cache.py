@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,9 @@ from pipeline.storage.folders import free_bytes
 from pipeline.storage.readable import readable_memory
 
 log = logging.getLogger(__name__)
+
+ABANDONED_SEC = 24 * 3600.0
+"""A folder that is being made, and in which nothing changes for so long, was left by a killed process."""
 
 
 def open_prepared(folder: Path) -> PreparedImages | None:
@@ -85,16 +90,17 @@ def _check(found: PreparedImages, shape: list[int]) -> None:
 def prepare_in(
     data: Path, name: str, raw: RawImages, options: DataOptions, where: str
 ) -> tuple[PreparedImages, Path | None]:
-    """Prepare images in the folder `name` of `data`; "" = a folder named after their fingerprint.
+    """Prepare images in the folder `name` of `data`; "" = a folder named after what is in it.
 
     Where another process prepares the same, its result is waited for. Returns the images and their folder,
-    None where they had to stay in memory.
+    None where they had to stay in memory. What killed processes left in `data` is removed.
 
     Raises:
         DataError: there are too few images, too many are unreadable, or neither the disk nor the memory holds
             them.
     """
-    partial = data / f".{name or secrets.token_hex(8)}.partial"
+    partial = data / f".{name or _hashed(where, where)}.partial"
+    remove_abandoned(data, ".*.partial")
     try:
         with _exclusive(partial):
             if name and (found := open_prepared(data / name)):
@@ -122,19 +128,20 @@ def link_prepared(folder: Path, name: str) -> None:
         folder.with_name(name).symlink_to(folder.name)
 
 
-def copy_prepared(folder: Path, read: Callable[[str], Iterable[bytes]]) -> None:
-    """Make a prepared folder from the files of another; it is complete, or not there.
+def copy_prepared(folder: Path, wanted: str, read: Callable[[str], Iterable[bytes]]) -> PreparedImages:
+    """The images with the fingerprint `wanted`, prepared in `folder`: from the files of another, if need be.
 
     Where another process makes the same, it is waited for. read: the pieces of a file by its name; none where
     there is no such file.
 
     Raises:
-        OSError: the disk has no room for it.
+        OSError: the disk has no room for it, or the other folder is not whole.
     """
     partial = folder.with_name(f".{folder.name}.partial")
+    remove_abandoned(folder.parent, ".*.partial")
     with _exclusive(partial):
-        if (folder / META).exists():
-            return
+        if (found := open_prepared(folder)) and found.fingerprint == wanted:
+            return found
         for name in (IMAGES, LABELS, GROUPS, META):
             pieces = iter(read(name))
             if first := next(pieces, b""):
@@ -142,7 +149,20 @@ def copy_prepared(folder: Path, read: Callable[[str], Iterable[bytes]]) -> None:
                     stream.write(first)
                     for piece in pieces:
                         stream.write(piece)
-        os.rename(partial, folder)
+        found = open_prepared(partial)
+        if found is None or found.fingerprint != wanted:
+            raise FileNotFoundError(errno.ENOENT, "the prepared images are not whole where they were", folder)
+        _move(partial, folder)
+    return found
+
+
+def remove_abandoned(parent: Path, pattern: str) -> None:
+    """Remove the folders in `parent` that killed processes left."""
+    for folder in parent.glob(pattern):
+        with contextlib.suppress(OSError):  # another process removes it, or still makes it
+            changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+            if time.time() - changed > ABANDONED_SEC:
+                shutil.rmtree(folder)
 
 
 def _fresh(raw: RawImages) -> RawImages:
@@ -166,12 +186,23 @@ def _prepare_on_disk(
         if values is not None:
             np.save(partial / file, values, allow_pickle=False)
     (partial / META).write_text(json.dumps(meta), encoding="utf-8")
-    folder = data / (name or f"{where.partition(':')[0]}-{found.fingerprint}")
+    folder = data / (name or _hashed(where, json.dumps(meta)))
+    if not name and (same := open_prepared(folder)):  # others may be opening it
+        return same, folder
+    _move(partial, folder)
+    return found, folder
+
+
+def _hashed(where: str, content: str) -> str:
+    return f"{where.partition(':')[0]}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Put the finished folder in its place, where a damaged one may be."""
     if folder.is_symlink():
         folder.unlink()
-    shutil.rmtree(folder, ignore_errors=True)  # damaged, or the same
+    shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
-    return found, folder
 
 
 @contextlib.contextmanager

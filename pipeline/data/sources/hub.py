@@ -25,6 +25,7 @@ from pipeline.data.findings import Findings
 from pipeline.data.images.encoded_images import encoded_images, look_at
 from pipeline.data.images.image_formats import UnusableImage
 from pipeline.data.preparing.preparation import MIN_IMAGES, check_unreadable, too_few_images
+from pipeline.data.preparing.prepared_cache import remove_abandoned
 from pipeline.data.source_types import ImageSource, RawImages, SourceRequest
 from pipeline.data.sources.hub_tables import find_labels, image_column, join_splits
 from pipeline.data.sources.path_hints import did_you_mean
@@ -65,6 +66,7 @@ def hub_source(request: SourceRequest) -> ImageSource:
 
     def read() -> RawImages:
         request.scratch.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(request.scratch, "hf-*")
         unpacked = tempfile.mkdtemp(prefix="hf-", dir=request.scratch)
         try:
             raw = _understand(library, load(unpacked), request)
