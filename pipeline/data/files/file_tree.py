@@ -25,6 +25,7 @@ IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 """Only to count the images in folders that are left out, which are not opened."""
+SECOND_WAY = "in a link to a folder that is used"
 MAX_MEMBER = 2**30
 """A member of a zip that claims to be larger is left out."""
 
@@ -66,9 +67,9 @@ class FileTree(Protocol):
 class FolderTree:
     """The files below a folder: links are followed, no folder is entered twice.
 
-    Left out and counted in `findings`: folders of results (`maker_of`, and `outputs`), and names that systems
-    leave behind. `root` itself is never left out. A link to nowhere is an entry: a checkout without its data
-    must not look empty.
+    Left out and counted in `findings`: folders of results (`maker_of`, and `outputs`), names that systems
+    leave behind, and second ways to a folder. `root` itself is never left out. A link to nowhere is an entry:
+    a checkout without its data must not look empty.
     """
 
     def __init__(self, root: Path, outputs: Mapping[Path, str], findings: Findings | None = None) -> None:
@@ -94,28 +95,46 @@ class FolderTree:
         return decode_text(read_bytes(self, name, limit))
 
     def _walk(self) -> Iterator[FileEntry]:
-        for place, children, names in os.walk(self._root, onerror=_raise_unreadable, followlinks=True):
-            identity = _identity(place)
-            if identity in self._entered:  # a link back up, or a second way to the same images
-                children.clear()
-                continue
-            self._entered.add(identity)
-            if place != str(self._root) and (reason := self._results(place, identity, children, names)):
-                self._leave_out(reason, place)
-                children.clear()
-                continue
-            if not children and not names:
-                self.empty_folders.append(self._name(place))
-            for child in [child for child in children if reason_to_ignore(child, True)]:
-                self._leave_out(reason_to_ignore(child, True), os.path.join(place, child))
-                children.remove(child)
-            children.sort(key=natural_key)
-            for name in names:
-                path = os.path.join(place, name)
-                if reason := reason_to_ignore(name, False):
-                    self.findings.leave_out(reason, [self._name(path)])
-                elif entry := _entry(path, self._name(path)):
-                    yield entry
+        pending = [str(self._root)]
+        while pending:  # links come last, so that their folders are known by their own names
+            for place, children, names in os.walk(pending.pop(0), onerror=_raise_unreadable):
+                identity = _identity(place)
+                if identity in self._entered:  # a link back up, or a second way to the same images
+                    if not self._is_around(identity, place):
+                        self._leave_out(SECOND_WAY, place)
+                    children.clear()
+                    continue
+                self._entered.add(identity)
+                if place != str(self._root) and (reason := self._results(place, identity, children, names)):
+                    self._leave_out(reason, place)
+                    children.clear()
+                    continue
+                yield from self._files(place, children, names)
+                paths = [os.path.join(place, child) for child in children]
+                pending += filter(os.path.islink, paths)
+
+    def _files(self, place: str, children: list[str], names: list[str]) -> Iterator[FileEntry]:
+        """The files of one folder; what systems leave behind is counted, and taken out of `children`."""
+        if not children and not names:
+            self.empty_folders.append(self._name(place))
+        children.sort(key=natural_key)
+        for child in [child for child in children if reason_to_ignore(child, True)]:
+            self._leave_out(reason_to_ignore(child, True), os.path.join(place, child))
+            children.remove(child)
+        for name in sorted(names, key=natural_key):
+            path = os.path.join(place, name)
+            if reason := reason_to_ignore(name, False):
+                self.findings.leave_out(reason, [self._name(path)])
+            elif entry := _entry(path, self._name(path)):
+                yield entry
+
+    def _is_around(self, identity: tuple[int, int] | None, place: str) -> bool:
+        """Whether a folder is one of those that `place` lies in."""
+        while place != str(self._root):
+            place = os.path.dirname(place)
+            if _identity(place) == identity:
+                return True
+        return False
 
     def _results(
         self, place: str, identity: tuple[int, int] | None, children: list[str], names: list[str]
@@ -158,8 +177,9 @@ class ZipTree:
         self._archive = open_zip(path)
         self._members: dict[str, zipfile.ZipInfo] = {}
         folders: set[str] = set()
-        for member in self._archive.infolist():
-            name = member_name(member)
+        for name, member in sorted(
+            ((member_name(m), m) for m in self._archive.infolist()), key=lambda row: natural_key(row[0])
+        ):
             if name.endswith("/"):
                 folders.add(name.rstrip("/"))
             elif name and self._is_used(name, member):

@@ -59,8 +59,19 @@ def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> No
     (root / "c").symlink_to(root / "b")
     (root / "gone.png").symlink_to(tmp_path / "gone")
     os.mkfifo(root / "pipe.png")
-    found = names(FolderTree(root, {}))
-    assert found in (["a/1.png", "b/2.png", "gone.png"], ["a/1.png", "c/2.png", "gone.png"])
+    tree = FolderTree(root, {})
+    assert names(tree) == ["a/1.png", "b/2.png", "gone.png"]
+    assert left_out(tree) == {"in a link to a folder that is used": 1}
+    assert tree.findings.left_out["in a link to a folder that is used"].examples == ["c/2.png"]
+
+
+def test_a_folder_and_links_to_it_are_one_by_its_own_name(tmp_path: Path) -> None:
+    root = write(tmp_path, "cats/1.png", "cats/2.png", "dogs/1.png")
+    (root / "alias").symlink_to(root / "cats")
+    (root / "cats" / "friends").symlink_to(root / "dogs")
+    tree = FolderTree(root, {})
+    assert names(tree) == ["cats/1.png", "cats/2.png", "dogs/1.png"]
+    assert left_out(tree) == {"in a link to a folder that is used": 3}
 
 
 def test_what_systems_leave_behind_is_counted(tmp_path: Path) -> None:
