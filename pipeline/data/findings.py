@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ class Findings:
 
     def note(self, line: str) -> None:
         """Add a line, once."""
-        if line not in self.notes:
+        if (line := printable(line)) not in self.notes:
             self.notes.append(line)
 
     def leave_out(self, reason: str, names: Iterable[str] = (), count: int = 0) -> None:
@@ -44,5 +45,13 @@ class Findings:
 
 
 def printable(name: str) -> str:
-    """A file name with bytes that are no UTF-8 escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A name on one line: control characters, and bytes that are no UTF-8, are escaped."""
+    return name if name.isprintable() else "".join(map(_escaped, name))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file's name
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode()
+    return character
