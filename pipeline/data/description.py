@@ -10,8 +10,7 @@ from pipeline.data.dataset import Dataset
 
 
 def class_counts(dataset: Dataset) -> dict[str, int]:
-    """Images of every class by its name, in the order of the label numbers; training and held out together.
-    """
+    """Images of every class by its name, in the order of the labels; training and held out together."""
     if dataset.train_labels is None or dataset.held_labels is None:
         return {}
     labels = np.concatenate([dataset.train_labels, dataset.held_labels])
@@ -33,6 +32,16 @@ def describe_classes(dataset: Dataset) -> str:
     why = dataset.understood.classes_from
     guess = f" ({why}; --classes none ignores them)" if why else ""
     return f"{len(dataset.classes)} classes{guess}"
+
+
+def describe_single(dataset: Dataset) -> str:
+    """`2 classes have one image, which is trained on (a, b); ...`; "" where none has."""
+    single = [name for name, count in class_counts(dataset).items() if count == 1]
+    if not single:
+        return ""
+    shown = ", ".join(single[:3]) + (", ..." if len(single) > 3 else "")
+    which = f"{len(single):,} classes have one image, which is trained on ({shown})"
+    return f"{which}; --classes none trains without classes"
 
 
 def describe_copies(dataset: Dataset) -> str:
@@ -60,4 +69,6 @@ def short_form(dataset: Dataset) -> Iterator[str]:
         yield copies
     if dataset.understood.blank:
         yield f"{dataset.understood.blank:,} images are of one colour"
+    if single := describe_single(dataset):
+        yield single
     yield from dataset.understood.notes

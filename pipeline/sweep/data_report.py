@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
-from pipeline.data.description import class_counts
+from pipeline.data.description import class_counts, describe_single
 from pipeline.metrics.extractors import resolve_extractor
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
 from pipeline.storage.readable import readable_bytes
@@ -127,8 +127,8 @@ def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
             "fid would be measured in Inception, whose weights are a download: --extractor-weights FILE; "
             "--extractor pixels needs none, and sees coarse shapes only"
         )
-    if single := [name for name, count in class_counts(dataset).items() if count == 1]:
-        hints.append(f"classes of one image, which is trained on: {', '.join(single[:3])}")
+    if single := describe_single(dataset):
+        hints.append(single)
     return hints
 
 

@@ -55,6 +55,12 @@ def test_mirroring_is_proposed_for_symmetric_images_alone() -> None:
     assert "mirror" not in report.command + " ".join(report.hints)
 
 
+def test_classes_of_one_image_are_told_once() -> None:
+    hints = report_data(made(80, 32, 3, 79), SweepConfig()).hints
+    (single,) = [hint for hint in hints if "one image" in hint]
+    assert single.startswith("78 classes have one image, which is trained on (1, 2, 3, ...)")
+
+
 def test_the_object_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
     images, labels = noise((100, 16, 16)), np.arange(100) % 2

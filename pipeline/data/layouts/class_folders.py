@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.data.files.natural_order import natural_key
 from pipeline.data.findings import Findings, printable
@@ -157,14 +157,10 @@ def _folders(name: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def note_odd_names(counts: Mapping[str, int], findings: Findings) -> None:
-    """Tell classes of one image, and names that differ only in case or blanks. counts: images by class."""
-    if single := [printable(name) for name, n in counts.items() if n == 1]:
-        findings.note(
-            f"{len(single)} classes have one image ({_first(single)}); --classes none trains without classes"
-        )
+def note_odd_names(classes: Iterable[str], findings: Findings) -> None:
+    """Tell names of classes that differ only in case or blanks."""
     alike: dict[str, list[str]] = defaultdict(list)
-    for name in counts:
+    for name in classes:
         alike[_folded(name)].append(name)
     for names in alike.values():
         if len(names) > 1:

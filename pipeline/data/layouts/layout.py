@@ -28,7 +28,7 @@ from pipeline.data.layouts.side_files import (
     classes_by_file,
     classes_by_side_files,
     hint_at_tables,
-    says_unlabelled,
+    unlabelled_file,
 )
 from pipeline.data.options import DataOptions
 from pipeline.errors import DataError
@@ -41,9 +41,9 @@ _TEXTS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".md", ".xml", 
 class Layout:
     """The images that are used, in natural order of their names.
 
-    labels: int64 (N,), the place of each image's class in `names`; None without classes. names: in natural
-    order, printable; also the one class where there is a single one. held: bool (N,), what the source calls
-    validation or test; None where it does not say, or it is to be ignored.
+    labels: int64 (N,), the place of each image's class in `names`; None without classes. names: of two or
+    more classes, in natural order, printable. held: bool (N,), what the source calls validation or test; None
+    where it does not say, or it is to be ignored.
     """
 
     files: list[FileEntry]
@@ -58,8 +58,8 @@ def understand_layout(
     """Understand the files of `tree` by their names and by tables of classes among them.
 
     Guesses are noted in `findings`, and images that are not used are counted there. Files that `is_image`
-    does not take are counted as `NOT_AN_IMAGE`, texts apart; it is called once for each entry. What is
-    counted elsewhere is to be taken out of `tree.entries` before.
+    does not take and that say nothing about the images are counted as `NOT_AN_IMAGE`; it is called once for
+    each entry. What is counted elsewhere is to be taken out of `tree.entries` before.
 
     Raises:
         DataError: what `options` ask for is not there, or a file of classes cannot be understood.
@@ -68,38 +68,49 @@ def understand_layout(
     others: list[FileEntry] = []
     for entry in tree.entries:
         (images if is_image(entry) else others).append(entry)
-    findings.leave_out(NOT_AN_IMAGE, [entry.name for entry in others if not _is_text(entry)])
-    if not images:
-        return Layout([], None, [], None)
+    layout, used = Layout([], None, [], None), frozenset[str]()
+    if images:
+        layout, used = _understand(tree, images, others, options, findings)
+    findings.leave_out(NOT_AN_IMAGE, [entry.name for entry in others if entry.name not in used])
+    return layout
+
+
+def _understand(
+    tree: FileTree,
+    images: Sequence[FileEntry],
+    others: Sequence[FileEntry],
+    options: DataOptions,
+    findings: Findings,
+) -> tuple[Layout, frozenset[str]]:
+    """The layout, and the names of those of the `others` by which it was understood."""
     forced = options.classes == "folders"
     places = group_by_folder(images)
     if not forced:
         places = without_annotations(places, findings)
     unwrap(places)
-    if (options.classes, options.split) != (
-        "none",
-        "merge",
-    ):  # then all images are used, whatever their folders
+    if (options.classes, options.split) != ("none", "merge"):  # else all images, whatever their folders
         places = find_parts(places, findings, forced)
     if options.split == "given" and not any(place.part in HELD for place in places):
         rule, fix = "--split given needs folders as train/ and test/", "leave it out to have a split drawn"
         raise DataError("no folder is called val or test", rule=rule, fix=fix)
     if options.classes == "none":
-        return _finish(places, None, options, findings)
+        return _finish(places, None, options, findings), frozenset()
     texts = [entry for entry in others if _is_text(entry)]
-    if not forced and (found := _by_tables(places, tree, texts, options, findings)):
-        return _finish(_labelled(places, found, findings), found.classes, options, findings)
-    if not forced and says_unlabelled(tree, texts):
-        findings.note("no classes: dataset.json has none, --classes folders takes the folders")
-        return _finish(places, None, options, findings)
+    if not forced:
+        if found := _by_tables(places, tree, texts, options, findings):
+            labelled = _labelled(places, found, findings)
+            return _finish(labelled, found.classes, options, findings), found.files
+        if silent := unlabelled_file(tree, texts):
+            findings.note(f"no classes: {printable(silent)} has none, --classes folders takes the folders")
+            return _finish(places, None, options, findings), frozenset((silent,))
     by_folders = classes_by_folders(places, forced, findings)
     if by_folders is None:
         hint_at_tables(tree, texts, findings)
-        return _finish(places, None, options, findings)
+        return _finish(places, None, options, findings), frozenset()
     names = [entry.name for entry in others] + [f"{folder}/" for folder in tree.empty_folders]
     note_empty_folders(by_folders, [entry.name for entry in images], names, findings)
     classes = {file.name: class_of(place) for place in by_folders for file in place.files}
-    return _finish(by_folders, classes, options, findings)
+    return _finish(by_folders, classes, options, findings), frozenset()
 
 
 def _is_text(entry: FileEntry) -> bool:
@@ -125,8 +136,13 @@ def _by_tables(
 def _labelled(places: Sequence[Place], found: ClassesOf, findings: Findings) -> list[Place]:
     """The places with the images alone that a table gives a class."""
     classes = found.classes
-    lost = [file.name for place in places for file in place.files if not classes[file.name]]
-    findings.leave_out(f"without a class in {found.origin}", sorted(lost, key=natural_key))
+    names = [file.name for place in places for file in place.files if not classes[file.name]]
+    names.sort(key=natural_key)
+    findings.leave_out(
+        f"of two classes in {found.origin}", [name for name in names if name in found.conflicting]
+    )
+    lost = [name for name in names if name not in found.conflicting]
+    findings.leave_out(f"without a class in {found.origin}", lost)
     if lost:
         findings.note(
             f"{len(lost)} images without a class in {found.origin} left out: --classes none uses them"
@@ -155,9 +171,11 @@ def _finish(
         return Layout(files, None, [], split)
     counts = Counter(classes[file.name] for file in files)
     names = sorted(counts, key=natural_key)
-    note_odd_names({name: counts[name] for name in names}, findings)
     if len(names) == 1:
-        findings.note(f"no classes: all images are of one ({printable(names[0])})")
+        findings.note(f"no classes: all images are of one ({names[0]})")
+        findings.classes_from = ""
+        return Layout(files, None, [], split)
+    note_odd_names(names, findings)
     number = {name: i for i, name in enumerate(names)}
     labels = np.array([number[classes[file.name]] for file in files], np.int64)
     return Layout(files, labels, [printable(name) for name in names], split)

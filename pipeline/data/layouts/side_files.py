@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,16 @@ _DEPTH = 3
 
 @dataclass(frozen=True)
 class ClassesOf:
-    """The class of each image by its name, "" without one, by a file of the name `origin`."""
+    """The class of each image by its name, "" without one, by a file that is called `origin`.
+
+    conflicting: images that it gives two classes. files: those of the tree that were read for it.
+    """
 
     classes: dict[str, str]
     origin: str
     column: str
+    conflicting: frozenset[str]
+    files: frozenset[str]
 
 
 def classes_by_side_files(
@@ -56,7 +61,7 @@ def classes_by_side_files(
             )
             continue
         tell_rows(title, matches, findings)
-        return ClassesOf(dict(zip(names, classes, strict=True)), title, matches[0].column)
+        return _classes_of(names, classes, title, matches, files)
     return None
 
 
@@ -86,10 +91,14 @@ def _is_without_labels(tree: FileTree, name: str) -> bool:
     return content is not None and not isinstance(content.get("labels"), list | dict)
 
 
-def says_unlabelled(tree: FileTree, others: Sequence[FileEntry]) -> bool:
-    """Whether StyleGAN's dataset.json says that there are no labels."""
-    found = [_dataset_json(tree, entry.name) for entry in others if entry.name.count("/") < _DEPTH]
-    return any(content is not None and content.get("labels", "") is None for content in found)
+def unlabelled_file(tree: FileTree, others: Sequence[FileEntry]) -> str:
+    """The name of StyleGAN's dataset.json that says that there are no labels; "" if none does."""
+    for entry in others:
+        if entry.name.count("/") < _DEPTH:
+            content = _dataset_json(tree, entry.name)
+            if content is not None and content.get("labels", "") is None:
+                return entry.name
+    return ""
 
 
 def _dataset_json(tree: FileTree, name: str) -> dict[str, object] | None:
@@ -133,7 +142,19 @@ def classes_by_file(
         ) from error
     match = match_table(table, index, len(names), path.name)
     tell_rows(path.name, [match], findings)
-    return ClassesOf(dict(zip(names, match.classes, strict=True)), path.name, match.column)
+    return _classes_of(names, match.classes, path.name, [match], [inner])
+
+
+def _classes_of(
+    names: Sequence[str],
+    classes: Sequence[str],
+    origin: str,
+    matches: Sequence[Matched],
+    files: Iterable[str],
+) -> ClassesOf:
+    by_name = dict(zip(names, classes, strict=True))
+    conflicting = frozenset(names[i] for match in matches for i in match.conflicting if not classes[i])
+    return ClassesOf(by_name, origin, matches[0].column, conflicting, frozenset(files))
 
 
 def _read_file(path: Path) -> Table:
@@ -156,8 +177,6 @@ def tell_rows(title: str, matches: Sequence[Matched], findings: Findings) -> Non
         if rows:
             shown = ", ".join(printable(row) for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
             findings.note(f"{title}: {len(rows)} rows {what} ({shown})")
-    if conflicts := sum(len(match.conflicting) for match in matches):
-        findings.note(f"{title}: {conflicts} images have rows of two classes and are not used")
 
 
 def hint_at_tables(tree: FileTree, others: Sequence[FileEntry], findings: Findings) -> None:
