@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 
 TRAIN, VALIDATION, TEST, EXTRA = "train", "validation", "test", "extra"
@@ -57,6 +58,12 @@ def split_name(name: str) -> SplitName | None:
         word for word in words if word.strip("0123456789") and word.casefold() not in _NOISE | _WORDS.keys()
     ]
     return SplitName(EXTRA if EXTRA in parts else parts[0], " ".join(rest))
+
+
+def is_split(names: Iterable[str]) -> bool:
+    """Whether there is a folder to train on, and one that is held out, among folders of these names."""
+    parts = {split.part for name in names if (split := split_name(name)) and not split.rest}
+    return TRAIN in parts and not parts.isdisjoint(HELD)
 
 
 def is_plain_split_name(name: str) -> bool:

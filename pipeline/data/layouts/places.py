@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.data.files.file_tree import FileEntry
 from pipeline.data.findings import Findings
-from pipeline.data.layouts.folder_names import is_annotations, is_images
+from pipeline.data.layouts.folder_names import is_annotations, is_images, is_split
 
 FEW = 0.25
 """Up to this part of the images, strays are left out; if there are more, the folders are no classes."""
@@ -61,14 +61,16 @@ def unwrap(places: Sequence[Place]) -> None:
 
 
 def without_annotations(places: Sequence[Place], findings: Findings) -> list[Place]:
-    """The places but those in folders of annotations (`masks`) that stand beside a folder of `images`."""
+    """The places but those in folders of annotations (`masks`) beside a folder of `images`, or a split."""
     left_out: set[int] = set()
     for depth in range(3):
         siblings: dict[tuple[str, ...], set[str]] = {}
         for place in places:
             if len(place.folders) > depth:
                 siblings.setdefault(place.folders[:depth], set()).add(place.folders[depth])
-        parents = {parent for parent, names in siblings.items() if any(map(is_images, names))}
+        parents = {
+            parent for parent, names in siblings.items() if any(map(is_images, names)) or is_split(names)
+        }
         left_out |= {
             id(place)
             for place in places

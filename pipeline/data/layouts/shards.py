@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pipeline.data.files.natural_order import natural_key
+from pipeline.data.layouts.places import FEW
 
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})")
 _SHARD_WORD = re.compile(
@@ -32,13 +33,21 @@ def shards_of(folders: Mapping[str, Sequence[str]]) -> str:
     names = list(folders)
     if len(names) < 2:
         return ""
-    if all(_CAMERA.fullmatch(name) for name in names):
-        return "folders of a camera"
-    if all(_DATE.fullmatch(name) for name in names):
-        return "dates"
+    for pattern, what in ((_CAMERA, "folders of a camera"), (_DATE, "dates")):
+        if why := _named_after(pattern, what, folders):
+            return why
     if _are_buckets(folders):
         return "the first digits of the files' names"
     return "numbered shards" if _are_numbered(folders) else ""
+
+
+def _named_after(pattern: re.Pattern[str], what: str, folders: Mapping[str, Sequence[str]]) -> str:
+    """`what` if at least two folders, which hold all images but a few, fit the pattern; else ""."""
+    others = {name for name in folders if not pattern.fullmatch(name)}
+    few = FEW * sum(map(len, folders.values()))
+    if len(folders) - len(others) < 2 or sum(len(folders[name]) for name in others) > few:
+        return ""
+    return f"mostly {what}" if others else what
 
 
 def _are_buckets(folders: Mapping[str, Sequence[str]]) -> bool:

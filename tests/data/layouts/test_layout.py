@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from trees import numbered, understand
@@ -79,7 +80,7 @@ def test_a_split_without_classes() -> None:
         folders({"train/images": 10, "valid/images": 3}),
         {"train/labels/0.txt": "0 .5 .5 .1 .1", "data.yaml": ""},
     )
-    assert (yolo.layout.labels, len(yolo.held), yolo.left_out) == (None, 3, {})
+    assert (yolo.layout.labels, len(yolo.held), yolo.left_out) == (None, 3, {"not an image": 2})
 
 
 def test_cycle_gan_and_split_in_the_name_of_the_class() -> None:
@@ -211,13 +212,23 @@ def test_folders_around_everything(around: str) -> None:
 
 def test_annotations_beside_images() -> None:
     seen = understand(folders({"images": 9, "annotations/trimaps": 9}), {"annotations/list.txt": "a 1"})
-    assert (len(seen.files), seen.layout.labels, seen.left_out) == (9, None, {"annotations": 9})
+    assert (len(seen.files), seen.layout.labels) == (9, None)
+    assert seen.left_out == {"annotations": 9, "not an image": 1}
     seen = understand(folders({"JPEGImages": 9, "SegmentationClass": 3, "SegmentationObject": 3}))
     assert (len(seen.files), seen.left_out) == (9, {"annotations": 6})
     seen = understand(folders({"train/images": 9, "train/masks": 9, "val/images": 2, "val/masks": 2}))
     assert (len(seen.files), len(seen.held), seen.left_out) == (11, 2, {"annotations": 11})
     seen = understand(folders({"images/cats": 9, "images/dogs": 8, "masks/cats": 9, "masks/dogs": 8}))
     assert (seen.classes, seen.left_out) == ({"cats": 9, "dogs": 8}, {"annotations": 17})
+
+
+def test_annotations_beside_a_split() -> None:
+    parts = {"train/good": 9, "test/good": 3, "test/bent": 4, "ground_truth/bent": 4}
+    names = folders({f"{kind}/{part}": n for kind in ("bottle", "cable") for part, n in parts.items()})
+    seen = understand(names)
+    assert (seen.classes, len(seen.held)) == ({"bottle": 16, "cable": 16}, 14)
+    assert seen.left_out == {"annotations": 8}
+    assert understand(folders({"masks": 9, "train": 9, "faces": 9})).left_out == {}  # three classes
 
 
 # ---- strays, one class, forced folders
@@ -250,6 +261,7 @@ def test_many_beside_few_in_folders_have_no_classes() -> None:
 def test_one_class_is_none() -> None:
     seen = understand(folders({"train/cats": 9, "test/cats": 3}))
     assert (seen.layout.labels, len(seen.held)) == (None, 3)
+    assert seen.findings.classes_from == ""
     assert "cats/ is the only" in understand(folders({"cats": 9})).note("no classes")
     with pytest.raises(DataError, match="all images are in one folder"):
         understand(numbered("", 9), classes="folders")
@@ -260,7 +272,6 @@ def test_a_class_of_one_image_and_empty_folders() -> None:
         folders({"train/a": 9, "train/b": 1}), {"train/c/readme.txt": ""}, empty=["train/d", "train/a/x"]
     )
     assert seen.classes == {"a": 9, "b": 1}
-    assert "(b)" in seen.note("1 classes have one image")
     assert seen.note("folders without images").endswith("train/c/, train/d/")
 
 
@@ -272,15 +283,19 @@ def test_classes_that_look_alike() -> None:
     assert same.classes == {"b": 6, "caf\u00e9": 6}
 
 
-def test_what_is_no_image_is_counted_texts_apart() -> None:
-    seen = understand([*numbered("", 9), "a.mp4", "b.heic"], {"readme.txt": "", "LICENSE.md": ""})
-    assert seen.left_out == {"not an image": 2}
+def test_what_is_no_image_is_counted_but_the_table_of_classes(tmp_path: Path) -> None:
+    names, table = [*numbered("", 9), "a.mp4", "b.heic"], "".join(f"{i:05d},{i % 2}\n" for i in range(9))
+    texts = {"readme.txt": "", "labels.csv": table}
+    assert understand(names, texts).left_out == {"not an image": 4}
+    assert understand(names, texts, classes="labels.csv").left_out == {"not an image": 3}
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    assert understand(names, texts, classes=str(tmp_path / "labels.csv")).left_out == {"not an image": 4}
 
 
 @pytest.mark.parametrize("classes", ["", "none", "folders", "labels.csv"])
 def test_no_images_at_all(classes: str) -> None:
     seen = understand(["a.mp4"], {"labels.csv": "a,b"}, classes=classes)
-    assert (seen.files, seen.names, seen.left_out) == ([], [], {"not an image": 1})
+    assert (seen.files, seen.names, seen.left_out) == ([], [], {"not an image": 2})
 
 
 WORDS = [

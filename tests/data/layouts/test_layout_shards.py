@@ -25,6 +25,7 @@ def style_gan(count: int = 30, chunk: int = 10, root: str = "") -> list[str]:
         ),
         ([*numbered("100CANON", 5), *numbered("101CANON", 7)], "camera"),
         ([*numbered("2019-05-31", 5), *numbered("2020_01", 7)], "dates"),
+        ([*numbered("Photos from 2019", 5), *numbered("2020_01", 7), *numbered("Trip", 3)], "mostly dates"),
         ([f"{k:02x}/{k:02x}{'0a' * 15}.png" for k in range(40)], "digits"),
         (style_gan(root="train/"), "numbered shards"),
     ],
@@ -44,6 +45,7 @@ def test_pieces_are_no_classes(names: list[str], why: str) -> None:
         [f"{k:05d}/{i}.png" for k in range(3) for i in range(9)],
         [f"class-{k:05d}/{k * 10 + i:09d}.png" for k in range(3) for i in range(10)],
         [f"n0{k}443537/{i}.png" for k in range(3) for i in range(9)],
+        [*numbered("2019-05-31", 5), *numbered("cats", 9)],
         [f"{year}/{i}.png" for year in (2019, 2020) for i in range(9)],
     ],
 )
