@@ -16,6 +16,7 @@ from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Sp
 from pipeline.cli.terminal import out_console
 from pipeline.data.dataset import Dataset
 from pipeline.data.description import class_counts, describe_classes, describe_copies, describe_images
+from pipeline.data.findings import printable
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.sweep.data_report import DataReport, describe_memory, report_data
@@ -75,7 +76,7 @@ def data(
         return
     _print(report)
     if out is not None:
-        out_console.print(f"\ncontact sheet: {out}", markup=False)
+        out_console.print(f"\ncontact sheet: {out}", markup=False, soft_wrap=True)
 
 
 def _check_sheet(out: Path) -> None:
@@ -102,16 +103,16 @@ def _print(report: DataReport) -> None:
         ("space", report.space),
         ("fid in", report.extractor),
         ("memory", describe_memory(report)),
-        ("start", report.command),
     ]
     for heading, text in rows:
         table.add_row(heading, escape(text))
     out_console.print(table)
+    out_console.print(f"\n{report.command}", markup=False, highlight=False, soft_wrap=True)  # to be copied
 
 
 def _class_lines(dataset: Dataset) -> Iterator[str]:
     counts = class_counts(dataset)
     for label, (name, count) in enumerate(list(counts.items())[:MAX_CLASSES]):
-        yield f"{label}: {name} ({count:,})"
+        yield f"{label}: {printable(name)} ({count:,})"
     if len(counts) > MAX_CLASSES:
         yield f"... and {len(counts) - MAX_CLASSES:,} more"

@@ -11,6 +11,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.description import class_counts, describe_single
 from pipeline.metrics.extractors import resolve_extractor
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
+from pipeline.metrics.weights import inception_paths
 from pipeline.storage.readable import readable_bytes
 from pipeline.training.networks.sizes import can_draw
 
@@ -101,12 +102,17 @@ def _command(config: SweepConfig, space: str, extractor: str, *, mirror: bool) -
         for name in ("image_size", "classes", "split", "fit", "background", "frames")
         if getattr(config, name) != getattr(default, name)
     }
-    if extractor == "inception":
-        options["--extractor-weights"] = "FILE"
+    if _is_download(extractor):
+        options["--extractor"] = "pixels"
     words = ["gansweep", "run", "--space", space, "--data", config.data]
     words += [word for pair in options.items() for word in pair]
     words += ["--set", "mirror=true"] if mirror else []
     return shlex.join([*words, "--time-budget", "1h"])
+
+
+def _is_download(extractor: str) -> bool:
+    """Whether an extractor needs weights that are not on this machine."""
+    return extractor == "inception" and not any(path.is_file() for path in inception_paths())
 
 
 def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
@@ -122,10 +128,10 @@ def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
         )
     if dataset.understood.distinct < len(dataset.train) // 2:
         hints.append(f"only {dataset.understood.distinct:,} images differ from one another")
-    if extractor == "inception":
+    if _is_download(extractor):
         hints.append(
-            "fid would be measured in Inception, whose weights are a download: --extractor-weights FILE; "
-            "--extractor pixels needs none, and sees coarse shapes only"
+            "fid is meant to be measured in Inception, whose weights are not on this machine: "
+            "--extractor-weights FILE; --extractor pixels needs none, and sees coarse shapes only"
         )
     if single := describe_single(dataset):
         hints.append(single)

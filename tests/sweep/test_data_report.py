@@ -11,6 +11,7 @@ from images import noise, write_npz
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.loading import read_images
+from pipeline.metrics.weights import INCEPTION_FILE
 from pipeline.search.space.builtin import builtin_spaces
 from pipeline.sweep.data_report import report_data
 
@@ -45,6 +46,19 @@ def test_the_command_reads_the_images_in_the_same_way() -> None:
     config = SweepConfig(data="folder:my photos", image_size=64, fit="pad", split="merge", classes="none")
     command = report_data(made(80, 64, 3), config).command
     assert "--data 'folder:my photos' --image-size 64 --classes none --split merge --fit pad" in command
+
+
+def test_the_command_needs_nothing_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    report = report_data(made(80, 64, 3), SweepConfig())
+    assert " --extractor pixels " in report.command
+    assert any("--extractor-weights FILE" in hint for hint in report.hints)
+    file = tmp_path / "torch" / "hub" / "checkpoints" / INCEPTION_FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    report = report_data(made(80, 64, 3), SweepConfig())
+    assert "extractor" not in report.command + " ".join(report.hints)
 
 
 def test_mirroring_is_proposed_for_symmetric_images_alone() -> None:
