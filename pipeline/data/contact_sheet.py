@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.description import class_counts
+from pipeline.data.findings import printable
 from pipeline.data.pictures import to_picture
 from pipeline.data.source_types import Labels
 
@@ -17,7 +19,8 @@ _NAME_WIDTH, _GAP, _FONT_SIZE = 180, 2, 14
 def contact_sheet(dataset: Dataset) -> Image.Image:
     """Training images as they were prepared: a row for each class, or rows of any where there are no classes.
 
-    Of more than `ROWS` classes the first are drawn; the last row then says how many there are.
+    The numbers beside them are of all images, held out or not. Of more than `ROWS` classes the first are
+    drawn; the last row then says how many there are.
     """
     rows = _rows(dataset)
     height, width = len(rows) * (CELL + _GAP), _NAME_WIDTH + COLUMNS * (CELL + _GAP)
@@ -34,13 +37,13 @@ def contact_sheet(dataset: Dataset) -> Image.Image:
 
 def _rows(dataset: Dataset) -> list[tuple[str, Labels]]:
     if dataset.train_labels is None:
-        count = min(len(dataset.train), 8 * COLUMNS)
+        total, count = len(dataset.train) + len(dataset.held), min(len(dataset.train), 8 * COLUMNS)
         rows = [np.arange(start, min(start + COLUMNS, count)) for start in range(0, count, COLUMNS)]
-        return [(f"{len(dataset.train):,} images" if i == 0 else "", row) for i, row in enumerate(rows)]
-    labelled = []
+        return [(f"{total:,} images" if i == 0 else "", row) for i, row in enumerate(rows)]
+    labelled, counts = [], class_counts(dataset)
     for label, name in enumerate(dataset.classes[:ROWS]):
         members = np.flatnonzero(dataset.train_labels == label)
-        labelled.append((f"{label}: {name} ({len(members):,})", members[:COLUMNS]))
+        labelled.append((f"{label}: {printable(name)} ({counts[name]:,})", members[:COLUMNS]))
     if len(dataset.classes) > ROWS:
         labelled.append((f"... of {len(dataset.classes):,} classes", np.empty(0, np.int64)))
     return labelled

@@ -14,8 +14,9 @@ def dataset(classes: int, size: int = 32) -> Dataset:
     images = np.full((count, size, size, 1), 7, np.uint8)
     if labels is not None:
         images[:] = (2 * labels + 1).astype(np.uint8).reshape(-1, 1, 1, 1)
-    names = tuple(f"class {k}" for k in range(classes))
-    return Dataset("made", images, noise((4, size, size, 1)), labels, None, names, "0" * 16)
+    names = tuple(f"class\n{k}" for k in range(classes))
+    held_labels = None if labels is None else labels[:4]
+    return Dataset("made", images, noise((4, size, size, 1)), labels, held_labels, names, "0" * 16)
 
 
 def test_a_row_for_each_class() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.data.files.file_tree import FileTree, FolderTree, ZipTree
-from pipeline.data.findings import Findings
+from pipeline.data.findings import Findings, printable
 from pipeline.data.images.encoded_images import Looked, encoded_images, look_at
 from pipeline.data.images.image_formats import UnusableImage
 from pipeline.data.images.opening import AVIF_MISSING, HEIF_MISSING
@@ -68,7 +68,7 @@ def file_images(folder: Path, files: Sequence[str], options: DataOptions) -> Raw
     names = [name for name in files if name in looked.headers]
     _tell_unusable(looked.unusable, len(names), findings)
     rows, index = encoded_images(names, looked, opener, options, findings)
-    return RawImages(images=rows, files=[names[i] for i in index.tolist()], findings=findings)
+    return RawImages(images=rows, files=[printable(names[i]) for i in index.tolist()], findings=findings)
 
 
 def _source(kind: str, tree: FileTree, listed: Findings, request: SourceRequest) -> ImageSource:
@@ -99,7 +99,7 @@ def _read(tree: FileTree, options: DataOptions, listed: Findings) -> RawImages:
         labels=None if layout.labels is None else layout.labels[index],
         names=layout.names,
         held=None if layout.held is None else layout.held[index],
-        files=[names[i] for i in index.tolist()],
+        files=[printable(names[i]) for i in index.tolist()],
         findings=findings,
     )
 
@@ -117,7 +117,7 @@ def _tell_unusable(unusable: Mapping[str, UnusableImage], images: int, findings:
     """Count the files that give no image by their reasons; refuse if too many that should are broken."""
     for name, error in unusable.items():
         findings.leave_out(error.reason, [f"{name} ({error.detail})" if error.detail else name])
-    broken = [f"{name} ({error})" for name, error in unusable.items() if _is_broken(error)]
+    broken = [printable(f"{name} ({error})") for name, error in unusable.items() if _is_broken(error)]
     check_unreadable(len(broken), images + len(broken), broken)
 
 
