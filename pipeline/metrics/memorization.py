@@ -49,21 +49,24 @@ def find_copies(
     plain distance would call every smooth generator a memorizer: blur brings an image closer to all others.
     Copies with noise or mild blur are found; shifted, rotated or mirrored copies are not. Of training images
     that are copies of one another one counts: else a sample of theirs would be as near to the third as to the
-    first.
+    first. Where held-out images are copies of training images, these take their place, each compared with the
+    others.
 
     images, features: the samples uint8 (n,H,W,C) and their features float (n,d). train, held: features
     float (N,d) and (M,d) of the two splits of `dataset`. Returns the AUC in pixels, the larger of both
     fractions and the verdict; and the index int64 (n,) of the training image nearest to each sample by
     features.
     """
-    few = random_subset(len(held), MAX_COMPARED, 0)
-    held_images, train_images = torch.from_numpy(dataset.held)[few], torch.from_numpy(dataset.train)
-    different = torch.from_numpy(dataset.different)
-    pixels = [pixel_vectors(images), pixel_vectors(held_images), pixel_vectors(train_images)[different]]
+    different, apart = torch.from_numpy(dataset.different), dataset.understood.across == 0
+    few = random_subset(len(held if apart else different), MAX_COMPARED, 0)
+    held_images, train_images = (torch.from_numpy(part) for part in (dataset.held, dataset.train))
+    pixels = [pixel_vectors(images), pixel_vectors(held_images), pixel_vectors(train_images)]
     fractions, aucs, nearest = [], [], torch.empty(0)
-    for samples, others, reals in (pixels, (features, held[few], train[different])):
+    for samples, others, reals in (pixels, (features, held, train)):
+        if len(different) < len(reals):
+            reals = reals[different]
         sample_distances, indices = nearest_to(samples, reals, 3)
-        held_distances, _ = nearest_to(others, reals, 3)
+        held_distances = nearest_to(others[few], reals, 3)[0] if apart else nearest_within(reals, 3, few)
         sample_ratios, held_ratios = _distance_ratio(sample_distances), _distance_ratio(held_distances)
         fractions.append(float((sample_ratios < held_ratios.quantile(0.01)).double().mean()))
         aucs.append(_auc(sample_ratios, held_ratios))

@@ -63,11 +63,15 @@ def nearest_to(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]
     return torch.cat([n[0] for n in nearest]), torch.cat([n[1] for n in nearest])
 
 
-def nearest_within(points: Tensor, k: int) -> Tensor:
-    """Distances float64 (n,k), ascending, of each point (n,d) to its k nearest other points."""
-    distances, indices = nearest_to(points, points, k + 1)
+def nearest_within(points: Tensor, k: int, rows: Tensor | None = None) -> Tensor:
+    """Distances float64 (n,k), ascending, of points (m,d) to their k nearest other points.
+
+    rows: int64 (n,), of which points; None = of all.
+    """
+    rows = torch.arange(len(points)) if rows is None else rows
+    distances, indices = nearest_to(points[rows], points, k + 1)
     # The point itself is usually the first, but a duplicate may precede it: move it to the end.
-    itself = indices == torch.arange(len(points))[:, None]
+    itself = indices == rows[:, None]
     return distances.masked_fill(itself, math.inf).sort(1).values[:, :k]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.understood import Understood
 from pipeline.metrics import memorization
 
 
@@ -62,6 +63,27 @@ def test_copies_are_found_where_every_image_stands_several_times(times):
     assert copied(honest, known=True)[0].memorisation == "ok"
     if times > 2:
         assert copied(train[:100], known=False)[0].memorisation == "ok"  # blind
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_copies_are_found_where_held_out_images_were_trained_on(times):
+    """Two images a class, both the same: one is held out, and none is left to compare with."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (300, 2, 2, 1), dtype=np.uint8)
+    held, honest, train = images[:200], torch.from_numpy(images[200:]), np.repeat(images[:200], times, 0)
+    groups = np.repeat(np.arange(200), times) if times > 1 else None
+    understood = Understood(across=200)
+    dataset = Dataset(
+        "made", train, held, None, None, (), "0" * 16, train_groups=groups, understood=understood
+    )
+
+    def verdict(samples):
+        vectors = [torch.from_numpy(part).flatten(1).float() for part in (train, held)]
+        fields, _ = memorization.find_copies(samples, samples.flatten(1).float(), dataset, *vectors)
+        return fields.copied, fields.memorisation
+
+    assert verdict(torch.from_numpy(held[:100])) == (1.0, "copies")
+    assert verdict(honest)[1] == "ok"
 
 
 def test_the_auc_counts_ties_by_half():
