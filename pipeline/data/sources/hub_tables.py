@@ -89,6 +89,9 @@ def find_labels(library: Any, table: Any, images: str, findings: Findings) -> Co
     candidates = candidates or plain
     name = next((name for name in LABELS if name in candidates), candidates[0] if candidates else "")
     if not name:
+        for other in [other for other in LABELS if other in features]:
+            kind = _kind(features[other])
+            findings.note(f"classes: the column `{other}` of {kind} is not used; integers or texts are")
         return None
     feature, values = features[name], table[name][:]
     known = isinstance(feature, library.ClassLabel)

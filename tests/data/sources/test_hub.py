@@ -166,6 +166,19 @@ def test_columns_of_labels(labels: Any, kind: Any, names: list[str], expected: A
     assert (None if raw.labels is None else raw.labels.tolist()) == expected
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "said"), [(0.5, datasets.Value("float32"), "float32"), ([1, 2], None, "List")]
+)
+def test_a_column_of_labels_that_is_of_no_use_is_told(
+    values: Any, kind: Any, said: str, tmp_path: Path
+) -> None:
+    kind = kind or datasets.Sequence(datasets.Value("int64"))
+    table(COLOUR, [values] * 100, kind=kind).save_to_disk(str(tmp_path / "copy"))
+    raw, _ = read(tmp_path / "copy", tmp_path / "scratch")
+    assert raw.labels is None
+    assert raw.findings.notes == [f"classes: the column `label` of {said} is not used; integers or texts are"]
+
+
 def test_one_of_two_columns_of_classes(tmp_path: Path) -> None:
     both = table(COLOUR, LABELS, label="coarse_label").add_column("fine_label", LABELS[::-1].copy())
     both = both.cast_column("fine_label", datasets.ClassLabel(names=["a", "b"]))
