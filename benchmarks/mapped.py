@@ -126,6 +126,9 @@ def serve(connection: Connection, file: Path, width: int, group: Path | None) ->
     images = map_array(file)
     if group is None:
         images = np.array(images)
+    else:  # the group is full from the beginning: every page that is read drives out another
+        for start in range(0, len(images), _BLOCK):
+            images[start : start + _BLOCK].sum()
     config = TrialConfig(architecture="dcgan", width_g=width, width_d=width, batch_size=64, kimg=10**6)
     trainer = Trainer(config, torch.from_numpy(images), None, 0)
     trainer.advance(10**6, should_stop=lambda: trainer.nimg >= 64 * 30)

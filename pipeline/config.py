@@ -153,6 +153,11 @@ class TrialConfig(_Checked):
         return self.kimg * 1000 * size**2 if self.precision == "float32" else 0
 
 
+def names_file(classes: str) -> bool:
+    """Whether a value of `SweepConfig.classes` is a file that names the classes."""
+    return classes not in ("", "none", "folders")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(_Checked):
     """One search over one space on one data set, as resolved from the command line."""

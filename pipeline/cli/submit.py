@@ -13,6 +13,7 @@ from typer.main import get_command
 from pipeline.cli import run
 from pipeline.cli.options import options_from
 from pipeline.cluster.jobs.packaging import JobPackage, check_visible, pack_job
+from pipeline.config import names_file
 from pipeline.errors import ConfigError
 from pipeline.sweep.options import RunOptions
 
@@ -54,7 +55,8 @@ def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[J
     request = build_request(dataclasses.replace(options, address="auto"))
     stores = options.tracking_uri, options.storage
     out = request.out if request.store else Path(options.out)
-    check_visible(options.data, out, *stores, options.extractor_weights)
+    classes = options.classes if names_file(options.classes) else ""
+    check_visible(options.data, out, *stores, classes=classes, weights=options.extractor_weights)
     space = find_space(str(options.space))
     own_space = None if space in builtin_spaces().values() else space
     return pack_job(_forwarded(arguments, *stores), folder or Path.cwd(), own_space), request

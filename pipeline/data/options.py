@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from pipeline.config import names_file
 from pipeline.errors import DataError, nearest
 
 MIN_SIDE, MAX_SIDE = 8, 4096
@@ -64,7 +65,7 @@ class DataOptions:
     @property
     def classes_file(self) -> Path | None:
         """The file that names the classes, or None."""
-        return None if self.classes in ("", "none", "folders") else Path(self.classes).expanduser()
+        return Path(self.classes).expanduser() if names_file(self.classes) else None
 
 
 AS_FOUND = DataOptions()

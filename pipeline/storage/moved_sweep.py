@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.config import SweepConfig, SweepPaths, names_file
 from pipeline.errors import DataError, EvaluatorError, SweepError
 from pipeline.storage.addresses import Address, absolute_path, parse_source, parse_sqlite
 from pipeline.storage.files import read_json
@@ -46,7 +46,7 @@ def _parse_file(text: str) -> Address | None:
 
 
 def _parse_classes(text: str) -> Address | None:
-    return None if text in ("", "none", "folders") else Address(text)
+    return Address(text) if names_file(text) else None
 
 
 _ROWS = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import SweepConfig, SweepPaths
+from pipeline.config import SweepConfig, SweepPaths, names_file
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import wants_live_view
 from pipeline.reporting.webhook import check_webhook
@@ -128,7 +128,7 @@ def _config(options: RunOptions) -> SweepConfig:
 
 
 def _classes(classes: str) -> str:
-    return absolute_path(classes) if classes not in ("", "none", "folders") else classes
+    return absolute_path(classes) if names_file(classes) else classes
 
 
 def _paths(options: RunOptions | ResumeOptions) -> Mapping[str, Any]:

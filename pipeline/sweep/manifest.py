@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import SWEEP_HEAD, SweepConfig, SweepPaths
+from pipeline.config import SWEEP_HEAD, SweepConfig, SweepPaths, names_file
 from pipeline.errors import SweepError, redact
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
@@ -185,7 +185,7 @@ def _moved_keys(before: SweepConfig, now: SweepConfig) -> Iterator[str]:
         yield "data"
     if before.extractor_weights and now.extractor_weights:
         yield "extractor_weights"
-    if all(config.classes not in ("", "none", "folders") for config in (before, now)):
+    if all(names_file(config.classes) for config in (before, now)):
         yield "classes"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigError
-from pipeline.tables import DATA_SOURCES
+from pipeline.storage.addresses import parse_source
 
 LEFT_BEHIND = [
     *("/runs/", "/mlruns/", "/build/", ".venv/", "venv/", ".git/", "__pycache__/", ".*_cache/"),
@@ -51,18 +51,24 @@ def pack_job(arguments: Sequence[str], folder: Path, space: Path | None) -> JobP
     return JobPackage(f"gansweep run {shlex.join([*arguments, '--address', 'auto'])}", folder)
 
 
-def check_visible(data: str, out: Path, tracking_uri: str, storage: str, weights: str) -> None:
+def check_visible(
+    data: str, out: Path, tracking_uri: str, storage: str, *, classes: str, weights: str
+) -> None:
     """Refuse paths and stores of this machine, which a cluster cannot see.
 
-    data: the source. storage: URL of the study's database. weights: file of the extractor's weights.
+    data: the source. storage: URL of the study's database. classes, weights: files of the images' classes and
+    of the extractor's weights; "" = none.
 
     Raises:
         ConfigError: the first of them.
     """
-    kind, _, path = data.partition(":")
-    if kind in DATA_SOURCES and DATA_SOURCES[kind].path and not Path(path).is_absolute():
-        fix = f"copy them to storage that its nodes share: --data {kind}:/shared/{Path(path).name}"
+    source = parse_source(data)
+    if source and not Path(source.path).is_absolute():
+        fix = f"copy them to storage that it sees: --data {source.prefix}/shared/{Path(source.path).name}"
         raise _not_visible(f"--data {data}", "a path", "see the images", fix)
+    if classes and not Path(classes).is_absolute():
+        fix = f"copy it to storage that it sees: --classes /shared/{Path(classes).name}"
+        raise _not_visible(f"--classes {classes}", "a path", "see the file of classes", fix)
     if not out.is_absolute():
         raise ConfigError(
             "--out {seen} is a path of this machine",

@@ -33,6 +33,11 @@ def test_a_name_with_a_shell_command_in_it_is_refused() -> None:
         pack(*SHARED, "--name", "a b; rm -rf /")
 
 
+@pytest.mark.parametrize("options", [("--data", "hf:mnist"), ("--classes", "none")])
+def test_names_are_no_paths(options: tuple[str, str]) -> None:
+    assert " ".join(options) in pack(*SHARED, *options).command
+
+
 def test_the_same_arguments_make_the_same_job() -> None:
     assert pack(*SHARED) == pack(*SHARED)
 
@@ -43,6 +48,9 @@ def test_the_same_arguments_make_the_same_job() -> None:
         (("--space", "smoke"), r"--out runs is a path of this machine .*; write --out /shared/runs"),
         ((*SHARED, "--data", "folder:photos"), r"--data folder:photos is a path .*folder:/shared/photos"),
         ((*SHARED, "--data", "npz:a/b.npz"), r"npz:/shared/b.npz"),
+        ((*SHARED, "--data", "zip:photos.zip"), r"zip:/shared/photos.zip"),
+        ((*SHARED, "--data", "hf:./copy"), r"hf:/shared/copy"),
+        ((*SHARED, "--classes", "labels.csv"), r"--classes labels.csv is a path .*/shared/labels.csv"),
         ((*SHARED, "--tracking-uri", "sqlite:///x.db"), r"--tracking-uri sqlite:///x.db is a file of this"),
         ((*SHARED, "--tracking-uri", "./mlruns"), r"--tracking-uri ./mlruns is a file of this machine"),
         ((*SHARED, "--tracking-uri", "file:///tmp/x"), r"--tracking-uri file:///tmp/x is a file of this"),
