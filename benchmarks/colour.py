@@ -24,6 +24,7 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import load_dataset
+from pipeline.data.options import DataOptions
 from pipeline.metrics import extractors, frechet
 from pipeline.search import recipes
 from pipeline.training import trial
@@ -57,7 +58,7 @@ def main() -> None:
 
 def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
     """The records of a trial at `size` px until its time is over; the last grid is copied to the results."""
-    dataset = load_dataset(args.data, image_size=size)
+    dataset = load_dataset(args.data, DataOptions(size=size))
     use_code(read_code([extractor_name()], [HERE]))
     extractor = extractors.build_extractor(extractor_name(), dataset)
     evaluator = frechet.build_evaluator(dataset, extractor, args.samples).to(args.device)

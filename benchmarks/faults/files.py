@@ -33,6 +33,7 @@ from faults.result import Result
 from faults.sweeps import COMMAND
 from pipeline.config import SweepPaths, TrialConfig
 from pipeline.data import dataset
+from pipeline.data.options import DataOptions
 from pipeline.errors import GansweepError
 from pipeline.metrics import extractors
 from pipeline.reporting import history
@@ -140,7 +141,7 @@ class Corpus:
             dataset.load_dataset(f"npz:{file}", cache=self.folder / "cache")
         elif kind == "image":
             (self.digits / "0.png").write_bytes(content)
-            dataset.load_dataset(f"folder:{self.digits}", image_size=8, cache=self.folder / "cache")
+            dataset.load_dataset(f"folder:{self.digits}", DataOptions(size=8), cache=self.folder / "cache")
         elif kind == "weights":
             file.write_bytes(content)
             extractors.build_extractor(
