@@ -199,7 +199,7 @@ def test_images_without_room_on_the_disk_stay_in_memory(
     monkeypatch.setattr("os.posix_fallocate", full)
     dataset = load_dataset(f"folder:{source}")
     assert (dataset.folder, len(dataset.train) + len(dataset.held)) == (None, 70)
-    monkeypatch.setattr(prepared_cache, "_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(prepared_cache, "memory_bytes", lambda: 1000)
     with pytest.raises(DataError, match=r"cannot be prepared in .*No space left .*GANSWEEP_CACHE"):
         load_dataset(f"folder:{source}")
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.data.arrays.array_layout import Array, Header
 from pipeline.data.files.ignored_names import reason_to_ignore
+from pipeline.data.preparing.prepared import memory_bytes
 from pipeline.errors import DataError
 from pipeline.storage.readable import readable_memory
 
@@ -43,10 +44,10 @@ def load_array(path: Path, name: str, scratch: Path) -> Array:
     """One array of the file, every byte checked where the file has checksums.
 
     A large array is mapped where it lies; one that is compressed, or in Fortran order, is first unpacked into
-    a nameless file of `scratch`, which is gone when the array is.
+    a nameless file of `scratch`, which is gone when the array is; or into memory where that has no room.
 
     Raises:
-        DataError: it is too large for the disk of `scratch`.
+        DataError: it is too large for both.
         Exception: whatever a damaged file raises.
     """
     if _is_npy(path):
@@ -71,39 +72,45 @@ def _load(stream: IO[bytes], path: Path, offset: int | None, length: int, scratc
     if start + size != length:
         raise ValueError(f"{header} takes {size} bytes, and there are {length - start}")
     order = "F" if fortran else "C"
-    if size <= IN_MEMORY:
-        return np.frombuffer(stream.read(), header.dtype).reshape(header.shape, order=order)  # type: ignore[call-overload,no-any-return]
-    if offset is None:
-        _check_room(scratch, size)
-        with tempfile.TemporaryFile(dir=scratch) as unpacked:
-            shutil.copyfileobj(stream, unpacked, _COPY_BYTES)
-            unpacked.flush()
-            found = np.memmap(unpacked, header.dtype, "r", 0, header.shape, order)  # type: ignore[call-overload]
-    else:
+    if size > IN_MEMORY and offset is not None:
         while stream.read(_COPY_BYTES):  # the zip's checksum is compared at the end
             pass
         found = np.memmap(path, header.dtype, "r", offset + start, header.shape, order)  # type: ignore[call-overload]
+    elif size > IN_MEMORY and (file := _temporary_file(scratch, size)):
+        with file:
+            shutil.copyfileobj(stream, file, _COPY_BYTES)
+            file.flush()
+            found = np.memmap(file, header.dtype, "r", 0, header.shape, order)  # type: ignore[call-overload]
+    else:
+        return np.frombuffer(stream.read(), header.dtype).reshape(header.shape, order=order)  # type: ignore[call-overload,no-any-return]
     return _image_after_image(found, scratch) if fortran else found
 
 
 def _image_after_image(array: Array, scratch: Path) -> Array:
     """A copy in C order, so that one image is read from one place."""
-    _check_room(scratch, array.nbytes)
-    with tempfile.TemporaryFile(dir=scratch) as file:
+    file = _temporary_file(scratch, array.nbytes)
+    if file is None:
+        return np.ascontiguousarray(array)
+    with file:
         copied: np.memmap[Any, Any] = np.memmap(file, array.dtype, "w+", 0, array.shape)
         copied[:] = array
         return copied
 
 
-def _check_room(scratch: Path, size: int) -> None:
-    scratch.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(scratch).free
-    if size > free:
+def _temporary_file(scratch: Path, size: int) -> IO[bytes] | None:
+    """A nameless file with room for `size` bytes; None where there is none, and memory has to do."""
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        free = f"{readable_memory(shutil.disk_usage(scratch).free)} free"
+        if size <= shutil.disk_usage(scratch).free:
+            return tempfile.TemporaryFile(dir=scratch)
+    except OSError as error:  # read-only
+        free = str(error)
+    if size > memory_bytes() / 2:
         rule = f"unpacking takes {readable_memory(size)} in {scratch}"
         fix = "free the space, or write it with numpy.savez (not compressed), which is read in place"
-        raise DataError(
-            "the disk is too full: {seen}", rule=rule, seen=f"{readable_memory(free)} free", fix=fix
-        )
+        raise DataError("the disk is too full: {seen}", rule=rule, seen=free, fix=fix)
+    return None
 
 
 def _content_offset(path: Path, info: zipfile.ZipInfo) -> int:

@@ -139,9 +139,13 @@ def map_array(path: Path) -> npt.NDArray[Any]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """`meta.json` of a prepared folder. Raises FileNotFoundError where there is none, ValueError if damaged.
-    """
+    """`meta.json` of a prepared folder; FileNotFoundError where there is none, ValueError if damaged."""
     found = json.loads((folder / META).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("meta.json is no object")
     return found
+
+
+def memory_bytes() -> int:
+    """The memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -29,6 +29,7 @@ from pipeline.data.preparing.prepared import (
     VERIFIED_BYTES,
     fingerprint,
     map_array,
+    memory_bytes,
     read_meta,
 )
 from pipeline.data.source_types import RawImages
@@ -108,7 +109,7 @@ def prepare_in(
             return _prepare_on_disk(partial, data, name, _fresh(raw), options, where)
     except OSError as error:
         size = int(np.prod(raw.images.shape))
-        if size > _memory_bytes() / 2:
+        if size > memory_bytes() / 2:
             problem, rule = (
                 f"the images cannot be prepared in {data}: {{seen}}",
                 "they do not fit in memory either",
@@ -245,7 +246,3 @@ def _is_same(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

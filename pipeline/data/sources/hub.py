@@ -65,9 +65,7 @@ def hub_source(request: SourceRequest) -> ImageSource:
     key, load = _local(library, asked) if asked.local else _on_the_hub(library, asked)
 
     def read() -> RawImages:
-        request.scratch.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(request.scratch, "hf-*")
-        unpacked = tempfile.mkdtemp(prefix="hf-", dir=request.scratch)
+        unpacked = _folder_in(request.scratch)
         try:
             raw = _understand(library, load(unpacked), request)
         except Exception as error:  # pyarrow raises a dozen kinds for damaged files, a full disk, ...
@@ -79,6 +77,16 @@ def hub_source(request: SourceRequest) -> ImageSource:
         return raw
 
     return ImageSource(key, read)
+
+
+def _folder_in(scratch: Path) -> str:
+    """A new folder in `scratch`, or in the system's temporary folder where that cannot be written."""
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(scratch, "hf-*")
+        return tempfile.mkdtemp(prefix="hf-", dir=scratch)
+    except OSError:
+        return tempfile.mkdtemp(prefix="hf-")
 
 
 def _parse(text: str) -> _Asked:

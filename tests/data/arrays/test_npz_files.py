@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -428,10 +429,21 @@ def test_npz_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.npz")
 
 
-def test_a_full_disk_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["full", "read-only"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_does_where_the_disk_does_not(
+    reason: str, order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(npz_members, "IN_MEMORY", 0)
-    monkeypatch.setattr(npz_members.shutil, "disk_usage", lambda path: type("usage", (), {"free": 9}))
-    np.savez_compressed(tmp_path / "a.npz", images=GREY)
+    if reason == "full":
+        monkeypatch.setattr(npz_members.shutil, "disk_usage", lambda path: type("usage", (), {"free": 9}))  # type: ignore[attr-defined]
+    else:
+        (tmp_path / "scratch").write_text("in the way", encoding="utf-8")
+    np.savez_compressed(tmp_path / "a.npz", images=np.asarray(COLOUR, order=order))
+    assert np.array_equal(pixels_of(read(tmp_path / "a.npz")), COLOUR)
+    np.save(tmp_path / "b.npy", np.asarray(COLOUR, order=order))
+    assert np.array_equal(pixels_of(read(tmp_path / "b.npy")), COLOUR)
+    monkeypatch.setattr(npz_members, "memory_bytes", lambda: 1000)
     with pytest.raises(DataError, match="the disk is too full.*numpy.savez .not compressed."):
         read(tmp_path / "a.npz")
 

@@ -107,6 +107,13 @@ def test_a_copy_becomes_a_data_set_and_leaves_nothing_behind(tmp_path: Path) -> 
     assert not list((tmp_path / "own" / "scratch").glob("*"))
 
 
+def test_a_read_only_cache_is_no_obstacle(tmp_path: Path) -> None:
+    table(COLOUR, LABELS).to_parquet(str(tmp_path / "a.parquet"))
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    _, images = read(tmp_path / "a.parquet", tmp_path / "file")
+    assert np.array_equal(images, COLOUR)
+
+
 def test_the_key_changes_with_the_files(tmp_path: Path) -> None:
     file = tmp_path / "all.parquet"
     table(COLOUR[:70]).to_parquet(file)
