@@ -22,7 +22,14 @@ from pipeline.data.layouts.class_folders import (
 from pipeline.data.layouts.folder_names import HELD
 from pipeline.data.layouts.given_split import describe_split, find_parts
 from pipeline.data.layouts.image_index import ImageIndex
-from pipeline.data.layouts.places import Place, group_by_folder, unwrap, without_annotations
+from pipeline.data.layouts.places import (
+    Place,
+    count,
+    file_names,
+    group_by_folder,
+    unwrap,
+    without_annotations,
+)
 from pipeline.data.layouts.side_files import (
     ClassesOf,
     classes_by_file,
@@ -105,7 +112,7 @@ def _understand(
             return _finish(places, None, options, findings), frozenset((silent,))
     by_folders = classes_by_folders(places, forced, findings)
     if by_folders is None:
-        hint_at_tables(tree, texts, findings)
+        hint_at_tables(tree, texts, _index(places), count(places), findings)
         return _finish(places, None, options, findings), frozenset()
     names = [entry.name for entry in others] + [f"{folder}/" for folder in tree.empty_folders]
     note_empty_folders(by_folders, [entry.name for entry in images], names, findings)
@@ -125,12 +132,15 @@ def _by_tables(
     findings: Findings,
 ) -> ClassesOf | None:
     """The classes by `--classes FILE`, or by files beside the images; None where neither names any."""
-    rows = [(file.name, place.part not in HELD) for place in places for file in place.files]
-    names = [name for name, _ in rows]
-    index = ImageIndex(names, [trains for _, trains in rows])
+    names, index = file_names(places), _index(places)
     if file := options.classes_file:
         return classes_by_file(file, tree, index, names, findings)
     return classes_by_side_files(tree, texts, index, names, findings)
+
+
+def _index(places: Sequence[Place]) -> ImageIndex:
+    trains = [place.part not in HELD for place in places for _ in place.files]
+    return ImageIndex(file_names(places), trains)
 
 
 def _labelled(places: Sequence[Place], found: ClassesOf, findings: Findings) -> list[Place]:

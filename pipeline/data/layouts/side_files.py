@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from pipeline.errors import DataError
 
 LIMIT = 2**28
 """Longer tables are not read."""
+_HINTED = 2**25
 _METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _DEPTH = 3
+_FIX = "name a csv, json or jsonl of files and classes, or `none`, or `folders`"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def classes_by_side_files(
         matches = [match for name in files if (match := _match(tree, name, index, len(names), findings))]
         if not matches:
             continue
-        classes = [next(filter(None, found), "") for found in zip(*(m.classes for m in matches), strict=True)]
+        classes = _joined(matches)
         named, title = sum(map(bool, classes)), " and ".join(sorted({_base(name) for name in files}))
         if named < len(names) / 2:  # of another set, or of a few; most images are not left out for a guess
             findings.note(
@@ -74,7 +77,7 @@ def _match(tree: FileTree, name: str, index: ImageIndex, count: int, findings: F
             if not has_column(table, "class"):
                 columns = ", ".join((table.columns or table.rows[0])[:8])
                 findings.note(
-                    f"{name} names no classes, its columns are {columns}; --classes FILE names a table"
+                    f"no classes in {_base(name)}, its columns are {columns}; --classes FILE names a table"
                 )
                 return None
         folder = name.rpartition("/")[0]
@@ -124,25 +127,47 @@ def classes_by_file(
 ) -> ClassesOf:
     """The classes that `--classes FILE` gives. FILE is looked for on the disk, then in the tree.
 
+    The name alone of files in several folders of the tree means all of them, each for its own folder.
+
     Raises:
         DataError: there is no such file, or it cannot be understood.
     """
     inner = path.as_posix().removeprefix(f"{tree.title}/")
-    fix = "name a csv, json or jsonl of files and classes, or `none`, or `folders`"
+    found = [entry.name for entry in tree.entries if entry.name == inner]
+    found = found or [entry.name for entry in tree.entries if entry.name.rpartition("/")[2] == inner]
     try:
         if path.is_file():
-            table = _read_file(path)
-        elif any(entry.name == inner for entry in tree.entries):
-            table = read_table(tree, inner)
+            matches = [match_table(_read_file(path), index, len(names), path.name)]
+        elif found:
+            matches = [_match_inner(tree, name, index, len(names), len(found) > 1) for name in found]
         else:
-            raise DataError("there is no file {seen} of classes", rule=EXPECTED, seen=str(path), fix=fix)
+            raise _no_file(path)
     except OSError as error:
         raise DataError(
-            "a file of classes cannot be read", rule=EXPECTED, seen=str(error), fix=fix
+            "a file of classes cannot be read", rule=EXPECTED, seen=str(error), fix=_FIX
         ) from error
-    match = match_table(table, index, len(names), path.name)
-    tell_rows(path.name, [match], findings)
-    return _classes_of(names, match.classes, path.name, [match], [inner])
+    tell_rows(path.name, matches, findings)
+    return _classes_of(names, _joined(matches), path.name, matches, found)
+
+
+def _no_file(path: Path) -> DataError:
+    words = [word for word in ("none", "folders") if word.startswith(str(path).lower())]
+    fix = f"did you mean {words[0]!r}?" if words else _FIX
+    what = "{seen} is no file of classes" if path.exists() else "there is no file {seen} of classes"
+    return DataError(what, rule=EXPECTED, seen=str(path), fix=fix)
+
+
+def _match_inner(tree: FileTree, name: str, index: ImageIndex, count: int, own_folder: bool) -> Matched:
+    """The match of a table in the tree. own_folder: it names the images of its own folder alone."""
+    folder = name.rpartition("/")[0]
+    return match_table(
+        read_table(tree, name), index, count, name, f"{folder}/" if own_folder and folder else ""
+    )
+
+
+def _joined(matches: Sequence[Matched]) -> list[str]:
+    """The class of each image by the first table that gives one."""
+    return [next(filter(None, found), "") for found in zip(*(m.classes for m in matches), strict=True)]
 
 
 def _classes_of(
@@ -179,17 +204,28 @@ def tell_rows(title: str, matches: Sequence[Matched], findings: Findings) -> Non
             findings.note(f"{title}: {len(rows)} rows {what} ({shown})")
 
 
-def hint_at_tables(tree: FileTree, others: Sequence[FileEntry], findings: Findings) -> None:
-    """Tell of files that may name classes where nothing else did."""
-    names = [
-        entry.name
-        for entry in others
-        if entry.name.count("/") < _DEPTH
-        and os.path.splitext(entry.name)[1].casefold() in _TABLES
-        and _base(entry.name) not in (*_METADATA, "dataset.json")
-    ]
-    if 1 <= len(names) <= 5:
-        findings.note(f"{', '.join(map(printable, names))} may name classes: --classes {printable(names[0])}")
+def hint_at_tables(
+    tree: FileTree, others: Sequence[FileEntry], index: ImageIndex, count: int, findings: Findings
+) -> None:
+    """Tell of files that may name classes where nothing else did: those that `--classes` would take."""
+    groups: dict[str, list[str]] = {}
+    for entry in others:
+        base = entry.name.rpartition("/")[2]
+        is_table = os.path.splitext(base)[1].casefold() in _TABLES
+        if is_table and entry.size <= _HINTED and base.casefold() not in (*_METADATA, "dataset.json"):
+            groups.setdefault(base, []).append(entry.name)
+    if len(groups) > 5:  # files of something else
+        return
+    useful = []
+    for base, files in groups.items():
+        try:
+            match = _match_inner(tree, files[0], index, count, len(files) > 1)
+        except DataError:
+            continue
+        if len({*match.classes} - {""}) > 1:
+            useful.append(base if len(files) > 1 else files[0])
+    if useful:
+        findings.note(f"{', '.join(useful)} may name classes: --classes {shlex.quote(useful[0])}")
 
 
 def _base(name: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipeline.errors import DataError
 
 EXPECTED = "a table has one row an image: its file and its class"
+
+
+_HEADING = re.compile(r"\s*#[^,;\t|]*$|sep=.\s*$")  # a comment; what tells Excel the delimiter
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def _checked(table: Table, title: str) -> Table:
 
 def _from_lines(text: str, title: str) -> Table:
     lines = [line for line in text.splitlines() if line.strip()]
+    while len(lines) > 1 and _HEADING.match(lines[0]):
+        lines = lines[1:]
     delimiter = _delimiter(lines[:50])
     if delimiter:
         try:
@@ -125,6 +131,7 @@ def _from_json(text: str, title: str) -> Table:
             raise DataError(f"{title} is no JSON", rule=EXPECTED, seen=str(error), fix=fix) from error
     if isinstance(content, dict) and isinstance(content.get("labels"), list | dict):
         content = content["labels"]  # StyleGAN's dataset.json
+    content = _as_records(content)
     try:
         if isinstance(content, dict):
             return Table(_pairs(content), ["file", "label"])
@@ -138,6 +145,22 @@ def _from_json(text: str, title: str) -> Table:
                         fix="write one class an image, or --classes none") from error  # fmt: skip
     rule = 'it holds {"FILE": "CLASS", ...}, {"CLASS": ["FILE", ...], ...}, or objects with both'
     raise DataError("{seen} is no table of classes", rule=rule, seen=title, fix="write a csv of FILE,CLASS")
+
+
+def _as_records(content: Any) -> Any:
+    """One object a row from pandas' columns or rows, or from `{part: [row, ...]}`; else the content."""
+    if not isinstance(content, dict) or not content:
+        return content
+    first, *others = content.values()
+    if all(isinstance(value, dict) for value in content.values()):
+        if len(content) < len(first) and all(value.keys() == first.keys() for value in others):
+            return [{column: content[column][row] for column in content} for row in first]
+        return [{"file": file, **row} for file, row in content.items()]
+    if all(isinstance(value, list) for value in content.values()):
+        rows = [row for value in content.values() for row in value]
+        if rows and all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+            return rows
+    return content
 
 
 def _pairs(content: dict[str, object]) -> list[list[str]]:

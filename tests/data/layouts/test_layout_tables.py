@@ -54,6 +54,11 @@ def with_file(
         json.dumps({"labels": list(zip(NAMES, CLASSES, strict=True))}),
         json.dumps([{"file_name": n, "category": c} for n, c in zip(NAMES, CLASSES, strict=True)]),
         json.dumps({c: [n for n, k in zip(NAMES, CLASSES, strict=True) if k == c] for c in ("cat", "dog")}),
+        json.dumps({"file": dict(enumerate(NAMES)), "label": dict(enumerate(CLASSES))}),
+        json.dumps({n: {"label": c, "width": 3} for n, c in zip(NAMES, CLASSES, strict=True)}),
+        json.dumps({"train": [{"id": n, "label": c} for n, c in zip(NAMES, CLASSES, strict=True)], "val": []}),
+        rows("{n};{c}", head="sep=;\nfile;class\n"),
+        rows("{n},{c}", head="# made by hand\n# file,label\n"),
         rows('{{"file_name": "{n}", "label": "{c}"}}'),
         rows("{n},{c}", head="image,cat,dog\n").replace(",cat\n", ",1,0\n").replace(",dog\n", ",0,1.0\n")
         .replace(",cat,1.0", ",cat,dog").replace(",cat,0,1.0", ",cat,dog"),
@@ -139,6 +144,35 @@ def test_a_file_of_classes_that_is_not_there_and_one_in_the_tree() -> None:
     assert "--classes labels.csv" in seen.note("may name classes")
 
 
+def test_tables_that_would_work_are_hinted_at() -> None:
+    texts = {
+        "notes.json": '{"a": [1, 2]}',
+        "b/other.csv": "x,y\n1,2\n",
+        "b/dogs and cats.csv": rows("{n},{c}"),
+    }
+    hint = understand(NAMES, texts).note("may name classes")
+    assert hint == "b/dogs and cats.csv may name classes: --classes 'b/dogs and cats.csv'"
+    assert understand(NAMES, {"notes.json": "[]", "one.csv": rows("{n},x")}).notes == []
+
+
+def test_a_table_in_each_part() -> None:
+    names = [f"{part}/{name}" for part in ("train", "test") for name in NAMES]
+    texts = {"train/_classes.csv": rows("{n},{c}"), "test/_classes.csv": rows("{n},{c}s")}
+    assert "--classes _classes.csv" in understand(names, texts).note("_classes.csv may name classes")
+    seen = understand(names, {**texts, "test/readme.txt": ""}, classes="_classes.csv", split="merge")
+    assert seen.classes == {"cat": 10, "cats": 10, "dog": 10, "dogs": 10}
+    assert seen.left_out == {"not an image": 1}
+
+
+@pytest.mark.parametrize(
+    ("typed", "fix"),
+    [("None", "'none'"), ("folder", "'folders'"), ("FOLDERS", "'folders'"), ("x", "name a csv")],
+)
+def test_what_is_nearly_a_word(typed: str, fix: str) -> None:
+    with pytest.raises(DataError, match=f"there is no file {typed} of classes .*{fix}"):
+        understand(NAMES, classes=typed)
+
+
 # ---- Hugging Face's metadata files
 
 
@@ -166,7 +200,10 @@ def test_metadata_without_classes_leaves_the_folders() -> None:
     content = rows("cats/{n},a text", head="file_name,text\n")
     seen = understand(names, {"metadata.csv": content})
     assert seen.classes == {"cats": 20, "dogs": 20}
-    assert "file_name, text" in seen.note("metadata.csv names no classes")
+    assert "file_name, text" in seen.note("no classes in metadata.csv")
+    parts = [f"{part}/{name}" for part in ("train", "test") for name in NAMES]
+    texts = {f"{part}/metadata.csv": rows("{n},a", head="file_name,text\n") for part in ("train", "test")}
+    assert understand(parts, texts).note("metadata.csv").endswith("--classes FILE names a table")
 
 
 def test_parquet(tmp_path: Path) -> None:
