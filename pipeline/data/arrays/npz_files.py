@@ -66,7 +66,7 @@ def npz_source(request: SourceRequest) -> ImageSource:
 def read_npz(path: Path, options: DataOptions, findings: Findings, scratch: Path) -> NpzImages:
     """The images of an npz or npy file with their own size and split, and its labels.
 
-    options: `classes` that are not the file's own leave its labels unread. findings: takes the guesses.
+    options: `classes` = none leaves its labels unread. findings: takes the guesses.
     scratch: takes what must be unpacked; shapes are checked before, because a small file may claim terabytes.
 
     Raises:
@@ -79,7 +79,7 @@ def read_npz(path: Path, options: DataOptions, findings: Findings, scratch: Path
         parts = npz_keys.find_parts(headers, path)
         for part in parts:
             channels_are_first(headers[part.images], _place(part.images, path))
-        wanted = options.classes in ("", "folders")
+        wanted = options.classes != "none"
         classes = _read_classes(path, parts, headers, findings, scratch) if wanted else Classes()
         arrays = [(_place(p.images, path), load_array(path, p.images, scratch)) for p in parts]
         pixels = understand_pixels(arrays, options.background_colour, findings)
@@ -106,9 +106,7 @@ def _read_classes(
     missing = [part.images for part in parts if not part.labels]
     if missing:
         if len(missing) < len(parts):
-            findings.note(
-                f"labels: none are used, because `{missing[0]}` has none; --classes FILE names them"
-            )
+            findings.note(f"labels: none are used, because `{missing[0]}` has none; write some for it")
         return Classes()
     for part in parts:
         check_labels(headers[part.labels], headers[part.images].shape[0], _place(part.labels, path))

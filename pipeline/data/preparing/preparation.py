@@ -1,5 +1,4 @@
-"""The images of a source become a data set: read once, in the order of the split, and looked at for copies.
-"""
+"""The images of a source become a data set: read once, in the order of the split, looked at for copies."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ class PreparedImages:
 
 @dataclass
 class _Written:
-    """The images as they were written: at place i that of row `rows[i]`. failed: why a row could not be read.
-    """
+    """The images as they were written: at place i that of row `rows[i]`. failed: why a row was not read."""
 
     images: Pixels
     rows: Labels
@@ -91,6 +89,8 @@ def prepare(raw: RawImages, options: DataOptions, where: str, folder: Path | Non
         OSError: the folder has no room for them.
     """
     _check_count(raw.images.shape[0], raw, where)
+    if options.classes == "none":
+        raw = replace(raw, labels=None, names=())
     raw = _with_usable_split(raw, options)
     written = _write(raw, folder)
     for line in raw.images.notes():
@@ -141,6 +141,11 @@ def _check_count(count: int, raw: RawImages, where: str) -> None:
 
 def _with_usable_split(raw: RawImages, options: DataOptions) -> RawImages:
     """Without the source's own split where it is not wanted, or holds out too few images to measure with."""
+    if raw.held is None and options.split == "given":
+        rule, fix = "--split given holds out what a source calls validation or test", "leave it out"
+        raise DataError(
+            "the source gives no split: {seen}", rule=rule, seen=f"{raw.images.shape[0]} images", fix=fix
+        )
     if raw.held is None or options.split == "merge":
         return replace(raw, held=None)
     held = int(raw.held.sum())

@@ -206,7 +206,7 @@ def _understand(library: Any, splits: Mapping[str, Any], request: SourceRequest)
     findings, options = Findings(), request.options
     column = image_column(library, splits, findings)
     table, held, names = join_splits(library, splits, column, findings)
-    wanted = options.classes in ("", "folders")
+    wanted = options.classes != "none"
     classes = find_labels(library, table, column, findings) if wanted else None
     row_of = {names[row]: int(row) for row in (classes.rows if classes else range(len(names)))}
     encoded = table.select_columns([column])

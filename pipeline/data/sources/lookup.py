@@ -21,6 +21,9 @@ from pipeline.errors import DataError, nearest
 from pipeline.tables import DATA_SOURCES, load_target
 from pipeline.user_code import load, run
 
+WITH_FILES = ("folder", "zip")
+"""Sources whose images are files with names."""
+
 
 def find_source(
     source: str,
@@ -35,12 +38,16 @@ def find_source(
     options, downloads, outputs, scratch: as in `SourceRequest`.
 
     Raises:
-        DataError: there is no such source; from `read`: it cannot be read or understood.
+        DataError: there is no such source, or an option does not fit it; from `read`: it cannot be read or
+            understood.
         ConfigError: from `read`: the user's own function cannot be loaded, or fails.
     """
     name, _, path = source.partition(":")
     request = SourceRequest(source, Path(os.path.expanduser(path)), options, downloads, outputs, scratch)
     row = DATA_SOURCES.get(name)
+    if options.classes not in ("", "none") and name not in WITH_FILES:
+        rule, fix = "only folder: and zip: have files or folders that it can name", "leave it out"
+        raise DataError(f"--classes {{seen}} fits no {source}", rule=rule, seen=options.classes, fix=fix)
     if row is not None and (path if row.path else source == name):
         found: ImageSource = load_target(row.target)(request, **row.arguments)
         return found
@@ -68,7 +75,7 @@ def _call_function(request: SourceRequest) -> RawImages:
     findings = Findings()
     pixels = understand_pixels([(Place("images", name), images)], options.background_colour, findings)
     classes = Classes()
-    if labels is not None and options.classes in ("", "folders"):
+    if labels is not None and options.classes != "none":
         place = Place("labels", name)
         check_labels(Header(labels.shape, labels.dtype), len(images), place)
         classes = understand_labels(labels, place, findings)

@@ -116,6 +116,14 @@ def test_a_given_split_that_is_too_small(folder: Path | None) -> None:
         prepare(raw, DataOptions(split="given"), "here", folder)
 
 
+def test_a_split_that_is_not_given(folder: Path | None) -> None:
+    raw = RawImages(images=Rows(noise((100, 8, 8, 1))))
+    with pytest.raises(
+        DataError, match=r"gives no split: 100 images \(--split given holds out .*leave it out"
+    ):
+        prepare(raw, DataOptions(split="given"), "here", folder)
+
+
 def test_a_given_split_of_copies_is_not_used(folder: Path | None) -> None:
     images = noise((100, 8, 8, 1))
     raw = RawImages(images=Rows(np.concatenate([images, images[:20]])), held=np.arange(120) >= 100)

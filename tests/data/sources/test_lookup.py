@@ -14,6 +14,7 @@ from images import noise, write_folder
 from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.data.options import DataOptions
 from pipeline.data.source_types import Labels, Pixels
+from pipeline.data.sources.lookup import find_source
 from pipeline.data.sources.torchvision_sets import _to_nhwc
 from pipeline.errors import ConfigError, DataError
 from pipeline.tables import DATA_SOURCES, DataSourceRow
@@ -280,3 +281,16 @@ def test_a_source_with_a_path_goes_before_a_module_of_its_name(tmp_path: Path) -
     with pytest.raises(DataError, match="no folder pictures"):
         load_dataset("folder:pictures")
     assert len(load_dataset(f"folder:{images}").train) == 54
+
+
+@pytest.mark.parametrize("classes", ["labels.csv", "folders"])
+@pytest.mark.parametrize("source", ["npz:a.npz", "hf:a.parquet", "digits", "cifar10"])
+def test_classes_of_files_need_files(source: str, classes: str) -> None:
+    with pytest.raises(DataError, match=f"--classes {classes} fits no {source} .only folder: and zip: have"):
+        find_source(source, DataOptions(classes=classes))
+
+
+def test_every_source_can_be_read_without_its_classes() -> None:
+    with_classes, without = load_dataset("digits"), load_dataset("digits", DataOptions(classes="none"))
+    assert (with_classes.labelled, without.labelled, without.classes) == (True, False, ())
+    assert with_classes.fingerprint != without.fingerprint
