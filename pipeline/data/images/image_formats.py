@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+ARCHIVE = "an archive: unpack it"
+_ARCHIVE_SUFFIXES = frozenset(".zip .rar .7z .tar .tgz .gz .bz2 .xz .zst".split())
 HEAD_BYTES = 512
 """So many bytes at the start of a file are looked at."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -108,6 +110,8 @@ def not_an_image(head: bytes, suffix: str) -> UnusableImage:
         return UnusableImage("git-lfs pointer: run git lfs pull")
     if text.startswith((b"/annex/objects/", b".git/annex/objects/", b"../.git/annex/objects/")):
         return UnusableImage("git-annex pointer: run git annex get")
+    if suffix.lower() in _ARCHIVE_SUFFIXES:
+        return UnusableImage(ARCHIVE)
     if not promised:
         return UnusableImage("not an image")
     if suffix.lower() == ".tga":  # this format begins with no mark

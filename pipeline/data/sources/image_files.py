@@ -14,20 +14,20 @@ from typing import BinaryIO
 from pipeline.data.files.file_tree import FileTree, FolderTree, ZipTree
 from pipeline.data.findings import Findings, printable
 from pipeline.data.images.encoded_images import Looked, encoded_images, look_at
-from pipeline.data.images.image_formats import UnusableImage
+from pipeline.data.images.image_formats import ARCHIVE, UnusableImage
 from pipeline.data.images.opening import AVIF_MISSING, HEIF_MISSING
 from pipeline.data.layouts.layout import NOT_AN_IMAGE, understand_layout
 from pipeline.data.options import DataOptions
 from pipeline.data.preparing.preparation import MIN_IMAGES, check_unreadable, too_few_images
 from pipeline.data.source_types import ImageSource, RawImages, SourceRequest
-from pipeline.data.sources.path_hints import did_you_mean
+from pipeline.data.sources.path_hints import did_you_mean, suggest_source_in
 from pipeline.data.understood import Understood
 from pipeline.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
-_WHOLE = (NOT_AN_IMAGE, "too large", "neither grey nor colour", HEIF_MISSING, AVIF_MISSING)
+_WHOLE = (NOT_AN_IMAGE, ARCHIVE, "too large", "neither grey nor colour", HEIF_MISSING, AVIF_MISSING)
 """Reasons of files that are what they should be, but of no use here; all others tell of a broken one."""
 
 
@@ -89,6 +89,9 @@ def _read(tree: FileTree, options: DataOptions, listed: Findings) -> RawImages:
     tree.entries = [e for e in tree.entries if e.name not in unusable]
     layout = understand_layout(tree, options, findings, lambda entry: entry.name in looked.headers)
     names = [entry.name for entry in layout.files]
+    if not looked.headers and (hint := suggest_source_in(tree.title)):
+        rule, fix = "folder:PATH names a folder of image files", f"did you mean {hint!r}?"
+        raise DataError("there are no images in {seen}", rule=rule, seen=tree.title, fix=fix)
     if len(names) < MIN_IMAGES:
         left_out = Understood.of(findings).with_left_out(listed).describe_left_out()
         what = f"usable images in {tree.title}" + (f"; left out: {left_out}" if left_out else "")

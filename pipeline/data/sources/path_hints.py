@@ -22,6 +22,15 @@ def suggest_source(path: Path | str) -> str:
     return f"{name}:{path}" if name else ""
 
 
+def suggest_source_in(folder: Path | str) -> str:
+    """The source for a folder without images: of the folder, or of the first such file in it; "" if none."""
+    if not os.path.isdir(folder):
+        return ""
+    files = (suggest_source(path) for path in sorted(Path(folder).iterdir()) if path.is_file())
+    whole = suggest_source(folder)
+    return next(filter(None, files), "") if whole.startswith("folder:") else whole
+
+
 def did_you_mean(path: Path | str, otherwise: str) -> str:
     """The fix for a path that another source reads; `otherwise` if none does."""
     hint = suggest_source(path)

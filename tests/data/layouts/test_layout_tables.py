@@ -56,7 +56,7 @@ def with_file(
         json.dumps({c: [n for n, k in zip(NAMES, CLASSES, strict=True) if k == c] for c in ("cat", "dog")}),
         json.dumps({"file": dict(enumerate(NAMES)), "label": dict(enumerate(CLASSES))}),
         json.dumps({n: {"label": c, "width": 3} for n, c in zip(NAMES, CLASSES, strict=True)}),
-        json.dumps({"train": [{"id": n, "label": c} for n, c in zip(NAMES, CLASSES, strict=True)], "val": []}),
+        json.dumps({"val": [], "train": [{"id": n, "y": c} for n, c in zip(NAMES, CLASSES, strict=True)]}),
         rows("{n};{c}", head="sep=;\nfile;class\n"),
         rows("{n},{c}", head="# made by hand\n# file,label\n"),
         rows('{{"file_name": "{n}", "label": "{c}"}}'),

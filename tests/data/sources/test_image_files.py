@@ -228,3 +228,21 @@ def test_named_files_alone(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "in", noise((70, 8, 8, 3)))
     raw = file_images(root, [f"{i:04}.png" for i in range(64)], DataOptions(size=8))
     assert np.array_equal(pixels_of(raw), noise((70, 8, 8, 3))[:64])
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("train.zip", "did you mean 'zip:.*/train.zip'"),
+        ("set.npz", "did you mean 'npz:.*/set.npz'"),
+        ("data/train-0.parquet", "did you mean 'hf:"),
+        ("train.tar.gz", r"1 an archive: unpack it \(train.tar.gz\)"),
+        ("notes.txt", "too few images: 0 .*; left out: 1 not an image"),
+    ],
+)
+def test_a_folder_of_what_another_source_reads(file: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(b"\x1f\x8b not looked into")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    with pytest.raises(DataError, match=message):
+        folder_source(SourceRequest(f"folder:{tmp_path}", tmp_path)).read()
