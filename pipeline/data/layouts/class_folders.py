@@ -62,7 +62,8 @@ def _are_classes(places: Sequence[Place], foldered: Sequence[Place], findings: F
     for place in foldered:
         files[class_of(place)] += [file.name.rpartition("/")[2] for file in place.files]
     if len(files) < 2:
-        only = next(iter(files), "") or os.path.commonpath([place.path or "." for place in places] or ["."])
+        paths = [place.path or "." for place in places if not place.part_folder]
+        only = next(iter(files), "") or os.path.commonpath(paths or ["."])
         if only and only != ".":
             findings.note(f"no classes: {printable(only)}/ is the only folder of images")
         return False

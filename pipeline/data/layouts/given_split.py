@@ -14,7 +14,7 @@ from pipeline.data.layouts.folder_names import (
     is_plain_split_name,
     split_name,
 )
-from pipeline.data.layouts.places import Place, count, file_names, unwrap
+from pipeline.data.layouts.places import Place, count, file_names, leave_out_annotations, unwrap
 
 BESIDE = "beside the folders of the split"
 _DEPTHS = 3
@@ -45,8 +45,7 @@ def _set_parts(
 ) -> list[Place]:
     masks = [p for p in places if len(p.folders) > depth and is_annotations(found[p.folders[depth]].rest)]
     masks = masks if not all(split.rest for split in found.values()) else []  # train_masks/ beside train/
-    findings.leave_out("annotations", file_names(masks))
-    places = [place for place in places if place not in masks]
+    places = leave_out_annotations(places, masks, findings)
     deep = [place for place in places if len(place.folders) > depth]
     rests = {found[place.folders[depth]].rest for place in deep}
     named = len(rests) > 1 and "" not in rests  # cats_train/ cats_test/ dogs_train/, trainA/ trainB/

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.files.file_tree import FileEntry
-from pipeline.data.findings import Findings
+from pipeline.data.findings import Findings, printable
 from pipeline.data.layouts.folder_names import is_annotations, is_images, is_split
 
 FEW = 0.25
@@ -78,5 +78,19 @@ def without_annotations(places: Sequence[Place], findings: Findings) -> list[Pla
             and place.folders[:depth] in parents
             and is_annotations(place.folders[depth])
         }
-    findings.leave_out("annotations", file_names(place for place in places if id(place) in left_out))
-    return [place for place in places if id(place) not in left_out]
+    return leave_out_annotations(places, [place for place in places if id(place) in left_out], findings)
+
+
+def leave_out_annotations(
+    places: Sequence[Place], annotations: Sequence[Place], findings: Findings
+) -> list[Place]:
+    """The other places; those of annotations are counted and told."""
+    if not annotations:
+        return list(places)
+    findings.leave_out("annotations", file_names(annotations))
+    shown = [f"{printable(place.path)}/" for place in annotations[:3]]
+    listed = ", ".join([*shown, "..."] if len(annotations) > 3 else shown)
+    what = f"{count(annotations)} images in {listed} taken for annotations and left out"
+    findings.note(f"{what}: --classes folders takes each folder for a class")
+    left_out = set(annotations)
+    return [place for place in places if place not in left_out]

@@ -12,7 +12,7 @@ from pipeline.data.layouts.places import FEW
 
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})")
 _SHARD_WORD = re.compile(
-    r"(part|shard|chunk|batch|subset|slice|block|volume|vol|disc|disk|archive|dir|folder|images?|imgs?|data)[\W_]*",
+    r"(part|shard|chunk|batch|subset|slice|block|volume|vol|disc|disk|archive|fold|dir|folder|images?|imgs?|data)[\W_]*",
     re.IGNORECASE,
 )
 _CAMERA = re.compile(r"[1-9][0-9]{2}[A-Z0-9_]{5}")

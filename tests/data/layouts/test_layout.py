@@ -83,6 +83,11 @@ def test_a_split_without_classes() -> None:
     assert (yolo.layout.labels, len(yolo.held), yolo.left_out) == (None, 3, {"not an image": 2})
 
 
+def test_a_folder_around_a_split_is_not_told() -> None:
+    (note,) = understand(folders({"facades/train": 10, "facades/test": 3})).notes
+    assert note.startswith("given split")
+
+
 def test_cycle_gan_and_split_in_the_name_of_the_class() -> None:
     seen = understand(folders({"trainA": 5, "trainB": 6, "testA": 2, "testB": 3}))
     assert (seen.classes, len(seen.held)) == ({"A": 7, "B": 9}, 5)
@@ -214,6 +219,7 @@ def test_annotations_beside_images() -> None:
     seen = understand(folders({"images": 9, "annotations/trimaps": 9}), {"annotations/list.txt": "a 1"})
     assert (len(seen.files), seen.layout.labels) == (9, None)
     assert seen.left_out == {"annotations": 9, "not an image": 1}
+    assert seen.note("9 images in annotations/trimaps/ taken for annotations").count("--classes folders") == 1
     seen = understand(folders({"JPEGImages": 9, "SegmentationClass": 3, "SegmentationObject": 3}))
     assert (len(seen.files), seen.left_out) == (9, {"annotations": 6})
     seen = understand(folders({"train/images": 9, "train/masks": 9, "val/images": 2, "val/masks": 2}))

@@ -19,6 +19,7 @@ def style_gan(count: int = 30, chunk: int = 10, root: str = "") -> list[str]:
         (style_gan(25), "numbered shards"),
         ([f"{i // 1000 * 1000:05d}/{i:05d}.png" for i in range(0, 4000, 37)], "numbered shards"),
         ([f"part-{i // 5:04d}/x{i}.png" for i in range(23)], "numbered shards"),
+        ([f"fold{k}/{c}/{i}.png" for k in range(5) for c in "ab" for i in range(9)], "numbered shards"),
         (
             [f"images_{k:03d}/images/{i:08d}.png" for k in range(3) for i in range(k * 9, k * 9 + 5 + k)],
             "shards",
