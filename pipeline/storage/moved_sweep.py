@@ -26,6 +26,7 @@ from pipeline.storage.files import read_json
 
 log = logging.getLogger(__name__)
 
+_HUB = "hf:"
 Tables = dict[str, Any]
 """The tables of sweep.toml."""
 
@@ -41,6 +42,19 @@ class _Row:
     store: bool = False
 
 
+def _parse_data(text: str) -> Address | None:
+    """A name on the hub stays one, whatever lies in the current folder."""
+    address = parse_source(text)
+    name = address is not None and address.prefix == _HUB and not address.path.startswith(("/", "./", "../"))
+    return None if name else address
+
+
+def _exists(address: Address) -> bool:
+    """Whether it is there; of `hf:PATH:CONFIG`, whether PATH is."""
+    path = address.path
+    return os.path.exists(path) or (address.prefix == _HUB and os.path.exists(path.rpartition(":")[0]))
+
+
 def _parse_file(text: str) -> Address | None:
     return Address(text) if text else None
 
@@ -50,8 +64,8 @@ def _parse_classes(text: str) -> Address | None:
 
 
 _ROWS = (
-    _Row("sweep", "data", "the images", parse_source),
-    _Row("data", "source", "", parse_source),
+    _Row("sweep", "data", "the images", _parse_data),
+    _Row("data", "source", "", _parse_data),
     _Row("sweep", "classes", "the file of classes", _parse_classes),
     _Row("sweep", "extractor_weights", "the extractor's weights", _parse_file),
     _Row("registry", "tracking_uri", "the tracking store", parse_sqlite, store=True),
@@ -75,7 +89,7 @@ def read_sweep_toml(paths: SweepPaths) -> Tables:
 
     def find(row: _Row, address: Address) -> Address:
         places = _places(row, address.path, root, lay)
-        there = [place for place in places if os.path.exists(place)]
+        there = [place for place in places if _exists(address.at(place))]
         known = [place for place in there if len(there) > 1 and _knows(row, place, paths, tables)]
         found = (known or there or places)[0]
         if there and len(places) > 1 and row.what:
@@ -109,7 +123,7 @@ def check_inputs_remain(config: SweepConfig, location: str) -> None:
     """
     source, weights = parse_source(config.data), config.extractor_weights
     again = f"move them back, or say where they are: gansweep resume {shlex.quote(location)}"
-    if source and not any(map(os.path.exists, (source.path, source.path.rpartition(":")[0]))):
+    if source and not _exists(source):
         fix = f"{again} --data {source.prefix}PATH"
         raise DataError("the images of this sweep have gone from {seen}", seen=source.path, fix=fix)
     if weights and not os.path.exists(weights):

@@ -143,3 +143,42 @@ def test_images_that_have_gone_are_told_with_what_to_type(tmp_path: Path) -> Non
         check_inputs_remain(config, "a")
     (tmp_path / "w.pth").touch()
     check_inputs_remain(config, "a")
+
+
+def test_a_configuration_of_a_copy_moves_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`hf:PATH:CONFIG` is no path, but names one."""
+    root = tmp_path / "x" / "runs" / "a"
+    (root.parent / "copy").mkdir(parents=True)
+    root.mkdir()
+    tables = {
+        "sweep": {"data": f"hf:{root.parent}/copy:plain"},
+        "data": {"source": f"hf:{root.parent}/copy:plain"},
+        "registry": {"folder": str(root)},
+    }
+    (root / "sweep.toml").write_text(dump_toml(with_relative_addresses(tables, root)), encoding="utf-8")
+    assert "hf:../copy:plain" in (root / "sweep.toml").read_text(encoding="utf-8")
+    (tmp_path / "x").rename(tmp_path / "y")
+    moved = tmp_path / "y" / "runs"
+    data = read_sweep_toml(SweepPaths(moved / "a"))["sweep"]["data"]
+    assert data == f"hf:{moved}/copy:plain"
+    check_inputs_remain(SweepConfig(data=data), "a")
+    (moved / "copy").rename(moved / "gone")
+    with pytest.raises(DataError, match="have gone from"):
+        check_inputs_remain(SweepConfig(data=data), "a")
+
+
+def test_a_name_on_the_hub_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "runs" / "a"
+    root.mkdir(parents=True)
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.chdir(tmp_path)  # where a copy of the same name lies
+    for name in ("mnist", "mnist:plain", "someone/mnist"):
+        text = dump_toml({"sweep": {"data": f"hf:{name}"}, "registry": {"folder": str(root)}})
+        (root / "sweep.toml").write_text(text, encoding="utf-8")
+        assert read_sweep_toml(SweepPaths(root))["sweep"]["data"] == f"hf:{name}"
+
+
+def test_a_colon_in_a_folders_name_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="have gone from .*photos:old"):
+        check_inputs_remain(SweepConfig(data=f"folder:{tmp_path}/photos:old"), "a")
