@@ -145,7 +145,7 @@ def test_images_that_have_gone_are_told_with_what_to_type(tmp_path: Path) -> Non
     check_inputs_remain(config, "a")
 
 
-def test_a_configuration_of_a_copy_moves_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_configuration_of_a_copy_moves_with_it(tmp_path: Path) -> None:
     """`hf:PATH:CONFIG` is no path, but names one."""
     root = tmp_path / "x" / "runs" / "a"
     (root.parent / "copy").mkdir(parents=True)
