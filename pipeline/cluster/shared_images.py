@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.data.dataset import Dataset, as_dataset
 from pipeline.data.preparing.prepared_cache import copy_prepared, open_prepared
 from pipeline.storage.files import cache_root
+from pipeline.storage.home import private_folder
 from pipeline.storage.readable import readable_memory
 
 log = logging.getLogger(__name__)
@@ -47,15 +48,25 @@ def share_images(dataset: Dataset) -> Any:
 def open_images(shared: SharedFolder) -> Dataset:
     """The images on this node, which are copied here if they are not there yet.
 
+    They go to the cache, or below the temporary folder where the cache is full.
+
     Raises:
-        OSError: this node's disk has no room for them, or the driver's cache was deleted. RayError: its node
-            has gone.
+        OSError: this node's disks have no room for them, or the driver's cache was deleted. RayError: its
+            node has gone.
     """
-    here = cache_root() / "data" / shared.folder.name
-    for folder in (shared.folder, here):
+    cache = cache_root() / "data" / shared.folder.name
+    for folder in (shared.folder, cache):
         found = _open(folder, shared)
         if found is not None:
             return found
+    try:
+        return _copy(shared, cache)
+    except OSError as error:
+        log.info(f"the images cannot be copied to {cache}: {error}")
+        return _copy(shared, private_folder() / "data" / shared.folder.name)
+
+
+def _copy(shared: SharedFolder, here: Path) -> Dataset:
     log.info(f"the images are copied to this node: {here}")
     copied = copy_prepared(here, shared.fingerprint, lambda file: _remote_pieces(shared, file))
     log.info(f"images on this node: {readable_memory(copied.images.nbytes)} in {here}")

@@ -152,7 +152,8 @@ def copy_prepared(folder: Path, wanted: str, read: Callable[[str], Iterable[byte
                         stream.write(piece)
         found = open_prepared(partial)
         if found is None or found.fingerprint != wanted:
-            raise FileNotFoundError(errno.ENOENT, "the prepared images are not whole where they were", folder)
+            problem = "the sweep's prepared images have gone or are damaged; a resume prepares them again"
+            raise FileNotFoundError(errno.ENOENT, problem, folder.name)
         _move(partial, folder)
     return found
 

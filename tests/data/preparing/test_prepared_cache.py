@@ -66,7 +66,7 @@ def test_a_copy_is_whole_or_not_there(missing: str, there: Path, tmp_path: Path)
     wanted = open_prepared(there)
     assert wanted is not None
     (there / missing).unlink()
-    with pytest.raises(FileNotFoundError, match="not whole where they were"):
+    with pytest.raises(FileNotFoundError, match="have gone or are damaged; a resume prepares"):
         copy_prepared(tmp_path / "here" / "npz-1", wanted.fingerprint, lambda file: pieces(there, file))
     assert os.listdir(tmp_path / "here") == []
 
