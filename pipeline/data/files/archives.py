@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
@@ -40,9 +41,11 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         DataError: there is no such file, or it is not a zip; the message says what it is and what to do.
     """
     rule, title = "zip:PATH names a zip file", str(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         fix = f"did you mean 'folder:{title}'?"
         raise DataError("{seen} is a folder", rule=rule, seen=title, fix=fix)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may never end
+        raise DataError("{seen} is no file", rule=rule, seen=title, fix="name a file on a disk")
     try:
         stream = path.open("rb")
     except OSError as error:

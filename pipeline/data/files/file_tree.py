@@ -268,5 +268,7 @@ def _identity(folder: Path | str) -> tuple[int, int] | None:
 
 
 def _raise_unreadable(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):  # deleted meanwhile
+        return
     rule, fix = "every folder below the data must be readable", "change its permissions or move it away"
     raise DataError("a folder cannot be read", rule=rule, seen=str(error), fix=fix) from error

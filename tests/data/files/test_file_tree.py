@@ -278,6 +278,19 @@ def test_what_is_no_zip_is_named(content: bytes, said: str, tmp_path: Path) -> N
     assert "\n" not in str(error.value)
 
 
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    for path, message in (
+        (tmp_path / "pipe.zip", "is no file"),
+        (tmp_path, "is a folder"),
+        (Path("/dev/zero"), "is no file"),
+        (Path("x" * 5000), "cannot be read"),
+        (tmp_path / "gone.zip", "there is no file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            ZipTree(path)
+
+
 def test_zips_that_cannot_be_used(tmp_path: Path) -> None:
     cases = {
         "holds no files": pack(tmp_path / "a.zip", {}),
