@@ -118,7 +118,7 @@ def control_group(limit_gib: float) -> Iterator[tuple[Path, Path]]:
 
 
 def serve(connection: Connection, file: Path, width: int, group: Path | None) -> None:
-    """Train for as many seconds as are sent and answer with the rate; for 0 with the process's peak in bytes."""
+    """Train for as many seconds as are sent and answer with the rate; for 0 with the peak in bytes."""
     if group is not None:
         group.write_text(str(os.getpid()), encoding="utf-8")
     prepare_process(1)

@@ -1,12 +1,13 @@
 """How fast a folder of JPEGs is prepared, against Pillow decoding the same files on the same cores.
 
-Made are colour photographs of 256 px (crops of scikit-learn's two, recoloured; each JPEG about 20 kB). Three
-rows: - Pillow: `Image.open(file).convert("RGB")` to an array, on as many threads as there are cores; nothing
-is kept; - prepare: `load_dataset` into an empty cache: headers, layout, decoding, split, copies, fingerprint,
-all on disk; - again: the second start, in a fresh process. Pillow and prepare take turns. Printed are
-seconds, images per second, the ratio of the medians, the most memory that preparing held (anonymous pages:
-what is mapped from the file can be given back at any time), and what the second start read from the disk's
-files.
+Made are colour photographs of 256 px (crops of scikit-learn's two, recoloured; each JPEG about 20 kB).
+
+- Pillow: `Image.open(file).convert("RGB")` to an array, on a thread for each core; nothing is kept;
+- prepare: `load_dataset` into an empty cache: headers, layout, decoding, split, copies, fingerprint, on disk;
+- again: the second start.
+
+Each row is a process of its own, and they take turns. Printed are seconds, images per second, the ratio of
+the medians, the most memory that preparing held, and what the second start read.
 
     python benchmarks/prepare.py
     python benchmarks/prepare.py --images 100000 --rounds 1 --folder /large/disk --json out.json
