@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ from pipeline.data.arrays.npz_members import array_headers
 from pipeline.data.files.file_tree import ZipTree
 from pipeline.data.files.ignored_names import reason_to_ignore
 from pipeline.data.files.natural_order import natural_key
-from pipeline.data.findings import Findings
+from pipeline.data.findings import Findings, printable
 from pipeline.data.images import exif
 from pipeline.data.images.image_formats import FORMATS, HEAD_BYTES, UnusableImage, not_an_image, sniff
 from pipeline.data.images.opening import open_image
@@ -40,7 +39,6 @@ from pipeline.storage.readable import readable_memory
 PREFIX = "samples:"
 MAX_BYTES = 16 * 2**30
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF", "JPEG2000")
-_NUMBERED_CLASS = re.compile(r"class-(\d{5})")  # what `gansweep sample` calls folders of classes
 
 
 class Samples(NamedTuple):
@@ -145,9 +143,9 @@ class _Folder:
 
 
 def _read_folder(root: Path, wanted: Wanted, findings: Findings) -> tuple[Pixels, Labels | None]:
-    """Images, or the npz files of `gansweep sample --format npz`."""
+    """Images, or arrays, as the npz files of `gansweep sample --format npz`."""
     folder = _Folder(root, findings)
-    parts = [name for name in folder.names if name.endswith(".npz")]
+    parts = [name for name in folder.names if name.lower().endswith((".npz", ".npy"))]
     if not parts or any(sniff(_head(folder, name)) for name in folder.names if name not in parts):
         return _read_tree(folder, wanted, findings)
     found = [_read_npz(root / name, wanted, findings) for name in parts]
@@ -233,16 +231,25 @@ def _unreadable(files: _Files, name: str, error: object) -> DataError:
 
 
 def _folder_labels(files: Sequence[str], classes: Sequence[str], findings: Findings) -> Labels | None:
-    folders = [name.split("/")[0] if "/" in name else "" for name in files]
+    """The classes that the folders of all samples are called after, whatever folder lies around these."""
+    paths = [[*name.split("/")[:-1], ""] for name in files]
     index = {name: i for i, name in enumerate(classes)}
-    for folder in set(folders) - set(index):
-        number = _NUMBERED_CLASS.fullmatch(folder)
-        if number and int(number[1]) < len(classes):
-            index[folder] = int(number[1])
-    if not classes or not set(folders) <= set(index):
+    index |= {f"class-{i:05d}": i for i in range(len(classes))} | index  # as `gansweep sample` calls them
+    while paths[0][0] not in {*index, ""} and len({path[0] for path in paths}) == 1:
+        paths = [path[1:] for path in paths]
+    folders = [path[0] for path in paths]
+    unknown = [folder for folder in dict.fromkeys(folders) if folder not in index]
+    if not classes or not any(folders):
+        return None
+    if unknown:
+        findings.note(_not_used(unknown[0] or "what lies beside the folders", classes))
         return None
     findings.classes_from = "the folders of the samples"
     return np.array([index[folder] for folder in folders], np.int64)
+
+
+def _not_used(name: str, classes: Sequence[str]) -> str:
+    return f"labels: not used, {printable(name)} is no class of the data ({', '.join(classes)[:80]})"
 
 
 # ---- npz
@@ -287,7 +294,8 @@ def _exact_block(part: PixelArray, rows: Labels, wanted: Wanted, path: Path) -> 
     stored = part.stored(rows)
     if part.value_range is not None and dtype.kind != "b":
         scaled = part.scaled(stored)
-        if part.value_range not in KNOWN_RANGES or (abs(scaled - np.rint(scaled)) > 1e-2).any():
+        tolerance = max(1e-2, 255 * float(np.finfo(dtype).eps) if dtype.kind == "f" else 0)  # float16: 0.25
+        if part.value_range not in KNOWN_RANGES or (abs(scaled - np.rint(scaled)) > tolerance).any():
             raise _different(where, wanted)
     if part.transparent and (part.scaled(stored[..., 3]) < 255).any():
         raise _different(f"transparency in {where}", wanted)
@@ -305,6 +313,6 @@ def _labels_of_the_data(found: Classes, classes: Sequence[str], findings: Findin
     index = {name: i for i, name in enumerate(classes)}
     called = [str(names[value]) if len(names) else str(value) for value in values]
     if unknown := [name for name in called if name not in index]:
-        findings.note(f"labels: not used, {unknown[0]} is no class of the data ({', '.join(classes)[:80]})")
+        findings.note(_not_used(unknown[0], classes))
         return None
     return np.array([index[name] for name in called], np.int64)[inverse]

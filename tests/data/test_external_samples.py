@@ -135,6 +135,27 @@ def test_folders_that_are_classes_of_the_data_are_labels(tmp_path: Path, names: 
     assert found.labels.tolist() == [0] * 10 + [1] * 10
 
 
+def test_a_folder_around_the_classes_is_no_class(tmp_path: Path) -> None:
+    for i, name in enumerate(("cat", "dog")):
+        folder(tmp_path / "a" / "samples" / "0100k" / name, GREY[i * 10 : i * 10 + 10])
+    found = read(tmp_path / "a", classes=("cat", "dog"))
+    assert found.labels is not None
+    assert found.labels.tolist() == [0] * 10 + [1] * 10
+    only = read(tmp_path / "a" / "samples" / "0100k" / "cat", classes=("cat", "dog"))
+    assert (only.labels, only.findings.notes) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("emu", "emu is no class"), ("", "what lies beside the folders")]
+)
+def test_folders_that_are_no_classes_are_told(place: str, said: str, tmp_path: Path) -> None:
+    folder(tmp_path / "cat", GREY[:10])
+    folder(tmp_path / place, GREY[10:])
+    found = read(tmp_path, classes=("cat", "dog"))
+    assert found.labels is None
+    assert [note for note in found.findings.notes if said in note]
+
+
 # ---- arrays
 
 
@@ -159,6 +180,7 @@ def test_an_npz_is_read(tmp_path: Path, key: str) -> None:
         COLOUR.astype(np.int64),
         (COLOUR / 255).astype(np.float32),
         (COLOUR / 127.5 - 1).astype(np.float32),
+        (COLOUR / 127.5 - 1).astype(np.float16),
     ],
 )
 def test_arrays_that_8_bits_hold_are_read(tmp_path: Path, images: np.ndarray) -> None:
@@ -169,6 +191,12 @@ def test_grey_and_coloured_arrays(tmp_path: Path) -> None:
     file = npz(tmp_path / "a.npz", images=np.repeat(GREY, 3, -1))
     assert np.array_equal(read(file).images, GREY)
     assert np.array_equal(read(npz(tmp_path / "b.npz", images=GREY), 3).images, np.repeat(GREY, 3, -1))
+
+
+def test_a_folder_of_npy_files(tmp_path: Path) -> None:
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", GREY[i * 10 : i * 10 + 10])
+    assert np.array_equal(read(tmp_path).images, GREY)
 
 
 def test_the_npz_files_that_gansweep_writes_into_a_folder(tmp_path: Path) -> None:
