@@ -177,7 +177,7 @@ def pixel_vectors(images: Tensor) -> Tensor:
     side = 32 if images.shape[3] == 1 else 16
     if images.shape[1] <= side:
         return images.flatten(1)
-    blocks = [block.permute(0, 3, 1, 2).float() for block in torch.split(images, BATCH)]
+    blocks = (block.permute(0, 3, 1, 2).float() for block in torch.split(images, BATCH))  # one at a time
     return torch.cat([F.adaptive_avg_pool2d(b, side).round().to(torch.uint8).flatten(1) for b in blocks])
 
 
