@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,9 +82,21 @@ def data(
 
 def _check_sheet(out: Path) -> None:
     if out.suffix.lower() != ".png":
-        raise ConfigError("--out {seen} is no PNG", rule="the sheet is one", seen=out, fix="write FILE.png")
-    if not out.absolute().parent.is_dir():
-        raise ConfigError("there is no folder for --out {seen}", seen=out, fix="make it, or choose another")
+        raise ConfigError(
+            "--out {seen} is no PNG", rule="the sheet is one", seen=str(out), fix="write FILE.png"
+        )
+    if os.path.isdir(out):
+        raise ConfigError(
+            "--out {seen} is a folder", rule="it is a file", seen=str(out), fix="choose another"
+        )
+    folder = out.absolute().parent
+    if not os.path.isdir(folder):
+        raise ConfigError(
+            "there is no folder for --out {seen}", seen=str(out), fix="make it, or choose another"
+        )
+    if not os.access(folder, os.W_OK):
+        rule, fix = "its folder must be writable", "choose another"
+        raise ConfigError("--out {seen} cannot be written", rule=rule, seen=str(out), fix=fix)
 
 
 def _print(report: DataReport) -> None:

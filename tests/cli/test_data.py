@@ -60,12 +60,14 @@ def test_json_alone_on_stdout(folder: Path, tmp_path: Path) -> None:
         (["digits", "--fit", "squeeze"], "fit"),
         (["digits", "--background", "nocolour"], "background=nocolour is no colour"),
         (["digits", "--image-size", "4"], "image_size=4 is out of range"),
-        (["digits", "--out", "nowhere/sheet.png"], "nowhere"),
-        (["digits", "--out", "sheet.txt"], "sheet.txt"),
+        (["digits", "--out", "nowhere/sheet.png"], "no folder for --out nowhere/sheet.png;"),
+        (["digits", "--out", "sheet.jpg"], "--out sheet.jpg is no PNG"),
+        (["digits", "--out", "TMP/folder.png"], "folder.png is a folder"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = gansweep(tmp_path, *arguments)
+    (tmp_path / "folder.png").mkdir()
+    done = gansweep(tmp_path, *(text.replace("TMP", str(tmp_path)) for text in arguments))
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
