@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 GREY_MODES = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"))
 IGNORED = "colour profile ignored"
 CONVERTED = "colour profile"
+TRANSPARENT = "transparent"
 _SPACES = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}
 _NOTHING_CHANGES = 2  # in 255
 
@@ -42,7 +43,9 @@ def to_srgb(image: Image.Image, background: Colour) -> Converted:
         notes += [note] if note else []
     picture = picture.convert("L" if grey else "RGB")
     if layer:
-        picture = over(picture, layer.getchannel("A"), background)
+        alpha = layer.getchannel("A")
+        notes += [TRANSPARENT] if alpha.getextrema() != (255, 255) else []
+        picture = over(picture, alpha, background)
     return Converted(picture, tuple(notes))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.data.images.colour import GREY_MODES, over, to_srgb
+from pipeline.data.images.colour import GREY_MODES, TRANSPARENT, over, to_srgb
 from pipeline.data.images.exif import orientation, turn
 from pipeline.data.images.image_formats import (
     FORMATS,
@@ -162,6 +162,7 @@ def decode(
         picture, notes = to_8_bits(wide.values, low_high), ()
         truncated, way_up = wide.truncated, wide.way_up
         if wide.alpha is not None:
+            notes = (TRANSPARENT,) if wide.alpha.min() < 255 else ()
             picture = over(picture, Image.fromarray(wide.alpha), background)
     return Decoded(turn(picture, way_up), (*notes, "truncated") if truncated else notes)
 

@@ -1,5 +1,4 @@
-"""Many encoded images, from files, a zip or a table: looked at, brought to one size, decoded a few at a time.
-"""
+"""Many encoded images, from files, a zip or a table: looked at, brought to one size, decoded in blocks."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from pipeline.data.findings import Findings
+from pipeline.data.images.colour import CONVERTED, IGNORED, TRANSPARENT
 from pipeline.data.images.decoding import ImageHeader, Range, decode, fit_square, read_header, value_range
 from pipeline.data.images.image_formats import UnusableImage, unopened
 from pipeline.data.images.plain_jpeg import decode_plain_jpeg
@@ -78,6 +78,7 @@ class EncodedRows:
         """Raises UnusableImage if no image of a wide kind has a finite value."""
         self._names, self._frames, self._headers, self._opener = names, frames, looked.headers, opener
         self._fit, self._background = options.fit, options.background_colour
+        self._background_name = options.background
         self._mode = "L" if all(looked.headers[name].grey for name in set(names)) else "RGB"
         self.shape = (len(names), size, size, 1 if self._mode == "L" else 3)
         self.ranges = _value_ranges(names, frames, looked, opener)
@@ -102,10 +103,14 @@ class EncodedRows:
 
     def notes(self) -> list[str]:
         """What was special about the images that were read: one line each."""
+        over = f"shown over {self._background_name}; --background says otherwise"
         said = {
             "truncated": "end too early: the little that is missing is filled",
             "CMYK": "are CMYK: converted to RGB",
-            "colour profile": "have a colour profile: converted to sRGB",
+            "LAB": "are LAB: converted to RGB",
+            CONVERTED: "have a colour profile: converted to sRGB",
+            IGNORED: "have a colour profile that does not fit them: it is ignored",
+            TRANSPARENT: f"have transparent pixels: {over}",
         }
         return [f"{count:,} images {said.get(note, note)}" for note, count in sorted(self._noticed.items())]
 

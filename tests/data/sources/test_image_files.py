@@ -224,6 +224,20 @@ def test_images_that_are_not_square(fit: str, tmp_path: Path) -> None:
     assert abs(int(image[8, 15]) - 200) <= 1
 
 
+def test_transparent_pixels_are_told(tmp_path: Path) -> None:
+    alpha = np.full((16, 16), 255, np.uint8)
+    alpha[:8] = 0
+    for i in range(64):
+        image = Image.fromarray(noise((16, 16, 3)))
+        image.putalpha(Image.fromarray(alpha if i else alpha | 255))
+        image.save(tmp_path / f"{i:02}.png")
+    found = read(tmp_path, background="red")
+    images, _ = found.images.read(np.arange(64))
+    assert images[1:, :7].reshape(-1, 3).tolist() == [[255, 0, 0]] * (63 * 7 * 16)
+    told = "63 images have transparent pixels: shown over red; --background says otherwise"
+    assert found.images.notes() == [told]
+
+
 def test_named_files_alone(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "in", noise((70, 8, 8, 3)))
     raw = file_images(root, [f"{i:04}.png" for i in range(64)], DataOptions(size=8))
