@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pipeline.data.files.file_tree import FileTree, FolderTree, ZipTree
 from pipeline.data.findings import Findings, printable
 from pipeline.data.images.encoded_images import Looked, encoded_images, look_at
-from pipeline.data.images.image_formats import ARCHIVE, UnusableImage
+from pipeline.data.images.image_formats import ARCHIVE, IMAGE_SUFFIXES, UnusableImage
 from pipeline.data.images.opening import AVIF_MISSING, HEIF_MISSING
 from pipeline.data.layouts.layout import NOT_AN_IMAGE, understand_layout
 from pipeline.data.options import DataOptions
@@ -120,9 +120,12 @@ def _tell_unusable(unusable: Mapping[str, UnusableImage], images: int, findings:
     """Count the files that give no image by their reasons; refuse if too many that should are broken."""
     for name, error in unusable.items():
         findings.leave_out(error.reason, [f"{name} ({error.detail})" if error.detail else name])
-    broken = [printable(f"{name} ({error})") for name, error in unusable.items() if _is_broken(error)]
+    broken = [printable(f"{name} ({error})") for name, error in unusable.items() if _is_broken(name, error)]
     check_unreadable(len(broken), images + len(broken), broken)
 
 
-def _is_broken(error: UnusableImage) -> bool:
+def _is_broken(name: str, error: UnusableImage) -> bool:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix and suffix not in IMAGE_SUFFIXES:  # as the empty texts of labels of images without objects
+        return False
     return error.reason not in _WHOLE and not error.reason.startswith("format not supported")

@@ -238,6 +238,17 @@ def test_transparent_pixels_are_told(tmp_path: Path) -> None:
     assert found.images.notes() == [told]
 
 
+def test_empty_files_that_promise_no_image_are_no_broken_ones(tmp_path: Path) -> None:
+    write_folder(tmp_path, noise((70, 8, 8, 1)))
+    for i in range(30):
+        (tmp_path / f"{i}.txt").write_bytes(b"")
+    assert left_out(read(tmp_path)) == {"empty file": 30}
+    for i in range(30):
+        (tmp_path / f"{i}.txt").rename(tmp_path / f"empty{i}.png")
+    with pytest.raises(DataError, match="too many images are unreadable: 30 of 100"):
+        read(tmp_path)
+
+
 def test_named_files_alone(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "in", noise((70, 8, 8, 3)))
     raw = file_images(root, [f"{i:04}.png" for i in range(64)], DataOptions(size=8))
