@@ -7,6 +7,7 @@ A generator that copies its training images is found by comparison with held-out
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -60,10 +61,10 @@ def keep_copies_together(
         wanted[members] = joins
         shortage[label] = shortage.get(label, 0) + (count - len(members) if joins else count)
     if not given:
-        for label, missing in shortage.items():
-            single = (groups[split.train] < 0) & (labels is None or labels[split.train] == label)
+        single = split.train[groups[split.train] < 0]
+        for label, rows in _by_class(single, labels):
             # A class keeps at least half of its own images for training.
-            wanted[split.train[single][: min(missing, int(single.sum()) // 2)]] = True
+            wanted[rows[: min(shortage.get(label, 0), len(rows) // 2)]] = True
     return _exchange(split, held, wanted), moved
 
 
@@ -75,6 +76,17 @@ def _groups_of(groups: Labels) -> list[Labels]:
     rows = rows[np.argsort(groups[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(groups[rows])) + 1
     return sorted(np.split(rows, starts), key=lambda members: int(members[0]))
+
+
+def _by_class(rows: Labels, labels: Labels | None) -> Iterator[tuple[int, Labels]]:
+    """Each class with its own of `rows`, in their order; -1 with all of them where there are no labels."""
+    if labels is None or not len(rows):
+        yield -1, rows
+        return
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(labels[rows])) + 1
+    for members in np.split(rows, starts):
+        yield int(labels[members[0]]), members
 
 
 def _exchange(split: Split, before: Mask, after: Mask) -> Split:
