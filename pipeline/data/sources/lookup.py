@@ -72,6 +72,10 @@ def _call_function(request: SourceRequest) -> RawImages:
         return np.asanyarray(images), None if labels is None else np.asarray(labels)
 
     images, labels = run(f"the data source {name} does not work", name, call)
+    if images.ndim == 0:
+        rule = "it returns an array of images, or (images, labels)"
+        seen, fix = type(images.item()).__name__, f"correct {name.split(':')[0]}.py"
+        raise DataError(f"{name} returns {{seen}}", rule=rule, seen=seen, fix=fix)
     findings = Findings()
     pixels = understand_pixels([(Place("images", name), images)], options.background_colour, findings)
     classes = Classes()

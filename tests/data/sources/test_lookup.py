@@ -173,6 +173,15 @@ def floats():
 def channels_first():
     return np.repeat(grey()[:, None], 3, 1), [str(i % 2) for i in range(70)]
 
+def mapping():
+    return {"images": grey()}
+
+def one_by_one():
+    yield from grey()
+
+def returns_nothing():
+    pass
+
 def nothing():
     return grey() * np.nan
 
@@ -221,6 +230,15 @@ def test_a_function_returns_images_and_perhaps_labels() -> None:
     assert all_images(labelled) == all_images(grey)
     assert labelled.classes == tuple("01234")
     assert load_dataset("own:grey", DataOptions(size=12)).size == 12
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("mapping", "dict"), ("one_by_one", "generator"), ("returns_nothing", "NoneType")]
+)
+def test_what_is_no_array_is_named(name: str, kind: str) -> None:
+    with pytest.raises(DataError, match=f"own:{name} returns {kind} .it returns an array of images, or"):
+        load_dataset(f"own:{name}")
 
 
 @pytest.mark.usefixtures("own")
