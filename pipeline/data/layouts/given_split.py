@@ -90,9 +90,7 @@ def _among_others(
             return None
         findings.leave_out(BESIDE, file_names(beside))
         listed = _listed(others)
-        findings.note(
-            f"{listed} not used, beside folders of a split: --split merge --classes none uses them"
-        )
+        findings.note(f"{listed} not used, beside folders of a split: --split merge --classes none uses them")
         return _set_parts([place for place in places if place not in beside], 0, found, findings)
     lone = {name for name in found if is_plain_split_name(name)}
     return None if forced_classes or not lone else _lone_parts(places, lone, names - lone, findings)
