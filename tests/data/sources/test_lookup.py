@@ -173,15 +173,6 @@ def floats():
 def channels_first():
     return np.repeat(grey()[:, None], 3, 1), [str(i % 2) for i in range(70)]
 
-def mapping():
-    return {"images": grey()}
-
-def one_by_one():
-    yield from grey()
-
-def returns_nothing():
-    pass
-
 def nothing():
     return grey() * np.nan
 
@@ -204,6 +195,15 @@ def broken():
     return open("/nowhere/at/all")
 
 number = 7
+
+def mapping():
+    return {"images": grey()}
+
+def one_by_one():
+    yield from grey()
+
+def returns_nothing():
+    pass
 """
 
 
