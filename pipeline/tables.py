@@ -87,7 +87,7 @@ class Table(dict[str, R]):
 
 def unknown_choice(field: str, value: str, names: Iterable[str], forms: Iterable[str] = ()) -> ConfigError:
     """The error for a field's value that is none of `names`. forms: all that may be written, if more."""
-    rule = f"{field} is one of {', '.join(forms or names)}"
+    rule = f"{field} is one of {', '.join(filter(None, forms or names))}"
     return ConfigError(f"{field} = {{seen}} is unknown", rule=rule, seen=value, fix=nearest(value, names))
 
 

@@ -19,6 +19,7 @@ from pipeline.data.preparing.prepared_cache import link_prepared, open_prepared,
 from pipeline.data.source_types import ImageSource, Labels, Pixels
 from pipeline.data.sources.lookup import find_source
 from pipeline.data.understood import Understood
+from pipeline.errors import DataError
 from pipeline.storage.files import cache_root
 
 # Prepared images are mapped read-only; torch warns of that, although nobody writes to them.
@@ -154,8 +155,7 @@ def load_dataset(
 def _prepare(
     source: str, found: ImageSource, options: DataOptions, data: Path
 ) -> tuple[PreparedImages, Path | None]:
-    """The images of `found`, prepared in a folder of `data`, or earlier; None for that of images in memory.
-    """
+    """The images of `found`, prepared in a folder of `data`, or earlier; None for that of images in memory."""
     name = _prepared_name(source, found.key, options)
     prepared = open_prepared(data / name) if name else None
     if prepared is not None:
@@ -188,7 +188,14 @@ def _prepared_name(source: str, key: Sequence[object] | None, options: DataOptio
     """The name of the folder of prepared images; "" where `key` is None: nothing determines the content."""
     if key is None:
         return ""
-    file = options.classes_file
-    classes = hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ""
+    file, classes = options.classes_file, ""
+    try:
+        if file and file.is_file():
+            classes = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        fix = "make it readable, or name another"
+        raise DataError(
+            "--classes {seen} cannot be read", seen=f"{file}: {error.strerror}", fix=fix
+        ) from error
     content = json.dumps([VERSION, dataclasses.astuple(options), classes, *key])
     return f"{source.partition(':')[0]}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

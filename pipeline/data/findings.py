@@ -24,16 +24,28 @@ class Findings:
 
     notes: one line for each guess, which says how to say otherwise. left_out: by reason, such as
     `unreadable`. classes_from: why these are the classes, as `the folders below train/`; "" without classes.
+    given_split: the note on the split that the source gives.
     """
 
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     classes_from: str = ""
+    given_split: str = ""
 
     def note(self, line: str) -> None:
         """Add a line, once."""
         if (line := printable(line)) not in self.notes:
             self.notes.append(line)
+
+    def note_split(self, line: str) -> None:
+        """Note which split the source gives."""
+        self.given_split = printable(line)
+        self.note(line)
+
+    def withdraw_split(self, reason: str) -> None:
+        """The split that the source gives is not used, for a reason that is noted instead."""
+        self.notes = [line for line in self.notes if line != self.given_split]
+        self.note(reason)
 
     def leave_out(self, reason: str, names: Iterable[str] = (), count: int = 0) -> None:
         """Count `names`, or `count` files where that is more, as left out for `reason`."""

@@ -126,9 +126,11 @@ def _note_arrays(
     """Tell which arrays were taken, unless they are called `images` and `labels`, and which were not."""
     labels = [part.labels for part in parts if classes.labels is not None]
     if [part.images for part in parts] != ["images"] or labels not in ([], ["labels"]):
-        images = " and ".join(f"`{part.images}`{' (held out)' if part.held else ''}" for part in parts)
+        images = " and ".join(f"`{part.images}`" for part in parts)
         with_labels = f", labels: {' and '.join(f'`{name}`' for name in labels)}" if labels else ""
         findings.note(f"images: {images}{with_labels}; name them images and labels to say otherwise")
+    if held := [f"`{part.images}`" for part in parts if part.held]:
+        findings.note_split(f"held out: {' and '.join(held)}; --split merge draws another split")
     used = (
         {part.images for part in parts}
         | {part.labels for part in parts}

@@ -158,7 +158,8 @@ def _with_usable_split(raw: RawImages, options: DataOptions) -> RawImages:
         raise DataError(
             "the split of the source is too small: {seen} held out", rule=rule, seen=seen, fix=fix
         )
-    raw.findings.note(f"the source holds out {held} of {len(raw.held)} images: split anew instead")
+    left = f"{held} of {len(raw.held)} images are held out by it, {len(raw.held) - held} trained on"
+    raw.findings.withdraw_split(f"the given split is not used: {left}")
     return replace(raw, held=None)
 
 
@@ -249,7 +250,7 @@ def _split(raw: RawImages, copies: Copies) -> tuple[Split, int, int]:
             return split, moved, 0
         if held is not None:
             left = f"{len(split.held)} of {len(simple.held)} held-out images are no copies of training images"
-            raw.findings.note(f"the given split is not used: {left}")
+            raw.findings.withdraw_split(f"the given split is not used: {left}")
     raw.findings.note("there are too few different images: copies of held-out images are trained on")
     return simple, 0, moved
 

@@ -66,7 +66,7 @@ def join_splits(
             findings.leave_out(f"in the split `{name}`", count=len(splits[name]))
     if len(splits) > 1:
         held = ", ".join(f"`{name}`" for name in used if name in held_out - set(train)) or "none"
-        findings.note(
+        findings.note_split(
             f"splits: {', '.join(f'`{name}`' for name in train)} for training, {held} held out;"
             " --split merge to say otherwise"
         )
