@@ -60,7 +60,9 @@ def _parse_file(text: str) -> Address | None:
 
 
 def _parse_classes(text: str) -> Address | None:
-    return Address(text) if names_file(text) else None
+    """A file on this disk; one that lies among the images is named from there."""
+    outside = os.path.isabs(text) or text.startswith("..")
+    return Address(text) if names_file(text) and outside else None
 
 
 _ROWS = (
@@ -126,6 +128,10 @@ def check_inputs_remain(config: SweepConfig, location: str) -> None:
     if source and not _exists(source):
         fix = f"{again} --data {source.prefix}PATH"
         raise DataError("the images of this sweep have gone from {seen}", seen=source.path, fix=fix)
+    classes = config.classes
+    if names_file(classes) and os.path.isabs(classes) and not os.path.exists(classes):
+        fix = f"{again} --classes FILE"
+        raise DataError("the classes of this sweep have gone from {seen}", seen=classes, fix=fix)
     if weights and not os.path.exists(weights):
         fix = f"{again} --extractor-weights PATH"
         raise EvaluatorError("the extractor's weights have gone from {seen}", seen=weights, fix=fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,6 @@ def _config(options: RunOptions) -> SweepConfig:
         concurrency=options.concurrency or 0,
         time_budget_sec=seconds,
         metrics=",".join(options.metric),
-        classes=_classes(options.classes),
         **limits,
         **_paths(options),
         **{name: getattr(options, name) for name in _UNCHANGED},
@@ -128,14 +128,16 @@ def _config(options: RunOptions) -> SweepConfig:
 
 
 def _classes(classes: str) -> str:
-    return absolute_path(classes) if names_file(classes) else classes
+    is_file = names_file(classes) and os.path.exists(os.path.expanduser(classes))
+    return absolute_path(classes) if is_file else classes  # else it lies among the images
 
 
 def _paths(options: RunOptions | ResumeOptions) -> Mapping[str, Any]:
-    """The images and the extractor's weights, by absolute paths."""
+    """The images, the file of their classes and the extractor's weights, by absolute paths."""
     weights = options.extractor_weights
     return {
         "data": absolute_source(options.data),
+        "classes": _classes(options.classes),
         "extractor_weights": absolute_path(weights) if weights else "",
     }
 

@@ -80,7 +80,7 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
         custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
     inputs = SweepInputs(dataset, evaluator, code)
     if manifest is not None:
-        check_same_inputs(manifest.facts, inputs.facts)
+        check_same_inputs(manifest.facts, inputs.facts, has_copies=dataset.train_groups is not None)
     return request, inputs
 
 
@@ -108,7 +108,7 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
     dataset = _load_drawable(manifest.config, manifest.space, paths.root.parent)
     inputs = SweepInputs(dataset, load_evaluator(manifest.config, dataset), code)
-    check_same_inputs(manifest.facts, inputs.facts)
+    check_same_inputs(manifest.facts, inputs.facts, has_copies=dataset.train_groups is not None)
     return inputs
 
 

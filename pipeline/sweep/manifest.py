@@ -194,22 +194,24 @@ def check_same_code(before: SweepFacts, code: Mapping[str, str]) -> None:
     _check_same({"code": before.code == code})
 
 
-def check_same_inputs(before: SweepFacts, now: SweepFacts) -> None:
-    """SweepError where images or evaluator are not those of the sweep that exists."""
-    _check_same(
-        {
-            "data.fingerprint": before.data.fingerprint == now.data.fingerprint,
-            "evaluator.hash": before.evaluator.hash == now.evaluator.hash,
-        }
-    )
+def check_same_inputs(before: SweepFacts, now: SweepFacts, *, has_copies: bool) -> None:
+    """SweepError where images or evaluator are not those of the sweep that exists.
+
+    has_copies: whether some images are copies of others, which earlier versions split otherwise.
+    """
+    same = {
+        "data.fingerprint": before.data.fingerprint == now.data.fingerprint,
+        "evaluator.hash": before.evaluator.hash == now.evaluator.hash,
+    }
+    _check_same(same, "; an earlier gansweep held out copies of training images" if has_copies else "")
 
 
-def _check_same(same: Mapping[str, bool]) -> None:
+def _check_same(same: Mapping[str, bool], reason: str = "") -> None:
     if not all(same.values()):
         raise SweepError(
             "the sweep began with another {seen}",
             rule="a sweep must go on with the images, the evaluator and the code it began with",
-            seen=", ".join(key for key, agrees in same.items() if not agrees),
+            seen=", ".join(key for key, agrees in same.items() if not agrees) + reason,
             fix="begin a new sweep with another --name",
         )
 

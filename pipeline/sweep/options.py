@@ -131,6 +131,7 @@ class ResumeOptions(SharedOptions):
         kw_only=False, metadata={"option": OptionInfo(help=SWEEP_DIR, metavar="sweep_dir")}
     )
     data: str = _option("", "Where the images are now, if they were moved.", metavar="SOURCE")
+    classes: str = _option("", "Where the file of classes is now, if it was moved.", metavar="FILE")
     extractor_weights: str = _option("", "Where the extractor's weights are now, if they were moved.")
 
 

@@ -127,12 +127,12 @@ def test_how_much_is_searched_may_change_and_what_may_not(tmp_path: Path) -> Non
 
 
 def test_other_images_evaluator_or_code_are_named() -> None:
-    check_same_inputs(FACTS, FACTS)
+    check_same_inputs(FACTS, FACTS, has_copies=False)
     changed = SweepFacts(
         data=dataclasses.replace(FACTS.data, fingerprint="g"), evaluator=FidEvaluator(hash="i"), code={}
     )
     with pytest.raises(SweepError, match=r"another data\.fingerprint, evaluator\.hash "):
-        check_same_inputs(FACTS, changed)
+        check_same_inputs(FACTS, changed, has_copies=False)
     with pytest.raises(SweepError, match=r"another code "):
         check_same_code(FACTS, changed.code)
 

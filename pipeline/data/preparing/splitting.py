@@ -43,7 +43,7 @@ def keep_copies_together(
     """The split with every group of copies on one side; and how many groups lay on both.
 
     A group goes to training where the source gave the split; else to the side that keeps the number of
-    held-out images of its class, which images without copies fill up.
+    held-out images of its class, or of all classes together. Images without copies fill up a class.
 
     groups: int64 (N,), the same number for copies of one image, -1 for images without copies.
     """
@@ -51,20 +51,24 @@ def keep_copies_together(
     held[split.held] = True
     wanted, moved = held.copy(), 0
     shortage: dict[int, int] = {}  # by class: held-out images that it has lost, less those it has won
+    owed = 0  # the same of all classes together
     for members in _groups_of(groups):
         count = int(held[members].sum())
         if count in (0, len(members)):
             continue
         moved += 1
         label = -1 if labels is None else int(labels[members[0]])
-        joins = not given and shortage.get(label, 0) >= len(members) - count
+        lost, others = shortage.get(label, 0), len(members) - count
+        joins = not given and lost >= 0 and max(lost, owed) >= others
         wanted[members] = joins
-        shortage[label] = shortage.get(label, 0) + (count - len(members) if joins else count)
+        shortage[label] = lost + (-others if joins else count)
+        owed += -others if joins else count
     if not given:
         single = split.train[groups[split.train] < 0]
         for label, rows in _by_class(single, labels):
             # A class keeps at least half of its own images for training.
-            wanted[rows[: min(shortage.get(label, 0), len(rows) // 2)]] = True
+            missing = max(0, shortage.get(label, 0))
+            wanted[rows[: min(missing, len(rows) // 2)]] = True
     return _exchange(split, held, wanted), moved
 
 

@@ -67,6 +67,16 @@ def test_every_image_several_times(copies: int) -> None:
     assert np.bincount(labels[held], minlength=5).min() >= 6 * copies - copies
 
 
+def test_many_small_classes_of_pairs_keep_the_number_of_held_out_images() -> None:
+    groups = np.repeat(np.arange(500), 2)
+    labels = groups % 100  # ten images each, one of them held out
+    split = predict_split(1000, labels, None)
+    together, _ = keep_copies_together(split, groups, labels, given=False)
+    held = sides(together, 1000)
+    assert_together(held, groups)
+    assert 90 <= int(held.sum()) <= 110
+
+
 def test_few_copies_move_few_rows() -> None:
     groups = np.full(1000, -1)
     groups[[3, 500]], groups[[7, 8, 9]], groups[[11, 12]] = 0, 1, 2  # 7 and 11 are held out, see above
