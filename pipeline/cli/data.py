@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,16 +14,9 @@ from rich.table import Table
 
 from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Split
 from pipeline.cli.terminal import out_console
-from pipeline.data.dataset import Dataset
-from pipeline.data.description import class_counts, describe_classes, describe_copies, describe_images
-from pipeline.data.findings import printable
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import log_to_terminal
-from pipeline.sweep.data_report import DataReport, describe_memory, report_data
 from pipeline.sweep.options import RunOptions, option_infos
-
-MAX_CLASSES = 20
-"""So many classes are listed."""
 
 
 def data(
@@ -50,6 +42,7 @@ def data(
     from pipeline.data.pictures import save_drawing
     from pipeline.metrics.loading import read_images
     from pipeline.storage.files import replacing
+    from pipeline.sweep.data_report import report_data, report_rows
     from pipeline.tables import DATA_SOURCES
     from pipeline.user_code import read_code, use_code
 
@@ -75,7 +68,11 @@ def data(
     if json_:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
         return
-    _print(report)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for row in report_rows(report):
+        table.add_row(*map(escape, row))
+    out_console.print(table)
+    out_console.print(f"\n{report.command}", markup=False, soft_wrap=True)  # on one line, to be copied
     if out is not None:
         out_console.print(f"\ncontact sheet: {out}", markup=False, soft_wrap=True)
 
@@ -97,35 +94,3 @@ def _check_sheet(out: Path) -> None:
     if not os.access(folder, os.W_OK):
         rule, fix = "its folder must be writable", "choose another"
         raise ConfigError("--out {seen} cannot be written", rule=rule, seen=str(out), fix=fix)
-
-
-def _print(report: DataReport) -> None:
-    dataset = report.dataset
-    found = dataset.understood
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    low, high = found.value_range
-    rows = [
-        ("images", describe_images(dataset)),
-        ("values", f"{low}..{high}"),
-        ("classes", describe_classes(dataset)),
-        *(("", line) for line in _class_lines(dataset)),
-        ("left out", found.describe_left_out() or "nothing"),
-        ("copies", describe_copies(dataset).removeprefix("copies of another image: ") or "none"),
-        *([("one colour", f"{found.blank:,} images")] if found.blank else []),
-        *((("notes" if i == 0 else "", line)) for i, line in enumerate((*found.notes, *report.hints))),
-        ("space", report.space),
-        ("fid in", report.extractor),
-        ("memory", describe_memory(report)),
-    ]
-    for heading, text in rows:
-        table.add_row(heading, escape(text))
-    out_console.print(table)
-    out_console.print(f"\n{report.command}", markup=False, highlight=False, soft_wrap=True)  # to be copied
-
-
-def _class_lines(dataset: Dataset) -> Iterator[str]:
-    counts = class_counts(dataset)
-    for label, (name, count) in enumerate(list(counts.items())[:MAX_CLASSES]):
-        yield f"{label}: {printable(name)} ({count:,})"
-    if len(counts) > MAX_CLASSES:
-        yield f"... and {len(counts) - MAX_CLASSES:,} more"

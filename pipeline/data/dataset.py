@@ -155,8 +155,7 @@ def load_dataset(
 def _prepare(
     source: str, found: ImageSource, options: DataOptions, data: Path
 ) -> tuple[PreparedImages, Path | None]:
-    """The images of `found`, prepared in a folder of `data`, or earlier; None for that of images in memory.
-    """
+    """The images of `found`, prepared in a folder of `data`, or earlier; no folder = they are in memory."""
     name = _prepared_name(source, found.key, options)
     prepared = open_prepared(data / name) if name else None
     if prepared is not None:

@@ -50,7 +50,7 @@ def describe_copies(dataset: Dataset) -> str:
     if not (found.exact or found.near):
         return ""
     kinds = [f"{found.exact:,} exact" if found.exact else "", f"{found.near:,} near" if found.near else ""]
-    text = f"copies of another image: {' and '.join(filter(None, kinds))}"
+    text = " and ".join(filter(None, kinds))
     if found.pairs:
         text += f" ({found.pairs[0][1]} of {found.pairs[0][0]}, ...)"
     if found.across:
@@ -66,7 +66,7 @@ def short_form(dataset: Dataset) -> Iterator[str]:
     if left_out := dataset.understood.describe_left_out():
         yield f"left out: {left_out}"
     if copies := describe_copies(dataset):
-        yield copies
+        yield f"copies of another image: {copies}"
     if dataset.understood.blank:
         yield f"{dataset.understood.blank:,} images are of one colour"
     if single := describe_single(dataset):

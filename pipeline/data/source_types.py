@@ -19,8 +19,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class ImageRows(Protocol):
-    """Images that are read and prepared a few at a time, in any order, so that they need not fit in memory.
-    """
+    """Images that are read and prepared a few at a time, in any order: they need not fit in memory."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -8,13 +8,22 @@ from typing import Any
 
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
-from pipeline.data.description import class_counts, describe_single
+from pipeline.data.description import (
+    class_counts,
+    describe_classes,
+    describe_copies,
+    describe_images,
+    describe_single,
+)
+from pipeline.data.findings import printable
 from pipeline.metrics.extractors import resolve_extractor
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
 from pipeline.metrics.weights import inception_paths
 from pipeline.storage.readable import readable_bytes
 from pipeline.training.networks.sizes import can_draw
 
+MAX_CLASSES = 20
+"""So many classes are listed for people."""
 FEW_IMAGES = 500
 """Of fewer images D soon knows every one."""
 
@@ -71,7 +80,8 @@ class DataReport:
 
 def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
     """The report on `dataset`, which `config` describes how to read."""
-    extractor = resolve_extractor("auto", dataset)
+    automatic = resolve_extractor("auto", dataset)
+    extractor = "pixels" if _is_download(automatic) else automatic
     space, mirror = _space_for(dataset), mirror_ratio(dataset)
     alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES
     return DataReport(
@@ -80,8 +90,8 @@ def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
         extractor=extractor,
         mirror=mirror,
         memory=dataset.train.nbytes + dataset.held.nbytes,
-        command=_command(config, space, extractor, mirror=alike),
-        hints=tuple(_hints(dataset, extractor, mirror if alike else 0.0)),
+        command=_command(config, space, "" if extractor == automatic else extractor, mirror=alike),
+        hints=tuple(_hints(dataset, automatic, mirror if alike else 0.0)),
     )
 
 
@@ -95,15 +105,18 @@ def _space_for(dataset: Dataset) -> str:
 
 
 def _command(config: SweepConfig, space: str, extractor: str, *, mirror: bool) -> str:
-    """`gansweep run ...` with every option of `config` that says how the images are read."""
+    """`gansweep run ...` with every option of `config` that says how the images are read.
+
+    extractor: "" = the one that `run` takes by itself.
+    """
     default = SweepConfig()
     options = {
         f"--{name.replace('_', '-')}": str(getattr(config, name))
         for name in ("image_size", "classes", "split", "fit", "background", "frames")
         if getattr(config, name) != getattr(default, name)
     }
-    if _is_download(extractor):
-        options["--extractor"] = "pixels"
+    if extractor:
+        options["--extractor"] = extractor
     words = ["gansweep", "run", "--space", space, "--data", config.data]
     words += [word for pair in options.items() for word in pair]
     words += ["--set", "mirror=true"] if mirror else []
@@ -115,7 +128,8 @@ def _is_download(extractor: str) -> bool:
     return extractor == "inception" and not any(path.is_file() for path in inception_paths())
 
 
-def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
+def _hints(dataset: Dataset, automatic: str, mirror: float) -> list[str]:
+    """automatic: the extractor that `run` takes by itself. mirror: the ratio, 0 = not alike."""
     hints = []
     if mirror:
         hints.append(
@@ -128,7 +142,7 @@ def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
         )
     if dataset.understood.distinct < len(dataset.train) // 2:
         hints.append(f"only {dataset.understood.distinct:,} images differ from one another")
-    if _is_download(extractor):
+    if _is_download(automatic):
         hints.append(
             "fid is meant to be measured in Inception, whose weights are not on this machine: "
             "--extractor-weights FILE; --extractor pixels needs none, and sees coarse shapes only"
@@ -138,6 +152,25 @@ def _hints(dataset: Dataset, extractor: str, mirror: float) -> list[str]:
     return hints
 
 
-def describe_memory(report: DataReport) -> str:
-    """`12.3 MB, one file that all trials of a machine share`."""
-    return f"{readable_bytes(report.memory)}, one file that all trials of a machine share"
+def report_rows(report: DataReport) -> list[tuple[str, str]]:
+    """Rows of (heading, text) for people; the command is not among them."""
+    dataset, found = report.dataset, report.dataset.understood
+    low, high = found.value_range
+    classes = list(class_counts(dataset).items())
+    lines = [f"{label}: {printable(name)} ({count:,})" for label, (name, count) in enumerate(classes)]
+    if more := lines[MAX_CLASSES:]:
+        lines[MAX_CLASSES:] = [f"... and {len(more):,} more"]
+    memory = f"{readable_bytes(report.memory)}, one file that all trials of a machine share"
+    return [
+        ("images", describe_images(dataset)),
+        ("values", f"{low}..{high}"),
+        ("classes", describe_classes(dataset)),
+        *(("", line) for line in lines),
+        ("left out", found.describe_left_out() or "nothing"),
+        ("copies", describe_copies(dataset) or "none"),
+        *([("one colour", f"{found.blank:,} images")] if found.blank else []),
+        *((("notes" if i == 0 else "", line)) for i, line in enumerate((*found.notes, *report.hints))),
+        ("space", report.space),
+        ("fid in", report.extractor),
+        ("memory", memory),
+    ]

@@ -187,3 +187,10 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert "tpe + asha" in done.stdout
     assert "per trial at most, on cores" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_neither_torch_nor_ray_nor_mlflow() -> None:
+    """A command begins in a quarter of a second; what it does not need would take seconds."""
+    code = "import sys, pipeline.cli.main; print({'torch', 'ray', 'mlflow', 'optuna'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n", done.stderr

@@ -67,8 +67,9 @@ def keep_copies_together(
         single = split.train[groups[split.train] < 0]
         for label, rows in _by_class(single, labels):
             # A class keeps at least half of its own images for training.
-            missing = max(0, shortage.get(label, 0))
-            wanted[rows[: min(missing, len(rows) // 2)]] = True
+            missing = max(0, min(shortage.get(label, 0), owed, len(rows) // 2))
+            wanted[rows[:missing]] = True
+            owed -= missing
     return _exchange(split, held, wanted), moved
 
 
