@@ -78,10 +78,12 @@ def find_copies(descriptors: Descriptors, image_of: Callable[[int], Pixels]) -> 
         groups = np.zeros(len(descriptors), np.int64)
         return Copies(groups, *_count(groups, index, image_of))
     pairs, note = _near_pairs(distinct)
-    component = _components(len(distinct), pairs)[index]
+    component = _components(len(distinct), pairs)
+    is_chain = _without_centre(component, pairs)
+    component = component[index]
     sizes = np.bincount(component)
-    chained = (sizes > max(MAX_SHARE * len(descriptors), 8))[component]
-    if chained.any() and len(pairs):
+    chained = (is_chain & (sizes > max(MAX_SHARE * len(descriptors), 8)))[component]
+    if chained.any():
         note = f"{int(chained.sum())} images form chains of near copies: only the exact ones count as copies"
         component = np.where(chained, len(sizes) + index, component)
     _, component, sizes = np.unique(component, return_inverse=True, return_counts=True)
@@ -119,6 +121,14 @@ def _components(count: int, pairs: npt.NDArray[np.int64]) -> Labels:
 
     links = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def _without_centre(component: Labels, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Of each component, whether no member is near to all others, as no frame of a film is."""
+    nearest = np.zeros(int(component.max()) + 1, np.int64)
+    np.maximum.at(nearest, component, np.bincount(pairs.ravel(), minlength=len(component)))
+    found: npt.NDArray[np.bool_] = nearest < np.bincount(component) - 1
+    return found
 
 
 def _count(groups: Labels, index: Labels, image_of: Callable[[int], Pixels]) -> tuple[int, int]:

@@ -79,6 +79,13 @@ def test_a_film_is_no_group_of_copies() -> None:
     assert int((found.groups >= 0).sum()) == 6
 
 
+def test_many_copies_of_one_image_are_no_film() -> None:
+    images = pictures(100)
+    again = np.stack([saved_again(images[0], quality) for quality in range(60, 90)])
+    found = copies_of(np.concatenate([images, again]))
+    assert (found.note, found.exact + found.near) == ("", 30)
+
+
 def test_all_the_same() -> None:
     found = copies_of(np.zeros((70, 8, 8, 1), np.uint8))
     assert (found.exact, set(found.groups.tolist())) == (69, {0})
