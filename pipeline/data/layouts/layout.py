@@ -175,7 +175,7 @@ def _finish(
     files = [file for file, _ in rows]
     held = np.array([is_held for _, is_held in rows], bool)
     if note := describe_split(places, not merged):
-        findings.note(note)
+        findings.note_split(note)
     split = None if merged or not note else held
     if classes is None:
         return Layout(files, None, [], split)
