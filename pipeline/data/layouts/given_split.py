@@ -133,7 +133,7 @@ def describe_split(places: Sequence[Place], held: bool) -> str:
         return ""
     if not held:
         return f"given split ignored ({trains}: {n} images, {holds}: {m} images); --split given keeps it"
-    return f"given split: {n} images in {trains} train, {m} in {holds} are held out; --split merge ignores it"
+    return f"given split: {n} images of {trains}, and {m} held out of {holds}; --split merge ignores it"
 
 
 def _listed(names: set[str] | Sequence[str]) -> str:

@@ -56,7 +56,7 @@ def test_a_split_around_classes(train: str, val: str, test: str) -> None:
     assert seen.classes == {"digit-0": 17, "digit-1": 17, "digit-2": 17}
     assert len(seen.held) == 21
     assert all(name.startswith((val, test)) for name in seen.held)
-    assert seen.note("given split").startswith("given split: 30 images in ")
+    assert seen.note("given split").startswith("given split: 30 images of ")
     assert "--split merge" in seen.note("given split")
     merged = understand(names, split="merge")
     assert (merged.classes, merged.layout.held) == (seen.classes, None)
