@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from pretended_mps import GIB, SPACE, Machine
 
 from pipeline.cluster import mps, packing, profiling, shared_objects
@@ -111,7 +112,7 @@ def test_the_first_failure_ends_the_measuring(
 ) -> None:
     """Well before the bound, although the others wait at the gate; and the GPU is free again."""
     wait_until_free()
-    wrong = shared_objects.put_shared("no images", evaluator, UserCode())  # type: ignore[arg-type]
+    wrong = SharedRefs(ray.put("no images"), ray.put(evaluator), UserCode())
     begun = time.monotonic()
     assert "AttributeError: 'str' object has no attribute" in str(profile_together(wrong))
     assert time.monotonic() - begun < READY_SEC
@@ -132,7 +133,7 @@ def test_a_busy_gpu_and_a_process_that_dies_have_different_reasons(
 ) -> None:
     wait_until_free()
     largest = largest_config(SPACE)
-    dies = SharedRefs(Death(), None, UserCode())
+    dies = SharedRefs("images", Death(), UserCode())
     assert "the process that measured a trial died" in str(profiling.profile_alone(largest, dies, WHOLE_GPU))
     wait_until_free()
     monkeypatch.setattr(profiling, "GPU_WAIT_SEC", 1.0)
