@@ -63,7 +63,7 @@ def write_noise(path: Path, size: int, gib: float) -> Path:
     count = int(gib * 2**30) // (size * size * 3)
     file, rng = ImageFile(path, (count, size, size, 3)), np.random.default_rng(0)
     for start in range(0, count, _BLOCK):
-        file.write(start, rng.integers(0, 256, (min(_BLOCK, count - start), size, size, 3), np.uint8))
+        file.append(rng.integers(0, 256, (min(_BLOCK, count - start), size, size, 3), np.uint8))
     file.close()
     return path
 

@@ -26,6 +26,7 @@ from pipeline.data.images.image_formats import (
 )
 from pipeline.data.images.netpbm import read_netpbm, read_netpbm_header
 from pipeline.data.images.opening import MAX_PIXELS, errors_as_reasons, open_image, raw_mode
+from pipeline.data.images.plain_jpeg import plain_jpeg_head
 from pipeline.data.images.tiff_arrays import count_pages, is_unknown_layout, read_tiff
 from pipeline.data.images.truncation import load
 from pipeline.data.images.wide_pixels import (
@@ -90,6 +91,8 @@ def read_header(stream: BinaryIO, name: str) -> ImageHeader:
         raise not_an_image(head, suffix)
     if format == "TIFF" and suffix in RAW_SUFFIXES:
         format = "RAW"
+    if format == "JPEG" and (plain := plain_jpeg_head(head)) and plain.width * plain.height <= MAX_PIXELS:
+        return ImageHeader("JPEG", plain.width, plain.height, plain.components == 1)
     if format not in FORMATS:
         raise UnusableImage(f"format not supported: {format}", "convert it to PNG")
     if format == "PPM" and (header := _netpbm_header(stream)):

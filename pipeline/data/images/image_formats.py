@@ -10,7 +10,7 @@ import re
 
 ARCHIVE = "an archive: unpack it"
 _ARCHIVE_SUFFIXES = frozenset(".zip .rar .7z .tar .tgz .gz .bz2 .xz .zst".split())
-HEAD_BYTES = 512
+HEAD_BYTES = 1024
 """So many bytes at the start of a file are looked at."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """Formats that are opened. HEIF needs the package pillow-heif, AVIF Pillow 11.3 or newer."""

@@ -6,6 +6,8 @@ The pixels are those of Pillow, which has the same decoder (libjpeg-turbo).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pipeline.data.source_types import Pixels
 
 try:
@@ -16,7 +18,14 @@ except ImportError:  # a machine that has torch alone: Pillow decodes
 _END, _SCAN = b"\xff\xd9", 0xDA
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, Huffman-coded
 _SPECIAL = (0xE1, 0xE2, 0xEE)  # EXIF or XMP, a profile or several pictures, Adobe's colours
-_GREY_OR_COLOUR = (1, 3)
+
+
+class PlainJpeg(NamedTuple):
+    """What the head of an ordinary JPEG says: sides in pixels; components: 1 (grey) or 3."""
+
+    width: int
+    height: int
+    components: int
 
 
 def decode_plain_jpeg(data: bytes, channels: int) -> Pixels | None:
@@ -24,7 +33,7 @@ def decode_plain_jpeg(data: bytes, channels: int) -> Pixels | None:
 
     None if it is not ordinary, or broken, or the package simplejpeg is not installed.
     """
-    if simplejpeg is None or not _is_plain(data):
+    if simplejpeg is None or not data.endswith(_END) or plain_jpeg_head(data) is None:
         return None
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if channels == 1 else "RGB")
@@ -33,18 +42,20 @@ def decode_plain_jpeg(data: bytes, channels: int) -> Pixels | None:
     return pixels
 
 
-def _is_plain(data: bytes) -> bool:
-    """By the segments before the first scan."""
-    if not data.endswith(_END):
-        return False
-    place, components = 2, 0
+def plain_jpeg_head(data: bytes) -> PlainJpeg | None:
+    """The head of an ordinary JPEG, from its first bytes; None if it is not ordinary, or they are too few."""
+    place, found = 2, None
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker in _SPECIAL:
-            return False
+            return None
         if marker in _FRAMES and place + 9 < len(data):
-            components = data[place + 9] if data[place + 4] == 8 else 0
-        elif marker == _SCAN:
-            return components in _GREY_OR_COLOUR
+            bits, components = data[place + 4], data[place + 9]
+            height, width = (int.from_bytes(data[place + i : place + i + 2], "big") for i in (5, 7))
+            if bits != 8 or components not in (1, 3) or not width or not height:
+                return None
+            found = PlainJpeg(width, height, components)
+        if marker == _SCAN:
+            return found
         place += 2 + length
-    return False
+    return None

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -172,11 +172,16 @@ def _write(raw: RawImages, folder: Path | None) -> _Written:
     rows = np.concatenate(split)
     target = ImageFile(folder / IMAGES, shape) if folder else ImageMemory(shape)
     written = _Written(np.empty(0, np.uint8), rows, Fingerprint(len(split.train), len(split.held), shape[1:]))
-    for place, images, reasons in _read_ahead(raw, rows):
-        target.write(place, images)
-        written.digest.add(images)
-        written.look(images)
-        written.failed |= {int(rows[place + i]): reason for i, reason in enumerate(reasons) if reason}
+    with ThreadPoolExecutor(2) as pool:
+        pending: list[Future[None]] = []
+        for place, images, reasons in _read_ahead(raw, rows):
+            for done in pending:
+                done.result()
+            pending = [pool.submit(target.append, images), pool.submit(written.digest.add, images)]
+            written.look(images)
+            written.failed |= {int(rows[place + i]): reason for i, reason in enumerate(reasons) if reason}
+        for done in pending:
+            done.result()
     written.images = target.close()
     return written
 
@@ -302,7 +307,7 @@ def _settle(
     shape = (len(places), *images.shape[1:3], channels)
     target = ImageFile(folder / f"new-{IMAGES}", shape) if folder else ImageMemory(shape)
     for rows in blocks(len(places), images[0].nbytes):
-        target.write(rows.start, images[places[rows]][..., :channels])
+        target.append(images[places[rows]][..., :channels])
     images = target.close()
     if folder:
         os.replace(folder / f"new-{IMAGES}", folder / IMAGES)

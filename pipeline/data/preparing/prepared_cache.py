@@ -25,8 +25,8 @@ from pipeline.data.preparing.prepared import (
     GROUPS,
     IMAGES,
     LABELS,
+    LARGE_BYTES,
     META,
-    VERIFIED_BYTES,
     fingerprint,
     map_array,
     memory_bytes,
@@ -47,7 +47,7 @@ ABANDONED_SEC = 24 * 3600.0
 def open_prepared(folder: Path) -> PreparedImages | None:
     """The images prepared in `folder`; None if there are none or they are damaged.
 
-    Files of another length are found at once. Up to `VERIFIED_BYTES`, any other byte is found too.
+    Files of another length are found at once. Of fewer than `LARGE_BYTES`, any other byte is found too.
     """
     try:
         meta = read_meta(folder)
@@ -81,7 +81,7 @@ def _check(found: PreparedImages, shape: list[int]) -> None:
     for part in (found.labels, found.groups):
         if part is not None and (part.shape != (len(images),) or part.dtype != np.int64):
             raise ValueError("labels.npy or groups.npy does not fit images.npy")
-    if images.nbytes > VERIFIED_BYTES:
+    if images.nbytes >= LARGE_BYTES:
         return
     labels = (None, None) if found.labels is None else (found.labels[:train], found.labels[train:])
     if fingerprint(images[:train], images[train:], *labels) != found.fingerprint:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 from sklearn.datasets import load_sample_images
 
-from pipeline.data.images.plain_jpeg import decode_plain_jpeg
+from pipeline.data.images.plain_jpeg import decode_plain_jpeg, plain_jpeg_head
 
 PHOTO = Image.fromarray(load_sample_images().images[0]).crop((100, 100, 231, 231))
 
@@ -37,6 +37,13 @@ def test_grey(channels: int) -> None:
     assert found is not None
     grey = np.asarray(Image.open(io.BytesIO(data)))
     assert np.array_equal(found, grey[..., None].repeat(channels, 2))
+
+
+def test_the_head_says_the_size() -> None:
+    wide = PHOTO.resize((40, 30))
+    assert plain_jpeg_head(jpeg(wide)[:1024]) == (40, 30, 3)
+    assert plain_jpeg_head(jpeg(wide.convert("L"))[:1024]) == (40, 30, 1)
+    assert plain_jpeg_head(jpeg(wide)[:100]) is None
 
 
 def exif() -> Image.Exif:
