@@ -35,6 +35,7 @@ MAX_UNREADABLE = 0.1
 MAX_PAIRS = 3
 """So many copies are named."""
 PROGRESS_SEC = 5.0
+_EVEN = 16  # values of a descriptor that are all the same where an image may be of one colour
 _MOVED_BYTES = 512 * 2**20  # images that change places in memory
 
 
@@ -73,10 +74,10 @@ class _Written:
         """Notice the next images uint8 (n,S,S,C)."""
         self.low, self.high = min(self.low, int(images.min())), max(self.high, int(images.max()))
         self.grey = self.grey and bool((images == images[..., :1]).all())
-        self.blank += sum(
-            bool((image == image[0, 0]).all()) for image in images if (image[0] == image[0, 0]).all()
-        )
-        self.descriptors.append(describe(images, len(self.rows)))
+        descriptors = describe(images, len(self.rows))
+        even = images[(descriptors[:, :_EVEN] == descriptors[:, :1]).all(1)]
+        self.blank += int((even == even[:, :1, :1]).all((1, 2, 3)).sum())
+        self.descriptors.append(descriptors)
 
 
 def prepare(raw: RawImages, options: DataOptions, where: str, folder: Path | None) -> PreparedImages:

@@ -110,12 +110,13 @@ class ImageFile:
         self._stream = _create(path, direct=self._size >= DIRECT_BYTES)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self._stream.fileno(), 0, self._size)
-        self._buffer, self._filled, self._written = mmap.mmap(-1, BLOCK_BYTES), 0, 0  # aligned to pages
-        self._add(_npy_head(shape))
+        self._buffer: Pixels = np.frombuffer(mmap.mmap(-1, BLOCK_BYTES), np.uint8)  # aligned to pages
+        self._filled = self._written = 0
+        self._add(np.frombuffer(_npy_head(shape), np.uint8))
 
     def append(self, images: Pixels) -> None:
         """Write the next images uint8 (n,S,S,C)."""
-        self._add(np.ascontiguousarray(images).reshape(-1).data)
+        self._add(np.ascontiguousarray(images).reshape(-1))
 
     def close(self) -> Pixels:
         """Everything is on the disk now; the images, memory-mapped."""
@@ -125,7 +126,7 @@ class ImageFile:
             os.fsync(self._stream.fileno())
         return map_array(self._path)
 
-    def _add(self, data: bytes | memoryview) -> None:
+    def _add(self, data: Pixels) -> None:
         start = 0
         while start < len(data):
             count = min(len(data) - start, BLOCK_BYTES - self._filled)
@@ -136,10 +137,10 @@ class ImageFile:
 
     def _write(self, count: int) -> None:
         """Write so much of the buffer, a multiple of the page size."""
-        with memoryview(self._buffer) as view:
-            while count:
-                done = os.pwrite(self._stream.fileno(), view[:count], self._written)
-                self._written, count, view = self._written + done, count - done, view[done:]
+        left = self._buffer[:count]
+        while len(left):
+            done = os.pwrite(self._stream.fileno(), left.data, self._written)
+            self._written, left = self._written + done, left[done:]
         self._filled = 0
 
 
