@@ -65,12 +65,12 @@ def describe(images: Pixels, total: int) -> Descriptors:
 
 
 def _shrink(images: Pixels, factor: int) -> Pixels:
-    """The averages uint8 (n,G,G,C) of images (n,S,S,C) in cells of `factor` pixels; a remainder is cut off."""
+    """The averages uint8 (n,G,G,C) of images (n,S,S,C) in cells of `factor` pixels; a rest is cut off."""
     count, side, _, channels = images.shape
-    grid = side // factor
+    grid, narrow = side // factor, np.uint16 if factor <= 257 else np.uint32  # 257 x 255 fits 16 bits
     used = images[:, : grid * factor, : grid * factor]
-    rows = used.reshape(count, grid, factor, grid * factor * channels).sum(2, dtype=np.uint16)
-    rows = rows.astype(np.uint32)  # 256 x 255 fits 16 bits, 256 of them do not
+    rows = used.reshape(count, grid, factor, grid * factor * channels).sum(2, dtype=narrow)
+    rows = rows.astype(np.uint32)
     # einsum: `sum` over an axis that is followed by a short one is three times slower.
     sums = np.einsum("abcde->abce", rows.reshape(count, grid, grid, factor, channels))
     return np.asarray(sums // factor**2, np.uint8)
