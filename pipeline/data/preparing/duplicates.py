@@ -4,7 +4,7 @@ format.
 Every image has a small descriptor: its brightness in box averages on a grid of about 16x16, its colour on one
 of 4x4. Near copies are images whose descriptors differ by less than `NEAR_RMS` levels of 255 per value (root
 mean square), and by less than a twentieth of what two images of the set differ by. A photograph saved again
-as JPEG of quality 60 differs by 1.4 at most; the nearest two of MNIST's 5,000 digits by 6. Shifted, cropped
+as JPEG of quality 60 differs by 1.4 at most; the nearest two of MNIST's 5,000 digits by 7. Shifted, cropped
 or mirrored copies are not found. All comparisons that decide are of whole numbers, so that every machine
 finds the same copies.
 """
