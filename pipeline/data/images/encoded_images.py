@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import warnings
 from collections import Counter
@@ -82,7 +83,7 @@ class EncodedRows:
         self._mode = "L" if all(looked.headers[name].grey for name in set(names)) else "RGB"
         self.shape = (len(names), size, size, 1 if self._mode == "L" else 3)
         self.ranges = _value_ranges(names, frames, looked, opener)
-        self._noticed: Counter[str] = Counter()
+        self._noticed, self._lock = Counter[str](), threading.Lock()
         self._pool = ThreadPoolExecutor(_threads())
 
     def read(self, rows: Labels) -> tuple[Pixels, list[str]]:
@@ -96,7 +97,9 @@ class EncodedRows:
                 raise
             except Exception as error:  # a file from anywhere may break a decoder in any way
                 return str(error) or type(error).__name__
-            self._noticed.update(notes)
+            if notes:
+                with self._lock:
+                    self._noticed.update(notes)
             return ""
 
         return images, list(self._pool.map(read, range(len(rows))))

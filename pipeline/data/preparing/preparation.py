@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,14 +70,19 @@ class _Written:
     grey: bool = True
     blank: int = 0
 
-    def look(self, images: Pixels) -> None:
-        """Notice the next images uint8 (n,S,S,C)."""
+    def look(self, images: Pixels, reasons: Sequence[str]) -> None:
+        """Notice the next images uint8 (n,S,S,C). reasons: why each of them was not read, "" if it was."""
+        descriptors = describe(images, len(self.rows))
+        self.descriptors.append(descriptors)
+        if any(reasons):
+            was_read = np.array([not reason for reason in reasons])
+            images, descriptors = images[was_read], descriptors[was_read]
+        if not len(images):
+            return
         self.low, self.high = min(self.low, int(images.min())), max(self.high, int(images.max()))
         self.grey = self.grey and bool((images == images[..., :1]).all())
-        descriptors = describe(images, len(self.rows))
         even = images[(descriptors[:, :_EVEN] == descriptors[:, :1]).all(1)]
         self.blank += int((even == even[:, :1, :1]).all((1, 2, 3)).sum())
-        self.descriptors.append(descriptors)
 
 
 def prepare(raw: RawImages, options: DataOptions, where: str, folder: Path | None) -> PreparedImages:
@@ -179,7 +184,7 @@ def _write(raw: RawImages, folder: Path | None) -> _Written:
             for done in pending:
                 done.result()
             pending = [pool.submit(target.append, images), pool.submit(written.digest.add, images)]
-            written.look(images)
+            written.look(images, reasons)
             written.failed |= {int(rows[place + i]): reason for i, reason in enumerate(reasons) if reason}
         for done in pending:
             done.result()

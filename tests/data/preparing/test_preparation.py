@@ -60,6 +60,7 @@ def test_each_image_once_with_its_label(folder: Path | None) -> None:
 def test_the_order_does_not_depend_on_what_could_not_be_read(folder: Path | None) -> None:
     images, labels = noise((100, 8, 8, 1)), np.arange(100) % 3
     files = [f"{i}.png" for i in range(100)]
+    images[[3, 50]] = 0  # as what cannot be read
     broken = RawImages(images=Rows(images, [3, 50]), labels=labels, files=files)
     found = prepare(broken, AS_FOUND, "here", folder)
     good = np.delete(np.arange(100), [3, 50])
@@ -67,6 +68,7 @@ def test_the_order_does_not_depend_on_what_could_not_be_read(folder: Path | None
     assert found.fingerprint == other.fingerprint
     assert np.array_equal(found.images, other.images)
     assert found.understood.left_out == {"unreadable": 2}
+    assert found.understood.blank == 0
     assert found.understood.examples == {"unreadable": ["3.png (cut off)", "50.png (cut off)"]}
 
 
