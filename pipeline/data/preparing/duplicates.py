@@ -12,7 +12,7 @@ finds the same copies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +97,18 @@ def find_copies(descriptors: Descriptors, image_of: Callable[[int], Pixels]) -> 
     _, component, sizes = np.unique(component, return_inverse=True, return_counts=True)
     groups = np.where(sizes[component] > 1, component, -1).astype(np.int64)
     return Copies(groups, *_count(groups, index, image_of), note)
+
+
+def with_frames(groups: Labels, files: Sequence[str]) -> Labels:
+    """`groups` joined with those of the images that come from one file: int64 (N,), -1 = alone."""
+    _, file = np.unique(np.array(files), return_inverse=True)
+    rows, count = np.arange(len(groups)), len(groups) + int(file.max()) + 1
+    copies = groups >= 0
+    ends = np.concatenate([len(groups) + file, count + groups[copies]])
+    pairs = np.stack([np.concatenate([rows, rows[copies]]), ends], 1)
+    component = _components(count + int(groups.max(initial=-1)) + 1, pairs)[: len(groups)]
+    sizes = np.bincount(component)
+    return np.where(sizes[component] > 1, component, -1).astype(np.int64)
 
 
 def _near_pairs(distinct: Descriptors) -> tuple[npt.NDArray[np.int64], str]:

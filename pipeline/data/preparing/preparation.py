@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.options import DataOptions
-from pipeline.data.preparing.duplicates import Copies, describe, find_copies
+from pipeline.data.preparing.duplicates import Copies, describe, find_copies, with_frames
 from pipeline.data.preparing.prepared import (
     IMAGES,
     Fingerprint,
@@ -103,7 +103,10 @@ def prepare(raw: RawImages, options: DataOptions, where: str, folder: Path | Non
         raw.findings.note(line)
     raw, places = _readable(raw, written, where)
     copies = find_copies(np.concatenate(written.descriptors)[places], lambda row: written.images[places[row]])
-    split, moved, across = _split(raw, copies)
+    together = (
+        with_frames(copies.groups, raw.files) if options.frames == "all" and raw.files else copies.groups
+    )
+    split, moved, across = _split(raw, together, copies.note)
     rows = np.concatenate(split)
     labels, classes = _relabel(raw)
     labels = None if labels is None else labels[rows]
@@ -250,13 +253,16 @@ def check_unreadable(bad: int, total: int, examples: list[str]) -> None:
 # --- Split and labels -------------------------------------------------------------------------------
 
 
-def _split(raw: RawImages, copies: Copies) -> tuple[Split, int, int]:
-    """The split; how many groups of copies were moved to one side, and how many lie on both nevertheless."""
-    if copies.note:
-        raw.findings.note(copies.note)
+def _split(raw: RawImages, groups: Labels, note: str) -> tuple[Split, int, int]:
+    """The split; how many of the groups were moved to one side, and how many lie on both nevertheless.
+
+    groups: int64 (N,) of images that stay together. note: on what could not be grouped.
+    """
+    if note:
+        raw.findings.note(note)
     for held in (raw.held, None) if raw.held is not None else (None,):
-        simple = predict_split(len(copies.groups), raw.labels, held)
-        split, moved = keep_copies_together(simple, copies.groups, raw.labels, given=held is not None)
+        simple = predict_split(len(groups), raw.labels, held)
+        split, moved = keep_copies_together(simple, groups, raw.labels, given=held is not None)
         if len(split.held) >= min(MIN_HELD_OUT, len(simple.held)):
             return split, moved, 0
         if held is not None:

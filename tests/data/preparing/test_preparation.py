@@ -102,6 +102,18 @@ def test_copies_lie_on_one_side(times: int, folder: Path | None) -> None:
         assert (found.images[found.groups == group] == image).all()
 
 
+def test_the_frames_of_one_file_lie_on_one_side(folder: Path | None) -> None:
+    images = noise((200, 8, 8, 1))
+    files = [f"{i // 4}.gif" for i in range(200)]
+    raw = RawImages(images=Rows(images), files=files)
+    found = prepare(raw, DataOptions(frames="all"), "here", folder)
+    rows = rows_of(found, images)
+    parts = [{files[row] for row in part} for part in (rows[: found.train], rows[found.train :])]
+    assert not parts[0] & parts[1]
+    assert 12 <= len(found.images) - found.train <= 28
+    assert (found.groups, found.understood.exact) == (None, 0)
+
+
 def test_the_given_split_is_held_out(folder: Path | None) -> None:
     images, held = noise((100, 8, 8, 1)), np.arange(100) >= 80
     raw = RawImages(images=Rows(images), held=held)
