@@ -49,7 +49,7 @@ class Prefetcher:
         self._host_images = (
             None if images.device == device else _HostPrefetcher(images, sampler, batch, device)
         )
-        self._read_ahead = ReadAhead(images)
+        self._read_ahead = ReadAhead.where_useful(images)
 
     def reals(self) -> Tensor:
         """The batch as float32 (N,C,H,W) in [-1, 1], in channels_last memory."""
@@ -66,9 +66,10 @@ class Prefetcher:
                 torch.index_select(self._labels, 0, rows, out=self.labels)
         if self._host_images is not None:
             self._host_images.load(self.pixels, position)
-        # Two batches ahead: the next one may already be on its way to the device.
-        following = self._sampler.take(position + 2 * self._batch, self._batch)
-        self._read_ahead.ask_for(following % len(self._images))
+        if self._read_ahead is not None:
+            # Two batches ahead: the next one may already be on its way to the device.
+            following = self._sampler.take(position + 2 * self._batch, self._batch)
+            self._read_ahead.ask_for(following % len(self._images))
         if self._mirrors:
             flipped = self._flipped[batch].view(-1, 1, 1, 1)
             torch.where(flipped, mirrored(self.pixels), self.pixels, out=self.pixels)
