@@ -20,9 +20,9 @@ class LeftOut:
 
 @dataclass
 class Findings:
-    """Collects what is told of a source.
+    """What was understood of a source: guesses, and files that are not used.
 
-    notes: one line for each guess, which says how to say otherwise. left_out: by reason, such as
+    notes: one line for each guess, with the option that changes it. left_out: by reason, such as
     `unreadable`. classes_from: why these are the classes, as `the folders below train/`; "" without classes.
     given_split: the note on the split that the source gives.
     """

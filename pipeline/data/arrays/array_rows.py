@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,13 +10,13 @@ import numpy as np
 from pipeline.data.arrays.array_layout import PixelArray, block_length
 from pipeline.data.findings import Findings
 from pipeline.data.images.decoding import fit_square
+from pipeline.data.images.encoded_images import thread_count
 from pipeline.data.options import MIN_SIDE, DataOptions
 from pipeline.data.pictures import to_picture
 from pipeline.data.source_types import Labels, Pixels
 from pipeline.errors import DataError
 
 _AS_THEY_ARE = DataOptions()
-THREADS = min(8, os.cpu_count() or 1)
 
 
 class ArrayRows:
@@ -80,5 +79,5 @@ def fit_block(images: Pixels, size: int, options: DataOptions) -> Pixels:
     def fit(image: Pixels) -> Pixels:
         return fit_square(to_picture(image), size, options.fit, colour, mode)
 
-    with ThreadPoolExecutor(THREADS) as pool:  # Pillow resizes outside the GIL
+    with ThreadPoolExecutor(thread_count()) as pool:
         return np.stack(list(pool.map(fit, images)))

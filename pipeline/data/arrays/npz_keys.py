@@ -38,7 +38,7 @@ def find_parts(headers: Mapping[str, Header], path: Path) -> list[Part]:
     """The arrays of images, those for training first.
 
     Raises:
-        DataError: there are none, or several that cannot be told apart.
+        DataError: there are none, or several that fit equally well.
     """
     named: dict[str, list[str]] = {}
     for name in headers:

@@ -126,18 +126,6 @@ def value_range(stream: BinaryIO, header: ImageHeader, frames: Sequence[int] = (
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def read_picture(
-    stream: BinaryIO,
-    header: ImageHeader,
-    *,
-    frame: int = 0,
-    background: Colour = (255, 255, 255),
-    value_range: Range | None = None,
-) -> Image.Image:
-    """`decode` without its notes."""
-    return decode(stream, header, frame=frame, background=background, value_range=value_range).picture
-
-
 @errors_as_reasons()
 def decode(
     stream: BinaryIO,

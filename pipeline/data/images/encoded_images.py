@@ -84,7 +84,7 @@ class EncodedRows:
         self.shape = (len(names), size, size, 1 if self._mode == "L" else 3)
         self.ranges = _value_ranges(names, frames, looked, opener)
         self._noticed, self._lock = Counter[str](), threading.Lock()
-        self._pool = ThreadPoolExecutor(_threads())
+        self._pool = ThreadPoolExecutor(thread_count())
 
     def read(self, rows: Labels) -> tuple[Pixels, list[str]]:
         """As `ImageRows.read`."""
@@ -240,7 +240,7 @@ def _map(work: Callable[[str], T], names: Sequence[str], what: str) -> Iterator[
             return UnusableImage("unreadable", f"{type(error).__name__}: {error}"[:200])
 
     logged = time.monotonic()
-    with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(thread_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow's about single files
         for start in range(0, len(names), _BLOCK):  # in blocks: prompt when interrupted
             yield from pool.map(guarded, names[start : start + _BLOCK])
@@ -249,5 +249,6 @@ def _map(work: Callable[[str], T], names: Sequence[str], what: str) -> Iterator[
                 logged = time.monotonic()
 
 
-def _threads() -> int:
+def thread_count() -> int:
+    """How many threads decode or resize images: Pillow does both outside the GIL."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -29,7 +29,7 @@ def image_column(library: Any, splits: Mapping[str, Any], findings: Findings) ->
     """The column of images: of type Image, else of encoded bytes.
 
     Raises:
-        DataError: there is none, or several that cannot be told apart.
+        DataError: there is none, or several that fit equally well.
     """
     features = next(iter(splits.values())).features
     found = [name for name, feature in features.items() if isinstance(feature, library.Image)]

@@ -21,7 +21,6 @@ from pipeline.data.images.decoding import (
     decode,
     fit_square,
     read_header,
-    read_picture,
     value_range,
 )
 from pipeline.data.images.exif import orientation
@@ -34,7 +33,7 @@ WHITE, PINK = (255, 255, 255), (255, 0, 128)
 
 def read(data: bytes, name: str = "x.png", **options: object) -> Image.Image:
     stream = io.BytesIO(data)
-    return read_picture(stream, read_header(stream, name), **options)  # type: ignore[arg-type]
+    return decode(stream, read_header(stream, name), **options).picture  # type: ignore[arg-type]
 
 
 def as_before(image: Image.Image, mode: str, size: int) -> np.ndarray:
