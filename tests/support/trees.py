@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +15,26 @@ from pipeline.data.files.text_files import decode_text
 from pipeline.data.findings import Findings
 from pipeline.data.layouts.layout import Layout, understand_layout
 from pipeline.data.options import DataOptions
+
+WAYS = ("plain", "dots", "relative", "link to out", "link to data", "deeper")
+"""Ways to name an output folder that lies below the data."""
+
+
+def output_by(way: str, root: Path, inner: str) -> Path:
+    """The output folder `root`/runs (`deeper`: `root`/deep/down) by one of `WAYS`; makes links beside `root`.
+
+    inner: another folder in `root`. `relative` is meant from within `root`.
+    """
+    (root.parent / "data").symlink_to(root)
+    (root.parent / "link").symlink_to(root / "runs")
+    return {
+        "plain": root / "runs",
+        "dots": root / inner / ".." / "runs",
+        "relative": Path("runs"),
+        "link to out": root.parent / "link",
+        "link to data": root.parent / "data" / "runs",
+        "deeper": root / "deep" / "down",
+    }[way]
 
 
 class ListedTree:

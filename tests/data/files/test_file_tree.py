@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from trees import WAYS, output_by
 
 from pipeline.config import SWEEP_HEAD
 from pipeline.data.files.file_tree import FolderTree, ZipTree
@@ -109,22 +110,13 @@ def test_folders_of_results_are_left_out_unless_named(tmp_path: Path) -> None:
     assert names(named) == ["5.png", "log.txt", "sweep.toml", "trials/4.png"]
 
 
-@pytest.mark.parametrize("way", ["plain", "dots", "relative", "link to out", "link to data", "deeper"])
+@pytest.mark.parametrize("way", WAYS)
 def test_outputs_are_left_out_by_every_way_to_them(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write(tmp_path / "photos", "a/1.png", "b/1.png", "runs/0.png", "deep/down/0.png")
-    out = {
-        "plain": root / "runs",
-        "dots": root / "a" / ".." / "runs",
-        "relative": Path("runs"),
-        "link to out": tmp_path / "link",
-        "link to data": tmp_path / "data" / "runs",
-        "deeper": root / "deep" / "down",
-    }[way]
+    out = output_by(way, root, "a")
     monkeypatch.chdir(root)
-    (tmp_path / "data").symlink_to(root)
-    (tmp_path / "link").symlink_to(root / "runs")
     tree = FolderTree(root, {out: "the output folder"})
     kept = "runs/0.png" if way == "deeper" else "deep/down/0.png"
     assert names(tree) == sorted(["a/1.png", "b/1.png", kept])

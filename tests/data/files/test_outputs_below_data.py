@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from images import noise, write_folder
+from trees import WAYS, output_by
 
 from pipeline.config import SWEEP_HEAD
 from pipeline.data.dataset import Dataset, load_dataset
@@ -32,22 +33,13 @@ def load(root: Path, out: Path | None = None, cache: Path | None = None) -> Data
     return load_dataset(f"folder:{root}", out=out, cache=cache)
 
 
-@pytest.mark.parametrize("way", ["plain", "dots", "relative", "link to out", "link to data", "deeper"])
+@pytest.mark.parametrize("way", WAYS)
 def test_out_below_the_data_is_left_out_by_every_way_to_it(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = photos(tmp_path)
-    out = {
-        "plain": root / "runs",
-        "dots": root / "class0" / ".." / "runs",
-        "relative": Path("runs"),
-        "link to out": tmp_path / "link",
-        "link to data": tmp_path / "data" / "runs",
-        "deeper": root / "deep" / "down",
-    }[way]
+    out = output_by(way, root, "class0")
     monkeypatch.chdir(root)
-    (tmp_path / "data").symlink_to(root)
-    (tmp_path / "link").symlink_to(root / "runs")
     before = load(root, out)
     assert before.understood.left_out == {}
     (root / "runs").mkdir()
