@@ -11,6 +11,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import SweepConfig, SweepPaths
@@ -152,15 +153,16 @@ def register(
             check_server(uri)
         packed = pack_best(root, Path(folder))
         config = SweepConfig.from_dict(read_sweep_toml(SweepPaths(root))["sweep"])
-        metadata = LoadedGenerator(packed).metadata
+        generator = LoadedGenerator(packed)
+        sized = replace(config, image_size=config.image_size or generator.size)  # as the sweep prepared them
         return register_version(
             packed,
-            metadata,
+            generator.metadata,
             tracking_uri=uri,
             name=name or config.name,
             alias=alias,
             promote=promote,
-            evaluator=None if promote == "never" else _evaluator_of(config, metadata, root),
+            evaluator=None if promote == "never" else _evaluator_of(sized, generator.metadata, root),
         )
 
 

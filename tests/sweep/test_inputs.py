@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from images import noise, write_folder
+from images import noise, write_folder, write_npz
 
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import ConfigError, SweepError, UserError
@@ -172,3 +172,19 @@ def test_images_in_out_are_none_of_the_sweep_whoever_asks(options: dict[str, obj
     write_folder(tmp_path / "runs" / "x", noise((9, 8, 8, 1), 2))
     load_inputs(request, manifest)
     assert load_same_inputs(request.paths, manifest).facts == inputs.facts
+
+
+def test_images_of_a_size_that_no_network_draws(
+    options: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are prepared at the nearest size, by a rerun too, and told; an explicit size is refused."""
+    caplog.set_level("INFO", "pipeline")
+    file = write_npz(tmp_path / "a.npz", images=noise((80, 18, 18)))
+    given: dict[str, object] = {**options, "space": "dcgan", "data": f"npz:{file}"}
+    request, inputs = load_inputs(build_request(RunOptions(**given)), None)  # type: ignore[arg-type]
+    assert inputs.dataset.size == 16
+    assert "dcgan cannot draw 18 px: prepared at 16 px; --image-size says otherwise" in caplog.text
+    manifest = manifest_of(request, inputs.facts, "")
+    assert load_same_inputs(request.paths, manifest).dataset.fingerprint == inputs.dataset.fingerprint
+    with pytest.raises(ConfigError, match="--image-size 16 or 20"):
+        load_inputs(build_request(RunOptions(**given, image_size=18)), None)  # type: ignore[arg-type]
