@@ -244,6 +244,15 @@ EXTRACTORS = Table(
             version="classifier-1",
             needs_labels=True,
         ),
+        "efficientnet": ExtractorRow(
+            "pipeline.metrics.efficientnet:efficientnet_extractor",
+            "EfficientNet-Lite0, its ImageNet weights inside a package",
+            version="efficientnet-lite0-1",
+            takes_weights=True,
+            block=32,
+            gpu_block=1_000,
+            gpu_pixels=1_000 * 64 * 64,
+        ),
         "inception": ExtractorRow(
             "pipeline.metrics.inception:inception_extractor",
             "what published FIDs are measured in",

@@ -53,14 +53,14 @@ class Extractor(Protocol):
 def resolve_extractor(name: str, dataset: Dataset) -> str:
     """The extractor that `name` means for `dataset`; `auto` depends on the data alone.
 
-    `auto` is the classifier for labelled grey images up to 32 px, else Inception.
+    `auto` is the classifier for labelled grey images up to 32 px, else EfficientNet-Lite0.
 
     Raises:
         EvaluatorError: the name is unknown, or names the classifier for unlabelled images.
     """
     if name == "auto":
         small_grey = dataset.channels == 1 and dataset.size <= 32
-        return "classifier" if dataset.labelled and small_grey else "inception"
+        return "classifier" if dataset.labelled and small_grey else "efficientnet"
     if EXTRACTORS.is_user_code(name):
         return name
     if name in ("clip", "dinov2"):  # the published weights do not load without pickle
@@ -137,13 +137,16 @@ class PixelExtractor:
 class NetExtractor:
     """A frozen network, images uint8 (N,H,W,C) -> features float (N,dim), as an extractor.
 
-    name: in `EXTRACTORS`. row: its version in the hash, and the sizes of its blocks.
+    name: in `EXTRACTORS`. row: its version in the hash, and the sizes of its blocks. hashed: the weights as
+    they were published, where those of `net` were computed from them; None = those of `net`.
     """
 
-    def __init__(self, name: str, net: nn.Module, dim: int, row: ExtractorRow) -> None:
+    def __init__(
+        self, name: str, net: nn.Module, dim: int, row: ExtractorRow, hashed: dict[str, Tensor] | None = None
+    ) -> None:
         self.name, self.dim, self.row = name, dim, row
         self.net = net.eval().requires_grad_(False)
-        self.hash = _hash(row.version, net.state_dict())
+        self.hash = _hash(row.version, net.state_dict() if hashed is None else hashed)
         self.block = row.block  # bounds the memory of one forward pass on a CPU
 
     @torch.inference_mode()
