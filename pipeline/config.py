@@ -188,7 +188,13 @@ class SweepConfig(_Checked):
     sampler: str = _choice("tpe", SAMPLERS, "how Optuna proposes")
     pruner: str = _choice("asha", PRUNERS, "how bad trials are stopped early")
     extractor: str = _plain("auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}")
-    extractor_weights: str = _plain("", "local weights file of the inception extractor")
+    extractor_weights: str = _plain("", "local weights file of the extractor")
+    second_extractor: str = _plain(
+        "auto", f"what finalists are also measured in: auto, none, {', '.join(EXTRACTORS.forms)}"
+    )
+    second_opinion: str = _choice(
+        "report", ("report", "veto"), "where the second extractor prefers another finalist: say it, or no alias"
+    )
     fid_samples: int = _number(
         2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"
     )
@@ -212,6 +218,9 @@ class SweepConfig(_Checked):
             rule = "a sweep's name is letters, digits, '.', '_', '-' and starts with a letter or digit"
             fix = "choose another --name"
             raise ConfigError("--name {seen} cannot be used", rule=rule, seen=self.name, fix=fix)
+        if (self.second_extractor, self.second_opinion) == ("none", "veto"):
+            fix = "name a --second-extractor, or leave --second-opinion out"
+            raise ConfigError("--second-opinion {seen} needs a second extractor", seen="veto", fix=fix)
         for metric in self.metric_names:
             if not is_user_code(metric):
                 rule, fix = f"--metric is {METRIC_FORM}", "write --metric module:function"

@@ -39,6 +39,8 @@ _UNCHANGED = (
         "require",
         "address",
         "extractor",
+        "second_extractor",
+        "second_opinion",
         "fid_samples",
         "final_samples",
         "cpus_per_trial",

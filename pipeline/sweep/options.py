@@ -151,7 +151,17 @@ class RunOptions(SharedOptions, _Subject):
         "champion", "Highest alias a new version may get by itself: never, candidate or champion."
     )
     extractor: str = _option(_DEFAULTS.extractor, f"What fid measures in: auto, {EXTRACTORS.describe()}.")
-    extractor_weights: str = _option("", "Local weights of the inception extractor.")
+    extractor_weights: str = _option("", "Local weights file of the extractor.")
+    second_opinion: str = _option(
+        _DEFAULTS.second_opinion,
+        "Where the second extractor has another winner: report says so, veto gives no alias.",
+        metavar="report|veto",
+    )
+    second_extractor: str = _option(
+        _DEFAULTS.second_extractor,
+        "What finalists are also measured in: auto (by what is installed), none, or a name as --extractor.",
+        metavar="NAME",
+    )
     metric: Sequence[str] = _option(
         (), "A metric of your own beside fid; repeatable.", metavar="module:function"
     )
