@@ -17,8 +17,8 @@ from pipeline.user_code import UserCode, read_code, use_code
 
 @pytest.mark.parametrize(
     ("size", "channels", "classes", "wanted"),
-    [(8, 1, 2, "classifier"), (32, 1, 2, "classifier"), (33, 1, 2, "inception"), (8, 3, 2, "inception"),
-     (8, 1, 0, "inception")],
+    [(8, 1, 2, "classifier"), (32, 1, 2, "classifier"), (33, 1, 2, "efficientnet"), (8, 3, 2, "efficientnet"),
+     (8, 1, 0, "efficientnet")],
 )  # fmt: skip
 def test_auto_depends_on_the_data_alone(size, channels, classes, wanted):
     assert (
@@ -133,9 +133,9 @@ def test_pixels_are_area_means():
     assert extractor.hash != extractors.build_extractor("pixels", noise_dataset(size=16, channels=1)).hash
 
 
-def test_only_inception_takes_a_weights_file():
+def test_pixels_take_no_weights_file():
     with pytest.raises(
-        EvaluatorError, match="some.pth cannot be used with the pixels.*--extractor inception"
+        EvaluatorError, match="some.pth cannot be used with the pixels.*inception extractor takes one"
     ):
         extractors.build_extractor("pixels", noise_dataset(), weights="some.pth")
 
