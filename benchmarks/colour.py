@@ -1,16 +1,15 @@
 """The R3GAN recipe on colour images at 32 and 64 px: the fid over time, and a grid of samples.
 
-One trial for each size, as in a sweep, for a given number of seconds. The fid uses the features of
-EfficientNet-Lite0 if LITE0_WEIGHTS names their file and timm is installed, else pixels.
+One trial for each size, as in a sweep, for a given number of seconds. `--extractor pixels` where timm and
+the weights of EfficientNet-Lite0 are not installed.
 
     python benchmarks/colour.py --data folder:PICTURES
-    LITE0_WEIGHTS=lite0.pth python benchmarks/colour.py --data npz:icons.npz --seconds 60 --out colour
+    python benchmarks/colour.py --data npz:icons.npz --seconds 60 --out colour
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -30,9 +29,7 @@ from pipeline.search import recipes
 from pipeline.training import trial
 from pipeline.training.checkpoint import grid_path
 from pipeline.training.cuda_graphs import SWITCH
-from pipeline.user_code import read_code, use_code
 
-HERE = Path(__file__).resolve().parent
 FIELDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_seconds")
 
 
@@ -45,6 +42,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--extractor", default="efficientnet", help="of the fid")
     parser.add_argument("--samples", type=int, default=2000, help="of each fid")
     parser.add_argument("--out", type=Path, default=Path("colour"))
     args = parser.parse_args()
@@ -59,8 +57,7 @@ def main() -> None:
 def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
     """The records of a trial at `size` px until its time is over; the last grid is copied to the results."""
     dataset = load_dataset(args.data, DataOptions(size=size))
-    use_code(read_code([extractor_name()], [HERE]))
-    extractor = extractors.build_extractor(extractor_name(), dataset)
+    extractor = extractors.build_extractor(args.extractor, dataset)
     evaluator = frechet.build_evaluator(dataset, extractor, args.samples).to(args.device)
     rows, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,14 +85,6 @@ def config_of(size: int, kimg: int, args: argparse.Namespace) -> TrialConfig:
         "ema_halflife_kimg": 50.0,
     }
     return TrialConfig.from_dict({**recipe, **sizes, **wanted, "gamma": 0.05 if size <= 32 else 1.0})
-
-
-def extractor_name() -> str:
-    """lite0 if it is installed, else pixels."""
-    if os.environ.get("LITE0_WEIGHTS") and importlib.util.find_spec("timm"):
-        return "lite0:features"
-    print("fid uses pixels: LITE0_WEIGHTS names no file, or timm is not installed")
-    return "pixels"
 
 
 if __name__ == "__main__":
