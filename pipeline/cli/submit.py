@@ -57,7 +57,7 @@ def package_job(arguments: Sequence[str], folder: Path | None = None) -> tuple[J
     out = request.out if request.store else Path(options.out)
     classes = options.classes if names_file(options.classes) else ""
     check_visible(options.data, out, *stores, classes=classes, weights=options.extractor_weights)
-    space = find_space(str(options.space))
+    space = find_space(str(options.space)) if options.space else None
     own_space = None if space in builtin_spaces().values() else space
     return pack_job(_forwarded(arguments, *stores), folder or Path.cwd(), own_space), request
 

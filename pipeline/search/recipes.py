@@ -43,7 +43,7 @@ class Recipe:
         values: dict[str, Value] = {**self.values, **(self.labelled if labelled else {})}
         batch = float({"batch_size": TrialConfig().batch_size, **values, **known}["batch_size"])
         for name, rule in self.auto.items():
-            values[name] = rule["factor"] * size ** rule.get("size", 0) * batch ** rule.get("batch_size", 0)
+            values[name] = scaled_number(rule, size, batch)
         return _checked(values)
 
 
@@ -85,7 +85,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
         for table in (values, labelled, auto):
             check_names(table, TrialConfig.fields())
         for rule in auto.values():
-            _check_rule(rule)
+            check_scale(rule, "[auto]")
         return Recipe(name, _checked(values), _checked(labelled), auto)
     except tomllib.TOMLDecodeError as error:
         fix = "correct that line"
@@ -98,10 +98,18 @@ def _checked(values: Mapping[str, object]) -> dict[str, Value]:
     return {name: check_value(TrialConfig.fields()[name], value) for name, value in values.items()}
 
 
-def _check_rule(rule: object) -> None:
-    table = rule if isinstance(rule, dict) else {}
-    numbers = all(isinstance(value, int | float) for value in table.values())
-    if not numbers or "factor" not in table or table.keys() - {"factor", "size", "batch_size"}:
-        valid = "an automatic value is a factor and powers of size and batch_size"
+def scaled_number(scale: Mapping[str, float], size: int, batch_size: float) -> float:
+    """`factor * size^a * batch_size^b` of a table { factor, size, batch_size }."""
+    number = scale["factor"] * size ** scale.get("size", 0) * batch_size ** scale.get("batch_size", 0)
+    return float(number)
+
+
+def check_scale(table: object, where: str) -> None:
+    """ConfigError where a table is none for `scaled_number`. where: the place in a file, for errors."""
+    scale = table if isinstance(table, dict) else {}
+    limits = {"factor": 1e30, "size": 16, "batch_size": 16}  # no product of these overflows
+    numbers = all(type(v) in (int, float) and abs(v) <= limits.get(name, 0) for name, v in scale.items())
+    if not numbers or "factor" not in scale:
+        valid = "a scaled number is a factor and powers of size and batch_size"
         fix = "write { factor = 2e-4, size = 2, batch_size = -1 }"
-        raise ConfigError("[auto] cannot have {seen}", rule=valid, seen=rule, fix=fix)
+        raise ConfigError(f"{where} cannot have {{seen}}", rule=valid, seen=table, fix=fix)

@@ -194,15 +194,20 @@ def trial_resources(config: SweepConfig, cluster: Cluster, fix: str = "") -> Tri
         ConfigError: no node, present or to be added, can hold one trial, or more than one GPU is asked for.
     """
     check_gpus_per_trial(config.gpus_per_trial)
-    all_nodes = [*cluster.nodes, *(node for node, count in cluster.kinds if count > 0)]
-    gpus = config.gpus_per_trial
-    if gpus < 0:
-        gpus = 1.0 if any(node.get("GPU", 0) for node in all_nodes) else 0.0
-    resources = TrialResources(config.cpus_per_trial, gpus, 1, parse_required(config.require))
+    gpus, extra = gpus_of_trial(config, cluster), parse_required(config.require)
+    resources = TrialResources(config.cpus_per_trial, gpus, 1, extra)
     if not cluster.fits(resources.bundle) and not cluster.grows:
         problem = f"one trial ({resources}) fits on no node of the cluster"
         raise ConfigError(problem, seen=str(cluster), fix=fix or _fix(resources))
     return replace(resources, concurrency=concurrency(config, resources, cluster))
+
+
+def gpus_of_trial(config: SweepConfig, cluster: Cluster) -> float:
+    """GPUs of a trial before it is measured how many share one; one where a node has any, if none is said."""
+    if config.gpus_per_trial >= 0:
+        return config.gpus_per_trial
+    all_nodes = [*cluster.nodes, *(node for node, count in cluster.kinds if count > 0)]
+    return 1.0 if any(node.get("GPU", 0) for node in all_nodes) else 0.0
 
 
 def concurrency(config: SweepConfig, resources: TrialResources, cluster: Cluster) -> int:

@@ -14,6 +14,7 @@ from pipeline.reporting.webhook import check_webhook
 from pipeline.search.resources import check_gpus_per_trial
 from pipeline.search.space.builtin import find_space, load_space
 from pipeline.search.space.definition import Space
+from pipeline.search.space.distribution import check_fixed
 from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.addresses import absolute_path, absolute_source, absolute_sqlite
 from pipeline.storage.readonly_copy import fetch_sweep_toml
@@ -22,6 +23,7 @@ from pipeline.sweep import option_texts
 from pipeline.sweep.manifest import read_existing, read_manifest
 from pipeline.sweep.options import ResumeOptions, RunOptions, SpaceLike
 from pipeline.sweep.request import Request
+from pipeline.sweep.space_choice import name_for_data
 from pipeline.tracking.moved_store import without_gaps
 from pipeline.tracking.registry.names import check_registration
 
@@ -60,15 +62,16 @@ def build_request(options: RunOptions | ResumeOptions) -> Request:
 
 def _new_sweep(options: RunOptions) -> Request:
     store = check_url(str(options.out)) if is_url(str(options.out)) else ""
-    space, folders = _load_space(options.space)
     fixed = option_texts.parse_settings(options.set)
     if options.kimg is not None:
         fixed["kimg"] = options.kimg
+    space, folders = _load_space(options.space, fixed)
     config = _config(options)
     option_texts.check_storage(options.storage)
     out = scratch_dir(store) if store else Path(absolute_path(str(options.out)))
     return Request(
-        space=space.override(fixed) if fixed else space,
+        space=space,
+        space_by_images=options.space == "",
         config=config,
         out=out,
         store=store,
@@ -97,23 +100,30 @@ def _registered_name(options: RunOptions, sweep: str) -> str | None:
     return None if options.no_register else options.register or sweep
 
 
-def _load_space(space: SpaceLike) -> tuple[Space, tuple[Path, ...]]:
-    """The space, and the folders in which the user's own code may lie."""
+def _load_space(space: SpaceLike, fixed: Mapping[str, object]) -> tuple[Space, tuple[Path, ...]]:
+    """The space with some values fixed, and the folders in which the user's own code may lie."""
+    folders: tuple[Path, ...] = (Path.cwd(),)
+    if space == "":
+        return Space(fixed=check_fixed(fixed, "--set"), search={}), folders
     if isinstance(space, Space):
-        return space, (Path.cwd(),)
-    if isinstance(space, Mapping):
-        return space_from_tables(space), (Path.cwd(),)
-    return load_space(str(space)), (find_space(str(space)).absolute().parent, Path.cwd())
+        known = space
+    elif isinstance(space, Mapping):
+        known = space_from_tables(space)
+    else:
+        known, folders = load_space(str(space)), (find_space(str(space)).absolute().parent, *folders)
+    return known.override(fixed) if fixed else known, folders
 
 
 def _config(options: RunOptions) -> SweepConfig:
     """The SweepConfig of `run`; without `trials`, a limit of another kind makes their number unlimited."""
-    space = str(options.space) if isinstance(options.space, str | Path) else "given in Python"
+    named = isinstance(options.space, str | Path)
+    space, paths = str(options.space) if named else "given in Python", _paths(options)
+    subject = Path(space).stem if space else name_for_data(paths["data"])
     limits: Mapping[str, Any] = {name: getattr(options, name) or 0 for name in _LIMITS}
     seconds = option_texts.parse_duration(options.time_budget)
     unlimited = seconds or any(value for name, value in limits.items() if name != "max_failures")
     return SweepConfig(
-        name=options.name or (Path(space).stem if isinstance(options.space, str | Path) else "sweep"),
+        name=options.name or (subject if named else "sweep"),
         space=space,
         trials=options.trials or (UNLIMITED if unlimited else SweepConfig().trials),
         hang_after_sec=option_texts.parse_duration(options.hang_after),
@@ -124,7 +134,7 @@ def _config(options: RunOptions) -> SweepConfig:
         time_budget_sec=seconds,
         metrics=",".join(options.metric),
         **limits,
-        **_paths(options),
+        **paths,
         **{name: getattr(options, name) for name in _UNCHANGED},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import SweepConfig
@@ -18,9 +18,11 @@ from pipeline.data.description import (
 from pipeline.data.findings import printable
 from pipeline.metrics.extractors import resolve_extractor
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
-from pipeline.metrics.weights import inception_paths
+from pipeline.search.space.builtin import load_space
+from pipeline.search.space.definition import Space
 from pipeline.storage.readable import readable_bytes
-from pipeline.training.networks.sizes import can_draw
+from pipeline.sweep.space_choice import drawable_size, facts_of, space_for
+from pipeline.training.process import visible_gpus
 
 MAX_CLASSES = 20
 """So many classes are listed for people."""
@@ -80,56 +82,38 @@ class DataReport:
 
 def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
     """The report on `dataset`, which `config` describes how to read."""
-    automatic = resolve_extractor("auto", dataset)
-    extractor = "pixels" if _is_download(automatic) else automatic
-    space, mirror = _space_for(dataset), mirror_ratio(dataset)
-    alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES
+    facts = replace(facts_of(dataset, "gpu" if visible_gpus() else "cpu"), size=drawable_size(dataset.size))
+    name, mirror = space_for(facts), mirror_ratio(dataset)
+    space = load_space(name).on_images(facts)
+    alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES and "mirror" not in space.search
+    hints = [f"prepared at {facts.size} px, which the networks can draw"] * (facts.size != dataset.size)
     return DataReport(
         dataset=dataset,
-        space=space,
-        extractor=extractor,
+        space=name,
+        extractor=resolve_extractor("auto", dataset),
         mirror=mirror,
         memory=dataset.train.nbytes + dataset.held.nbytes,
-        command=_command(config, space, "" if extractor == automatic else extractor, mirror=alike),
-        hints=tuple(_hints(dataset, automatic, mirror if alike else 0.0)),
+        command=_command(config, mirror=alike),
+        hints=(*hints, *_hints(dataset, space, mirror if alike else 0.0)),
     )
 
 
-def _space_for(dataset: Dataset) -> str:
-    """The built-in space for images of this kind."""
-    if dataset.channels == 1 and dataset.size in (28, 32) and dataset.labelled:
-        return "mnist5k"
-    if not can_draw("dcgan", dataset.size):
-        return "mlp"
-    return "dcgan" if dataset.size <= 64 else "resnet"
-
-
-def _command(config: SweepConfig, space: str, extractor: str, *, mirror: bool) -> str:
-    """`gansweep run ...` with every option of `config` that says how the images are read.
-
-    extractor: "" = the one that `run` takes by itself.
-    """
+def _command(config: SweepConfig, *, mirror: bool) -> str:
+    """`gansweep run ...` with every option of `config` that says how the images are read."""
     default = SweepConfig()
     options = {
         f"--{name.replace('_', '-')}": str(getattr(config, name))
         for name in ("image_size", "classes", "split", "fit", "background", "frames")
         if getattr(config, name) != getattr(default, name)
     }
-    if extractor:
-        options["--extractor"] = extractor
-    words = ["gansweep", "run", "--space", space, "--data", config.data]
+    words = ["gansweep", "run", "--data", config.data]
     words += [word for pair in options.items() for word in pair]
     words += ["--set", "mirror=true"] if mirror else []
     return shlex.join([*words, "--time-budget", "1h"])
 
 
-def _is_download(extractor: str) -> bool:
-    """Whether an extractor needs weights that are not on this machine."""
-    return extractor == "inception" and not any(path.is_file() for path in inception_paths())
-
-
-def _hints(dataset: Dataset, automatic: str, mirror: float) -> list[str]:
-    """automatic: the extractor that `run` takes by itself. mirror: the ratio, 0 = not alike."""
+def _hints(dataset: Dataset, space: Space, mirror: float) -> list[str]:
+    """space: that `run` takes by itself. mirror: the ratio, 0 = not alike, or searched."""
     hints = []
     if mirror:
         hints.append(
@@ -137,16 +121,10 @@ def _hints(dataset: Dataset, automatic: str, mirror: float) -> list[str]:
             "on both; leave it out where text or sides matter"
         )
     if len(dataset.train) < FEW_IMAGES:
-        hints.append(
-            f"only {len(dataset.train):,} images are trained on: D soon knows them; --set augment=ada helps"
-        )
+        helps = "augmentation is searched" if "augment" in space.search else "--set augment=ada helps"
+        hints.append(f"only {len(dataset.train):,} images are trained on: D soon knows them; {helps}")
     if dataset.understood.distinct < len(dataset.train) // 2:
         hints.append(f"only {dataset.understood.distinct:,} images differ from one another")
-    if _is_download(automatic):
-        hints.append(
-            "fid is meant to be measured in Inception, whose weights are not on this machine: "
-            "--extractor-weights FILE; --extractor pixels needs none, and sees coarse shapes only"
-        )
     if single := describe_single(dataset):
         hints.append(single)
     return hints

@@ -19,8 +19,9 @@ from pipeline.storage.files import write_bytes
 from pipeline.storage.moved_sweep import check_inputs_remain
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_code, check_same_inputs
-from pipeline.sweep.preflight import check_space, resolve_for_images
+from pipeline.sweep.preflight import check_space
 from pipeline.sweep.request import Request
+from pipeline.sweep.space_choice import describe_choice, facts_of, resolve_for_images, trial_device
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 from pipeline.training.networks.sizes import can_draw, nearest_sizes
 from pipeline.user_code import UserCode, read_code, use_code
@@ -30,11 +31,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepInputs:
-    """What a sweep trains and measures with, loaded and checked."""
+    """What a sweep trains and measures with, loaded and checked. device: see `SweepFacts`."""
 
     dataset: Dataset
     evaluator: Evaluator
     code: UserCode
+    device: str
 
     @property
     def facts(self) -> SweepFacts:
@@ -53,12 +55,13 @@ class SweepInputs:
             evaluator=FidEvaluator(
                 extractor=evaluator.extractor_name, hash=evaluator.hash, samples=evaluator.samples
             ),
+            device=self.device,
             code=self.code.hashes,
         )
 
 
 def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, SweepInputs]:
-    """Load them; and the request with the values that the images decide.
+    """Load them; and the request with the space, or its values, that the images decide.
 
     From here on this process may run the user's code. manifest: of the sweep that exists.
 
@@ -72,13 +75,17 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     code = _use_code(request.space, config, request.code_folders, manifest)
     check_search(config, request.space)
     dataset = _load_drawable(config, request.space, request.out)
-    request = resolve_for_images(request, dataset.size, dataset.labelled)
+    facts = facts_of(dataset, manifest.facts.device if manifest else trial_device(config))
+    by_images, request = request.space_by_images, resolve_for_images(request, facts)
+    if by_images:
+        choice = describe_choice(facts, request.config.space, request.space)
+        log.info(f"space: {choice}; --space NAME takes another")
     check_space(request.space, dataset)
     evaluator = load_evaluator(config, dataset)
     few = min(64, len(dataset.train) // 2)
     for metric in config.metric_names:
         custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
-    inputs = SweepInputs(dataset, evaluator, code)
+    inputs = SweepInputs(dataset, evaluator, code, facts.device)
     if manifest is not None:
         check_same_inputs(manifest.facts, inputs.facts, has_copies=dataset.train_groups is not None)
     return request, inputs
@@ -107,7 +114,8 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     check_inputs_remain(manifest.config, str(paths.root))
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
     dataset = _load_drawable(manifest.config, manifest.space, paths.root.parent)
-    inputs = SweepInputs(dataset, load_evaluator(manifest.config, dataset), code)
+    evaluator = load_evaluator(manifest.config, dataset)
+    inputs = SweepInputs(dataset, evaluator, code, manifest.facts.device)
     check_same_inputs(manifest.facts, inputs.facts, has_copies=dataset.train_groups is not None)
     return inputs
 

@@ -41,15 +41,21 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFacts:
-    """What a sweep trains and measures with. code: SHA-256 of the user's own modules, by their names."""
+    """What a sweep trains and measures with.
+
+    device: what its trials trained on when it began, cpu or gpu, for which its space was made; a resume may
+    train on the other. code: SHA-256 of the user's own modules, by their names.
+    """
 
     data: DataFacts
     evaluator: FidEvaluator
+    device: str = "cpu"
     code: Mapping[str, str] = field(default_factory=dict)
 
     def tables(self) -> dict[str, Mapping[str, object]]:
         """The tables of sweep.toml that describe it; no table `code` where the sweep has none."""
         tables: dict[str, Mapping[str, object]] = {"data": vars(self.data), "evaluator": vars(self.evaluator)}
+        tables["machine"] = {"device": self.device}
         return {**tables, "code": self.code} if self.code else tables
 
 
@@ -119,6 +125,7 @@ def read_manifest(paths: SweepPaths) -> Manifest | None:
             facts=SweepFacts(
                 data=DataFacts(**tables["data"]),
                 evaluator=FidEvaluator(**tables["evaluator"]),
+                device=tables.get("machine", {}).get("device", "cpu"),
                 code=tables.get("code", {}),
             ),
             registry=RegistryFacts(**tables["registry"]),

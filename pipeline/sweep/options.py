@@ -17,7 +17,7 @@ from pipeline.search.space.definition import Space
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, LOSSES, NETWORKS, PENALTIES, PRUNERS, SAMPLERS, Table
 
 SpaceLike = str | Path | Space | Mapping[str, object]
-"""A file or a built-in name, a checked space, or the tables of a space's file."""
+"""A file or a built-in name, a checked space, or the tables of a space's file; "" = by the images."""
 
 SWEEP_DIR = "The folder that `run` made, or its address (s3://BUCKET/PREFIX/NAME)."
 
@@ -48,10 +48,10 @@ def _rows(*tables: Table[Any]) -> str:
 class _Subject:
     """What is searched, on which images."""
 
-    space: SpaceLike = _option("mnist5k", "A space: TOML file or the name of a built-in one.")
+    space: SpaceLike = _option("", "A space: TOML file or the name of a built-in one (by the images).")
     data: str = _option(_DEFAULTS.data, f"{DATA_SOURCES.describe()}.", metavar="SOURCE")
     recipe: str = _option("", "Begin from a published point: dcgan, sngan, wgan-gp, r1 or r3gan.")
-    name: str = _option("", "Name of the sweep and its folder (the space's).")
+    name: str = _option("", "Name of the sweep and its folder (the space's or the data's).")
     out: str | Path = _option(
         "runs", "Where sweeps are kept: a folder, s3://BUCKET/PREFIX, gs://...", metavar="DIR|URL"
     )

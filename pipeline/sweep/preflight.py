@@ -165,14 +165,6 @@ def _smallest(space: Space) -> dict[str, object]:
     return {name: int(value) if space.search[name].whole else value for name, value in lower.items()}
 
 
-def resolve_for_images(request: Request, size: int, labelled: bool) -> Request:
-    """The request with the values that its recipes derive from the images, which are `size` px wide."""
-    space = request.space.on_images(size, labelled)
-    if request.recipe:
-        space = space.start_from(request.recipe, size, labelled, request.overrides)
-    return replace(request, space=space)
-
-
 def check_tracking(uri: str, *, new: bool, register: str | None = None) -> None:
     """Check the tracking store, and that its registry takes a model of the name `register`.
 

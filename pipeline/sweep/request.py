@@ -20,6 +20,8 @@ class Request:
     """What one call asks for.
 
     Attributes:
+        space: what is searched; where the images choose it, it has the values of `--set` alone until then.
+        space_by_images: whether they choose it, which `resolve_for_images` does.
         out: the folder below which the sweep's folder is made.
         folder: its name there or in the store, if it is not the sweep's: that of a sweep that was moved.
         register: name of the registered model; None = none is registered.
@@ -39,6 +41,7 @@ class Request:
     config: SweepConfig
     out: Path
     register: str | None
+    space_by_images: bool = False
     recipe: str = ""
     overrides: frozenset[str] = frozenset()
     code_folders: tuple[Path, ...] = ()

@@ -21,11 +21,12 @@ from pipeline.sweep.inputs import load_inputs
 from pipeline.sweep.manifest import Manifest, check_same_request, raised_limits, read_manifest
 from pipeline.sweep.open_sweep import OpenSweep, open_sweep
 from pipeline.sweep.plan import check_free_space, plan_sweep
-from pipeline.sweep.preflight import check_cluster, check_request, check_tracking, resolve_for_images
+from pipeline.sweep.preflight import check_cluster, check_request, check_tracking
 from pipeline.sweep.remains import check_stores_remain, keep_addresses
 from pipeline.sweep.remote import uploaded_sweep
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Result
+from pipeline.sweep.space_choice import facts_of_sweep, resolve_for_images
 from pipeline.tracking.event_log import has_finished
 from pipeline.tracking.tracking_uri import default_uri
 from pipeline.training.finalists import Finalist
@@ -70,8 +71,7 @@ def _run(request: Request, uploader: Uploader) -> Result:
 def _check_stores(request: Request, manifest: Manifest | None, uri: str) -> None:
     """Compare the request with the sweep that exists; reach the tracking server and the study's database."""
     if manifest is not None:
-        data = manifest.facts.data
-        check_same_request(manifest, resolve_for_images(request, data.size, bool(data.classes)))
+        check_same_request(manifest, resolve_for_images(request, facts_of_sweep(manifest.facts)))
     new = manifest is None
     check_tracking(uri, new=new, register=request.register)
     check_storage(request.storage, request.config.name, new=new, out=request.out, tracking_uri=uri)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import image_facts
 
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.errors import ConfigError, SpaceError, UserError
@@ -15,9 +16,9 @@ from pipeline.search import recipes
 from pipeline.search.space.builtin import builtin_spaces, load_space
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import parse_space
-from pipeline.sweep.preflight import resolve_for_images
 from pipeline.sweep.request import Request
 from pipeline.sweep.run import run_sweep
+from pipeline.sweep.space_choice import resolve_for_images
 from pipeline.training.trainer import Trainer
 
 NAMES = ["dcgan", "r1", "r3gan", "sngan", "wgan-gp"]
@@ -151,7 +152,7 @@ def test_an_enqueued_recipe_is_its_searched_values() -> None:
 def test_values_that_depend_on_the_images_are_filled_in_when_they_are_known() -> None:
     space = with_point('recipe = "r1"')
     assert parse_space(space.to_toml()) == space
-    (point,) = space.on_images(64, False).enqueue
+    (point,) = space.on_images(image_facts(64)).enqueue
     assert point["gamma"] == pytest.approx(0.0002 * 64**2 / 32)
     assert point["ema_halflife_kimg"] == 10.0
     assert "recipe" not in point
@@ -159,7 +160,7 @@ def test_values_that_depend_on_the_images_are_filled_in_when_they_are_known() ->
 
 
 def test_the_batch_size_of_the_point_counts() -> None:
-    (point,) = with_point('recipe = "r1"', "batch_size = 64").on_images(64, False).enqueue
+    (point,) = with_point('recipe = "r1"', "batch_size = 64").on_images(image_facts(64)).enqueue
     assert point["gamma"] == pytest.approx(0.0002 * 64**2 / 64)
     fixed = WIDE.replace("batch_size = { choice = [32, 64] }", "")
     error = refused(lambda: with_point('recipe = "r1"', space=f"[fixed]\nbatch_size = 64\n{fixed}"))
@@ -167,7 +168,7 @@ def test_the_batch_size_of_the_point_counts() -> None:
 
 
 def test_an_automatic_value_outside_of_its_range() -> None:
-    error = refused(lambda: with_point('recipe = "r1"').on_images(8, False))
+    error = refused(lambda: with_point('recipe = "r1"').on_images(image_facts(8)))
     assert "recipe = r1 at 8 px: gamma = 0.0004 is outside its range" in str(error)
 
 
@@ -194,7 +195,7 @@ def test_a_space_that_lacks_what_a_recipe_sets_is_refused(lines: list[str], part
 
 def test_a_parameter_fixed_by_set_is_not_taken_from_the_recipe() -> None:
     space = with_point('recipe = "r1"').override({"gamma": 3.0})
-    (point,) = space.on_images(64, False).enqueue
+    (point,) = space.on_images(image_facts(64)).enqueue
     assert "gamma" not in point
     assert point["ema_halflife_kimg"] == 10.0
     assert space.config(point).gamma == 3.0
@@ -255,6 +256,6 @@ def test_a_run_resolves_its_recipe(tmp_path: Path, name: str) -> None:
     )  # fmt: skip
     outcome = run_sweep(request)
     assert outcome.state == "planned"
-    resolved = resolve_for_images(request, 8, True).space
+    resolved = resolve_for_images(request, image_facts(8, channels=1, classes=10)).space
     assert resolved.hash in dict(outcome.plan)["space"]
     assert resolved.config(resolved.enqueue[0]).penalty == recipes.load_recipe(name).values["penalty"]

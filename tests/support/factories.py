@@ -9,6 +9,7 @@ import torch
 
 from pipeline.config import TrialConfig
 from pipeline.records import TrialRecord
+from pipeline.search.space.rules import ImageFacts
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks
 
@@ -20,6 +21,12 @@ def record(kimg: int = 1, fid: float | None = 10.0, **changes: Any) -> TrialReco
     numbers: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(TrialRecord)}
     numbers.update(trial=0, kimg=kimg, verdict="healthy", fid=fid, best_fid=fid, best_kimg=kimg)
     return TrialRecord(**{**numbers, **changes})
+
+
+def image_facts(size: int = 64, **changes: Any) -> ImageFacts:
+    """2,000 unlabelled colour images for trials on a CPU."""
+    known = {"channels": 3, "images": 2_000, "classes": 0, "device": "cpu"}
+    return ImageFacts(size=size, **{**known, **changes})
 
 
 def generator_of(classes: int = CLASSES, **changes: Any) -> torch.nn.Module:

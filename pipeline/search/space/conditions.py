@@ -18,11 +18,9 @@ def sort_by_conditions(
     Raises:
         SpaceError: a `when` names an unknown parameter or an impossible value, or whens form a circle.
     """
+    check_names_of_whens(search, fixed, name)
     for parameter, distribution in search.items():
         for other, values in distribution.when.items():
-            if other not in search and other not in fixed:
-                seen, fix = f"{parameter}.when.{other}", nearest(other, [*search, *fixed])
-                raise SpaceError(f"{name}: {{seen}} names no parameter of this space", seen=seen, fix=fix)
             if not is_satisfiable(other, values, search, fixed):
                 problem = f"{name}: {parameter}.when names values that {other} cannot take"
                 raise SpaceError(problem, seen=list(values), fix=f"correct {parameter}.when")
@@ -35,6 +33,15 @@ def sort_by_conditions(
             raise SpaceError(f"{name}: whens form a circle", seen=circle, fix="remove one of them")
         ordered |= ready
     return ordered
+
+
+def check_names_of_whens(search: Mapping[str, Distribution], fixed: Mapping[str, Value], name: str) -> None:
+    """SpaceError where a `when` names an unknown parameter. name: of the space, for errors."""
+    for parameter, distribution in search.items():
+        for other in distribution.when:
+            if other not in search and other not in fixed:
+                seen, fix = f"{parameter}.when.{other}", nearest(other, [*search, *fixed])
+                raise SpaceError(f"{name}: {{seen}} names no parameter of this space", seen=seen, fix=fix)
 
 
 def is_satisfiable(

@@ -6,14 +6,16 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import TrialConfig
 from pipeline.errors import SpaceError
 from pipeline.search import recipes
-from pipeline.search.space.conditions import reachable_names, sort_by_conditions
+from pipeline.search.space.conditions import check_names_of_whens, reachable_names, sort_by_conditions
 from pipeline.search.space.distribution import Distribution, Value, check_drawable, check_fixed
+from pipeline.search.space.points import check_point
+from pipeline.search.space.rules import ImageFacts, Rule, apply_rules
 from pipeline.search.space.toml import dump_toml
 
 
@@ -22,16 +24,22 @@ class Space:
     """A checked space. Every `when` in `search` refers to earlier parameters.
 
     fixed: values that every trial has. search: what is drawn. enqueue: points that are tried first.
+    rules: what depends on the images. overrides: values that go before those of the rules. Both are empty
+    once the images are known (`on_images`).
     """
 
     fixed: Mapping[str, Value]
     search: Mapping[str, Distribution]
     enqueue: tuple[Mapping[str, Value], ...] = ()
+    rules: tuple[Rule, ...] = ()
+    overrides: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
         """16 hex digits over the contents of the space, without comments and order."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, default=list)
+        known = dataclasses.asdict(self)
+        parts = {n: part for n, part in known.items() if part or n not in ("rules", "overrides")}
+        text = json.dumps(parts, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -40,10 +48,15 @@ class Space:
         return tuple(n for n, d in self.search.items() if not d.when.keys() & self.search.keys())
 
     def possible_values(self, name: str) -> tuple[Any, ...]:
-        """All values that a parameter with choices can have: its choices, or the one that is fixed."""
+        """All values that a parameter with choices can have, on any images."""
+        if name in self.overrides:
+            return (self.overrides[name],)
         if name in self.search:
-            return self.search[name].choices
-        return (self.fixed[name] if name in self.fixed else getattr(TrialConfig(), name),)
+            values = self.search[name].choices
+        else:
+            values = (self.fixed.get(name, getattr(TrialConfig(), name)),)
+        by_rules = (value for rule in self.rules for value in rule.possible_values(name))
+        return tuple(dict.fromkeys((*values, *by_rules)))
 
     def active(self, name: str, drawn: Mapping[str, Value]) -> bool:
         """Whether the condition of `name` holds, given the values drawn before it."""
@@ -62,23 +75,37 @@ class Space:
         Raises:
             SpaceError: a value is not valid, or nothing is left to search.
         """
-        fixed = {**self.fixed, **check_fixed(values, "--set")}
+        checked = check_fixed(values, "--set")
+        if self.rules:
+            return dataclasses.replace(self, overrides={**self.overrides, **checked})
+        fixed = {**self.fixed, **checked}
         search = reachable_names({n: d for n, d in self.search.items() if n not in values}, fixed)
         if not search:
             raise SpaceError("no parameter is left to search", fix="leave out a --set")
         points = ({n: v for n, v in p.items() if n in search or n == "recipe"} for p in self.enqueue)
         return Space(fixed=fixed, search=search, enqueue=tuple(points))
 
-    def on_images(self, size: int, labelled: bool) -> Space:
-        """The same space with the values of its enqueued recipes that depend on the images.
-
-        size: of an image in pixels.
+    def on_images(self, facts: ImageFacts) -> Space:
+        """The same space as its rules make it, with the values of its enqueued recipes.
 
         Raises:
-            SpaceError: such a value is out of its range.
+            SpaceError: such a value is out of its range, or the rules contradict each other.
         """
-        points = (self._resolved(dict(point), size, labelled) for point in self.enqueue)
-        return dataclasses.replace(self, enqueue=tuple(points))
+        space = self._by_rules(facts).override(self.overrides) if self.rules else self
+        points = (space._resolved(dict(point), facts.size, facts.labelled) for point in space.enqueue)
+        return dataclasses.replace(space, enqueue=tuple(points))
+
+    def _by_rules(self, facts: ImageFacts) -> Space:
+        where = f"the rules for {facts.size} px on a {facts.device}"
+        applied = apply_rules(self.rules, facts, self.fixed, self.search, self.overrides, where)
+        check_names_of_whens(applied.search, applied.fixed, where)
+        search = reachable_names(applied.search, applied.fixed)
+        search = sort_by_conditions(search, applied.fixed, where)
+        points = []
+        for point in (*self.enqueue, *applied.enqueue):
+            searched = {name: v for name, v in point.items() if name in search or name == "recipe"}
+            points.append(check_point(searched, search, applied.fixed, where))
+        return Space(fixed=applied.fixed, search=search, enqueue=tuple(points))
 
     def start_from(self, recipe: str, size: int, labelled: bool, overrides: Collection[str] = ()) -> Space:
         """The same space, started from a recipe: its searched values are enqueued first, the others fixed.
@@ -113,7 +140,8 @@ class Space:
         """The tables that `space_from_tables` reads back to an equal space, for `dump_toml`."""
         search = {name: d.table() for name, d in self.search.items()}
         points = {"enqueue": [dict(point) for point in self.enqueue]} if self.enqueue else {}
-        return {"fixed": dict(self.fixed), "search": search, **points}
+        rules = {"rule": [rule.table() for rule in self.rules]} if self.rules else {}
+        return {"fixed": dict(self.fixed), "search": search, **points, **rules}
 
     def to_toml(self) -> str:
         """TOML text that `parse_space` reads back to an equal space."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.config import TrialConfig
 from pipeline.search.space.definition import Space
+from pipeline.search.space.rules import ImageFacts
 from pipeline.tables import LOSSES, NETWORKS, SAMPLERS, Table
 from pipeline.user_code import read_code
 
@@ -32,13 +33,62 @@ def describe_code(names: Sequence[str], hashes: Mapping[str, str]) -> list[str]:
 def space_notes(space: Space, folders: Sequence[Path]) -> list[str]:
     """A line for each of the user's own modules, with its hash, and one for the parameters with `when`.
 
+    Of a space with rules also what it becomes for images of several kinds.
+
     folders: where the user's own modules may lie.
 
     Raises:
         ConfigError: one of them cannot be found.
+        SpaceError: the rules contradict each other for such images.
     """
     names = space_code_names(space)
     notes = describe_code(names, read_code(names, folders).hashes)
+    if not space.rules:
+        return notes + _resolved_notes(space)
+    resolved = {facts: space.on_images(facts) for facts in _EXAMPLES}
+    notes += [f"{_describe(facts)}: {outline(resolved[facts])}" for facts in _EXAMPLES if facts.labelled]
+    return [*notes, *dict.fromkeys(note for each in resolved.values() for note in _resolved_notes(each))]
+
+
+_EXAMPLES = [
+    ImageFacts(size=size, channels=3, images=images, classes=classes, device=device)
+    for device in ("cpu", "gpu")
+    for size in (32, 64, 128)
+    for images in (1_000, 50_000)
+    for classes in (0, 10)
+]
+"""Images of several kinds, for which the rules of a space are tried."""
+
+
+def _describe(facts: ImageFacts) -> str:
+    return f"{facts.device}, {facts.images:,} images of {facts.size} px, {facts.classes} classes"
+
+
+def outline(space: Space) -> str:
+    """What a space searches, in short: `40 kimg, widths 8-32, batch 16-64, augmentation searched`."""
+    config = space.config({})
+    parts = [f"{config.kimg:,} kimg"]
+    for label, names in (("widths", ("width_g", "width_d")), ("batch", ("batch_size",))):
+        found = [value for name in names for value in _extremes(space, name)]
+        low, high = min(found), max(found)
+        parts.append(f"{label} {low:g}-{high:g}" if low < high else f"{label} {low:g}")
+    architectures = space.possible_values("architecture")
+    parts += [" or ".join(architectures)] if len(architectures) > 1 else []
+    parts += ["classes"] if config.conditional else []
+    parts += ["augmentation searched"] if "augment" in space.search else []
+    return ", ".join(parts)
+
+
+def _extremes(space: Space, name: str) -> Sequence[float]:
+    d = space.search.get(name)
+    if d is None:
+        return (getattr(space.config({}), name),)
+    return d.choices or (d.low, d.high)
+
+
+def _resolved_notes(space: Space) -> list[str]:
+    """Notes on a space that has no rules, or no longer."""
+    notes = []
     conditional = [name for name in space.search if name not in space.unconditional]
     if conditional:
         samplers = ", ".join(name for name, row in SAMPLERS.items() if not row.conditions)

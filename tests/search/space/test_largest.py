@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from factories import image_facts
 
 from pipeline.config import TrialConfig
 from pipeline.search.space.builtin import builtin_spaces, load_space
@@ -46,7 +47,7 @@ def test_inactive_parameters_keep_their_defaults() -> None:
 @pytest.mark.parametrize("name", sorted(builtin_spaces()))
 def test_every_builtin_space_has_a_largest_configuration(name: str) -> None:
     """Of its own values, and with the largest batch and the widest networks."""
-    space = load_space(name).on_images(28, True)
+    space = load_space(name).on_images(image_facts(28, classes=10))
     config = largest_config(space)
     for key, distribution in space.search.items():
         value = getattr(config, key)

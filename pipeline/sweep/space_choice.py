@@ -1,0 +1,108 @@
+"""The space of a sweep: which one, where the images choose it, and what it becomes on these images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.cluster.connection import LOCAL, cluster_nodes
+from pipeline.config import SweepConfig, TrialConfig
+from pipeline.data.dataset import Dataset
+from pipeline.search.resources import Cluster, gpus_of_trial
+from pipeline.search.space.builtin import load_space
+from pipeline.search.space.definition import Space
+from pipeline.search.space.notes import outline
+from pipeline.search.space.rules import ImageFacts, Rule
+from pipeline.storage.addresses import parse_source
+from pipeline.sweep.manifest import SweepFacts
+from pipeline.sweep.request import Request
+from pipeline.training.networks.sizes import nearest_sizes
+from pipeline.training.process import visible_gpus
+
+SMALL_GREY = 32
+"""Up to this side in pixels the space made for digits is taken for labelled grey images."""
+
+
+def space_for(facts: ImageFacts) -> str:
+    """The name of the built-in space for these images."""
+    small = facts.channels == 1 and facts.size <= SMALL_GREY
+    return "mnist5k" if small and facts.labelled else "photos"
+
+
+def resolve_for_images(request: Request, facts: ImageFacts) -> Request:
+    """The request with its space, as the images choose it, and with the values that they decide.
+
+    Raises:
+        SpaceError: such a value is out of its range, or nothing is left to search.
+    """
+    config, space = request.config, request.space
+    if request.space_by_images:
+        config = replace(config, space=space_for(facts))
+        space = load_space(config.space).override(space.fixed)
+    space = space.on_images(facts)
+    if request.recipe:
+        space = space.start_from(request.recipe, facts.size, facts.labelled, request.overrides)
+    return replace(request, config=config, space=space, space_by_images=False)
+
+
+def facts_of(dataset: Dataset, device: str) -> ImageFacts:
+    """What a space may depend on, of images that are loaded. device: `trial_device`."""
+    return ImageFacts(
+        size=dataset.size,
+        channels=dataset.channels,
+        images=len(dataset.train),
+        classes=len(dataset.classes) if dataset.labelled else 0,
+        device=device,
+    )
+
+
+def facts_of_sweep(facts: SweepFacts) -> ImageFacts:
+    """The same of a sweep that exists, with the device that it began with."""
+    data = facts.data
+    return ImageFacts(
+        size=max(1, data.size),  # early versions did not write it
+        channels=data.channels,
+        images=data.train,
+        classes=len(data.classes),
+        device=facts.device,
+    )
+
+
+def trial_device(config: SweepConfig) -> str:
+    """What the trials of a new sweep train on, cpu or gpu; the cluster of `config.address` is connected."""
+    cluster = Cluster([{"GPU": visible_gpus()}]) if config.address == LOCAL else cluster_nodes()
+    return "gpu" if gpus_of_trial(config, cluster) else "cpu"
+
+
+def drawable_size(size: int) -> int:
+    """The side at which images of `size` px are prepared where the images choose the space."""
+    return nearest_sizes(TrialConfig().architecture, size)[0]
+
+
+def describe_choice(facts: ImageFacts, name: str, space: Space) -> str:
+    """`photos: 1,924 colour images of 64 px, on a CPU: 40 kimg, widths 8-32, augmentation searched (...)`."""
+    colour = {1: "grey", 3: "colour"}.get(facts.channels, f"{facts.channels}-channel")
+    labelled = "labelled " if facts.labelled else ""
+    images = f"{facts.images:,} {labelled}{colour} images of {facts.size} px"
+    limits = (rule.when["images_below"] for rule in load_space(name).rules if _is_for_few(rule, facts))
+    few = "".join(f" (fewer than {limit:,} images)" for limit in limits)
+    return f"{name}: {images}, on a {facts.device.upper()}: {outline(space)}{few}"
+
+
+def _is_for_few(rule: Rule, facts: ImageFacts) -> bool:
+    return "images_below" in rule.when and "augment" in rule.search and rule.holds(facts)
+
+
+def name_for_data(source: str) -> str:
+    """The name of a sweep on these images: that of the folder, the file, the data set or the function.
+
+    source: a value of `SweepConfig.data` with an absolute path.
+    """
+    address = parse_source(source)
+    kind, _, name = source.partition(":")
+    if address:
+        name = Path(address.path).name if kind == "folder" else Path(address.path).stem
+    name = (name or kind).rpartition("/")[2]
+    valid = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    return valid[:100] or "sweep"
