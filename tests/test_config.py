@@ -19,7 +19,8 @@ Config = type[TrialConfig] | type[SweepConfig]
 Field = dataclasses.Field[Any]
 
 FREE_TEXT = set(
-    "name data classes background space extractor extractor_weights metrics address price require".split()
+    "name data classes background space extractor extractor_weights second_extractor metrics address price "
+    "require".split()
 )
 
 

@@ -24,6 +24,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.terminal import out_console, progress
 from pipeline.reporting.log_lines import log_to_terminal
+from pipeline.tables import EXTRACTORS
 
 
 def register(
@@ -61,9 +62,12 @@ def evaluate(
     background: Background = "white",
     frames: Frames = "first",
     extractor: Annotated[
-        str, typer.Option(help="auto, classifier, inception, pixels, or module:function in this folder.")
+        str, typer.Option(help=f"{', '.join(['auto', *EXTRACTORS])}, or module:function in this folder.")
     ] = "auto",
-    extractor_weights: Annotated[str, typer.Option(help="Local weights of the inception extractor.")] = "",
+    extractor_weights: Annotated[str, typer.Option(help="Local weights file of the extractor.")] = "",
+    second_extractor: Annotated[
+        str, typer.Option(help="What the samples are also measured in: auto (what is installed), none, ...")
+    ] = "auto",
     metric: Annotated[
         list[str] | None, typer.Option(help="A metric of your own: module:function in this folder.")
     ] = None,
@@ -90,6 +94,7 @@ def evaluate(
         frames=frames,
         extractor=extractor,
         extractor_weights=weights,
+        second_extractor=second_extractor,
         metrics=metrics,
     )
     measured = evaluate_as(config, model, n=n or 0, seed=seed, tracking_uri=tracking_uri).to_dict()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -26,11 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SharedRefs:
-    """What the images are got by, the evaluator in the object store, and the user's code itself."""
+    """What the images are got by, the evaluators in the object store, and the user's code itself.
+
+    second: the evaluator of the second opinion, which finalists alone fetch; None = there is none.
+    """
 
     dataset: Any
     evaluator: Any
     code: UserCode
+    second: Any = None
 
 
 _LOGGED = set[str]()  # reasons, once a process
@@ -38,8 +42,13 @@ _FETCHED: dict[str, tuple[Dataset, Evaluator]] = {}  # of this process, by the i
 
 
 def put_shared(dataset: Dataset, evaluator: Evaluator, code: UserCode) -> SharedRefs:
-    """Share the images and the evaluator with all workers. code: the user's that these may run."""
-    return SharedRefs(share_images(dataset), ray.put(evaluator), code)
+    """Share the images and the evaluator with all workers. code: the user's that these may run.
+
+    The evaluator's `second` is shared apart from it: trials load neither its weights nor its packages.
+    """
+    second = None if evaluator.second is None else ray.put(evaluator.second)
+    first = ray.put(replace(evaluator, second=None))
+    return SharedRefs(share_images(dataset), first, code, second)
 
 
 def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
@@ -51,13 +60,24 @@ def get_shared(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
     use_code(shared_refs.code)  # first: an extractor of the user's is unpickled by its module's code
     key, images = shared_refs.evaluator.hex(), shared_refs.dataset
     if key not in _FETCHED:
-        try:
-            dataset = open_images(images) if isinstance(images, SharedFolder) else ray.get(images)
-            evaluator = ray.get(shared_refs.evaluator)
-        except ray.exceptions.RaySystemError as error:  # of whatever fails while Ray unpickles
-            raise error.client_exc if isinstance(error.client_exc, GansweepError) else error from None
-        _FETCHED[key] = dataset, evaluator.to(worker_device())
+        dataset = open_images(images) if isinstance(images, SharedFolder) else _get(images)
+        _FETCHED[key] = dataset, _get(shared_refs.evaluator).to(worker_device())
     return _FETCHED[key]
+
+
+def get_measuring(shared_refs: SharedRefs) -> tuple[Dataset, Evaluator]:
+    """`get_shared` for a finalist: the evaluator has its `second`, on the CPU, which no other call keeps."""
+    dataset, evaluator = get_shared(shared_refs)
+    if shared_refs.second is None:
+        return dataset, evaluator
+    return dataset, replace(evaluator, second=_get(shared_refs.second))
+
+
+def _get(ref: Any) -> Any:
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RaySystemError as error:  # of whatever fails while Ray unpickles
+        raise error.client_exc if isinstance(error.client_exc, GansweepError) else error from None
 
 
 def enter_worker(mps_trials: int) -> None:

@@ -16,7 +16,7 @@ from ray import tune
 
 from pipeline.cluster.messages import FinalistTask, Line, Suggestion, TrialReport, WorkerSettings
 from pipeline.cluster.preemption import PreemptionNotice, raise_preempted
-from pipeline.cluster.shared_objects import enter_worker, get_shared, worker_device
+from pipeline.cluster.shared_objects import enter_worker, get_measuring, get_shared, worker_device
 from pipeline.cluster.tasks import gpu_task, result_of
 from pipeline.cluster.worker_log import collected_lines
 from pipeline.config import SweepPaths, TrialConfig
@@ -134,7 +134,7 @@ def _run_finalist(task: FinalistTask, settings: WorkerSettings) -> FinalistRun:
             storage.publish(run.folder)
 
         try:
-            dataset, evaluator = get_shared(settings.shared_refs)
+            dataset, evaluator = get_measuring(settings.shared_refs)
             for folder in (paths.trial(run.trial), run.folder):
                 storage.fetch(folder)
             if run.index:
@@ -147,5 +147,13 @@ def _run_finalist(task: FinalistTask, settings: WorkerSettings) -> FinalistRun:
         progressed()
         config = settings.config
         n = final_samples(evaluator, config.final_samples)
-        measured = measure_finalist(run, dataset, evaluator, n=n, seed=config.seed, device=worker_device())
+        measured = measure_finalist(
+            run,
+            dataset,
+            evaluator,
+            n=n,
+            seed=config.seed,
+            device=worker_device(),
+            on_progress=progressed,
+        )
     return replace(measured, folder=requested.folder)

@@ -29,14 +29,23 @@ MIN_SAMPLES = 16
 
 
 def measure_generator(
-    sample: Sample, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, repeats: int = REPEATS
+    sample: Sample,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    *,
+    n: int,
+    seed: int,
+    repeats: int = REPEATS,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Measurement:
     """Measure the generator behind `sample` with `repeats` batches of n images.
 
     Args:
         sample: makes images; the first batch is `sample(n, seed)`, the others have seeds derived from `seed`.
-        evaluator: of `dataset`; its number of samples is replaced by n.
+        evaluator: of `dataset`; its number of samples is replaced by n. Its `second`, if any, sees the first
+            batch too, on the device on which it is.
         n: at least 16. repeats: at least 1.
+        on_progress: called from time to time.
 
     Raises:
         EvaluatorError: n is too small, the images are not of the data's shape, their features are not
@@ -46,7 +55,8 @@ def measure_generator(
     if n < MIN_SAMPLES:
         rule = f"a measurement needs at least {MIN_SAMPLES}"
         raise EvaluatorError("{seen} samples are too few", rule=rule, seen=n, fix="the default is 5000")
-    evaluator = dataclasses.replace(evaluator, samples=n)
+    second = evaluator.second and dataclasses.replace(evaluator.second, samples=n)
+    evaluator = dataclasses.replace(evaluator, samples=n, second=second)
     train, held = (_extract(evaluator.extractor, split) for split in (dataset.train, dataset.held))
     inputs = MetricInputs(
         sample=sample,
@@ -57,20 +67,26 @@ def measure_generator(
         batch=draw(sample, evaluator, seed),
         train=train,
         held=held,
+        on_progress=on_progress,
     )
     values: dict[str, object] = {}
     for name, metric in METRICS.items():
         if name not in values:
             found = load_target(metric.target)(inputs)
             values |= found if isinstance(found, dict) else {name: found}
-    few_held = f"{len(held)} images are held out: fid_held, fid_even and kid_held are of as many samples"
-    notes = tuple(note for note in (evaluator.warning, few_held if n > len(held) else "") if note)
-    values |= {"n": n, "seed": seed, "repeats": repeats, "notes": notes}
+    values |= {"n": n, "seed": seed, "repeats": repeats, "notes": _notes(evaluator, len(held))}
     values |= {"extractor": evaluator.extractor_name, "evaluator": evaluator.hash}
+    if second is not None:
+        values |= {"second_extractor": second.extractor_name, "second_evaluator": second.hash}
     few = random_subset(len(train), n, seed).numpy()  # as many reals as samples, if there are
     images, reals = inputs.batch.images.numpy(), dataset.train[few]
     custom = {name: custom_metric(name, images, reals) for name in evaluator.metrics}
     return Measurement(**values, custom=custom)  # type: ignore[arg-type]
+
+
+def _notes(evaluator: Evaluator, held: int) -> tuple[str, ...]:
+    few_held = f"{held} images are held out: fid_held, fid_even and kid_held are of as many samples"
+    return tuple(note for note in (evaluator.warning, few_held if evaluator.samples > held else "") if note)
 
 
 def custom_metric(name: str, images: Pixels, reals: Pixels) -> float:

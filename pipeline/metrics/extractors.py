@@ -63,8 +63,8 @@ def resolve_extractor(name: str, dataset: Dataset) -> str:
         return "classifier" if dataset.labelled and small_grey else "efficientnet"
     if EXTRACTORS.is_user_code(name):
         return name
-    if name in ("clip", "dinov2"):  # the published weights do not load without pickle
-        rule = "clip and dinov2 must be custom extractors, with weights of your choice"
+    if name == "clip":  # the published weights do not load without pickle
+        rule = "clip must be a custom extractor, with weights of your choice"
         fix = "write --extractor module:function, where the function returns that network"
         raise EvaluatorError("{seen} is not built in", rule=rule, seen=name, fix=fix)
     if name not in EXTRACTORS:
@@ -83,12 +83,12 @@ def build_extractor(
 ) -> Extractor:
     """The extractor `name` (or `auto`) for `dataset`, on the CPU, ready to use.
 
-    weights: file of Inception's weights; empty = use the cache, or download it. cache: folder below which
-    weights are cached; None = `files.cache_root()`.
+    weights: file of the extractor's weights; empty = look on disk, and download Inception's. cache: folder
+    below which weights are cached; None = `files.cache_root()`.
 
     Raises:
-        EvaluatorError: as for `resolve_extractor`; or Inception's weights are missing, unreadable or of
-            another network; or a custom extractor returns no features.
+        EvaluatorError: as for `resolve_extractor`; or the weights are missing, unreadable or of another
+            network; or a custom extractor returns no features.
         ConfigError: a custom extractor cannot be loaded, or fails.
     """
     chosen = resolve_extractor(name, dataset)

@@ -19,6 +19,9 @@ from pipeline.metrics.memorization import pixel_vectors, random_subset
 from pipeline.metrics.prdc import manifold
 from pipeline.metrics.statistics import FeatureStatistics
 
+_SLOW_BLOCK = 100
+"""Images between two signs of progress: Inception takes 40 s for them on one core."""
+
 Sample = Callable[[int, int], tuple[Tensor, Tensor | None]]
 """(n, seed) -> images uint8 (n,H,W,C) and the labels int64 (n,) they were generated for, or None."""
 
@@ -38,7 +41,7 @@ class MetricInputs:
 
     evaluator: its `samples` is n. seed: of the batch; all that is random in a metric derives from it.
     repeats: batches whose fids are averaged. train, held: features float (N,d) and (M,d) of the two splits,
-    on the CPU.
+    on the CPU. on_progress: called between blocks of a slow extraction.
     """
 
     sample: Sample
@@ -49,6 +52,7 @@ class MetricInputs:
     batch: Batch
     train: Tensor
     held: Tensor
+    on_progress: Callable[[], object] = lambda: None
 
     @cached_property
     def few(self) -> Tensor:
@@ -90,12 +94,16 @@ def draw(sample: Sample, evaluator: Evaluator, seed: int) -> Batch:
     n = evaluator.samples
     images, labels = sample(n, seed)
     evaluator.check(images)
-    features = evaluator.extractor(images).cpu()
+    features = _finite(evaluator.extractor(images).cpu())
+    return Batch(images.cpu(), features, None if labels is None else labels.cpu())
+
+
+def _finite(features: Tensor) -> Tensor:
     if not features.isfinite().all():
-        problem = f"{{seen}} of {n} generated images have features that are not finite"
+        problem = f"{{seen}} of {len(features)} generated images have features that are not finite"
         rule, fix = "features must be finite", "choose another extractor, or another generator"
         raise EvaluatorError(problem, rule=rule, seen=int((~features.isfinite()).any(1).sum()), fix=fix)
-    return Batch(images.cpu(), features, None if labels is None else labels.cpu())
+    return features
 
 
 def fid_interval(inputs: MetricInputs) -> dict[str, float]:
@@ -124,9 +132,36 @@ def fid_interval(inputs: MetricInputs) -> dict[str, float]:
         held, even = (frechet.frechet_of(side, features[:n_held]) for side in (held_factor, even_factor))
         rows.append((fid, held, even, variance))
     fid, held, even, variance = np.mean(rows, axis=0).tolist()
-    half = math.sqrt(variance) * (1.645 + 1.96 / math.sqrt(len(rows)))
-    interval = {"fid": fid, "fid_low": max(0.0, fid - half), "fid_high": fid + half}
-    return {**interval, "fid_held": held, "fid_even": even, "n_held": n_held}
+    low, high = _interval(fid, math.sqrt(variance), len(rows))
+    return {
+        "fid": fid,
+        "fid_low": low,
+        "fid_high": high,
+        "fid_held": held,
+        "fid_even": even,
+        "n_held": n_held,
+    }
+
+
+def _interval(mean: float, deviation: float, batches: int) -> tuple[float, float]:
+    """The normal tolerance interval around the mean of so many batches; see `fid_interval`."""
+    half = deviation * (1.645 + 1.96 / math.sqrt(batches))
+    return max(0.0, mean - half), mean + half
+
+
+def second_fid(inputs: MetricInputs) -> dict[str, float | None]:
+    """The fid of the first batch in the second extractor, with its interval; None without one."""
+    second = inputs.evaluator.second
+    if second is None:
+        return dict.fromkeys(("second_fid", "second_low", "second_high"))
+    blocks = []
+    for block in torch.split(inputs.batch.images, _SLOW_BLOCK):
+        blocks.append(second.extractor(block).cpu())
+        inputs.on_progress()
+    features = _finite(torch.cat(blocks))
+    fid = frechet.frechet_of(second.real, features)
+    low, high = _interval(fid, frechet.frechet_deviation(second.real, features), 1)
+    return {"second_fid": fid, "second_low": low, "second_high": high}
 
 
 def fid_infinity(inputs: MetricInputs) -> float:

@@ -52,6 +52,8 @@ def load_evaluator(config: SweepConfig, dataset: Dataset, samples: int = 0) -> E
     """
     extractor = build_extractor(config.extractor, dataset, weights=config.extractor_weights)
     evaluator = build_evaluator(dataset, extractor, samples or config.fid_samples)
+    if evaluator.warning:
+        log.warning(evaluator.warning)
     return replace(evaluator, metrics=config.metric_names)
 
 

@@ -12,6 +12,7 @@ from pipeline.records import metric, metrics_of
 
 _MODULE = "pipeline.metrics.generator_metrics"
 _FID, _KID, _PRDC = f"{_MODULE}:fid_interval", f"{_MODULE}:kids", f"{_MODULE}:precision_recall"
+_SECOND = f"{_MODULE}:second_fid"
 _COPIES, _COLLAPSE = f"{_MODULE}:copies", f"{_MODULE}:collapse"
 
 
@@ -21,7 +22,8 @@ class Measurement:
 
     fid is the mean over `repeats` independent batches of n samples. A target that returns a dict
     computes all fields of its names. memorisation, collapse: `ok`, or the verdict. custom: the user's own
-    metrics. notes: caveats about these numbers.
+    metrics. notes: caveats about these numbers. second_extractor, second_evaluator: of the second opinion and
+    the hash of its evaluator; empty = there is none.
     """
 
     n: int
@@ -37,6 +39,11 @@ class Measurement:
         target=_FID,
     )
     fid_high: float = metric("upper end of the interval", target=_FID)
+    second_fid: float | None = metric(
+        "Frechet distance in second_extractor of the first n samples", "min", low=0, target=_SECOND
+    )
+    second_low: float | None = metric("lower end of its interval, as fid_low", target=_SECOND)
+    second_high: float | None = metric("upper end of its interval", target=_SECOND)
     fid_infinity: float = metric(
         "fid extrapolated to infinitely many samples; may be below 0", "min", target=f"{_MODULE}:fid_infinity"
     )
@@ -87,6 +94,8 @@ class Measurement:
     )
     collapse: str
     notes: tuple[str, ...]
+    second_extractor: str = ""
+    second_evaluator: str = ""
     custom: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -106,9 +115,12 @@ class Measurement:
         return tuple(reasons)
 
     def to_dict(self) -> dict[str, object]:
-        """The fields and `verdicts` as JSON values; `custom` only where there are such metrics."""
+        """The fields and `verdicts` as JSON values; second opinion and `custom` only where there are any."""
         values = {**dataclasses.asdict(self), "notes": list(self.notes), "verdicts": list(self.verdicts)}
-        return {name: value for name, value in values.items() if name != "custom" or value}
+        left_out = set() if self.custom else {"custom"}
+        if not self.second_extractor:
+            left_out |= {name for name in values if name.startswith("second_")}
+        return {name: value for name, value in values.items() if name not in left_out}
 
 
 METRICS = metrics_of(Measurement)

@@ -16,6 +16,7 @@ from pipeline.storage.summary_file import (
     LeaderboardRow,
     RegisteredVersion,
     RunningRow,
+    SecondOpinion,
     SweepState,
     SweepSummary,
     TrialCounts,
@@ -40,6 +41,7 @@ class Summary:
         before = read_summary(paths.summary)
         self._registered = before.registered if before else None
         self._finalists = before.finalists if before else ()
+        self._opinion = before.second_opinion if before else None
         self._state: SweepState = "running"
         self._written = 0.0
         self._size = (-_SIZING_SEC, 0)  # time of the last measurement, bytes
@@ -58,9 +60,9 @@ class Summary:
         else:
             self.write()
 
-    def set_finalists(self, finalists: Iterable[FinalistRow]) -> None:
-        """Write the finalists, best first; the first one becomes the best trial."""
-        self._finalists = tuple(finalists)
+    def set_finalists(self, finalists: Iterable[FinalistRow], opinion: SecondOpinion | None = None) -> None:
+        """Write the finalists, best first, and the opinion on the first one, which becomes the best trial."""
+        self._finalists, self._opinion = tuple(finalists), opinion
         self.write()
 
     def set_registered(self, version: RegisteredVersion | None) -> None:
@@ -116,6 +118,7 @@ class Summary:
             registered=self._registered,
             evaluator=self._evaluator,
             finalists=self._finalists,
+            second_opinion=self._opinion,
         )
 
 

@@ -14,6 +14,7 @@ from pipeline.metrics import evaluation
 from pipeline.metrics.generator_metrics import Sample
 from pipeline.metrics.loading import load_evaluator, load_images
 from pipeline.metrics.measurement import Measurement
+from pipeline.metrics.second_extractor import load_second
 from pipeline.serving.models import load_generator
 from pipeline.tables import DATA_SOURCES
 from pipeline.user_code import read_code, use_code
@@ -48,8 +49,9 @@ def evaluate(
         data: mnist5k, digits, folder:PATH, npz:PATH, ..., or `module:function`.
         n: samples per fid, at least 16; 0 = 5000, or all that PATH has.
         seed: of the samples, at least 0; the same n and seed give the same numbers on one machine.
-        extractor: auto, classifier, inception, pixels or `module:function`.
-        extractor_weights: file of Inception's weights.
+        extractor: auto, classifier, efficientnet, inception, dinov2, pixels or `module:function`. A second
+            one, chosen by what is installed, measures the first n samples too: `evaluate_as` takes another.
+        extractor_weights: file of the extractor's weights.
         metrics: your own, `module:function` each.
         tracking_uri: MLflow store or server; else MLFLOW_TRACKING_URI, else the one below ./runs.
 
@@ -68,10 +70,12 @@ def evaluate_as(
     """Measure a MODEL against `config.data` as `evaluate` does.
 
     Args:
-        config: data, image_size (0 = the model's), extractor, extractor_weights and metrics count.
+        config: data, image_size (0 = the model's), extractor, extractor_weights, second_extractor and metrics
+            count.
     """
     own_data = [config.data] if DATA_SOURCES.is_user_code(config.data) else []
-    use_code(read_code([*own_data, config.extractor, *config.metric_names], [Path.cwd()]))
+    extractors = (config.extractor, config.second_extractor)
+    use_code(read_code([*own_data, *extractors, *config.metric_names], [Path.cwd()]))
     if model.startswith(external_samples.PREFIX):
         dataset = load_images(config)
         path = Path(model.removeprefix(external_samples.PREFIX)).expanduser()
@@ -91,4 +95,5 @@ def evaluate_as(
         sample, repeats = evaluation.from_arrays(generator.sample), evaluation.REPEATS
     n = n or DEFAULT_SAMPLES
     evaluator = load_evaluator(config, dataset, n)
+    evaluator = replace(evaluator, second=load_second(config, dataset, evaluator, images=n))
     return evaluation.measure_generator(sample, dataset, evaluator, n=n, seed=seed, repeats=repeats)

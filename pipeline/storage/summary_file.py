@@ -172,6 +172,25 @@ class FinalistRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondOpinion:
+    """What an extractor that took no part in the search says of the winner.
+
+    hash: of its evaluator. samples: of each finalist. trial: the finalist with the lowest fid in it. agrees:
+    false where that is another one, and their intervals are apart in both extractors.
+    """
+
+    extractor: str
+    hash: str
+    samples: int
+    trial: int
+    agrees: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"second opinion ({self.extractor}): {self.text}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FidEvaluator:
     """What the fids of a sweep were measured with; only fids with the same hash can be compared."""
 
@@ -209,6 +228,7 @@ class SweepSummary:
         images_per_sec: of all running trials together.
         leaderboard: the best hundred trials, best first.
         finalists: best first; empty before they are measured.
+        second_opinion: on the first of them; None = there is no second extractor.
     """
 
     name: str
@@ -231,6 +251,7 @@ class SweepSummary:
     registered: RegisteredVersion | None = None
     evaluator: FidEvaluator = field(default_factory=FidEvaluator)
     finalists: tuple[FinalistRow, ...] = ()
+    second_opinion: SecondOpinion | None = None
 
     def to_text(self) -> str:
         """The file's content."""

@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from pipeline.errors import GansweepError, RegistryError, first_line, redact
+from pipeline.metrics.second_opinion import compare_winners
 from pipeline.reporting.html.report import write_report
 from pipeline.storage.fault_points import reach
 from pipeline.storage.files import no_space, read_json
-from pipeline.storage.summary_file import FinalistRow, SweepState
+from pipeline.storage.summary_file import FinalistRow, SecondOpinion, SweepState
 from pipeline.storage.typed_json import to_json
 from pipeline.sweep.cleanup import sync_mlflow
 from pipeline.sweep.open_sweep import OpenSweep
@@ -73,11 +74,14 @@ def _pack(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[FinalistRun, Mod
     """Record the finalists and pack the winner with its card; returns its chosen run and what it claims."""
     request = sweep.request
     rows = [final.row(sweep.manager.trials[final.trial].params) for final in found]
-    sweep.summary.set_finalists(rows)
+    opinion = compare_winners(rows)
+    sweep.summary.set_finalists(rows, opinion)
+    if opinion is not None:
+        log.log(logging.INFO if opinion.agrees else logging.WARNING, str(opinion))
     reach("measured")
     run = found[0].chosen
     sweep.uploader.fetch_folder(run.folder)
-    metadata = _describe(sweep, rows[0], run)
+    metadata = _with_opinion(_describe(sweep, rows[0], run), opinion, request.config.second_opinion)
     generator, _ = best_generator(run.folder)
     packed = pack_generator(generator, request.paths.packed, metadata)
     reach("packed")
@@ -85,6 +89,16 @@ def _pack(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[FinalistRun, Mod
     write_card(*card, name=request.config.name)
     reach("card")
     return run, metadata
+
+
+def _with_opinion(claims: ModelMetadata, opinion: SecondOpinion | None, effect: str) -> ModelMetadata:
+    """The claims with the second opinion. effect: `veto` = a disagreement is a reason to give no alias."""
+    if opinion is None:
+        return claims
+    withhold = claims.withhold
+    if effect == "veto" and not opinion.agrees:
+        withhold = (*withhold, str(opinion))
+    return dataclasses.replace(claims, second_opinion=str(opinion), withhold=withhold)
 
 
 def _describe(sweep: OpenSweep, row: FinalistRow, run: FinalistRun) -> ModelMetadata:

@@ -29,6 +29,7 @@ def plan_sweep(request: Request, inputs: SweepInputs, uri: str) -> Rows:
         ("search", f"{config.sampler} + {config.pruner}, {budget}"),
         *(("note", note) for note in sampler_notes(config, request.space)),
         ("fid", f"{evaluator.extractor_name}, {evaluator.samples} samples, evaluator {evaluator.hash}"),
+        ("second opinion", evaluator.second.extractor_name if evaluator.second else "none"),
         ("disk", str(_disk_needed(request, inputs))),
         ("tracking", redact(uri)),
         ("registers", request.register or "nothing"),

@@ -178,16 +178,27 @@ def retrain(
 
 
 def measure_finalist(
-    run: FinalistRun, dataset: Dataset, evaluator: Evaluator, *, n: int, seed: int, device: str
+    run: FinalistRun,
+    dataset: Dataset,
+    evaluator: Evaluator,
+    *,
+    n: int,
+    seed: int,
+    device: str,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> FinalistRun:
     """The run with its measurement: of n fresh samples, and the search's fid repeated with fresh latents.
 
-    Raises no GansweepError: a run that cannot be measured gets a `problem` instead.
+    evaluator: its `second`, if any, is on `device` only as long as this takes. on_progress: called from time
+    to time. Raises no GansweepError: a run that cannot be measured gets a `problem` instead.
     """
     try:
         generator, best = best_generator(run.folder)
         sample = labelled_image_sampler(generator.to(torch.device(device)), dataset)
-        measured = evaluation.measure_generator(sample, dataset, evaluator, n=n, seed=seed)
+        moved = replace(evaluator, second=evaluator.second and evaluator.second.to(device))
+        measured = evaluation.measure_generator(
+            sample, dataset, moved, n=n, seed=seed, on_progress=on_progress
+        )
         scores = [
             evaluator.score(image_sampler(generator, dataset, seed=fresh_seed(seed, i)))
             for i in range(evaluation.REPEATS)

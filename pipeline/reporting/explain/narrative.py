@@ -99,7 +99,12 @@ def _won(history: History) -> list[str]:
     best = history.best or winner
     balance = "unknown" if best.balance is None else f"{best.balance:.2f}"
     at = f"{short_number(best.kimg)} of {history.full_kimg or '?'} kimg"
-    return [f"Trial {winner.number} {verb}: {fid}, balance {balance} at {at}.", *_margin(history, winner)]
+    opinion = history.summary.second_opinion if history.summary else None
+    return [
+        f"Trial {winner.number} {verb}: {fid}, balance {balance} at {at}.",
+        *_margin(history, winner),
+        *([_sentence(str(opinion))] if opinion else []),
+    ]
 
 
 def _fid_of(winner: TrialView, final: FinalistRow | None) -> str:

@@ -30,6 +30,8 @@ _RUN = {
 }
 """The columns of the table of finalists' runs, and what each means."""
 
+_OPINION = "an extractor that took no part in the search measures the finalists' samples as well"
+
 
 def champion_section(history: History) -> dict[str, object]:
     """What templates/champion.html.j2 shows of the champion; empty if no trial has a fid."""
@@ -62,6 +64,7 @@ def looks(history: History) -> tuple[str, str]:
 def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) -> dict[str, Cell]:
     best = history.best or winner
     final = history.finalists[0].measurement if history.finalists else None
+    opinion = history.summary.second_opinion if history.summary else None
     run = _row_of_run(winner, records)
     samples = f"of {final.n} fresh samples" if final else "as the search saw it"
     found = ("; ".join(final.verdicts) or "no copies, no collapse") if final else ""
@@ -74,6 +77,7 @@ def _facts(history: History, winner: TrialView, records: Sequence[TrialRecord]) 
         "stability": Cell(readable_number(run.stability, ".2f"), COLUMNS["stability"]),
         "verdict": Cell(run.verdict, COLUMNS["verdict"]),
         "memorization, collapse": Cell(found),
+        **({"second opinion": Cell(str(opinion), _OPINION)} if opinion else {}),
     }
 
 

@@ -34,6 +34,7 @@ class ModelMetadata:
         label_shares: frequency of each class in them, with which a sample without a requested label has it;
             None = no labels.
         space: hash of the sweep's search space. sweep_run_id, run_id: MLflow runs of sweep and trial.
+        second_opinion: whether a second extractor agrees that it is the best finalist; empty = not asked.
         withhold: reasons to give it no alias.
         others: what else was measured, versions of packages, and keys of other versions; they are shown, and
             nothing is decided by them.
@@ -71,6 +72,7 @@ class ModelMetadata:
     space: str = ""
     sweep_run_id: str = ""
     run_id: str = ""
+    second_opinion: str = ""
     withhold: tuple[str, ...] = ()
     others: Mapping[str, object] = field(default_factory=dict)
     schema: int = SCHEMA

@@ -37,7 +37,8 @@ _NEIGHBOUR_SAMPLES = 12
 
 SECTIONS = {
     "Quality": "fid fid_low fid_high n extractor evaluator fid_held fid_infinity kid kid_error precision "
-    "recall density coverage label_accuracy custom",
+    "recall density coverage label_accuracy custom second_extractor second_fid second_low second_high "
+    "second_opinion notes",
     "Memorization and mode collapse": "memorisation memorisation_auc copied collapse modes modes_total "
     "imbalance diversity duplicates withhold",
     "Training": "balance auc overfit kimg params trial seed search_seed seconds device gpu_hours",

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.cli.doctor import software
 from pipeline.cli.doctor.finding import Finding
-from pipeline.cli.doctor.software import check_digits, check_inception
+from pipeline.cli.doctor.software import check_digits, check_weights
 from pipeline.metrics.weights import INCEPTION_FILE
 
 REPORT = {"version": "2.13.0+cpu", "cuda": None, "vision": "0.28.0", "why": "", "gpus": []}
@@ -55,25 +55,21 @@ def test_the_default_data_set_is_installed() -> None:
     assert check_digits().level == "ok"
 
 
-def test_inception_in_gansweeps_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folder", ["ours/extractors", "torch/hub/checkpoints"])
+def test_weights_in_either_cache_are_found(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "ours"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    path = tmp_path / "ours" / "extractors" / INCEPTION_FILE
-    missing = check_inception()
-    assert "no weights" in missing.text
-    assert str(path) in missing.text
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"weights")
-    assert check_inception().text == f"weights at {path}"
-
-
-def test_inception_in_torchs_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSWEEP_CACHE", str(tmp_path / "ours"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    path = tmp_path / "torch" / "hub" / "checkpoints" / INCEPTION_FILE
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"weights")
-    assert check_inception().text == f"weights at {path}"
+    place = str(tmp_path / "ours" / "extractors")
+    assert [("no weights" in found.text, place in found.text) for found in check_weights()] == 2 * [
+        (True, True)
+    ]
+    paths = [tmp_path / folder / file for file in (INCEPTION_FILE, "dinov2_vits14_pretrain.pth")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+    assert [found.text for found in check_weights()] == [f"weights at {path}" for path in paths]
 
 
 def test_a_gpu_that_torch_cannot_see_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
