@@ -12,6 +12,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.metrics.evaluation import custom_metric
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.loading import load_evaluator, load_images
+from pipeline.metrics.second_extractor import load_second
 from pipeline.search.space.definition import Space
 from pipeline.search.space.notes import space_code_names
 from pipeline.search.study import check_search
@@ -23,7 +24,9 @@ from pipeline.sweep.preflight import check_space
 from pipeline.sweep.request import Request
 from pipeline.sweep.space_choice import describe_choice, facts_of, resolve_for_images, trial_device
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
+from pipeline.training.finalists import extra_seed_count, final_samples
 from pipeline.training.networks.sizes import can_draw, nearest_sizes
+from pipeline.training.process import visible_gpus
 from pipeline.user_code import UserCode, read_code, use_code
 
 log = logging.getLogger(__name__)
@@ -82,6 +85,8 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
         log.info(f"space: {choice}; --space NAME takes another")
     check_space(request.space, dataset)
     evaluator = load_evaluator(config, dataset)
+    second = load_second(config, dataset, evaluator, _measured_on_cpu(config, evaluator))
+    evaluator = replace(evaluator, second=second)
     few = min(64, len(dataset.train) // 2)
     for metric in config.metric_names:
         custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
@@ -103,6 +108,14 @@ def _load_drawable(config: SweepConfig, space: Space, out: Path) -> Dataset:
         f"images: {limited} cannot draw {dataset.size} px: prepared at {size} px; --image-size says otherwise"
     )
     return load_images(replace(config, image_size=size), out=out)
+
+
+def _measured_on_cpu(config: SweepConfig, evaluator: Evaluator) -> int:
+    """How many generated images the finalists' second opinion takes; 0 where a GPU measures them."""
+    if config.gpus_per_trial > 0 or (config.gpus_per_trial < 0 and visible_gpus()):
+        return 0
+    seeds = extra_seed_count(config.final_seeds, config.time_budget_sec, 0.0)
+    return config.finalists * (1 + seeds) * final_samples(evaluator, config.final_samples)
 
 
 def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
@@ -139,6 +152,7 @@ def code_names(space: Space, config: SweepConfig) -> Iterator[str]:
         (PRUNERS, config.pruner),
         (DATA_SOURCES, config.data),
         (EXTRACTORS, config.extractor),
+        (EXTRACTORS, config.second_extractor),
     )
     yield from (name for table, name in chosen if table.is_user_code(name))
     yield from config.metric_names
