@@ -224,6 +224,8 @@ class ExtractorRow(Row):
     version: of its architecture and recipe, in its hash: raise it whenever a number changes.
     needs_labels: of the images. takes_weights: `--extractor-weights` names its file.
     block: images of a pass on a CPU. gpu_block: on a GPU, at most; gpu_pixels: pixels of its images, at most.
+    features: length of a feature vector, where it is the same for all images. rate: images per second on one
+    core, for an estimate; rate_size: side in pixels from which it falls with the pixels, 0 = never.
     """
 
     version: str = ""
@@ -232,6 +234,9 @@ class ExtractorRow(Row):
     block: int = 500
     gpu_block: int = 2_000
     gpu_pixels: float = 2_000 * 32 * 32
+    features: int = 0
+    rate: float = math.inf
+    rate_size: int = 0
 
 
 EXTRACTORS = Table(
@@ -240,9 +245,12 @@ EXTRACTORS = Table(
     {
         "classifier": ExtractorRow(
             "pipeline.metrics.classifier:classifier_extractor",
-            "trained here on the labels of small grey images",
+            "trained here on the labels of small images",
             version="classifier-1",
             needs_labels=True,
+            features=64,
+            rate=2_000,
+            rate_size=64,
         ),
         "efficientnet": ExtractorRow(
             "pipeline.metrics.efficientnet:efficientnet_extractor",
@@ -252,6 +260,9 @@ EXTRACTORS = Table(
             block=32,
             gpu_block=1_000,
             gpu_pixels=1_000 * 64 * 64,
+            features=1280,
+            rate=500,
+            rate_size=64,
         ),
         "inception": ExtractorRow(
             "pipeline.metrics.inception:inception_extractor",
@@ -261,6 +272,18 @@ EXTRACTORS = Table(
             block=50,
             gpu_block=250,
             gpu_pixels=math.inf,  # it resizes all images to the same
+            features=2048,
+            rate=2.4,
+        ),
+        "dinov2": ExtractorRow(
+            "pipeline.metrics.dinov2:dinov2_extractor",
+            "a vision transformer trained without labels, its weights from a file (Stein et al. 2023)",
+            version="dinov2-224-1",
+            takes_weights=True,
+            block=16,
+            gpu_block=250,
+            gpu_pixels=math.inf,  # as inception
+            rate=0.5,  # of ViT-L, the largest but one
         ),
         "pixels": ExtractorRow(
             "pipeline.metrics.extractors:pixel_extractor",
