@@ -213,6 +213,20 @@ NETWORKS = Table(
             halves=True,
             cost=8.0,
         ),
+        "fastgan": NetworkRow(
+            "pipeline.training.networks.fastgan:FASTGAN",
+            "for few images, with a self-supervised D, Liu et al. 2021",
+            halves=True,
+            cost=9.0,
+        ),
+        "r3gan": NetworkRow(
+            "pipeline.training.networks.r3gan:R3GAN",
+            "R3GAN's own: grouped bottlenecks, Huang et al. 2024",
+            norm_g=("none",),
+            norm_d=("none", "spectral"),
+            halves=True,
+            cost=10.0,
+        ),
     },
 )
 

@@ -153,7 +153,7 @@ class Trainer:
         """One step on reals (N,C,H,W): D's update, then G's; either may be skipped."""
         for forward in (self._forward_g, self._forward_d):
             forward.begin(graphed=hyperparams.is_graphed)
-        batches = self._micro_batches(real, labels, hyperparams)
+        batches = self._micro_batches(real, labels, hyperparams.augment_p)
         fake = self._update_d(kind, hyperparams, batches) if kind.updates_d else None
         if kind.updates_g:
             self._update_g(hyperparams, batches, fake)
@@ -170,20 +170,20 @@ class Trainer:
         with torch.set_grad_enabled(reuse_fakes):
             self._forward_g.refresh()
         for real, labels in batches:
-            # The fakes have the labels of the reals, so that a pair of both, or a mix, has one label.
+            # The fakes have the labels of the reals: a pair of both, or a mix, has one label.
             with torch.set_grad_enabled(reuse_fakes), self._autocast():
                 generated = self._forward_g(self._noise(len(real)), labels)
             fake = diffaugment(generated.detach().float(), hyperparams.augment_p, self.rng)
             real, fake = real.requires_grad_(at_real), fake.requires_grad_(at_fake)
             with self._autocast():
-                logits = self._discriminate(real, fake, labels)
+                logits, reconstruction = self._judge(real, fake, labels)
             loss_d = self.loss.d(*logits.float().chunk(2))
-            total = loss_d
+            total = loss_d if reconstruction is None else loss_d + reconstruction
 
             # Lazy regularization (Karras et al. 2020): every k-th step with k times the weight.
             if kind.has_penalty:
                 penalty = self._penalty(real, fake, labels, logits)
-                total = loss_d + hyperparams.penalty * penalty
+                total = total + hyperparams.penalty * penalty
                 self.metrics.add("penalty", penalty)
             torch.autograd.backward(_scaled(total, len(batches)), inputs=self._d_inputs)
             self.metrics.add("loss_d", loss_d, logits.detach().float().sign().view(2, -1).mean(1))
@@ -309,33 +309,38 @@ class Trainer:
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, self.config.z_dim, generator=self.rng, device=self.device)
 
-    def _micro_batches(
-        self, real: Tensor, labels: Tensor | None, hyperparams: StepHyperparams
-    ) -> MicroBatches:
-        """The reals, augmented, with their labels, in `grad_accum_steps` parts."""
-        real = diffaugment(real, hyperparams.augment_p, self.rng)
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.rng, device=self.device)
+
+    def _micro_batches(self, real: Tensor, labels: Tensor | None, p: float | Tensor) -> MicroBatches:
+        """The reals, augmented with probability p, with their labels, in `grad_accum_steps` parts."""
+        real = diffaugment(real, p, self.rng)
         if self.grad_accum_steps == 1:
             return [(real, labels)]
         parts = real.chunk(self.grad_accum_steps)
         label_parts = [None] * len(parts) if labels is None else labels.chunk(self.grad_accum_steps)
         return list(zip(parts, label_parts, strict=True))
 
-    def _discriminate(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """D's logits (2N,): of the reals, then of the fakes."""
+    def _judge(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """D's logits (2N,), of reals, then of fakes; its error of reconstructing the reals, or None."""
+        draws = (self._uniform(len(real), 2),) if self.D.reconstructs else ()
         # Separate passes for batch norm, or where the penalty needs gradients at one kind only.
         if not self._concat_real_fake or real.requires_grad != fake.requires_grad:
-            return torch.cat([self._forward_d(real, labels), self._forward_d(fake, labels)])
+            judged, of_fake = self._forward_d(real, labels, *draws), self._forward_d(fake, labels)
+            of_real, error = judged if draws else (judged, None)
+            return torch.cat([of_real, of_fake]), error
         both = None if labels is None else torch.cat([labels, labels])
-        return self._forward_d(torch.cat([real, fake]), both)
+        judged = self._forward_d(torch.cat([real, fake]), both, *draws)
+        return judged if draws else (judged, None)
 
     def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor | None, logits: Tensor) -> Tensor:
         """The gradient penalty: from the pass that gave `logits` where possible, else from another one."""
         inputs = [images for images in (real, fake) if images.requires_grad]
         if inputs:
             return gradient_penalty_from_logits(logits, inputs)
-        mix = torch.rand(real.shape, generator=self.rng, device=self.device)
         self._forward_d.refresh()  # gradients of the two passes are added in float32
         with self._autocast():
+            mix = self._uniform(*real.shape)
             return self._penalty_at(lambda images: self._forward_d(images, labels), real, fake, mix)
 
 

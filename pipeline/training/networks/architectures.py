@@ -1,7 +1,8 @@
-"""The built-in network architectures, weight initialisation and spectral normalisation.
+"""The small built-in architectures, and what all share: weight initialisation and spectral normalisation.
 
-The architectures are `mlp`, `dcgan` (Radford et al. 2016) and `resnet` (residual without normalisation, after
-R3GAN, Huang et al. 2024). D is made conditional in `pipeline.training.networks.blocks`.
+Here are `mlp`, `dcgan` (Radford et al. 2016) and `resnet` (residual without normalisation, after R3GAN, Huang
+et al. 2024); `r3gan` and `fastgan` have a file each. D is made conditional in
+`pipeline.training.networks.blocks`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline.config import TrialConfig
-from pipeline.errors import ConfigError
 from pipeline.tables import NETWORKS
-from pipeline.training.networks.blocks import ClassNorm, ImageShape, Stack
-from pipeline.training.networks.sizes import any_size, halve, nearest_sizes
+from pipeline.training.networks.blocks import ClassNorm, ImageShape, OwnInitialisation, Stack
+from pipeline.training.networks.sizes import halvings
 
-_SLOPE = 0.2
+SLOPE = 0.2
+"""Slope of all leaky rectifiers below 0."""
+HE_GAIN_SQUARED = 2 / (1 + SLOPE**2)
+"""Of weights before a leaky rectifier, so that the signal keeps its scale (He et al. 2015)."""
 _MAX_WIDENING = 8  # channels double with each halving of the resolution, up to this factor
 
 
@@ -47,7 +50,7 @@ def _mlp_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
         layers.append(nn.Linear(width, config.width_g))
         if config.norm_g == "batch":
             layers.append(_norm_g(config, shape, nn.BatchNorm1d)(config.width_g))
-        layers.append(nn.LeakyReLU(_SLOPE))
+        layers.append(nn.LeakyReLU(SLOPE))
         width = config.width_g
     image = (shape.channels, shape.size, shape.size)
     pixels = shape.channels * shape.size**2
@@ -63,7 +66,7 @@ def _mlp_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
             layers.append(nn.BatchNorm1d(config.width_d))
         if config.norm_d == "layer":
             layers.append(nn.LayerNorm(config.width_d))
-        layers.append(nn.LeakyReLU(_SLOPE))
+        layers.append(nn.LeakyReLU(SLOPE))
         width = config.width_d
     return nn.Sequential(*layers), width
 
@@ -71,7 +74,7 @@ def _mlp_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
 def _dcgan_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
     base, widths = _pyramid(shape.size, config.width_g, config.architecture)
     norm = _norm_g(config, shape, nn.BatchNorm2d)
-    layers = [*_smallest_map(z_in, widths[0], base), norm(widths[0]), nn.ReLU()]
+    layers = [*smallest_map(z_in, widths[0], base), norm(widths[0]), nn.ReLU()]
     for wide, narrow in zip(widths, widths[1:], strict=False):
         layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1), norm(narrow), nn.ReLU()]
         for _ in range(config.depth_g - 1):
@@ -81,17 +84,17 @@ def _dcgan_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
 
 def _dcgan_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
     base, widths = _pyramid(shape.size, config.width_d, config.architecture)
-    norm = _norm_d(config.norm_d)
+    norm = norm_of_d(config.norm_d)
     widths = widths[::-1]
-    layers: list[nn.Module] = [nn.Conv2d(shape.channels, widths[0], 4, 2, 1), nn.LeakyReLU(_SLOPE)]
+    layers: list[nn.Module] = [nn.Conv2d(shape.channels, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE)]
     for narrow, wide in zip(widths, widths[1:], strict=False):
         for _ in range(config.depth_d - 1):
-            layers += [nn.Conv2d(narrow, narrow, 3, 1, 1), norm(narrow), nn.LeakyReLU(_SLOPE)]
-        layers += [nn.Conv2d(narrow, wide, 4, 2, 1), norm(wide), nn.LeakyReLU(_SLOPE)]
+            layers += [nn.Conv2d(narrow, narrow, 3, 1, 1), norm(narrow), nn.LeakyReLU(SLOPE)]
+        layers += [nn.Conv2d(narrow, wide, 4, 2, 1), norm(wide), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers, nn.Flatten()), widths[-1] * base * base
 
 
-class _Residual(nn.Module):
+class _Residual(OwnInitialisation):
     """x + conv(act(conv(act(x)))); initialised as the identity, except under spectral normalisation."""
 
     def __init__(self, width: int) -> None:
@@ -100,18 +103,22 @@ class _Residual(nn.Module):
         self.last = nn.Conv2d(width, width, 3, 1, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.first(nn.functional.leaky_relu(x, _SLOPE))
-        change: Tensor = self.last(nn.functional.leaky_relu(inner, _SLOPE))
+        inner = self.first(nn.functional.leaky_relu(x, SLOPE))
+        change: Tensor = self.last(nn.functional.leaky_relu(inner, SLOPE))
         return x + change
+
+    def initialise(self, identity: bool) -> None:
+        if identity:
+            nn.init.zeros_(self.last.weight)
 
 
 def _resnet_g(config: TrialConfig, shape: ImageShape, z_in: int) -> nn.Module:
     base, widths = _pyramid(shape.size, config.width_g, config.architecture)
-    layers = _smallest_map(z_in, widths[0], base)
+    layers = smallest_map(z_in, widths[0], base)
     for wide, narrow in zip(widths, [*widths[1:], widths[-1]], strict=True):
         layers += [_Residual(wide) for _ in range(config.depth_g)]
         layers += [nn.Conv2d(wide, narrow, 1), nn.Upsample(scale_factor=2, mode="bilinear")]
-    layers += [nn.LeakyReLU(_SLOPE), nn.Conv2d(widths[-1], shape.channels, 3, 1, 1)]
+    layers += [nn.LeakyReLU(SLOPE), nn.Conv2d(widths[-1], shape.channels, 3, 1, 1)]
     return nn.Sequential(*layers)
 
 
@@ -123,7 +130,7 @@ def _resnet_d(config: TrialConfig, shape: ImageShape) -> tuple[nn.Module, int]:
         layers += [_Residual(narrow) for _ in range(config.depth_d)]
         layers += [nn.AvgPool2d(2), nn.Conv2d(narrow, wide, 1)]
     layers += [_Residual(widths[-1]) for _ in range(config.depth_d)]
-    layers += [nn.LeakyReLU(_SLOPE), nn.Flatten()]
+    layers += [nn.LeakyReLU(SLOPE), nn.Flatten()]
     return nn.Sequential(*layers), widths[-1] * base * base
 
 
@@ -134,20 +141,11 @@ RESNET = Architecture(_resnet_g, _resnet_d)
 
 def _pyramid(size: int, width: int, architecture: str) -> tuple[int, list[int]]:
     """Side of the smallest feature map (4 to 7) and the channels from there up to half the image size."""
-    found = halve(size)
-    if found is None:
-        sizes = " or ".join(map(str, nearest_sizes(architecture, size)))
-        others = " or ".join(f"'{name}'" for name in any_size())
-        raise ConfigError(
-            f"{architecture} cannot draw images of {size} px",
-            rule="sizes are 4, 5, 6 or 7 times a power of two: 8, 16, 28, 32, 48, 64, ...",
-            fix=f"pass --image-size {sizes}, or search architecture = {others}",
-        )
-    base, steps = found
+    base, steps = halvings(size, architecture)
     return base, [width * min(2**step, _MAX_WIDENING) for step in reversed(range(steps))]
 
 
-def _smallest_map(z_in: int, width: int, side: int) -> list[nn.Module]:
+def smallest_map(z_in: int, width: int, side: int) -> list[nn.Module]:
     return [nn.Linear(z_in, width * side**2), nn.Unflatten(1, (width, side, side))]
 
 
@@ -161,7 +159,7 @@ def _norm_g(
     return kind
 
 
-def _norm_d(name: str) -> Callable[[int], nn.Module]:
+def norm_of_d(name: str) -> Callable[[int], nn.Module]:
     if name == "batch":
         return nn.BatchNorm2d
     if name == "layer":
@@ -173,19 +171,22 @@ def initialise_weights(network: nn.Module, identity: bool = True) -> None:
     """Draw initial weights (He et al. 2015); identity: residual blocks start as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            _scale_to_fan_in(module)
+            draw_weights(module, HE_GAIN_SQUARED)
     for module in network.modules():
-        if identity and isinstance(module, _Residual):
-            nn.init.zeros_(module.last.weight)
+        if isinstance(module, OwnInitialisation):
+            module.initialise(identity)
 
 
-def _scale_to_fan_in(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """He et al. 2015. The fan-in of a transposed convolution counts the inputs of one output pixel."""
+def draw_weights(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, gain_squared: float) -> None:
+    """Normal weights of variance gain^2 / fan-in, biases of 0.
+
+    The fan-in of a transposed convolution counts the inputs of one output pixel.
+    """
     fan_in = module.weight[0].numel()
     if isinstance(module, nn.ConvTranspose2d):
         taps = (module.kernel_size[0] // module.stride[0]) ** 2
         fan_in = module.in_channels * taps
-    nn.init.normal_(module.weight, std=(2 / (1 + _SLOPE**2) / fan_in) ** 0.5)
+    nn.init.normal_(module.weight, std=(gain_squared / fan_in) ** 0.5)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 

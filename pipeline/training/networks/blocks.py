@@ -23,6 +23,14 @@ class ImageShape:
     classes: int = 0
 
 
+class OwnInitialisation(nn.Module):
+    """A module that changes the initial weights that `initialise_weights` has drawn for its layers."""
+
+    def initialise(self, identity: bool) -> None:
+        """identity: whether residual blocks start as the identity, by weights of 0."""
+        raise NotImplementedError
+
+
 class ClassNorm(nn.Module):
     """Batch norm with a gain and a bias for each class (de Vries et al. 2017; Miyato & Koyama 2018).
 
@@ -86,6 +94,9 @@ class Discriminator(nn.Module):
         body: images -> features (N, features). classes: K, 0 = unconditional.
     """
 
+    reconstructs = False
+    """Whether it is a `pipeline.training.networks.self_supervision.SelfSupervisedDiscriminator`."""
+
     def __init__(self, body: nn.Module, *, features: int, classes: int) -> None:
         super().__init__()
         self.body = body
@@ -93,7 +104,10 @@ class Discriminator(nn.Module):
         self.project = nn.Embedding(classes, features) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features: Tensor = self.body(images)
+        return self.judge(self.body(images), labels)
+
+    def judge(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """Features (N, features) -> logits (N,)."""
         logits: Tensor = self.head(features).squeeze(1)
         if self.project is not None and labels is not None:
             # Scaled like the head, which an embedding drawn from N(0, 1) would dominate.

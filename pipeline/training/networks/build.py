@@ -20,6 +20,7 @@ from pipeline.training.networks.architectures import (
     uses_class_norm,
 )
 from pipeline.training.networks.blocks import EMBEDDING_DIM, Discriminator, Generator, ImageShape
+from pipeline.training.networks.self_supervision import SelfSupervisedBody, SelfSupervisedDiscriminator
 
 
 def build_networks(config: TrialConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
@@ -72,4 +73,6 @@ def _build_builtin(config: TrialConfig, shape: ImageShape, classes: int) -> tupl
     body_g = architecture.g(config, shape, config.z_dim + (EMBEDDING_DIM if embed else 0))
     body_d, features = architecture.d(config, shape)
     generator = Generator(body_g, z_dim=config.z_dim, classes=classes, embed=embed)
+    if isinstance(body_d, SelfSupervisedBody):
+        return generator, SelfSupervisedDiscriminator(body_d, features=features, classes=classes)
     return generator, Discriminator(body_d, features=features, classes=classes)

@@ -52,11 +52,8 @@ class CastParameters:
         """End a step: drop the cast weights and their autograd graph."""
         self._cast = {}
 
-    def __call__(self, *args: Any) -> Tensor:
-        output: Tensor = (
-            functional_call(self._network, self._cast, args) if self._cast else self._network(*args)
-        )
-        return output
+    def __call__(self, *args: Any) -> Any:
+        return functional_call(self._network, self._cast, args) if self._cast else self._network(*args)
 
 
 class _Cast(Function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from pipeline.data.options import MAX_SIDE, MIN_SIDE
+from pipeline.errors import ConfigError
 from pipeline.tables import NETWORKS
 
 SMALLEST_MAP = (4, 7)
@@ -47,3 +48,21 @@ def nearest_sizes(architecture: str, size: int) -> tuple[int, ...]:
 def any_size() -> tuple[str, ...]:
     """The architectures that can draw images of any size."""
     return tuple(name for name, row in NETWORKS.items() if not row.halves)
+
+
+def halvings(size: int, architecture: str) -> tuple[int, int]:
+    """`halve`, for building an architecture.
+
+    Raises:
+        ConfigError: it cannot draw images of `size` px.
+    """
+    found = halve(size)
+    if found is None:
+        sizes = " or ".join(map(str, nearest_sizes(architecture, size)))
+        others = " or ".join(f"'{name}'" for name in any_size())
+        raise ConfigError(
+            f"{architecture} cannot draw images of {size} px",
+            rule="sizes are 4, 5, 6 or 7 times a power of two: 8, 16, 28, 32, 48, 64, ...",
+            fix=f"pass --image-size {sizes}, or search architecture = {others}",
+        )
+    return found
