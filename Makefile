@@ -24,7 +24,7 @@ check: $(READY)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## the published numbers; an idle machine and an hour
+bench: $(READY)  ## the published numbers; an idle machine and four hours
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/fid.py
@@ -33,6 +33,10 @@ bench: $(READY)  ## the published numbers; an idle machine and an hour
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/peer_ray_dcgan.py
+	$(BIN)/python tests/support/icons.py build/icons
+	$(BIN)/python benchmarks/rank_agreement.py --data mnist5k folder:build/icons
+	$(BIN)/python benchmarks/limited_data.py --data folder:build/icons
+	$(BIN)/python benchmarks/colour_search.py --data folder:build/icons --out build/colour_search
 
 chaos: $(READY)  ## faults planted in real sweeps, and what holds: eighty minutes on two idle cores
 	$(BIN)/python benchmarks/chaos.py
