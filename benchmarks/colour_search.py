@@ -94,9 +94,7 @@ def result_of(part: str, seed: int, args: argparse.Namespace) -> Row:
     }
     if part == ENQUEUED:
         write_point(searched, args.out / f"point-{seed}.toml")
-    started = time.monotonic()
-    if finished(folder) is None:
-        run(folder, seed, options[part], args)
+    timed = {} if finished(folder) else {"wall_seconds": run(folder, seed, options[part], args)}
     summary = finished(folder)
     if summary is None or summary.best is None:
         raise SystemExit(f"{folder} has no generator")
@@ -107,18 +105,20 @@ def result_of(part: str, seed: int, args: argparse.Namespace) -> Row:
         "fid": summary.best.fid,
         "kimg": summary.best.kimg,
         "search_seconds": summary.wall_seconds,
-        "wall_seconds": time.monotonic() - started,
+        **timed,
         **distances(searched, sample, args),
     }
 
 
-def run(folder: Path, seed: int, options: Sequence[object], args: argparse.Namespace) -> None:
-    """`gansweep run` into `folder`; an unfinished sweep there goes on."""
+def run(folder: Path, seed: int, options: Sequence[object], args: argparse.Namespace) -> float:
+    """`gansweep run` into `folder`, where an unfinished sweep goes on; returns its seconds."""
     given = ["--data", args.data, "--time-budget", f"{args.seconds:g}s", "--seed", seed, "--quiet"]
     command = [sys.executable, "-m", "pipeline", "run", *given, *options]
     command += ["--name", folder.name, "--out", folder.parent]
     print(" ".join(map(str, command)), flush=True)
+    started = time.monotonic()
     subprocess.run(list(map(str, command)), check=True)
+    return time.monotonic() - started
 
 
 def finished(folder: Path) -> SweepSummary | None:
@@ -206,9 +206,9 @@ def print_table(rows: Sequence[Row], args: argparse.Namespace) -> None:
 
 
 def seconds_of(row: Mapping[str, Any]) -> str:
-    if "search_seconds" not in row:
-        return f"{'-':>11}{'-':>9}{row['kimg']:6.0f}"
-    return f"{row['search_seconds']:11.0f}{row['wall_seconds']:9.0f}{row['kimg']:6.0f}"
+    """Seconds of the search and of the whole command, as far as they are known, and the best tick's kimg."""
+    search, wall = (f"{row[name]:.0f}" if name in row else "-" for name in ("search_seconds", "wall_seconds"))
+    return f"{search:>11}{wall:>9}{row['kimg']:6.0f}"
 
 
 if __name__ == "__main__":
