@@ -67,8 +67,8 @@ def validate(
             notes = check_cluster_file(Path(file))
         else:
             space = load_space(file)
-            rules = f"{len(space.rules)} rules, " if space.rules else ""
-            notes = [f"{len(space.search)} searched, {len(space.enqueue)} enqueued, {rules}hash {space.hash}"]
+            end = f"before its {len(space.rules)} rules" if space.rules else f"hash {space.hash}"
+            notes = [f"{len(space.search)} searched, {len(space.enqueue)} enqueued, {end}"]
             notes += space_notes(space, [find_space(file).parent, Path.cwd()])
         out_console.print("\n  ".join([f"{file}: ok", *notes]), markup=False)
 

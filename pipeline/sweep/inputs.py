@@ -39,7 +39,7 @@ class SweepInputs:
     dataset: Dataset
     evaluator: Evaluator
     code: UserCode
-    device: str
+    device: str = "cpu"
 
     @property
     def facts(self) -> SweepFacts:

@@ -74,7 +74,7 @@ def outline(space: Space) -> str:
         parts.append(f"{label} {low:g}-{high:g}" if low < high else f"{label} {low:g}")
     architectures = space.possible_values("architecture")
     parts += [" or ".join(architectures)] if len(architectures) > 1 else []
-    parts += ["classes"] if config.conditional else []
+    parts += ["conditional"] if config.conditional else []
     parts += ["augmentation searched"] if "augment" in space.search else []
     return ", ".join(parts)
 
