@@ -187,7 +187,7 @@ class SecondOpinion:
     text: str
 
     def __str__(self) -> str:
-        return f"second opinion ({self.extractor}): {self.text}"
+        return f"{self.extractor}: {self.text}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,8 @@ def _pack(sweep: OpenSweep, found: Sequence[Finalist]) -> tuple[FinalistRun, Mod
     opinion = compare_winners(rows)
     sweep.summary.set_finalists(rows, opinion)
     if opinion is not None:
-        log.log(logging.INFO if opinion.agrees else logging.WARNING, str(opinion))
+        level = logging.INFO if opinion.agrees else logging.WARNING
+        log.log(level, f"second opinion ({opinion.extractor}): {opinion.text}")
     reach("measured")
     run = found[0].chosen
     sweep.uploader.fetch_folder(run.folder)
@@ -97,7 +98,7 @@ def _with_opinion(claims: ModelMetadata, opinion: SecondOpinion | None, effect: 
         return claims
     withhold = claims.withhold
     if effect == "veto" and not opinion.agrees:
-        withhold = (*withhold, str(opinion))
+        withhold = (*withhold, f"second opinion ({opinion.extractor}): {opinion.text}")
     return dataclasses.replace(claims, second_opinion=str(opinion), withhold=withhold)
 
 

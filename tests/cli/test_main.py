@@ -177,7 +177,7 @@ def test_a_bad_finding_is_an_exit_code(
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "run", "--space", "smoke", "--data", "digits", "--dry-run"]
-        + ["--extractor", "pixels"],
+        + ["--extractor", "pixels", "--second-extractor", "none"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -107,7 +107,7 @@ def test_a_current_folder_that_has_gone_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
-    run = "$G run --space smoke --data digits --dry-run --extractor pixels --fid-samples 200"
+    run = "$G run --space smoke --data digits --dry-run --extractor pixels --second-extractor none"
     done = shell(run, tmp_path, GANSWEEP_CACHE="/dev/null")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: GANSWEEP_CACHE=/dev/null cannot be written; ")

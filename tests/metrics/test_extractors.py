@@ -135,7 +135,7 @@ def test_pixels_are_area_means():
 
 def test_pixels_take_no_weights_file():
     with pytest.raises(
-        EvaluatorError, match="some.pth cannot be used with the pixels.*inception extractor takes one"
+        EvaluatorError, match="some.pth cannot be used with the pixels.*dinov2 extractor takes one"
     ):
         extractors.build_extractor("pixels", noise_dataset(), weights="some.pth")
 

@@ -21,7 +21,7 @@ from pipeline.sweep.run import run_sweep
 from pipeline.sweep.space_choice import resolve_for_images
 from pipeline.training.trainer import Trainer
 
-NAMES = ["dcgan", "r1", "r3gan", "sngan", "wgan-gp"]
+NAMES = ["dcgan", "fastgan", "r1", "r3gan", "sngan", "wgan-gp"]
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "dcgan": {"lr_g": 2e-4, "beta1": 0.5, "batch_size": 128, "norm_d": "batch", "penalty": "none"},
@@ -31,9 +31,17 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "r3gan": {
         "loss": "relativistic",
         "penalty": "r1r2",
-        "architecture": "resnet",
+        "architecture": "r3gan",
         "beta1": 0.0,
         "beta2": 0.9,
+    },
+    "fastgan": {
+        "loss": "hinge",
+        "architecture": "fastgan",
+        "norm_d": "spectral",
+        "batch_size": 8,
+        "lr_g": 2e-4,
+        "beta1": 0.5,
     },
 }
 
@@ -85,6 +93,16 @@ def test_r1_follows_the_images_as_stylegan2_ada_does(size: int, batch: int) -> N
     assert values["gamma"] == pytest.approx(0.0002 * size**2 / batch)
     assert values["ema_halflife_kimg"] == pytest.approx(10 * batch / 32)
     assert "batch_size" not in values or values["batch_size"] == 32  # the caller's replaces it
+
+
+@pytest.mark.parametrize(("size", "gamma"), [(32, 0.05), (64, 0.7211), (256, 150.0)])
+def test_gamma_of_r3gan_follows_the_size_through_the_published_values(size: int, gamma: float) -> None:
+    assert recipes.load_recipe("r3gan").at(size, False, {})["gamma"] == pytest.approx(gamma, rel=1e-3)
+
+
+def test_the_average_of_fastgan_decays_by_a_thousandth_each_step() -> None:
+    halflife = recipes.load_recipe("fastgan").at(64, False, {"batch_size": 16})["ema_halflife_kimg"]
+    assert 0.5 ** (16 / (1000 * halflife)) == pytest.approx(0.999, rel=1e-6)
 
 
 def test_labels_decide_whether_a_recipe_is_conditional() -> None:
@@ -181,7 +199,7 @@ def test_a_fixed_or_default_value_equal_to_the_recipes_is_enough() -> None:
 @pytest.mark.parametrize(
     ("lines", "parts"),
     [
-        (['recipe = "r3gan"'], ['architecture = "resnet"', 'schedule = "cosine"', "--recipe"]),
+        (['recipe = "r3gan"'], ['architecture = "r3gan"', 'schedule = "cosine"', "--recipe"]),
         (['recipe = "wgan-gp"'], ["loss = wasserstein is outside its range"]),
         (['recipe = "sngn"'], ["there is no recipe sngn", "'sngan'"]),
         (["recipe = 3"], ["recipe = 3 is no name"]),
@@ -249,7 +267,8 @@ def test_zero_on_a_log_scale_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["r1", "r3gan"])
 def test_a_run_resolves_its_recipe(tmp_path: Path, name: str) -> None:
-    config = SweepConfig(name="x", data="digits", space="smoke", extractor="pixels", fid_samples=50)
+    measured = {"extractor": "pixels", "second_extractor": "none", "fid_samples": 50}
+    config = SweepConfig.from_dict({"name": "x", "data": "digits", "space": "smoke", **measured})
     request = Request(
         space=load_space("smoke"), config=config, out=tmp_path, register=None, recipe=name, dry_run=True,
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",

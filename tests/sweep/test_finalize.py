@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,24 +42,25 @@ SPACE = {
 def searched(
     tmp_path: Path, dataset: Dataset, evaluator: Evaluator
 ) -> Callable[..., contextlib.AbstractContextManager[tuple[OpenSweep, list[Finalist]]]]:
-    """searched(uri): a sweep whose only trial has ended, as after the search, and its finalists."""
+    """searched(uri, trials=1): a sweep whose trials have ended, as after the search, and its finalists."""
 
     @contextlib.contextmanager
-    def search(uri: str = "") -> Iterator[tuple[OpenSweep, list[Finalist]]]:
-        config = SweepConfig(name="s", trials=1, pruner="none", sampler="random", fid_samples=100)
+    def search(uri: str = "", **changes: Any) -> Iterator[tuple[OpenSweep, list[Finalist]]]:
+        values = {"name": "s", "trials": 1, "pruner": "none", "sampler": "random", "fid_samples": 100}
+        config = SweepConfig.from_dict({**values, **changes})
         request = Request(space_from_tables(SPACE), config, tmp_path, "faces")
         inputs = SweepInputs(dataset, evaluator, UserCode())
         with open_sweep(request, inputs, Uploader(), uri or default_uri(tmp_path), 0.0) as sweep:
-            trial = sweep.manager.ask()
-            if trial is not None:
-                values = request.space.config(trial.params, seed=trial_seed(config.seed, 0))
-                folder = request.paths.trial(0)
-                for record in run_trial(values, dataset, evaluator, folder, TrialSettings(number=0)):
+            while (trial := sweep.manager.ask()) is not None:
+                number = trial.number
+                chosen = request.space.config(trial.params, seed=trial_seed(config.seed, number))
+                folder = request.paths.trial(number)
+                for record in run_trial(chosen, dataset, evaluator, folder, TrialSettings(number=number)):
                     sweep.manager.report(record)
             sweep.manager.close()
-            run = FinalistRun(0, 0, request.paths.trial(0))
-            measured = measure_finalist(run, dataset, evaluator, n=100, seed=0, device="cpu")
-            yield sweep, choose_winner([measured])
+            runs = [FinalistRun(number, 0, request.paths.trial(number)) for number in range(config.trials)]
+            kinds = {"n": 100, "seed": 0, "device": "cpu"}
+            yield sweep, choose_winner([measure_finalist(run, dataset, evaluator, **kinds) for run in runs])
 
     return search
 
@@ -139,6 +141,50 @@ def test_what_a_store_that_never_answered_lacks_is_sent_later(searched: Any) -> 
         path.unlink()
     complete_finished(sweep.request, sweep.uri)
     assert parent_status(sweep.uri) == ["FINISHED"]
+
+
+def seen_by_another(final: Finalist, fid: float, second: float) -> Finalist:
+    """The finalist with this fid, without verdicts, and with a fid in a second extractor; +- 1 each."""
+    (run,) = final.runs
+    assert run.measurement is not None
+    measured = dataclasses.replace(
+        run.measurement,
+        fid=fid,
+        fid_low=fid - 1,
+        fid_high=fid + 1,
+        memorisation="ok",
+        collapse="ok",
+        second_fid=second,
+        second_low=second - 1,
+        second_high=second + 1,
+        second_extractor="efficientnet",
+        second_evaluator="h",
+    )
+    return Finalist(final.trial, (dataclasses.replace(run, measurement=measured),))
+
+
+@pytest.mark.parametrize("effect", ["report", "veto"])
+def test_a_second_opinion_is_written_everywhere_and_may_have_a_veto(
+    searched: Any, effect: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with searched(trials=2, second_opinion=effect) as (sweep, found):
+        fid = found[0].fids[0]  # the verification measures it again
+        found = [seen_by_another(found[0], fid, 30.0), seen_by_another(found[1], fid + 10, 20.0)]
+        assert finalize(sweep, found) == ()
+        result = close_sweep(sweep, "finished")
+    first, other = (final.trial for final in found)
+    said = f"disagrees, trial {other} is best, not trial {first}: trial {other} has fid 20 in [19, 21]"
+    assert f"second opinion (efficientnet): {said}" in caplog.text
+    opinion = summary_of(sweep).second_opinion
+    assert opinion is not None
+    assert (opinion.extractor, opinion.trial, opinion.agrees) == ("efficientnet", other, False)
+    assert opinion.text.startswith(said)
+    paths = sweep.request.paths
+    for page in (paths.report, paths.packed / "card" / "README.md", paths.packed / "facts.json"):
+        assert said in page.read_text(encoding="utf-8")
+    assert result.registered is not None
+    assert result.registered.alias == (None if effect == "veto" else "champion")
+    assert ("withheld: second opinion (efficientnet): dis" in result.registered.reason) is (effect == "veto")
 
 
 def test_finalists_that_cannot_be_measured_are_not_taken_for_success(searched: Any) -> None:

@@ -45,7 +45,8 @@ def one_sided(real, fake):
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     (tmp_path / "mine.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
-    return {"space": SPACE, "data": "digits", "extractor": "pixels", "fid_samples": 50, "name": "x"}
+    measured = {"extractor": "pixels", "second_extractor": "none", "fid_samples": 50}
+    return {"space": SPACE, "data": "digits", "name": "x", **measured}
 
 
 def test_code_in_the_current_folder_is_used_and_hashed(options: dict[str, object]) -> None:

@@ -103,7 +103,7 @@ def _won(history: History) -> list[str]:
     return [
         f"Trial {winner.number} {verb}: {fid}, balance {balance} at {at}.",
         *_margin(history, winner),
-        *([_sentence(str(opinion))] if opinion else []),
+        *([f"A second opinion, in {opinion.extractor}: {opinion.text}."] if opinion else []),
     ]
 
 

@@ -92,6 +92,7 @@ def _submit(site: Site, folder: Path, *more: str) -> subprocess.CompletedProcess
         *("submit", "--space", "mine.toml", "--data", "digits"),
         *("--out", str(site.out), "--storage", site.store.url("study"), "--tracking-uri", site.tracking),
         *("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500", *more),
+        *("--second-extractor", "none"),
         folder=folder,
     )
 
@@ -348,6 +349,7 @@ def test_preempted_trials_keep_their_steps(site: Site) -> None:
     run = ("run", "--address", f"127.0.0.1:{site.cluster.port}", "--space", "smoke", "--data", "digits")
     size = ("--trials", "2", "--kimg", "120", "--set", "tick_kimg=20", "--no-register", "--name", "spot")
     measure = ("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500", "--pruner", "none")
+    measure += ("--second-extractor", "none")
     command = [sys.executable, "-m", "pipeline", *run, *size, *measure, "--out", str(site.out)]
     environment = {**site.cluster.client, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token"}
     log, trials = site.out.parent / "spot.log", site.out / "spot" / "trials"

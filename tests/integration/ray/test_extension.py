@@ -100,6 +100,7 @@ class Shell:
         assert "mine.toml: ok" in validated
         assert ("mine (sha256" in validated) is ("mine:" in space)
         few = ("--trials", "3", "--concurrency", "1", "--fid-samples", "64", "--final-samples", "64")
+        few += ("--second-extractor", "none")
         self.gansweep(*command.split(), *few, "--no-register")
         summary = read_summary(self.folder / "runs" / "mine" / "summary.json")
         assert summary is not None

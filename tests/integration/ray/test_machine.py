@@ -28,6 +28,7 @@ def test_a_sweep_with_a_long_tmpdir_on_one_core_with_few_files(tmp_path: Path) -
     long.mkdir()
     out = tmp_path / "runs"
     options = [*("--space", "smoke", "--data", "digits", "--extractor", "pixels", "--fid-samples", "200")]
+    options += ["--second-extractor", "none"]
     limits = [*("--trials", "2", "--kimg", "1", "--concurrency", "2", "--no-register", "--out", str(out))]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"}
     done = subprocess.run(

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark
 
 RUN = ["run", "--space", "smoke", "--data", "folder:photos", "--out", "runs", "--name", "a", "--trials", "1"]
 RUN += ["--kimg", "1", "--extractor", "pixels", "--fid-samples", "100", "--final-samples", "100"]
+RUN += ["--second-extractor", "none"]
 STORES = ["--storage", "sqlite:///study.db", "--tracking-uri", "sqlite:///runs/ml.db"]
 
 

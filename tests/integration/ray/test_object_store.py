@@ -24,6 +24,7 @@ from pipeline.sweep.request import Request
 
 TYPED = ("--space", "smoke", "--data", "digits", "--name", "far", "--trials", "2", "--kimg", "5", "-q")
 TYPED += ("--extractor", "pixels", "--fid-samples", "500", "--final-samples", "500")
+TYPED += ("--second-extractor", "none")
 TYPED += ("--out", object_stores.BUCKET)
 
 

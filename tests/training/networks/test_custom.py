@@ -135,6 +135,7 @@ def test_a_sweep_with_custom_networks(tmp_path: Path) -> None:
     (tmp_path / "custom.toml").write_text(space + "[search]\nlr_g = { float = [1e-4, 1e-2], log = true }\n")
     run = ["run", "--space", str(tmp_path / "custom.toml"), "--data", "digits", "--extractor", "pixels"]
     run += ["--out", str(tmp_path / "runs"), "--concurrency", "1", "--quiet", "--no-register"]
+    run += ["--second-extractor", "none"]
 
     def gansweep(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "pipeline", *arguments]
