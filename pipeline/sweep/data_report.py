@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +18,13 @@ from pipeline.data.description import (
 )
 from pipeline.data.findings import printable
 from pipeline.metrics.extractors import resolve_extractor
+from pipeline.metrics.frechet import CONSIDERABLE_BIAS, bias_share
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
 from pipeline.search.space.builtin import load_space
 from pipeline.search.space.definition import Space
 from pipeline.storage.readable import readable_bytes
 from pipeline.sweep.space_choice import drawable_size, facts_of, space_for
+from pipeline.tables import EXTRACTORS
 from pipeline.training.process import visible_gpus
 
 MAX_CLASSES = 20
@@ -127,7 +130,19 @@ def _hints(dataset: Dataset, space: Space, mirror: float) -> list[str]:
         hints.append(f"only {dataset.understood.distinct:,} images differ from one another")
     if single := describe_single(dataset):
         hints.append(single)
-    return hints
+    return [*hints, *_bias(dataset)]
+
+
+def _bias(dataset: Dataset) -> Iterator[str]:
+    """What is to be known of a fid of more features than `run` takes samples for."""
+    features = EXTRACTORS[resolve_extractor("auto", dataset)].features
+    samples, reals = SweepConfig().fid_samples, len(dataset.train)
+    if bias_share(features, samples, reals) >= CONSIDERABLE_BIAS:
+        few = f"{samples:,} samples and {reals:,} images are few for {features:,} features"
+        yield (
+            f"fid will be biased upwards ({few}): compare it only at the same number of samples; kid, which "
+            "finalists have too, is unbiased"
+        )
 
 
 def report_rows(report: DataReport) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise import noise_dataset
 
 from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError, EvaluatorError
 from pipeline.metrics import second_extractor
 from pipeline.metrics.classifier import Accuracy
 from pipeline.metrics.evaluation import measure_generator
+from pipeline.metrics.extractors import build_extractor
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.weights import DINOV2_FILES, INCEPTION_FILE
 
@@ -130,3 +132,15 @@ def test_the_first_batch_goes_through_both_extractors(dataset: Dataset, evaluato
     assert {name for name in found.to_dict() if name not in alone} == {
         *("second_fid", "second_low", "second_high", "second_extractor", "second_evaluator")
     }
+
+
+def test_a_classifier_of_random_labels_is_not_used(
+    short_training: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pipeline")
+    other = noise_dataset(n=400, channels=3, seed=1)
+    data = dataclasses.replace(noise_dataset(channels=3), held=other.train, held_labels=other.train_labels)
+    extractor = build_extractor("classifier", data, cache=tmp_path)
+    assert extractor.dim == 64
+    assert not second_extractor._is_trained(extractor, data)
+    assert "it is not used" in caplog.text

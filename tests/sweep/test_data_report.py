@@ -62,6 +62,13 @@ def test_mirroring_is_proposed_for_symmetric_images_alone() -> None:
     assert "mirror" not in report.command + " ".join(report.hints)
 
 
+def test_a_biased_fid_is_told_before() -> None:
+    (hint,) = [hint for hint in report_data(made(80, 32, 3), SweepConfig()).hints if "fid" in hint]
+    assert "2,000 samples and 64 images are few for 1,280 features" in hint
+    assert "kid" in hint
+    assert not any("fid" in hint for hint in report_data(made(1200, 28, 1, 4), SweepConfig()).hints)
+
+
 def test_classes_of_one_image_are_told_once() -> None:
     hints = report_data(made(80, 32, 3, 79), SweepConfig()).hints
     (single,) = [hint for hint in hints if "one image" in hint]
