@@ -28,6 +28,12 @@ def test_the_command_of_a_job_is_that_of_run() -> None:
     assert shlex.split(command)[1:-2] == ["run", *SHARED, "--set", "loss='hinge'", "--trials", "3"]
 
 
+def test_a_space_that_the_images_choose_is_chosen_by_the_job() -> None:
+    package, request = package_job(("--data", "folder:/shared/icons", "--out", "/shared/runs"), ROOT)
+    assert package.command == "gansweep run --data folder:/shared/icons --out /shared/runs --address auto"
+    assert (request.config.name, request.space_by_images) == ("icons", True)
+
+
 def test_a_name_with_a_shell_command_in_it_is_refused() -> None:
     with pytest.raises(ConfigError, match="name"):
         pack(*SHARED, "--name", "a b; rm -rf /")
