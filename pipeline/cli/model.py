@@ -82,8 +82,6 @@ def evaluate(
     from pipeline.tracking.registry.metadata import text_of
 
     log_to_terminal(quiet=json_)
-    metrics = ",".join(metric or ())
-    weights = extractor_weights
     config = SweepConfig(
         data=data,
         image_size=image_size,
@@ -93,9 +91,9 @@ def evaluate(
         background=background,
         frames=frames,
         extractor=extractor,
-        extractor_weights=weights,
+        extractor_weights=extractor_weights,
         second_extractor=second_extractor,
-        metrics=metrics,
+        metrics=",".join(metric or ()),
     )
     measured = evaluate_as(config, model, n=n or 0, seed=seed, tracking_uri=tracking_uri).to_dict()
     if json_:

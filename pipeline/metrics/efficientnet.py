@@ -118,9 +118,8 @@ def named_as_timm(stored: dict[str, Tensor]) -> dict[str, Tensor]:
         EvaluatorError: a tensor of the network is missing or has another shape, or one is left over.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in _make_network().state_dict().items()}
-    blocks = sorted(
-        {tuple(map(int, name.split(".")[1:3])) for name in expected if name.startswith("blocks.")}
-    )
+    parts = [name.split(".") for name in expected if name.startswith("blocks.")]
+    blocks = sorted({(int(stage), int(block)) for _, stage, block, *_ in parts})
     renamed = {_timm_name(name, blocks): tensor for name, tensor in stored.items()}
     for name in expected.keys() | renamed.keys():
         found = tuple(renamed[name].shape) if name in renamed else None
