@@ -196,6 +196,7 @@ def test_too_few_samples_other_shapes_and_nan_are_refused(evaluators, halves):
 def test_every_metric_has_a_target_and_a_description():
     fields = {field.name for field in dataclasses.fields(measurement.Measurement)}
     given = {"n", "seed", "repeats", "extractor", "evaluator", "notes", "custom"}
+    given |= {"second_extractor", "second_evaluator"}
     assert fields - measurement.METRICS.keys() == given | {"memorisation", "collapse"}
     assert all(row.target and row.describe() for row in measurement.METRICS.values())
     assert measurement.METRIC_DESCRIPTIONS["precision"].startswith("0..1, higher is better: ")
