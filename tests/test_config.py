@@ -64,7 +64,7 @@ def test_field_names_do_not_change() -> None:
 def test_choices_do_not_disappear() -> None:
     """As for the names; new ones may be added."""
     frozen = {
-        "architecture": {"mlp", "dcgan", "resnet"},
+        "architecture": {"mlp", "dcgan", "resnet", "fastgan", "r3gan"},
         "condition_g": {"embed", "batchnorm"},
         "norm_g": {"none", "batch"},
         "norm_d": {"none", "batch", "layer", "spectral"},

@@ -50,7 +50,7 @@ class _Subject:
 
     space: SpaceLike = _option("", "A space: TOML file or the name of a built-in one (by the images).")
     data: str = _option(_DEFAULTS.data, f"{DATA_SOURCES.describe()}.", metavar="SOURCE")
-    recipe: str = _option("", "Begin from a published point: dcgan, sngan, wgan-gp, r1 or r3gan.")
+    recipe: str = _option("", "Begin from a published point: dcgan, sngan, wgan-gp, r1, r3gan or fastgan.")
     name: str = _option("", "Name of the sweep and its folder (the space's or the data's).")
     out: str | Path = _option(
         "runs", "Where sweeps are kept: a folder, s3://BUCKET/PREFIX, gs://...", metavar="DIR|URL"

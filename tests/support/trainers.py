@@ -21,6 +21,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "spectral norm": {"norm_d": "spectral", "loss": "hinge"},
     "gp, warm-up": {"loss": "wasserstein", "penalty": "gp", "n_critic": 3, "d_warmup_kimg": 1.2},
     "resnet, dragan": {"architecture": "resnet", "penalty": "dragan"},
+    "self-supervised": {
+        "architecture": "fastgan",
+        "penalty": "r1",
+        "augment": "diffaugment",
+        "augment_p": 0.4,
+    },
+    "bottlenecks": {"architecture": "r3gan", "penalty": "r1r2", "loss": "relativistic"},
     "bfloat16": {"precision": "bfloat16", "penalty": "r1"},
     "augmented": {"augment": "diffaugment", "augment_p": 0.4, "penalty": "r1"},
     "mirrored": {"mirror": True, "penalty": "r1"},

@@ -28,6 +28,8 @@ Make = Callable[..., Trainer]
 CONFIGS: dict[str, dict[str, Any]] = {
     "batch norm, conditional": {"norm_g": "batch", "norm_d": "batch", "conditional": True},
     "resnet": {"architecture": "resnet", "penalty": "r1r2", "gamma": 0.1},
+    "r3gan": {"architecture": "r3gan", "penalty": "r1r2", "gamma": 0.1, "conditional": True},
+    "fastgan": {"architecture": "fastgan", "loss": "hinge", "norm_d": "spectral", "conditional": True},
     "spectral norm": {"norm_d": "spectral", "loss": "hinge", "conditional": True},
     "lazy r1, two critics": {"n_critic": 2, "penalty": "r1", "penalty_interval": 3, "batch_size": 40},
     "relativistic": {"loss": "relativistic", "penalty": "r1r2", "conditional": True, "norm_d": "layer"},
@@ -374,7 +376,9 @@ def test_gamma_zero_is_no_penalty(make_trainer: Make) -> None:
     assert a.metrics.read()["penalty"] == 0
 
 
-@pytest.mark.parametrize("name", ["resnet", "spectral norm", "relativistic", "gp, warm-up"])
+@pytest.mark.parametrize(
+    "name", ["resnet", "r3gan", "fastgan", "spectral norm", "relativistic", "gp, warm-up"]
+)
 def test_bfloat16_stays_finite_and_near(make_trainer: Make, name: str) -> None:
     means = []
     for precision in ("float32", "bfloat16"):

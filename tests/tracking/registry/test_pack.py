@@ -12,6 +12,7 @@ from factories import CLASSES, generator_of
 from registry_store import FACTS, TinyGenerator
 
 from pipeline.errors import RegistryError
+from pipeline.tables import NETWORKS
 from pipeline.tracking.registry import pack
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
@@ -33,7 +34,7 @@ def test_metadata_are_read_again_with_none_for_nan(packing: Callable[..., Path])
     assert metadata == ModelMetadata.from_json({**FACTS, "balance": None})
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "dcgan", "resnet"])
+@pytest.mark.parametrize("architecture", NETWORKS)
 @pytest.mark.parametrize("classes", [0, CLASSES])
 def test_program_weights_and_module_agree(architecture: str, classes: int, tmp_path: Path) -> None:
     """The EMA module of a training run, the pt2 program and the safetensors weights, on the same latents."""

@@ -12,10 +12,13 @@ from torch.nn.utils import parameters_to_vector
 from pipeline.config import TrialConfig
 from pipeline.errors import ConfigError
 from pipeline.tables import NETWORKS
+from pipeline.training.networks.architectures import _Residual
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks
+from pipeline.training.networks.r3gan import Bottleneck
 
 ARCHITECTURES = tuple(NETWORKS)
+HALVING = [name for name, row in NETWORKS.items() if row.halves]
 SIZES = [("mlp", 17), ("mlp", 9)] + [(name, size) for name in ARCHITECTURES for size in (8, 16, 28, 32, 64)]
 
 
@@ -42,7 +45,7 @@ def test_shapes_and_ranges(tiny: Any, architecture: str, size: int, conditional:
         assert (generator.z_dim, generator.classes) == (8, 5 if conditional else 0)
 
 
-@pytest.mark.parametrize("architecture", ["dcgan", "resnet"])
+@pytest.mark.parametrize("architecture", HALVING)
 @pytest.mark.parametrize("size", [4, 7, 9, 17, 18, 30, 31, 33, 100 + 1, 36])
 def test_sizes_that_an_architecture_cannot_draw(tiny: Any, architecture: str, size: int) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -53,7 +56,7 @@ def test_sizes_that_an_architecture_cannot_draw(tiny: Any, architecture: str, si
     assert "mlp" in line
 
 
-@pytest.mark.parametrize("architecture", ["dcgan", "resnet"])
+@pytest.mark.parametrize("architecture", HALVING)
 @pytest.mark.parametrize("size", [10, 12, 14, 20, 24, 48, 56])
 def test_sizes_of_four_to_seven_times_a_power_of_two(tiny: Any, architecture: str, size: int) -> None:
     generator, discriminator = build_networks(tiny(architecture=architecture), ImageShape(size, 1))
@@ -118,12 +121,15 @@ def test_signals_keep_their_scale_through_a_fresh_network(tiny: Any, architectur
     assert 0.1 < discriminator(torch.randn(64, 1, 32, 32)).std() < 3
 
 
-def test_residual_blocks_are_initialised_as_the_identity(tiny: Any) -> None:
+@pytest.mark.parametrize(("architecture", "block"), [("resnet", _Residual), ("r3gan", Bottleneck)])
+def test_residual_blocks_are_initialised_as_the_identity(
+    tiny: Any, architecture: str, block: type[nn.Module]
+) -> None:
     shallow, deep = (
-        build_networks(tiny(architecture="resnet", depth_d=d), ImageShape(8, 1))[1] for d in (1, 3)
+        build_networks(tiny(architecture=architecture, depth_d=d), ImageShape(8, 1))[1] for d in (1, 3)
     )
-    convolutions = [[m for m in network.body if isinstance(m, nn.Conv2d)] for network in (shallow, deep)]
-    for source, target in zip(*convolutions, strict=True):
+    others = [[m for m in network.body if not isinstance(m, block)] for network in (shallow, deep)]
+    for source, target in zip(*others, strict=True):
         target.load_state_dict(source.state_dict())
     deep.head.load_state_dict(shallow.head.state_dict())
     images = torch.randn(3, 1, 8, 8)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.tables import NETWORKS
 from pipeline.training.networks.blocks import ClassNorm, Ema, Generator, ImageShape
 from pipeline.training.networks.build import build_networks
 
@@ -135,7 +136,12 @@ def test_classes_start_equal_and_learn_separately(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"architecture": "resnet"}, {"norm_g": "none"}, {"condition_g": "embed"}]
+    "changes",
+    [
+        *({"architecture": name} for name, row in NETWORKS.items() if not row.class_norm),
+        {"norm_g": "none"},
+        {"condition_g": "embed"},
+    ],
 )
 def test_without_batch_norm_the_class_is_embedded(tiny: Any, changes: dict[str, str]) -> None:
     config = tiny(**{"conditional": True, "condition_g": "batchnorm", **changes})

@@ -9,11 +9,12 @@ import torch
 
 from pipeline.data.dataset import to_float
 from pipeline.errors import ConfigError
+from pipeline.tables import NETWORKS
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks, to_uint8
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "dcgan", "resnet"])
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_a_conditional_gan_needs_labels(tiny: Any, architecture: str) -> None:
     with pytest.raises(ConfigError, match="labelled") as caught:
         build_networks(tiny(architecture=architecture, conditional=True), ImageShape(8, 1, 0))
