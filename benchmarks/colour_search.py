@@ -96,18 +96,15 @@ def result_of(part: str, seed: int, args: argparse.Namespace) -> Row:
         write_point(searched, args.out / f"point-{seed}.toml")
     timed = {} if finished(folder) else {"wall_seconds": run(folder, seed, options[part], args)}
     summary = finished(folder)
-    if summary is None or summary.best is None:
-        raise SystemExit(f"{folder} has no generator")
+    if summary is None:
+        raise SystemExit(f"the sweep in {folder} was interrupted; the same command goes on")
+    found = {"trials": summary.trials.ended, "search_seconds": summary.wall_seconds, **timed}
+    best = summary.best
+    if best is None:  # no tick was measured
+        return {**found, "kimg": 0, **dict.fromkeys(args.judges, math.inf)}
     sample = torch.from_numpy(load_generator(str(folder)).sample(args.samples, SAMPLE_SEED)[0])
-    return {
-        "trials": summary.trials.ended,
-        "trial": summary.best.trial,
-        "fid": summary.best.fid,
-        "kimg": summary.best.kimg,
-        "search_seconds": summary.wall_seconds,
-        **timed,
-        **distances(searched, sample, args),
-    }
+    found |= {"trial": best.trial, "fid": best.fid, "kimg": best.kimg}
+    return {**found, **distances(searched, sample, args)}
 
 
 def run(folder: Path, seed: int, options: Sequence[object], args: argparse.Namespace) -> float:
@@ -117,7 +114,7 @@ def run(folder: Path, seed: int, options: Sequence[object], args: argparse.Names
     command += ["--name", folder.name, "--out", folder.parent]
     print(" ".join(map(str, command)), flush=True)
     started = time.monotonic()
-    subprocess.run(list(map(str, command)), check=True)
+    subprocess.run(list(map(str, command)), check=False)  # 1 where no trial was measured
     return time.monotonic() - started
 
 
@@ -200,7 +197,7 @@ def print_table(rows: Sequence[Row], args: argparse.Namespace) -> None:
     print()
     for part, bar in BARS.items():
         found = ratios[part, args.judges[0]]
-        mean = statistics.geometric_mean(found)
+        mean = statistics.fmean(found)
         verdict = f"at most {bar}: {'reached' if mean <= bar else 'missed'}"
         print(f"champion / {part} by {args.judges[0]}: {mean:.2f} over {len(found)} seeds, {verdict}")
 

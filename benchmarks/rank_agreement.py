@@ -61,12 +61,12 @@ def main() -> None:
     rows = read_lines(args.json)
     for source in args.data:
         measure_set(source, rows, args)
-    print_tables(args.data, [row for row in rows if row["data"] in args.data])
+    print_tables(args.data, [row for row in rows if row["kimg"] == args.kimg])
 
 
 def measure_set(source: str, rows: list[Row], args: argparse.Namespace) -> None:
     """Train and measure the generators of a data set that `rows` does not have yet; adds them to it."""
-    done = {row["generator"] for row in rows if row["data"] == source}
+    done = {row["generator"] for row in rows if (row["data"], row["kimg"]) == (source, args.kimg)}
     configs = configurations(args.generators, args.kimg, args.seed)
     left = [index for index in range(len(configs)) if index not in done]
     if not left:
@@ -82,7 +82,8 @@ def measure_set(source: str, rows: list[Row], args: argparse.Namespace) -> None:
         started = time.perf_counter()
         images = train_and_sample(configs[index], dataset, args.samples)
         distances = {name: distance(evaluator, images) for name, evaluator in evaluators.items()}
-        row = {"data": source, "generator": index, **distances, "seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        row = {"data": source, "kimg": args.kimg, "generator": index, **distances, "seconds": seconds}
         add_line(args.json, row)
         rows.append(row)
 
