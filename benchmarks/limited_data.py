@@ -1,13 +1,14 @@
 """What helps a GAN that has only a few colour images: augmentation, mirroring, penalties, over three seeds.
 
-Every arm trains the same small DCGAN on the same few images of a colour set, at 32 px. The Frechet distance
-is to all the *other* images of the set, without copies of one another, so that a generator which learns its
-training images by heart gains nothing. `r1` is the baseline; every other arm changes one thing of it.
-- lowest: the distance of the best tick, as a search would keep it; end: that of the last tick.
+Every arm trains the same small DCGAN on the same few images of a labelled colour set, at 32 px. The Frechet
+distances are to all the *other* images of the set, without copies of one another, so that a generator which
+learns its training images by heart gains nothing: in `efficientnet`, and in the classifier that is trained on
+the labels of the whole set. `r1` is the baseline; every other arm changes one thing of it.
+- lowest: the distance of the best look, as a search would keep it; end: that of the last one.
 - overfit: how often D ranks a training image above a held-out one, at the end; 0.5 = not at all.
 - auc: how often D ranks a held-out image above a sample, at the end; 1 = D has won.
 
-    python benchmarks/limited_data.py --data folder:icons                     # half an hour on one core
+    python benchmarks/limited_data.py --data folder:icons                     # half an hour on one idle core
     python benchmarks/limited_data.py --data folder:icons --json runs.jsonl   # goes on where it was cut off
 """
 
@@ -16,14 +17,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from json_lines import add_line, read_lines
+from torch import Tensor
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, load_dataset
@@ -47,6 +49,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "r1 + mirror": {"mirror": True},
     "r1 + r2": {"penalty": "r1r2"},
 }
+MEASURES = ("efficientnet", "classifier")
 READING_KIMG = 4  # between two readings of the balance, to which ADA adapts
 Run = dict[str, Any]
 
@@ -56,8 +59,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a colour data source, as `gansweep run --data`")
     parser.add_argument("--size", type=int, default=32, help="of the images in pixels")
     parser.add_argument("--images", type=int, default=250, help="that are trained on")
-    parser.add_argument("--kimg", type=int, default=48)
-    parser.add_argument("--look-kimg", type=int, default=16, help="between two measurements")
+    parser.add_argument("--kimg", type=int, default=96)
+    parser.add_argument("--look-kimg", type=int, default=24, help="between two measurements")
     parser.add_argument("--gamma", type=float, default=1.0, help="strength of the penalty")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS))
@@ -65,20 +68,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a JSON line for each run; those in it are not run again")
     args = parser.parse_args()
     prepare_process(1)
-    dataset, others = few_images(load_dataset(args.data, DataOptions(size=args.size)), args.images)
-    extractor = extractors.build_extractor("efficientnet", dataset)
-    real = real_factor(extractor, others)
+    whole = load_dataset(args.data, DataOptions(size=args.size))
+    dataset, others = few_images(whole, args.images)
+    measures = {name: Measure.of(name, whole, others) for name in MEASURES}
     print(f"{args.data}: {len(dataset.train)} images of {args.size} px, {args.kimg} kimg, gamma {args.gamma}")
-    print(f"distance of {args.samples} samples to {real.n} other images, in efficientnet", flush=True)
+    print(f"distances of {args.samples} samples to {len(others)} other images", flush=True)
     runs = read_lines(args.json)
     for seed in args.seeds:
         for arm in args.only:
             if any(run["arm"] == arm and run["seed"] == seed for run in runs):
                 continue
-            run = {"arm": arm, "seed": seed, **train(arm, seed, dataset, real, extractor, args)}
+            run = {"arm": arm, "seed": seed, **train(arm, seed, dataset, measures, args)}
             add_line(args.json, run)
             runs.append(run)
-    print_table(runs)
+    for name in MEASURES:
+        print_table(runs, name)
 
 
 def few_images(dataset: Dataset, count: int) -> tuple[Dataset, np.ndarray]:
@@ -93,36 +97,47 @@ def few_images(dataset: Dataset, count: int) -> tuple[Dataset, np.ndarray]:
     return smaller, np.concatenate([rest, dataset.held])
 
 
-def real_factor(extractor: extractors.Extractor, images: np.ndarray) -> frechet.RealFactor:
-    features = torch.cat([extractor(block) for block in torch.split(torch.from_numpy(images), BATCH)])
-    return frechet.RealFactor.of(FeatureStatistics.of(features))
+@dataclass(frozen=True)
+class Measure:
+    """An extractor, and the images to which distances are measured in it."""
+
+    extractor: extractors.Extractor
+    real: frechet.RealFactor
+
+    @classmethod
+    def of(cls, name: str, dataset: Dataset, images: np.ndarray) -> Measure:
+        """By the extractor of that name for `dataset`, to `images` uint8 (N,H,W,C)."""
+        extractor = extractors.build_extractor(name, dataset)
+        features = _features(extractor, torch.from_numpy(images))
+        return cls(extractor, frechet.RealFactor.of(FeatureStatistics.of(features)))
+
+    def distance(self, images: Tensor) -> float:
+        """Of uint8 (n,H,W,C)."""
+        return frechet.frechet_of(self.real, _features(self.extractor, images))
+
+
+def _features(extractor: extractors.Extractor, images: Tensor) -> Tensor:
+    return torch.cat([extractor(block) for block in torch.split(images, BATCH)])
 
 
 def train(
-    arm: str,
-    seed: int,
-    dataset: Dataset,
-    real: frechet.RealFactor,
-    extractor: extractors.Extractor,
-    args: argparse.Namespace,
+    arm: str, seed: int, dataset: Dataset, measures: Mapping[str, Measure], args: argparse.Namespace
 ) -> Run:
-    """Train one arm; its distances at every look, and D's readings at the end."""
+    """Train one arm; its distances at every look by each measure, and D's readings at the end."""
     values = {**BASE, "gamma": args.gamma, **ARMS[arm], "seed": seed, "kimg": args.kimg}
     trainer = Trainer(TrialConfig.from_dict(values), torch.from_numpy(dataset.train), None, 0)
-    held, started, looks = torch.from_numpy(dataset.held), time.perf_counter(), {}
+    held, started, looks = torch.from_numpy(dataset.held), time.perf_counter(), {n: [] for n in measures}
     for kimg in range(READING_KIMG, args.kimg + 1, READING_KIMG):
         trainer.advance(kimg)
         reading = trainer.read_balance(held, None)
         trainer.adapt(reading)
         if kimg % args.look_kimg == 0 or kimg == args.kimg:
-            draw = image_sampler(trainer.ema.generator, dataset)
-            features = torch.cat([extractor(draw(BATCH)) for _ in range(0, args.samples, BATCH)])
-            looks[kimg] = frechet.frechet_of(real, features)
+            images = image_sampler(trainer.ema.generator, dataset)(args.samples)
+            for name, measure in measures.items():
+                looks[name].append(measure.distance(images))
     adaptive = {"ada_p": trainer.ada_p} if ARMS[arm].get("augment") == "ada" else {}
     return {
         "looks": looks,
-        "lowest": min(looks.values()),
-        "end": looks[max(looks)],
         "overfit": reading.overfit,
         "auc": reading.auc,
         **adaptive,
@@ -130,24 +145,25 @@ def train(
     }
 
 
-def print_table(runs: list[Run]) -> None:
+def print_table(runs: Sequence[Run], name: str) -> None:
     """Means over seeds, the seeds' values, and the ratios to the baseline; below 1 = it helps."""
-    heads = f"{'end':>8}{'of r1':>7}{'overfit':>9}{'auc':>6}"
-    print(f"\n{'arm':<18}{'lowest':>8}{'of r1':>7}   {'seeds':<21}{heads}")
-    groups = {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}
-    base = {name: mean(groups["r1"], name) for name in ("lowest", "end")}
-    for arm, group in groups.items():
-        if group:
-            lowest, end = mean(group, "lowest"), mean(group, "end")
-            seeds = " ".join(f"{run['lowest']:6.1f}" for run in group)
-            cells = f"{lowest:8.1f}{lowest / base['lowest']:7.2f}   {seeds:<21}{end:8.1f}"
-            last = f"{end / base['end']:7.2f}{mean(group, 'overfit'):9.2f}{mean(group, 'auc'):6.2f}"
-            print(f"{arm:<18}{cells}{last}")
-
-
-def mean(runs: Iterable[Run], name: str) -> float:
-    values = [run[name] for run in runs]
-    return statistics.fmean(values) if values else float("nan")
+    seeds = len({run["seed"] for run in runs})
+    heads = (
+        f"{'lowest':>9}{'of r1':>7}   {'seeds':<{9 * seeds}}{'end':>9}{'of r1':>7}{'overfit':>9}{'auc':>6}"
+    )
+    print(f"\n{name:<18}{heads}")
+    base: tuple[float, float] | None = None
+    for arm in ARMS:
+        group = [run for run in runs if run["arm"] == arm]
+        if not group:
+            continue
+        lowest = [min(run["looks"][name]) for run in group]
+        means = statistics.fmean(lowest), statistics.fmean(run["looks"][name][-1] for run in group)
+        base = base or means
+        overfit, auc = (statistics.fmean(run[key] for run in group) for key in ("overfit", "auc"))
+        values = "".join(f"{value:<9.4g}" for value in lowest)
+        first = f"{means[0]:9.4g}{means[0] / base[0]:7.2f}   {values:<{9 * seeds}}"
+        print(f"{arm:<18}{first}{means[1]:9.4g}{means[1] / base[1]:7.2f}{overfit:9.2f}{auc:6.2f}")
 
 
 if __name__ == "__main__":
