@@ -18,6 +18,14 @@ def class_counts(dataset: Dataset) -> dict[str, int]:
     return dict(zip(dataset.classes, counts, strict=True))
 
 
+def smallest_class(dataset: Dataset) -> tuple[str, int]:
+    """Name and number of training images of the class that has the fewest; "" and 0 without labels."""
+    if dataset.train_labels is None:
+        return "", 0
+    counts = np.bincount(dataset.train_labels, minlength=len(dataset.classes))
+    return dataset.classes[counts.argmin()], int(counts.min())
+
+
 def describe_images(dataset: Dataset) -> str:
     """`300 images (30 held out), 32x32, grey`."""
     total, side = len(dataset.train) + len(dataset.held), dataset.size

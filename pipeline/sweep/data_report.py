@@ -20,12 +20,19 @@ from pipeline.data.findings import printable
 from pipeline.metrics.extractors import resolve_extractor
 from pipeline.metrics.frechet import CONSIDERABLE_BIAS, bias_share
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
-from pipeline.search.space.builtin import load_space
+from pipeline.search.space.builtin import load_builtin
 from pipeline.search.space.definition import Space
 from pipeline.storage.readable import readable_bytes
-from pipeline.sweep.space_choice import drawable_size, facts_of, space_for
+from pipeline.sweep.space_choice import (
+    describe_choice,
+    describe_undrawn_classes,
+    drawable_size,
+    facts_of,
+    space_for,
+    this_machine,
+    trial_device,
+)
 from pipeline.tables import EXTRACTORS
-from pipeline.training.process import visible_gpus
 
 MAX_CLASSES = 20
 """So many classes are listed for people."""
@@ -37,13 +44,14 @@ FEW_IMAGES = 500
 class DataReport:
     """A data set and what is proposed for it.
 
-    space: name of a built-in space. extractor: what fid would be measured in. mirror: the ratio of
-    `metrics.mirrored`. memory: bytes of the prepared images, which all trials of a machine share. command:
-    starts a sweep. hints: what is worth a thought before.
+    space: name of a built-in space. choice: why it, and what it becomes for the images. extractor: what fid
+    would be measured in. mirror: the ratio of `metrics.mirrored`. memory: bytes of the prepared images, which
+    all trials of a machine share. command: starts a sweep. hints: what is worth a thought before.
     """
 
     dataset: Dataset
     space: str
+    choice: str
     extractor: str
     mirror: float
     memory: int
@@ -85,19 +93,25 @@ class DataReport:
 
 def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
     """The report on `dataset`, which `config` describes how to read."""
-    facts = replace(facts_of(dataset, "gpu" if visible_gpus() else "cpu"), size=drawable_size(dataset.size))
+    size, hints = drawable_size(dataset.size), []
+    drawn = replace(dataset, train=dataset.train[:, :size, :size])  # of the size that is trained on
+    facts = facts_of(drawn, trial_device(config, this_machine()))
     name, mirror = space_for(facts), mirror_ratio(dataset)
-    space = load_space(name).on_images(facts)
+    space = load_builtin(name).on_images(facts)
     alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES and "mirror" not in space.search
-    hints = [f"prepared at {facts.size} px, which the networks can draw"] * (facts.size != dataset.size)
+    if size != dataset.size:
+        hints = [f"prepared at {size} px for a sweep: its networks cannot draw {dataset.size} px"]
+        config = replace(config, image_size=size if config.image_size else 0)
+    extractor = resolve_extractor("auto", drawn)
     return DataReport(
         dataset=dataset,
         space=name,
-        extractor=resolve_extractor("auto", dataset),
+        choice=describe_choice(facts, name, space),
+        extractor=extractor,
         mirror=mirror,
         memory=dataset.train.nbytes + dataset.held.nbytes,
         command=_command(config, mirror=alike),
-        hints=(*hints, *_hints(dataset, space, mirror if alike else 0.0)),
+        hints=(*hints, *_hints(dataset, space, extractor, mirror if alike else 0.0)),
     )
 
 
@@ -115,8 +129,8 @@ def _command(config: SweepConfig, *, mirror: bool) -> str:
     return shlex.join([*words, "--time-budget", "1h"])
 
 
-def _hints(dataset: Dataset, space: Space, mirror: float) -> list[str]:
-    """space: that `run` takes by itself. mirror: the ratio, 0 = not alike, or searched."""
+def _hints(dataset: Dataset, space: Space, extractor: str, mirror: float) -> list[str]:
+    """space, extractor: those that `run` takes by itself. mirror: the ratio, 0 = not alike, or searched."""
     hints = []
     if mirror:
         hints.append(
@@ -130,12 +144,14 @@ def _hints(dataset: Dataset, space: Space, mirror: float) -> list[str]:
         hints.append(f"only {dataset.understood.distinct:,} images differ from one another")
     if single := describe_single(dataset):
         hints.append(single)
-    return [*hints, *_bias(dataset)]
+    if undrawn := describe_undrawn_classes(dataset, space):
+        hints.append(undrawn)
+    return [*hints, *_bias(dataset, extractor)]
 
 
-def _bias(dataset: Dataset) -> Iterator[str]:
+def _bias(dataset: Dataset, extractor: str) -> Iterator[str]:
     """What is to be known of a fid of more features than `run` takes samples for."""
-    features = EXTRACTORS[resolve_extractor("auto", dataset)].features
+    features = EXTRACTORS[extractor].features
     samples, reals = SweepConfig().fid_samples, len(dataset.train)
     if bias_share(features, samples, reals) >= CONSIDERABLE_BIAS:
         few = f"{samples:,} samples and {reals:,} images are few for {features:,} features"
@@ -163,7 +179,7 @@ def report_rows(report: DataReport) -> list[tuple[str, str]]:
         ("copies", describe_copies(dataset) or "none"),
         *([("one colour", f"{found.blank:,} images")] if found.blank else []),
         *((("notes" if i == 0 else "", line)) for i, line in enumerate((*found.notes, *report.hints))),
-        ("space", report.space),
+        ("space", report.choice),
         ("fid in", report.extractor),
         ("memory", memory),
     ]

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.config import SweepConfig, SweepPaths
 from pipeline.data.dataset import Dataset
+from pipeline.data.description import smallest_class
 from pipeline.metrics.evaluation import custom_metric
 from pipeline.metrics.frechet import Evaluator
 from pipeline.metrics.loading import load_evaluator, load_images
@@ -19,10 +21,25 @@ from pipeline.search.study import check_search
 from pipeline.storage.files import write_bytes
 from pipeline.storage.moved_sweep import check_inputs_remain
 from pipeline.storage.summary_file import FidEvaluator
-from pipeline.sweep.manifest import DataFacts, Manifest, SweepFacts, check_same_code, check_same_inputs
+from pipeline.sweep.manifest import (
+    DataFacts,
+    Manifest,
+    SweepFacts,
+    check_same_code,
+    check_same_evaluator,
+    check_same_images,
+)
 from pipeline.sweep.preflight import check_space
 from pipeline.sweep.request import Request
-from pipeline.sweep.space_choice import describe_choice, facts_of, resolve_for_images, trial_device
+from pipeline.sweep.space_choice import (
+    describe_choice,
+    describe_undrawn_classes,
+    facts_of,
+    facts_of_sweep,
+    resolve_for_images,
+    this_machine,
+    trial_device,
+)
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 from pipeline.training.finalists import extra_seed_count, final_samples
 from pipeline.training.networks.sizes import can_draw, nearest_sizes
@@ -54,6 +71,7 @@ class SweepInputs:
                 classes=list(dataset.classes),
                 train=len(dataset.train),
                 held_out=len(dataset.held),
+                smallest_class=smallest_class(dataset)[1],
             ),
             evaluator=FidEvaluator(
                 extractor=evaluator.extractor_name, hash=evaluator.hash, samples=evaluator.samples
@@ -78,11 +96,18 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     code = _use_code(request.space, config, request.code_folders, manifest)
     check_search(config, request.space)
     dataset = _load_drawable(config, request.space, request.out)
-    facts = facts_of(dataset, manifest.facts.device if manifest else trial_device(config))
+    if manifest is None:
+        cluster = this_machine() if config.address == LOCAL else cluster_nodes()
+        facts = facts_of(dataset, trial_device(config, cluster))
+    else:
+        _check_same_images(manifest, dataset)
+        facts = facts_of_sweep(manifest.facts)
     by_images, request = request.space_by_images, resolve_for_images(request, facts)
     if by_images:
         choice = describe_choice(facts, request.config.space, request.space)
         log.info(f"space: {choice}; --space NAME takes another")
+    if undrawn := describe_undrawn_classes(dataset, request.space):
+        log.info(f"space: {undrawn}")
     check_space(request.space, dataset)
     evaluator = load_evaluator(config, dataset)
     second = load_second(config, dataset, evaluator, _measured_on_cpu(config, evaluator))
@@ -90,10 +115,14 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     few = min(64, len(dataset.train) // 2)
     for metric in config.metric_names:
         custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
-    inputs = SweepInputs(dataset, evaluator, code, facts.device)
     if manifest is not None:
-        check_same_inputs(manifest.facts, inputs.facts, has_copies=dataset.train_groups is not None)
-    return request, inputs
+        check_same_evaluator(manifest.facts, evaluator.hash)
+    return request, SweepInputs(dataset, evaluator, code, facts.device)
+
+
+def _check_same_images(manifest: Manifest, dataset: Dataset) -> None:
+    has_copies = dataset.train_groups is not None
+    check_same_images(manifest.facts, dataset.fingerprint, has_copies=has_copies)
 
 
 def _load_drawable(config: SweepConfig, space: Space, out: Path) -> Dataset:
@@ -105,7 +134,7 @@ def _load_drawable(config: SweepConfig, space: Space, out: Path) -> Dataset:
     limited = next(name for name in architectures if not can_draw(name, dataset.size))
     size = nearest_sizes(limited, dataset.size)[0]
     log.info(
-        f"images: {limited} cannot draw {dataset.size} px: prepared at {size} px; --image-size says otherwise"
+        f"images: {limited} cannot draw {dataset.size} px: prepared at {size} px; --image-size takes another"
     )
     return load_images(replace(config, image_size=size), out=out)
 
@@ -127,10 +156,10 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     check_inputs_remain(manifest.config, str(paths.root))
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
     dataset = _load_drawable(manifest.config, manifest.space, paths.root.parent)
+    _check_same_images(manifest, dataset)
     evaluator = load_evaluator(manifest.config, dataset)
-    inputs = SweepInputs(dataset, evaluator, code, manifest.facts.device)
-    check_same_inputs(manifest.facts, inputs.facts, has_copies=dataset.train_groups is not None)
-    return inputs
+    check_same_evaluator(manifest.facts, evaluator.hash)
+    return SweepInputs(dataset, evaluator, code, manifest.facts.device)
 
 
 def _use_code(

@@ -28,7 +28,10 @@ it is measured."""
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """The table [data] of sweep.toml. size: of an image in pixels. train, held_out: numbers of images."""
+    """The table [data] of sweep.toml.
+
+    size: of an image in pixels. train, held_out: numbers of images. smallest_class: see `ImageFacts`.
+    """
 
     source: str = ""
     fingerprint: str
@@ -37,6 +40,7 @@ class DataFacts:
     classes: list[str] = field(default_factory=list)
     train: int = 0
     held_out: int = 0
+    smallest_class: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,27 +202,30 @@ def _moved_keys(before: SweepConfig, now: SweepConfig) -> Iterator[str]:
 
 def check_same_code(before: SweepFacts, code: Mapping[str, str]) -> None:
     """SweepError where the hashes of the user's own code are not those of the sweep that exists."""
-    _check_same({"code": before.code == code})
+    _check_same("code", before.code == code)
 
 
-def check_same_inputs(before: SweepFacts, now: SweepFacts, *, has_copies: bool) -> None:
-    """SweepError where images or evaluator are not those of the sweep that exists.
+def check_same_images(before: SweepFacts, fingerprint: str, *, has_copies: bool) -> None:
+    """SweepError where the images are not those of the sweep that exists.
 
     has_copies: whether some images are copies of others, which earlier versions split otherwise.
     """
-    same = {
-        "data.fingerprint": before.data.fingerprint == now.data.fingerprint,
-        "evaluator.hash": before.evaluator.hash == now.evaluator.hash,
-    }
-    _check_same(same, "; an earlier gansweep held out copies of training images" if has_copies else "")
+    reason = f", of {before.data.source}" if before.data.source else ""
+    reason += "; an earlier gansweep held out copies of training images" if has_copies else ""
+    _check_same(f"data.fingerprint{reason}", before.data.fingerprint == fingerprint)
 
 
-def _check_same(same: Mapping[str, bool], reason: str = "") -> None:
-    if not all(same.values()):
+def check_same_evaluator(before: SweepFacts, evaluator_hash: str) -> None:
+    """SweepError where the evaluator is not that of the sweep that exists."""
+    _check_same("evaluator.hash", before.evaluator.hash == evaluator_hash)
+
+
+def _check_same(key: str, agrees: bool) -> None:
+    if not agrees:
         raise SweepError(
             "the sweep began with another {seen}",
             rule="a sweep must go on with the images, the evaluator and the code it began with",
-            seen=", ".join(key for key, agrees in same.items() if not agrees) + reason,
+            seen=key,
             fix="begin a new sweep with another --name",
         )
 

@@ -6,11 +6,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.cluster.connection import LOCAL, cluster_nodes
 from pipeline.config import SweepConfig, TrialConfig
 from pipeline.data.dataset import Dataset
+from pipeline.data.description import smallest_class
+from pipeline.data.findings import printable
 from pipeline.search.resources import Cluster, gpus_of_trial
-from pipeline.search.space.builtin import load_space
+from pipeline.search.space.builtin import load_builtin
 from pipeline.search.space.definition import Space
 from pipeline.search.space.notes import outline
 from pipeline.search.space.rules import ImageFacts, Rule
@@ -39,7 +40,7 @@ def resolve_for_images(request: Request, facts: ImageFacts) -> Request:
     config, space = request.config, request.space
     if request.space_by_images:
         config = replace(config, space=space_for(facts))
-        space = load_space(config.space).override(space.fixed)
+        space = load_builtin(config.space).override(space.fixed)
     space = space.on_images(facts)
     if request.recipe:
         space = space.start_from(request.recipe, facts.size, facts.labelled, request.overrides)
@@ -52,7 +53,8 @@ def facts_of(dataset: Dataset, device: str) -> ImageFacts:
         size=dataset.size,
         channels=dataset.channels,
         images=len(dataset.train),
-        classes=len(dataset.classes) if dataset.labelled else 0,
+        classes=len(dataset.classes),
+        smallest_class=smallest_class(dataset)[1],
         device=device,
     )
 
@@ -65,13 +67,18 @@ def facts_of_sweep(facts: SweepFacts) -> ImageFacts:
         channels=data.channels,
         images=data.train,
         classes=len(data.classes),
+        smallest_class=data.smallest_class,
         device=facts.device,
     )
 
 
-def trial_device(config: SweepConfig) -> str:
-    """What the trials of a new sweep train on, cpu or gpu; the cluster of `config.address` is connected."""
-    cluster = Cluster([{"GPU": visible_gpus()}]) if config.address == LOCAL else cluster_nodes()
+def this_machine() -> Cluster:
+    """The GPUs of this machine, as `trial_device` takes them."""
+    return Cluster([{"GPU": visible_gpus()}])
+
+
+def trial_device(config: SweepConfig, cluster: Cluster) -> str:
+    """What the trials of a new sweep train on, cpu or gpu."""
     return "gpu" if gpus_of_trial(config, cluster) else "cpu"
 
 
@@ -85,9 +92,18 @@ def describe_choice(facts: ImageFacts, name: str, space: Space) -> str:
     colour = {1: "grey", 3: "colour"}.get(facts.channels, f"{facts.channels}-channel")
     labelled = "labelled " if facts.labelled else ""
     images = f"{facts.images:,} {labelled}{colour} images of {facts.size} px"
-    limits = (rule.when["images_below"] for rule in load_space(name).rules if _is_for_few(rule, facts))
+    limits = (rule.when["images_below"] for rule in load_builtin(name).rules if _is_for_few(rule, facts))
     few = "".join(f" (fewer than {limit:,} images)" for limit in limits)
     return f"{name}: {images}, on a {facts.device.upper()}: {outline(space)}{few}"
+
+
+def describe_undrawn_classes(dataset: Dataset, space: Space) -> str:
+    """`classes are not drawn: ...` where the images have some and the space does not say whether; else ""."""
+    if not dataset.labelled or "conditional" in {**space.fixed, **space.search}:
+        return ""
+    name, count = smallest_class(dataset)
+    smallest = f"the smallest ({printable(name)}) has {count:,} images"
+    return f"classes are not drawn: {smallest}; --set conditional=true draws them"
 
 
 def _is_for_few(rule: Rule, facts: ImageFacts) -> bool:

@@ -24,9 +24,10 @@ def record(kimg: int = 1, fid: float | None = 10.0, **changes: Any) -> TrialReco
 
 
 def image_facts(size: int = 64, **changes: Any) -> ImageFacts:
-    """2,000 unlabelled colour images for trials on a CPU."""
-    known = {"channels": 3, "images": 2_000, "classes": 0, "device": "cpu"}
-    return ImageFacts(size=size, **{**known, **changes})
+    """2,000 unlabelled colour images for trials on a CPU; classes are of one size where none is given."""
+    known = {"channels": 3, "images": 2_000, "classes": 0, "device": "cpu", **changes}
+    smallest = known["images"] // known["classes"] if known["classes"] else 0
+    return ImageFacts(size=size, **{"smallest_class": smallest, **known})
 
 
 def generator_of(classes: int = CLASSES, **changes: Any) -> torch.nn.Module:

@@ -12,7 +12,7 @@ from pipeline.config import SweepConfig
 from pipeline.data.dataset import Dataset
 from pipeline.metrics.loading import read_images
 from pipeline.search.space.builtin import builtin_spaces
-from pipeline.sweep.data_report import report_data
+from pipeline.sweep.data_report import report_data, report_rows
 
 
 def made(count: int, size: int, channels: int, classes: int = 0) -> Dataset:
@@ -49,8 +49,19 @@ def test_the_command_reads_the_images_in_the_same_way() -> None:
 
 def test_a_size_that_the_networks_cannot_draw_is_told() -> None:
     report = report_data(made(80, 33, 1, 4), SweepConfig())
-    assert "prepared at 32 px, which the networks can draw" in report.hints
-    assert report.space == "mnist5k"  # of 32 px
+    assert "prepared at 32 px for a sweep: its networks cannot draw 33 px" in report.hints
+    assert (report.space, report.extractor) == ("mnist5k", "classifier")  # of 32 px
+    assert "--image-size" not in report.command
+    asked = report_data(made(80, 33, 1, 4), SweepConfig(image_size=33))
+    assert "--image-size 32" in asked.command
+
+
+def test_classes_that_are_not_drawn_are_told() -> None:
+    (hint,) = [h for h in report_data(made(80, 32, 3, 4), SweepConfig()).hints if "drawn" in h]
+    assert hint == "classes are not drawn: the smallest (0) has 16 images; --set conditional=true draws them"
+    large = report_data(made(400, 32, 3, 4), SweepConfig())
+    assert not any("classes are not drawn" in hint for hint in large.hints)
+    assert ", conditional" in dict(report_rows(large))["space"]
 
 
 def test_mirroring_is_proposed_for_symmetric_images_alone() -> None:

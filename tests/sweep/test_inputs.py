@@ -184,7 +184,7 @@ def test_images_of_a_size_that_no_network_draws(
     given: dict[str, object] = {**options, "space": "dcgan", "data": f"npz:{file}"}
     request, inputs = load_inputs(build_request(RunOptions(**given)), None)  # type: ignore[arg-type]
     assert inputs.dataset.size == 16
-    assert "dcgan cannot draw 18 px: prepared at 16 px; --image-size says otherwise" in caplog.text
+    assert "dcgan cannot draw 18 px: prepared at 16 px; --image-size takes another" in caplog.text
     manifest = manifest_of(request, inputs.facts, "")
     assert load_same_inputs(request.paths, manifest).dataset.fingerprint == inputs.dataset.fingerprint
     with pytest.raises(ConfigError, match="--image-size 16 or 20"):

@@ -16,7 +16,8 @@ from pipeline.sweep.manifest import (
     Manifest,
     SweepFacts,
     check_same_code,
-    check_same_inputs,
+    check_same_evaluator,
+    check_same_images,
     check_same_request,
     manifest_of,
     raised_limits,
@@ -127,14 +128,14 @@ def test_how_much_is_searched_may_change_and_what_may_not(tmp_path: Path) -> Non
 
 
 def test_other_images_evaluator_or_code_are_named() -> None:
-    check_same_inputs(FACTS, FACTS, has_copies=False)
-    changed = SweepFacts(
-        data=dataclasses.replace(FACTS.data, fingerprint="g"), evaluator=FidEvaluator(hash="i"), code={}
-    )
-    with pytest.raises(SweepError, match=r"another data\.fingerprint, evaluator\.hash "):
-        check_same_inputs(FACTS, changed, has_copies=False)
+    check_same_images(FACTS, "f", has_copies=False)
+    check_same_evaluator(FACTS, "h")
+    with pytest.raises(SweepError, match=r"another data\.fingerprint, of digits "):
+        check_same_images(FACTS, "g", has_copies=False)
+    with pytest.raises(SweepError, match=r"another evaluator\.hash "):
+        check_same_evaluator(FACTS, "i")
     with pytest.raises(SweepError, match=r"another code "):
-        check_same_code(FACTS, changed.code)
+        check_same_code(FACTS, {})
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def load_space(name: str) -> Space:
     return parse_space(text, path.name)
 
 
+def load_builtin(name: str) -> Space:
+    """A built-in space, whatever lies in the current folder."""
+    path = builtin_spaces()[name]
+    return parse_space(path.read_text(encoding="utf-8"), path.name)
+
+
 def find_space(name: str) -> Path:
     """The file of a space: a path as given, else the built-in file of that name."""
     if os.path.isfile(name):  # unlike Path.is_file, False for a name that is too long

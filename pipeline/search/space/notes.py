@@ -51,7 +51,14 @@ def space_notes(space: Space, folders: Sequence[Path]) -> list[str]:
 
 
 _EXAMPLES = [
-    ImageFacts(size=size, channels=3, images=images, classes=classes, device=device)
+    ImageFacts(
+        size=size,
+        channels=3,
+        images=images,
+        classes=classes,
+        smallest_class=images // classes if classes else 0,
+        device=device,
+    )
     for device in ("cpu", "gpu")
     for size in (32, 64, 128)
     for images in (1_000, 50_000)

@@ -38,6 +38,7 @@ class ImageFacts:
     """What a space may depend on.
 
     size: of an image in pixels. images: number that is trained on. classes: 0 = no labels.
+    smallest_class: images of the class that has the fewest, of those that are trained on; 0 = no labels.
     device: what trains, cpu or gpu.
     """
 
@@ -45,6 +46,7 @@ class ImageFacts:
     channels: int
     images: int
     classes: int
+    smallest_class: int
     device: str
 
     @property
@@ -61,7 +63,7 @@ _CONDITIONS: Mapping[str, tuple[type, Callable[[ImageFacts, Any], bool]]] = {
     "size_below": (int, lambda facts, value: facts.size < value),
     "images_from": (int, lambda facts, value: facts.images >= value),
     "images_below": (int, lambda facts, value: facts.images < value),
-    "images_per_class_from": (int, lambda facts, value: facts.images >= value * max(1, facts.classes)),
+    "smallest_class_from": (int, lambda facts, value: facts.smallest_class >= value),
 }
 """Key of `when` -> the type of its value, and whether it holds."""
 

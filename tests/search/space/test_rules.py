@@ -16,7 +16,7 @@ from pipeline.errors import SpaceError
 from pipeline.search.space.builtin import load_space
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Distribution
-from pipeline.search.space.notes import space_code_names, space_notes
+from pipeline.search.space.notes import outline, space_code_names, space_notes
 from pipeline.search.space.parser import parse_space, space_from_tables
 
 BASE = """
@@ -48,7 +48,9 @@ def ruled(rules: str, **facts: Any) -> Space:
         ("size_below = 64", {"size": 63}, {"size": 64}),
         ("images_from = 5000", {"images": 5000}, {"images": 4999}),
         ("images_below = 5000", {"images": 4999}, {"images": 5000}),
-        ("images_per_class_from = 20", {"images": 200, "classes": 10}, {"images": 199, "classes": 10}),
+        ("smallest_class_from = 20", {"images": 200, "classes": 10}, {"images": 199, "classes": 10}),
+        ("smallest_class_from = 20", {"classes": 2}, {"classes": 2, "smallest_class": 19}),
+        ("smallest_class_from = 1", {"classes": 2}, {"classes": 0}),
         ("size_from = 32, device = 'gpu'", {"device": "gpu", "size": 32}, {"device": "gpu", "size": 28}),
         ("", {}, None),
     ],
@@ -272,14 +274,14 @@ def test_photos_is_a_space_for_all_images(device: str) -> None:
         assert all(resolved.config(point) for point in resolved.enqueue)
         full = resolved.config({})
         assert full.tick_kimg < full.kimg or full.kimg == 1
-        assert full.conditional == (classes > 0 and images >= 20 * classes)
+        assert full.conditional == (classes > 0 and images >= 50 * classes)
         assert ("mirror" in resolved.search) == (images < 5_000)
 
 
 def test_validate_shows_what_rules_make_of_images() -> None:
-    notes = space_notes(load_space("photos"), [])
-    assert (
-        "cpu, 1,000 images of 64 px, 10 classes: 40 kimg, widths 8-32, batch 16-64, conditional, "
-        "augmentation searched" in notes
-    )
+    space = load_space("photos")
+    notes = space_notes(space, [])
+    expected = outline(space.on_images(image_facts(images=1_000, classes=10)))
+    assert f"cpu, 1,000 images of 64 px, 10 classes: {expected}" in notes
+    assert ", conditional, augmentation searched" in expected
     assert len(notes) == 12
