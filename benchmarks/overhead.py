@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _run(space: Space, out: Path, **options: Any) -> Path:
-    config = SweepConfig(pruner="none", concurrency=1, **options)
+    config = SweepConfig(pruner="none", concurrency=1, second_extractor="none", **options)
     request = Request(space=space, config=config, out=out, register=None)
     return run_sweep(request).folder
 

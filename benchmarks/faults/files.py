@@ -334,7 +334,7 @@ def through_the_command(folder: Path, times: int, rng: random.Random) -> Result:
 
 def _arguments(corpus: Corpus, kind: str, out: Path) -> list[str]:
     file, sweep = corpus.folder / f"hostile.{kind}", str(corpus.folder / "sweep")
-    dry = ["run", "--space", "smoke", "--dry-run", "--out", str(out)]
+    dry = ["run", "--space", "smoke", "--dry-run", "--second-extractor", "none", "--out", str(out)]
     return {
         "space": ["validate", str(corpus.folder / "hostile.toml")],
         "npz": [*dry, "--data", f"npz:{file}", "--extractor", "pixels"],

@@ -38,7 +38,7 @@ class Sweep:
     ) -> None:
         self.paths = SweepPaths(out / name)
         base = ["run", "--space", space, "--data", "digits", "--out", str(out), "--name", name]
-        self._flags = [*base, "--cpus-per-trial", "1", *flags, *stores]
+        self._flags = [*base, "--second-extractor", "none", "--cpus-per-trial", "1", *flags, *stores]
         self._resume = ["resume", str(self.paths.root), *stores]
         self.process: subprocess.Popen[str] | None = None
         self.stderr = ""
