@@ -136,7 +136,7 @@ def test_set_goes_before_a_rule_even_where_its_recipe_has_another_value() -> Non
     space = load_space("photos").override({"penalty": "r1r2", "loss": "hinge", "batch_size": 64})
     resolved = space.on_images(image_facts())
     assert {name: resolved.fixed[name] for name in ("penalty", "loss", "batch_size")} == space.overrides
-    assert resolved.enqueue[0]["gamma"] == pytest.approx(2e-4 * 64**2 / 64)
+    assert not resolved.enqueue[0].keys() & space.overrides.keys()
     assert not resolved.overrides
     with pytest.raises(SpaceError, match="no parameter is left to search"):
         parse_space(BASE + "[[rule]]").override({"lr_g": 1e-3, "width_g": 8}).on_images(image_facts())
