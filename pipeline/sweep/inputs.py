@@ -109,20 +109,31 @@ def load_inputs(request: Request, manifest: Manifest | None) -> tuple[Request, S
     if undrawn := describe_undrawn_classes(dataset, request.space):
         log.info(f"space: {undrawn}")
     check_space(request.space, dataset)
-    evaluator = load_evaluator(config, dataset)
+    if manifest is None:
+        evaluator = load_evaluator(config, dataset)
+    else:
+        evaluator = _load_same_evaluator(config, manifest, dataset)
     second = load_second(config, dataset, evaluator, _measured_on_cpu(config, evaluator))
     evaluator = replace(evaluator, second=second)
     few = min(64, len(dataset.train) // 2)
     for metric in config.metric_names:
         custom_metric(metric, dataset.train[:few], dataset.train[few : 2 * few])
-    if manifest is not None:
-        check_same_evaluator(manifest.facts, evaluator.hash)
     return request, SweepInputs(dataset, evaluator, code, facts.device)
 
 
 def _check_same_images(manifest: Manifest, dataset: Dataset) -> None:
     has_copies = dataset.train_groups is not None
     check_same_images(manifest.facts, dataset.fingerprint, has_copies=has_copies)
+
+
+def _load_same_evaluator(config: SweepConfig, manifest: Manifest, dataset: Dataset) -> Evaluator:
+    """That of a sweep that exists; `auto` is what it was then: earlier versions chose another extractor."""
+    began = manifest.facts.evaluator.extractor
+    if config.extractor == "auto" and began:
+        config = replace(config, extractor=began)
+    evaluator = load_evaluator(config, dataset)
+    check_same_evaluator(manifest.facts, evaluator.hash)
+    return evaluator
 
 
 def _load_drawable(config: SweepConfig, space: Space, out: Path) -> Dataset:
@@ -157,8 +168,7 @@ def load_same_inputs(paths: SweepPaths, manifest: Manifest) -> SweepInputs:
     code = _use_code(manifest.space, manifest.config, [paths.code], manifest)
     dataset = _load_drawable(manifest.config, manifest.space, paths.root.parent)
     _check_same_images(manifest, dataset)
-    evaluator = load_evaluator(manifest.config, dataset)
-    check_same_evaluator(manifest.facts, evaluator.hash)
+    evaluator = _load_same_evaluator(manifest.config, manifest, dataset)
     return SweepInputs(dataset, evaluator, code, manifest.facts.device)
 
 

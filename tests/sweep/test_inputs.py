@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,15 @@ def test_images_in_out_are_none_of_the_sweep_whoever_asks(options: dict[str, obj
     write_folder(tmp_path / "runs" / "x", noise((9, 8, 8, 1), 2))
     load_inputs(request, manifest)
     assert load_same_inputs(request.paths, manifest).facts == inputs.facts
+
+
+def test_auto_is_the_extractor_that_it_was_when_the_sweep_began(options: dict[str, object]) -> None:
+    """An earlier version chose another one for these images, and `auto` is what the user gives again."""
+    request, inputs = load_inputs(build_request(RunOptions(**options)), None)  # type: ignore[arg-type]
+    request = replace(request, config=replace(request.config, extractor="auto"))
+    manifest = manifest_of(request, inputs.facts, "")
+    assert load_inputs(request, manifest)[1].evaluator.extractor_name == "pixels"
+    assert load_same_inputs(request.paths, manifest).evaluator.hash == inputs.evaluator.hash
 
 
 def test_images_of_a_size_that_no_network_draws(

@@ -91,6 +91,7 @@ def test_what_an_earlier_version_did_not_write_has_its_default(tmp_path: Path) -
     manifest = read_manifest(request(tmp_path).paths)
     assert manifest is not None
     assert (manifest.config.trials, manifest.config.seed, manifest.registry.promote) == (7, 0, "champion")
+    assert (manifest.config.second_extractor, manifest.config.second_opinion) == ("auto", "report")
     check_same_request(manifest, request(tmp_path, trials=9))
 
 
