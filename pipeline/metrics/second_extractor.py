@@ -14,7 +14,7 @@ from pipeline.errors import EvaluatorError
 from pipeline.metrics.classifier import held_accuracy
 from pipeline.metrics.extractors import Extractor, NetExtractor, build_extractor, resolve_extractor
 from pipeline.metrics.frechet import Evaluator, build_evaluator
-from pipeline.metrics.weights import DINOV2_FILES, INCEPTION_FILE, find_weights
+from pipeline.metrics.weights import DINOV2_FILES, DINOV2_RATES, INCEPTION_FILE, find_weights
 from pipeline.storage.readable import readable_duration
 from pipeline.tables import EXTRACTORS
 
@@ -67,7 +67,11 @@ def _build(name: str, dataset: Dataset, first: Evaluator, images: int) -> Extrac
             raise EvaluatorError(problem, rule=rule, seen=name, fix=fix)
         return build_extractor(name, dataset)
     for chosen in candidates(dataset, first.extractor_name, images):
-        extractor = build_extractor(chosen, dataset)
+        try:
+            extractor = build_extractor(chosen, dataset)
+        except EvaluatorError as error:  # a damaged file, say: the search does not need it
+            log.warning(f"second opinion: {chosen} is not used: {error}")
+            continue
         if chosen != "classifier" or _is_trained(extractor, dataset):
             return extractor
     return None
@@ -93,6 +97,8 @@ def candidates(dataset: Dataset, first: str, images: int) -> Iterator[str]:
 
 def images_per_sec(name: str, size: int) -> float:
     """About how many images of `size` px an extractor of `EXTRACTORS` takes per second and core."""
+    if name == "dinov2" and (file := find_weights(DINOV2_FILES)) is not None:
+        return DINOV2_RATES[file.name]
     row = EXTRACTORS[name]
     return row.rate * min(1.0, row.rate_size / size) ** 2 if row.rate_size else row.rate
 

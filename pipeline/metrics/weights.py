@@ -12,6 +12,8 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """The file that torch-fidelity publishes."""
 DINOV2_FILES = tuple(f"dinov2_vit{size}14_pretrain.pth" for size in "lbsg")
 """The files that torch.hub publishes, in the order in which they are taken: published distances use ViT-L."""
+DINOV2_RATES = dict(zip(DINOV2_FILES, (0.5, 1.8, 7.0, 0.13), strict=True))
+"""Images per second on one core: of ViT-L and ViT-S measured, of the others by their arithmetic."""
 
 
 def extractor_dir(cache: Path | None = None) -> Path:

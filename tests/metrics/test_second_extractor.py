@@ -81,6 +81,22 @@ def test_larger_images_take_longer() -> None:
     assert second_extractor.images_per_sec("inception", 512) == 2.4
 
 
+def test_a_smaller_dinov2_is_faster(cache: Path) -> None:
+    assert second_extractor.images_per_sec("dinov2", 64) == 0.5
+    put_weights(cache, DINOV2_FILES[2])
+    assert second_extractor.images_per_sec("dinov2", 64) == 7.0
+
+
+def test_a_damaged_file_of_weights_does_not_stop_a_sweep(
+    cache: Path, dataset: Dataset, evaluator: Evaluator, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_weights(cache, INCEPTION_FILE)
+    found = second_extractor._build("auto", dataset, evaluator, 100)
+    assert found is not None
+    assert found.name == "efficientnet"
+    assert "inception is not used: the weights file " in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
