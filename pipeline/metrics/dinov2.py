@@ -5,6 +5,7 @@ The network is timm's, the weights are the files that torch.hub publishes. They 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -79,19 +80,29 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         problem, seen = "the weights file {seen} cannot be loaded", f"{path} ({type(error).__name__})"
         raise EvaluatorError(problem, rule=_RULE, seen=seen, fix=fix) from error
-    token = state.get("cls_token") if isinstance(state, dict) else None
-    if not isinstance(token, Tensor) or token.shape[-1] not in _ARCHITECTURES or "register_tokens" in state:
+    if not _is_published(state):
         raise EvaluatorError("{seen} holds other weights", rule=_RULE, seen=str(path), fix=fix)
     return state
+
+
+def _is_published(state: object) -> bool:
+    """Whether they are tensors, with a token of a known length and positions of a square grid."""
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        return False
+    token, positions = state.get("cls_token"), state.get("pos_embed")
+    if token is None or positions is None or token.ndim != 3 or token.shape[2] not in _ARCHITECTURES:
+        return False
+    square = positions.ndim == 3 and math.isqrt(positions.shape[1] - 1) ** 2 == positions.shape[1] - 1
+    return square and positions.shape[2] == token.shape[2] and "register_tokens" not in state
 
 
 def _find_weights(folder: Path) -> Path:
     found = find_weights(DINOV2_FILES, folder)
     if found is None:
         ours, torchs = weights_paths(DINOV2_FILES[0], folder)
-        fix = f"put it at {ours} or {torchs}, or give --extractor-weights FILE"
+        fix = f"put it at {ours} or {torchs} (with --extractor dinov2, --extractor-weights FILE does as well)"
         problem = "DINOv2's weights are not on this machine: {seen} is missing"
-        rule = "gansweep does not download them; those of ViT-B, S and g are taken too"
+        rule = "gansweep does not download them; those of ViT-B, ViT-S and ViT-g are taken too"
         raise EvaluatorError(problem, rule=rule, seen=DINOV2_FILES[0], fix=fix)
     return found
 

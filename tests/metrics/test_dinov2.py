@@ -60,7 +60,7 @@ def test_positions_of_the_grid_that_fits_are_kept() -> None:
     torch.testing.assert_close(resized[8, 1:-1], centres[1:-1], rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize("change", ["register_tokens", "cls_token", "norm.bias", "more"])
+@pytest.mark.parametrize("change", ["register_tokens", "cls_token", "pos_embed", "norm.bias", "more"])
 def test_other_weights_are_refused(
     published: dict[str, Tensor], dataset: Dataset, tmp_path: Path, change: str
 ) -> None:
@@ -69,6 +69,18 @@ def test_other_weights_are_refused(
     with pytest.raises(
         EvaluatorError, match=r"holds other weights|does not fit its weights at (norm.bias|more)"
     ):
+        build_extractor("dinov2", dataset, weights=str(path))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [[], {}, {"cls_token": torch.zeros(1, 1, DIM)}, {"cls_token": torch.tensor(1.0)}, {"epoch": 3}],
+    ids=["list", "empty", "no positions", "a number", "no tensor"],
+)
+def test_a_file_of_something_else_is_refused(dataset: Dataset, tmp_path: Path, state: object) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    with pytest.raises(EvaluatorError, match="w.pth holds other weights"):
         build_extractor("dinov2", dataset, weights=str(path))
 
 
