@@ -66,7 +66,7 @@ def evaluate(
     ] = "auto",
     extractor_weights: Annotated[str, typer.Option(help="Local weights file of the extractor.")] = "",
     second_extractor: Annotated[
-        str, typer.Option(help="What the samples are also measured in: auto (what is installed), none, ...")
+        str, typer.Option(help="What the samples are also measured in: auto, none, or as for --extractor.")
     ] = "auto",
     metric: Annotated[
         list[str] | None, typer.Option(help="A metric of your own: module:function in this folder.")

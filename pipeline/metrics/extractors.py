@@ -73,7 +73,7 @@ def resolve_extractor(name: str, dataset: Dataset) -> str:
         raise EvaluatorError("unknown extractor {seen}", rule=rule, seen=name, fix=nearest(name, known))
     if EXTRACTORS[name].needs_labels and not dataset.labelled:
         rule = f"the {name} extractor needs labelled images"
-        fix = "use --extractor pixels, or --extractor inception"
+        fix = "leave --extractor out, or use --extractor efficientnet"
         raise EvaluatorError("{seen} has no labels", rule=rule, seen=dataset.source, fix=fix)
     return name
 

@@ -263,17 +263,14 @@ class Evaluator:
 
     @property
     def warning(self) -> str:
-        """The bias of fids by this evaluator if it is considerable; else empty.
-
-        kid, which stands beside fid in a measurement, has none.
-        """
+        """The bias of fids by this evaluator if it is considerable; else empty."""
         share = bias_share(self.extractor.dim, self.samples, self.real.n)
         if share < CONSIDERABLE_BIAS:
             return ""
         few = f"{self.samples} samples and {self.real.n} reals are few for {self.extractor.dim} features"
         return (
-            f"bias: {few}, fid is about {share * self.real.trace:.3g} too high; "
-            "compare it only at this number of samples; kid, which full measurements have too, is unbiased"
+            f"{few}: fid is about {share * self.real.trace:.3g} too high; compare it only at this number of "
+            "samples; kid, which finalists and evaluate show beside it, has no bias"
         )
 
     def score(self, sample: Callable[[int], Tensor]) -> float | None:

@@ -75,7 +75,7 @@ def _find_weights(folder: Path) -> Path:
     except (OSError, HTTPException) as error:
         problem = "Inception's weights are not cached and cannot be downloaded ({seen})"
         rule, seen = "the inception extractor needs them", f"{type(error).__name__}: {error}"
-        fix = f"give --extractor-weights FILE ({INCEPTION_FILE}), or use --extractor pixels, "
-        fix += "or --extractor classifier for labelled images"
+        fix = f"give --extractor-weights FILE ({INCEPTION_FILE}), or use --extractor efficientnet, "
+        fix += "whose weights come inside a package"
         raise EvaluatorError(problem, rule=rule, seen=seen, fix=fix) from error
     return stored

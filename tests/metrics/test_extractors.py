@@ -34,7 +34,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 def test_the_classifier_needs_labels():
     with pytest.raises(
-        EvaluatorError, match="noise has no labels.*needs labelled images.*--extractor pixels"
+        EvaluatorError, match="noise has no labels.*needs labelled images.*--extractor efficientnet"
     ):
         extractors.build_extractor("classifier", noise_dataset(classes=0))
 

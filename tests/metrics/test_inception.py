@@ -21,7 +21,7 @@ def test_without_weights_or_a_connection_the_options_are_named(tmp_path, monkeyp
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    options = r"cannot be downloaded.*FILE \(weights-inception.*--extractor pixels.*--extractor classifier"
+    options = r"cannot be downloaded.*FILE \(weights-inception.*--extractor efficientnet"
     with pytest.raises(EvaluatorError, match=options):
         extractors.build_extractor("inception", noise_dataset(), cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
