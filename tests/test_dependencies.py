@@ -47,7 +47,7 @@ def declared() -> set[str]:
 
 
 def imported_names(node: ast.AST) -> list[str]:
-    """Modules of an import statement, or of `import_module("x")`, `find_spec("x")`, `resources.files("x")`."""
+    """Modules of an import statement, or of `import_module("x")`, `find_spec("x")`, `files("x")`."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
