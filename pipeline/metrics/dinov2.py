@@ -15,6 +15,7 @@ from torch.nn import functional
 from pipeline.data.dataset import Dataset
 from pipeline.errors import EvaluatorError
 from pipeline.metrics.extractors import NetExtractor
+from pipeline.metrics.timm_networks import create_network
 from pipeline.metrics.weights import DINOV2_FILES, find_weights, weights_paths
 from pipeline.tables import EXTRACTORS
 
@@ -113,13 +114,8 @@ def _load_network(state: dict[str, Tensor]) -> nn.Module:
     Raises:
         EvaluatorError: timm is not installed, or a tensor is missing, left over or of another shape.
     """
-    try:
-        import timm
-    except ImportError as error:
-        rule, fix = "the dinov2 extractor uses its network", "pip install timm"
-        raise EvaluatorError("{seen} is not installed", rule=rule, seen="timm", fix=fix) from error
     name = f"vit_{_ARCHITECTURES[state['cls_token'].shape[-1]]}_patch14_dinov2"
-    network: nn.Module = timm.create_model(name, pretrained=False, img_size=SIDE, num_classes=0)
+    network = create_network(name, NAME, "pip install timm", img_size=SIDE, num_classes=0)
     renamed = {_timm_name(key): tensor for key, tensor in state.items() if key != "mask_token"}
     renamed["pos_embed"] = resize_positions(state["pos_embed"])
     expected = network.state_dict()
