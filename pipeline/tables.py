@@ -270,12 +270,12 @@ EXTRACTORS = Table(
         "efficientnet": ExtractorRow(
             "pipeline.metrics.efficientnet:efficientnet_extractor",
             "EfficientNet-Lite0, its ImageNet weights inside a package",
-            version="efficientnet-lite0-1",
+            version="efficientnet-lite0-320-1",
             takes_weights=True,
             block=32,
             gpu_block=1_000,
             gpu_pixels=1_000 * 64 * 64,
-            features=1280,
+            features=320,
             rate=500,
             rate_size=64,
         ),
@@ -298,7 +298,7 @@ EXTRACTORS = Table(
             block=16,
             gpu_block=250,
             gpu_pixels=math.inf,  # as inception
-            rate=0.5,  # of ViT-L, the largest but one
+            rate=0.5,  # of ViT-L; that of a file on disk is in `pipeline.metrics.weights`
         ),
         "pixels": ExtractorRow(
             "pipeline.metrics.extractors:pixel_extractor",
