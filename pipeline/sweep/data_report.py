@@ -22,6 +22,7 @@ from pipeline.metrics.frechet import CONSIDERABLE_BIAS, bias_share
 from pipeline.metrics.mirrored import ALIKE, mirror_ratio
 from pipeline.search.space.builtin import load_builtin
 from pipeline.search.space.definition import Space
+from pipeline.search.space.notes import augmentation
 from pipeline.storage.readable import readable_bytes
 from pipeline.sweep.space_choice import (
     describe_choice,
@@ -98,7 +99,8 @@ def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
     facts = facts_of(drawn, trial_device(config, this_machine()))
     name, mirror = space_for(facts), mirror_ratio(dataset)
     space = load_builtin(name).on_images(facts)
-    alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES and "mirror" not in space.search
+    mirrors = "mirror" in space.search or space.config({}).mirror
+    alike = mirror <= ALIKE and len(dataset.different) >= FEW_IMAGES and not mirrors
     if size != dataset.size:
         hints = [f"prepared at {size} px for a sweep: its networks cannot draw {dataset.size} px"]
         config = replace(config, image_size=size if config.image_size else 0)
@@ -138,7 +140,7 @@ def _hints(dataset: Dataset, space: Space, extractor: str, mirror: float) -> lis
             "on both; leave it out where text or sides matter"
         )
     if len(dataset.train) < FEW_IMAGES:
-        helps = "augmentation is searched" if "augment" in space.search else "--set augment=ada helps"
+        helps = "".join(augmentation(space)) or "--set augment=ada helps"
         hints.append(f"only {len(dataset.train):,} images are trained on: D soon knows them; {helps}")
     if dataset.understood.distinct < len(dataset.train) // 2:
         hints.append(f"only {dataset.understood.distinct:,} images differ from one another")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,11 +182,12 @@ def check_same_request(manifest: Manifest, request: Request) -> None:
             fix=f"give --storage {storage} (or GANSWEEP_STORAGE) again" if storage else "leave out --storage",
         )
     if keys:
+        resume = f"gansweep resume {shlex.quote(request.location)}"
         raise SweepError(
             f"the sweep {request.paths.root.name} exists with other values of {{seen}}",
             rule="a sweep must go on with the settings it began with",
             seen=", ".join(keys),
-            fix="choose another --name, or give the same values",
+            fix=f"choose another --name, give the same values, or go on with its own: {resume}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline.data.findings import printable
 from pipeline.search.resources import Cluster, gpus_of_trial
 from pipeline.search.space.builtin import load_builtin
 from pipeline.search.space.definition import Space
-from pipeline.search.space.notes import outline
+from pipeline.search.space.notes import augmentation, outline
 from pipeline.search.space.rules import ImageFacts, Rule
 from pipeline.storage.addresses import parse_source
 from pipeline.sweep.manifest import SweepFacts
@@ -92,8 +93,9 @@ def describe_choice(facts: ImageFacts, name: str, space: Space) -> str:
     colour = {1: "grey", 3: "colour"}.get(facts.channels, f"{facts.channels}-channel")
     labelled = "labelled " if facts.labelled else ""
     images = f"{facts.images:,} {labelled}{colour} images of {facts.size} px"
-    limits = (rule.when["images_below"] for rule in load_builtin(name).rules if _is_for_few(rule, facts))
-    few = "".join(f" (fewer than {limit:,} images)" for limit in limits)
+    rules = load_builtin(name).rules if augmentation(space) else ()
+    limits = {rule.when["images_below"] for rule in rules if _is_for_few(rule, facts)}
+    few = "".join(f" (fewer than {limit:,} images)" for limit in sorted(limits))
     return f"{name}: {images}, on a {facts.device.upper()}: {outline(space)}{few}"
 
 
@@ -107,7 +109,8 @@ def describe_undrawn_classes(dataset: Dataset, space: Space) -> str:
 
 
 def _is_for_few(rule: Rule, facts: ImageFacts) -> bool:
-    return "images_below" in rule.when and "augment" in rule.search and rule.holds(facts)
+    augments = "augment" in {**rule.fixed, **rule.search}
+    return "images_below" in rule.when and augments and rule.holds(facts)
 
 
 def name_for_data(source: str) -> str:
@@ -119,6 +122,7 @@ def name_for_data(source: str) -> str:
     kind, _, name = source.partition(":")
     if address:
         name = Path(address.path).name if kind == "folder" else Path(address.path).stem
-    name = (name or kind).rpartition("/")[2]
-    valid = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    name = unicodedata.normalize("NFKD", (name or kind).rpartition("/")[2])
+    plain = "".join(character for character in name if not unicodedata.combining(character))
+    valid = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")
     return valid[:100] or "sweep"

@@ -72,6 +72,7 @@ def test_the_choice_is_told_in_one_line() -> None:
         ("folder:/a/photos.v2", "photos.v2"),
         ("folder:/a/my photos (2)", "my-photos-2"),
         ("folder:/a/日本", "sweep"),
+        ("folder:/a/Äpfel von Zoë", "Apfel-von-Zoe"),
         ("folder:/a/" + "x" * 200, "x" * 100),
         ("folder:/", "folder"),
         ("npz:/x/cats.npz", "cats"),
@@ -86,6 +87,13 @@ def test_the_choice_is_told_in_one_line() -> None:
 def test_the_name_of_a_sweep_follows_the_data(source: str, name: str) -> None:
     assert name_for_data(source) == name
     assert SweepConfig(name=name).name == name
+
+
+def test_why_there_is_augmentation_is_told_where_there_is() -> None:
+    facts = image_facts()
+    for augment, told in {"ada": "augmentation ada (fewer than 5,000 images)", "none": "batch 32"}.items():
+        space = load_space("photos").override({"augment": augment, "batch_size": 32}).on_images(facts)
+        assert describe_choice(facts, "photos", space).endswith(told)
 
 
 def test_a_given_name_or_space_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,8 +82,15 @@ def outline(space: Space) -> str:
     architectures = space.possible_values("architecture")
     parts += [" or ".join(architectures)] if len(architectures) > 1 else []
     parts += ["conditional"] if config.conditional else []
-    parts += ["augmentation searched"] if "augment" in space.search else []
-    return ", ".join(parts)
+    return ", ".join([*parts, *augmentation(space)])
+
+
+def augmentation(space: Space) -> list[str]:
+    """`augmentation searched`, or `augmentation ada`; nothing where there is none."""
+    if "augment" in space.search:
+        return ["augmentation searched"]
+    augment = space.config({}).augment
+    return [f"augmentation {augment}"] if augment != "none" else []
 
 
 def _extremes(space: Space, name: str) -> Sequence[float]:
