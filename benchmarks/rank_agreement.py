@@ -9,6 +9,9 @@ The intervals hold 95 % of 2,000 bootstrap resamples of the generators of each s
 
     python benchmarks/rank_agreement.py --data mnist5k folder:icons                    # 15 minutes, one core
     python benchmarks/rank_agreement.py --data mnist5k folder:icons --json out.jsonl   # goes on where cut off
+    python benchmarks/rank_agreement.py --sweeps runs/digits runs/icons   # the trials of real sweeps
+
+With `--sweeps` nothing is trained: the best generators of all trials that were measured at least once.
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ from json_lines import add_line, read_lines
 from rungs import configurations
 from torch import Tensor
 
-from pipeline.config import TrialConfig
+from pipeline.config import SweepPaths, TrialConfig
 from pipeline.data.dataset import Dataset, load_dataset, to_float
 from pipeline.data.options import DataOptions
 from pipeline.metrics import extractors, frechet
 from pipeline.metrics.frechet import Evaluator
+from pipeline.metrics.loading import read_images
 from pipeline.metrics.statistics import BATCH
+from pipeline.sweep.manifest import read_existing
+from pipeline.training.checkpoint import best_generator
 from pipeline.training.process import prepare_process
 from pipeline.training.sampling import image_sampler
 from pipeline.training.trainer import Trainer
@@ -46,9 +52,9 @@ Row = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument(
-        "--data", nargs="+", required=True, help="labelled data sources; colour ones at 32 px"
-    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", nargs="+", help="labelled data sources; colour ones at 32 px")
+    what.add_argument("--sweeps", nargs="+", type=Path, help="folders of sweeps on labelled images")
     parser.add_argument("--generators", type=int, default=16, help="of each data set")
     parser.add_argument("--kimg", type=int, default=16, help="that each is trained for")
     parser.add_argument("--samples", type=int, default=2000, help="of each distance")
@@ -59,9 +65,37 @@ def main() -> None:
     args = parser.parse_args()
     prepare_process(1)
     rows = read_lines(args.json)
+    if args.sweeps:
+        rows = [row for folder in args.sweeps for row in measure_sweep(folder, args)]
+        return print_tables(list(dict.fromkeys(row["data"] for row in rows)), rows)
     for source in args.data:
         measure_set(source, rows, args)
-    print_tables(args.data, [row for row in rows if row["kimg"] == args.kimg])
+    return print_tables(args.data, [row for row in rows if row["kimg"] == args.kimg])
+
+
+def measure_sweep(folder: Path, args: argparse.Namespace) -> list[Row]:
+    """The distances of the best generator of every trial of a sweep, at the sweep's own size."""
+    config = read_existing(str(folder), SweepPaths(folder)).config
+    dataset = read_images(config)
+    evaluators = evaluators_of(dataset, args.samples)
+    rows = []
+    for trial in sorted(int(path.name) for path in (folder / "trials").iterdir()):
+        if not list(SweepPaths(folder).trial(trial).glob("best-*")):
+            continue
+        generator, _ = best_generator(SweepPaths(folder).trial(trial))
+        images = image_sampler(generator, dataset)(args.samples)
+        row = {"data": config.data, "generator": f"{folder.name}/{trial}"}
+        rows.append(row | {name: distance(evaluator, images) for name, evaluator in evaluators.items()})
+        add_line(args.json, rows[-1])
+    return rows
+
+
+def evaluators_of(dataset: Dataset, samples: int) -> dict[str, Evaluator]:
+    """By the name of the extractor."""
+    built = {name: extractors.build_extractor(name, dataset) for name in EXTRACTORS}
+    right = accuracy(built["classifier"], dataset)
+    print(f"{dataset.source}: the classifier is right on {right:.0%} of the held-out images", flush=True)
+    return {name: frechet.build_evaluator(dataset, built[name], samples) for name in built}
 
 
 def measure_set(source: str, rows: list[Row], args: argparse.Namespace) -> None:
@@ -74,10 +108,7 @@ def measure_set(source: str, rows: list[Row], args: argparse.Namespace) -> None:
     dataset = load_dataset(source)
     if dataset.channels == 3:
         dataset = load_dataset(source, DataOptions(size=COLOUR_SIZE))
-    built = {name: extractors.build_extractor(name, dataset) for name in EXTRACTORS}
-    evaluators = {name: frechet.build_evaluator(dataset, built[name], args.samples) for name in built}
-    right = accuracy(built["classifier"], dataset)
-    print(f"{source}: the classifier is right on {right:.0%} of the held-out images", flush=True)
+    evaluators = evaluators_of(dataset, args.samples)
     for index in left:
         started = time.perf_counter()
         images = train_and_sample(configs[index], dataset, args.samples)
@@ -112,10 +143,10 @@ def distance(evaluator: Evaluator, images: Tensor) -> float:
 
 def print_tables(sources: Sequence[str], rows: Sequence[Row]) -> None:
     """The distances, and the rank correlations of each pair of extractors with their intervals."""
-    print(f"\n{'data':<24}{'generator':>9}" + "".join(f"{name:>14}" for name in EXTRACTORS))
+    print(f"\n{'data':<24}{'generator':>14}" + "".join(f"{name:>14}" for name in EXTRACTORS))
     for row in rows:
         print(
-            f"{row['data'][-23:]:<24}{row['generator']:>9}" + "".join(f"{row[e]:14.4g}" for e in EXTRACTORS)
+            f"{row['data'][-23:]:<24}{row['generator']:>14}" + "".join(f"{row[e]:14.4g}" for e in EXTRACTORS)
         )
     print(f"\n{'rank correlation of':<28}" + "".join(f"{name[-22:]:>24}" for name in (*sources, "together")))
     for first, second in itertools.combinations(EXTRACTORS, 2):
