@@ -265,7 +265,7 @@ def test_zero_on_a_log_scale_is_refused() -> None:
     assert "--set beta1=0.0" in error.fix
 
 
-@pytest.mark.parametrize("name", ["r1", "r3gan"])
+@pytest.mark.parametrize("name", ["r1", "wgan-gp"])
 def test_a_run_resolves_its_recipe(tmp_path: Path, name: str) -> None:
     measured = {"extractor": "pixels", "second_extractor": "none", "fid_samples": 50}
     config = SweepConfig.from_dict({"name": "x", "data": "digits", "space": "smoke", **measured})
