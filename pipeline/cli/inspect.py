@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.options import SweepDir
 from pipeline.cli.terminal import out_console
-from pipeline.config import SweepPaths
+from pipeline.config import SweepConfig, SweepPaths
 from pipeline.errors import SweepError
 from pipeline.reporting.log_lines import err_console
 from pipeline.storage.files import write_text
@@ -78,4 +78,6 @@ def explain(
             out_console.print(f"  - {line}", markup=False)
     if next_:
         write_text(next_, text)
-        out_console.print(f"next: gansweep run --space {next_}", markup=False)
+        data = history.stored.get("sweep", {}).get("data", SweepConfig().data)
+        command = shlex.join(["gansweep", "run", "--space", str(next_), "--data", data])
+        out_console.print(f"next: {command}", markup=False)

@@ -33,6 +33,7 @@ def test_explain_shows_the_sweep_or_a_trial_and_writes_the_next_space(tmp_path: 
     ]
     (root / "spool.jsonl").write_text("".join(events))
     (root / "sweep.toml").write_text(
+        '[sweep]\ndata = "folder:my photos"\n'
         "[space.fixed]\nkimg = 40\n[space.search]\nlr_g = { float = [1e-4, 1e-2] }\n"
     )
     explained = invoke(app, ["explain", str(root)])
@@ -41,6 +42,7 @@ def test_explain_shows_the_sweep_or_a_trial_and_writes_the_next_space(tmp_path: 
     assert "10 of 40 kimg" in invoke(app, ["explain", str(root), "3"]).stdout
     assert isinstance(invoke(app, ["explain", str(root), "9"]).exception, SweepError)
     target = tmp_path / "next.toml"
-    assert invoke(app, ["explain", str(root), "--next", str(target)]).exit_code == 0
+    written = invoke(app, ["explain", str(root), "--next", str(target)])
+    assert (written.exit_code, f"--space {target} --data 'folder:my photos'" in written.stdout) == (0, True)
     assert invoke(app, ["validate", str(target)]).exit_code == 0
     assert invoke(app, ["explain", str(root), "--next", str(target)]).exit_code == 1, "it exists already"
