@@ -318,7 +318,7 @@ def test_a_row_adds_an_extractor(monkeypatch):
         ("mine:absent", "mine has no absent"),
         ("absent:net", "absent cannot be loaded"),
         ("mine:neighbours", "other features for the same image"),
-        ("clip", "clip is not built in.*must be custom"),
+        ("clip", "clip is not built in.*must be a custom"),
     ],
 )
 def test_a_custom_extractor_that_does_not_work_is_refused(code, name, problem):

@@ -31,7 +31,7 @@ _CHECKS = """
 import sys
 from pathlib import Path
 from pipeline.cli.doctor import diagnose, environment, machine, places, software
-software.check_versions(), software.check_digits(), software.check_inception()
+software.check_versions(), software.check_digits(), software.check_weights()
 environment.check_environment()
 places.check_folders(Path("runs"), "", ""), places.check_scratch()
 machine.check_cores(), machine.check_memory(), machine.check_limits(), machine.check_sockets()

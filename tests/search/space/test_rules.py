@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from factories import image_facts
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SpaceError
@@ -253,6 +253,7 @@ TREES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first tree of a busy machine
 @given(st.lists(st.dictionaries(st.sampled_from(WORDS[:4]), TREES, max_size=3), max_size=2))
 def test_any_rules_are_a_space_or_one_line(rules: list[object]) -> None:
     tables = {"search": {"lr_g": {"float": [1e-4, 1e-2]}}, "rule": rules}
