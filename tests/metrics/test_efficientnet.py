@@ -112,9 +112,7 @@ def test_a_package_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist\\nmore')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    with pytest.raises(
-        EvaluatorError, match="timm cannot be imported .*nms does not .*torchvision that"
-    ):
+    with pytest.raises(EvaluatorError, match="timm cannot be imported .*nms does not .*torchvision that"):
         extractors.build_extractor("efficientnet", noise_dataset())
 
 
