@@ -193,7 +193,9 @@ class SweepConfig(_Checked):
         "auto", f"what finalists are also measured in: auto, none, {', '.join(EXTRACTORS.forms)}"
     )
     second_opinion: str = _choice(
-        "report", ("report", "veto"), "where the second extractor has another winner: say it, or no alias"
+        "report",
+        ("report", "veto"),
+        "where the second extractor has another winner: report it, or withhold the alias",
     )
     fid_samples: int = _number(
         2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"

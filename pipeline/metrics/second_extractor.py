@@ -69,7 +69,7 @@ def _build(name: str, dataset: Dataset, first: Evaluator, images: int) -> Extrac
     for chosen in candidates(dataset, first.extractor_name, images):
         try:
             extractor = build_extractor(chosen, dataset)
-        except EvaluatorError as error:  # a damaged file, say: the search does not need it
+        except EvaluatorError as error:  # such as a damaged file, which the search does not need
             log.warning(f"second opinion: {chosen} is not used: {error}")
             continue
         if chosen != "classifier" or _is_trained(extractor, dataset):

@@ -100,7 +100,7 @@ def describe_choice(facts: ImageFacts, name: str, space: Space) -> str:
 
 
 def describe_undrawn_classes(dataset: Dataset, space: Space) -> str:
-    """`classes are not drawn: ...` where the images have some and the space does not say whether; else ""."""
+    """`classes are not drawn: ...` where images have classes that the space leaves out; else ""."""
     if not dataset.labelled or "conditional" in {**space.fixed, **space.search}:
         return ""
     name, count = smallest_class(dataset)

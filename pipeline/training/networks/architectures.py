@@ -142,7 +142,12 @@ RESNET = Architecture(_resnet_g, _resnet_d)
 def _pyramid(size: int, width: int, architecture: str) -> tuple[int, list[int]]:
     """Side of the smallest feature map (4 to 7) and the channels from there up to half the image size."""
     base, steps = halvings(size, architecture)
-    return base, [width * min(2**step, _MAX_WIDENING) for step in reversed(range(steps))]
+    return base, doubled_widths(width, steps)
+
+
+def doubled_widths(width: int, count: int) -> list[int]:
+    """Channels of `count` resolutions, the lowest first: doubled with each halving, up to 8 times."""
+    return [width * min(2**step, _MAX_WIDENING) for step in reversed(range(count))]
 
 
 def smallest_map(z_in: int, width: int, side: int) -> list[nn.Module]:

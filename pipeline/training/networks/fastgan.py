@@ -19,6 +19,7 @@ from pipeline.config import TrialConfig
 from pipeline.training.networks.architectures import (
     SLOPE,
     Architecture,
+    doubled_widths,
     draw_weights,
     norm_of_d,
     smallest_map,
@@ -27,7 +28,6 @@ from pipeline.training.networks.blocks import ImageShape, OwnInitialisation
 from pipeline.training.networks.self_supervision import Decoders, SelfSupervisedBody
 from pipeline.training.networks.sizes import halvings
 
-_MAX_WIDENING = 8  # channels double with each halving of the resolution, up to this factor
 _GLU_GAIN_SQUARED = 3.0  # a gated linear unit keeps a third of a signal's mean square
 
 
@@ -116,7 +116,7 @@ class _Shrink(nn.Module):
 def _widths(size: int, width: int, architecture: str) -> tuple[int, list[int]]:
     """Side of the smallest map, and the channels at every resolution from there up to the images'."""
     side, steps = halvings(size, architecture)
-    return side, [width * min(2**step, _MAX_WIDENING) for step in reversed(range(steps + 1))]
+    return side, doubled_widths(width, steps + 1)
 
 
 def _skip(stages: int) -> int:
