@@ -9,7 +9,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,hf,images,onnx,samplers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,hf,images,onnx,samplers]'
 	touch $(READY)
 
 sweep: $(READY)  ## the default search: ten minutes on two cores, to a registered champion

@@ -26,8 +26,8 @@ NOT_IMPORTED = {
 }
 """Dependencies without an import, and why they are declared."""
 
-OF_DEVELOPMENT = "dev"
-"""The extra of tests and checks: nothing in the package imports it."""
+OF_DEVELOPMENT = ("dev", "docs")
+"""The extras of tests, checks and the site: nothing in the package imports them."""
 
 
 def distribution(requirement: str) -> str:
@@ -43,7 +43,7 @@ def project() -> dict[str, list[str]]:
 
 def declared() -> set[str]:
     groups = project()
-    return {distribution(line) for extra in groups if extra != OF_DEVELOPMENT for line in groups[extra]}
+    return {distribution(line) for extra in groups if extra not in OF_DEVELOPMENT for line in groups[extra]}
 
 
 def imported_names(node: ast.AST) -> list[str]:
