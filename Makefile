@@ -2,27 +2,42 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SWEEP ?= --time-budget 10m
 
-.PHONY: setup sweep test check bench chaos clean
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test check docs coverage release bench chaos clean
 
-setup: $(READY)
+help:  ## this list
+	@awk -F ':.*## *' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## ./.venv with everything that the other targets need
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,hf,images,onnx,samplers]'
 	touch $(READY)
 
-sweep: $(READY)  ## the default search: ten minutes on two cores, to a registered champion
-	$(BIN)/gansweep run --time-budget 10m
+sweep: $(READY)  ## the default search: ten minutes on two cores; SWEEP='--space photos' for other options
+	$(BIN)/gansweep run $(SWEEP)
 
-test: $(READY)  ## every test that needs no GPU
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ray"
-	$(BIN)/python -m pytest -m ray  # these have the machine to themselves
+test: $(READY)  ## every test that needs no GPU, and the ten slowest of each part
+	$(BIN)/python -m pytest --durations=10 --numprocesses 2 --dist loadfile -m "not ray"
+	$(BIN)/python -m pytest --durations=10 -m ray  # these have the machine to themselves
 
 check: $(READY)  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## the reference from the code, then the site, in build/site
+	$(BIN)/python -m tools.reference
+	$(BIN)/mkdocs build --strict
+
+coverage: $(READY)  ## lines run by the tests that need no Ray, in build/coverage
+	$(BIN)/python -m tools.coverage
+
+release: $(READY)  ## sdist and wheel in build/dist, tried in an empty environment
+	$(BIN)/python -m tools.release
 
 bench: $(READY)  ## the published numbers; an idle machine and four hours
 	$(BIN)/python benchmarks/overhead.py
@@ -41,5 +56,5 @@ bench: $(READY)  ## the published numbers; an idle machine and four hours
 chaos: $(READY)  ## faults planted in real sweeps, and what holds: eighty minutes on two idle cores
 	$(BIN)/python benchmarks/chaos.py
 
-clean:
+clean:  ## remove what was built
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
