@@ -15,12 +15,12 @@ TOP_PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 
 _INLINE = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\](?:\([^)]*\))?)*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _NESTED = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
-_DEFINITION = re.compile(r"^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)>?")
+_DEFINITION = re.compile(r"^ {0,3}\[[^\]]+\]:[ \t]*<?([^\s>]+)>?", re.MULTILINE)
 _HTML = re.compile(r"<[a-zA-Z][^>]*?\s(?:href|src|srcset)=[\"']([^\"']+)[\"']")
 _HTML_ANCHOR = re.compile(r"<[a-zA-Z][^>]*?\s(?:id|name)=[\"']([^\"']+)[\"']")
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*$")
 _FENCE = re.compile(r"^\s*(`{3,}|~{3,})\s*([^\s`]*)")
-_CODE_SPAN = re.compile(r"(`+)(.+?)\1")
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,14 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def links(text: str) -> list[Link]:
     """The links and pictures of a page, in Markdown and in HTML, outside of code."""
-    found = []
-    for number, line in _prose(text):
-        plain = _CODE_SPAN.sub(lambda match: "x" * len(match[0]), line)
-        for pattern in (_INLINE, _NESTED, _DEFINITION, _HTML):
-            found += [Link(match[1], number) for match in pattern.finditer(plain)]
+    prose = dict(_prose(text))
+    lines = [prose.get(number, "") for number in range(1, len(text.splitlines()) + 1)]
+    plain = _CODE_SPAN.sub(lambda match: re.sub(r"[^\n]", "x", match[0]), "\n".join(lines))
+    found = [
+        Link(match[1], 1 + plain.count("\n", 0, match.start(1)))
+        for pattern in (_INLINE, _NESTED, _DEFINITION, _HTML)
+        for match in pattern.finditer(plain)
+    ]
     return list(dict.fromkeys(found))
 
 
