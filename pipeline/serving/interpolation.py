@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.data.pictures import DRAWN_BY, image_sheet, save_drawing, to_picture
 from pipeline.data.source_types import Pixels
@@ -17,14 +16,12 @@ from pipeline.errors import ConfigError
 from pipeline.serving.models import load_generator
 from pipeline.storage.files import replacing
 from pipeline.tracking.registry.class_names import describe_class
+from pipeline.tracking.registry.latent_walk import latent_path
 from pipeline.tracking.registry.load import LoadedGenerator
 
 log = logging.getLogger(__name__)
 
-Points = npt.NDArray[np.float32]  # (n,d)
-
 MAX_FRAMES = 10_000
-_PARALLEL = 1e-4  # sine of an angle below which two directions count as parallel
 _SIDE = {".png": 56, ".gif": 224, ".mp4": 224}  # smaller images are enlarged by whole factors up to this
 
 
@@ -113,45 +110,6 @@ def _render_walk(generator: LoadedGenerator, walk: WalkOptions) -> Pixels:
         return generator.render(z)
     label = labels[0] if labels else sampled[0]
     return generator.render(z, np.full(walk.frames, label, np.int64))
-
-
-def slerp(start: Points, end: Points, fraction: float) -> Points:
-    """The point at `fraction` in [0, 1] of the way from `start` to `end`, float32 (...,d), by a great circle.
-
-    Direction and length change at a constant rate. Most of a Gaussian's mass lies in a thin shell, and the
-    middle of a straight line lies outside it, where no training latent ever was (White 2016, "Sampling
-    Generative Networks"). Between points in equal or opposite directions, or at the origin, it is linear.
-    """
-    first, last = start.astype(np.float64), end.astype(np.float64)
-    lengths = [np.linalg.norm(point, axis=-1, keepdims=True) for point in (first, last)]
-    safe = [np.where(length > 0, length, 1.0) for length in lengths]
-    cosine = ((first / safe[0]) * (last / safe[1])).sum(-1, keepdims=True)
-    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    sine = np.sin(angle)
-    straight = (sine < _PARALLEL) | (lengths[0] == 0) | (lengths[1] == 0)
-    sine = np.where(straight, 1.0, sine)
-    weights = np.sin((1 - fraction) * angle) / sine, np.sin(fraction * angle) / sine
-    direction = weights[0] * first / safe[0] + weights[1] * last / safe[1]
-    length = (1 - fraction) * lengths[0] + fraction * lengths[1]
-    return np.where(straight, (1 - fraction) * first + fraction * last, direction * length).astype(np.float32)
-
-
-def latent_path(keys: Points, frames: int, *, loop: bool = False) -> Points:
-    """`frames` points float32 (frames,d), evenly spaced on the segments between the points `keys` (k,d).
-
-    From the first key to the last; with `loop` back to one step before the first. A single key is repeated.
-    """
-    if len(keys) == 1:
-        return np.repeat(keys, frames, axis=0)
-    stops = np.concatenate([keys, keys[:1]]) if loop else keys
-    segments = len(stops) - 1
-    positions = np.arange(frames) * (segments / (frames if loop else max(frames - 1, 1)))
-    points = np.empty((frames, keys.shape[1]), np.float32)
-    for index, position in enumerate(positions):
-        k = min(int(position + 1e-9), segments - 1)
-        fraction = max(0.0, float(position) - k)
-        points[index] = stops[k] if fraction < 1e-9 else slerp(stops[k], stops[k + 1], min(fraction, 1.0))
-    return points
 
 
 def write_walk(images: Pixels, out: Path, *, fps: int = 20) -> Path:

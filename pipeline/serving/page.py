@@ -24,7 +24,7 @@ from jinja2 import Template
 
 from pipeline.data.pictures import image_sheet, save_drawing
 from pipeline.errors import ConfigError, RegistryError
-from pipeline.serving import interpolation
+from pipeline.tracking.registry.latent_walk import slerp
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import text_of
 from pipeline.tracking.registry.registered_model import Images
@@ -68,7 +68,7 @@ def page_app(generator: LoadedGenerator, name: str) -> FastAPI:
         with lock:
             z, labels = generator.latents(n, seed, chosen, truncation)
             if at > 0:
-                z = interpolation.slerp(z, generator.latents(n, to, chosen, truncation)[0], at)
+                z = slerp(z, generator.latents(n, to, chosen, truncation)[0], at)
             return generator.render(z, labels)
 
     requested_images = Depends(sampled)  # by the query of the request

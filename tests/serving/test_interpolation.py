@@ -11,15 +11,16 @@ from PIL import Image
 
 from pipeline.errors import ConfigError
 from pipeline.serving import interpolation
+from pipeline.tracking.registry import latent_walk
 
 
-def points(count: int, dim: int, seed: int = 0) -> interpolation.Points:
+def points(count: int, dim: int, seed: int = 0) -> latent_walk.Points:
     return np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
 
 
 def test_a_great_circle_between_two_axes() -> None:
     one, other = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 2.0]], np.float32)
-    half = interpolation.slerp(one, other, 0.5)
+    half = latent_walk.slerp(one, other, 0.5)
     assert np.allclose(half, 1.5 * np.sqrt(0.5) * np.ones(2))  # halfway in angle and in length
 
 
@@ -27,14 +28,14 @@ def test_a_great_circle_between_two_axes() -> None:
 def test_a_walk_stays_in_the_shell_of_the_gaussian(share: float) -> None:
     """The middle of the straight line is shorter by a factor of 0.7."""
     one, other = points(50, 64), points(50, 64, seed=1)
-    lengths = np.linalg.norm(interpolation.slerp(one, other, share), axis=1)
+    lengths = np.linalg.norm(latent_walk.slerp(one, other, share), axis=1)
     ends = [np.linalg.norm(end, axis=1) for end in (one, other)]
     assert np.allclose(lengths, (1 - share) * ends[0] + share * ends[1], rtol=1e-4)
 
 
 def test_the_angle_grows_evenly() -> None:
     one, other = points(1, 16), points(1, 16, seed=1)
-    steps = np.concatenate([interpolation.slerp(one, other, share) for share in np.linspace(0, 1, 6)])
+    steps = np.concatenate([latent_walk.slerp(one, other, share) for share in np.linspace(0, 1, 6)])
     steps /= np.linalg.norm(steps, axis=1, keepdims=True)
     angles = np.arccos((steps[1:] * steps[:-1]).sum(1))
     assert np.allclose(angles, angles[0], atol=1e-3)
@@ -43,21 +44,21 @@ def test_the_angle_grows_evenly() -> None:
 @pytest.mark.parametrize("other", [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 def test_between_equal_opposite_and_zero_points_it_is_linear(other: list[float]) -> None:
     one = np.array([1.0, 0.0], np.float32)
-    assert np.allclose(interpolation.slerp(one, np.array(other, np.float32), 0.5), [(1 + other[0]) / 2, 0.0])
+    assert np.allclose(latent_walk.slerp(one, np.array(other, np.float32), 0.5), [(1 + other[0]) / 2, 0.0])
 
 
 @pytest.mark.parametrize(("loop", "at"), [(False, [0, 5, 10]), (True, [0, 4, 8])])
 def test_a_path_passes_through_its_keys(loop: bool, at: list[int]) -> None:
     keys = points(3, 8)
-    path = interpolation.latent_path(keys, 12 if loop else 11, loop=loop)
+    path = latent_walk.latent_path(keys, 12 if loop else 11, loop=loop)
     assert path.dtype == np.float32
     assert np.array_equal(path[at], keys)
     if loop:
-        assert np.allclose(path[10], interpolation.slerp(keys[2:], keys[:1], 0.5)[0], atol=1e-6)
+        assert np.allclose(path[10], latent_walk.slerp(keys[2:], keys[:1], 0.5)[0], atol=1e-6)
 
 
 def test_a_single_key_is_repeated() -> None:
-    assert np.array_equal(interpolation.latent_path(points(1, 8), 5), np.repeat(points(1, 8), 5, axis=0))
+    assert np.array_equal(latent_walk.latent_path(points(1, 8), 5), np.repeat(points(1, 8), 5, axis=0))
 
 
 def frames(channels: int, count: int = 5, size: int = 28) -> np.ndarray:

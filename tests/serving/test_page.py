@@ -18,7 +18,8 @@ from factories import generator_of
 from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.serving import interpolation, page
+from pipeline.serving import page
+from pipeline.tracking.registry.latent_walk import slerp
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import ModelMetadata
 from pipeline.tracking.registry.pack import pack_generator
@@ -76,7 +77,7 @@ def test_a_seed_fixes_the_bytes_and_a_label_the_class(address: str, generator: L
 def test_the_slider_interpolates_to_the_other_seed(address: str, generator: LoadedGenerator) -> None:
     ends = [generator.latents(1, seed, 1)[0] for seed in (3, 4)]
     for at in (0.0, 0.25, 1.0):
-        z = interpolation.slerp(ends[0], ends[1], at) if at else ends[0]
+        z = slerp(ends[0], ends[1], at) if at else ends[0]
         wanted = generator.render(z, np.array([1]))[0, :, :, 0]
         assert np.array_equal(grid(address, n=1, seed=3, to=4, at=at, label=1), wanted)
 

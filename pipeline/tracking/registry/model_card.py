@@ -23,9 +23,10 @@ from pipeline.data.source_types import Labels, Pixels
 from pipeline.metrics.measurement import METRICS
 from pipeline.records import METRICS as TICK_METRICS
 from pipeline.records import TrialRecord
-from pipeline.storage.files import cache_root, replacing, write_text
+from pipeline.storage.files import cache_root, replacing, write_bytes, write_text
 from pipeline.storage.folders import may_write
 from pipeline.storage.typed_json import to_json
+from pipeline.tracking.registry.latent_walk import walk_sprites
 from pipeline.tracking.registry.load import LoadedGenerator
 from pipeline.tracking.registry.metadata import text_of
 
@@ -65,6 +66,8 @@ def write_card(
     _save(image_sheet(samples, _SIDE), folder / "samples.png")
     _save(_side_by_side(_training_images(dataset, labels), samples), folder / "real_and_generated.png")
     _save(_nearest_neighbours(samples[:_NEIGHBOUR_SAMPLES], dataset), folder / "neighbours.png")
+    for sprite, data in walk_sprites(generator).items():
+        write_bytes(folder / f"{sprite}.webp", data)
     measured = [(r.kimg, r.fid) for r in records if r.fid is not None]
     save_curves(folder / "fid.png", {"fid": measured})
     balance = {key: [(r.kimg, getattr(r, key)) for r in records] for key in ("balance", "auc")}

@@ -40,6 +40,7 @@ def test_a_card_has_pictures_and_numbers(count: int, tmp_path: Path, dataset: Da
         "balance.png": (640, 360),
     }
     assert all(f"({name})" in text for name in sizes)
+    assert {path.name for path in folder.glob("*.webp")} == {"walk_latents.webp", "walk_classes.webp"}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert len(metrics["records"]) == count
     assert (
