@@ -36,19 +36,19 @@ N = TypeVar("N", int, float)
 P = TypeVar("P", bool, str)
 
 
-def _number(default: N, low: float, high: float, meaning: str, unit: str = "") -> N:
-    return dataclasses.field(
-        default=default, metadata={"low": low, "high": high, "meaning": meaning, "unit": unit}
-    )
+def _number(default: N, low: float, high: float, meaning: str, unit: str = "", **further: str) -> N:
+    bounds = {"low": low, "high": high, "unit": unit}
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **bounds, **further})
 
 
-def _choice(default: str, choices: tuple[str, ...] | Table[Any], meaning: str) -> str:
+def _choice(default: str, choices: tuple[str, ...] | Table[Any], meaning: str, **further: str) -> str:
     """Choices from the cheapest to the most expensive, or a table, which also takes `module:name`."""
-    return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
+    return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning, **further})
 
 
-def _plain(default: P, meaning: str) -> P:
-    return dataclasses.field(default=default, metadata={"meaning": meaning})
+def _plain(default: P, meaning: str, **further: str) -> P:
+    """further: `group`, heading of the group that begins here; `option`, where it is not the field's name."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **further})
 
 
 class _Checked:
@@ -65,6 +65,16 @@ class _Checked:
         return {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
+    def groups(cls) -> dict[str, list[dataclasses.Field[Any]]]:
+        """The fields by the heading of their group, in the order in which they are declared."""
+        groups: dict[str, list[dataclasses.Field[Any]]] = {}
+        heading = ""
+        for field in cls.fields().values():
+            heading = field.metadata.get("group") or heading
+            groups.setdefault(heading, []).append(field)
+        return groups
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:
         """Build from a mapping; an unknown key is a ConfigError that names the nearest valid one."""
         check_names(values, cls.fields())
@@ -79,8 +89,7 @@ class _Checked:
 class TrialConfig(_Checked):
     """One GAN and its training. Progress counts in kimg: thousands of real images shown to D."""
 
-    # Networks
-    architecture: str = _choice("dcgan", NETWORKS, "architecture of G and D")
+    architecture: str = _choice("dcgan", NETWORKS, "architecture of G and D", group="Networks")
     width_g: int = _number(32, 2, 2048, "G: channels at the highest resolution (mlp: units)", "channels")
     width_d: int = _number(32, 2, 2048, "D: channels at the highest resolution (mlp: units)", "channels")
     depth_g: int = _number(1, 1, 8, "G: layers per resolution (mlp: hidden layers)", "layers")
@@ -95,24 +104,26 @@ class TrialConfig(_Checked):
         "none", ("none", "batch", "layer", "spectral"), "normalisation in D, where the architecture has it"
     )
 
-    # Losses
-    loss: str = _choice("nonsaturating", LOSSES, "adversarial loss")
+    loss: str = _choice("nonsaturating", LOSSES, "adversarial loss", group="Losses")
     penalty: str = _choice("none", PENALTIES, "gradient penalty on D")
     gamma: float = _number(1.0, 0.0, 1e4, "strength of the penalty")
     penalty_interval: int = _number(1, 1, 64, "lazy regularisation: penalty every k-th D step", "D steps")
     n_critic: int = _number(1, 1, 20, "D steps per G step")
     d_warmup_kimg: float = _number(0.0, 0.0, 1e4, "D trains alone first", "kimg")
 
-    # Optimisation
-    batch_size: int = _number(64, 2, 8192, "images per step", "images")
+    batch_size: int = _number(64, 2, 8192, "images per step", "images", group="Optimisation")
     lr_g: float = _number(2e-4, 1e-7, 1.0, "Adam learning rate of G")
     lr_d: float = _number(2e-4, 1e-7, 1.0, "Adam learning rate of D")
     beta1: float = _number(0.5, 0.0, 0.999, "Adam beta1 of G and D")
     beta2: float = _number(0.999, 0.0, 0.99999, "Adam beta2 of G and D")
     ema_halflife_kimg: float = _number(5.0, 0.0, 1e5, "half-life of G's weight average; 0 = none", "kimg")
 
-    # Schedules: half a cosine from start to end; lr, beta2, gamma above are its starts, the others its ends
-    schedule: str = _choice("constant", ("constant", "cosine"), "whether rates and strengths change in time")
+    schedule: str = _choice(
+        "constant",
+        ("constant", "cosine"),
+        "whether rates and strengths change in time",
+        group="Schedules: half a cosine; lr, beta2 and gamma above are its starts, the others its ends",
+    )
     burn_in_kimg: float = _number(
         0.0, 0.0, 1e6, "cosine: its length, constant after it; 0 = the trial's", "kimg"
     )
@@ -121,8 +132,11 @@ class TrialConfig(_Checked):
     gamma_final: float = _number(1.0, 0.0, 1e3, "cosine: where gamma ends, as a factor of it")
     ema_start: float = _number(1.0, 0.0, 1.0, "cosine: where the half-life starts, as a factor of it")
 
-    # The images that D sees, and the augmentation of all that it sees
-    mirror: bool = _plain(False, "train on the images and on their mirror images, left to right")
+    mirror: bool = _plain(
+        False,
+        "train on the images and on their mirror images, left to right",
+        group="Images and augmentation",
+    )
     augment: str = _choice("none", ("none", "diffaugment", "ada"), "ada: p follows the overfitting of D")
     augment_p: float = _number(
         0.8, 0.0, 1.0, "probability that an image is augmented; ada: its maximum, <= 0.8"
@@ -131,13 +145,13 @@ class TrialConfig(_Checked):
     augment_target: float = _number(0.6, 0.5, 1.0, "ada: the overfit to hold; 0.5 = none", "AUC")
     augment_kimg: float = _number(100.0, 0.001, 1e6, "ada: shortest time for p to go from 0 to 1", "kimg")
 
-    # The balance controller
-    controller: str = _choice("none", ("none", "skip", "lr_ratio"), "how the winning side is held back")
+    controller: str = _choice(
+        "none", ("none", "skip", "lr_ratio"), "how the winning side is held back", group="Balance controller"
+    )
     auc_low: float = _number(0.6, 0.0, 0.7, "controller: below this AUC G is held back", "AUC")
     auc_high: float = _number(0.9, 0.7, 1.0, "controller: above this AUC D is held back", "AUC")
 
-    # Budget and numerics
-    kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg")
+    kimg: int = _number(100, 1, 1_000_000, "length of a full trial", "kimg", group="Budget and numerics")
     tick_kimg: int = _number(5, 1, 100_000, "interval between two reports; at least one step of G", "kimg")
     precision: str = _choice("float32", ("bfloat16", "float32"), "arithmetic of the forward passes")
     seed: int = _number(0, 0, 2**63 - 1, "seed of everything random in the trial")
@@ -153,6 +167,19 @@ class TrialConfig(_Checked):
         return self.kimg * 1000 * size**2 if self.precision == "float32" else 0
 
 
+EFFECTIVE_WHEN = {
+    "conditional is true": ("condition_g",),
+    "penalty is not none": ("gamma", "penalty_interval"),
+    "schedule is cosine": ("burn_in_kimg", "lr_final", "beta2_final", "ema_start"),
+    "schedule is cosine, penalty is not none": ("gamma_final",),
+    "schedule is cosine, augment is not none": ("augment_start",),
+    "augment is not none": ("augment_p",),
+    "augment is ada": ("augment_target", "augment_kimg"),
+    "controller is not none": ("auc_low", "auc_high"),
+}
+"""Fields of TrialConfig that have an effect under a condition only."""
+
+
 def names_file(classes: str) -> bool:
     """Whether a value of `SweepConfig.classes` is a file that names the classes."""
     return classes not in ("", "none", "folders")
@@ -162,7 +189,7 @@ def names_file(classes: str) -> bool:
 class SweepConfig(_Checked):
     """One search over one space on one data set, as resolved from the command line."""
 
-    name: str = _plain("mnist5k", "name of the sweep and of its folder")
+    name: str = _plain("mnist5k", "name of the sweep and of its folder", group="Name and images")
     data: str = _plain("mnist5k", f"image source: {DATA_SOURCES.describe()}")
     image_size: int = _number(0, 0, 4096, "side of the prepared images; 0 = a size is chosen", "pixels")
     classes: str = _plain("", "the images' classes: none, folders, or a file that names them; empty = found")
@@ -170,7 +197,7 @@ class SweepConfig(_Checked):
     fit: str = _choice("crop", ("crop", "pad", "stretch"), "how images become square")
     background: str = _plain("white", "colour under transparent pixels and beside padded images")
     frames: str = _choice("first", ("first", "all"), "which images of stacks and animations are used")
-    space: str = _plain("mnist5k", "the space's file or built-in name")
+    space: str = _plain("mnist5k", "the space's file or built-in name", group="Search and its limits")
     trials: int = _number(40, 1, 1_000_000, "trials to ask for")
     time_budget_sec: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "seconds")
     gpu_hours: float = _number(0.0, 0.0, 1e9, "stop searching after this; 0 = no bound", "GPU hours")
@@ -187,7 +214,9 @@ class SweepConfig(_Checked):
     )
     sampler: str = _choice("tpe", SAMPLERS, "how Optuna proposes")
     pruner: str = _choice("asha", PRUNERS, "how bad trials are stopped early")
-    extractor: str = _plain("auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}")
+    extractor: str = _plain(
+        "auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}", group="Measurement"
+    )
     extractor_weights: str = _plain("", "local weights file of the extractor")
     second_extractor: str = _plain(
         "auto", f"what finalists are also measured in: auto, none, {', '.join(EXTRACTORS.forms)}"
@@ -200,7 +229,9 @@ class SweepConfig(_Checked):
     fid_samples: int = _number(
         2000, 16, 1_000_000, "generated images per fid, fixed for all trials", "images"
     )
-    metrics: str = _plain("", "your own metrics of the finalists: module:function, several by commas")
+    metrics: str = _plain(
+        "", "your own metrics of the finalists: module:function, several by commas", option="metric"
+    )
     finalists: int = _number(3, 1, 100, "best trials measured again after the search")
     final_samples: int = _number(
         0, 0, 1_000_000, "generated images per fid of a finalist; 0 = 2.5 times fid_samples", "images"
@@ -208,7 +239,9 @@ class SweepConfig(_Checked):
     final_seeds: int = _number(
         -1, -1, 100, "other seeds finalists are trained with; -1 = 2 beyond ten minutes of search, else 0"
     )
-    cpus_per_trial: float = _number(1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores")
+    cpus_per_trial: float = _number(
+        1.0, 0.1, 1024.0, "CPU cores (and threads) of one trial", "cores", group="Resources"
+    )
     gpus_per_trial: float = _number(-1.0, -1.0, 64.0, "GPUs of one trial, or a fraction; -1 = auto", "GPUs")
     require: str = _plain("", "what a trial's machine must have: accelerator=L4, or RESOURCE=AMOUNT")
     concurrency: int = _number(0, 0, 100_000, "trials at a time; 0 = what the resources allow")
@@ -234,8 +267,8 @@ class SweepConfig(_Checked):
         return tuple(name.strip() for name in self.metrics.split(",") if name.strip())
 
 
-def _below(name: str) -> Path:
-    return property(lambda paths: paths.root / name)  # type: ignore[return-value]
+def _below(name: str, meaning: str) -> Path:
+    return property(lambda paths: paths.root / name, doc=meaning)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -244,24 +277,33 @@ class SweepPaths:
 
     root: Path
 
-    config = _below("sweep.toml")
-    summary = _below("summary.json")
-    study = _below("study.journal")
-    event_log = _below("spool.jsonl")  # on its way to MLflow
-    export_cursor = _below("shipped.json")  # how far the event log has been exported
-    lock = _below("lock")
-    report = _below("report.html")
-    stop = _below("stop")  # trials end at their next step while this file exists
-    packed = _below("champion")
-    gallery = _below("gallery")  # sample grids as artifacts of the study
-    code = _below("code")  # copies of the user's own modules
+    config = _below("sweep.toml", "the sweep as resolved: options, space, images, provenance; written first")
+    summary = _below("summary.json", "state, best trial, leaderboard, finalists; rewritten as the sweep goes")
+    report = _below("report.html", "the report, one file without requests to other hosts")
+    packed = _below("champion", "the best generator, packed: it loads without its code and without pickle")
+    study = _below("study.journal", "Optuna's study, where no --storage is given")
+    event_log = _below("spool.jsonl", "the event log, append-only, from which MLflow is fed")
+    export_cursor = _below("shipped.json", "how far the event log has been sent to MLflow")
+    trials = _below("trials", "a folder for each trial, named by its number")
+    finals = _below("finals", "a folder for each finalist trained with another seed: NUMBER-INDEX")
+    reruns = _below("reruns", "a folder for each trial that `gansweep rerun` has trained again")
+    gallery = _below("gallery", "sample grids as artifacts of the study, for optuna-dashboard")
+    code = _below("code", "copies of the user's own modules, as the trials import them")
+    lock = _below("lock", "held by the process that runs the sweep")
+    stop = _below("stop", "trials end at their next step while this file exists")
+
+    @classmethod
+    def files(cls) -> dict[str, str]:
+        """The meaning of every file and folder, by its name."""
+        entries = {key: value for key, value in vars(cls).items() if isinstance(value, property)}
+        return {getattr(cls(Path()), key).name: entry.__doc__ or "" for key, entry in entries.items()}
 
     def trial(self, number: int) -> Path:
-        return self.root / "trials" / str(number)
+        return self.trials / str(number)
 
     def rerun(self, number: int, index: int) -> Path:
         """Trial `number` trained again with its other seed number `index`; 0 is the trial itself."""
-        return self.root / "finals" / f"{number}-{index}" if index else self.trial(number)
+        return self.finals / f"{number}-{index}" if index else self.trial(number)
 
 
 def check_names(values: Mapping[str, object], valid: Mapping[str, object]) -> None:

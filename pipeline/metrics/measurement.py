@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from pipeline.records import metric, metrics_of
+from pipeline.storage.typed_json import key
 
 _MODULE = "pipeline.metrics.generator_metrics"
 _FID, _KID, _PRDC = f"{_MODULE}:fid_interval", f"{_MODULE}:kids", f"{_MODULE}:precision_recall"
@@ -21,16 +22,14 @@ class Measurement:
     """The metrics of a generator; distances use the features of `extractor`.
 
     fid is the mean over `repeats` independent batches of n samples. A target that returns a dict
-    computes all fields of its names. memorisation, collapse: `ok`, or the verdict. custom: the user's own
-    metrics. notes: caveats about these numbers. second_extractor, second_evaluator: of the second opinion and
-    the hash of its evaluator; empty = there is none.
+    computes all fields of its names.
     """
 
-    n: int
-    seed: int
-    repeats: int
-    extractor: str
-    evaluator: str
+    n: int = key("number of samples", "images")
+    seed: int = key("seed of their latents")
+    repeats: int = key("number of independent batches of n samples")
+    extractor: str = key("name of the extractor")
+    evaluator: str = key("hash of the evaluator")
     fid: float = metric(
         "Frechet distance to the training reals, at this n and evaluator only", "min", low=0, target=_FID
     )
@@ -76,7 +75,7 @@ class Measurement:
     copied: float = metric(
         "samples closer to a training image than 99 % of held-out ones", "min", low=0, high=1, target=_COPIES
     )
-    memorisation: str
+    memorisation: str = key("`ok`, or the verdict")
     modes: int = metric(
         "classes (else clusters) with at least a tenth of their frequency in the reals", target=_COLLAPSE
     )
@@ -92,11 +91,11 @@ class Measurement:
     label_accuracy: float | None = metric(
         "samples of the class they were made for", "max", low=0, high=1, target=f"{_MODULE}:label_accuracy"
     )
-    collapse: str
-    notes: tuple[str, ...]
-    second_extractor: str = ""
-    second_evaluator: str = ""
-    custom: dict[str, float] = field(default_factory=dict)
+    collapse: str = key("`ok`, or the verdict")
+    notes: tuple[str, ...] = key("caveats about these numbers")
+    second_extractor: str = key("of the second opinion; empty = there is none", default="")
+    second_evaluator: str = key("hash of its evaluator", default="")
+    custom: dict[str, float] = field(default_factory=dict, metadata={"meaning": "the user's own metrics"})
 
     @property
     def verdicts(self) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pipeline.errors import SweepError
 from pipeline.records import TrialRecord
 from pipeline.storage.readable import finite
-from pipeline.storage.typed_json import from_json, schema_of, to_json, whole
+from pipeline.storage.typed_json import from_json, key, schema_of, to_json, whole
 
 ParamValue: TypeAlias = int | float | str | bool | None
 Params: TypeAlias = Mapping[str, ParamValue]
@@ -25,10 +25,10 @@ SweepState: TypeAlias = Literal["running", "finished", "interrupted", "failed"]
 class TrialCounts:
     """How many trials are in each state."""
 
-    failed: int
-    pruned: int
-    complete: int
-    running: int
+    failed: int = key("ended by failures")
+    pruned: int = key("stopped early by the pruner")
+    complete: int = key("trained to their end")
+    running: int = key("running now")
 
     @property
     def ended(self) -> int:
@@ -37,51 +37,42 @@ class TrialCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best trial. fid: the lowest of its ticks; balance, kimg: at that tick."""
+    """The best trial."""
 
-    trial: int
-    fid: float
-    balance: float | None
-    kimg: float | None
-    params: Params
+    trial: int = key("number of the trial")
+    fid: float = key("the lowest of its ticks; of a finalist, that of the final measurement")
+    balance: float | None = key("at the tick of its best fid: 1 = D at chance, 0 = one side has won")
+    kimg: float | None = key("length of its training at the tick of its best fid", "kimg")
+    params: Params = key("the searched hyper-parameters")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalistBest(Best):
-    """The best run of a finalist. fid: of the final measurement.
+    """The best run of a finalist."""
 
-    search_fid: the lowest of its ticks, as the search saw it. fid_mean, fid_std: over the seeds that were
-    measured; no deviation of a single one. fresh_fid: mean of fids measured as in the search, with fresh
-    latents. gap: fresh_fid - search_fid.
-    """
-
-    search_fid: float
-    trial_seed: int | None = None
-    fid_mean: float | None = None
-    fid_std: float | None = None
-    fresh_fid: float | None = None
-    gap: float | None = None
+    search_fid: float = key("the lowest fid of its ticks, as the search saw it")
+    trial_seed: int | None = key("seed that the run was trained with", default=None)
+    fid_mean: float | None = key("mean fid over the seeds that were measured", default=None)
+    fid_std: float | None = key("standard deviation over them; null for a single one", default=None)
+    fresh_fid: float | None = key("mean of fids measured as in the search, with fresh latents", default=None)
+    gap: float | None = key("fresh_fid - search_fid", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """A trial: its numbers at the tick of its best fid, and how it ended.
+    """A trial: its numbers at the tick of its best fid, and how it ended."""
 
-    state: running, complete, pruned or failed. last_kimg: length of its training so far. verdict: of its last
-    tick. stability: last fid / best fid. cause: why it ended early; empty if it did not.
-    """
-
-    trial: int
-    state: str
-    fid: float | None
-    balance: float | None
-    auc: float | None = None
-    kimg: float | None
-    last_kimg: float = 0
-    verdict: str = ""
-    stability: float | None = None
-    params: Params
-    cause: str = ""
+    trial: int = key("number of the trial")
+    state: str = key("running, complete, pruned or failed")
+    fid: float | None = key("the lowest of its ticks")
+    balance: float | None = key("at that tick: 1 = D at chance, 0 = one side has won")
+    auc: float | None = key("at that tick: P(D(real) > D(fake)) on held-out reals", default=None)
+    kimg: float | None = key("length of its training at that tick", "kimg")
+    last_kimg: float = key("length of its training so far", "kimg", default=0)
+    verdict: str = key("of its last tick: healthy, d_wins, g_wins, collapsed or diverged", default="")
+    stability: float | None = key("last fid / best fid: 1 = the best one is the last", default=None)
+    params: Params = key("the searched hyper-parameters")
+    cause: str = key("why it ended early; empty if it did not", default="")
 
     @classmethod
     def of_records(
@@ -108,24 +99,24 @@ class LeaderboardRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningRow:
-    """A trial that runs. fid, balance: at the tick of its best fid; verdict: of its last tick."""
+    """A trial that runs."""
 
-    trial: int
-    fid: float | None
-    balance: float | None
-    last_kimg: float
-    verdict: str
+    trial: int = key("number of the trial")
+    fid: float | None = key("the lowest of its ticks")
+    balance: float | None = key("at that tick")
+    last_kimg: float = key("length of its training so far", "kimg")
+    verdict: str = key("of its last tick")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRow:
     """A failure of a trial, which may have been restarted after it."""
 
-    trial: int
-    index: int = 0
-    kind: str
-    text: str
-    kimg: int = 0
+    trial: int = key("number of the trial")
+    index: int = key("counts the failures of the trial", default=0)
+    kind: str = key("exception, out of memory, worker killed, hang, ...")
+    text: str = key("one line for people")
+    kimg: int = key("length of the training before the failure", "kimg", default=0)
 
     def __str__(self) -> str:
         return f"{self.kind} after {self.kimg} kimg: {self.text}"
@@ -133,58 +124,50 @@ class FailureRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalistRunRow:
-    """One training of a finalist's configuration, measured again; problem: why there is no measurement."""
+    """One training of a finalist's configuration, measured again."""
 
-    seed: int | None = None
-    kimg: float | None = None
-    search_fid: float | None = None
-    fresh_fid: float | None = None
-    fid: float | None
-    fid_low: float | None = None
-    fid_high: float | None = None
-    verdicts: tuple[str, ...] = ()
-    problem: str = ""
+    seed: int | None = key("seed that the run was trained with", default=None)
+    kimg: float | None = key("length of its training at its best fid", "kimg", default=None)
+    search_fid: float | None = key("the lowest fid of its ticks", default=None)
+    fresh_fid: float | None = key("mean of fids measured as in the search, with fresh latents", default=None)
+    fid: float | None = key("of the final measurement")
+    fid_low: float | None = key("lower end of the 95 % interval of fid", default=None)
+    fid_high: float | None = key("upper end of it", default=None)
+    verdicts: tuple[str, ...] = key("why the run may not be promoted; empty = it may", default=())
+    problem: str = key("why there is no measurement; empty = there is one", default="")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalMeasurement:
-    """What was measured of a finalist's best run.
+    """What was measured of a finalist's best run."""
 
-    n: number of samples. fid_low, fid_high: 95 % of measurements with as many lie between them. verdicts: why
-    the run may not be promoted. values: every key of `pipeline.metrics.measurement.Measurement`.
-    """
-
-    n: int
-    fid: float | None = None
-    fid_low: float
-    fid_high: float
-    verdicts: tuple[str, ...]
+    n: int = key("number of generated images", "images")
+    fid: float | None = key("Frechet distance to the training reals", default=None)
+    fid_low: float = key("lower end of the 95 % interval of fid")
+    fid_high: float = key("upper end of it")
+    verdicts: tuple[str, ...] = key("why the run may not be promoted; empty = it may")
     values: Mapping[str, object] = whole()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalistRow:
-    """A finalist: its best run, all its runs (the trial itself first), the measurement of the best."""
+    """A finalist."""
 
-    best: FinalistBest
-    runs: tuple[FinalistRunRow, ...] = ()
-    measurement: FinalMeasurement
+    best: FinalistBest = key("its best run")
+    runs: tuple[FinalistRunRow, ...] = key("all its runs, the trial itself first", default=())
+    measurement: FinalMeasurement = key("the measurement of its best run")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SecondOpinion:
-    """What an extractor that took no part in the search says of the winner.
+    """What an extractor that took no part in the search says of the winner."""
 
-    hash: of its evaluator. samples: of each finalist. trial: the finalist with the lowest fid in it. agrees:
-    false where that is another one, and their intervals are apart in both extractors.
-    """
-
-    extractor: str
-    hash: str
-    samples: int
-    trial: int
-    agrees: bool
-    text: str
+    extractor: str = key("name of the second extractor")
+    hash: str = key("of its evaluator")
+    samples: int = key("generated images of each finalist", "images")
+    trial: int = key("number of the finalist with the lowest fid in it")
+    agrees: bool = key("false where that is another one, and their intervals are apart in both extractors")
+    text: str = key("one line for people")
 
     def __str__(self) -> str:
         return f"{self.extractor}: {self.text}"
@@ -192,22 +175,24 @@ class SecondOpinion:
 
 @dataclass(frozen=True, kw_only=True)
 class FidEvaluator:
-    """What the fids of a sweep were measured with; only fids with the same hash can be compared."""
+    """What the fids of a sweep were measured with."""
 
-    extractor: str = ""
-    hash: str = ""
-    samples: int = 0
+    extractor: str = key("name of the extractor", default="")
+    hash: str = key(
+        "of extractor, reference images and samples: fids compare only where it is the same", default=""
+    )
+    samples: int = key("generated images per fid", "images", default=0)
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version in the registry. alias: the one it was given or holds, None = none. reason: why."""
+    """A version in the registry."""
 
-    name: str
-    version: int | str
-    alias: str | None
-    uri: str
-    reason: str = ""
+    name: str = key("name of the registered model")
+    version: int | str = key("number of the version")
+    alias: str | None = key("the one it was given or holds; null = none")
+    uri: str = key("address of the version in the registry")
+    reason: str = key("why it has that alias, or none", default="")
 
     @property
     def model(self) -> str:
@@ -217,41 +202,37 @@ class RegisteredVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSummary:
-    """summary.json.
+    """summary.json."""
 
-    Attributes:
-        reason, stopped_by: why the search ended before its last trial: for people, and the limit's name.
-        wall_seconds: of the search, earlier processes included.
-        kimg_total: thousands of real images shown, by all trials.
-        gpu_hours, cost: of all trials so far; no cost without prices.
-        best: the best finalist's; before the finalists are measured, the trial with the lowest fid.
-        images_per_sec: of all running trials together.
-        leaderboard: the best hundred trials, best first.
-        finalists: best first; empty before they are measured.
-        second_opinion: on the first of them; None = there is no second extractor.
-    """
-
-    name: str
-    state: SweepState
-    reason: str = ""
-    stopped_by: str | None = None
-    wall_seconds: float
-    kimg_total: float
-    trials: TrialCounts
-    trials_asked: int = 0
-    time_budget_sec: float = 0.0
-    gpu_hours: float = 0.0
-    cost: float | None = None
-    best: FinalistBest | Best | None
-    running: tuple[RunningRow, ...] = ()
-    disk_bytes: float = 0
-    images_per_sec: float = 0.0
-    failures: tuple[FailureRow, ...] = ()
-    leaderboard: tuple[LeaderboardRow, ...]
-    registered: RegisteredVersion | None = None
-    evaluator: FidEvaluator = field(default_factory=FidEvaluator)
-    finalists: tuple[FinalistRow, ...] = ()
-    second_opinion: SecondOpinion | None = None
+    name: str = key("name of the sweep")
+    state: SweepState = key("running, finished, interrupted or failed")
+    reason: str = key(
+        "for people: why the search ended before its last trial; empty if it did not", default=""
+    )
+    stopped_by: str | None = key("name of the limit that ended the search; null = none did", default=None)
+    wall_seconds: float = key("length of the search, earlier processes included", "seconds")
+    kimg_total: float = key("thousands of real images shown to D by all trials", "kimg")
+    trials: TrialCounts = key("how many trials are in each state")
+    trials_asked: int = key("trials to run", "trials", default=0)
+    time_budget_sec: float = key("limit of the search; 0 = none", "seconds", default=0.0)
+    gpu_hours: float = key("used by all trials so far", "GPU hours", default=0.0)
+    cost: float | None = key("of all trials so far; null without --price", "as --price", default=None)
+    best: FinalistBest | Best | None = key(
+        "the best finalist; before the finalists are measured, the trial with the lowest fid"
+    )
+    running: tuple[RunningRow, ...] = key("the trials that run", default=())
+    disk_bytes: float = key("size of the sweep's folder", "bytes", default=0)
+    images_per_sec: float = key(
+        "real images shown to D per second, by all running trials", "images/s", default=0.0
+    )
+    failures: tuple[FailureRow, ...] = key("every failure of a trial", default=())
+    leaderboard: tuple[LeaderboardRow, ...] = key("the best hundred trials, best first")
+    registered: RegisteredVersion | None = key("the version in the registry; null = none", default=None)
+    evaluator: FidEvaluator = key("what the fids were measured with", default=FidEvaluator())
+    finalists: tuple[FinalistRow, ...] = key("best first; empty before they are measured", default=())
+    second_opinion: SecondOpinion | None = key(
+        "on the first finalist; null = there is no second extractor", default=None
+    )
 
     def to_text(self) -> str:
         """The file's content."""

@@ -2,7 +2,8 @@
 
 A field without a default is a required key, one with a default may be missing; further keys are allowed. A
 field may be an int, a float, a string, a bool, None, a `Literal`, `object` (anything), a union of these, a
-`tuple[X, ...]`, a `Mapping[str, X]` or a dataclass. A field made by `whole()` holds the JSON object itself.
+`tuple[X, ...]`, a `Mapping[str, X]` or a dataclass. A field made by `whole()` holds the JSON object itself,
+one made by `key()` has a meaning and a unit, which its schema repeats.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def whole() -> Any:
     return dataclasses.field(metadata={"whole": True}, repr=False)
 
 
+def key(meaning: str, unit: str = "", default: Any = dataclasses.MISSING) -> Any:
+    """A field with a meaning and a unit; without `default` its key is required."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "unit": unit})
+
+
 def schema_of(kind: Any) -> dict[str, object]:
     """The JSON schema of a type."""
     origin, args = get_origin(kind), get_args(kind)
@@ -44,14 +50,15 @@ def schema_of(kind: Any) -> dict[str, object]:
         return {"type": "array", "items": schema_of(args[0])}
     if origin is Mapping:
         return {"type": "object", "additionalProperties": schema_of(args[1])}
-    properties = {name: schema_of(hint) for name, hint in _keys(kind).items()}
+    described = {field.name: _description(field) for field in dataclasses.fields(kind)}
+    properties = {name: {**schema_of(hint), **described[name]} for name, hint in _keys(kind).items()}
     return {"type": "object", "properties": properties, "required": _required(kind)}
 
 
 def from_json(kind: type[T], content: Any) -> T:
     """The dataclass `kind` of a JSON object that matches `schema_of(kind)`."""
     known = {name: _read(hint, content[name]) for name, hint in _keys(kind).items() if name in content}
-    held = {field.name: content for field in dataclasses.fields(kind) if field.metadata}  # type: ignore[arg-type]
+    held = {field.name: content for field in dataclasses.fields(kind) if _is_whole(field)}  # type: ignore[arg-type]
     return kind(**known, **held)
 
 
@@ -59,7 +66,7 @@ def to_json(value: Any) -> Any:
     """Plain values of a dataclass, mapping or sequence, ready for JSON: None for NaN and infinities."""
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
-        held = [getattr(value, field.name) for field in fields if field.metadata]
+        held = [getattr(value, field.name) for field in fields if _is_whole(field)]
         return dict(held[0]) if held else {f.name: to_json(getattr(value, f.name)) for f in fields}
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
@@ -79,13 +86,23 @@ def _read(kind: Any, value: Any) -> Any:
     return value
 
 
+def _is_whole(field: dataclasses.Field[Any]) -> bool:
+    return "whole" in field.metadata
+
+
+def _description(field: dataclasses.Field[Any]) -> dict[str, object]:
+    """JSON schema has `description`, but no word for a unit."""
+    meaning, unit = field.metadata.get("meaning", ""), field.metadata.get("unit", "")
+    return {"description": f"{meaning} [{unit}]" if unit else meaning} if meaning else {}
+
+
 def _keys(kind: Any) -> dict[str, object]:
     """The types of the fields that are keys."""
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if not field.metadata}
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if not _is_whole(field)}
 
 
 def _required(kind: Any) -> list[str]:
     none = dataclasses.MISSING
-    fields = [field for field in dataclasses.fields(kind) if not field.metadata]
+    fields = [field for field in dataclasses.fields(kind) if not _is_whole(field)]
     return [field.name for field in fields if field.default is none and field.default_factory is none]

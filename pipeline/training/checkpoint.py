@@ -1,7 +1,6 @@
 """The files of one trial: their names, and how they are written and read.
 
-`records.jsonl`, two checkpoints `state-<kimg>-<sha>.pt`, the best generator `best-<kimg>-<sha>.pt`, sample
-grids `samples/<kimg>.png`, and `failures.jsonl`.
+`TRIAL_FILES` lists them.
 
 A checkpoint is written under a temporary name and renamed, and has the first 16 hex digits of its SHA-256 in
 its name: a truncated or altered one is recognised, reported and ignored. Checkpoints are loaded with
@@ -37,6 +36,15 @@ from pipeline.training.states import BestState, TrialState
 
 FORMAT = 1
 _FILE_NAME = re.compile(r"(state|best)-(\d{9})-([0-9a-f]{16})\.pt")
+
+TRIAL_FILES: Mapping[str, str] = {
+    "records.jsonl": "a JSON object for each tick, oldest first",
+    "best-KIMG-SHA.pt": "the best generator so far: weights of its average, shape, configuration",
+    "state-KIMG-SHA.pt": "the last two checkpoints, for a resume; deleted when the trial has ended",
+    "samples/KIMG.png": "a sheet of generated images for each tick; none where it has diverged",
+    "failures.jsonl": "a JSON object for each failure: index, kind, text, kimg",
+}
+"""The meaning of every file of a trial. KIMG: digits; SHA: the first 16 hex digits of the file's SHA-256."""
 
 FAILURE_KINDS = (
     *("exception", EventKind.OUT_OF_MEMORY.value, "worker killed", "hang"),

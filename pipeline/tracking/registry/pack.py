@@ -18,6 +18,15 @@ from pipeline.tracking._compat import drop_example_inputs
 from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.metadata import ModelMetadata
 
+PACKED_FILES = {
+    "generator.pt2": "program: z float32 (N,z_dim) [, labels int64 (N,)] -> images float32 (N,C,H,W) in [-1,1]",
+    "generator.safetensors": "the weights alone",
+    "facts.json": "shapes, and all that is known of the generator: its sweep, configuration, measurement",
+    "files.json": "SHA-256 of these three",
+    "card": "the model card: README.md, its pictures, metrics.json",
+}
+"""The meaning of every file of a packed generator."""
+
 
 class _Program(nn.Module):
     """A generator for `torch.export`: an unconditional one has a single input."""
@@ -34,8 +43,7 @@ class _Program(nn.Module):
 def pack_generator(generator: nn.Module, folder: Path, metadata: ModelMetadata) -> Path:
     """Write a generator as files that load without its code and without unpickling; returns `folder`.
 
-    generator.pt2: exported program, z float32 (N,z_dim) [, labels int64 (N,)] -> float32 (N,C,H,W) in [-1,1].
-    generator.safetensors: the weights alone. facts.json: metadata and shapes. files.json: their SHA-256.
+    They are those of `PACKED_FILES`, without the card.
 
     generator: has z_dim and classes (0 = unconditional); a copy on the CPU in eval mode is packed.
     """
