@@ -19,7 +19,7 @@ from pipeline.tracking.registry import registered_model
 from pipeline.tracking.registry.metadata import ModelMetadata
 
 PACKED_FILES = {
-    "generator.pt2": "program: z float32 (N,z_dim) [, labels int64 (N,)] -> images float32 (N,C,H,W) in [-1,1]",
+    "generator.pt2": "program: z float32 (N,z_dim) [, labels int64 (N,)] -> float32 (N,C,H,W) in [-1,1]",
     "generator.safetensors": "the weights alone",
     "facts.json": "shapes, and all that is known of the generator: its sweep, configuration, measurement",
     "files.json": "SHA-256 of these three",
