@@ -9,10 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from pipeline.cli.terminal import out_console
+from pipeline.cli.terminal import out_console, print_rows
 from pipeline.cluster.jobs.head import DEFAULT_ADDRESS, check_head, dashboard_address
 from pipeline.config import SweepPaths
 from pipeline.reporting.log_lines import err_console
@@ -91,10 +89,10 @@ def status(
     from pipeline.cluster.jobs.client import describe_job, list_jobs
 
     dashboard = dashboard_address(address)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for row in describe_job(dashboard, job).items() if job else list_jobs(dashboard):
-        table.add_row(*map(escape, row))
-    out_console.print(table if table.rows else "no jobs yet: gansweep submit starts one")
+    rows = list(describe_job(dashboard, job).items()) if job else list_jobs(dashboard)
+    print_rows(rows)
+    if not rows:
+        out_console.print("no jobs yet: gansweep submit starts one")
     if job and follow:
         sys.exit(_follow(dashboard, job))
 

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Split
-from pipeline.cli.terminal import out_console
+from pipeline.cli.terminal import out_console, print_rows
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.sweep.options import RunOptions, option_infos
@@ -68,10 +66,7 @@ def data(
     if json_:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
         return
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    for row in report_rows(report):
-        table.add_row(*map(escape, row))
-    out_console.print(table)
+    print_rows(report_rows(report))
     out_console.print(f"\n{report.command}", markup=False, soft_wrap=True)  # on one line, to be copied
     if out is not None:
         out_console.print(f"\ncontact sheet: {out}", markup=False, soft_wrap=True)

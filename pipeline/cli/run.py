@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from pipeline.cli.options import Storage, SweepDir, Tracking, take_options
-from pipeline.cli.terminal import conclude, leaderboard, out_console
+from pipeline.cli.outcome import conclude, print_details, print_leaderboard
+from pipeline.cli.terminal import out_console, print_rows
 from pipeline.config import SweepPaths
 from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.sweep.options import ResumeOptions, RunOptions
@@ -40,17 +39,25 @@ resume = take_options(_resume, ResumeOptions)
 
 
 def report(sweep_dir: SweepDir) -> None:
-    """Print the leaderboard of a sweep, running or finished, and write its report.html."""
+    """Print a sweep's leaderboard and write its report.html.
+
+    Of a running sweep too. Also prints every finalist with its interval, and the commands that show the sweep
+    in MLflow's and Optuna's own pages.
+    """
     os.nice(19)  # running trials have priority
     from pipeline.reporting.html.report import write_report
     from pipeline.storage.readonly_copy import readonly_copy
     from pipeline.storage.summary_file import no_sweep, read_summary
+    from pipeline.sweep.manifest import read_manifest
 
     with readonly_copy(sweep_dir, "report.html") as root:
         summary = read_summary(SweepPaths(root).summary)
         if summary is None:
             raise no_sweep(sweep_dir)
-        leaderboard(summary)
+        print_leaderboard(summary)
+        manifest, journal = read_manifest(SweepPaths(root)), SweepPaths(root).study.exists()
+        uri = manifest.registry.tracking_uri if manifest else ""
+        print_details(summary, sweep_dir, uri, journal=journal)
         out_console.print(f"report: {write_report(root)}", markup=False)
 
 
@@ -70,7 +77,8 @@ def validate(
             end = f"before its {len(space.rules)} rules" if space.rules else f"hash {space.hash}"
             notes = [f"{len(space.search)} searched, {len(space.enqueue)} enqueued, {end}"]
             notes += space_notes(space, [find_space(file).parent, Path.cwd()])
-        out_console.print("\n  ".join([f"{file}: ok", *notes]), markup=False)
+        out_console.print(f"{file}: ok", markup=False)
+        print_rows([("", note) for note in notes])
 
 
 def doctor(
@@ -83,10 +91,7 @@ def doctor(
     from pipeline.cli.doctor.diagnose import diagnose
 
     findings = diagnose(out, tracking_uri, address, storage)
-    table = Table(box=None, show_header=False, padding=(0, 2))
     colours = {"ok": "green", "warn": "yellow", "bad": "red"}
-    for finding in findings:
-        table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.name, escape(finding.text))
-    out_console.print(table)
+    print_rows([(one.level, one.name, one.text) for one in findings], colours=colours)
     if any(finding.level == "bad" for finding in findings):
         raise typer.Exit(1)

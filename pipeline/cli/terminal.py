@@ -3,101 +3,65 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from pipeline.errors import redact
-from pipeline.reporting.leaderboard import text_table
 from pipeline.reporting.log_lines import err_console
-from pipeline.storage.summary_file import FinalistRow, SweepSummary
-from pipeline.sweep.result import Result
-from pipeline.tracking.tracking_uri import default_uri
 
-# Off a terminal wide enough for tables in a log or a pipe.
+# Off a terminal nothing is folded.
 out_console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=True, highlight=False)
 
-
-def conclude(result: Result) -> None:
-    """Print what a sweep came to; raise typer.Exit with the command's exit code where that is not 0."""
-    if result.state == "planned":
-        table = Table(box=None, show_header=False, padding=(0, 2))
-        for row in result.plan:
-            table.add_row(*map(escape, row))
-        out_console.print(table)
-        return
-    if result.state == "interrupted":
-        err_console.print(f"interrupted; go on with: {result.resume_command}", markup=False)
-        raise typer.Exit(130)
-    summary = result.summary
-    assert summary is not None
-    leaderboard(summary)
-    if summary.stopped_by:
-        out_console.print(f"stopped: {summary.reason}", markup=False)
-    _next_steps(result)
-    if result.undone:
-        again = f"complete it with: {result.resume_command}"
-        err_console.print("\n".join([*result.undone, again]), markup=False)
-        raise typer.Exit(1)
-    if not summary.best:
-        err_console.print("no trial has a fid; the leaderboard lists the causes")
-        raise typer.Exit(1)
+_NARROWEST = 30
+"""Characters of the narrowest last column that is folded."""
 
 
-def leaderboard(summary: SweepSummary) -> None:
-    """Print the best eight trials and the finalists of summary.json."""
-    rows = text_table(summary, 8)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in rows[0]:
-        table.add_column(heading, no_wrap=heading != "params", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*map(escape, row))
-    out_console.print(table)
-    for final in summary.finalists:
-        best, measured = final.best, final.measurement
-        out_console.print(
-            f"finalist {best.trial}: fid {best.fid:.2f} in [{measured.fid_low:.2f}, "
-            f"{measured.fid_high:.2f}] of {measured.n} samples{_search_bias(final)}; "
-            f"{'; '.join(measured.verdicts) or 'no copies, no collapse'}",
-            markup=False,
-        )
+def print_rows(
+    rows: Sequence[Sequence[str]], *, heading: bool = False, colours: Mapping[str, str] | None = None
+) -> None:
+    """Print rows of cells as aligned columns on stdout: folded to a terminal's width, whole elsewhere.
+
+    heading: the first row names the columns. colours: style of a first cell by its text.
+    """
+    width = out_console.width if out_console.is_terminal else None
+    for number, lines in enumerate(fold_rows(rows, width)):
+        text = Text("\n".join(lines), style="bold" if heading and not number else "")
+        first = rows[number][0]
+        text.stylize((colours or {}).get(first, ""), 0, len(first))
+        out_console.print(text)
 
 
-def _search_bias(final: FinalistRow) -> str:
-    """How much better the search saw a finalist (the winner's curse), and the fids of its other seeds."""
-    best, runs = final.best, final.runs
-    text = f" (the search saw {best.search_fid:.2f}"
-    if best.gap is not None and best.fresh_fid is not None:
-        text += f", {best.fresh_fid:.2f} with fresh latents: {best.gap:+.2f} of selection bias"
-    if len(runs) > 1 and best.fid_mean is not None:
-        fids = ", ".join("none" if run.fid is None else f"{run.fid:.2f}" for run in runs)
-        text += f"; mean over {len(runs)} seeds {best.fid_mean:.2f}: {fids}"
-    return text + ")"
+def fold_rows(rows: Sequence[Sequence[str]], width: int | None) -> list[list[str]]:
+    """The lines of each row, its cells in aligned columns two spaces apart; no line is cut inside a word.
 
-
-def _next_steps(result: Result) -> None:
-    """Print where the results are, and the commands to use them."""
-    registered, root = result.registered, shlex.quote(result.location)
-    uri = shlex.quote(redact(result.tracking_uri))
-    lines = [
-        f"report   {root}/report.html",
-        f"MLflow   mlflow ui --backend-store-uri {uri}",
-        f"explain  gansweep explain {root}",
+    Where a row is longer than `width`, last cells are folded in their column, or, where that has less than 30
+    characters, go below their row and the first of them (a heading) is left out. None = no row is folded.
+    """
+    *columns, last = zip(*rows, strict=True) if rows else [()]
+    widths = [max(map(cell_len, column)) for column in columns]
+    heads = [
+        "".join(set_cell_size(cell, w) + "  " for cell, w in zip(row, widths, strict=False)) for row in rows
     ]
-    if (Path(result.location) / "study.journal").exists():  # otherwise it is in a database
-        lines.insert(2, f"Optuna   optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery")
-    if registered:
-        model = registered.model
-        out_console.print(f"\n{model} is version {registered.version}: {registered.reason}", markup=False)
-        store = "" if result.tracking_uri == default_uri(Path("runs")) else f" --tracking-uri {uri}"
-        lines.insert(0, f"sample   gansweep sample {shlex.quote(model)} -n 100 --out samples.png{store}")
-    out_console.print("\n".join(lines), markup=False)
+    room = sum(widths) + 2 * len(widths)
+    if width is None or all(room + cell_len(cell) <= width for cell in last):
+        return [[(head + cell).rstrip()] for head, cell in zip(heads, last, strict=True)]
+    if width - room >= _NARROWEST:
+        folded = [_fold(cell, width - room) or [""] for cell in last]
+        indent = "\n" + " " * room
+        return [(h + indent.join(f)).rstrip().split("\n") for h, f in zip(heads, folded, strict=True)]
+    below = [[f"    {line}" for line in _fold(cell, width - 4)] for cell in last]
+    return [
+        [head.rstrip(), *(lines if i else [])]
+        for i, (head, lines) in enumerate(zip(heads, below, strict=True))
+    ]
+
+
+def _fold(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 @contextlib.contextmanager
