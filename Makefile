@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SWEEP ?= --time-budget 10m
+INSTALL ?= $(BIN)/python -m pip install --quiet --constraint constraints.txt
+TESTS ?= tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep test check docs coverage release bench chaos clean
@@ -14,7 +16,7 @@ setup: $(READY)  ## ./.venv with everything that the other targets need
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,hf,images,onnx,samplers]'
+	$(INSTALL) --editable '.[dev,docs,hf,images,onnx,samplers]'
 	touch $(READY)
 
 sweep: $(READY)  ## the default search: ten minutes on two cores; SWEEP='--space photos' for other options
@@ -34,7 +36,11 @@ docs: $(READY)  ## the reference from the code, then the site, in build/site
 	$(BIN)/mkdocs build --strict
 
 coverage: $(READY)  ## lines run by the tests that need no Ray, in build/coverage
-	$(BIN)/python -m tools.coverage
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ray" --cov --cov-report html $(TESTS)
+	$(BIN)/coverage report --sort cover > build/coverage/report.txt
+	@echo "the ten least covered files, and the total; every line: build/coverage/html/index.html"
+	@head -n 12 build/coverage/report.txt; tail -n 1 build/coverage/report.txt
 
 release: $(READY)  ## sdist and wheel in build/dist, tried in an empty environment
 	$(BIN)/python -m tools.release
