@@ -1,4 +1,4 @@
-"""`gansweep data` on real colour pictures with classes, as the README's second example prepares them."""
+"""`gansweep data` on real colour pictures with classes, as docs/guides/images.md prepares them."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def test_what_a_sampler_does_not_do_is_noted(sampler: str, pruner: str, notes: l
     assert all(part in note for part, note in zip(notes, found, strict=True))
 
 
-def test_the_readme_lists_every_sampler_and_pruner() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_guide_lists_every_sampler_and_pruner() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "samplers.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     assert [name for name in (*SAMPLERS, *PRUNERS) if not any(f"`{name}`" in row for row in rows)] == []

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from markdown_pages import code_blocks
 
 from pipeline.errors import ConfigError
 from pipeline.training.networks.blocks import ImageShape
 from pipeline.training.networks.build import build_networks, check_networks, to_uint8
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "extend" / "network.md"
 LINEAR = """
 from torch import nn
 def build(config, shape):
@@ -28,6 +29,10 @@ def build(config, shape):
 """
 
 
+def example_of_the_page() -> str:
+    return next(block.text for block in code_blocks(PAGE.read_text()) if "def pixelshuffle(" in block.text)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -35,12 +40,9 @@ def _seed() -> None:
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_example_of_the_readme(tiny: Any, own_code: Any, channels: int, conditional: bool) -> None:
-    example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
-    example = example.partition("```")[0]
-    assert example.count("\n") < 40
-    own_code(example)
-    config = tiny(architecture="mine:build", conditional=conditional)
+def test_the_example_of_the_page(tiny: Any, own_code: Any, channels: int, conditional: bool) -> None:
+    own_code(example_of_the_page())
+    config = tiny(architecture="mine:pixelshuffle", conditional=conditional)
     shape = ImageShape(28, channels, 10)
     check_networks(config, shape)
     generator, discriminator = build_networks(config, shape)
@@ -49,7 +51,7 @@ def test_the_example_of_the_readme(tiny: Any, own_code: Any, channels: int, cond
     scores = discriminator(generator(torch.randn(4, 8), labels), labels)
     assert scores.shape == (4,)
     torch.autograd.backward(scores.sum())
-    assert all(p.grad is not None for p in generator.body.start.parameters())
+    assert all(p.grad is not None for p in generator.body.up.parameters())
 
 
 def test_two_plain_modules_can_be_trained(make_trainer: Any, own_code: Any) -> None:
@@ -104,14 +106,13 @@ def test_conditional_networks_receive_labels(tiny: Any, own_code: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"architecture": "mine:build"}, {"condition_g": "batchnorm"}])
+@pytest.mark.parametrize("changes", [{"architecture": "mine:pixelshuffle"}, {"condition_g": "batchnorm"}])
 def test_generators_can_be_registered(tiny: Any, own_code: Any, tmp_path: Path, changes: Any) -> None:
     from pipeline.tracking.registry.load import LoadedGenerator
     from pipeline.tracking.registry.metadata import ModelMetadata
     from pipeline.tracking.registry.pack import pack_generator
 
-    example = next(b for b in README.read_text().split("```python\n")[1:] if "def build(" in b)
-    own_code(example.partition("```")[0])
+    own_code(example_of_the_page())
     generator, _ = build_networks(tiny(conditional=True, **changes), ImageShape(8, 1, 3))
     packed = LoadedGenerator(pack_generator(generator, tmp_path / "packed", ModelMetadata()))
     images, labels = packed.sample(5, 0)
