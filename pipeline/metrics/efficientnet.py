@@ -25,7 +25,7 @@ from pipeline.tables import EXTRACTORS
 NAME = "efficientnet"
 FEATURES = 320
 """Channels of the last block. The 1,280 after it rank undertrained generators worse, and are more than many
-sets have images (docs/colour.md)."""
+sets have images (docs/benchmarks/colour.md)."""
 SMALLEST = 64
 """Side in pixels to which smaller images are enlarged: five halvings leave a map of 2x2."""
 

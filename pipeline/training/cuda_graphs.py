@@ -36,7 +36,7 @@ from pipeline.training.process import release_memory
 SWITCH = "GANSWEEP_CUDA_GRAPHS"
 """Environment variable: 1 = steps become CUDA graphs on a GPU, 0 = they do not; unset = `DEFAULT`."""
 DEFAULT = "1"
-"""On, since benchmarks/gpu_check.py passed on a GPU (docs/gpu_check.md has the card and the date)."""
+"""On, since benchmarks/gpu_check.py passed on a GPU (docs/benchmarks/gpu.md has the card and the date)."""
 WARM_UP_STEPS = 3
 """Steps of each kind before its capture: libraries load, choose algorithms and allocate workspaces."""
 

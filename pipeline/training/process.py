@@ -23,7 +23,8 @@ def prepare_process(threads: int, device: str | torch.device = "cpu", float_pixe
     cuDNN tries out its algorithms (`torch.backends.cudnn.benchmark`) for long float32 trials on a GPU only:
     it does so for each trial anew, because each has its own shapes. On an H200 the first replay came 1.4 s
     later, and training was a fifth faster in float32, 2 % (32 px) to 9 % (64 px) in bfloat16
-    (docs/gpu_check.md). Its choice may differ from process to process, and with it the last bits of a trial.
+    (docs/benchmarks/gpu.md). Its choice may differ from process to process, and with it the last bits of a
+    trial.
 
     float_pixels: of all images that will be shown in float32, 0 = unknown or none.
     """
