@@ -1,10 +1,12 @@
-"""The R3GAN recipe on colour images at 32 and 64 px: the fid over time, and a grid of samples.
+"""The points that `photos` tries first on a GPU, each trained for the same time: the fid over time, samples.
 
-One trial for each size, as in a sweep, for a given number of seconds. `--extractor pixels` where timm and
-the weights of EfficientNet-Lite0 are not installed.
+Each point is one trial, as in a sweep: ticks, fids, balance, pictures, checkpoints; its length is the
+space's, and it is stopped after `--seconds`. The space needs gansweep's dependencies; where only torch is
+installed, the points come from a file that was written elsewhere.
 
-    python benchmarks/colour.py --data folder:PICTURES
-    python benchmarks/colour.py --data npz:icons.npz --seconds 60 --out colour
+    python benchmarks/colour.py --data folder:PICTURES --seconds 90
+    python benchmarks/colour.py --data npz:icons.npz --write points.json      # writes the points and ends
+    python benchmarks/colour.py --data npz:icons.npz --points points.json     # needs torch and timm alone
 """
 
 from __future__ import annotations
@@ -22,10 +24,9 @@ from typing import Any
 import torch
 
 from pipeline.config import TrialConfig
-from pipeline.data.dataset import load_dataset
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.data.options import DataOptions
 from pipeline.metrics import extractors, frechet
-from pipeline.search import recipes
 from pipeline.training import trial
 from pipeline.training.checkpoint import grid_path
 from pipeline.training.cuda_graphs import SWITCH
@@ -36,55 +37,60 @@ FIELDS = ("kimg", "fid", "balance", "images_per_sec", "train_seconds", "eval_sec
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", required=True, help="a data source of gansweep's")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64])
-    parser.add_argument("--kimg", type=int, nargs="+", default=[1000, 500], help="for each size")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each size, at most")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=90.0, help="for each point, at most")
+    parser.add_argument("--write", type=Path, help="write the points to this file and end")
+    parser.add_argument("--points", type=Path, help="read the points from this file")
+    parser.add_argument("--only", nargs="+", help="architectures")
+    parser.add_argument("--tick", type=int, help="kimg between two looks (the space's)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--extractor", default="efficientnet", help="of the fid")
     parser.add_argument("--samples", type=int, default=2000, help="of each fid")
     parser.add_argument("--out", type=Path, default=Path("colour"))
     args = parser.parse_args()
+    dataset = load_dataset(args.data, DataOptions(size=args.size))
+    if args.write:
+        args.write.write_text(json.dumps(first_points(dataset), indent=1))
+        return
     os.environ.setdefault(SWITCH, "1")
     args.out.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for size, kimg in zip(args.sizes, args.kimg, strict=True):
-        found[str(size)] = train(size, kimg, args)
-        (args.out / "colour.json").write_text(json.dumps(found, indent=1))
-
-
-def train(size: int, kimg: int, args: argparse.Namespace) -> dict[str, Any]:
-    """The records of a trial at `size` px until its time is over; the last grid is copied to the results."""
-    dataset = load_dataset(args.data, DataOptions(size=size))
+    points = json.loads(args.points.read_text()) if args.points else first_points(dataset)
     extractor = extractors.build_extractor(args.extractor, dataset)
     evaluator = frechet.build_evaluator(dataset, extractor, args.samples).to(args.device)
+    found: dict[str, Any] = {"images": len(dataset.train), "extractor": extractor.name}
+    for point in points:
+        if not args.only or point["architecture"] in args.only:
+            found[point["architecture"]] = {"point": point, "records": train(point, dataset, evaluator, args)}
+            (args.out / "colour.json").write_text(json.dumps(found, indent=1))
+
+
+def first_points(dataset: Dataset) -> list[dict[str, Any]]:
+    """The enqueued points of `photos` on a GPU for these images, complete."""
+    from pipeline.search.space.builtin import load_builtin
+    from pipeline.sweep.space_choice import facts_of
+
+    space = load_builtin("photos").on_images(facts_of(dataset, "gpu"))
+    return [space.config(point, seed=1).to_dict() for point in space.enqueue]
+
+
+def train(
+    point: dict[str, Any], dataset: Dataset, evaluator: frechet.Evaluator, args: argparse.Namespace
+) -> list[dict[str, float]]:
+    """The records of a trial until its time is over; its newest grid is copied to the results."""
+    config = TrialConfig.from_dict(point | ({"tick_kimg": args.tick} if args.tick else {}))
     rows, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         settings = trial.TrialSettings(
             device=args.device, should_stop=lambda: time.perf_counter() - began > args.seconds
         )
-        records = trial.run_trial(config_of(size, kimg, args), dataset, evaluator, Path(folder), settings)
-        for record in records:
-            rows.append(
-                {name: getattr(record, name) for name in FIELDS} | {"wall": time.perf_counter() - began}
-            )
-            print(size, ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
-            shutil.copy(grid_path(Path(folder), record.kimg), args.out / f"samples-{size}.png")
-    return {"extractor": extractor.name, "images": len(dataset.train), "records": rows}
-
-
-def config_of(size: int, kimg: int, args: argparse.Namespace) -> TrialConfig:
-    """R3GAN's recipe; gamma as published for the size, an EMA half-life for a short run."""
-    recipe = recipes.load_recipe("r3gan").at(size, False, {"batch_size": args.batch})
-    wanted = {"kimg": kimg, "tick_kimg": max(kimg // 20, 1), "precision": "bfloat16", "seed": 1}
-    sizes = {
-        "width_g": args.width,
-        "width_d": args.width,
-        "batch_size": args.batch,
-        "ema_halflife_kimg": 50.0,
-    }
-    return TrialConfig.from_dict({**recipe, **sizes, **wanted, "gamma": 0.05 if size <= 32 else 1.0})
+        for record in trial.run_trial(config, dataset, evaluator, Path(folder), settings):
+            row = {name: getattr(record, name) for name in FIELDS}
+            rows.append(row | {"wall": time.perf_counter() - began})
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items())
+            print(config.architecture, numbers, flush=True)
+            grid = grid_path(Path(folder), record.kimg)
+            shutil.copy(grid, args.out / f"samples-{config.architecture}.png")
+    return rows
 
 
 if __name__ == "__main__":
