@@ -31,6 +31,7 @@ from pipeline.tables import DATA_SOURCES
 SHELLS = ("bash", "sh", "shell", "console")
 SEPARATORS = {"|", "||", "&&", "&", ";", "(", ")", "\n"}
 COMMANDS: Any = get_command(app)
+TOP_FLAGS = {"--help", *(flag for option in COMMANDS.params for flag in option.opts)}
 
 
 PAGES = [path.relative_to(ROOT).as_posix() for path in pages()]
@@ -174,9 +175,11 @@ def _arguments(line: str) -> Iterator[list[str]]:
 
 def check_command(arguments: list[str]) -> None:
     """Read the arguments as the command does, and check them as far as no file is needed."""
-    if arguments in ([], ["--help"]):
+    if (
+        all(argument in TOP_FLAGS for argument in arguments) or arguments[0] == "COMMAND"
+    ):  # how one is written
         return
-    group = COMMANDS.make_context("gansweep", list(arguments), resilient_parsing=True)
+    group = COMMANDS.make_context("gansweep", list(arguments))
     name, command, rest = COMMANDS.resolve_command(group, list(arguments))
     if rest == ["--help"]:
         return
@@ -194,7 +197,7 @@ def check_command(arguments: list[str]) -> None:
     elif name == "evaluate":
         check_source(values["data"])
         SweepConfig(**{key: values[key] for key in SweepConfig.fields().keys() & values.keys() - {"seed"}})
-    elif name == "data":
+    elif name in ("data", "init"):
         check_source(values["source"])
     elif name == "sample":
         shared = ("n", "seed", "label", "labels", "truncation", "device")
