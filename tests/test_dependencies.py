@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,7 @@ def imported_names(node: ast.AST) -> list[str]:
     return []
 
 
+@cache
 def importers() -> dict[str, set[str]]:
     """The packages of `pipeline` (or its top modules) that import each third-party module."""
     found: dict[str, set[str]] = defaultdict(set)

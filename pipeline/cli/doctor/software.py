@@ -19,7 +19,12 @@ from pipeline.metrics.weights import DINOV2_FILES, INCEPTION_FILE, find_weights,
 from pipeline.storage.readable import readable_memory
 
 _PINNED = ("torch", "torchvision", "ray", "optuna", "mlflow")
-_CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
+_PACKAGE = Path(__file__).resolve().parents[2]
+_INSTALLED = _PACKAGE / "constraints.txt"
+CONSTRAINTS = _INSTALLED if _INSTALLED.is_file() else _PACKAGE.parent / "constraints.txt"
+"""The tested versions: inside the installed package, or beside it in a checkout."""
+_WHAT = f"{CONSTRAINTS} gansweep" if _INSTALLED.is_file() else "constraints.txt ."
+_INSTALL = f"pip install -c {_WHAT}"
 
 _BFLOAT16 = (8, 0)
 """The compute capability from which a GPU multiplies bfloat16 in hardware."""
@@ -67,7 +72,7 @@ def _torchvision(report: Mapping[str, Any]) -> Finding:
         text = f"torchvision {report['vision']} works with torch {report['version']}"
         return Finding("torch pair", "ok", text)
     text = f"torchvision does not work with torch {report['version']} ({report['why']})"
-    return Finding("torch pair", "bad", f"{text}: pip install -c constraints.txt .")
+    return Finding("torch pair", "bad", f"{text}: {_INSTALL}")
 
 
 def gpu_findings(report: Mapping[str, Any]) -> list[Finding]:
@@ -105,7 +110,7 @@ def _mps() -> Finding:
 
 def check_versions(pins: Mapping[str, str] | None = None) -> list[Finding]:
     """The installed versions of the main packages, compared with `pins`; None = constraints.txt."""
-    tested = read_pins(_CONSTRAINTS) if pins is None else pins
+    tested = read_pins(CONSTRAINTS) if pins is None else pins
     return [_check_version(name, tested.get(name)) for name in _PINNED]
 
 
@@ -120,9 +125,9 @@ def read_pins(path: Path) -> dict[str, str]:
 def _check_version(name: str, pin: str | None) -> Finding:
     version = version_of(name)
     if version is None:
-        return Finding(name, "bad", "not installed: pip install -c constraints.txt .")
+        return Finding(name, "bad", f"not installed: {_INSTALL}")
     if pin is not None and version.split("+")[0] != pin.split("+")[0]:  # 2.14.1+cu130 is a 2.14.1
-        return Finding(name, "warn", f"{version}, tested with {pin}: pip install -c constraints.txt .")
+        return Finding(name, "warn", f"{version}, tested with {pin}: {_INSTALL}")
     return Finding(name, "ok", version)
 
 
