@@ -32,13 +32,14 @@ def _free_port() -> int:
 PORTS = {"gansweep serve": _free_port(), "mlflow models serve": _free_port()}
 """Commands that run until somebody ends them, and the port of each in this test."""
 
-SECONDS = "--kimg 1 --extractor pixels --second-extractor none --fid-samples 200 --final-samples 200"
+SECONDS = "--kimg 1 --extractor pixels --fid-samples 200 --final-samples 200 --final-seeds 0"
+SECONDS += " --second-extractor none --concurrency 1"
 """Makes a sweep of the real command a matter of seconds."""
 
 SHORTER = {
-    r"^make sweep$": f"make sweep SWEEP='--space smoke --data digits --name mnist5k --trials 1 {SECONDS}'",
+    r"^make sweep$": f"make sweep SWEEP='--space smoke --data digits --trials 1 --promote never {SECONDS}'",
     r"^gansweep run --data folder:photos (.*)--time-budget \d+[mh]": (
-        f"gansweep run --data folder:photos --trials 3 --concurrency 2 --final-seeds 0 {SECONDS}"
+        f"gansweep run --data folder:photos --trials 3 {SECONDS}"
     ),
     r"^(gansweep resume runs/photos) --time-budget 2h$": r"\1 --trials 4",
     r"^(gansweep serve \S+)$": rf"\1 --port {PORTS['gansweep serve']}",
