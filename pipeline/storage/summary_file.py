@@ -146,7 +146,7 @@ class FinalMeasurement:
     fid_low: float = key("lower end of the 95 % interval of fid")
     fid_high: float = key("upper end of it")
     verdicts: tuple[str, ...] = key("why the run may not be promoted; empty = it may")
-    values: Mapping[str, object] = whole()
+    values: Mapping[str, object] = whole(keys_of="pipeline.metrics.measurement:Measurement")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,12 @@ _PLAIN: dict[object, dict[str, object]] = {
 """Integers are counts, numbers and seeds, so none is negative."""
 
 
-def whole() -> Any:
-    """A field that holds the whole JSON object, with the keys that are no fields."""
-    return dataclasses.field(metadata={"whole": True}, repr=False)
+def whole(keys_of: str = "") -> Any:
+    """A field that holds the whole JSON object, with the keys that are no fields.
+
+    keys_of: `module:Class` of the dataclass whose fields they are.
+    """
+    return dataclasses.field(metadata={"whole": keys_of}, repr=False)
 
 
 def key(meaning: str, unit: str = "", default: Any = dataclasses.MISSING) -> Any:
