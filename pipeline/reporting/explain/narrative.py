@@ -30,10 +30,11 @@ _ADVICE_BY_KIND = {
 
 def explain_sweep(history: History) -> list[Section]:
     """The whole sweep: how it searched (if that is known), what won, what lost, what to search next."""
+    searched = how_it_searched(history)
     return [
-        *_searched(history),
-        ("What won", _won(history)),
-        ("What lost", _lost(history)),
+        *([("How it searched", searched)] if searched else []),
+        ("What won", what_won(history)),
+        ("What lost", what_lost(history)),
         ("What to search next", next_steps(history)),
     ]
 
@@ -44,7 +45,10 @@ def explain_trial(history: History, trial: TrialView) -> list[Section]:
     drawn = ", ".join(f"{name} = {short_number(value)}" for name, value in trial.params.items())
     described = [f"Trial {trial.number} has {drawn}."] if drawn else []
     if trial == history.winner and trial.fid is not None:
-        return [("Why it won", [*_won(history), *described, *shared_values(history)]), _advice_of(reasons)]
+        return [
+            ("Why it won", [*what_won(history), *described, *shared_values(history)]),
+            _advice_of(reasons),
+        ]
     heading = "How it goes" if trial.state == "running" else "Why it lost"
     failures = history.failures(trial)
     failed = [("What went wrong on its way", failures)] if failures else []
@@ -76,7 +80,7 @@ def next_file(history: History) -> str:
     return f"# {source}\n# {written}\n\n{narrowed_space(history).to_toml()}"
 
 
-def _searched(history: History) -> list[Section]:
+def how_it_searched(history: History) -> list[str]:
     """Images, extractor, sampler, pruner and the user's own code, as sweep.toml has them."""
     sweep, code = history.stored.get("sweep", {}), history.stored.get("code", {})
     chosen = {**sweep, **history.stored.get("evaluator", {})}  # with the extractor that `auto` became
@@ -87,10 +91,11 @@ def _searched(history: History) -> list[Section]:
     ]
     names = [*(space_code_names(history.space) if history.space else ()), *map(str, sweep.values())]
     lines += [f"Code: {line}." for line in describe_code(names, code)]
-    return [("How it searched", lines)] if lines else []
+    return lines
 
 
-def _won(history: History) -> list[str]:
+def what_won(history: History) -> list[str]:
+    """The winner or leader, its fid and balance, its margin, and the second opinion on it."""
     winner = history.winner
     if winner is None or winner.fid is None:
         return ["No trial has a fid yet."]
@@ -108,12 +113,12 @@ def _won(history: History) -> list[str]:
 
 
 def _fid_of(winner: TrialView, final: FinalistRow | None) -> str:
-    """`fid 25.09 in [24.46, 25.71] of 5000 samples (the search saw 24.61)`."""
+    """`fid 25.09 in [24.46, 25.71] of 5000 samples (24.61 during the search)`."""
     if final is None or final.measurement.fid is None:
-        return f"fid {winner.fid:.4g} as the search saw it"
+        return f"fid {winner.fid:.4g} measured during the search"
     measured, mean = final.measurement, _mean(final)
     text = f"{measured.fid:.4g} in [{measured.fid_low:.4g}, {measured.fid_high:.4g}]"
-    text += f" of {measured.n} samples (the search saw {final.best.search_fid:.4g})"
+    text += f" of {measured.n} samples ({final.best.search_fid:.4g} during the search)"
     return f"fid {mean}, its best run {text}" if mean else f"fid {text}"
 
 
@@ -135,7 +140,7 @@ def _margin(history: History, winner: TrialView) -> list[str]:
     others = [trial for trial in history.measured if trial != winner]
     if not others or not winner.fid:
         return []
-    return [f"Trial {others[0].number} comes next with {others[0].fid:.4g} (as the search saw it)."]
+    return [f"Trial {others[0].number} comes next with {others[0].fid:.4g} (measured during the search)."]
 
 
 def shared_values(history: History) -> list[str]:
@@ -155,7 +160,8 @@ def _common(region: Region, count: int) -> str:
     return f"{region.name} from {short_number(region.low)} to {short_number(region.high)}"
 
 
-def _lost(history: History) -> list[str]:
+def what_lost(history: History) -> list[str]:
+    """How many trials ended in each state, and which have each kind of problem."""
     kinds = _trials_by_kind(history)
     states = Counter(trial.state for trial in history.trials)
     counted = ", ".join(f"{count} {state or 'unknown'}" for state, count in states.most_common())
@@ -163,7 +169,7 @@ def _lost(history: History) -> list[str]:
     for kind, (words, _) in _ADVICE_BY_KIND.items():
         if numbers := kinds.get(kind):
             shown = ", ".join(map(str, numbers[:12])) + (", ..." if len(numbers) > 12 else "")
-            lines.append(f"{len(numbers)} {words}: {shown}.")
+            lines.append(f"{len(numbers)} {words}: {'trials' if numbers[1:] else 'trial'} {shown}.")
     return lines
 
 

@@ -15,11 +15,17 @@ from PIL import Image
 
 from pipeline.config import SweepPaths
 from pipeline.reporting.history import History
+from pipeline.tracking.registry.latent_walk import WALKS
 from pipeline.training.checkpoint import grid_path
 
 COLUMNS = 10
 """Images to a row of a grid, as trials write them."""
 
+CARD_COLUMNS = 8
+"""Images to a row of each half of a card's picture of real and generated images."""
+
+_MOST_BESIDE = 6  # rows and columns of images that are shown beside others
+_HALF_WIDTH = 320  # pixels of a picture that is shown beside another
 _MAX_PNG_BYTES = 24_000  # a PNG up to this size is embedded unchanged
 _THUMBNAIL_WIDTH = 320  # pixels
 _THUMBNAIL_BUDGET = 3_500_000  # bytes of all trials' thumbnails together, best trials first
@@ -75,6 +81,54 @@ def data_uri(path: Path, width: int) -> str:
             return _encode(_shrink(picture, width))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # from Pillow: not a picture
         return ""
+
+
+def real_and_generated(card: Path) -> tuple[str, str, int]:
+    """The card's training images and samples as two pictures, and how many images each shows.
+
+    The first rows and columns of each half, with gaps between the images. ("", "", 0) without a picture.
+    """
+    try:
+        with Image.open(card / "real_and_generated.png") as both:
+            both.load()
+            side = both.height // CARD_COLUMNS
+            shown = max(4, min(_MOST_BESIDE, _HALF_WIDTH // max(1, side)))
+            halves = [
+                np.asarray(both.crop((x, 0, x + both.height, both.height)))
+                for x in (0, both.width - both.height)
+            ]
+            real, generated = (_with_gaps(half, side, shown) for half in halves)
+            return real, generated, shown**2
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return "", "", 0
+
+
+def _with_gaps(sheet: np.ndarray, side: int, shown: int) -> str:
+    """The first images of a sheet of images without gaps, with transparent gaps, as a data URI."""
+    gap = max(1, side // 16)
+    step, count = side + gap, shown * (side + gap) - gap
+    colours = sheet if sheet.ndim == 3 else sheet[:, :, None].repeat(3, axis=2)
+    spaced = np.zeros((count, count, 4), np.uint8)
+    for row, column in np.ndindex(shown, shown):
+        y, x = row * step, column * step
+        image = colours[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        spaced[y : y + side, x : x + side, :3] = image[:, :, :3]
+        spaced[y : y + side, x : x + side, 3] = 255
+    buffer = io.BytesIO()
+    picture = _shrink(Image.fromarray(spaced), 2 * _HALF_WIDTH)
+    picture.save(buffer, format="WEBP", lossless=picture.width < _HALF_WIDTH, quality=80)
+    return _uri(buffer.getvalue(), "webp")
+
+
+def sprite(path: Path) -> tuple[str, int]:
+    """A sprite of walks as a data URI, and its number of frames; ("", 0) if it cannot be read."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            side = picture.width // WALKS
+            return (_uri(data, "webp"), picture.height // side) if picture.format == "WEBP" else ("", 0)
+    except (OSError, ValueError, ZeroDivisionError, SyntaxError, Image.DecompressionBombError):
+        return "", 0
 
 
 def filmstrip(folder: Path) -> Grids | None:

@@ -1,4 +1,4 @@
-"""What the page shows of the sweep as a whole; `champion` and `trials` have the rest."""
+"""What the page shows of the sweep as a whole; `champion`, `trust` and `trials` have the rest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from pipeline.records import METRICS
+from pipeline.reporting.explain.narrative import what_lost
 from pipeline.reporting.explain.regions import Region
 from pipeline.reporting.history import History
 from pipeline.reporting.html import figures
@@ -17,13 +18,27 @@ from pipeline.search.study_figures import draw_study
 from pipeline.storage.readable import clock, short_number
 
 
-def overview(history: History) -> dict[str, Cell]:
-    """The facts at the top: state, counts, data, evaluator."""
+def headline(history: History) -> str:
+    """The sweep in one line: state, trials, time, images."""
     summary, data = history.summary, history.stored.get("data") or {}
-    size = data.get("size")
-    images = Cell(f"{data.get('train')} of {size} x {size} ({data.get('source')})" if data else "")
+    count = len(history.trials)
+    asked = f"{count} trials" if count != 1 else "1 trial"
+    parts = []
+    if summary:
+        late = summary.state if summary.state != "failed" else "finished, but incomplete"
+        parts = [late, f"{asked} in {clock(summary.wall_seconds)}"]
+    if data:
+        size, images = data.get("size"), data.get("train")
+        shown = f"{images:,}" if isinstance(images, int) else images
+        parts.append(f"{shown} images of {size} x {size} ({data.get('source')})")
+    return " · ".join(parts)
+
+
+def overview(history: History) -> dict[str, Cell]:
+    """The facts of the search: state, counts, time, evaluator."""
+    summary = history.summary
     if summary is None:
-        return {"state": Cell("unknown"), "images": images}
+        return {"state": Cell("unknown")}
     evaluator, seconds = summary.evaluator, summary.wall_seconds
     counts = {
         f"{state} trials": measured(count, f"trials.{state}", COLUMNS["state"])
@@ -34,12 +49,26 @@ def overview(history: History) -> dict[str, Cell]:
         **counts,
         "trained": measured(summary.kimg_total, "kimg_total", "kimg of all trials together", "g"),
         "search time": Cell(clock(seconds), "", "wall_seconds", seconds),
-        "images": images,
         "evaluator": Cell(
             f"{evaluator.extractor}, {evaluator.samples} samples" if evaluator.hash else "",
             f"fids can be compared only if the hash of the evaluator is the same: {evaluator.hash}",
         ),
         "stopped by": Cell(summary.reason or summary.stopped_by or ""),
+    }
+
+
+def failed_section(history: History) -> dict[str, object]:
+    """What was lost and failed: sentences, and a table of the causes with their trials."""
+    causes: dict[str, list[int]] = {}
+    for trial in sorted(history.trials, key=lambda trial: trial.number):
+        if trial.state == "failed":
+            causes.setdefault(trial.cause or "unknown", []).append(trial.number)
+    rows = [[Cell(cause), Cell(", ".join(map(str, numbers)))] for cause, numbers in causes.items()]
+    restarts = [f"Trial {row.trial}: {row}." for row in (history.summary.failures if history.summary else ())]
+    return {
+        "sentences": what_lost(history),
+        "causes": [[Cell("cause"), Cell("failed trials")], *rows] if rows else [],
+        "failures": restarts,
     }
 
 

@@ -71,6 +71,8 @@ def write_sweep(root: Path, rng: np.random.Generator) -> None:
     card.mkdir(parents=True)
     for name in ("real_and_generated", "neighbours"):
         Image.fromarray(rng.integers(0, 256, (64, 160), np.uint8)).save(card / f"{name}.png")
+    grey = np.arange(36, dtype=np.uint8).repeat(8)[:, None].repeat(64, axis=1)  # a frame has one grey level
+    Image.fromarray(7 * grey).save(card / "walk_latents.webp", lossless=True)
 
 
 def write_trial(root: Path, number: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def test_every_plot_has_data(report: OpenedReport) -> None:
     drawn = report.page.eval_on_selector_all(
         ".plot", "all => all.filter(one => one.data).map(one => [one.id, one.data.length])"
     )
-    names = "life balance coordinates importances slices savings progress space".split()
+    names = "life importances space coordinates balance slices progress savings".split()
     assert [name for name, _ in drawn] == [f"plot-{name}" for name in names]
     assert all(count > 0 for _, count in drawn)
     marks = report.page.eval_on_selector_all("#plot-balance .point", "points => points.length")
@@ -241,6 +243,39 @@ def test_a_trial_opens_with_the_keyboard_and_closes(report: OpenedReport) -> Non
     assert page.eval_on_selector("#one-grid", "image => image.naturalWidth") == 80
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
+
+
+def levels(page: Any) -> list[int]:
+    """The grey level of the frame that each walk shows."""
+    read = "all => all.map(one => one.getContext('2d').getImageData(4, 4, 1, 1).data[0])"
+    return page.eval_on_selector_all("#walks canvas", read)  # type: ignore[no-any-return]
+
+
+def test_a_walk_moves_stops_and_follows_the_slider(report: OpenedReport) -> None:
+    page = report.page
+    slider, button = page.locator("#walks input"), page.locator("#walks button")
+    slider.scroll_into_view_if_needed()
+    assert button.inner_text() == "stop"
+    page.wait_for_function("document.querySelector('#walks input').value > 3")
+    button.click()
+    assert button.inner_text() == "play"
+    assert levels(page) == [7 * int(slider.input_value())] * 8
+    slider.fill("20")
+    assert levels(page) == [140] * 8
+    slider.press("ArrowRight")
+    assert levels(page) == [147] * 8
+    page.wait_for_timeout(250)
+    assert levels(page) == [147] * 8, "it stays where it was put"
+
+
+def test_a_walk_stands_still_where_less_motion_is_preferred(chromium: Any, sweep: Path) -> None:
+    page = OpenedReport(chromium, sweep, reduced_motion="reduce").page
+    page.locator("#walks input").scroll_into_view_if_needed()
+    assert page.locator("#walks button").inner_text() == "play"
+    page.wait_for_timeout(250)
+    assert levels(page) == [0] * 8
+    page.locator("#walks button").click()
+    page.wait_for_function("document.querySelector('#walks input').value > 1")
 
 
 def test_axe_finds_nothing_serious(report: OpenedReport) -> None:

@@ -135,7 +135,7 @@ def test_what_the_best_trials_have_in_common() -> None:
 def test_problems_are_counted_and_a_common_one_comes_with_advice() -> None:
     lost_to_d = [trial_view(n, [60.0], last={"verdict": "d_wins"}) for n in (1, 2)]
     _, (_, lost), (_, steps) = explain_sweep(finished_sweep(*lost_to_d, trial_view(3, [25.0])))
-    assert any(re.search(r"^2 .* D: 1, 2\.", line) for line in lost)
+    assert any(re.search(r"^2 .* D: trials 1, 2\.", line) for line in lost)
     assert any(re.search(r"^2 of 4 trials .* D: .*lower lr_d", line) for line in steps)
     assert steps[0].startswith("4 trials are few")
 
@@ -149,4 +149,4 @@ def test_a_bound_that_the_best_trials_are_near_is_to_be_widened() -> None:
 def test_a_sweep_without_a_fid_is_explained_too() -> None:
     (_, won), (_, lost), (_, steps) = explain_sweep(history_of(bare_trial(0, "failed", "boom")))
     assert len(won) == len(steps) == 1
-    assert any(re.search("^1 failed: 0", line) for line in lost)
+    assert any(re.search("^1 failed: trial 0", line) for line in lost)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -160,24 +162,72 @@ def test_numbers_are_defined_on_hover_and_in_a_list(page: str) -> None:
     assert all(f"<dt>{name}</dt>" in page for name in METRICS)
 
 
-def test_the_champions_grid_and_its_filmstrip_are_inlined(page: str) -> None:
+def test_without_a_card_the_top_shows_the_grid_of_the_best_tick(page: str) -> None:
     ours = without_plotly(page)
-    assert ours.count("data:image/png;base64,iVBORw0KGgo") == 2, (
-        "in its section and in the dialog of its trial"
-    )
-    assert "Samples of its EMA generator at 15 kimg" in page
+    assert ours.count("data:image/png;base64,iVBORw0KGgo") == 2, "at the top and in the dialog of its trial"
+    assert "Samples of trial 2 at 15 kimg" in page
+    assert "walks in latent space" not in ours
     assert "a row per tick (5, 10, 15 kimg)" in page
 
 
 def test_the_sections_come_in_their_order(page: str) -> None:
     names = re.findall(r'<section id="(\w+)"', page)
-    assert names[:5] == "champion looks life all balance".split()
-    assert names[5:] == "coordinates importances slices savings progress space definitions".split()
+    assert names == "champion trust won search failed next tools definitions".split()
+    anchors = re.findall(r'<a href="#(\w+)"', page)
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+    assert page.index('id="champion"') < page.index("<nav"), "the message comes before the contents"
+
+
+def test_the_top_has_the_verdict_three_numbers_and_the_command(page: str) -> None:
+    top = page[page.index('<section id="champion"') : page.index("<nav")]
+    assert "Trial 2 won, but shows a problem" in top
+    assert re.findall(r"<dt[^>]*>([^<]+)</dt>", top) == ["fid", "balance", "kimg"]
+    assert "gansweep sample models:/tiny@champion -n 64 --out samples.png" in top
+
+
+def write_card(root: Path) -> None:
+    """Real and generated images of four grey levels, and walks of eight columns and three frames."""
+    card = root / "champion" / "card"
+    card.mkdir(parents=True)
+    both = np.zeros((64, 132), np.uint8)
+    both[:, :64], both[:, 68:] = 200, 50
+    Image.fromarray(both).save(card / "real_and_generated.png")
+    for name in ("walk_latents", "walk_classes"):
+        Image.fromarray(np.full((24, 64), 90, np.uint8)).save(card / f"{name}.webp")
+
+
+def test_real_images_stand_beside_as_many_generated_ones(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "tiny"
+    shutil.copytree(finished, root)
+    write_card(root)
+    text = write_report(root).read_text(encoding="utf-8")
+    halves = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="36 (training images|samples)', text)
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data, _ in halves]
+    assert [name for _, name in halves] == ["training images", "samples"]
+    assert [picture.shape for picture in pictures] == [(53, 53, 4)] * 2, "6 of 8 px, and 5 gaps of 1 px"
+    assert [picture[0, 0, 0] for picture in pictures] == [200, 50]
+    assert [picture[8, 0, 3] for picture in pictures] == [0, 0], "gaps are transparent"
+    assert re.findall(r'class="walk" id="(\w+)"', text) == ["walk_latents", "walk_classes"]
+    assert text.count('<input type="range" min="0" max="2"') == 2
+    assert text.count("<canvas>") == 16
+
+
+def test_a_running_sweep_shows_who_leads(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "tiny"
+    shutil.copytree(finished, root)
+    summary = json.loads((root / "summary.json").read_text())
+    running = {**summary, "state": "running", "finalists": [], "registered": None}
+    (root / "summary.json").write_text(json.dumps(running))
+    shutil.rmtree(root / "trials" / "2" / "samples")
+    text = write_report(root).read_text(encoding="utf-8")
+    assert "Trial 2 leads; the search is running" in text
+    assert "This folder holds no pictures of trial 2." in text
+    assert "gansweep sample" not in without_plotly(text), "there is nothing yet to draw from"
 
 
 def test_the_figures_hold_the_sweeps_numbers(page: str) -> None:
     drawn = figures(page)
-    assert list(drawn) == "life balance coordinates importances slices savings progress space".split()
+    assert list(drawn) == "life importances space coordinates balance slices progress savings".split()
     champion = next(trace for trace in drawn["life"]["data"] if trace["name"] == "champion")
     assert champion["y"] == [80.0, 30.0, 12.5]
     assert [trace["name"] for trace in drawn["balance"]["data"]] == ["d_wins", "healthy", "champion"]
@@ -235,9 +285,9 @@ def test_finalists_and_facts_are_shown(page: str) -> None:
         (lambda root: (root / "spool.jsonl").unlink(), "All trials"),
         (lambda root: (root / "spool.jsonl").write_bytes(b"\x00garbage\n{"), "All trials"),
         (lambda root: (root / "sweep.toml").write_bytes(b"\x00garbage"), "All trials"),
-        (lambda root: (root / "summary.json").unlink(), "Champion: trial 2"),
-        (lambda root: shutil.rmtree(root / "trials"), "Champion: trial 2"),
-        (lambda root: (root / "trials/2/samples/000015.png").write_bytes(b"no png"), "Champion: trial 2"),
+        (lambda root: (root / "summary.json").unlink(), "Trial 2 leads"),
+        (lambda root: shutil.rmtree(root / "trials"), "Trial 2 won"),
+        (lambda root: (root / "trials/2/samples/000015.png").write_bytes(b"no png"), "Trial 2 won"),
     ],
 )
 def test_damaged_files_are_read_as_far_as_possible(

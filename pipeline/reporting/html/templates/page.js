@@ -1,5 +1,5 @@
 "use strict";
-// The figures in the colours of the page, sorting and filters of the table, the dialog of one trial.
+// The figures in the colours of the page, the walks, sorting and filters of the table, the dialog of one trial.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const hover = matchMedia("(hover: hover)").matches ? "hover" : false;
@@ -10,6 +10,9 @@ const plots = [...document.querySelectorAll("script[data-plot]")].map(source => 
   return [byId(source.dataset.plot), figure];
 });
 
+// 1, 2 and 5 of every power of ten: plotly writes the 2 of 20 as 2.
+const ticks = [-4, -3, -2, -1, 0, 1, 2, 3, 4, 5].flatMap(power => [1, 2, 5].map(digit => +`${digit}e${power}`));
+
 function withTheme(layout) {
   const css = getComputedStyle(document.documentElement);
   const ink = css.getPropertyValue("--ink").trim(), line = css.getPropertyValue("--line").trim();
@@ -19,7 +22,7 @@ function withTheme(layout) {
   themed.modebar = {bgcolor: "rgba(0,0,0,0)", color: "#888", activecolor: ink};
   for (const name of Object.keys(themed).filter(key => /^[xy]axis/.test(key)))
     Object.assign(themed[name], {gridcolor: line, zerolinecolor: line, automargin: true},
-      themed[name].type === "log" && name[0] === "y" ? {dtick: "D2"} : {});
+      themed[name].type === "log" && name[0] === "y" ? {tickmode: "array", tickvals: ticks, ticktext: ticks.map(String)} : {});
   return themed;
 }
 
@@ -28,6 +31,52 @@ function draw() {
 }
 draw();
 dark.addEventListener("change", draw);
+
+// The walks: a sprite has a column for each walk and a row for each frame.
+
+const FRAME_MS = 100, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+function startWalk(walk) {
+  const sprite = walk.querySelector("img"), canvases = [...walk.querySelectorAll("canvas")];
+  const button = walk.querySelector("button"), slider = walk.querySelector("input");
+  const side = sprite.naturalWidth / canvases.length, frames = +slider.max + 1;
+  let playing = !still, seen = false, waiting = false, last = 0;
+  for (const canvas of canvases) {
+    canvas.width = canvas.height = side;
+    canvas.classList.toggle("pixels", side < 48);
+  }
+  const show = () => canvases.forEach((canvas, column) => canvas.getContext("2d").drawImage(
+    sprite, column * side, slider.value * side, side, side, 0, 0, side, side));
+  function run() {
+    if (playing && seen && !waiting) requestAnimationFrame(step);
+    waiting ||= playing && seen;
+  }
+  function step(now) {
+    waiting = false;
+    if (!playing) return;
+    if (now - last >= FRAME_MS) {
+      last = now;
+      slider.value = (+slider.value + 1) % frames;
+      show();
+    }
+    run();
+  }
+  function play(on) {
+    playing = on;
+    button.textContent = on ? "stop" : "play";
+    button.setAttribute("aria-pressed", on);
+    run();
+  }
+  button.addEventListener("click", () => play(!playing));
+  slider.addEventListener("input", () => { play(false); show(); });
+  new IntersectionObserver(entries => {
+    seen = entries.at(-1).isIntersecting;
+    run();
+  }).observe(walk);
+  show();
+  play(playing);
+}
+document.querySelectorAll(".walk").forEach(walk =>
+  walk.querySelector("img").decode().then(() => startWalk(walk), () => { walk.hidden = true; }));
 
 // The table: a click on a heading sorts, rows without a value stay last; filters hide rows.
 
