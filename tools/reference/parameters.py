@@ -29,7 +29,7 @@ def pages() -> dict[str, str]:
 
 
 def field_range(field: dataclasses.Field[Any]) -> str:
-    """The range or the choices of a configuration's field."""
+    """The range with its unit, or the choices, of a configuration's field."""
     choices, data = field.metadata.get("choices"), field.metadata
     if isinstance(choices, Table):
         return ", ".join(map(code, choices.forms))
@@ -37,7 +37,8 @@ def field_range(field: dataclasses.Field[Any]) -> str:
         return ", ".join(code(choice or '""') for choice in choices)
     if field.type == "bool":
         return "`true`, `false`"
-    return f"{_number(data['low'])} to {_number(data['high'])}" if "low" in data else ""
+    span = f"{_number(data['low'])} to {_number(data['high'])}" if "low" in data else ""
+    return f"{span} {text(data.get('unit', ''))}".strip()
 
 
 def default_of(field: dataclasses.Field[Any]) -> str:
@@ -52,15 +53,14 @@ def kind_of(field: dataclasses.Field[Any]) -> str:
 
 
 def _fields_table(fields: list[dataclasses.Field[Any]]) -> str:
-    columns = ("name", "type", "default", "range or choices", "unit", "meaning", "has an effect where")
-    return table(columns, map(_row, fields))
+    return table(("name", "type", "default", "range or choices", "meaning"), map(_row, fields))
 
 
 def _row(field: dataclasses.Field[Any]) -> tuple[str, ...]:
-    meaning, unit = field.metadata["meaning"], field.metadata.get("unit", "")
-    condition = text(_CONDITIONS.get(field.name, ""))
+    meaning, condition = field.metadata["meaning"], _CONDITIONS.get(field.name, "")
+    ending = f" (only where {condition})" if condition else ""
     start = code(field.name), kind_of(field), default_of(field), field_range(field)
-    return *start, text(unit), text(meaning), condition
+    return *start, text(meaning + ending)
 
 
 def _architectures() -> str:

@@ -35,7 +35,7 @@ def pages() -> dict[str, str]:
     return {"sweep-options.md": page("Options of a sweep", *parts)}
 
 
-_COLUMNS = ("name", "option", "type", "default", "range or choices", "unit", "meaning")
+_COLUMNS = ("name", "option", "type", "default", "range or choices", "meaning")
 
 
 def option_of(field: dataclasses.Field[Any]) -> str:
@@ -48,4 +48,4 @@ def _row(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     option = option_of(field)
     flag = code("--" + option.replace("_", "-")) if option else ""
     start = code(field.name), flag, kind_of(field), default_of(field), field_range(field)
-    return *start, text(field.metadata.get("unit", "")), text(field.metadata["meaning"])
+    return *start, text(field.metadata["meaning"])
