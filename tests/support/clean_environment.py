@@ -20,7 +20,7 @@ _KEPT = frozenset(
     ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
     + ("CHROMIUM", "UPDATE_GOLDEN", "GANSWEEP_GOLDEN", "GANSWEEP_SHOTS")  # switches of the tests themselves
 )
-_KEPT_PREFIXES = ("LD_", "NIX_", "NVIDIA_", "PIP_", "PLAYWRIGHT_", "PYTEST_", "SSL_", "UV_")
+_KEPT_PREFIXES = ("COVERAGE_", "LD_", "NIX_", "NVIDIA_", "PIP_", "PLAYWRIGHT_", "PYTEST_", "SSL_", "UV_")
 _AT_START = frozenset(("PYTHONDEVMODE", "PYTHONOPTIMIZE", "PYTHONWARNINGS"))
 
 
