@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,10 @@ Address = Annotated[
 ]
 Job = Annotated[str, typer.Argument(help="The id that submit printed.")]
 
-SUBMIT = {"allow_extra_args": True, "ignore_unknown_options": True}
+SUBMIT: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "options_metavar": "[OPTIONS] [OPTIONS OF run]",
+}
 
 
 def submit(
@@ -31,11 +34,12 @@ def submit(
         bool, typer.Option("--no-wait", help="Print the job's id and do not follow its log.")
     ] = False,
 ) -> None:
-    """Run a sweep as a Ray job: `gansweep submit` takes all that `gansweep run` takes.
+    """Run a sweep as a Ray job on a cluster.
 
-    The current folder is sent along (without what .gitignore and .rayignore name). --out, --data folder:
-    and npz: are paths that all nodes of the cluster see. The same submit again goes on with the sweep.
-    Its log is followed; on a terminal the live view is shown below it if this machine sees --out as well.
+    Takes all options of `gansweep run`. The current folder is sent along (without what .gitignore and
+    .rayignore name). --out, --data folder: and npz: are paths that all nodes of the cluster see. The same
+    submit again goes on with the sweep. Its log is followed; on a terminal the live view is shown below it if
+    this machine sees --out as well.
     Passwords (PGUSER, PGPASSWORD, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) are taken from the
     environment in which the head was started.
     """
@@ -85,11 +89,11 @@ def status(
     address: Address = DEFAULT_ADDRESS,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Write its log until it is over.")] = False,
 ) -> None:
-    """Show the state of a job, or list all jobs of gansweep on a cluster."""
+    """Show the state of a job, or list all jobs on a cluster."""
     from pipeline.cluster.jobs.client import describe_job, list_jobs
 
     dashboard = dashboard_address(address)
-    rows = list(describe_job(dashboard, job).items()) if job else list_jobs(dashboard)
+    rows = list(describe_job(dashboard, job).items() if job else list_jobs(dashboard))
     print_rows(rows)
     if not rows:
         out_console.print("no jobs yet: gansweep submit starts one")
@@ -98,7 +102,10 @@ def status(
 
 
 def stop(job: Job, address: Address = DEFAULT_ADDRESS) -> None:
-    """End a job: its trials checkpoint at their next step, and the same submit goes on from there."""
+    """End a job; the same submit goes on from there.
+
+    Its trials checkpoint at their next step.
+    """
     from pipeline.cluster.jobs.client import ENDED_STATES, stop_job
 
     state = stop_job(dashboard_address(address), job)

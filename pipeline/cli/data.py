@@ -10,15 +10,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Split
+from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Source, Split
 from pipeline.cli.terminal import out_console, print_rows
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import log_to_terminal
-from pipeline.sweep.options import RunOptions, option_infos
 
 
 def data(
-    source: Annotated[str, typer.Argument(help=option_infos(RunOptions)["data"].help, metavar="SOURCE")],
+    source: Source,
     out: Annotated[Path | None, typer.Option(help="Also draw a contact sheet: FILE.png.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     image_size: ImageSize = 0,
@@ -28,12 +27,9 @@ def data(
     background: Background = "white",
     frames: Frames = "first",
 ) -> None:
-    """Say what is understood of images: classes, what is left out, copies, and the line that starts a sweep.
+    """Check images: classes, copies, what is left out.
 
-    Prepares the images; a sweep on them begins at once.
-
-      gansweep data folder:photos --out sheet.png
-      gansweep data npz:set.npz --json
+    Prints the command that starts a sweep on them, and prepares them for it.
     """
     from pipeline.config import SweepConfig
     from pipeline.data.contact_sheet import contact_sheet

@@ -20,10 +20,11 @@ def watch(
     sweep_dir: SweepDir,
     once: Annotated[bool, typer.Option("--once", help="Show its present state, and leave.")] = False,
 ) -> None:
-    """Watch a sweep from another terminal or machine; ends when the sweep ends.
+    """Watch a sweep from another terminal or machine.
 
-    Reads the sweep's files only, so it can be started and left (Ctrl+C) at any time. Where the output is no
-    terminal, a line is printed every 15 seconds. Exit code 1 if the sweep failed or its process is gone.
+    Ends when the sweep ends. Reads the sweep's files only, so it can be started and left (Ctrl+C) at any
+    time. Where the output is no terminal, a line is printed every 15 seconds. Exit code 1 if the sweep failed
+    or its process is gone.
     """
     from pipeline.reporting.live.view import DEAD, follow_sweep
     from pipeline.storage.readonly_copy import watched_copy
@@ -45,7 +46,7 @@ def explain(
         typer.Option("--next", metavar="FILE.toml", help="Write the space to search next: the best region."),
     ] = None,
 ) -> None:
-    """Say in plain words what won and by how much, why trials lost, and what to search next.
+    """Explain what won, why trials lost, what to search next.
 
     Works on a running sweep too. With --next the region of the best trials becomes a new space, with a bound
     moved outwards where the best trials lie near it; the three best are tried first.

@@ -7,50 +7,76 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
-from pipeline.cli import cluster, data, inspect, manage, model, run
-from pipeline.errors import ConfigError, UserError, nearest
+from pipeline import __version__
+from pipeline.cli import cluster, data, init, inspect, manage, model, run
+from pipeline.cli.help import Command, CommandGroup, epilog_of, example_of, panel_of
+from pipeline.errors import UserError
 from pipeline.reporting.log_lines import err_console, log_to_terminal
 from pipeline.storage.process_environment import check_current_folder, settle_environment
 from pipeline.tracking.mlflow_environment import own_mlflow_runs
 
-
-class CommandGroup(TyperGroup):
-    """The commands of `gansweep`; a mistyped one is answered with the nearest."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first of `args` names; ConfigError where there is none."""
-        if args[0] not in self.commands:
-            raise ConfigError("no command {seen}", seen=args[0], fix=nearest(args[0], self.commands))
-        return super().resolve_command(ctx, args)
-
-
 app = typer.Typer(
     cls=CommandGroup,
     name="gansweep",
-    help="Search hyper-parameters of GANs on your images; register the best generator in MLflow.",
+    epilog=epilog_of(""),
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
-_COMMANDS: tuple[Callable[..., None], ...] = (
-    *(data.data, run.run, run.resume, run.report, run.validate, run.doctor),
-    *(inspect.watch, inspect.explain),
-    *(manage.rm, manage.sync, manage.rerun),
-    *(model.register, model.evaluate, model.sample, model.interpolate, model.export, model.serve),
-)
-for _command in _COMMANDS:
-    app.command()(_command)
-app.command(context_settings=cluster.SUBMIT, options_metavar="[OPTIONS] [OPTIONS OF run]")(cluster.submit)
-for _command in (cluster.status, cluster.stop):
-    app.command()(_command)
+_COMMANDS: Mapping[str, Callable[..., None]] = {
+    "data": data.data,
+    "init": init.init,
+    "run": run.run,
+    "doctor": run.doctor,
+    "resume": run.resume,
+    "validate": run.validate,
+    "rerun": manage.rerun,
+    "report": run.report,
+    "watch": inspect.watch,
+    "explain": inspect.explain,
+    "sample": model.sample,
+    "interpolate": model.interpolate,
+    "evaluate": model.evaluate,
+    "register": model.register,
+    "export": model.export,
+    "serve": model.serve,
+    "submit": cluster.submit,
+    "status": cluster.status,
+    "stop": cluster.stop,
+    "sync": manage.sync,
+    "rm": manage.rm,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(
+        _name,
+        cls=Command,
+        rich_help_panel=panel_of(_name),
+        epilog=epilog_of(_name),
+        **(cluster.SUBMIT if _name == "submit" else {}),
+    )(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gansweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gansweep(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Search hyper-parameters of GANs on your images; register the best."""
 
 
 def main() -> NoReturn:
@@ -83,11 +109,11 @@ def _fail(message: str) -> NoReturn:
 
 
 def _parser_message(error: Any) -> str:
-    """What the parser did not accept; for an unknown option also the nearest one, or how to list them."""
-    if not hasattr(error, "possibilities"):
-        return str(error.format_message())
-    if error.possibilities:
-        return f"no option {error.option_name}; did you mean '{error.possibilities[0]}'?"
-    known = {one.callback.__name__ for one in app.registered_commands if one.callback}
-    command = f"{error.ctx.info_name} " if error.ctx and error.ctx.info_name in known else ""
-    return f"no option {error.option_name}; gansweep {command}--help lists all"
+    """What the parser did not accept, and the nearest option or an example of the command."""
+    command = error.ctx.info_name if error.ctx and error.ctx.info_name in _COMMANDS else ""
+    if hasattr(error, "possibilities"):
+        if error.possibilities:
+            return f"no option {error.option_name}; did you mean '{error.possibilities[0]}'?"
+        return f"no option {error.option_name}; {f'gansweep {command}'.strip()} --help lists all"
+    message = str(error.format_message()).strip().rstrip(".")
+    return f"{message[:1].lower()}{message[1:]}; for example: {example_of(command)}"

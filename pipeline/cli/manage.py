@@ -29,9 +29,10 @@ def rm(
         bool, typer.Option("--yes", "-y", help="Do not ask for confirmation on a terminal.")
     ] = False,
 ) -> None:
-    """Delete a sweep, or with --keep-best only what its result does not need.
+    """Delete a sweep, or all but its result.
 
-    Its MLflow runs and registered models stay, and so do files in the folder that gansweep did not write.
+    --keep-best deletes only what the result does not need. MLflow runs and registered models stay, and so do
+    files in the folder that gansweep did not write.
     """
     from pipeline.storage.readable import readable_bytes
     from pipeline.sweep.cleanup import plan_removal, remove_sweep
@@ -54,7 +55,10 @@ def rm(
 
 
 def sync(sweep_dir: Folder, tracking_uri: Tracking = "") -> None:
-    """Send MLflow what it missed of a sweep while it did not answer; each record once, in order."""
+    """Send MLflow what it missed of a sweep.
+
+    That is what was recorded while it did not answer; each record once, in order.
+    """
     from pipeline.sweep.cleanup import sync_mlflow
 
     folder = _local_folder(sweep_dir, f"gansweep resume {sweep_dir} sends it")
@@ -69,9 +73,10 @@ def rerun(
     kimg: Annotated[int, typer.Option(min=0, help="How far (as far as the trial came).")] = 0,
     seeds: Annotated[int, typer.Option(min=0, max=100, help="Also train it with so many other seeds.")] = 0,
 ) -> None:
-    """Train one trial again in this process, and compare its records with the stored ones.
+    """Train one trial again and compare its records.
 
-    No Ray: breakpoints and `python -m pdb -m pipeline rerun ...` work. Exit code 1 where a record differs.
+    In this process, without Ray: breakpoints and `python -m pdb -m pipeline rerun ...` work. Exit code 1
+    where a record differs.
     """
     from pipeline.storage.readonly_copy import readonly_copy
     from pipeline.sweep.rerun import rerun_trial

@@ -36,7 +36,7 @@ def register(
     promote: Promote = "champion",
     tracking_uri: Tracking = "",
 ) -> None:
-    """Register the best of a sweep, or set an alias of a registered version (roll back)."""
+    """Register the best of a sweep, or move an alias (roll back)."""
     from pipeline.serving import models
 
     done = models.register(model, name=name, alias=alias, promote=promote, tracking_uri=tracking_uri)
@@ -74,7 +74,10 @@ def evaluate(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     tracking_uri: Tracking = "",
 ) -> None:
-    """Measure a generator: fid with an interval, kid, precision, recall, memorisation, collapse."""
+    """Measure a generator, or samples, against images.
+
+    Prints fid with an interval, kid, precision, recall, memorisation and collapse.
+    """
     from pipeline.config import SweepConfig
     from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
     from pipeline.serving.evaluate import evaluate_as
@@ -121,7 +124,7 @@ def sample(
     device: Annotated[str, typer.Option(help="auto (a GPU for DIR, else cpu), cpu or cuda.")] = "auto",
     tracking_uri: Tracking = "",
 ) -> None:
-    """Sample images from a generator into a PNG grid, an npz file, or a data set of any size."""
+    """Draw images: a PNG grid, an npz file or a data set."""
     from pipeline.serving.sample_options import SampleOptions
     from pipeline.serving.sampling import sample as sample_model
 
@@ -144,7 +147,10 @@ def interpolate(
     loop: Annotated[bool, typer.Option("--loop", help="Walk back to the beginning.")] = False,
     tracking_uri: Tracking = "",
 ) -> None:
-    """Walk through latent space, between seeds or labels, along great circles."""
+    """Walk through latent space: a strip, GIF or video.
+
+    Between seeds or labels, along great circles.
+    """
     from pipeline.serving.interpolation import WalkOptions
     from pipeline.serving.interpolation import interpolate as interpolate_model
     from pipeline.tracking.registry.class_names import split_classes
@@ -167,7 +173,10 @@ def export(
     out: Annotated[Path | None, typer.Option(help="File to write (named after the model).")] = None,
     tracking_uri: Tracking = "",
 ) -> None:
-    """Write a generator as one file for other programs; ONNX is compared with torch first."""
+    """Write a generator as one file for other programs.
+
+    ONNX is compared with torch first.
+    """
     from pipeline.serving import models
 
     written, note = models.export(model, out, format=format_, tracking_uri=tracking_uri)
@@ -179,7 +188,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback (0: any free).")] = 8000,
     tracking_uri: Tracking = "",
 ) -> None:
-    """Open a page on this machine to sample, fix a seed, walk through latent space, pick a class."""
+    """Open a page to sample, walk and pick a class."""
     from pipeline.serving import models
     from pipeline.serving.page import serve_page
 

@@ -9,45 +9,68 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from pipeline.cli.completion import COMPLETERS, complete_sweep
 from pipeline.errors import ConfigError
-from pipeline.sweep.options import SWEEP_DIR, OptionInfo, RunOptions, SharedOptions, option_infos
+from pipeline.sweep.options import GROUPS, IMAGES, SWEEP_DIR, OptionInfo, RunOptions, SharedOptions
+from pipeline.tables import DATA_SOURCES
 
 OptionsT = TypeVar("OptionsT", bound=SharedOptions)
 
 
-def _option(name: str, info: OptionInfo) -> Any:
+def option(name: str, info: OptionInfo, default: object = None, *, group: bool = False) -> Any:
+    """The flag of an option. group: it is shown below the heading of its group."""
     flags = [f"--{name.replace('_', '-')}", *([info.short] if info.short else [])]
-    return typer.Option(*flags, help=info.help, metavar=info.metavar, envvar=info.envvar, min=info.low)
+    return typer.Option(
+        *flags,
+        help=info.help,
+        metavar=info.metavar,
+        envvar=info.envvar,
+        show_default=bool(default),
+        rich_help_panel=info.group if group else None,
+        autocompletion=COMPLETERS.get(name),
+    )
 
 
-_RUN = option_infos(RunOptions)
+def _shared(name: str) -> Any:
+    """The flag of an option of `run` that other commands have too."""
+    field = RunOptions.__dataclass_fields__[name]
+    info = field.metadata["option"]
+    return option(name, info, field.default, group=info.group == IMAGES)
+
+
+Source = Annotated[
+    str,
+    typer.Argument(help=f"{DATA_SOURCES.describe()}.", metavar="SOURCE", autocompletion=COMPLETERS["data"]),
+]
 
 Model = Annotated[
     str,
     typer.Argument(
-        help="models:/NAME@ALIAS, models:/NAME/VERSION, or a sweep's folder or address (its best)."
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, or a sweep's folder (its best).",
+        metavar="MODEL",
+        autocompletion=complete_sweep,
     ),
 ]
 
-SweepDir = Annotated[str, typer.Argument(help=SWEEP_DIR)]
+SweepDir = Annotated[str, typer.Argument(help=SWEEP_DIR, metavar="SWEEP_DIR", autocompletion=complete_sweep)]
 
-Tracking = Annotated[str, _option("tracking_uri", _RUN["tracking_uri"])]
+Tracking = Annotated[str, _shared("tracking_uri")]
 
-Storage = Annotated[str, _option("storage", _RUN["storage"])]
+Storage = Annotated[str, _shared("storage")]
 
-Promote = Annotated[str, _option("promote", _RUN["promote"])]
+Promote = Annotated[str, _shared("promote")]
 
-ImageSize = Annotated[int, _option("image_size", _RUN["image_size"])]
+ImageSize = Annotated[int, _shared("image_size")]
 
-Classes = Annotated[str, _option("classes", _RUN["classes"])]
+Classes = Annotated[str, _shared("classes")]
 
-Split = Annotated[str, _option("split", _RUN["split"])]
+Split = Annotated[str, _shared("split")]
 
-Fit = Annotated[str, _option("fit", _RUN["fit"])]
+Fit = Annotated[str, _shared("fit")]
 
-Background = Annotated[str, _option("background", _RUN["background"])]
+Background = Annotated[str, _shared("background")]
 
-Frames = Annotated[str, _option("frames", _RUN["frames"])]
+Frames = Annotated[str, _shared("frames")]
 
 
 def take_options(command: Callable[[OptionsT], None], kind: type[OptionsT]) -> Callable[..., None]:
@@ -57,7 +80,8 @@ def take_options(command: Callable[[OptionsT], None], kind: type[OptionsT]) -> C
         command(options_from(given, kind))
 
     hints = get_type_hints(kind)
-    parameters = [_parameter(field, hints[field.name]) for field in dataclasses.fields(kind)]
+    fields = sorted(dataclasses.fields(kind), key=lambda field: _place(field.metadata["option"]))
+    parameters = [_parameter(field, hints[field.name]) for field in fields]
     taking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     taking.__annotations__ = {one.name: one.annotation for one in parameters}
     taking.__name__, taking.__doc__ = command.__name__.lstrip("_"), command.__doc__
@@ -72,16 +96,23 @@ def options_from(given: Mapping[str, Any], kind: type[OptionsT]) -> OptionsT:
     return kind(**{**given, **unset})
 
 
+def _place(info: OptionInfo) -> int:
+    return GROUPS.index(info.group) if info.group else -1
+
+
 def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     info: OptionInfo = field.metadata["option"]
     if field.default is dataclasses.MISSING:
-        argument = Annotated[str, typer.Argument(help=info.help, metavar=info.metavar)]
+        argument = Annotated[
+            str, typer.Argument(help=info.help, metavar=info.metavar, autocompletion=complete_sweep)
+        ]
         return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=argument)
+    flag = option(field.name, info, field.default, group=True)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None if field.default == () else field.default,
-        annotation=Annotated[_parsed_type(field.default, hint), _option(field.name, info)],
+        annotation=Annotated[_parsed_type(field.default, hint), flag],
     )
 
 

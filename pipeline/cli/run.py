@@ -17,7 +17,10 @@ from pipeline.sweep.options import ResumeOptions, RunOptions
 
 
 def _run(options: RunOptions) -> None:
-    """Search. The same command again goes on with the sweep that exists."""
+    """Search, measure the best again, register the champion.
+
+    The same command again goes on with the sweep that exists.
+    """
     _search(options)
 
 
@@ -87,7 +90,7 @@ def doctor(
     address: Annotated[str, typer.Option(help="Also check this Ray cluster.")] = "",
     storage: Storage = "",
 ) -> None:
-    """Check what this machine (and a cluster) has for a sweep."""
+    """Check what this machine, or a cluster, has for a sweep."""
     from pipeline.cli.doctor.diagnose import diagnose
 
     findings = diagnose(out, tracking_uri, address, storage)

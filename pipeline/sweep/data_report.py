@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.metrics.mirrored import ALIKE, mirror_ratio
 from pipeline.search.space.builtin import load_builtin
 from pipeline.search.space.definition import Space
 from pipeline.search.space.notes import augmentation
+from pipeline.search.space.rules import ImageFacts
 from pipeline.storage.readable import readable_bytes
 from pipeline.sweep.space_choice import (
     describe_choice,
@@ -45,13 +46,16 @@ FEW_IMAGES = 500
 class DataReport:
     """A data set and what is proposed for it.
 
-    space: name of a built-in space. choice: why it, and what it becomes for the images. extractor: what fid
-    would be measured in. mirror: the ratio of `metrics.mirrored`. memory: bytes of the prepared images, which
-    all trials of a machine share. command: starts a sweep. hints: what is worth a thought before.
+    space: name of a built-in space. resolved: what it becomes for the images, which `facts` describe. choice:
+    why it, in words. extractor: what fid would be measured in. mirror: the ratio of `metrics.mirrored`.
+    memory: bytes of the prepared images, which all trials of a machine share. command: starts a sweep. hints:
+    what is worth a thought before.
     """
 
     dataset: Dataset
     space: str
+    resolved: Space
+    facts: ImageFacts
     choice: str
     extractor: str
     mirror: float
@@ -92,11 +96,14 @@ class DataReport:
         }
 
 
-def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
-    """The report on `dataset`, which `config` describes how to read."""
+def report_data(dataset: Dataset, config: SweepConfig, device: str = "") -> DataReport:
+    """The report on `dataset`, which `config` describes how to read.
+
+    device: what would train, cpu or gpu; "" = what this machine has.
+    """
     size, hints = drawable_size(dataset.size), []
     drawn = replace(dataset, train=dataset.train[:, :size, :size])  # of the size that is trained on
-    facts = facts_of(drawn, trial_device(config, this_machine()))
+    facts = facts_of(drawn, device or trial_device(config, this_machine()))
     name, mirror = space_for(facts), mirror_ratio(dataset)
     space = load_builtin(name).on_images(facts)
     mirrors = "mirror" in space.search or space.config({}).mirror
@@ -108,26 +115,31 @@ def report_data(dataset: Dataset, config: SweepConfig) -> DataReport:
     return DataReport(
         dataset=dataset,
         space=name,
+        resolved=space,
+        facts=facts,
         choice=describe_choice(facts, name, space),
         extractor=extractor,
         mirror=mirror,
         memory=dataset.train.nbytes + dataset.held.nbytes,
-        command=_command(config, mirror=alike),
+        command=run_command(config, settings=["mirror=true"] if alike else []),
         hints=(*hints, *_hints(dataset, space, extractor, mirror if alike else 0.0)),
     )
 
 
-def _command(config: SweepConfig, *, mirror: bool) -> str:
-    """`gansweep run ...` with every option of `config` that says how the images are read."""
+def run_command(config: SweepConfig, *, space: str = "", settings: Sequence[str] = ()) -> str:
+    """`gansweep run ...` with every option of `config` that says how the images are read.
+
+    space: a file, or "" = chosen by the images. settings: values of --set.
+    """
     default = SweepConfig()
     options = {
         f"--{name.replace('_', '-')}": str(getattr(config, name))
         for name in ("image_size", "classes", "split", "fit", "background", "frames")
         if getattr(config, name) != getattr(default, name)
     }
-    words = ["gansweep", "run", "--data", config.data]
+    words = ["gansweep", "run", *(["--space", space] if space else []), "--data", config.data]
     words += [word for pair in options.items() for word in pair]
-    words += ["--set", "mirror=true"] if mirror else []
+    words += [word for setting in settings for word in ("--set", setting)]
     return shlex.join([*words, "--time-budget", "1h"])
 
 

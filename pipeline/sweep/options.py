@@ -13,13 +13,20 @@ from typing import Any, TypeVar
 
 from pipeline.config import SweepConfig, check_value
 from pipeline.errors import ConfigError
+from pipeline.search.recipes import builtin_recipes
 from pipeline.search.space.definition import Space
-from pipeline.tables import DATA_SOURCES, EXTRACTORS, LOSSES, NETWORKS, PENALTIES, PRUNERS, SAMPLERS, Table
+from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 
 SpaceLike = str | Path | Space | Mapping[str, object]
 """A file or a built-in name, a checked space, or the tables of a space's file; "" = by the images."""
 
-SWEEP_DIR = "The folder that `run` made, or its address (s3://BUCKET/PREFIX/NAME)."
+SWEEP_DIR = "A sweep's folder, or its address (s3://BUCKET/PREFIX/NAME)."
+
+SEARCHED, IMAGES, LENGTH = "What is searched", "Images", "How long"
+PLACE, METHOD = "Where it runs and is recorded", "Search method"
+MEASURING, ADVANCED = "Measuring and champion", "Advanced"
+GROUPS = (SEARCHED, IMAGES, LENGTH, PLACE, METHOD, MEASURING, ADVANCED)
+"""The headings of the options, in the order in which `--help` shows them."""
 
 _DEFAULTS = SweepConfig()
 T = TypeVar("T")
@@ -27,52 +34,64 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class OptionInfo:
-    """What the command line says about an option. envvar: gives its value where it is left out."""
+    """What the command line says about an option.
+
+    group: the heading below which `--help` shows it, one of `GROUPS`.
+    envvar: gives its value where it is left out.
+    """
 
     help: str
+    group: str = ""
     metavar: str | None = None
     envvar: str | None = None
     low: float | None = None
     short: str = ""
 
 
-def _option(default: T, help: str, **more: Any) -> T:
-    return dataclasses.field(default=default, metadata={"option": OptionInfo(help=help, **more)})
-
-
-def _rows(*tables: Table[Any]) -> str:
-    return "; ".join(f"{table.field}: {', '.join(table.forms)}" for table in tables)
+def _option(default: T, help: str, group: str, **more: Any) -> T:
+    info = OptionInfo(help=help, group=group, **more)
+    return dataclasses.field(default=default, metadata={"option": info})
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
     """What is searched, on which images."""
 
-    space: SpaceLike = _option("", "A space: TOML file or the name of a built-in one (by the images).")
-    data: str = _option(_DEFAULTS.data, f"{DATA_SOURCES.describe()}.", metavar="SOURCE")
-    recipe: str = _option("", "Begin from a published point: dcgan, sngan, wgan-gp, r1, r3gan or fastgan.")
-    name: str = _option("", "Name of the sweep and its folder (the space's or the data's).")
+    space: SpaceLike = _option(
+        "", "TOML file, or name of a built-in space (by the images).", SEARCHED, metavar="SPACE"
+    )
+    data: str = _option(_DEFAULTS.data, f"{DATA_SOURCES.describe()}.", IMAGES, metavar="SOURCE")
+    recipe: str = _option(
+        "", f"Begin from a published point: {', '.join(builtin_recipes())}.", SEARCHED, metavar="NAME"
+    )
+    name: str = _option(
+        "", "Name of the sweep and its folder (the space's or data's).", PLACE, metavar="NAME"
+    )
     out: str | Path = _option(
-        "runs", "Where sweeps are kept: a folder, s3://BUCKET/PREFIX, gs://...", metavar="DIR|URL"
+        "runs", "Folder or object store (s3://BUCKET/PREFIX) of sweeps.", PLACE, metavar="DIR|URL"
     )
-    image_size: int = _option(0, "Side of the prepared images in pixels (chosen).")
+    image_size: int = _option(0, "Side of the prepared images (chosen).", IMAGES, metavar="PX")
     classes: str = _option(
-        "",
-        "The images' classes: none, folders, or a FILE (csv, json) that names them (found).",
-        metavar="HOW",
+        "", "none, folders, or a FILE (csv, json) that names them (found).", IMAGES, metavar="HOW"
     )
-    split: str = _option("", "A split that the images come with: given (held out as it is) or merge.")
-    fit: str = _option(_DEFAULTS.fit, "How images become square: crop, pad or stretch.")
+    split: str = _option(
+        "", "The images' own split: given (held out) or merge (given).", IMAGES, metavar="HOW"
+    )
+    fit: str = _option(
+        _DEFAULTS.fit, "How images become square: crop, pad or stretch.", IMAGES, metavar="HOW"
+    )
     background: str = _option(
-        _DEFAULTS.background, "Colour under transparent pixels and beside padded images."
+        _DEFAULTS.background, "Colour below transparent pixels and of padding.", IMAGES, metavar="COLOUR"
     )
-    frames: str = _option(_DEFAULTS.frames, "Of stacks and animations: first or all.")
-    kimg: int | None = _option(None, "Length of a full trial in kimg (the space's).", low=1)
-    seed: int = _option(0, "Seed of the search and of every trial.", low=0)
+    frames: str = _option(
+        _DEFAULTS.frames, "Of stacks and animations: first or all.", IMAGES, metavar="WHICH"
+    )
+    kimg: int | None = _option(
+        None, "Thousands of images shown in a full trial (the space's).", LENGTH, low=1, metavar="N"
+    )
+    seed: int = _option(0, "Seed of the search and of every trial (0).", METHOD, low=0, metavar="N")
     set: Mapping[str, object] | Sequence[str] = _option(
-        (),
-        f"Fix a hyper-parameter; repeatable. {_rows(LOSSES, PENALTIES, NETWORKS)}.",
-        metavar="KEY=VALUE",
+        (), "Fix a hyper-parameter, as loss=hinge; repeatable.", SEARCHED, metavar="KEY=VALUE"
     )
 
 
@@ -80,29 +99,48 @@ class _Subject:
 class SharedOptions:
     """What a resume may give anew: how much is searched, and where it is recorded."""
 
-    trials: int | None = _option(None, "Trials to run (40; no limit with a time budget).", low=1)
-    time_budget: str | float = _option("", "Stop searching after e.g. 90s, 10m, 8h, 2d.")
-    gpu_hours: float | None = _option(None, "Stop searching after this many GPU hours.", low=0)
-    cost_budget: float | None = _option(None, "Stop searching at this cost, by --price.", low=0)
-    price: str = _option("", "What an hour of a core or a GPU costs: gpu=2.5,cpu=0.05.", metavar="KIND=X,...")
-    max_failures: int | None = _option(None, "Stop searching at this many failed trials.", low=0)
-    target_fid: float | None = _option(None, "Stop searching at a fid this low.", low=0)
+    trials: int | None = _option(
+        None, "Trials to run (40; no limit with a time budget).", LENGTH, low=1, metavar="N"
+    )
+    time_budget: str | float = _option(
+        "", "Stop searching after this: 90s, 10m, 8h, 2d.", LENGTH, metavar="TIME"
+    )
+    gpu_hours: float | None = _option(
+        None, "Stop searching after this many GPU hours.", LENGTH, low=0, metavar="H"
+    )
+    cost_budget: float | None = _option(
+        None, "Stop searching at this cost, by --price.", LENGTH, low=0, metavar="COST"
+    )
+    price: str = _option("", "Cost of an hour: gpu=2.5,cpu=0.05.", LENGTH, metavar="KIND=X,...")
+    max_failures: int | None = _option(
+        None, "Stop searching at this many failed trials.", LENGTH, low=0, metavar="N"
+    )
+    target_fid: float | None = _option(
+        None, "Stop searching at a fid this low.", LENGTH, low=0, metavar="FID"
+    )
     hang_after: str | float = _option(
-        "", "End a worker silent for e.g. 30m (20 of its longest ticks, 10m at least)."
+        "", "End a worker silent this long (20 ticks, 10m at least).", ADVANCED, metavar="TIME"
     )
     wait: str | float = _option(
-        "", "Wait so long for an autoscaler's machine that holds a trial (30m); 0 = for ever."
+        "", "Wait this long for an autoscaler's machine (30m); 0 = for ever.", ADVANCED, metavar="TIME"
     )
-    concurrency: int | None = _option(None, "Trials at a time (what the machine allows).", low=0)
-    tracking_uri: str = _option("", "MLflow store or server.", envvar="MLFLOW_TRACKING_URI")
-    storage: str = _option("", "Optuna database URL (a file of the sweep).", envvar="GANSWEEP_STORAGE")
+    concurrency: int | None = _option(
+        None, "Trials at a time (what the machine allows).", PLACE, low=0, metavar="N"
+    )
+    tracking_uri: str = _option(
+        "", "MLflow store or server.", PLACE, envvar="MLFLOW_TRACKING_URI", metavar="URI"
+    )
+    storage: str = _option(
+        "", "Optuna database (a file of the sweep).", PLACE, envvar="GANSWEEP_STORAGE", metavar="URL"
+    )
     notify: str = _option(
         "",
-        "Post a JSON line there when another trial leads and when the sweep is over.",
+        "Post JSON there at every new best trial and at the end.",
+        PLACE,
         envvar="GANSWEEP_NOTIFY",
         metavar="URL",
     )
-    quiet: bool = _option(False, "Print the result and warnings only.", short="-q")
+    quiet: bool = _option(False, "Print only the result and warnings.", PLACE, short="-q")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -128,49 +166,68 @@ class ResumeOptions(SharedOptions):
     """The options of `resume`; what is left out stays as the sweep has it."""
 
     location: str | Path = dataclasses.field(
-        kw_only=False, metadata={"option": OptionInfo(help=SWEEP_DIR, metavar="sweep_dir")}
+        kw_only=False, metadata={"option": OptionInfo(help=SWEEP_DIR, metavar="SWEEP_DIR")}
     )
-    data: str = _option("", "Where the images are now, if they were moved.", metavar="SOURCE")
-    classes: str = _option("", "Where the file of classes is now, if it was moved.", metavar="FILE")
-    extractor_weights: str = _option("", "Where the extractor's weights are now, if they were moved.")
+    data: str = _option("", "Where the images are now, if they were moved.", IMAGES, metavar="SOURCE")
+    classes: str = _option("", "Where the file of classes is now, if moved.", IMAGES, metavar="FILE")
+    extractor_weights: str = _option(
+        "", "Where the extractor's weights are now, if moved.", MEASURING, metavar="FILE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(SharedOptions, _Subject):
     """The options of `run`."""
 
-    sampler: str = _option(_DEFAULTS.sampler, f"{SAMPLERS.describe()}.")
-    pruner: str = _option(_DEFAULTS.pruner, f"{PRUNERS.describe()}.")
-    cpus_per_trial: float = _option(_DEFAULTS.cpus_per_trial, "CPU cores (and threads) of one trial.")
-    gpus_per_trial: str | float = _option("auto", "Fraction of a GPU for one trial, or auto (measured).")
-    require: str = _option("", "Only machines with it: accelerator=L4, or RESOURCE=1.", metavar="KIND=X,...")
-    address: str = _option(_DEFAULTS.address, "Ray cluster: local, auto or HOST:PORT.")
-    register: str = _option("", "Register the best as this model (the sweep's name).")
-    no_register: bool = _option(False, "Register nothing.")
+    sampler: str = _option(_DEFAULTS.sampler, f"{', '.join(SAMPLERS.forms)}.", METHOD, metavar="NAME")
+    pruner: str = _option(_DEFAULTS.pruner, f"{', '.join(PRUNERS.forms)}.", METHOD, metavar="NAME")
+    cpus_per_trial: float = _option(
+        _DEFAULTS.cpus_per_trial, "CPU cores (and threads) of one trial.", PLACE, metavar="N"
+    )
+    gpus_per_trial: str | float = _option(
+        "auto", "Fraction of a GPU for one trial; auto = measured.", PLACE, metavar="N"
+    )
+    require: str = _option(
+        "", "Only machines with it: accelerator=L4, RESOURCE=1.", ADVANCED, metavar="KIND=X,..."
+    )
+    address: str = _option(
+        _DEFAULTS.address, "Ray cluster: local, auto or HOST:PORT.", PLACE, metavar="WHERE"
+    )
+    register: str = _option(
+        "", "Register the best as this model (the sweep's name).", MEASURING, metavar="NAME"
+    )
+    no_register: bool = _option(False, "Register nothing.", MEASURING)
     promote: str = _option(
-        "champion", "Highest alias a new version may get by itself: never, candidate or champion."
+        "champion", "Highest alias given: never, candidate or champion.", MEASURING, metavar="ALIAS"
     )
-    extractor: str = _option(_DEFAULTS.extractor, f"What fid measures in: auto, {EXTRACTORS.describe()}.")
-    extractor_weights: str = _option("", "Local weights file of the extractor.")
-    second_opinion: str = _option(
-        _DEFAULTS.second_opinion,
-        "Where the second extractor has another winner: report says so, veto gives no alias.",
-        metavar="report|veto",
-    )
-    second_extractor: str = _option(
-        _DEFAULTS.second_extractor,
-        "What finalists are also measured in: auto (by what is installed), none, or a name as --extractor.",
+    extractor: str = _option(
+        _DEFAULTS.extractor,
+        f"Features that fid measures in: auto, {', '.join(EXTRACTORS.forms)}.",
+        MEASURING,
         metavar="NAME",
     )
+    extractor_weights: str = _option("", "Local file of the extractor's weights.", MEASURING, metavar="FILE")
+    second_extractor: str = _option(
+        _DEFAULTS.second_extractor,
+        "For a second fid of finalists: auto, none, or as --extractor.",
+        MEASURING,
+        metavar="NAME",
+    )
+    second_opinion: str = _option(
+        _DEFAULTS.second_opinion,
+        "If that has another winner: report it, or veto the alias.",
+        MEASURING,
+        metavar="HOW",
+    )
     metric: Sequence[str] = _option(
-        (), "A metric of your own beside fid; repeatable.", metavar="module:function"
+        (), "module:function, a metric of your own; repeatable.", MEASURING, metavar="NAME"
     )
-    fid_samples: int = _option(_DEFAULTS.fid_samples, "Generated images per fid.")
-    final_samples: int = _option(0, "Per fid of a finalist (2.5 times as many).")
+    fid_samples: int = _option(_DEFAULTS.fid_samples, "Generated images per fid.", MEASURING, metavar="N")
+    final_samples: int = _option(0, "Per fid of a finalist (2.5 times as many).", MEASURING, metavar="N")
     final_seeds: int | None = _option(
-        None, "Other seeds finalists are trained with (2 beyond ten minutes).", low=0
+        None, "Other seeds per finalist (2 beyond ten minutes).", MEASURING, low=0, metavar="N"
     )
-    dry_run: bool = _option(False, "Check everything, print the plan, stop.")
+    dry_run: bool = _option(False, "Check everything, print the plan, stop.", LENGTH)
 
 
 def option_infos(kind: type[SharedOptions]) -> dict[str, OptionInfo]:

@@ -9,7 +9,8 @@ from pipeline.errors import SpaceError, nearest
 from pipeline.search.space.distribution import Distribution, Value, check_in_range, field_of
 
 KINDS = ("float", "int", "choice")
-_NOT_SEARCHED = ("kimg", "tick_kimg", "seed")  # trials are compared at equal kimg; a seed is no quality
+NOT_SEARCHED = ("kimg", "tick_kimg", "seed")
+"""Trials are compared at equal kimg; a seed is no quality."""
 
 
 def read_distribution(name: str, value: Any, where: str) -> Distribution:
@@ -19,7 +20,7 @@ def read_distribution(name: str, value: Any, where: str) -> Distribution:
         SpaceError: there is no such parameter, it cannot be searched, or the table is no distribution of it.
     """
     kind = str(field_of(name, where).type)
-    if name in _NOT_SEARCHED:
+    if name in NOT_SEARCHED:
         rule, fix = "it must be the same for all trials", "put it in [fixed]"
         raise SpaceError(f"{where}: {{seen}} cannot be searched", rule=rule, seen=name, fix=fix)
     form = f"{name} = {{ float|int = [low, high] }} or {{ choice = [...] }}"
