@@ -28,7 +28,7 @@ def sample(history: History) -> str:
 
 
 def load_arguments(history: History) -> Markup:
-    """The arguments of `gansweep.load_generator` for it, escaped but for the quotes; empty if there is none."""
+    """The arguments of `gansweep.load_generator`, escaped but for the quotes; empty if there is no model."""
     model, uri = _model(history), _tracking_uri(history)
     known = [model, *([uri] if _store_flag(history) else [])] if model else []
     quoted = [Markup('"{}"').format(text) for text in known]
