@@ -29,10 +29,9 @@ SWEEP = (
 )
 COMMANDS = (
     "--version",
-    "validate smoke photos",
     "data digits --out sheet.png",
     "init digits --out mine.toml",
-    "validate mine.toml",
+    "validate smoke photos mine.toml",
     SWEEP,
     "explain sweeps/first",
     "report sweeps/first",
