@@ -139,7 +139,7 @@ class Command(_KeptLines, TyperCommand):
         option = super().get_help_option(ctx)
         panels = {getattr(one, "rich_help_panel", None) for one in self.params}
         if option is not None and ADVANCED in panels:
-            option.rich_help_panel = ADVANCED  # type: ignore[attr-defined]
+            option.rich_help_panel = ADVANCED
         return option
 
 
@@ -150,12 +150,12 @@ class CommandGroup(_KeptLines, TyperGroup):
         params = super().get_params(ctx)
         for one in params:
             if one.name in _COMPLETION:
-                one.help = _COMPLETION[one.name]
+                vars(one)["help"] = _COMPLETION[one.name]
         return params
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the first of `args` names; ConfigError where there is none."""
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            hint = nearest(args[0], self.commands)
+            hint = "gansweep --help lists all" if args[0] == "help" else nearest(args[0], self.commands)
             raise ConfigError("no command {seen}", seen=args[0], fix=hint)
         return super().resolve_command(ctx, args)

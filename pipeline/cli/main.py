@@ -115,5 +115,5 @@ def _parser_message(error: Any) -> str:
         if error.possibilities:
             return f"no option {error.option_name}; did you mean '{error.possibilities[0]}'?"
         return f"no option {error.option_name}; {f'gansweep {command}'.strip()} --help lists all"
-    message = str(error.format_message()).strip().rstrip(".")
+    message = str(error.format_message()).partition(", unable to parse")[0].strip().rstrip(".")
     return f"{message[:1].lower()}{message[1:]}; for example: {example_of(command)}"

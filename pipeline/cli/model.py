@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from pipeline.cli.options import (
     Background,
@@ -22,9 +20,12 @@ from pipeline.cli.options import (
     Tracking,
     parse_integers,
 )
-from pipeline.cli.terminal import out_console, progress
+from pipeline.cli.terminal import out_console, print_rows, progress
 from pipeline.reporting.log_lines import log_to_terminal
 from pipeline.tables import EXTRACTORS
+
+LONG_VALUE = 20
+"""Values of more characters are listed by themselves, without a description."""
 
 
 def register(
@@ -102,10 +103,15 @@ def evaluate(
     if json_:
         sys.stdout.write(json.dumps(to_json(measured), indent=1, allow_nan=False) + "\n")
         return
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    for key, value in measured.items():
-        table.add_row(key, escape(text_of(value)), f"[dim]{METRIC_DESCRIPTIONS.get(key, '')}[/]")
-    out_console.print(table)
+    rows = [(key, text_of(value), METRIC_DESCRIPTIONS.get(key, "")) for key, value in measured.items()]
+    _print_measured(rows)
+
+
+def _print_measured(rows: list[tuple[str, str, str]]) -> None:
+    """Rows of (name, value, meaning); those of long values come last, without their meaning."""
+    short = [row for row in rows if len(row[1]) <= LONG_VALUE]
+    print_rows(short)
+    print_rows([row[:2] for row in rows if row not in short])
 
 
 def sample(

@@ -110,7 +110,7 @@ def test_a_file_is_never_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "tpu"], "--device tpu is unknown; valid names: auto, cpu, gpu"),
+        (["--device", "tpu"], "--device tpu is unknown; did you mean 'gpu'?"),
         (["--out", "space.txt"], "write --out space.toml"),
         (["--out", "nowhere/space.toml"], "no writable folder for --out nowhere/space.toml"),
     ],
