@@ -103,8 +103,7 @@ def evaluate(
     if json_:
         sys.stdout.write(json.dumps(to_json(measured), indent=1, allow_nan=False) + "\n")
         return
-    rows = [(key, text_of(value), METRIC_DESCRIPTIONS.get(key, "")) for key, value in measured.items()]
-    _print_measured(rows)
+    _print_measured([(key, text_of(one), METRIC_DESCRIPTIONS.get(key, "")) for key, one in measured.items()])
 
 
 def _print_measured(rows: list[tuple[str, str, str]]) -> None:
