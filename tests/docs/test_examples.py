@@ -101,7 +101,7 @@ def cluster_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished
         done = subprocess.run(
             [sys.executable, EXAMPLES / "local_cluster/local_cluster.py", out],
             env={**plain, "PYTHONPATH": str(ROOT), "TMPDIR": temporary},
-            capture_output=True, text=True, timeout=280,
+            capture_output=True, text=True, timeout=350,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         yield Finished(done.stdout, out, temporary)
@@ -110,7 +110,7 @@ def cluster_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_cluster_prints_a_champion_and_ends(cluster_sweep: Finished) -> None:
     summary = json.loads((cluster_sweep.out / "digits/summary.json").read_text())
     assert summary["state"] == "finished"
@@ -123,7 +123,7 @@ def test_the_cluster_prints_a_champion_and_ends(cluster_sweep: Finished) -> None
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_notebook_walks_the_champion(cluster_sweep: Finished, tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient

@@ -354,18 +354,27 @@ def test_the_rows_are_offered_and_can_be_searched(patched: Path) -> None:
 # --- One sweep with one of each ------------------------------------------------------------------
 
 
+def gansweep(*arguments: str) -> str:
+    """The command in a process of its own; returns what it printed, in one line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True, text=True, timeout=350,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
 @pytest.mark.ray
+@pytest.mark.mlflow
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_sweep_with_one_of_each(here: Path) -> None:
     for page in PAGES:
         write_own(page, here)
     [arguments] = commands("index", "run")
     few = ("--concurrency", "1", "--fid-samples", "64", "--final-samples", "64", "--no-register")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "run", *arguments, *few, "--second-extractor", "none"],
-        capture_output=True, text=True, timeout=110,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    gansweep("run", *arguments, *few, "--second-extractor", "none")
     summary = read_summary(here / "runs" / "all" / "summary.json")
     assert summary is not None
     assert (summary.state, summary.trials.failed) == ("finished", 0)
@@ -377,3 +386,9 @@ def test_a_sweep_with_one_of_each(here: Path) -> None:
     kept = {path.name for path in (here / "runs" / "all" / "code").iterdir()}
     own = "features losses metrics networks penalties pruners samplers tiles".split()
     assert kept == {f"{name}.py" for name in own}
+    explained = gansweep("explain", "runs/all")
+    for name in (
+        *("losses:rahinge", "networks:pixelshuffle", "features:resnet18"),
+        *("samplers:TwoTimescale", "pruners:Plateau", "tiles:tiles"),
+    ):
+        assert name in explained
