@@ -42,6 +42,7 @@ SHORTER = {
         f"gansweep run --data folder:photos --trials 3 {SECONDS}"
     ),
     r"^(gansweep resume runs/photos) --time-budget 2h$": r"\1 --trials 4",
+    r"^(gansweep evaluate .*)$": r"\1 --extractor pixels --second-extractor none",
     r"^(gansweep serve \S+)$": rf"\1 --port {PORTS['gansweep serve']}",
     r"\b5001\b": str(PORTS["mlflow models serve"]),
 }
