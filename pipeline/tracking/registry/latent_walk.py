@@ -6,6 +6,7 @@ A sprite is one picture of many frames: a column for each walk, a row for each f
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from PIL import Image
 from pipeline.data.pictures import image_sheet, to_picture
 from pipeline.data.source_types import Pixels
 from pipeline.errors import RegistryError
-from pipeline.tracking.registry.load import LoadedGenerator
+
+if TYPE_CHECKING:  # it imports mlflow, which the report does not need
+    from pipeline.tracking.registry.load import LoadedGenerator
 
 Points = npt.NDArray[np.float32]  # (n,d)
 

@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -128,6 +130,11 @@ def test_the_page_is_one_file_that_loads_nothing(finished: Path, page: str) -> N
     assert "default-src 'none'" in ours, "the browser refuses to load anything"
     assert "prefers-color-scheme: dark" in ours
     assert 'name="viewport"' in ours
+
+
+def test_a_report_does_not_wait_for_mlflow_to_be_imported() -> None:
+    code = "import sys, pipeline.reporting.html.report; sys.exit('mlflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_trial_is_a_row_best_first(page: str) -> None:
