@@ -1,8 +1,7 @@
 """A Ray cluster of three processes on this machine, and a sweep on it: a real cluster, small.
 
-A head without cores and two nodes with one core each, on free loopback ports, with their files in a folder of
-their own. The sweep is submitted as a job and its champion is printed. Only what was started here is ended.
-
+A head without cores and two nodes with one core each, on free loopback ports, their files in one folder.
+The sweep is submitted as a job and its champion is printed. Only what was started here is ended.
     python local_cluster.py runs        # the folder of results, which all nodes see
 """
 
@@ -32,8 +31,8 @@ def free_port():
 def start_node(nodes, log, env, *options):
     """`ray start` until the end of `nodes`; returns when the node has joined."""
     command = [BIN / "ray", "start", "--block", f"--temp-dir={log.with_suffix('')}", *options]
-    output = nodes.enter_context(log.open("w"))
-    node = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
+    with log.open("w") as output:
+        node = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
     nodes.callback(node.wait, 30)  # callbacks run in reverse order: SIGTERM first
     nodes.callback(node.terminate)
     while "Ray runtime started" not in log.read_text():
