@@ -175,7 +175,7 @@ def close_sweep(sweep: OpenSweep, state: SweepState, undone: tuple[str, ...] = (
         sweep.uploader.upload()
         sweep.summary.set_state(state)
         sweep.uploader.upload()
-        sweep.uploader.delete_checkpoints(request.paths.root / "trials")
+        sweep.uploader.delete_checkpoints(request.paths.trials)
         reach("finished")
     return Result.of(request, state, sweep.uri, sweep.summary.content(), undone=undone)
 

@@ -75,7 +75,7 @@ def check_folders(request: Request) -> None:
     databases = database_folders(request.tracking_uri or default_uri(out.path), request.storage)
     for folder in (out, own, *databases):
         check_locks(folder.check())
-    trials = replace(own, path=paths.root / "trials")
+    trials = replace(own, path=paths.trials)
     trials.check()
     own.check_content([paths.lock, paths.event_log, paths.study, *trials.path.glob("*")])
     check_temporary_folder()

@@ -124,7 +124,7 @@ def _back(paths: SweepPaths, storage: str, known: str) -> str:
 
 def trials_with_records(paths: SweepPaths) -> frozenset[int]:
     """The numbers of the trials in the sweep's folder that have reported."""
-    files = (paths.root / "trials").glob("*/records.jsonl")
+    files = paths.trials.glob("*/records.jsonl")
     return frozenset(
         int(file.parent.name) for file in files if file.parent.name.isdecimal() and file.stat().st_size
     )

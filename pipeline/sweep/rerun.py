@@ -103,7 +103,7 @@ def rerun_trial(
     for index in range(seeds + 1):
         seed = extra_seed(config.seed, index) if index else config.seed
         changed = replace(extend_to(config, length), seed=seed)
-        folder = paths.root / "reruns" / (f"{number}-{index}" if index else str(number))
+        folder = paths.reruns / (f"{number}-{index}" if index else str(number))
         known = {record.kimg: record for record in read_records(paths.rerun(number, index))}
         rows = []
         with _rerun_dir(folder, length):

@@ -217,7 +217,7 @@ def test_b12_sizes(side: int, chosen: int, tmp_path: Path) -> None:
         Image.fromarray(photo(i)).resize((side, side)).save(tmp_path / f"{i}.png")
     dataset = load_dataset(f"folder:{tmp_path}")
     assert dataset.size == chosen
-    assert f"{side}x{side} prepared at {chosen}x{chosen}; --image-size says otherwise" in notes(dataset)
+    assert f"{side}x{side} prepared at {chosen}x{chosen}; --image-size changes it" in notes(dataset)
 
 
 @pytest.mark.parametrize("make", [test_b1_split_already, test_b3_a_stray_image])

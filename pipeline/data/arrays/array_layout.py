@@ -131,11 +131,11 @@ def understand_pixels(
     pixels = [PixelArray(array, first_way, value_range, background) for _, array in arrays]
     if first_way:
         findings.note(
-            f"images: {first.shape} is read as (N,C,H,W), channels first; transpose it to say otherwise"
+            f"images: {first.shape} is read as (N,C,H,W), channels first; transpose it if that is wrong"
         )
     if pixels[0].transparent:
         findings.note(
-            "images: the fourth channel is read as transparency, over --background; drop it to say otherwise"
+            "images: the fourth channel is read as transparency, over --background; drop it if that is wrong"
         )
     return pixels
 
@@ -220,7 +220,7 @@ def _find_range(arrays: Sequence[tuple[Place, Array]], findings: Findings) -> Ra
     chosen = _choose_range(first.dtype, low, high)
     findings.note(
         f"images: {first.dtype.name} from {low:g} to {high:g} is read as [{chosen[0]:g}, {chosen[1]:g}];"
-        " convert it to uint8 to say otherwise"
+        " convert it to uint8 if that is wrong"
     )
     return chosen
 

@@ -128,7 +128,7 @@ def _note_arrays(
     if [part.images for part in parts] != ["images"] or labels not in ([], ["labels"]):
         images = " and ".join(f"`{part.images}`" for part in parts)
         with_labels = f", labels: {' and '.join(f'`{name}`' for name in labels)}" if labels else ""
-        findings.note(f"images: {images}{with_labels}; name them images and labels to say otherwise")
+        findings.note(f"images: {images}{with_labels}; if that is wrong, name them images and labels")
     if held := [f"`{part.images}`" for part in parts if part.held]:
         findings.note_split(f"held out: {' and '.join(held)}; --split merge draws another split")
     used = (

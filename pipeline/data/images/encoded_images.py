@@ -106,7 +106,7 @@ class EncodedRows:
 
     def notes(self) -> list[str]:
         """What was special about the images that were read: one line each."""
-        over = f"shown over {self._background_name}; --background says otherwise"
+        over = f"shown over {self._background_name}; --background changes it"
         said = {
             "truncated": "end too early: the little that is missing is filled",
             "CMYK": "are CMYK: converted to RGB",
@@ -169,7 +169,7 @@ def _size_notes(headers: Sequence[ImageHeader], size: int, options: DataOptions)
     (width, height), _ = sides.most_common(1)[0]
     if set(sides) != {(size, size)} and not options.size:
         many = f" and {len(sides) - 1:,} other sizes" if len(sides) > 1 else ""
-        yield f"size: {width}x{height}{many} prepared at {size}x{size}; --image-size says otherwise"
+        yield f"size: {width}x{height}{many} prepared at {size}x{size}; --image-size changes it"
     if oblong := sum(count for (w, h), count in sides.items() if w != h):
         how = {
             "crop": "their centre is used; --fit pad or --fit stretch uses all of them",

@@ -45,7 +45,7 @@ def image_column(library: Any, splits: Mapping[str, Any], findings: Findings) ->
         raise DataError("which column holds the images is unclear: {seen}", rule=rule, seen=listed, fix=fix)
     if others := [name for name in found if name != named]:
         findings.note(
-            f"images: the column `{named}`; `{'`, `'.join(others)}` not used, rename to say otherwise"
+            f"images: the column `{named}`; `{'`, `'.join(others)}` not used; rename it if that is wrong"
         )
     return named
 
@@ -68,7 +68,7 @@ def join_splits(
         held = ", ".join(f"`{name}`" for name in used if name in held_out - set(train)) or "none"
         findings.note_split(
             f"splits: {', '.join(f'`{name}`' for name in train)} for training, {held} held out;"
-            " --split merge to say otherwise"
+            " --split merge ignores it"
         )
     encoded = [splits[name].cast_column(column, library.Image(decode=False)) for name in used]
     table = library.concatenate_datasets(encoded) if len(encoded) > 1 else encoded[0]
@@ -101,7 +101,8 @@ def find_labels(library: Any, table: Any, images: str, findings: Findings) -> Co
         return None
     findings.leave_out(f"without a class in the column `{name}`", count=int(missing.sum()))
     if others := [other for other in candidates if other != name]:
-        findings.note(f"classes: the column `{name}`, not `{'`, `'.join(others)}`; rename to say otherwise")
+        rest = "`, `".join(others)
+        findings.note(f"classes: the column `{name}`, not `{rest}`; rename it if that is wrong")
     findings.classes_from = f"the column `{name}`"
     names = list(feature.names or ()) if known else []
     rows = np.flatnonzero(~missing)

@@ -152,7 +152,7 @@ def test_channels_first_is_turned_and_told(tmp_path: Path) -> None:
     raw = read(write_npz(tmp_path / "a.npz", images=COLOUR.transpose(0, 3, 1, 2)))
     assert np.array_equal(pixels_of(raw), COLOUR)
     assert raw.findings.notes == [
-        "images: (70, 3, 8, 8) is read as (N,C,H,W), channels first; transpose it to say otherwise"
+        "images: (70, 3, 8, 8) is read as (N,C,H,W), channels first; transpose it if that is wrong"
     ]
     raw = read(write_npz(tmp_path / "b.npz", images=GREY[:, None]))
     assert np.array_equal(pixels_of(raw)[..., 0], GREY)

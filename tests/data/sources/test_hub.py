@@ -85,9 +85,7 @@ def test_splits_classes_and_pixels_of_a_copy(form: str, tmp_path: Path) -> None:
     assert np.array_equal(raw.held, np.arange(100) >= 80)
     assert (raw.files[0], raw.files[99]) == ("train[0]", "test[19]")
     assert raw.findings.classes_from == "the column `label`"
-    assert raw.findings.notes == [
-        "splits: `train` for training, `test` held out; --split merge to say otherwise"
-    ]
+    assert raw.findings.notes == ["splits: `train` for training, `test` held out; --split merge ignores it"]
 
 
 def test_one_parquet_file_and_rows_in_any_order(tmp_path: Path) -> None:

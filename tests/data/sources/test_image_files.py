@@ -234,7 +234,7 @@ def test_transparent_pixels_are_told(tmp_path: Path) -> None:
     found = read(tmp_path, background="red")
     images, _ = found.images.read(np.arange(64))
     assert images[1:, :7].reshape(-1, 3).tolist() == [[255, 0, 0]] * (63 * 7 * 16)
-    told = "63 images have transparent pixels: shown over red; --background says otherwise"
+    told = "63 images have transparent pixels: shown over red; --background changes it"
     assert found.images.notes() == [told]
 
 
