@@ -13,7 +13,7 @@ from tools.reference.markdown import code, page, table, text
 
 _SWEEP = """
 `gansweep run --out DIR --name NAME` makes the folder `DIR/NAME`. Every file is written under a temporary name
-and renamed, so that nobody reads half of one; `.jsonl` files grow by whole lines.
+and renamed, so a reader never sees half a file; `.jsonl` files grow by whole lines.
 [`gansweep rm`](cli/rm.md) deletes what is listed here, and no file of yours.
 """
 _TRIAL = "A folder of `trials`, `finals` or `reruns` holds:"
