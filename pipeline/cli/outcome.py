@@ -122,9 +122,9 @@ def _finalist(final: FinalistRow) -> str:
 
 
 def _search_bias(final: FinalistRow) -> str:
-    """How much better the search saw a finalist (the winner's curse), and the fids of its other seeds."""
+    """A finalist's fid during the search, the selection bias in it, and the fids of its other seeds."""
     best, runs = final.best, final.runs
-    text = f" (the search saw {best.search_fid:.2f}"
+    text = f" ({best.search_fid:.2f} during the search"
     if best.gap is not None and best.fresh_fid is not None:
         text += f", {best.fresh_fid:.2f} with fresh latents: {best.gap:+.2f} of selection bias"
     if len(runs) > 1 and best.fid_mean is not None:

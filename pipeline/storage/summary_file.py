@@ -50,7 +50,7 @@ class Best:
 class FinalistBest(Best):
     """The best run of a finalist."""
 
-    search_fid: float = key("the lowest fid of its ticks, as the search saw it")
+    search_fid: float = key("the lowest fid of its ticks during the search")
     trial_seed: int | None = key("seed that the run was trained with", default=None)
     fid_mean: float | None = key("mean fid over the seeds that were measured", default=None)
     fid_std: float | None = key("standard deviation over them; null for a single one", default=None)

@@ -102,11 +102,14 @@ def _search(sweep: OpenSweep) -> Result:
             undone = finalize(sweep, found)
             signals.closing()
             return close_sweep(sweep, "failed" if undone else "finished", undone)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ray's handler of SIGTERM exits while Ray starts
             signals.closing()
             return close_sweep(sweep, "interrupted")
         except BaseException as error:
             signals.closing()
+            if manager.interrupted:  # the signal went to Ray's processes as well, as that of `timeout` does
+                log.warning(f"while stopping: {type(error).__name__}: {error}")
+                return close_sweep(sweep, "interrupted")
             close_sweep(sweep, "failed")
             if no_space(error, sweep.request.paths.root):
                 again = f"free some, then: {sweep.request.resume_command(sweep.uri)}"

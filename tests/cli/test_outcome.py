@@ -98,7 +98,7 @@ def test_the_report_names_every_finalist_and_the_other_pages(capsys: pytest.Capt
     summary = summary_of(finalists=[{"best": BEST, "measurement": MEASURED}])
     outcome.print_details(summary, "runs/x", "http://me:secret@host:5000", journal=True)
     assert capsys.readouterr().out.splitlines() == [
-        "finalist 4  fid 12.35 [12.00, 12.70] of 500 samples (the search saw 12.00); no copies, no collapse",
+        "finalist 4  fid 12.35 [12.00, 12.70] of 500 samples (12.00 during the search); no copies, no collapse",
         "MLflow: mlflow ui --backend-store-uri 'http://***@host:5000'",
         "Optuna: optuna-dashboard runs/x/study.journal --artifact-dir runs/x/gallery",
     ]
