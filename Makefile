@@ -33,7 +33,7 @@ check: $(READY)  ## lint and types
 
 docs: $(READY)  ## the reference from the code, then the site, in build/site
 	$(BIN)/python -m tools.reference
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 coverage: $(READY)  ## lines run by the tests that need no Ray, in build/coverage
 	rm -rf build/coverage && mkdir -p build/coverage
