@@ -49,7 +49,7 @@ bench: $(READY)  ## the published numbers; an idle machine and four hours
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/fid.py
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/recipes.py

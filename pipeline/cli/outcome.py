@@ -53,19 +53,9 @@ def print_leaderboard(summary: SweepSummary) -> None:
     print_rows(text_table(summary, 8), heading=True)
 
 
-def print_details(summary: SweepSummary, location: str, tracking_uri: str, *, journal: bool) -> None:
-    """Print the finalists, and the commands that show a sweep in MLflow and Optuna.
-
-    location: the folder or address of the sweep. journal: the study is a file in it.
-    """
+def print_finalists(summary: SweepSummary) -> None:
+    """Print the finalists of summary.json, each with its interval and verdict."""
     print_rows([(f"finalist {final.best.trial}", _finalist(final)) for final in summary.finalists])
-    root = shlex.quote(location)
-    if tracking_uri:
-        uri = shlex.quote(redact(tracking_uri))
-        out_console.print(f"MLflow: mlflow ui --backend-store-uri {uri}", markup=False)
-    if journal:
-        board = f"optuna-dashboard {root}/study.journal --artifact-dir {root}/gallery"
-        out_console.print(f"Optuna: {board}", markup=False)
 
 
 def closing_lines(result: Result) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import Storage, SweepDir, Tracking, take_options
-from pipeline.cli.outcome import conclude, print_details, print_leaderboard
+from pipeline.cli.outcome import conclude, print_finalists, print_leaderboard
 from pipeline.cli.terminal import out_console, print_rows
 from pipeline.config import SweepPaths
 from pipeline.reporting.log_lines import log_to_terminal
@@ -48,19 +48,21 @@ def report(sweep_dir: SweepDir) -> None:
     in MLflow's and Optuna's own pages.
     """
     os.nice(19)  # running trials have priority
+    from pipeline.reporting.history import read_history
+    from pipeline.reporting.html.commands import tools
     from pipeline.reporting.html.report import write_report
     from pipeline.storage.readonly_copy import readonly_copy
     from pipeline.storage.summary_file import no_sweep, read_summary
-    from pipeline.sweep.manifest import read_manifest
 
     with readonly_copy(sweep_dir, "report.html") as root:
         summary = read_summary(SweepPaths(root).summary)
         if summary is None:
             raise no_sweep(sweep_dir)
         print_leaderboard(summary)
-        manifest, journal = read_manifest(SweepPaths(root)), SweepPaths(root).study.exists()
-        uri = manifest.registry.tracking_uri if manifest else ""
-        print_details(summary, sweep_dir, uri, journal=journal)
+        print_finalists(summary)
+        for where, command in tools(read_history(root)).items():
+            if where in ("in MLflow", "in Optuna"):
+                out_console.print(f"{where}: {command}", markup=False)
         out_console.print(f"report: {write_report(root)}", markup=False)
 
 

@@ -1,7 +1,7 @@
 """Does the interval of a fid cover other measurements of the same generator?
 
-    nice python benchmarks/coverage.py runs/mnist5k          # a sweep's champion, or any MODEL
-    nice python benchmarks/coverage.py --kimg 20             # a generator trained for it
+    nice python benchmarks/interval_coverage.py runs/mnist5k          # a sweep's champion, or any MODEL
+    nice python benchmarks/interval_coverage.py --kimg 20             # a generator trained for it
 
 The measurement is the final one of a sweep: the mean of four batches of N, and an interval. Then 20 other
 seeds, N fresh samples each; at least 17 of their fids must lie in the interval. Repeated for several first
