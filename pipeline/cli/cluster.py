@@ -38,7 +38,7 @@ def submit(
 
     Takes all options of `gansweep run`. The current folder is sent along (without what .gitignore and
     .rayignore name). --out, --data folder: and npz: are paths that all nodes of the cluster see. The same
-    submit again goes on with the sweep. Its log is followed; on a terminal the live view is shown below it if
+    submit again resumes the sweep. Its log is followed; on a terminal the live view is shown below it if
     this machine sees --out as well.
     Passwords (PGUSER, PGPASSWORD, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) are taken from the
     environment in which the head was started.
@@ -102,7 +102,7 @@ def status(
 
 
 def stop(job: Job, address: Address = DEFAULT_ADDRESS) -> None:
-    """End a job; the same submit goes on from there.
+    """End a job; the same submit resumes the sweep.
 
     Its trials checkpoint at their next step.
     """

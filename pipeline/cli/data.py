@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Source, Split
+from pipeline.cli.options import (
+    Background,
+    Classes,
+    Fit,
+    Frames,
+    ImageSize,
+    Source,
+    Split,
+    images_config,
+    use_source_code,
+)
 from pipeline.cli.terminal import out_console, print_rows
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import log_to_terminal
@@ -31,27 +41,15 @@ def data(
 
     Prints the command that starts a sweep on them, and prepares them for it.
     """
-    from pipeline.config import SweepConfig
     from pipeline.data.contact_sheet import contact_sheet
     from pipeline.data.pictures import save_drawing
     from pipeline.metrics.loading import read_images
     from pipeline.storage.files import replacing
     from pipeline.sweep.data_report import report_data, report_rows
-    from pipeline.tables import DATA_SOURCES
-    from pipeline.user_code import read_code, use_code
 
     log_to_terminal(quiet=json_)
-    config = SweepConfig(
-        data=source,
-        image_size=image_size,
-        classes=classes,
-        split=split,
-        fit=fit,
-        background=background,
-        frames=frames,
-    )
-    if DATA_SOURCES.is_user_code(source):
-        use_code(read_code([source], [Path.cwd()]))
+    config = images_config(source, image_size, classes, split, fit, background, frames)
+    use_source_code(source)
     if out is not None:
         _check_sheet(out)
     dataset = read_images(config)

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Background, Classes, Fit, Frames, ImageSize, Source, Split
+from pipeline.cli.options import (
+    Background,
+    Classes,
+    Fit,
+    Frames,
+    ImageSize,
+    Source,
+    Split,
+    images_config,
+    use_source_code,
+)
 from pipeline.cli.terminal import out_console
 from pipeline.errors import ConfigError, nearest
 from pipeline.reporting.log_lines import log_to_terminal
@@ -36,29 +46,17 @@ def init(
     It is the space that `gansweep run --data SOURCE` would search, resolved for these images: each parameter
     with its meaning, its bounds and the reason of its range. A file that exists is never replaced.
     """
-    from pipeline.config import SweepConfig
     from pipeline.metrics.loading import load_images
     from pipeline.storage.files import write_text
     from pipeline.sweep.new_space import default_file, new_space
-    from pipeline.tables import DATA_SOURCES
-    from pipeline.user_code import read_code, use_code
 
     log_to_terminal()
     if device not in DEVICES:
         raise ConfigError("--device {seen} is unknown", seen=device, fix=nearest(device, DEVICES))
     file = out or default_file(source)
     _check_new(file)
-    config = SweepConfig(
-        data=source,
-        image_size=image_size,
-        classes=classes,
-        split=split,
-        fit=fit,
-        background=background,
-        frames=frames,
-    )
-    if DATA_SOURCES.is_user_code(source):
-        use_code(read_code([source], [Path.cwd()]))
+    config = images_config(source, image_size, classes, split, fit, background, frames)
+    use_source_code(source)
     report, text = new_space(load_images(config), config, file, "" if device == "auto" else device)
     write_text(file, text)
     space = report.resolved

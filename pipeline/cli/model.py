@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     Promote,
     Split,
     Tracking,
+    images_config,
     parse_integers,
 )
 from pipeline.cli.terminal import out_console, print_rows, progress
@@ -79,21 +80,14 @@ def evaluate(
 
     Prints fid with an interval, kid, precision, recall, memorisation and collapse.
     """
-    from pipeline.config import SweepConfig
     from pipeline.metrics.measurement import METRIC_DESCRIPTIONS
     from pipeline.serving.evaluate import evaluate_as
     from pipeline.storage.typed_json import to_json
     from pipeline.tracking.registry.metadata import text_of
 
     log_to_terminal(quiet=json_)
-    config = SweepConfig(
-        data=data,
-        image_size=image_size,
-        classes=classes,
-        split=split,
-        fit=fit,
-        background=background,
-        frames=frames,
+    config = images_config(
+        *(data, image_size, classes, split, fit, background, frames),
         extractor=extractor,
         extractor_weights=extractor_weights,
         second_extractor=second_extractor,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from pipeline.cli.completion import COMPLETERS, complete_sweep
+from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.sweep.options import GROUPS, IMAGES, SWEEP_DIR, OptionInfo, RunOptions, SharedOptions
 from pipeline.tables import DATA_SOURCES
+from pipeline.user_code import read_code, use_code
 
 OptionsT = TypeVar("OptionsT", bound=SharedOptions)
 
@@ -71,6 +74,32 @@ Fit = Annotated[str, _shared("fit")]
 Background = Annotated[str, _shared("background")]
 
 Frames = Annotated[str, _shared("frames")]
+
+
+def images_config(
+    data: str, image_size: int, classes: str, split: str, fit: str, background: str, frames: str, **more: Any
+) -> SweepConfig:
+    """How images are read, as a SweepConfig; more: its other fields."""
+    return SweepConfig(
+        data=data,
+        image_size=image_size,
+        classes=classes,
+        split=split,
+        fit=fit,
+        background=background,
+        frames=frames,
+        **more,
+    )
+
+
+def use_source_code(source: str) -> None:
+    """Load the user's own data source, `module:function` in the current folder; others need nothing.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if DATA_SOURCES.is_user_code(source):
+        use_code(read_code([source], [Path.cwd()]))
 
 
 def take_options(command: Callable[[OptionsT], None], kind: type[OptionsT]) -> Callable[..., None]:

@@ -20,7 +20,7 @@ from pipeline.tracking.tracking_uri import default_uri
 log = logging.getLogger(__name__)
 
 GOOD = "no copies, no collapse"
-"""The verdict on a generator against which there is nothing to say."""
+"""The verdict on a generator that passed the checks for copies and mode collapse."""
 
 
 def conclude(result: Result) -> None:

@@ -19,7 +19,7 @@ from pipeline.sweep.options import ResumeOptions, RunOptions
 def _run(options: RunOptions) -> None:
     """Search, measure the best again, register the champion.
 
-    The same command again goes on with the sweep that exists.
+    The same command again resumes an existing sweep.
     """
     _search(options)
 
@@ -50,7 +50,7 @@ def report(sweep_dir: SweepDir) -> None:
     os.nice(19)  # running trials have priority
     from pipeline.reporting.history import read_history
     from pipeline.reporting.html.commands import tools
-    from pipeline.reporting.html.report import write_report
+    from pipeline.reporting.html.report import write_page
     from pipeline.storage.readonly_copy import readonly_copy
     from pipeline.storage.summary_file import no_sweep, read_summary
 
@@ -60,10 +60,11 @@ def report(sweep_dir: SweepDir) -> None:
             raise no_sweep(sweep_dir)
         print_leaderboard(summary)
         print_finalists(summary)
-        for where, command in tools(read_history(root)).items():
+        history = read_history(root)
+        for where, command in tools(history).items():
             if where in ("in MLflow", "in Optuna"):
                 out_console.print(f"{where}: {command}", markup=False)
-        out_console.print(f"report: {write_report(root)}", markup=False)
+        out_console.print(f"report: {write_page(history)}", markup=False)
 
 
 def validate(

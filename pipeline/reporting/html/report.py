@@ -35,11 +35,17 @@ def write_report(root: Path, state: SweepState | None = None) -> Path:
     Raises:
         SweepError: `root` is not a sweep's folder.
     """
-    paths, history = SweepPaths(root), read_history(root)
+    history = read_history(root)
     if state is not None and history.summary is not None:
         history = replace(history, summary=replace(history.summary, state=state))
-    write_text(paths.report, render_page(history))
-    return paths.report
+    return write_page(history)
+
+
+def write_page(history: History) -> Path:
+    """Write report.html from a history that was read before; returns its path."""
+    path = SweepPaths(history.root).report
+    write_text(path, render_page(history))
+    return path
 
 
 def render_page(history: History) -> str:
