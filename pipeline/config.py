@@ -205,6 +205,9 @@ class SweepConfig(_Checked):
     price: str = _plain("", "what an hour of a core or a GPU costs: gpu=2.5,cpu=0.05")
     max_failures: int = _number(0, 0, 1_000_000, "stop searching at this many failed trials; 0 = no bound")
     target_fid: float = _number(0.0, 0.0, 1e9, "stop searching at a fid this low; 0 = no target")
+    until_plateau: float = _number(
+        0.0, 0.0, 100.0, "stop searching where an hour more should lower fid by less; 0 = no bound", "percent"
+    )
     seed: int = _number(0, 0, 2**31 - 1, "seed of the search and of every trial")
     hang_after_sec: float = _number(
         0.0, 0.0, 1e9, "end a worker silent for so long; 0 = 20 of its longest ticks, at least 600", "seconds"

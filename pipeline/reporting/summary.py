@@ -111,6 +111,7 @@ class Summary:
             cost=round(manager.cost, 4) if config.price else None,
             best=self._finalists[0].best if self._finalists else _best(ranked),
             running=tuple(map(_running, running)),
+            one_more_hour=manager.one_more_hour,
             disk_bytes=self._disk(),
             images_per_sec=round(sum(t.records[-1].images_per_sec for t in running if t.records), 1),
             failures=tuple(FailureRow(trial=t.number, **vars(f)) for t in trials for f in t.failures),

@@ -1,4 +1,4 @@
-"""When a search has had enough: time, GPU hours, money, failures, or a fid that is good enough.
+"""When a search has had enough: time, GPU hours, money, failures, a fid that is good enough, or a plateau.
 
 Responsible for the bounds and for prices; `TrialManager` measures what is used and ends the search.
 """
@@ -11,6 +11,11 @@ from dataclasses import dataclass
 
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, nearest
+from pipeline.storage.readable import readable_percent
+from pipeline.storage.summary_file import ExpectedGain
+
+PLATEAU_TRIALS = 20
+"""Ended trials with a fid before which no plateau ends a search: the sampler has only begun to learn."""
 
 _PRICED = ("cpu", "gpu")
 
@@ -24,6 +29,7 @@ class Usage:
     cost: float = 0.0
     failures: int = 0
     best_fid: float | None = None
+    one_more_hour: ExpectedGain | None = None
 
 
 def budget_reached(config: SweepConfig, usage: Usage) -> tuple[str, str] | None:
@@ -43,7 +49,16 @@ def budget_reached(config: SweepConfig, usage: Usage) -> tuple[str, str] | None:
     fid, target = usage.best_fid, config.target_fid
     if target > 0 and fid is not None and fid <= target:
         return "target_fid", f"fid {fid:.4g} reached the target of {target:g}"
+    gain = plateau_gain(usage.one_more_hour)
+    if gain is not None and 100 * gain < config.until_plateau:
+        less = f"less than {config.until_plateau:g} % (--until-plateau)"
+        return "until_plateau", f"one more hour should lower fid by {readable_percent(gain)}, {less}"
     return None
+
+
+def plateau_gain(expected: ExpectedGain | None) -> float | None:
+    """The expected gain of one more hour, a fraction, where a plateau may be judged by it; else None."""
+    return expected.gain if expected and expected.trials >= PLATEAU_TRIALS else None
 
 
 def parse_prices(text: str) -> dict[str, float]:

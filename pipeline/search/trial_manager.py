@@ -29,10 +29,12 @@ from pipeline.config import SweepConfig, SweepPaths
 from pipeline.records import TrialRecord, objective_of
 from pipeline.search import budgets
 from pipeline.search._compat import reopen_trial, reported_steps
+from pipeline.search.expected_gain import SEARCH_SECONDS, EndedTrials
 from pipeline.search.samplers import make_sampler
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Value
 from pipeline.search.study import attach_grid, suggest_params
+from pipeline.storage.summary_file import ExpectedGain
 from pipeline.training.balance import ONE_SIDED, hopeless
 from pipeline.training.checkpoint import Failure, append_failure, grid_path, read_failures, read_records
 
@@ -124,6 +126,7 @@ class TrialManager:
         self._resumed: list[int] = []  # running trials of an earlier process, not handed out yet
         self._spent, self._begun = spent_sec, time.monotonic()
         self._ended: float | None = None
+        self._ended_trials = EndedTrials(spent_sec)
         for frozen in study.get_trials(deepcopy=False):
             if frozen.state in _OPTUNA_STATES:
                 self._restore(frozen, paths.trial(frozen.number))
@@ -143,6 +146,11 @@ class TrialManager:
         """Cost of all trials so far, in the currency of `price`."""
         cpus, gpus = self.config.cpus_per_trial, self.gpus_per_trial
         return self._totals.hours * budgets.hourly_price(self._prices, cpus, gpus)
+
+    @property
+    def one_more_hour(self) -> ExpectedGain:
+        """What one more hour of search should bring, as of the last end of a trial."""
+        return self._ended_trials.one_more_hour
 
     def begin(self, callbacks: Iterable[SweepCallback]) -> None:
         """From now on call `callbacks` for every start, record, failure and end, in their order."""
@@ -229,8 +237,9 @@ class TrialManager:
     def should_stop(self) -> bool:
         """Whether a budget is spent or the target is met; `reason` and `stopped_by` then tell which."""
         if not self.reason:
-            totals = self._totals
-            usage = budgets.Usage(self.seconds, self.gpu_hours, self.cost, totals.failures, totals.best_fid)
+            totals, more = self._totals, self.one_more_hour
+            used = self.seconds, self.gpu_hours, self.cost
+            usage = budgets.Usage(*used, totals.failures, totals.best_fid, more)
             met = budgets.budget_reached(self.config, usage)
             if met is not None:
                 self.stopped_by, self.reason = met
@@ -272,6 +281,8 @@ class TrialManager:
         reported = frozen.intermediate_values
         trial.records = [r for r in read_records(folder) if r.kimg in reported or state != "running"]
         self.trials[frozen.number] = trial
+        if state != "running":
+            self._add_ended(trial, frozen.user_attrs.get(SEARCH_SECONDS))
         self._totals.failures += state == "failed"
         for before, record in zip([None, *trial.records], trial.records, strict=False):
             self._totals.add(record, before)
@@ -286,7 +297,9 @@ class TrialManager:
     def _end(self, trial: SweepTrial, state: str, cause: str) -> bool:
         """Tell Optuna and the callbacks that a trial has ended; always True, for `report`."""
         optuna_trial = self._optuna_trials.pop(trial.number)
-        trial.state, trial.cause = state, cause
+        trial.state, trial.cause, seconds = state, cause, round(self.seconds, 1)
+        self._add_ended(trial, seconds)
+        optuna_trial.set_user_attr(SEARCH_SECONDS, seconds)
         self._totals.failures += state == "failed"
         best = trial.best
         if best is not None or state == "complete":
@@ -309,6 +322,12 @@ class TrialManager:
             self.study.tell(optuna_trial, state=TrialState.FAIL if state == "failed" else TrialState.PRUNED)
         self._notify("on_end", trial)
         return True
+
+    def _add_ended(self, trial: SweepTrial, seconds: float | None) -> None:
+        """Count an ended trial for `one_more_hour`. seconds: of search at its end; None = not known."""
+        best, last = trial.best, trial.records[-1] if trial.records else None
+        work = last.train_seconds + last.eval_seconds if last else 0.0
+        self._ended_trials.add(seconds, best.fid if best else None, work)
 
     def _notify(self, event: str, *args: Any) -> None:
         for callback in self._callbacks:

@@ -23,6 +23,12 @@ def short_number(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def readable_percent(share: float, *, whole: bool = False) -> str:
+    """A share from 0 to 1 in per cent: `62 %`, `3.4 %`; whole: no digits behind the point."""
+    percent = 100 * share
+    return f"{percent:.0f} %" if whole or percent >= 9.95 else f"{percent:.2g} %"
+
+
 def readable_bytes(count: float) -> str:
     """A number of bytes on a disk: `1.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -30,7 +30,7 @@ from pipeline.tracking.registry.names import check_registration
 UNLIMITED = 100_000
 """Trials of a sweep that only a budget ends."""
 
-_LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid")
+_LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid", "until_plateau")
 _UNCHANGED = (
     *("image_size", "split", "fit", "background", "frames"),
     *(
@@ -183,6 +183,7 @@ def _known_sweep(options: ResumeOptions) -> Request:
         code_folders=(SweepPaths(root).code,),
         tracking_uri=absolute_sqlite(options.tracking_uri) or without_gaps(registry.tracking_uri),
         storage=absolute_sqlite(options.storage, "--storage") or _known(registry.storage),
+        dry_run=options.dry_run,
         notify=check_webhook(options.notify),
         live=wants_live_view(options.quiet),
     )

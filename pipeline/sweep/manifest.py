@@ -21,6 +21,7 @@ from pipeline.tracking.registry.names import CHAMPION
 
 MAY_GROW = (
     *("trials", "time_budget_sec", "gpu_hours", "cost_budget", "price", "max_failures", "target_fid"),
+    "until_plateau",
     *("hang_after_sec", "wait_sec", "cpus_per_trial", "gpus_per_trial", "require", "concurrency", "address"),
 )
 """Settings that a resume may change: how much is searched and on which machines, not what is searched or how
@@ -233,8 +234,9 @@ def _check_same(key: str, agrees: bool) -> None:
 
 
 def raised_limits(before: SweepConfig, now: SweepConfig) -> bool:
-    """Whether `now` raises a limit of the ended sweep: more trials, a larger budget, a lower fid."""
+    """Whether `now` raises a limit of the ended sweep: more trials, a larger budget, a lower fid or gain."""
     names = ("time_budget_sec", "gpu_hours", "cost_budget", "max_failures")
     limits = [(getattr(before, name), getattr(now, name)) for name in names]
     more = any(new != old and (new == 0 or new > old > 0) for old, new in limits)
-    return now.trials > before.trials or more or now.target_fid < before.target_fid
+    lower = now.target_fid < before.target_fid or now.until_plateau < before.until_plateau
+    return now.trials > before.trials or more or lower

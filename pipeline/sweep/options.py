@@ -118,6 +118,9 @@ class SharedOptions:
     target_fid: float | None = _option(
         None, "Stop searching at a fid this low.", LENGTH, low=0, metavar="FID"
     )
+    until_plateau: float | None = _option(
+        None, "Stop where one more hour should lower fid by less; try 1.", LENGTH, low=0, metavar="PERCENT"
+    )
     hang_after: str | float = _option(
         "", "End a worker silent this long (20 ticks, 10m at least).", ADVANCED, metavar="TIME"
     )
@@ -140,6 +143,7 @@ class SharedOptions:
         envvar="GANSWEEP_NOTIFY",
         metavar="URL",
     )
+    dry_run: bool = _option(False, "Check everything, print the plan, stop.", LENGTH)
     quiet: bool = _option(False, "Print only the result and warnings.", PLACE, short="-q")
 
     def __post_init__(self) -> None:
@@ -227,7 +231,6 @@ class RunOptions(SharedOptions, _Subject):
     final_seeds: int | None = _option(
         None, "Other seeds per finalist (2 beyond ten minutes).", MEASURING, low=0, metavar="N"
     )
-    dry_run: bool = _option(False, "Check everything, print the plan, stop.", LENGTH)
 
 
 def option_infos(kind: type[SharedOptions]) -> dict[str, OptionInfo]:
