@@ -17,10 +17,12 @@ from typing import Any
 from pipeline.config import SweepPaths, TrialConfig
 from pipeline.errors import UserError
 from pipeline.records import TrialRecord
+from pipeline.search.expected_gain import EndedTrials
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import space_from_tables
 from pipeline.storage.summary_file import (
     Best,
+    ExpectedGain,
     FinalistRow,
     LeaderboardRow,
     Params,
@@ -104,6 +106,21 @@ class History:
     def full_kimg(self) -> int | None:
         """The length of a full trial in kimg; None if the space is unknown."""
         return full_kimg(self.space)
+
+    @property
+    def one_more_hour(self) -> ExpectedGain:
+        """What one more hour of search should bring.
+
+        Of a sweep whose summary lacks it (an older version's), by the work of its trials in order of their
+        numbers: `pipeline.search.expected_gain.place_in_time`.
+        """
+        if self.summary and self.summary.one_more_hour:
+            return self.summary.one_more_hour
+        ended = EndedTrials(self.summary.wall_seconds if self.summary else 0.0)
+        for trial in sorted(self.trials, key=lambda t: t.number):
+            if trial.state not in ("", "running"):
+                ended.add(None, trial.fid, trial.seconds)
+        return ended.one_more_hour
 
     def find(self, number: int) -> TrialView | None:
         """The trial with this number, or None."""

@@ -14,6 +14,9 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.storage.readable import readable_percent
 from pipeline.storage.summary_file import ExpectedGain
 
+UNLIMITED = 100_000
+"""Trials of a sweep that only another bound ends."""
+
 PLATEAU_TRIALS = 20
 """Ended trials with a fid before which no plateau ends a search: the sampler has only begun to learn."""
 

@@ -32,7 +32,7 @@ MIN_TRIALS = 12
 """Ended trials with a fid that an estimate needs: the random ones at the start, and a few more."""
 
 SEARCH_SECONDS = "search_seconds"
-"""User attribute of a trial in the study: seconds of search at its end, all processes of the sweep counted."""
+"""User attribute of a trial in the study: seconds of search at its end, over all processes."""
 
 _TAIL = 3
 _LOWEST = 1e-9  # a fid of 0 has no logarithm

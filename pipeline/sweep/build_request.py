@@ -11,6 +11,7 @@ from pipeline.config import SweepConfig, SweepPaths, names_file
 from pipeline.errors import ConfigError
 from pipeline.reporting.log_lines import wants_live_view
 from pipeline.reporting.webhook import check_webhook
+from pipeline.search.budgets import UNLIMITED
 from pipeline.search.resources import check_gpus_per_trial
 from pipeline.search.space.builtin import find_space, load_space
 from pipeline.search.space.definition import Space
@@ -26,9 +27,6 @@ from pipeline.sweep.request import Request
 from pipeline.sweep.space_choice import name_for_data
 from pipeline.tracking.moved_store import without_gaps
 from pipeline.tracking.registry.names import check_registration
-
-UNLIMITED = 100_000
-"""Trials of a sweep that only a budget ends."""
 
 _LIMITS = ("gpu_hours", "cost_budget", "max_failures", "target_fid", "until_plateau")
 _UNCHANGED = (

@@ -8,14 +8,18 @@ from pipeline.search.samplers import sampler_notes
 from pipeline.storage.folders import database_folders
 from pipeline.sweep.disk import DiskNeed, check_disk, disk_needed
 from pipeline.sweep.inputs import SweepInputs
+from pipeline.sweep.outlook import outlook
 from pipeline.sweep.preflight import out_folder
 from pipeline.sweep.request import Request
 from pipeline.sweep.result import Rows
 from pipeline.training.networks.blocks import ImageShape
 
 
-def plan_sweep(request: Request, inputs: SweepInputs, uri: str) -> Rows:
-    """Rows of (heading, text); trains the largest trial for a moment. uri: the MLflow store."""
+def plan_sweep(request: Request, inputs: SweepInputs, uri: str, *, new: bool) -> Rows:
+    """Rows of (heading, text). uri: the MLflow store.
+
+    Of a new sweep, trains the largest trial for a moment; one that exists has its own past to judge by.
+    """
     config, full = request.config, request.space.config({})
     dataset, evaluator = inputs.dataset, inputs.evaluator
     labels = f", {len(dataset.classes)} classes" if dataset.labelled else ""
@@ -33,8 +37,14 @@ def plan_sweep(request: Request, inputs: SweepInputs, uri: str) -> Rows:
         ("disk", str(_disk_needed(request, inputs))),
         ("tracking", redact(uri)),
         ("registers", request.register or "nothing"),
-        *estimate_sweep(config, request.space, dataset, evaluator, inputs.code),
+        *_estimates(request, inputs, new=new),
     )
+
+
+def _estimates(request: Request, inputs: SweepInputs, *, new: bool) -> Rows:
+    if not new:
+        return outlook(request)
+    return estimate_sweep(request.config, request.space, inputs.dataset, inputs.evaluator, inputs.code)
 
 
 def check_free_space(request: Request, inputs: SweepInputs, *, new: bool) -> None:

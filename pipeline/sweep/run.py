@@ -57,7 +57,8 @@ def _run(request: Request, uploader: Uploader) -> Result:
     request, inputs = load_inputs(request, manifest)
     check_free_space(request, inputs, new=manifest is None)
     if request.dry_run:
-        return Result.of(request, "planned", uri, plan=plan_sweep(request, inputs, uri))
+        plan = plan_sweep(request, inputs, uri, new=manifest is None)
+        return Result.of(request, "planned", uri, plan=plan)
     before = read_summary(paths.summary)
     if manifest and before and _is_over(request, manifest, before):
         log.info("this sweep is finished; raise --trials or a budget to go on")

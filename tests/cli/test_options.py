@@ -19,8 +19,8 @@ FROZEN = (
     "space data name out trials kimg time-budget gpu-hours seed set sampler pruner cpus-per-trial "
     "gpus-per-trial concurrency address storage tracking-uri register no-register dry-run quiet recipe "
     "cost-budget price max-failures target-fid until-plateau hang-after wait require promote extractor "
-    "extractor-weights second-opinion second-extractor fid-samples final-samples final-seeds image-size classes split fit "
-    "background frames notify metric"
+    "extractor-weights second-opinion second-extractor fid-samples final-samples final-seeds image-size "
+    "classes split fit background frames notify metric"
 ).split()
 """The flags of `run`: scripts of others hold on to them."""
 

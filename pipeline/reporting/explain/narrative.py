@@ -16,6 +16,9 @@ from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
 Section = tuple[str, list[str]]
 """A heading and its sentences."""
 
+_WORTH_AN_HOUR = 0.01
+"""The gain of one more hour, a fraction, below which another space is worth more than more trials."""
+
 _ADVICE_BY_KIND = {
     "diverged": ("diverged", "search lower learning rates"),
     "collapsed": ("collapsed", f"search a lower lr_g, penalty {ADVISED_PENALTY}, or loss {ADVISED_LOSS}"),
@@ -63,9 +66,18 @@ def next_steps(history: History) -> list[str]:
         return ["Fewer than three trials have a fid: search longer before changing the space."]
     found = regions(history, best)
     few = f"{len(history.trials)} trials are few: more trials are worth more than the advice below."
-    lines = [few] if len(history.trials) < 10 else []
+    lines = [few] if len(history.trials) < 10 else _one_more_hour(history)
     lines += [*_widen(found), *_longer(history), *_narrow(found), *_common_problems(history)]
     return lines or ["Nothing stands out: more trials in the same space."]
+
+
+def _one_more_hour(history: History) -> list[str]:
+    """What one more hour in the same space should bring, and whether that is worth it; none if unknown."""
+    more = history.one_more_hour
+    if more.gain is None:
+        return []
+    worth = "search longer" if more.gain >= _WORTH_AN_HOUR else "change the space instead"
+    return [f"One more hour in the same space: {more}; {worth}."]
 
 
 def next_file(history: History) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.reporting.live.progress import SweepProgress, TrialProgress
+from pipeline.search.budgets import UNLIMITED
 from pipeline.storage.readable import clock, readable_bytes, readable_number
 from pipeline.storage.summary_file import SweepSummary
 
@@ -32,7 +33,7 @@ _ONE_SIDED = 0.4  # below this balance the side that is ahead is named
 
 def render_line(summary: SweepSummary) -> str:
     """The state of a sweep in one line."""
-    return " | ".join([*_counts(summary), _best(summary), _passed(summary)])
+    return " | ".join([*_counts(summary), _best(summary), *_one_more_hour(summary), _passed(summary)])
 
 
 def _counts(summary: SweepSummary) -> list[str]:
@@ -50,6 +51,12 @@ def _best(summary: SweepSummary) -> str:
     return f"best fid {best.fid:.2f} (balance {balance}, trial {best.trial})"
 
 
+def _one_more_hour(summary: SweepSummary) -> list[str]:
+    """What one more hour should bring, where that is known."""
+    more = summary.one_more_hour
+    return [f"one more hour: {more}"] if more and more.gain is not None else []
+
+
 def _passed(summary: SweepSummary) -> str:
     return clock(summary.wall_seconds) + time_left(summary)
 
@@ -63,7 +70,7 @@ def time_left(summary: SweepSummary) -> str:
         return ""
     spent, ended = summary.wall_seconds, summary.trials.ended
     estimates = [summary.time_budget_sec - spent] if summary.time_budget_sec else []
-    if ended:
+    if ended and summary.trials_asked < UNLIMITED:
         estimates.append(spent / ended * max(summary.trials_asked - ended, 0))
     return f", about {clock(max(min(estimates), 0))} left" if estimates else ""
 
@@ -78,6 +85,7 @@ def render_block(
     title = f"{summary.name}: {summary.state}, {_passed(summary)}"
     parts: list[RenderableType] = [_cut(title, "bold"), _cut(" | ".join(_counts(summary)))]
     parts.append(_cut(_best(summary)))
+    parts += map(_cut, _one_more_hour(summary))
     if fids := progress.best_fids:
         drawn = sparkline(fids, plain=plain)
         parts.append(_cut(f"best fid so far {fids[0]:.4g} {drawn} {fids[-1]:.4g}"))
