@@ -12,27 +12,26 @@ from dataclasses import dataclass
 from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.storage.readable import readable_percent
-from pipeline.storage.summary_file import ExpectedGain
 
 UNLIMITED = 100_000
 """Trials of a sweep that only another bound ends."""
-
-PLATEAU_TRIALS = 20
-"""Ended trials with a fid before which no plateau ends a search: the sampler has only begun to learn."""
 
 _PRICED = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a search has used and reached so far. gpu_hours, cost: summed over trials."""
+    """What a search has used and reached so far.
+
+    gpu_hours, cost: summed over trials. plateau: see `ExpectedGain`; None = too little is known.
+    """
 
     seconds: float = 0.0
     gpu_hours: float = 0.0
     cost: float = 0.0
     failures: int = 0
     best_fid: float | None = None
-    one_more_hour: ExpectedGain | None = None
+    plateau: float | None = None
 
 
 def budget_reached(config: SweepConfig, usage: Usage) -> tuple[str, str] | None:
@@ -52,16 +51,10 @@ def budget_reached(config: SweepConfig, usage: Usage) -> tuple[str, str] | None:
     fid, target = usage.best_fid, config.target_fid
     if target > 0 and fid is not None and fid <= target:
         return "target_fid", f"fid {fid:.4g} reached the target of {target:g}"
-    gain = plateau_gain(usage.one_more_hour)
-    if gain is not None and 100 * gain < config.until_plateau:
-        less = f"less than {config.until_plateau:g} % (--until-plateau)"
-        return "until_plateau", f"one more hour should lower fid by {readable_percent(gain)}, {less}"
+    if usage.plateau is not None and 100 * usage.plateau < config.until_plateau:
+        gain, least = readable_percent(usage.plateau), f"less than {config.until_plateau:g} %"
+        return "until_plateau", f"one more hour should lower fid by at most {gain}, {least} (--until-plateau)"
     return None
-
-
-def plateau_gain(expected: ExpectedGain | None) -> float | None:
-    """The expected gain of one more hour, a fraction, where a plateau may be judged by it; else None."""
-    return expected.gain if expected and expected.trials >= PLATEAU_TRIALS else None
 
 
 def parse_prices(text: str) -> dict[str, float]:

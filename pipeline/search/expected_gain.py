@@ -31,10 +31,14 @@ from pipeline.storage.summary_file import ExpectedGain
 MIN_TRIALS = 12
 """Ended trials with a fid that an estimate needs: the random ones at the start, and a few more."""
 
+PLATEAU_TRIALS = 20
+"""Ended trials with a fid before which no plateau ends a search: the sampler has only begun to learn."""
+
 SEARCH_SECONDS = "search_seconds"
 """User attribute of a trial in the study: seconds of search at its end, over all processes."""
 
 _TAIL = 3
+_LASTING = 4, 100  # a plateau must last for a quarter of the trials, but for a hundred at most
 _LOWEST = 1e-9  # a fid of 0 has no logarithm
 _HOUR = 3600.0
 
@@ -56,12 +60,14 @@ class EndedTrials:
     """The trials of a search that have ended, and what one more hour should bring.
 
     earlier_sec: seconds of search of earlier processes, in which the trials without a second have ended.
+    hours: the horizon, for studies of the estimate.
     """
 
-    def __init__(self, earlier_sec: float = 0.0) -> None:
-        self._earlier = earlier_sec
+    def __init__(self, earlier_sec: float = 0.0, hours: float = 1.0) -> None:
+        self._earlier, self._hours = earlier_sec, hours
         self._trials: list[EndedTrial] = []
         self._estimate: ExpectedGain | None = None
+        self._gains: dict[int, float | None] = {}  # by the number of ended trials
 
     def add(self, seconds: object, fid: float | None, work: float) -> None:
         """Add a trial. seconds: see `EndedTrial`; what is no finite number counts as unknown."""
@@ -72,8 +78,25 @@ class EndedTrials:
     def one_more_hour(self) -> ExpectedGain:
         """What one more hour should bring; computed once after each end of a trial."""
         if self._estimate is None:
-            self._estimate = expected_gain(place_in_time(self._trials, self._earlier))
+            trials = place_in_time(self._trials, self._earlier)
+            self._estimate = replace(expected_gain(trials, self._hours), plateau=self._plateau(trials))
         return self._estimate
+
+    def _plateau(self, trials: Sequence[EndedTrial]) -> float | None:
+        """The highest expected gain at the ends of the last quarter of the trials; None with too few trials.
+
+        One estimate alone is often too low by chance, and every one of them could end the search.
+        """
+        count, (part, most) = len(trials), _LASTING
+        if sum(trial.fid is not None for trial in trials) < PLATEAU_TRIALS:
+            return None
+        gains = []
+        for number in range(count - min(count // part, most) + 1, count + 1):
+            if number not in self._gains:
+                self._gains[number] = expected_gain(trials[:number], self._hours).gain
+            gains.append(self._gains[number])
+        known = [gain for gain in gains if gain is not None]
+        return max(known) if len(known) == len(gains) else None
 
 
 def place_in_time(trials: Sequence[EndedTrial], earlier_sec: float) -> list[EndedTrial]:

@@ -237,9 +237,9 @@ class TrialManager:
     def should_stop(self) -> bool:
         """Whether a budget is spent or the target is met; `reason` and `stopped_by` then tell which."""
         if not self.reason:
-            totals, more = self._totals, self.one_more_hour
-            used = self.seconds, self.gpu_hours, self.cost
-            usage = budgets.Usage(*used, totals.failures, totals.best_fid, more)
+            totals, used = self._totals, (self.seconds, self.gpu_hours, self.cost)
+            plateau = self.one_more_hour.plateau
+            usage = budgets.Usage(*used, totals.failures, totals.best_fid, plateau)
             met = budgets.budget_reached(self.config, usage)
             if met is not None:
                 self.stopped_by, self.reason = met

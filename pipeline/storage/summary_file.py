@@ -196,6 +196,10 @@ class ExpectedGain:
     )
     chance: float | None = key("probability that the best fid falls at all", default=None)
     fid: float | None = key("the best fid that is expected then", default=None)
+    plateau: float | None = key(
+        "the highest gain expected in the last quarter of the trials, which --until-plateau bounds",
+        default=None,
+    )
 
     def __str__(self) -> str:
         """`best fid -3 % (about 12.1), 60 % chance of any gain`."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pipeline.config import SweepConfig
 from pipeline.errors import SweepError
 from pipeline.reporting.history import History, read_history
-from pipeline.search.budgets import PLATEAU_TRIALS, UNLIMITED, Usage, budget_reached
+from pipeline.search.budgets import UNLIMITED, Usage, budget_reached
+from pipeline.search.expected_gain import PLATEAU_TRIALS
 from pipeline.storage.readable import clock
 from pipeline.storage.summary_file import ExpectedGain
 from pipeline.sweep.request import Request
@@ -34,11 +35,11 @@ def outlook(request: Request) -> Rows:
 def _used(history: History) -> Usage:
     """What the search has used; without a summary.json only the fids are known."""
     summary, fids = history.summary, [trial.fid for trial in history.trials if trial.fid is not None]
-    best, more = min(fids, default=None), history.one_more_hour
+    best, plateau = min(fids, default=None), history.one_more_hour.plateau
     if summary is None:
-        return Usage(best_fid=best, one_more_hour=more)
+        return Usage(best_fid=best, plateau=plateau)
     cost, failures = summary.cost or 0.0, summary.trials.failed
-    return Usage(summary.wall_seconds, summary.gpu_hours, cost, failures, best, more)
+    return Usage(summary.wall_seconds, summary.gpu_hours, cost, failures, best, plateau)
 
 
 def _left(config: SweepConfig, used: Usage, begun: int) -> Iterator[str]:
