@@ -5,7 +5,8 @@
     python benchmarks/expected_gain.py --made 60                     # made-up searches, as below
 
 A line of a .jsonl file is one search: {"seconds": [...], "fid": [...]}, a number for each ended trial in the
-order of the ends; a fid may be null, and "name" may group searches. Each search is predicted every half
+order of the ends; a fid may be null, and "name" may group searches. What `replay.py` keeps
+in its folder WORK is read as well. Each search is predicted every half
 horizon, from the time when enough trials have ended until one horizon before its end. The estimate is
 calibrated where the mean predicted gain is within a factor of two of the mean gain that came.
 
@@ -36,6 +37,7 @@ from pipeline.search.expected_gain import (
     expected_gain,
     place_in_time,
 )
+from pipeline.storage.readable import finite
 
 CALIBRATED = 2.0
 """Within this factor of each other lie the means of a calibrated estimate."""
@@ -93,8 +95,11 @@ def of_lines(path: Path) -> Iterator[tuple[str, list[EndedTrial]]]:
     """The searches of a .jsonl file, each with the name of its group."""
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        pairs = zip(row["seconds"], row["fid"], strict=True)
-        yield str(row.get("name", path.stem)), [EndedTrial(seconds, fid) for seconds, fid in pairs]
+        if "trace" in row:
+            pairs = [(seconds, fid) for seconds, fid, _ in row["trace"]["trials"]]
+        else:
+            pairs = list(zip(row["seconds"], row["fid"], strict=True))
+        yield str(row.get("name", path.stem)), [EndedTrial(seconds, finite(fid)) for seconds, fid in pairs]
 
 
 def of_sweep(root: Path) -> list[EndedTrial]:

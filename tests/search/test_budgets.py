@@ -11,6 +11,7 @@ from pipeline.config import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.records import TrialRecord
 from pipeline.search import budgets
+from pipeline.search.expected_gain import PLATEAU_TRIALS
 from pipeline.training.checkpoint import TrialFolder
 
 
@@ -28,6 +29,10 @@ from pipeline.training.checkpoint import TrialFolder
         ({"target_fid": 10}, {"best_fid": None}, None),
         ({"target_fid": 10}, {"best_fid": 10.5}, None),
         ({"target_fid": 10}, {"best_fid": 10.0}, "target_fid"),
+        ({}, {"plateau": 0.0}, None),
+        ({"until_plateau": 1}, {"plateau": None}, None),
+        ({"until_plateau": 1}, {"plateau": 0.01}, None),
+        ({"until_plateau": 1}, {"plateau": 0.0099}, "until_plateau"),
     ],
 )
 def test_a_bound_is_met_exactly_at_its_value(
@@ -105,3 +110,18 @@ def test_too_many_failures_stop_the_search(tmp_path: Path) -> None:
         manager.finish(number, "boom")
     assert manager.should_stop()
     assert manager.stopped_by == "max_failures"
+
+
+def test_a_plateau_stops_the_search_and_not_before_enough_trials_have_ended(tmp_path: Path) -> None:
+    """Every trial is run by a process of its own, ten minutes of search after the one before."""
+    for number in range(PLATEAU_TRIALS):
+        manager = make_manager(tmp_path, spent_sec=600.0 * number, until_plateau=1.0, trials=99)
+        assert not manager.should_stop(), number
+        assert manager.ask() is not None
+        row = record(number, 1, 10.0, 500.0)
+        TrialFolder(tmp_path / f"trials/{number}").append(row)
+        manager.report(row)
+        manager.finish(number)
+    assert (manager.should_stop(), manager.stopped_by) == (True, "until_plateau")
+    assert manager.reason == "one more hour should lower fid by at most 0 %, less than 1 % (--until-plateau)"
+    assert manager.ask() is None

@@ -149,6 +149,9 @@ def test_other_images_evaluator_or_code_are_named() -> None:
         ({"time_budget_sec": 60}, {"time_budget_sec": 30}, False),
         ({"gpu_hours": 0}, {"gpu_hours": 1}, False),
         ({"target_fid": 9}, {"target_fid": 5}, True),
+        ({"until_plateau": 1}, {"until_plateau": 0}, True),
+        ({"until_plateau": 1}, {"until_plateau": 2}, False),
+        ({"until_plateau": 0}, {"until_plateau": 1}, False),
     ],
 )
 def test_a_raised_limit(before: dict[str, float], now: dict[str, float], raised: bool) -> None:
