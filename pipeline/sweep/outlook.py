@@ -23,13 +23,23 @@ def outlook(request: Request) -> Rows:
         return (("so far", "nothing: no trial has begun"),)
     usage, more = _used(history), history.one_more_hour
     fid = "no fid" if usage.best_fid is None else f"best fid {usage.best_fid:.4g}"
-    state = history.summary.state if history.summary else "no summary.json"
-    ended = sum(trial.state not in ("", "running") for trial in history.trials)
+    state, ended, begun = _counts(history)
     return (
-        ("so far", f"{state}: {ended} trials ended in {clock(usage.seconds)}, {fid}"),
-        ("left", ", ".join(_left(request.config, usage, len(history.trials)))),
+        (
+            "so far",
+            f"{state}: {ended} {'trial' if ended == 1 else 'trials'} in {clock(usage.seconds)}, {fid}",
+        ),
+        ("left", ", ".join(_left(request.config, usage, begun))),
         ("one more hour", f"{more}{_basis(more)}"),
     )
+
+
+def _counts(history: History) -> tuple[str, int, int]:
+    """The state of the sweep, the trials that have ended, and those that have begun."""
+    if summary := history.summary:
+        return summary.state, summary.trials.ended, summary.trials.ended + summary.trials.running
+    ended = sum(trial.state not in ("", "running") for trial in history.trials)
+    return "no summary.json", ended, len(history.trials)
 
 
 def _used(history: History) -> Usage:

@@ -8,7 +8,7 @@ from typing import Any
 
 import factories
 import pytest
-from histories import bare_trial, finalist_row
+from histories import bare_trial, finalist_row, trial_view
 from sweep_folders import summary_of
 
 from pipeline.errors import SweepError
@@ -92,6 +92,17 @@ def test_trials_that_the_summary_leaves_out_come_from_events_and_records() -> No
     pruned = views[1]
     assert (pruned.kimg, pruned.last_kimg, pruned.stability) == (5, 10, pytest.approx(1.1))
     assert (pruned.verdict, pruned.cause, pruned.params) == ("d_wins", "pruned by asha", {"lr_g": 1e-4})
+
+
+def test_an_older_sweep_gets_its_expected_gain_from_the_work_of_its_trials() -> None:
+    """Twelve trials of equal work in two hours: six an hour."""
+    trials = tuple(trial_view(number, [30.0, 20.0 + number]) for number in range(12))
+    history = History(Path("tiny"), summary_of(wall_seconds=7200.0, best=None), trials)
+    assert history.one_more_hour.trials_per_hour == pytest.approx(6.0)
+    assert history.one_more_hour.trials == 12
+    known = {"trials": 34, "needed": 12, "gain": 0.031, "chance": 0.6, "fid": 12.1}
+    newer = dataclasses.replace(history, summary=summary_of(one_more_hour=known))
+    assert newer.one_more_hour.gain == 0.031
 
 
 def test_parameters_of_some_trials_only_differ() -> None:

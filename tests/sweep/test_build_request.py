@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.errors import RegistryError, SweepError
+from pipeline.search.budgets import UNLIMITED
 from pipeline.storage.summary_file import FidEvaluator
 from pipeline.sweep.build_request import build_request
 from pipeline.sweep.manifest import DataFacts, SweepFacts, check_same_request, manifest_of, read_manifest
@@ -30,7 +32,7 @@ def x(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "x"
 
 
-def begin(**more: str) -> Request:
+def begin(**more: Any) -> Request:
     """A sweep that `run` began, with its sweep.toml."""
     request = build_request(RunOptions(**{**TYPED, **STORES, **more}))
     request.paths.root.mkdir(parents=True)
@@ -90,3 +92,21 @@ def test_a_store_whose_address_is_not_wholly_known_is_asked_for(x: Path) -> None
         build_request(ResumeOptions("runs/a"))
     again = build_request(ResumeOptions("runs/a", tracking_uri="http://me:secret@host:5000"))
     assert again.tracking_uri == "http://me:secret@host:5000"
+
+
+def test_a_plateau_alone_makes_trials_unlimited_and_a_resume_may_change_it(x: Path) -> None:
+    begun = begin(until_plateau=1.0)
+    assert (begun.config.trials, begun.config.until_plateau) == (UNLIMITED, 1.0)
+    assert build_request(ResumeOptions("runs/a")).config.until_plateau == 1.0
+    assert build_request(ResumeOptions("runs/a", until_plateau=0.0)).config.until_plateau == 0.0
+
+
+def test_a_sweep_that_began_before_there_was_a_plateau_gets_one(x: Path) -> None:
+    toml = begin().paths.config
+    toml.write_text(toml.read_text().replace("until_plateau = 0.0\n", ""))
+    assert "until_plateau" not in toml.read_text()
+    resumed = build_request(ResumeOptions("runs/a", until_plateau=2.0))
+    manifest = read_manifest(resumed.paths)
+    assert manifest is not None
+    assert (manifest.config.until_plateau, resumed.config.until_plateau) == (0.0, 2.0)
+    check_same_request(manifest, resumed)

@@ -146,6 +146,18 @@ def test_a_bound_that_the_best_trials_are_near_is_to_be_widened() -> None:
     assert any(re.search("lr_g: .*high bound 0.01; widen", line) for line in next_steps(history))
 
 
+def test_what_one_more_hour_should_bring_is_said_where_it_is_known() -> None:
+    trials = [trial_view(number, [30.0, 20.0 + number]) for number in range(1, 10)]
+    hour = {"trials": 34, "needed": 12, "gain": 0.031, "chance": 0.6, "fid": 12.1}
+    first = next_steps(finished_sweep(*trials, one_more_hour=hour))[0]
+    assert first.startswith("One more hour in the same space: best fid -3.1 % (about 12.1), 60 % chance")
+    assert first.endswith("; search longer.")
+    low = next_steps(finished_sweep(*trials, one_more_hour={**hour, "gain": 0.0099}))[0]
+    assert low.endswith("; change the space instead.")
+    unknown = next_steps(finished_sweep(*trials, one_more_hour={"trials": 10, "needed": 12}))
+    assert not any("One more hour" in line for line in unknown)
+
+
 def test_a_sweep_without_a_fid_is_explained_too() -> None:
     (_, won), (_, lost), (_, steps) = explain_sweep(history_of(bare_trial(0, "failed", "boom")))
     assert len(won) == len(steps) == 1

@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 from sweep_folders import summary_content, summary_of, write_running_sweep
 
-from pipeline.reporting.live.drawing import render_line, sparkline, time_left
+from pipeline.reporting.live.drawing import render_block, render_line, sparkline, time_left
+from pipeline.reporting.live.progress import SweepProgress
 from pipeline.reporting.live.view import SweepSnapshot
 from pipeline.storage.summary_file import parse_summary
 
@@ -41,6 +42,7 @@ def block(root: Path, width: int = 100, encoding: str = "utf-8") -> str:
         ({"time_budget_sec": 130.0}, "0:30"),
         ({"time_budget_sec": 90.0}, "0:00"),
         ({"trials_asked": 5}, "0:00"),
+        ({"trials_asked": 100_000}, None),  # another bound ends it
         ({"trials": {"complete": 0, "pruned": 0, "failed": 0, "running": 2}}, None),
         ({"state": "finished"}, None),
     ],
@@ -83,6 +85,16 @@ def test_the_texts_of_one_sweep_are_the_golden_ones(tmp_path: Path) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_what_one_more_hour_should_bring_is_in_the_line_and_the_block(tmp_path: Path) -> None:
+    known = {"trials": 34, "needed": 12, "gain": 0.031, "chance": 0.6, "fid": 12.1}
+    text = "one more hour: best fid -3.1 % (about 12.1), 60 % chance of any gain"
+    assert text in render_line(summary_of(one_more_hour=known)).split(" | ")
+    console = Console(width=100, file=io.StringIO())
+    console.print(render_block(summary_of(one_more_hour=known), SweepProgress(tmp_path / "none")))
+    assert text in console.file.getvalue().splitlines()
+    assert "one more hour" not in render_line(summary_of(one_more_hour={"trials": 5, "needed": 12}))
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])
