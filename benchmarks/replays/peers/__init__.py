@@ -7,6 +7,7 @@ A package is imported only when a peer that needs it is made.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -38,6 +39,7 @@ class PeerRow:
         """
         if find_spec(self.package) is None:
             raise SystemExit(f"no package {self.package}: pip install -r benchmarks/requirements-peers.txt")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # XGBoost's threads in one another's way cost a factor of 20
         module, name = self.where.split(":")
         made: Search = getattr(import_module(f"replays.peers.{module}"), name)(
             space, seed, workers, full_kimg, **self.options
@@ -81,4 +83,8 @@ PEERS: dict[str, PeerRow] = {
     "syne asha+kde": _syne_tune("BOHB", 10, "Syne Tune's BOHB: ASHA with kernel density estimators"),
     "mobster": _old_syne_tune("MOBSTER", 5, "MOBSTER of Syne Tune 0.13: ASHA with a Gaussian process"),
     "hyper-tune": _old_syne_tune("HyperTune", 5, "Hyper-Tune of Syne Tune 0.13"),
+    "bohb": PeerRow("bohb_search:BohbSearch", "hpbandster", 5, "BOHB of its authors' HpBandSter"),
+    "smac": PeerRow("smac_search:SmacSearch", "smac", 5, "SMAC3's multi-fidelity facade"),
+    "priorband": PeerRow("priorband_search:PriorBandSearch", "neps", 5, "NePS' PriorBand, prior: the middle"),
+    "dehb": PeerRow("dehb_search:DehbSearch", "dehb", 10, "DEHB of its authors' package"),
 }

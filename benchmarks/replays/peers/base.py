@@ -87,13 +87,13 @@ class BudgetSearch(ABC):
     """A peer that gives a configuration a budget and hears one value when it is used up.
 
     A configuration that gets a larger budget is trained on from where it was paused: no tick is trained twice.
-    One that has diverged is not trained on; its objective is told at once.
+    One that has diverged is not trained on, and one that has had the budget is not trained again: what is known
+    is told at once. A configuration that is asked for twice at the same time is trained twice.
     """
 
     def __init__(self) -> None:
-        self._objective = Objective()
         self._numbers: dict[Hashable, int] = {}
-        self._kimg: dict[int, int] = {}
+        self._curves: dict[int, dict[int, float]] = {}  # number -> kimg -> objective
         self._diverged: set[int] = set()
         self._running: dict[int, Request] = {}
 
@@ -102,27 +102,38 @@ class BudgetSearch(ABC):
         """The next request; None: nothing until another one has been answered."""
 
     @abstractmethod
-    def tell(self, ticket: Any, value: float, params: Params) -> None:
+    def tell(self, ticket: Any, value: float) -> None:
         """A request has been answered."""
 
     def ask(self) -> Job | None:
         while (request := self.next_request()) is not None:
-            number = self._numbers.setdefault(request.key, len(self._numbers))
-            until, start = max(1, round(request.budget)), self._kimg.get(number, 0)
+            number, until = self._number(request.key), kimg_of(request)
+            curve = self._curves.setdefault(number, {0: PENALTY})
+            start = max(curve)
             if number in self._diverged or until <= start:
-                self.tell(request.ticket, self._objective.of(number), request.params)
+                self.tell(request.ticket, curve[min(until, start)])
                 continue
             self._running[number] = request
             return Job(number, request.params, until, start)
         return None
 
+    def _number(self, key: Hashable) -> int:
+        number = self._numbers.setdefault(key, len(self._numbers))
+        return self._number((key, "again")) if number in self._running else number
+
     def report(self, report: Report) -> bool:
-        self._objective.add(report)
-        self._kimg[report.job.trial] = report.kimg
+        curve = self._curves[report.job.trial]
+        best = curve[max(curve)]
+        curve[report.kimg] = best if report.fid is None else min(best, report.fid)
         if report.fid is None:
             self._diverged.add(report.job.trial)
         return False
 
     def done(self, job: Job) -> None:
-        request = self._running.pop(job.trial)
-        self.tell(request.ticket, self._objective.of(job.trial), request.params)
+        curve = self._curves[job.trial]
+        self.tell(self._running.pop(job.trial).ticket, curve[max(curve)])
+
+
+def kimg_of(request: Request) -> int:
+    """The budget in whole ticks."""
+    return max(1, round(request.budget))
