@@ -32,6 +32,7 @@ def make_sampler(config: SweepConfig, space: Space, number: int) -> BaseSampler:
     known = {
         "seed": sampler_seed(config.seed, number),
         "sweep_seed": config.seed,
+        "space": space,
         "distributions": distributions,
         "unconditional": {name: distributions[name] for name in space.unconditional},
     }

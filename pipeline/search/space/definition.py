@@ -15,6 +15,7 @@ from pipeline.search import recipes
 from pipeline.search.space.conditions import check_names_of_whens, reachable_names, sort_by_conditions
 from pipeline.search.space.distribution import Distribution, Value, check_drawable, check_fixed
 from pipeline.search.space.points import check_point
+from pipeline.search.space.portfolio import load_portfolio, point_in_space
 from pipeline.search.space.rules import ImageFacts, Rule, apply_rules
 from pipeline.search.space.toml import dump_toml
 
@@ -24,8 +25,9 @@ class Space:
     """A checked space. Every `when` in `search` refers to earlier parameters.
 
     fixed: values that every trial has. search: what is drawn. enqueue: points that are tried first.
-    rules: what depends on the images. overrides: values that go before those of the rules. Both are empty
-    once the images are known (`on_images`).
+    rules: what depends on the images. overrides: values that go before those of the rules. portfolio: whether the
+    points of `search.space.portfolio` follow those of `enqueue`. All three are empty once the images are known
+    (`on_images`).
     """
 
     fixed: Mapping[str, Value]
@@ -33,12 +35,13 @@ class Space:
     enqueue: tuple[Mapping[str, Value], ...] = ()
     rules: tuple[Rule, ...] = ()
     overrides: Mapping[str, Value] = field(default_factory=dict)
+    portfolio: bool = False
 
     @property
     def hash(self) -> str:
         """16 hex digits over the contents of the space, without comments and order."""
         known = dataclasses.asdict(self)
-        parts = {n: part for n, part in known.items() if part or n not in ("rules", "overrides")}
+        parts = {n: part for n, part in known.items() if part or n not in ("rules", "overrides", "portfolio")}
         text = json.dumps(parts, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -83,17 +86,20 @@ class Space:
         if not search:
             raise SpaceError("no parameter is left to search", fix="leave out a --set")
         points = ({n: v for n, v in p.items() if n in search or n == "recipe"} for p in self.enqueue)
-        return Space(fixed=fixed, search=search, enqueue=tuple(points))
+        return Space(fixed=fixed, search=search, enqueue=tuple(points), portfolio=self.portfolio)
 
     def on_images(self, facts: ImageFacts) -> Space:
-        """The same space as its rules make it, with the values of its enqueued recipes.
+        """The same space as its rules make it, with the values of its recipes and the portfolio's points.
 
         Raises:
             SpaceError: such a value is out of its range, or the rules contradict each other.
         """
         space = self._by_rules(facts).override(self.overrides) if self.rules else self
-        points = (space._resolved(dict(point), facts.size, facts.labelled) for point in space.enqueue)
-        return dataclasses.replace(space, enqueue=tuple(points))
+        points = [space._resolved(dict(point), facts.size, facts.labelled) for point in space.enqueue]
+        if self.portfolio:
+            more = (point_in_space(p, space.search, space.fixed, facts.size) for p in load_portfolio())
+            points += [point for point in more if point]
+        return dataclasses.replace(space, enqueue=tuple(points), portfolio=False)
 
     def _by_rules(self, facts: ImageFacts) -> Space:
         where = f"the rules for {facts.size} px on a {facts.device}"
@@ -124,7 +130,7 @@ class Space:
         if not search:
             raise SpaceError("no parameter is left to search", fix="widen the space")
         points = ({n: v for n, v in point.items() if n in search} for point in (values, *self.enqueue))
-        return Space(fixed, sort_by_conditions(search, fixed, recipe), tuple(points))
+        return Space(fixed, sort_by_conditions(search, fixed, recipe), tuple(points), portfolio=self.portfolio)
 
     def _resolved(self, point: dict[str, Value], size: int, labelled: bool) -> dict[str, Value]:
         recipe = point.pop("recipe", None)
@@ -141,7 +147,8 @@ class Space:
         search = {name: d.table() for name, d in self.search.items()}
         points = {"enqueue": [dict(point) for point in self.enqueue]} if self.enqueue else {}
         rules = {"rule": [rule.table() for rule in self.rules]} if self.rules else {}
-        return {"fixed": dict(self.fixed), "search": search, **points, **rules}
+        first = {"portfolio": True} if self.portfolio else {}
+        return {**first, "fixed": dict(self.fixed), "search": search, **points, **rules}
 
     def to_toml(self) -> str:
         """TOML text that `parse_space` reads back to an equal space."""
@@ -155,4 +162,4 @@ class Space:
     def _flat(self) -> dict[str, object]:
         tables = {"fixed": self.fixed, "search": self.search}
         flat = {f"{table}.{name}": value for table, rows in tables.items() for name, value in rows.items()}
-        return {**flat, "enqueue": [dict(point) for point in self.enqueue]}
+        return {**flat, "enqueue": [dict(point) for point in self.enqueue], "portfolio": self.portfolio}

@@ -15,6 +15,7 @@ from pipeline.search.space.ranges import read_distribution
 from pipeline.search.space.rules import read_rules
 
 _TABLES = ("fixed", "search", "enqueue", "rule")
+_PORTFOLIO = "portfolio"
 
 
 def parse_space(text: str, name: str = "space") -> Space:
@@ -33,9 +34,9 @@ def parse_space(text: str, name: str = "space") -> Space:
 def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
     """Check the tables of a space; raises as `parse_space` does."""
     for table in tables:
-        if table not in _TABLES:
-            rule = "a space has the tables [fixed], [search], [[enqueue]] and [[rule]]"
-            fix = nearest(table, _TABLES)
+        if table not in (*_TABLES, _PORTFOLIO):
+            rule = "a space has the tables [fixed], [search], [[enqueue]] and [[rule]], and portfolio = true"
+            fix = nearest(table, (*_TABLES, _PORTFOLIO))
             raise SpaceError(f"{name}: {{seen}} is unknown", rule=rule, seen=f"[{table}]", fix=fix)
     fixed, search, points = tables.get("fixed", {}), tables.get("search", {}), tables.get("enqueue", [])
     if not isinstance(fixed, dict):
@@ -46,6 +47,10 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
         raise SpaceError(f"{name}: no parameter is searched", rule=rule, seen=search or None, fix=fix)
     if not isinstance(points, list) or not all(isinstance(p, dict) for p in points):
         raise SpaceError(f"{name}: enqueue is no list of tables", seen=points, fix="write [[enqueue]]")
+    portfolio = tables.get(_PORTFOLIO, False)
+    if not isinstance(portfolio, bool):
+        rule, fix = "it is true or false", "write portfolio = true above the first table"
+        raise SpaceError(f"{name}: portfolio = {{seen}} is wrong", rule=rule, seen=portfolio, fix=fix)
     fixed = check_fixed(fixed, f"{name} [fixed]")
     drawn = {key: read_distribution(key, value, f"{name} [search]") for key, value in search.items()}
     for both in sorted(fixed.keys() & drawn.keys()):
@@ -54,4 +59,4 @@ def space_from_tables(tables: Mapping[str, Any], name: str = "space") -> Space:
     ordered = sort_by_conditions(drawn, fixed, name)
     points = tuple(check_point(point, ordered, fixed, f"{name} [[enqueue]]") for point in points)
     rules = read_rules(tables.get("rule", []), f"{name} [[rule]]")
-    return Space(fixed=fixed, search=ordered, enqueue=points, rules=rules)
+    return Space(fixed=fixed, search=ordered, enqueue=points, rules=rules, portfolio=portfolio)

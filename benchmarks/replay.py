@@ -1,0 +1,168 @@
+"""Searches replayed on tables of real trials, in virtual time: whose search needs the least compute?
+
+Real trials were trained once (`make_tables.py`); here each method searches the same wide space a hundred
+times, through our own study, pruner and trial manager or through the package of a peer, and no trial is
+trained. A method's compute is what all its workers took until the median over its seeds was as good as random
+search's is at its end, after the compute of 200 full trials; the ratio divides it by random search's.
+
+Ours takes no part of its settings from the table that it is judged on: its first points (`portfolio.py`) are
+those that the other tables chose.
+
+    python benchmarks/replay.py                               # ours, random, random + ASHA: half an hour
+    python benchmarks/replay.py --methods all --json out.jsonl --plot regret.svg
+    python benchmarks/replay.py --methods gansweep random --tables digits --workers 2 --seeds 10
+    python benchmarks/replay.py --methods gansweep:tpe+hyperband      # any sampler and pruner of ours
+
+Replays that have ended are kept in WORK and are not repeated, as long as neither the table nor the method's
+name has changed: delete WORK after a change of the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from replays.clock import Trace, replay
+from replays.methods import CORE, known_methods, make_search, seeds_of, share_of
+from replays.plots import plot_regret
+from replays.scores import Curves, compute_ratio, curves_of
+from replays.world import load_table
+
+TABLES = ("digits", "mnist5k", "icons")
+FULL_TRIALS = 200
+"""The compute of random search, in full trials of mean length."""
+BARS = {"random": 1 / 8, "random+asha": 1 / 3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--tables", nargs="+", default=list(TABLES))
+    parser.add_argument("--workers", nargs="+", type=int, default=[2, 8])
+    parser.add_argument("--methods", nargs="+", default=list(CORE), help=f"all, or of: {known_methods()}")
+    parser.add_argument("--seeds", type=int, default=100, help="of each method, at most; slow peers have fewer")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--work", type=Path, default=Path("build/replays"), help="folder of what has ended")
+    parser.add_argument("--json", type=Path, help="write a line a table, workers and method there too")
+    parser.add_argument("--plot", type=Path, help="draw the regret over compute there")
+    args = parser.parse_args()
+    methods = list(dict.fromkeys(["random", "random+asha", *args.methods]))
+    if "all" in methods:
+        methods = list(known_methods())
+    lines, drawn = [], {}
+    for table in args.tables:
+        for workers in args.workers:
+            curves = {m: replays_of(table, workers, m, args) for m in methods}
+            drawn[table, workers] = curves
+            lines += results(table, workers, curves)
+            print_table(table, workers, lines)
+    print_ranks(lines)
+    if args.json:
+        args.json.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if args.plot:
+        plot_regret(drawn, args.plot)
+
+
+# --- The replays ---------------------------------------------------------------------------------
+
+
+def replays_of(table: str, workers: int, method: str, args: argparse.Namespace) -> Curves:
+    """All seeds of a method; those that are kept in the work folder are read."""
+    path = args.work / table / f"{method.replace(':', '-')}-{workers}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    traces = {line["seed"]: Trace(**line["trace"]) for line in kept}
+    seeds = range(min(args.seeds, seeds_of(method)))
+    missing = [seed for seed in seeds if seed not in traces]
+    if missing:
+        print(f"{table}, {workers} workers, {method}: {len(missing)} replays", file=sys.stderr, flush=True)
+        with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool, path.open("a") as file:
+            jobs = [(table, workers, method, seed) for seed in missing]
+            for seed, trace in zip(missing, pool.map(one_replay, jobs), strict=True):
+                traces[seed] = trace
+                file.write(json.dumps({"seed": seed, "trace": asdict(trace)}) + "\n")
+                file.flush()
+    budget = FULL_TRIALS * load_table(table).mean_seconds()
+    return curves_of([traces[seed] for seed in seeds], workers, budget, share_of(method))
+
+
+def one_replay(job: tuple[str, int, str, int]) -> Trace:
+    """table, workers, method, seed."""
+    name, workers, method, seed = job
+    table = load_table(name)
+    search = make_search(method, table, workers, seed)
+    budget = share_of(method) * FULL_TRIALS * table.mean_seconds() / workers
+    try:
+        return replay(table, search, workers, budget, seed)
+    finally:
+        close = getattr(search, "close", None)
+        if close:
+            close()
+
+
+# --- The results ---------------------------------------------------------------------------------
+
+
+def results(table: str, workers: int, curves: Mapping[str, Curves]) -> list[dict[str, Any]]:
+    """A line a method; `compute_ratio` is null where a replay ended before random search's end was reached."""
+    random, asha = curves["random"], curves["random+asha"]
+    lines = []
+    for method, curve in curves.items():
+        to_random, to_asha = compute_ratio(curve, random, random), compute_ratio(curve, asha, random)
+        line = {"table": table, "workers": workers, "method": method, "seeds": len(curve.truth)}
+        line |= {"compute_ratio": to_random.value, "low": to_random.low, "high": to_random.high}
+        line |= {"to_random_asha": to_asha.value, "fid_at_end": float(curve.middle[-1])}
+        line |= {"share_replayed": curve.share}
+        lines.append({n: finite(v) for n, v in line.items()})
+    ranked = sorted(lines, key=lambda line: line["compute_ratio"] or math.inf)
+    for line in lines:
+        line["rank"] = 1 + ranked.index(line)
+    return lines
+
+
+def finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(table: str, workers: int, lines: Sequence[Mapping[str, Any]]) -> None:
+    """The methods of one table and number of workers, the best first."""
+    print(f"\n{table}, {workers} workers{'compute / random':>32}{'95 %':>18}{'/ random+asha':>15}{'fid':>9}{'seeds':>7}")
+    rows = [line for line in lines if (line["table"], line["workers"]) == (table, workers)]
+    for line in sorted(rows, key=lambda line: line["rank"]):
+        cells = [number(line[n]) for n in ("compute_ratio", "low", "high", "to_random_asha")]
+        span = f"{cells[1]}..{cells[2]}"
+        print(f"  {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{line['fid_at_end']:9.2f}{line['seeds']:7}")
+
+
+def number(value: float | None) -> str:
+    return "never" if value is None else f"{value:.3f}"
+
+
+def print_ranks(lines: Sequence[Mapping[str, Any]]) -> None:
+    """The average rank of each method, and how our search stands to its bars."""
+    ranks: dict[str, list[int]] = {}
+    for line in lines:
+        ranks.setdefault(line["method"], []).append(line["rank"])
+    print("\naverage rank")
+    for method, found in sorted(ranks.items(), key=lambda pair: sum(pair[1]) / len(pair[1])):
+        print(f"  {method:<32}{sum(found) / len(found):6.2f}")
+    for line in lines:
+        if line["method"] == "gansweep":
+            found = {"random": line["compute_ratio"], "random+asha": line["to_random_asha"]}
+            for reference, bar in BARS.items():
+                value = found[reference]
+                verdict = "reached" if value is not None and value <= bar else "missed"
+                place = f"{line['table']}, {line['workers']} workers"
+                print(f"gansweep / {reference} on {place}: {number(value)}, at most {bar:.3f}: {verdict}")
+
+
+if __name__ == "__main__":
+    main()

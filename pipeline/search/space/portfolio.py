@@ -1,0 +1,78 @@
+"""The portfolio: a few complementary points, one of which is good on most images, tried before any search.
+
+They were chosen on tables of real trials (`benchmarks/portfolio.py`), so that on each table the best of them is
+as good as possible. A space with `portfolio = true` at its top enqueues them after its own points. The file
+search_spaces/portfolio/portfolio.toml holds them independently of any space:
+
+    [[point]]
+    loss = "hinge"                                # any field of TrialConfig
+    width_g = { of_range = 0.5 }                  # a place in the space's range, 0..1, on its scale
+    ema_halflife_kimg = { of_trial = 0.05 }       # times the kimg of a full trial
+    gamma = { factor = 2e-4, size = 2, batch_size = -1 }   # factor * size^a * batch_size^b
+
+A space takes from a point what it searches. A number outside its range becomes the nearest end; a value that is
+none of its choices is left to the sampler.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import TrialConfig
+from pipeline.errors import SpaceError
+from pipeline.search.recipes import builtin_files, scaled_number
+from pipeline.search.space.distribution import Distribution, Value
+
+Point = Mapping[str, Any]
+
+
+@functools.cache
+def load_portfolio(path: Path | None = None) -> tuple[Point, ...]:
+    """The points that come with gansweep, or those of another file of the same form."""
+    path = path or builtin_files("portfolio/*.toml")["portfolio"]
+    points = tomllib.loads(path.read_text(encoding="utf-8"))["point"]
+    unknown = {name for point in points for name in point} - TrialConfig.fields().keys()
+    if unknown:
+        raise SpaceError(f"{path.name}: {{seen}} is no hyper-parameter", seen=min(unknown))
+    return tuple(points)
+
+
+def point_in_space(
+    point: Point, search: Mapping[str, Distribution], fixed: Mapping[str, Value], size: int
+) -> dict[str, Value]:
+    """What a space takes from a point of the portfolio, for images of `size` pixels."""
+    default = TrialConfig()
+    known: dict[str, Value] = {**default.to_dict(), **fixed}
+    found: dict[str, Value] = {}
+    # The batch size is needed by others, whatever their order in the space.
+    batch = float(point["batch_size"] if "batch_size" in search and "batch_size" in point else known["batch_size"])
+    for name, d in search.items():
+        conditions = ({**known, **found}.get(other) in values for other, values in d.when.items())
+        if name in point and all(conditions):
+            value = _number(point[name], d, size, batch, float(known["kimg"]))
+            if not d.choices:
+                number = min(max(float(value), d.low), d.high)
+                found[name] = round(number) if d.whole else number
+            elif value in d.choices:
+                found[name] = value
+    return found
+
+
+def _number(value: Any, d: Distribution, size: int, batch: float, kimg: float) -> Any:
+    """The value of a field of a point; plain values are themselves."""
+    if not isinstance(value, Mapping):
+        return value
+    if "of_range" in value:
+        if d.choices:
+            return d.choices[round(value["of_range"] * (len(d.choices) - 1))]
+        low, high = (math.log(d.low), math.log(d.high)) if d.log else (d.low, d.high)
+        place = low + value["of_range"] * (high - low)
+        return math.exp(place) if d.log else place
+    if "of_trial" in value:
+        return value["of_trial"] * kimg
+    return scaled_number(value, size, batch)

@@ -1,0 +1,1 @@
+"""Our own sampler: a Gaussian process over the parameters that learns from unfinished learning curves."""

@@ -1,0 +1,96 @@
+"""The learning curves of a study's trials, and where each would end: the values that the sampler learns from.
+
+A trial that was stopped early is worth learning from only if its last fid is compared with the others' at the
+same length. Its end is extrapolated: between two reports, the log of the best fid falls for it as it fell on
+average for those trials that went on, and the uncertainty grows by their variance. (Freeze-thaw Bayesian
+optimisation, Swersky et al. 2014, has a prior for the same; here the sweep's own trials are the prior.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from pipeline.search.surrogate.encoding import Encoder
+
+_LOWEST = 1e-6
+_FEW = 4  # fewer falls than these say little about the next one
+_UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial: its point (width,), and the log of the best fid so far by kimg."""
+
+    point: np.ndarray
+    values: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Of N trials: log fid at a full trial's end, extrapolated where it was stopped, and its variance (N,)."""
+
+    values: np.ndarray
+    variances: np.ndarray
+
+
+_ended: WeakKeyDictionary[optuna.Study, dict[int, Curve]] = WeakKeyDictionary()
+
+
+def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encoder) -> list[Curve]:
+    """The curves of trials that have reported; those of ended ones are kept, as they no longer change."""
+    kept = _ended.setdefault(study, {})
+    found = []
+    for trial in trials:
+        curve = kept.get(trial.number)
+        if curve is None:
+            reports = sorted(trial.intermediate_values.items())
+            values = {kimg: math.log(max(value, _LOWEST)) for kimg, value in reports}
+            curve = Curve(encoder.encode(trial.params), values)
+            if trial.state != TrialState.RUNNING:
+                kept[trial.number] = curve
+        found.append(curve)
+    return found
+
+
+def extrapolate(curves: Sequence[Curve], full_kimg: int) -> Ends:
+    """Where each curve ends at `full_kimg`."""
+    steps = sorted({kimg for curve in curves for kimg in curve.values})
+    table = np.full((len(curves), len(steps)), np.nan)
+    place = {kimg: column for column, kimg in enumerate(steps)}
+    for row, curve in enumerate(curves):
+        table[row, [place[kimg] for kimg in curve.values]] = list(curve.values.values())
+    table = _filled(table)
+    known = ~np.isnan(table)
+    last = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
+    fall, variance = _falls(table)
+    ends = table[np.arange(len(table)), last] + fall[last]
+    return Ends(ends, variance[last])
+
+
+def _filled(table: np.ndarray) -> np.ndarray:
+    """Gaps between the reports of a trial filled with the report before; nothing after its last one."""
+    for column in range(1, table.shape[1]):
+        later = (~np.isnan(table[:, column:])).any(axis=1)
+        gap = np.isnan(table[:, column]) & later
+        table[gap, column] = table[gap, column - 1]
+    return table
+
+
+def _falls(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is still to come from each step to the last: mean and variance (T,)."""
+    fall, variance = np.zeros(table.shape[1]), np.zeros(table.shape[1])
+    for column in range(table.shape[1] - 2, -1, -1):
+        steps = table[:, column + 1] - table[:, column]
+        steps = steps[~np.isnan(steps)]
+        mean = float(steps.mean()) if len(steps) else 0.0
+        spread = float(steps.var()) if len(steps) >= _FEW else _UNKNOWN_VARIANCE
+        fall[column] = fall[column + 1] + mean
+        variance[column] = variance[column + 1] + spread
+    return fall, variance
