@@ -44,6 +44,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "resume": (
         "gansweep resume runs/photos",
         "gansweep resume runs/photos --time-budget 8h",
+        "gansweep resume runs/photos --dry-run",
     ),
     "report": ("gansweep report runs/photos",),
     "validate": ("gansweep validate photos.toml", "gansweep validate dcgan cluster.yaml"),
