@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,7 +82,7 @@ def run(search: Any, seconds: float) -> tuple[list[Job], Trace]:
 
 
 @pytest.fixture(params=PEERS)
-def peer(request: pytest.FixtureRequest) -> Iterator[str]:
+def peer(request: pytest.FixtureRequest) -> str:
     row = PEERS[request.param]
     if find_spec(row.package) is None:
         pytest.skip(f"{row.package} is not installed (benchmarks/requirements-peers.txt)")
@@ -91,7 +91,7 @@ def peer(request: pytest.FixtureRequest) -> Iterator[str]:
 
         if not OLD_FOLDER.is_dir():
             pytest.skip(f"no {OLD_FOLDER} (benchmarks/requirements-peers.txt)")
-    yield request.param
+    return str(request.param)
 
 
 def test_each_peer_asks_for_trials_of_the_space_and_the_same_ones_of_the_same_seed(
@@ -118,7 +118,9 @@ def test_tpe_learns(space: Space) -> None:
     assert np.median(distance[-20:]) < 0.5 * np.median(distance[:10])
 
 
-@pytest.mark.parametrize("name", ["optuna tpe+median", "optuna tpe+sha", "optuna tpe+hyperband", "random+asha"])
+@pytest.mark.parametrize(
+    "name", ["optuna tpe+median", "optuna tpe+sha", "optuna tpe+hyperband", "random+asha"]
+)
 def test_a_pruner_stops_the_bad_ones(name: str, space: Space) -> None:
     _, trace = run(PEERS[name].make(space, 0, 2, FULL), 200.0)
     stopped = [best for _, best, kimg in trace.trials if kimg not in (3, FULL)]
@@ -179,8 +181,8 @@ def test_a_configuration_goes_on_from_its_pause() -> None:
 
 
 def test_what_is_known_is_told_at_once() -> None:
-    requests = [Request(key, {}, budget, (key, budget)) for key, budget in [("a", 3), ("b", 1), ("b", 9), ("a", 1)]]
-    search = Listed(*requests)
+    asked = [("a", 3), ("b", 1), ("b", 9), ("a", 1)]
+    search = Listed(*(Request(key, {}, budget, (key, budget)) for key, budget in asked))
     job = search.ask()
     assert job is not None
     for kimg, fid in [(1, 5.0), (2, 4.0), (3, 4.5)]:
@@ -204,9 +206,12 @@ def test_a_configuration_asked_for_twice_at_the_same_time_is_two_trials() -> Non
 
 def test_drawn_values_become_parameters_of_the_space(space: Space) -> None:
     drawn = {
-        "lr_g": np.float64(0.010000000000000002), "batch_size": "64", "depth_g": np.int64(2), "penalty": "none",
+        "lr_g": np.float64(0.010000000000000002),
+        "batch_size": "64",
+        "depth_g": np.int64(2),
+        "penalty": "none",
         "gamma": 1.0,
-    }  # fmt: skip
+    }
     params = active_params(space, drawn)
     assert params == {"lr_g": 0.01, "batch_size": 64, "depth_g": 2, "penalty": "none"}
     assert [type(value) for value in params.values()] == [float, int, int, str]

@@ -39,7 +39,7 @@ class PeerRow:
         """
         if find_spec(self.package) is None:
             raise SystemExit(f"no package {self.package}: pip install -r benchmarks/requirements-peers.txt")
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # XGBoost's threads in one another's way cost a factor of 20
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # else XGBoost's threads make BORE 20 times slower
         module, name = self.where.split(":")
         made: Search = getattr(import_module(f"replays.peers.{module}"), name)(
             space, seed, workers, full_kimg, **self.options
@@ -53,9 +53,7 @@ def _optuna(sampler: str, pruner: str, meaning: str) -> PeerRow:
 
 
 def _ray(sampler: str, reduction: int, meaning: str) -> PeerRow:
-    return PeerRow(
-        "ray_search:RaySearch", "ray", 20, meaning, {"sampler": sampler, "reduction": reduction}
-    )
+    return PeerRow("ray_search:RaySearch", "ray", 20, meaning, {"sampler": sampler, "reduction": reduction})
 
 
 def _syne_tune(method: str, seeds: int, meaning: str) -> PeerRow:

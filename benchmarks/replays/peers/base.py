@@ -86,9 +86,9 @@ class Request:
 class BudgetSearch(ABC):
     """A peer that gives a configuration a budget and hears one value when it is used up.
 
-    A configuration that gets a larger budget is trained on from where it was paused: no tick is trained twice.
-    One that has diverged is not trained on, and one that has had the budget is not trained again: what is known
-    is told at once. A configuration that is asked for twice at the same time is trained twice.
+    A configuration that gets a larger budget is trained on from where it was paused: no tick is trained
+    twice. One that has diverged is not trained on, and one that has had the budget is not trained again: what
+    is known is told at once. A configuration that is asked for twice at the same time is trained twice.
     """
 
     def __init__(self) -> None:

@@ -36,7 +36,13 @@ class OptunaSearch:
     """
 
     def __init__(
-        self, space: Space, seed: int, workers: int, full_kimg: int, sampler: str = "tpe", pruner: str = "none"
+        self,
+        space: Space,
+        seed: int,
+        workers: int,
+        full_kimg: int,
+        sampler: str = "tpe",
+        pruner: str = "none",
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

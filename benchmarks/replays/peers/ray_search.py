@@ -1,8 +1,8 @@
 """Ray Tune's own OptunaSearch and ASHAScheduler, driven as Ray's controller drives them, without Ray running.
 
-What `ray/tune/execution/tune_controller.py` does with a result is repeated here: the scheduler decides first; the
-searcher's `on_trial_result` is left out for the report that stops a trial; a trial that ASHA stops, and one that
-ends, are told to both by `on_trial_complete`, so that Optuna holds either as COMPLETE with the last value.
+What `ray/tune/execution/tune_controller.py` does with a result is repeated here: the scheduler decides first;
+the searcher's `on_trial_result` is left out for the report that stops a trial; both are told at the end by
+`on_trial_complete`, also where ASHA has stopped the trial: Optuna holds it as COMPLETE with the last value.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ METRIC = "fid"
 
 
 class RaySearch:
-    """A `replays.clock.Search`: OptunaSearch (sampler tpe: its default) with ASHA from 1 kimg to the full length.
+    """A `replays.clock.Search`: OptunaSearch with ASHA from 1 kimg to the full length.
 
-    reduction: ASHA's `reduction_factor`, of which 4 is Ray's default.
+    sampler: "tpe" is OptunaSearch's default. reduction: of ASHA; 4 is Ray's default.
     """
 
     def __init__(
@@ -45,7 +45,10 @@ class RaySearch:
         self._random = OwnRandomState(seed)  # ASHA draws its bracket from numpy's global one
         self._full = full_kimg
         self._searcher = OptunaSearch(
-            lambda trial: suggest_params(space, trial), metric=METRIC, mode="min", sampler=SAMPLERS[sampler](seed)
+            lambda trial: suggest_params(space, trial),
+            metric=METRIC,
+            mode="min",
+            sampler=SAMPLERS[sampler](seed),
         )
         self._asha = ASHAScheduler(
             metric=METRIC, mode="min", max_t=full_kimg, grace_period=1, reduction_factor=reduction

@@ -17,7 +17,7 @@ from replays.peers.spaces import active_params, to_configspace
 
 
 class SmacSearch(BudgetSearch):
-    """A `replays.clock.Search`. The scenario's default of 100 trials makes 25 random ones the initial design."""
+    """A `replays.clock.Search` with SMAC's defaults, those of 100 trials: it begins with 25 random ones."""
 
     def __init__(self, space: Space, seed: int, workers: int, full_kimg: int) -> None:
         super().__init__()

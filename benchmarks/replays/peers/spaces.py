@@ -1,7 +1,7 @@
 """A space of gansweep in the words of other packages, and what they draw as parameters of a trial again.
 
-ConfigSpace (BOHB, SMAC, DEHB) and Optuna (suggested one by one) have conditions. Syne Tune and NePS have none:
-every parameter is drawn always and dropped where its condition does not hold.
+ConfigSpace (BOHB, SMAC, DEHB) and Optuna (suggested one by one) have conditions. Syne Tune and NePS have
+none: every parameter is drawn always and dropped where its condition does not hold.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def choice_names(d: Distribution) -> list[str]:
 
 
 def prior_point(space: Space) -> dict[str, Any]:
-    """The first enqueued point; where it has no value, or there is none, the middle of the range on its scale.
+    """The first enqueued point; where it has no value, the middle of the range on its scale.
 
     Of choices, the first.
     """

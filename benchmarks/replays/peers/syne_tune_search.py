@@ -113,8 +113,8 @@ class SyneTuneSearch:
 class OldSyneTuneSearch(SyneTuneSearch):
     """The same with Syne Tune 0.13.0: MOBSTER and Hyper-Tune, with their defaults.
 
-    Their Gaussian process is fitted to the values themselves, and one `PENALTY` would flatten all others: a trial
-    that never had a fid is told as failed.
+    Their Gaussian process is fitted to the values themselves, and one `PENALTY` would flatten all others: a
+    trial that never had a fid is told as failed.
     """
 
     fails = True
@@ -144,9 +144,7 @@ def _old_syne_tune() -> Iterator[None]:
         SystemExit: it is not there.
     """
     if not (OLD_FOLDER / "syne_tune").is_dir():
-        raise SystemExit(
-            f"no Syne Tune {OLD}: pip install --no-deps --target {OLD_FOLDER} syne-tune=={OLD} autograd==1.9.1"
-        )
+        raise SystemExit(f"no Syne Tune {OLD}: pip install --no-deps --target {OLD_FOLDER} syne-tune=={OLD}")
     for name, value in {"NAN": np.nan, "Inf": np.inf, "float_": np.float64}.items():
         if not hasattr(np, name):
             setattr(np, name, value)  # numpy 2 has dropped them, 0.13.0 uses them
