@@ -102,7 +102,9 @@ def train_missing(args: argparse.Namespace) -> None:
         ended = {(row["config"], row["seed"]) for row in read_lines(args.work / f"{name}.jsonl")}
         of_set = list(jobs_of(name, args.configs))
         done += len(ended)
-        jobs += [(i / len(of_set), job) for i, job in enumerate(of_set) if (job.config, job.seed) not in ended]
+        jobs += [
+            (i / len(of_set), job) for i, job in enumerate(of_set) if (job.config, job.seed) not in ended
+        ]
         open_images(name, args.icons)  # once, before several processes read the cache
     total, started = len(jobs) + done, time.monotonic()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -171,9 +173,7 @@ def open_images(name: str, icons: Path | None) -> tuple[Dataset, frechet.Evaluat
         raise SystemExit("give --icons DIR, where `python tests/support/icons.py DIR` wrote them")
     source = f"folder:{icons}" if name == "icons" else name
     dataset = load_dataset(source, DataOptions(size=SETS[name].image_size))
-    return dataset, frechet.build_evaluator(
-        dataset, extractors.build_extractor(EXTRACTOR, dataset), SAMPLES
-    )
+    return dataset, frechet.build_evaluator(dataset, extractors.build_extractor(EXTRACTOR, dataset), SAMPLES)
 
 
 def draw(space: Space, number: int) -> dict[str, Any]:

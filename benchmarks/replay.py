@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--workers", nargs="+", type=int, default=[2, 8])
     parser.add_argument("--methods", nargs="+", default=list(CORE), help=f"all, or of: {known_methods()}")
-    parser.add_argument("--seeds", type=int, default=100, help="of each method, at most; slow peers have fewer")
+    parser.add_argument(
+        "--seeds", type=int, default=100, help="of each method, at most; slow peers have fewer"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, default=Path("build/replays"), help="folder of what has ended")
     parser.add_argument("--json", type=Path, help="write a line a table, workers and method there too")
@@ -134,12 +136,16 @@ def finite(value: Any) -> Any:
 
 def print_table(table: str, workers: int, lines: Sequence[Mapping[str, Any]]) -> None:
     """The methods of one table and number of workers, the best first."""
-    print(f"\n{table}, {workers} workers{'compute / random':>32}{'95 %':>18}{'/ random+asha':>15}{'fid':>9}{'seeds':>7}")
+    print(
+        f"\n{table}, {workers} workers{'compute / random':>32}{'95 %':>18}{'/ random+asha':>15}{'fid':>9}{'seeds':>7}"
+    )
     rows = [line for line in lines if (line["table"], line["workers"]) == (table, workers)]
     for line in sorted(rows, key=lambda line: line["rank"]):
         cells = [number(line[n]) for n in ("compute_ratio", "low", "high", "to_random_asha")]
         span = f"{cells[1]}..{cells[2]}"
-        print(f"  {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{line['fid_at_end']:9.2f}{line['seeds']:7}")
+        print(
+            f"  {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{line['fid_at_end']:9.2f}{line['seeds']:7}"
+        )
 
 
 def number(value: float | None) -> str:

@@ -111,7 +111,9 @@ def replay(table: Table, search: Search, workers: int, budget: float, seed: int)
                 trace.seen.append(fid)
                 trace.truth.append(float(trial.truth[index]))
         kimg = int(trial.kimg[index])
-        report = Report(job, kimg, fid if finite else None, float(trial.balance[index]), float(trial.seconds[index]))
+        report = Report(
+            job, kimg, fid if finite else None, float(trial.balance[index]), float(trial.seconds[index])
+        )
         stop = search.report(report)
         if stop or not finite or kimg >= job.until or index + 1 == len(trial.kimg):
             trace.trials.append((now, best.get(job.trial, np.inf), kimg))

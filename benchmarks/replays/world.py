@@ -1,11 +1,13 @@
 """What a trial of any parameters would have done, from a table of real trials (`tables/NAME.parquet`).
 
 A forest of extremely randomised trees (Geurts et al. 2006) is fitted to the table: from the parameters to the
-whole curve of log fid, of balance, to whether the trial has diverged by a tick, and to its seconds. A replayed
-trial follows the forest's mean curve plus noise: the difference of two really recorded seeds of one
-configuration, so noise has the size and the shape over time that it has. `Trial.truth` is without noise.
+whole curve of log fid, of balance, to whether the trial has diverged by a tick, and to its seconds. A forest
+alone is too smooth: it explains half of what recorded trials differ by. So a replayed trial follows the curve of a
+forest that has not seen the nearest recorded trial, moved by how far that one lies from the same forest; at a
+recorded trial this is the recorded curve, and replayed fids spread as recorded ones do. Noise comes on top: the
+difference of two recorded seeds of one configuration, so it has the size and the shape over time that it has.
 
-`Table.agreement` tells how far the forest is right about trials that it has not seen.
+`Table.agreement` tells how far a forest is right about trials that it has not seen.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pipeline.search.space.distribution import Distribution
 from pipeline.search.space.parser import parse_space
 
 TABLES = Path(__file__).parents[1] / "tables"
-TREES = 100
+TREES, FOLDS = 60, 5
 Params = Mapping[str, Any]
 
 
@@ -46,14 +48,14 @@ class Trial:
 
 
 class Encoder:
-    """Parameters of a space as numbers: a unit interval each, choices one column per value.
+    """Parameters of a space as numbers: a unit interval each, choices one column per value, the ratio of the rates.
 
     A parameter whose condition does not hold is 0.5, or 0 in all the columns of its values.
     """
 
     def __init__(self, space: Space) -> None:
         self.search = dict(space.search)
-        self.width = sum(len(d.choices) or 1 for d in self.search.values())
+        self.width = sum(len(d.choices) or 1 for d in self.search.values()) + 1
 
     def __call__(self, params: Params) -> np.ndarray:
         """float64 (width,)."""
@@ -63,6 +65,7 @@ class Encoder:
                 cells += [float(params.get(name) == choice) for choice in d.choices]
             else:
                 cells.append(unit(d, params[name]) if name in params else 0.5)
+        cells.append(math.log10(params["lr_d"] / params["lr_g"]) / 6 + 0.5)
         return np.array(cells)
 
 
@@ -79,7 +82,10 @@ class Forest:
         """x: (N, width). y: (N, outputs), of about the same scale."""
         from sklearn.ensemble import ExtraTreesRegressor
 
-        fitted = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=seed, n_jobs=1).fit(x, y)
+        fitted = ExtraTreesRegressor(
+            TREES, min_samples_leaf=2, max_features=0.5, random_state=seed, n_jobs=1
+        ).fit(x, y)
+        self.importances: np.ndarray = fitted.feature_importances_
         trees = [tree.tree_ for tree in fitted.estimators_]
         sizes = [tree.node_count for tree in trees]
         self._roots = np.cumsum([0, *sizes[:-1]])
@@ -87,7 +93,9 @@ class Forest:
         self._threshold = np.concatenate([tree.threshold for tree in trees])
         offsets = np.repeat(self._roots, sizes)
         inner = self._feature >= 0
-        children = [np.concatenate([getattr(t, f"children_{side}") for t in trees]) for side in ("left", "right")]
+        children = [
+            np.concatenate([getattr(t, f"children_{side}") for t in trees]) for side in ("left", "right")
+        ]
         own = np.arange(len(self._feature))
         self._left, self._right = (np.where(inner, child + offsets, own) for child in children)
         self._values = np.concatenate([tree.value[:, :, 0] for tree in trees])
@@ -113,9 +121,13 @@ class Table:
         self.ticks = np.arange(1, self.full_kimg + 1)
         self.encode = Encoder(self.space)
         self._read(frame)
-        self._forest = Forest(self.x, self._targets(self.log_fid, self.alive, self.balance))
+        self._folds = np.array([config for config, _ in self.keys]) % FOLDS
+        self._forests = self._unseen_forests(np.concatenate([self.log_fid, self.alive, self.balance], axis=1))
         self._cost = Forest(self.x, np.log(self.seconds)[:, None].repeat(2, axis=1))
-        self._residuals = self._seed_noise()
+        self._noise = self._seed_noise()
+        self._unexplained = self.log_fid - self._unseen()
+        self._scale = np.sqrt(np.mean([forest.importances for forest in self._forests], axis=0))
+        self._places = self.x * self._scale
 
     def _read(self, frame: pd.DataFrame) -> None:
         """The trials as arrays: x (N, width), log_fid, alive and balance (N, T), seconds of a full trial (N,)."""
@@ -147,9 +159,14 @@ class Table:
             return next(choice for choice in d.choices if choice == value)
         return int(value) if d.whole else float(value)
 
-    @staticmethod
-    def _targets(log_fid: np.ndarray, alive: np.ndarray, balance: np.ndarray) -> np.ndarray:
-        return np.concatenate([log_fid, alive, balance], axis=1)
+    def _unseen_forests(self, target: np.ndarray) -> list[Forest]:
+        """Of each fold a forest of all other configurations."""
+        return [Forest(self.x[self._folds != fold], target[self._folds != fold]) for fold in range(FOLDS)]
+
+    def _unseen(self) -> np.ndarray:
+        """Log fid (N, T) of the recorded trials by the forests that have not seen them."""
+        pairs = zip(self.x, self._folds, strict=True)
+        return np.array([self._forests[fold](point)[: len(self.ticks)] for point, fold in pairs])
 
     def _seed_noise(self) -> np.ndarray:
         """Curves (K, T) of the difference of two seeds of one configuration in log fid, over the root of 2."""
@@ -171,11 +188,14 @@ class Table:
 
     def trial(self, params: Params, rng: np.random.Generator) -> Trial:
         """A trial with the noise of a seed."""
-        return self._trial(params, self._residuals[rng.integers(len(self._residuals))])
+        return self._trial(params, self._noise[rng.integers(len(self._noise))])
 
     def _trial(self, params: Params, noise: np.ndarray) -> Trial:
         point, count = self.encode(params), len(self.ticks)
-        log_fid, alive, balance = np.split(self._forest(point), [count, 2 * count])
+        nearest = int(np.argmin(((self._places - point * self._scale) ** 2).sum(axis=1)))
+        forest = self._forests[self._folds[nearest]]
+        log_fid, alive, balance = np.split(forest(point), [count, 2 * count])
+        log_fid = log_fid + self._unexplained[nearest]
         dead = np.where(alive < 0.5)[0]
         last = int(dead[0]) + 1 if len(dead) else count
         fid, truth = np.exp(log_fid + noise)[:last], np.exp(log_fid)[:last]
@@ -188,17 +208,11 @@ class Table:
         """Of a random trial to its full length."""
         return float(self.seconds.mean())
 
-    def agreement(self, folds: int = 5) -> float:
-        """Rank correlation of the forest with the best fid of trials that it has not seen, configurations apart."""
+    def agreement(self) -> float:
+        """Rank correlation of what forests say about unseen trials with the best fids that these had."""
         from scipy.stats import spearmanr
 
-        configs = np.array([config for config, _ in self.keys])
-        found = np.zeros(len(configs))
-        for fold in range(folds):
-            test = configs % folds == fold
-            forest = Forest(self.x[~test], self.log_fid[~test])
-            found[test] = [forest(point).min() for point in self.x[test]]
-        return float(spearmanr(found, self.log_fid.min(axis=1))[0])
+        return float(spearmanr(self._unseen().min(axis=1), self.log_fid.min(axis=1))[0])
 
 
 def plain(value: Any) -> Any:

@@ -130,7 +130,9 @@ class Space:
         if not search:
             raise SpaceError("no parameter is left to search", fix="widen the space")
         points = ({n: v for n, v in point.items() if n in search} for point in (values, *self.enqueue))
-        return Space(fixed, sort_by_conditions(search, fixed, recipe), tuple(points), portfolio=self.portfolio)
+        return Space(
+            fixed, sort_by_conditions(search, fixed, recipe), tuple(points), portfolio=self.portfolio
+        )
 
     def _resolved(self, point: dict[str, Value], size: int, labelled: bool) -> dict[str, Value]:
         recipe = point.pop("recipe", None)

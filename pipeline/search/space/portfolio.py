@@ -38,7 +38,9 @@ def load_portfolio(path: Path | None = None) -> tuple[Point, ...]:
     points = tomllib.loads(path.read_text(encoding="utf-8"))["point"]
     unknown = {name for point in points for name in point} - TrialConfig.fields().keys()
     if unknown:
-        raise SpaceError(f"{path.name}: {{seen}} is no hyper-parameter", seen=min(unknown))
+        raise SpaceError(
+            f"{path.name}: {{seen}} is no hyper-parameter", seen=min(unknown), fix="correct the file"
+        )
     return tuple(points)
 
 
@@ -50,7 +52,9 @@ def point_in_space(
     known: dict[str, Value] = {**default.to_dict(), **fixed}
     found: dict[str, Value] = {}
     # The batch size is needed by others, whatever their order in the space.
-    batch = float(point["batch_size"] if "batch_size" in search and "batch_size" in point else known["batch_size"])
+    batch = float(
+        point["batch_size"] if "batch_size" in search and "batch_size" in point else known["batch_size"]
+    )
     for name, d in search.items():
         conditions = ({**known, **found}.get(other) in values for other, values in d.when.items())
         if name in point and all(conditions):

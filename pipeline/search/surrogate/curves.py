@@ -52,7 +52,7 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
         if curve is None:
             reports = sorted(trial.intermediate_values.items())
             values = {kimg: math.log(max(value, _LOWEST)) for kimg, value in reports}
-            curve = Curve(encoder.encode(trial.params), values)
+            curve = Curve(encoder.vector(trial.params), values)
             if trial.state != TrialState.RUNNING:
                 kept[trial.number] = curve
         found.append(curve)

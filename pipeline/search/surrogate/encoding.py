@@ -1,4 +1,9 @@
-"""Points of a space as vectors, and new points: drawn at random, or changed a little from a known one."""
+"""Points of a space as vectors, many at a time; new ones are drawn, or changed a little from known ones.
+
+A point has two forms here. Its genes (P,): of each parameter, where a number lies in its range (0..1, on the
+range's scale), or the index of a choice; NaN where the point lacks it. Its vector (width,), which distances are
+taken of: the same, with one column per value of a choice, and parameters whose condition does not hold neutral.
+"""
 
 from __future__ import annotations
 
@@ -33,54 +38,100 @@ def _bounds(d: Distribution) -> tuple[float, float]:
 
 
 class Encoder:
-    """Vectors of the points of a space: a number is one column in 0..1, a choice one column per value.
-
-    A parameter whose condition does not hold is 0.5, or 0 in all columns of its values: all points without it
-    are alike in it.
-    """
+    """Genes and vectors of the points of a space; P is the number of its searched parameters."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
+        self.names = list(space.search)
         self.columns: dict[str, slice] = {}
         self.width = 0
         for name, d in space.search.items():
             self.columns[name] = slice(self.width, self.width + (len(d.choices) or 1))
             self.width = self.columns[name].stop
 
-    def encode(self, params: Mapping[str, Any]) -> np.ndarray:
-        """float64 (width,)."""
-        vector = np.zeros(self.width)
-        for name, d in self.space.search.items():
-            at = self.columns[name].start
-            if not d.choices:
-                vector[at] = to_unit(d, params[name]) if name in params else 0.5
-            elif name in params:
-                vector[at + d.choices.index(params[name])] = 1.0
-        return vector
-
-    def draw(self, rng: np.random.Generator) -> Params:
-        """A random point."""
-        return self.change({}, rng, 1.0, 1.0)
-
-    def change(self, point: Mapping[str, Value], rng: np.random.Generator, rate: float, size: float) -> Params:
-        """A neighbour of a point.
-
-        Each parameter, and at least one, changes with probability `rate`: a number by a normal step of `size`
-        of its range, a choice to any of its values. What the point lacks is drawn.
-        """
-        changed: Params = {}
-        forced = rng.integers(len(self.space.search))
+    def genes(self, params: Mapping[str, Any]) -> np.ndarray:
+        """float64 (P,)."""
+        found = np.full(len(self.names), np.nan)
         for index, (name, d) in enumerate(self.space.search.items()):
-            if not self.space.active(name, changed):
-                continue
-            known = point.get(name)
-            moves = rng.random() < rate or index == forced
-            if known is not None and not moves:
-                changed[name] = known
-            elif d.choices:
-                changed[name] = d.choices[rng.integers(len(d.choices))]
-            elif known is None:
-                changed[name] = from_unit(d, rng.random())
+            if name in params:
+                found[index] = d.choices.index(params[name]) if d.choices else to_unit(d, params[name])
+        return found
+
+    def params(self, genes: np.ndarray) -> Params:
+        """The values of the parameters whose condition holds. genes: (P,) without NaN."""
+        found: Params = {}
+        for gene, (name, d) in zip(genes, self.space.search.items(), strict=True):
+            if self.space.active(name, found):
+                found[name] = d.choices[int(gene)] if d.choices else from_unit(d, float(gene))
+        return found
+
+    def vectors(self, genes: np.ndarray) -> np.ndarray:
+        """float64 (M, width) of genes (M, P)."""
+        found = np.zeros((len(genes), self.width))
+        active: dict[str, np.ndarray] = {}
+        for index, (name, d) in enumerate(self.space.search.items()):
+            active[name] = self._active(name, genes, active)
+            gene, column = genes[:, index], self.columns[name]
+            if d.choices:
+                hot = np.arange(len(d.choices)) == np.nan_to_num(gene, nan=-1.0)[:, None]
+                found[:, column] = hot & active[name][:, None]
             else:
-                changed[name] = from_unit(d, to_unit(d, float(known)) + size * rng.standard_normal())
-        return changed
+                found[:, column.start] = np.where(active[name] & ~np.isnan(gene), gene, 0.5)
+        return found
+
+    def vector(self, params: Mapping[str, Any]) -> np.ndarray:
+        """float64 (width,)."""
+        found: np.ndarray = self.vectors(self.genes(params)[None])[0]
+        return found
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Genes (count, P) of random points."""
+        found = rng.random((count, len(self.names)))
+        for index, d in enumerate(self.space.search.values()):
+            if d.choices:
+                found[:, index] = np.floor(found[:, index] * len(d.choices))
+        return self._whole(found)
+
+    def neighbours(
+        self, genes: np.ndarray, rng: np.random.Generator, rates: np.ndarray, sizes: np.ndarray
+    ) -> np.ndarray:
+        """Genes (M, P) of one neighbour of each point (M, P).
+
+        Each parameter, and at least one, changes with a probability of `rates` (M,): a number by a normal step
+        of `sizes` (M,) of its range, a choice to any of its values. What a point lacks is drawn.
+        """
+        count = len(genes)
+        drawn = self.draw(rng, count)
+        moves = rng.random(genes.shape) < rates[:, None]
+        moves[np.arange(count), rng.integers(len(self.names), size=count)] = True
+        steps = genes + sizes[:, None] * rng.standard_normal(genes.shape)
+        chosen = np.array([bool(d.choices) for d in self.space.search.values()])
+        moved = np.where(chosen, drawn, np.clip(steps, 0.0, 1.0))
+        return self._whole(np.where(np.isnan(genes), drawn, np.where(moves, moved, genes)))
+
+    def _whole(self, genes: np.ndarray) -> np.ndarray:
+        """The same with the genes of integers where an integer lies."""
+        for index, d in enumerate(self.space.search.values()):
+            if d.whole:
+                low, high = _bounds(d)
+                number = low + genes[:, index] * (high - low)
+                number = np.round(np.exp(number) if d.log else number).clip(d.low, d.high)
+                genes[:, index] = ((np.log(number) if d.log else number) - low) / ((high - low) or 1.0)
+        return genes
+
+    def _active(self, name: str, genes: np.ndarray, known: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Of which points the condition of `name` holds, bool (M,). known: the same of parameters before it."""
+        holds = np.ones(len(genes), bool)
+        for other, values in self.space.search[name].when.items():
+            if other not in self.space.search:
+                holds &= self.space.fixed.get(other) in values
+                continue
+            d = self.space.search[other]
+            gene = genes[:, self.names.index(other)]
+            if d.choices:
+                holds &= np.isin(gene, [d.choices.index(value) for value in values if value in d.choices])
+            else:
+                wanted = [to_unit(d, float(value)) for value in values]
+                holds &= np.isclose(gene[:, None], wanted, atol=1e-9).any(axis=1)
+            holds &= known[other]
+        return holds

@@ -65,7 +65,7 @@ class MfgpSampler(BaseSampler):
         others = [t for t in study.get_trials(deepcopy=False, states=_STATES) if t.number != trial.number]
         reported = [t for t in others if t.intermediate_values]
         if len(reported) < STARTUP or self._rng.random() < RANDOM:
-            return self._encoder.draw(self._rng)
+            return self._encoder.params(self._encoder.draw(self._rng, 1)[0])
         return self._propose(study, reported, [t for t in others if not t.intermediate_values])
 
     def _propose(
@@ -76,10 +76,12 @@ class MfgpSampler(BaseSampler):
         values = without_outliers(ends.values)
         order = np.argsort(values, kind="stable")
         process = self._fit(curves, values, ends.variances, order, waiting)
-        candidates = self._candidates([dict(reported[i].params) for i in order[:_LEADERS]])
-        points = np.array([self._encoder.encode(candidate) for candidate in candidates])
-        best = float(process.predict(np.array([curves[i].point for i in order[:_LEARNED]]))[0].min())
-        return candidates[int(np.argmax(expected_improvement(*process.predict(points), best)))]
+        leaders = np.array([self._encoder.genes(reported[i].params) for i in order[:_LEADERS]])
+        candidates = self._candidates(leaders)
+        known = np.array([curves[i].point for i in order[:_LEARNED]])
+        best = float(process.predict(known)[0].min())
+        gain = expected_improvement(*process.predict(self._encoder.vectors(candidates)), best)
+        return self._encoder.params(candidates[int(np.argmax(gain))])
 
     def _fit(
         self,
@@ -99,20 +101,19 @@ class MfgpSampler(BaseSampler):
         process = GaussianProcess(points, values, variances, self._columns, scales)
         if not waiting:
             return process
-        more = np.array([self._encoder.encode(trial.params) for trial in waiting])
+        more = np.array([self._encoder.vector(trial.params) for trial in waiting])
         points = np.concatenate([points, more])
         values = np.concatenate([values, process.predict(more)[0]])
         variances = np.concatenate([variances, np.zeros(len(more))])
         return GaussianProcess(points, values, variances, self._columns, scales)
 
-    def _candidates(self, leaders: Sequence[Params]) -> list[Params]:
-        """Random points, and neighbours of the leaders, mostly of the first ones."""
-        rng, encoder = self._rng, self._encoder
-        found = [encoder.draw(rng) for _ in range(_RANDOM_CANDIDATES)]
-        for _ in range(_NEIGHBOURS):
-            leader = leaders[min(int(rng.exponential(1.5)), len(leaders) - 1)]
-            found.append(encoder.change(leader, rng, rng.choice(_RATES), rng.choice(_SIZES)))
-        return found
+    def _candidates(self, leaders: np.ndarray) -> np.ndarray:
+        """Genes of random points, and of neighbours of the leaders, mostly of the first ones."""
+        rng = self._rng
+        places = np.minimum(rng.exponential(1.5, _NEIGHBOURS).astype(int), len(leaders) - 1)
+        rates, sizes = rng.choice(_RATES, _NEIGHBOURS), rng.choice(_SIZES, _NEIGHBOURS)
+        near = self._encoder.neighbours(leaders[places], rng, rates, sizes)
+        return np.concatenate([self._encoder.draw(rng, _RANDOM_CANDIDATES), near])
 
 
 def without_outliers(values: np.ndarray) -> np.ndarray:

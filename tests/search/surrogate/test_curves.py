@@ -1,0 +1,63 @@
+"""Where unfinished learning curves would end."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+
+from pipeline.search.space.parser import parse_space
+from pipeline.search.surrogate.curves import Curve, curves_of, extrapolate
+from pipeline.search.surrogate.encoding import Encoder
+
+SPACE = parse_space("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }")
+
+
+def curve(*values: float, step: int = 1) -> Curve:
+    return Curve(np.zeros(1), {step * (i + 1): value for i, value in enumerate(values)})
+
+
+def test_a_full_curve_ends_where_it_ends() -> None:
+    ends = extrapolate([curve(3, 2, 1.5), curve(4, 4, 4)], 3)
+    assert ends.values.tolist() == [1.5, 4]
+    assert ends.variances.tolist() == [0, 0]
+
+
+def test_a_stopped_curve_falls_as_the_others_did() -> None:
+    full = [curve(3, 2, 1.5) for _ in range(5)]
+    ends = extrapolate([*full, curve(5), curve(4, 3)], 3)
+    assert ends.values[-2:].tolist() == pytest.approx([3.5, 2.5])
+
+
+def test_the_earlier_a_curve_was_stopped_the_less_is_known() -> None:
+    full = [curve(3, 2 + 0.1 * i, 1.5 - 0.1 * i) for i in range(6)]
+    variances = extrapolate([*full, curve(3), curve(3, 2)], 3).variances
+    assert variances[-2] > variances[-1] > variances[0] == 0
+
+
+def test_little_is_known_before_others_went_on() -> None:
+    ends = extrapolate([curve(3), curve(4)], 3)
+    assert ends.values.tolist() == [3, 4]
+
+
+def test_reports_at_other_steps_are_filled_by_the_one_before() -> None:
+    sparse = Curve(np.zeros(1), {1: 3.0, 4: 1.0})
+    ends = extrapolate([sparse, curve(3, 2.5, 2, 1), curve(3, 2)], 4)
+    assert np.isfinite(ends.values).all()
+    assert ends.values[0] == 1.0
+    assert ends.values[2] < 2.0
+
+
+def test_curves_of_a_study_are_logs_and_ended_ones_are_kept() -> None:
+    study = optuna.create_study()
+    for value in (8.0, 0.0):
+        trial = study.ask()
+        trial.suggest_float("lr_g", 1e-5, 1e-2, log=True)
+        trial.report(value, step=2)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    first = curves_of(study, study.trials, Encoder(SPACE))
+    assert first[0].values == {2: pytest.approx(math.log(8))}
+    assert math.isfinite(first[1].values[2])
+    assert curves_of(study, study.trials, Encoder(SPACE))[0] is first[0]

@@ -1,0 +1,72 @@
+"""Points of a space as vectors, and their neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.search.space.parser import parse_space
+from pipeline.search.surrogate.encoding import Encoder, from_unit, to_unit
+
+SPACE = parse_space("""
+[search]
+lr_g = { float = [1e-5, 1e-2], log = true }
+width_g = { int = [8, 64], log = true }
+depth_g = { int = [1, 3] }
+loss = { choice = ["hinge", "lsgan"] }
+penalty = { choice = ["none", "r1"] }
+gamma = { float = [0.1, 10.0], log = true, when = { penalty = ["r1"] } }
+""")
+RNG = np.random.default_rng(0)
+
+
+def test_numbers_lie_on_the_scale_of_their_range() -> None:
+    lr, depth = SPACE.search["lr_g"], SPACE.search["depth_g"]
+    assert to_unit(lr, 1e-5) == 0
+    assert to_unit(lr, 10**-3.5) == pytest.approx(0.5)
+    assert to_unit(depth, 2) == 0.5
+    assert from_unit(lr, 2.0) == pytest.approx(1e-2)
+    assert from_unit(depth, -1.0) == 1
+
+
+def test_draws_and_neighbours_can_be_drawn_from_the_space() -> None:
+    encoder = Encoder(SPACE)
+    drawn = encoder.draw(RNG, 100)
+    near = encoder.neighbours(drawn, RNG, np.full(100, 0.3), np.full(100, 0.2))
+    for genes in (*drawn, *near):
+        found = encoder.params(genes)
+        assert ("gamma" in found) == (found["penalty"] == "r1")
+        assert all(SPACE.search[name].contains(value) for name, value in found.items())
+        assert isinstance(found["width_g"], int)
+        SPACE.config(found)
+
+
+def test_the_vector_of_genes_is_that_of_their_values() -> None:
+    encoder = Encoder(SPACE)
+    drawn = encoder.draw(RNG, 50)
+    for genes, vector in zip(drawn, encoder.vectors(drawn), strict=True):
+        assert np.allclose(encoder.vector(encoder.params(genes)), vector)
+
+
+def test_a_neighbour_differs_and_is_near() -> None:
+    encoder = Encoder(SPACE)
+    point = encoder.draw(RNG, 1).repeat(50, axis=0)
+    near = encoder.neighbours(point, RNG, np.full(50, 0.1), np.full(50, 0.05))
+    steps, far = np.abs(point - near), np.abs(point - encoder.draw(RNG, 50))
+    assert 0 < steps.mean() < 0.5 * far.mean()
+
+
+def test_what_a_point_lacks_is_drawn() -> None:
+    encoder = Encoder(SPACE)
+    genes = encoder.genes({"lr_g": 1e-3, "loss": "hinge"}).reshape(1, -1).repeat(20, axis=0)
+    near = encoder.neighbours(genes, RNG, np.zeros(20), np.zeros(20))
+    assert not np.isnan(near).any()
+    assert len({tuple(point) for point in near}) > 10
+
+
+def test_points_without_a_conditional_parameter_are_alike_in_it() -> None:
+    encoder = Encoder(SPACE)
+    column = encoder.columns["gamma"]
+    base = {"lr_g": 1e-3, "width_g": 16, "depth_g": 1, "loss": "hinge", "penalty": "none"}
+    assert encoder.vector(base)[column].tolist() == [0.5]
+    assert encoder.vector(base).shape == (encoder.width,) == (8,)
