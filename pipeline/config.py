@@ -215,7 +215,7 @@ class SweepConfig(_Checked):
     wait_sec: float = _number(
         1800.0, 0.0, 1e9, "wait so long for an autoscaler's machine for a trial; 0 = for ever", "seconds"
     )
-    sampler: str = _choice("tpe", SAMPLERS, "how Optuna proposes")
+    sampler: str = _choice("mfgp", SAMPLERS, "how the next trial is proposed")
     pruner: str = _choice("asha", PRUNERS, "how bad trials are stopped early")
     extractor: str = _plain(
         "auto", f"what fid measures in: auto, {', '.join(EXTRACTORS.forms)}", group="Measurement"

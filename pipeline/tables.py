@@ -328,6 +328,10 @@ SAMPLERS = Table(
     "sampler",
     "module:Class of an Optuna sampler",
     {
+        "mfgp": SamplerRow(
+            "pipeline.search.surrogate.sampler:MfgpSampler",
+            "a multi-fidelity Gaussian process of our own",
+        ),
         "tpe": SamplerRow(
             "optuna.samplers:TPESampler",
             "tree-structured Parzen estimators",

@@ -42,8 +42,3 @@ def default_parts() -> str:
 def seeds_of(method: str) -> int:
     """How many seeds a method is replayed with at most."""
     return PEERS[method].seeds if method in PEERS else 100
-
-
-def share_of(method: str) -> float:
-    """The part of random search's compute that is replayed: slow methods are cut off where they have won."""
-    return PEERS[method].share if method in PEERS else 1.0

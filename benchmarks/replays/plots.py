@@ -47,12 +47,11 @@ def _panel(panel: object, curves: Mapping[str, Curves]) -> None:
     rest = sorted(curves.keys() - set(first), key=lambda name: float(np.log(curves[name].middle).mean()))
     for name in [*first, *rest[: _DRAWN - len(first)]]:
         curve = curves[name]
-        shown = curve.grid <= curve.share * curve.grid[-1] * (1 + 1e-9)
-        compute = curve.grid[shown] / curve.grid[-1]
+        compute = curve.grid / curve.grid[-1]
         style = {"linewidth": 2.2 if name == MINE else 1.1, "label": name}
-        (line,) = panel.plot(compute, curve.middle[shown], **style)  # type: ignore[attr-defined]
+        (line,) = panel.plot(compute, curve.middle, **style)  # type: ignore[attr-defined]
         if name in (MINE, "random"):
-            low, high = np.quantile(curve.truth[:, shown], [0.25, 0.75], axis=0)
+            low, high = np.quantile(curve.truth, [0.25, 0.75], axis=0)
             panel.fill_between(compute, low, high, color=line.get_color(), alpha=0.15)  # type: ignore[attr-defined]
     panel.axhline(curves["random"].middle[-1], color="grey", linewidth=0.8, linestyle=":")  # type: ignore[attr-defined]
     panel.set_xscale("log")  # type: ignore[attr-defined]

@@ -21,14 +21,10 @@ _EARLIEST = 1 / 1000  # of the budget: where the grid begins
 
 @dataclass(frozen=True)
 class Curves:
-    """The replays of one method: truth[i, j] is seed i's expected fid after grid[j] seconds of compute.
-
-    share: the part of the budget that was replayed; later entries of `truth` repeat its end.
-    """
+    """The replays of one method: truth[i, j] is seed i's expected fid after grid[j] seconds of compute."""
 
     grid: np.ndarray
     truth: np.ndarray
-    share: float = 1.0
 
     @property
     def middle(self) -> np.ndarray:
@@ -36,11 +32,11 @@ class Curves:
         return np.median(self.truth, axis=0)
 
 
-def curves_of(traces: list[Trace], workers: int, budget: float, share: float = 1.0) -> Curves:
+def curves_of(traces: list[Trace], workers: int, budget: float) -> Curves:
     """budget: of compute, in seconds."""
     grid = np.geomspace(budget * _EARLIEST, budget, GRID)
     truth = np.array([[trace.at(compute / workers) for compute in grid] for trace in traces])
-    return Curves(grid, truth, share)
+    return Curves(grid, truth)
 
 
 def compute_to_reach(curves: Curves, target: float, rows: np.ndarray | None = None) -> float:
@@ -48,9 +44,7 @@ def compute_to_reach(curves: Curves, target: float, rows: np.ndarray | None = No
     truth = curves.truth if rows is None else curves.truth[rows]
     good = np.median(truth, axis=0) <= target
     first = int(np.argmax(good))
-    if not good[first] or curves.grid[first] > curves.share * curves.grid[-1] * (1 + 1e-9):
-        return math.inf
-    return float(curves.grid[first])
+    return float(curves.grid[first]) if good[first] else math.inf
 
 
 @dataclass(frozen=True)

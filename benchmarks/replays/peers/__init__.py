@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -65,8 +65,8 @@ def _old_syne_tune(method: str, seeds: int, meaning: str) -> PeerRow:
 
 
 PEERS: dict[str, PeerRow] = {
-    "random": _optuna("random", "none", "random search, every trial to its end"),
-    "random+asha": _ray("random", 3, "random search with Ray's ASHAScheduler, reduction 3"),
+    "random": replace(_optuna("random", "none", "random search, every trial to its end"), seeds=100),
+    "random+asha": replace(_ray("random", 3, "random search, Ray's ASHAScheduler, reduction 3"), seeds=100),
     "optuna tpe": _optuna("tpe", "none", "Optuna's TPE, every trial to its end"),
     "optuna tpe+median": _optuna("tpe", "median", "Optuna's TPE and MedianPruner"),
     "optuna tpe+percentile": _optuna("tpe", "percentile", "Optuna's TPE and PercentilePruner at 25 %"),

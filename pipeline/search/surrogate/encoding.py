@@ -1,4 +1,4 @@
-"""Points of a space as vectors, many at a time; new ones are drawn, or changed a little from known ones.
+"""Points of a space as vectors, many at a time.
 
 A point has two forms here. Its genes (P,): of each parameter, where a number lies in its range (0..1, on the
 range's scale), or the index of a choice; NaN where the point lacks it. Its vector (width,), which distances are
@@ -91,23 +91,6 @@ class Encoder:
             if d.choices:
                 found[:, index] = np.floor(found[:, index] * len(d.choices))
         return self._whole(found)
-
-    def neighbours(
-        self, genes: np.ndarray, rng: np.random.Generator, rates: np.ndarray, sizes: np.ndarray
-    ) -> np.ndarray:
-        """Genes (M, P) of one neighbour of each point (M, P).
-
-        Each parameter, and at least one, changes with a probability of `rates` (M,): a number by a normal step
-        of `sizes` (M,) of its range, a choice to any of its values. What a point lacks is drawn.
-        """
-        count = len(genes)
-        drawn = self.draw(rng, count)
-        moves = rng.random(genes.shape) < rates[:, None]
-        moves[np.arange(count), rng.integers(len(self.names), size=count)] = True
-        steps = genes + sizes[:, None] * rng.standard_normal(genes.shape)
-        chosen = np.array([bool(d.choices) for d in self.space.search.values()])
-        moved = np.where(chosen, drawn, np.clip(steps, 0.0, 1.0))
-        return self._whole(np.where(np.isnan(genes), drawn, np.where(moves, moved, genes)))
 
     def _whole(self, genes: np.ndarray) -> np.ndarray:
         """The same with the genes of integers where an integer lies."""

@@ -58,6 +58,11 @@ class GaussianProcess:
         self._factor = np.linalg.cholesky(kernel + np.diag(diagonal))
         self._solved = cho_solve((self._factor, True), (values - self._mean) / self._deviation)
 
+    @property
+    def noise_deviation(self) -> float:
+        """Standard deviation of the common noise, in the unit of the values."""
+        return math.exp(self.scales.noise / 2) * self._deviation
+
     def predict(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (M,) of the function at points (M, width), without noise."""
         cross = _matern(_squared_distances(points * self._weights, self._points))[0]
@@ -98,7 +103,7 @@ def fit_scales(
 def _negative_log_likelihood(
     theta: np.ndarray, flat: np.ndarray, target: np.ndarray, own_noise: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Of the logarithms of relevances, scale and noise, with its gradient. flat: squared distances (P, N * N)."""
+    """Of log relevances, scale and noise, with its gradient. flat: squared distances (P, N * N)."""
     count, weights = len(target), np.exp(theta[:-2])
     scale, noise = math.exp(theta[-2]), math.exp(theta[-1])
     matern, slope = _matern((weights @ flat).reshape(count, count))

@@ -21,11 +21,18 @@ STARTUP = 8
 """Trials that must have reported before the process proposes; until then points are drawn at random."""
 RANDOM = 0.05
 """Fraction of later points that are drawn at random all the same: no region is given up for good."""
+CANDIDATES = 300
+"""Random points among which the best is proposed.
+
+All are drawn from the whole space: neighbours of the leaders among them made replayed searches slower
+(docs/benchmarks/search.md).
+"""
 _FITTED, _LEARNED = 64, 160  # trials from which the scales are fitted, and from which it predicts
-_RANDOM_CANDIDATES, _NEIGHBOURS, _LEADERS = 150, 250, 5
-_RATES, _SIZES = (0.1, 0.3, 0.5), (0.05, 0.15, 0.3)  # of the changes that make a leader's neighbours
 _WORST = 1.0  # where bad ends are cut off: above the median by so many of its distances to the best
-_RELEVANCE, _RELEVANCE_SPREAD = -0.7, 2.0
+_RELEVANT, _LESS, _LEAST = 2.0, -1.0, -3.0
+_RELEVANCES = {"lr_g": _RELEVANT, "lr_d": _RELEVANT, "width_g": _LESS, "width_d": _LESS, "gamma": _LESS}
+_RELEVANCE_SPREAD = 1.0
+"""The prior of the log relevances. Each table of real trials alone leads to these three groups."""
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -33,7 +40,7 @@ class MfgpSampler(BaseSampler):
     """Proposes the point with the largest expected improvement (Jones et al. 1998) of a full trial's log fid.
 
     It learns from every trial that has reported, whatever stopped it, by where its curve would end
-    (`surrogate.curves`). Running trials without a report count with the value that the process expects of them.
+    (`surrogate.curves`). Running trials without a report count with what the process expects of them.
     All is computed from the study: a resumed search proposes what an uninterrupted one would.
 
     seed: of this trial. space: whose conditions decide which parameters a point has.
@@ -76,11 +83,11 @@ class MfgpSampler(BaseSampler):
         values = without_outliers(ends.values)
         order = np.argsort(values, kind="stable")
         process = self._fit(curves, values, ends.variances, order, waiting)
-        leaders = np.array([self._encoder.genes(reported[i].params) for i in order[:_LEADERS]])
-        candidates = self._candidates(leaders)
-        known = np.array([curves[i].point for i in order[:_LEARNED]])
-        best = float(process.predict(known)[0].min())
-        gain = expected_improvement(*process.predict(self._encoder.vectors(candidates)), best)
+        candidates = self._encoder.draw(self._rng, CANDIDATES)
+        mean, deviation = process.predict(self._encoder.vectors(candidates))
+        # What the process cannot explain may make the next trial better as well as worse.
+        deviation = np.hypot(deviation, process.noise_deviation)
+        gain = expected_improvement(mean, deviation, float(values.min()))
         return self._encoder.params(candidates[int(np.argmax(gain))])
 
     def _fit(
@@ -93,7 +100,8 @@ class MfgpSampler(BaseSampler):
     ) -> GaussianProcess:
         """The process given the trials, and the waiting ones at the values that it expects of them."""
         points = np.array([curve.point for curve in curves])
-        prior = Prior(np.full(len(self._columns), _RELEVANCE), _RELEVANCE_SPREAD)
+        means = np.array([_RELEVANCES.get(name, _LEAST) for name in self._space.search])
+        prior = Prior(means, _RELEVANCE_SPREAD)
         few = spread_out(order, _FITTED)
         scales = fit_scales(points[few], values[few], variances[few], self._columns, prior)
         rows = spread_out(order, _LEARNED)
@@ -106,14 +114,6 @@ class MfgpSampler(BaseSampler):
         values = np.concatenate([values, process.predict(more)[0]])
         variances = np.concatenate([variances, np.zeros(len(more))])
         return GaussianProcess(points, values, variances, self._columns, scales)
-
-    def _candidates(self, leaders: np.ndarray) -> np.ndarray:
-        """Genes of random points, and of neighbours of the leaders, mostly of the first ones."""
-        rng = self._rng
-        places = np.minimum(rng.exponential(1.5, _NEIGHBOURS).astype(int), len(leaders) - 1)
-        rates, sizes = rng.choice(_RATES, _NEIGHBOURS), rng.choice(_SIZES, _NEIGHBOURS)
-        near = self._encoder.neighbours(leaders[places], rng, rates, sizes)
-        return np.concatenate([self._encoder.draw(rng, _RANDOM_CANDIDATES), near])
 
 
 def without_outliers(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Points of a space as vectors, and their neighbours."""
+"""Points of a space as vectors."""
 
 from __future__ import annotations
 
@@ -29,11 +29,9 @@ def test_numbers_lie_on_the_scale_of_their_range() -> None:
     assert from_unit(depth, -1.0) == 1
 
 
-def test_draws_and_neighbours_can_be_drawn_from_the_space() -> None:
+def test_draws_are_points_of_the_space() -> None:
     encoder = Encoder(SPACE)
-    drawn = encoder.draw(RNG, 100)
-    near = encoder.neighbours(drawn, RNG, np.full(100, 0.3), np.full(100, 0.2))
-    for genes in (*drawn, *near):
+    for genes in encoder.draw(RNG, 100):
         found = encoder.params(genes)
         assert ("gamma" in found) == (found["penalty"] == "r1")
         assert all(SPACE.search[name].contains(value) for name, value in found.items())
@@ -46,22 +44,6 @@ def test_the_vector_of_genes_is_that_of_their_values() -> None:
     drawn = encoder.draw(RNG, 50)
     for genes, vector in zip(drawn, encoder.vectors(drawn), strict=True):
         assert np.allclose(encoder.vector(encoder.params(genes)), vector)
-
-
-def test_a_neighbour_differs_and_is_near() -> None:
-    encoder = Encoder(SPACE)
-    point = encoder.draw(RNG, 1).repeat(50, axis=0)
-    near = encoder.neighbours(point, RNG, np.full(50, 0.1), np.full(50, 0.05))
-    steps, far = np.abs(point - near), np.abs(point - encoder.draw(RNG, 50))
-    assert 0 < steps.mean() < 0.5 * far.mean()
-
-
-def test_what_a_point_lacks_is_drawn() -> None:
-    encoder = Encoder(SPACE)
-    genes = encoder.genes({"lr_g": 1e-3, "loss": "hinge"}).reshape(1, -1).repeat(20, axis=0)
-    near = encoder.neighbours(genes, RNG, np.zeros(20), np.zeros(20))
-    assert not np.isnan(near).any()
-    assert len({tuple(point) for point in near}) > 10
 
 
 def test_points_without_a_conditional_parameter_are_alike_in_it() -> None:

@@ -1,0 +1,128 @@
+"""The sampler `mfgp` on real studies: what it learns from, and that it repeats."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipeline.search.samplers import to_optuna
+from pipeline.search.space.parser import parse_space
+from pipeline.search.study import suggest_params
+from pipeline.search.surrogate.sampler import (
+    STARTUP,
+    MfgpSampler,
+    expected_improvement,
+    spread_out,
+    without_outliers,
+)
+
+SPACE = parse_space("""
+[fixed]
+kimg = 8
+[search]
+lr_g = { float = [1e-5, 1e-2], log = true }
+lr_d = { float = [1e-5, 1e-2], log = true }
+width_g = { int = [8, 64], log = true }
+loss = { choice = ["hinge", "lsgan", "wasserstein"] }
+penalty = { choice = ["none", "r1"] }
+gamma = { float = [0.1, 10.0], log = true, when = { penalty = ["r1"] } }
+""")
+KNOWN = {name: to_optuna(d) for name, d in SPACE.search.items()}
+
+
+def fid_of(params: dict[str, Any], kimg: int) -> float:
+    """Best at lr_g = lr_d = 1e-3 with r1; falls with kimg."""
+    off = abs(math.log10(params["lr_g"]) + 3) + abs(math.log10(params["lr_d"]) + 3)
+    return 10 * math.exp(off) * (1.0 if params["penalty"] == "r1" else 2.0) * (1 + 4 / kimg)
+
+
+def search(trials: int, seed: int, sampler: str = "mfgp", stopped_at: int = 8) -> optuna.Study:
+    """A study of `trials`; all but every third are stopped at `stopped_at` kimg."""
+    study = optuna.create_study()
+    for number in range(trials):
+        own = seed * 1000 + number
+        if sampler == "mfgp":
+            study.sampler = MfgpSampler(own, SPACE, KNOWN)
+        else:
+            study.sampler = optuna.samplers.RandomSampler(own)
+        trial = study.ask()
+        params = suggest_params(SPACE, trial)
+        last = 8 if number % 3 == 0 else stopped_at
+        for kimg in range(1, last + 1):
+            trial.report(fid_of(params, kimg), kimg)
+        if last == 8:
+            study.tell(trial, fid_of(params, 8))
+        else:
+            study.tell(trial, state=TrialState.PRUNED)
+    return study
+
+
+def best_end(study: optuna.Study) -> float:
+    return min(fid_of(trial.params, 8) for trial in study.trials)
+
+
+@pytest.mark.parametrize("stopped_at", [8, 2])
+def test_it_finds_better_points_than_random_draws(stopped_at: int) -> None:
+    ours = [best_end(search(40, seed, stopped_at=stopped_at)) for seed in range(3)]
+    random = [best_end(search(40, seed, "random")) for seed in range(3)]
+    assert np.mean(np.log(ours)) < np.mean(np.log(random)) - 0.1
+
+
+def test_proposals_have_the_parameters_whose_conditions_hold() -> None:
+    for trial in search(30, 0).trials:
+        assert ("gamma" in trial.params) == (trial.params["penalty"] == "r1")
+
+
+def test_the_same_study_and_seed_give_the_same_point() -> None:
+    first, second = search(STARTUP + 6, 3), search(STARTUP + 6, 3)
+    assert [t.params for t in first.trials] == [t.params for t in second.trials]
+
+
+def test_trials_that_are_asked_for_at_the_same_time_differ() -> None:
+    study = search(20, 1)
+    asked = []
+    for number in range(4):
+        study.sampler = MfgpSampler(9000 + number, SPACE, KNOWN)
+        asked.append(suggest_params(SPACE, study.ask()))
+    rates = [(math.log10(float(p["lr_g"])), math.log10(float(p["lr_d"]))) for p in asked]
+    assert len(set(rates)) == 4
+
+
+def test_diverged_and_failed_trials_are_no_trouble() -> None:
+    study = optuna.create_study()
+    for number in range(STARTUP + 4):
+        study.sampler = MfgpSampler(number, SPACE, KNOWN)
+        trial = study.ask()
+        suggest_params(SPACE, trial)
+        if number % 4 == 0:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            trial.report(1e6 if number % 4 == 1 else 50.0 + number, 1)
+            study.tell(trial, state=TrialState.PRUNED)
+    assert len(study.trials) == STARTUP + 4
+
+
+def test_how_bad_a_failure_is_does_not_matter() -> None:
+    values = np.array([1.0, 2.0, 3.0, 14.0])
+    assert without_outliers(values).tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_of_many_trials_the_best_and_some_of_the_rest_are_used() -> None:
+    order = np.arange(100)[::-1]
+    used = spread_out(order, 20)
+    assert len(set(used)) == 20
+    assert used[:10].tolist() == list(range(99, 89, -1))
+    assert used[-1] == 0
+    assert spread_out(order, 200) is order
+
+
+def test_expected_improvement_is_that_of_a_normal_value() -> None:
+    drawn = np.random.default_rng(0).normal(1.0, 0.5, 200_000)
+    expected = np.maximum(0.8 - drawn, 0).mean()
+    found = expected_improvement(np.array([1.0]), np.array([0.5]), 0.8)[0]
+    assert found == pytest.approx(expected, rel=0.02)
