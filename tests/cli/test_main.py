@@ -184,7 +184,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    assert "tpe + asha" in done.stdout
+    assert "mfgp + asha" in done.stdout
     assert "per trial at most, on cores" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,6 @@ optimisation, Swersky et al. 2014, has a prior for the same; here the sweep's ow
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -26,10 +25,11 @@ _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial: its point (width,), and the log of the best fid so far by kimg."""
+    """One trial: its point (width,), and the log of the best fid so far, `values` (R,), at `kimg` (R,), rising."""
 
     point: np.ndarray
-    values: dict[int, float]
+    kimg: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
     for trial in trials:
         curve = kept.get(trial.number)
         if curve is None:
-            reports = sorted(trial.intermediate_values.items())
-            values = {kimg: math.log(max(value, _LOWEST)) for kimg, value in reports}
-            curve = Curve(encoder.vector(trial.params), values)
+            kimg, values = np.array(sorted(trial.intermediate_values.items())).T
+            logs = np.log(np.maximum(values, _LOWEST))
+            curve = Curve(encoder.vector(trial.params), kimg.astype(int), logs)
             if trial.state != TrialState.RUNNING:
                 kept[trial.number] = curve
         found.append(curve)
@@ -61,11 +61,10 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
 
 def extrapolate(curves: Sequence[Curve], full_kimg: int) -> Ends:
     """Where each curve ends at `full_kimg`."""
-    steps = sorted({kimg for curve in curves for kimg in curve.values})
+    steps, places = np.unique(np.concatenate([curve.kimg for curve in curves]), return_inverse=True)
+    rows = np.repeat(np.arange(len(curves)), [len(curve.kimg) for curve in curves])
     table = np.full((len(curves), len(steps)), np.nan)
-    place = {kimg: column for column, kimg in enumerate(steps)}
-    for row, curve in enumerate(curves):
-        table[row, [place[kimg] for kimg in curve.values]] = list(curve.values.values())
+    table[rows, places] = np.concatenate([curve.values for curve in curves])
     table = _filled(table)
     known = ~np.isnan(table)
     last = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
@@ -76,9 +75,10 @@ def extrapolate(curves: Sequence[Curve], full_kimg: int) -> Ends:
 
 def _filled(table: np.ndarray) -> np.ndarray:
     """Gaps between the reports of a trial filled with the report before; nothing after its last one."""
+    known = ~np.isnan(table)
+    later = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
     for column in range(1, table.shape[1]):
-        later = (~np.isnan(table[:, column:])).any(axis=1)
-        gap = np.isnan(table[:, column]) & later
+        gap = ~known[:, column] & later[:, column]
         table[gap, column] = table[gap, column - 1]
     return table
 
