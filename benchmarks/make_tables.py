@@ -51,7 +51,7 @@ EXTRACTOR = "classifier"
 
 @dataclass(frozen=True)
 class TableSet:
-    """A data set that has a table. configs: drawn. repeated: of them, with `SEEDS`. image_size: 0 = its own."""
+    """A data set with a table. configs: drawn. repeated: of them, with `SEEDS`. image_size: 0 = its own."""
 
     configs: int
     repeated: int
@@ -187,7 +187,7 @@ def draw(space: Space, number: int) -> dict[str, Any]:
 
 
 def write_table(name: str, lines: Path, folder: Path) -> None:
-    """Write NAME.parquet: a row per tick, with the parameters as columns (empty where their condition fails)."""
+    """Write NAME.parquet: a row per tick; the parameters are columns, empty where their condition fails."""
     rows = sorted(read_lines(lines), key=lambda row: (row["config"], row["seed"]))
     if not rows:
         print(f"{name}: no trial has ended yet")

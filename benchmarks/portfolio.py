@@ -1,13 +1,14 @@
-"""Chooses the portfolio: a few points, one of which is good on most images (`pipeline.search.space.portfolio`).
+"""Chooses the portfolio: a few points, one of which is good on most images
+(`pipeline.search.space.portfolio`).
 
-Candidates are the best configurations of the tables of real trials. Each is judged on every table by forests of
-its curves (`replays.world`), each fitted to another bootstrap of the table, so that a point is not chosen for one
-lucky trial. Points are added one by one: each time the one that lowers most the expected regret of the best point
-so far. The expectation is over the forests and over noise: on other images each point will be better or worse than
-here, by about the spread of a table's trials, and nobody knows by how much. So a second good point is worth having
-even where the first is better. Regret is in log fid, over its spread in the table.
+Candidates are the best configurations of the tables of real trials. Each is judged on every table by forests
+of its curves (`replays.world`), each fitted to another bootstrap of the table, so that a point is not chosen
+for one lucky trial. Points are added one by one: each time the one that lowers most the expected regret of
+the best point so far. The expectation is over the forests and over noise: on other images each point will be
+better or worse than here, by about the spread of a table's trials, and nobody knows by how much. So a second
+good point is worth having even where the first is better. Regret is in log fid, over its spread in the table.
 
-    python benchmarks/portfolio.py                  # of all tables, and without each: the files that are in use
+    python benchmarks/portfolio.py                  # all tables, and without each: the files in use
     python benchmarks/portfolio.py --points 6 --out other
 """
 

@@ -1,9 +1,9 @@
 """Real sweeps beside replays: the default search against random search with ASHA, for the same time.
 
-Both search the wide space of the table `icons` on the same pictures, from nothing that was tuned on them: ours
-begins with the portfolio that was chosen without them. For each seed both run at the same time, on one core each,
-so that neither has the quieter machine. Each side's champion is then judged by 5,000 fresh samples, by the
-sweep's own network and by one that took no part.
+Both search the wide space of the table `icons` on the same pictures, from nothing that was tuned on them:
+ours begins with the portfolio that was chosen without them. For each seed both run at the same time, on one
+core each, so that neither has the quieter machine. Each side's champion is then judged by 5,000 fresh
+samples, by the sweep's own network and by one that took no part.
 
 A run that was cut off goes on, and a side that has a line in OUT/results.jsonl is not run again.
 
@@ -37,7 +37,7 @@ OURS, RANDOM = "gansweep", "random+asha"
 SIDES = {OURS: (), RANDOM: ("--sampler", "random", "--pruner", "asha")}
 JUDGES = ("classifier", "pixels")
 SAMPLES, SAMPLE_SEED = 5000, 1
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def write_spaces(out: Path) -> None:
-    """The wide space for random search, and for ours with the portfolio that knows nothing of the pictures."""
+    """The wide space for random search, and for ours with the portfolio that does not know the pictures."""
     out.mkdir(parents=True, exist_ok=True)
     text = (TABLES / f"{TABLE}.toml").read_text(encoding="utf-8")
     points = dump_toml({"enqueue": points_without(load_table(TABLE))})

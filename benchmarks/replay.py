@@ -118,7 +118,7 @@ def one_replay(job: tuple[str, int, str, int]) -> Trace:
 
 
 def results(table: str, workers: int, curves: Mapping[str, Curves]) -> list[dict[str, Any]]:
-    """A line a method; `compute_ratio` is null where a replay ended before random search's end was reached."""
+    """A line a method; `compute_ratio` is null where random search's end was never reached."""
     random, asha = curves["random"], curves["random+asha"]
     lines = []
     for method, curve in curves.items():
@@ -140,14 +140,16 @@ def finite(value: Any) -> Any:
 def print_table(table: str, workers: int, lines: Sequence[Mapping[str, Any]]) -> None:
     """The methods of one table and number of workers, the best first."""
     print(
-        f"\n{table}, {workers} workers{'compute / random':>32}{'95 %':>18}{'/ random+asha':>15}{'fid':>9}{'seeds':>7}"
+        f"\n{table}, {workers} workers{'compute / random':>32}{'95 %':>18}{'/
+        random+asha':>15}{'fid':>9}{'seeds':>7}"
     )
     rows = [line for line in lines if (line["table"], line["workers"]) == (table, workers)]
     for line in sorted(rows, key=lambda line: line["rank"]):
         cells = [number(line[n]) for n in ("compute_ratio", "low", "high", "to_random_asha")]
         span = f"{cells[1]}..{cells[2]}"
         print(
-            f"  {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{line['fid_at_end']:9.2f}{line['seeds']:7}"
+            f"
+            {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{line['fid_at_end']:9.2f}{line['seeds']:7}"
         )
 
 

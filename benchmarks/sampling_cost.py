@@ -1,8 +1,8 @@
 """What proposing a trial costs when 2,000 trials are known: ms per trial of our sampler and of Optuna's TPE.
 
 The trials are those of a replay's start on the table `digits`: random points of its wide space, two thirds of
-them stopped after a tick. Timed is what a sweep waits for at each new trial: the sampler made, the study asked
-and all parameters suggested. CPU time of one thread, the median of 20 proposals.
+them stopped after a tick. Timed is what a sweep waits for at each new trial: the sampler made, the study
+asked and all parameters suggested. CPU time of one thread, the median of 20 proposals.
 
     OMP_NUM_THREADS=1 python benchmarks/sampling_cost.py
     python benchmarks/sampling_cost.py --trials 200 --json -

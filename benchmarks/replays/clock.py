@@ -19,7 +19,7 @@ from replays.world import Table, Trial
 
 @dataclass(frozen=True)
 class Job:
-    """Train trial `trial` of these parameters from `start` kimg, 0 = from nothing, to at most `until` kimg."""
+    """Train trial `trial` of these parameters from `start` kimg (0: from nothing) to at most `until` kimg."""
 
     trial: int
     params: Mapping[str, Any]

@@ -14,7 +14,7 @@ _DRAWN = 7  # methods in one plot: ours, random, and those that come next; more 
 
 
 def plot_regret(drawn: Mapping[tuple[str, int], Mapping[str, Curves]], path: Path) -> None:
-    """One panel per table and number of workers: medians as lines, quartiles of ours and random's as bands."""
+    """A panel per table and number of workers: medians as lines, quartiles of ours and random's as bands."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -1,7 +1,7 @@
 """What replays are worth: the regret over compute, and the compute until random search's end is reached.
 
-Compute is the seconds of all workers together, busy or not: virtual time times workers. All curves are read on
-one grid of it. The curve of a method is the median over its seeds of the incumbent's expected fid
+Compute is the seconds of all workers together, busy or not: virtual time times workers. All curves are read
+on one grid of it. The curve of a method is the median over its seeds of the incumbent's expected fid
 (`replays.clock.Trace`); intervals resample seeds.
 """
 

@@ -2,10 +2,11 @@
 
 A forest of extremely randomised trees (Geurts et al. 2006) is fitted to the table: from the parameters to the
 whole curve of log fid, of balance, to whether the trial has diverged by a tick, and to its seconds. A forest
-alone is too smooth: it explains half of what recorded trials differ by. So a replayed trial follows the curve of a
-forest that has not seen the nearest recorded trial, moved by how far that one lies from the same forest; at a
-recorded trial this is the recorded curve, and replayed fids spread as recorded ones do. Noise comes on top: the
-difference of two recorded seeds of one configuration, so it has the size and the shape over time that it has.
+alone is too smooth: it explains half of what recorded trials differ by. So a replayed trial follows the curve
+of a forest that has not seen the nearest recorded trial, moved by how far that one lies from the same forest;
+at a recorded trial this is the recorded curve, and replayed fids spread as recorded ones do. Noise comes on
+top: the difference of two recorded seeds of one configuration, so it has the size and the shape over time
+that it has.
 
 `Table.agreement` tells how far a forest is right about trials that it has not seen.
 """
@@ -48,7 +49,8 @@ class Trial:
 
 
 class Encoder:
-    """Parameters of a space as numbers: a unit interval each, choices one column per value, the ratio of the rates.
+    """Parameters of a space as numbers: a unit interval each, choices one column per value, the ratio of the
+    rates.
 
     A parameter whose condition does not hold is 0.5, or 0 in all the columns of its values.
     """
@@ -130,7 +132,7 @@ class Table:
         self._places = self.x * self._scale
 
     def _read(self, frame: pd.DataFrame) -> None:
-        """The trials as arrays: x (N, width), log_fid, alive and balance (N, T), seconds of a full trial (N,)."""
+        """The trials as arrays: x (N, width); log_fid, alive, balance (N, T); seconds of a full trial (N,)."""
         self.params: list[dict[str, Any]] = []
         self.keys: list[tuple[int, int]] = []
         curves, alive, balance, seconds = [], [], [], []
@@ -169,7 +171,7 @@ class Table:
         return np.array([self._forests[fold](point)[: len(self.ticks)] for point, fold in pairs])
 
     def _seed_noise(self) -> np.ndarray:
-        """Curves (K, T) of the difference of two seeds of one configuration in log fid, over the root of 2."""
+        """Curves (K, T): the difference in log fid of two seeds of a configuration, over the root of 2."""
         groups: dict[int, list[int]] = {}
         for row, (config, _) in enumerate(self.keys):
             groups.setdefault(config, []).append(row)

@@ -9,6 +9,8 @@ from pipeline.reporting.explain.reasons import ADVISED_LOSS, ADVISED_PENALTY, Re
 from pipeline.reporting.explain.regions import MIN_TRIALS, Region, best_trials, narrowed_space, regions
 from pipeline.reporting.history import History, TrialView
 from pipeline.search.space.notes import describe_code, space_code_names
+from pipeline.search.surrogate.belief import belief_of
+from pipeline.search.surrogate.model import STARTUP
 from pipeline.storage.readable import short_number
 from pipeline.storage.summary_file import FinalistRow
 from pipeline.tables import DATA_SOURCES, EXTRACTORS, PRUNERS, SAMPLERS
@@ -101,9 +103,36 @@ def how_it_searched(history: History) -> list[str]:
         for table in (DATA_SOURCES, EXTRACTORS, SAMPLERS, PRUNERS)
         if table.field in chosen
     ]
+    lines += _belief(history)
     names = [*(space_code_names(history.space) if history.space else ()), *map(str, sweep.values())]
     lines += [f"Code: {line}." for line in describe_code(names, code)]
     return lines
+
+
+def _belief(history: History) -> list[str]:
+    """What the sampler's process holds of the space; none unless the sampler is `mfgp`."""
+    if history.space is None or history.stored.get("sweep", {}).get("sampler") != "mfgp":
+        return []
+    known = history.space.search
+    trials = [
+        ({n: v for n, v in trial.params.items() if n in known and known[n].contains(v)}, _objectives(trial))
+        for trial in history.trials
+    ]
+    found = belief_of(history.space, trials)
+    if found is None:
+        return [f"It has not learned yet: fewer than {STARTUP} trials have reported."]
+    point = ", ".join(f"{name} = {short_number(value)}" for name, value in found.point.items())
+    first, second, third, *_ = (*found.parameters, "", "")
+    most = ", ".join(filter(None, (first, second, third)))
+    spread = f"{found.low:.3g} to {found.high:.3g}"
+    return [
+        f"It believes that these decide most: {most}.",
+        f"It expects the lowest fid, {found.fid:.3g} ({spread}) at a trial's end, at {point}.",
+    ]
+
+
+def _objectives(trial: TrialView) -> dict[int, float]:
+    return {record.kimg: record.objective for record in trial.records}
 
 
 def what_won(history: History) -> list[str]:

@@ -24,10 +24,10 @@ from pipeline.search.space.toml import dump_toml
 class Space:
     """A checked space. Every `when` in `search` refers to earlier parameters.
 
-    fixed: values that every trial has. search: what is drawn. enqueue: points that are tried first.
-    rules: what depends on the images. overrides: values that go before those of the rules. portfolio: whether the
-    points of `search.space.portfolio` follow those of `enqueue`. All three are empty once the images are known
-    (`on_images`).
+    fixed: values that every trial has. search: what is drawn. enqueue: points that are tried first. rules:
+    what depends on the images. overrides: values that go before those of the rules. portfolio: whether the
+    points of `search.space.portfolio` follow those of `enqueue`. All three are empty once the images are
+    known (`on_images`).
     """
 
     fixed: Mapping[str, Value]

@@ -1,8 +1,8 @@
 """The portfolio: a few complementary points, one of which is good on most images, tried before any search.
 
-They were chosen on tables of real trials (`benchmarks/portfolio.py`), so that on each table the best of them is
-as good as possible. A space with `portfolio = true` at its top enqueues them after its own points. The file
-search_spaces/portfolio/portfolio.toml holds them independently of any space:
+They were chosen on tables of real trials (`benchmarks/portfolio.py`), so that on each table the best of them
+is as good as possible. A space with `portfolio = true` at its top enqueues them after its own points. The
+file search_spaces/portfolio/portfolio.toml holds them independently of any space:
 
     [[point]]
     loss = "hinge"                                # any field of TrialConfig
@@ -10,8 +10,8 @@ search_spaces/portfolio/portfolio.toml holds them independently of any space:
     ema_halflife_kimg = { of_trial = 0.05 }       # times the kimg of a full trial
     gamma = { factor = 2e-4, size = 2, batch_size = -1 }   # factor * size^a * batch_size^b
 
-A space takes from a point what it searches. A number outside its range becomes the nearest end; a value that is
-none of its choices is left to the sampler.
+A space takes from a point what it searches. A number outside its range becomes the nearest end; a value that
+is none of its choices is left to the sampler.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ optimisation, Swersky et al. 2014, has a prior for the same; here the sweep's ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,7 +26,7 @@ _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial: its point (width,), and the log of the best fid so far, `values` (R,), at `kimg` (R,), rising."""
+    """One trial: its point (width,), and the log of the best fid so far (R,) at rising `kimg` (R,)."""
 
     point: np.ndarray
     kimg: np.ndarray
@@ -34,7 +35,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Ends:
-    """Of N trials: log fid at a full trial's end, extrapolated where it was stopped, and its variance (N,)."""
+    """Of N trials: log fid at a full trial's end, extrapolated where it was stopped; its variance (N,)."""
 
     values: np.ndarray
     variances: np.ndarray
@@ -50,13 +51,17 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
     for trial in trials:
         curve = kept.get(trial.number)
         if curve is None:
-            kimg, values = np.array(sorted(trial.intermediate_values.items())).T
-            logs = np.log(np.maximum(values, _LOWEST))
-            curve = Curve(encoder.vector(trial.params), kimg.astype(int), logs)
+            curve = make_curve(encoder, trial.params, trial.intermediate_values)
             if trial.state != TrialState.RUNNING:
                 kept[trial.number] = curve
         found.append(curve)
     return found
+
+
+def make_curve(encoder: Encoder, params: Mapping[str, Any], reports: Mapping[int, float]) -> Curve:
+    """The curve of a trial. reports: the best fid so far by kimg, not empty."""
+    kimg, values = np.array(sorted(reports.items())).T
+    return Curve(encoder.vector(params), kimg.astype(int), np.log(np.maximum(values, _LOWEST)))
 
 
 def extrapolate(curves: Sequence[Curve], full_kimg: int) -> Ends:

@@ -1,8 +1,9 @@
 """Points of a space as vectors, many at a time.
 
 A point has two forms here. Its genes (P,): of each parameter, where a number lies in its range (0..1, on the
-range's scale), or the index of a choice; NaN where the point lacks it. Its vector (width,), which distances are
-taken of: the same, with one column per value of a choice, and parameters whose condition does not hold neutral.
+range's scale), or the index of a choice; NaN where the point lacks it. Its vector (width,), which distances
+are taken of: the same, with one column per value of a choice, and parameters whose condition does not hold
+neutral.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Encoder:
         return genes
 
     def _active(self, name: str, genes: np.ndarray, known: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Of which points the condition of `name` holds, bool (M,). known: the same of parameters before it."""
+        """For which points the condition of `name` holds, bool (M,). known: the same of earlier parameters."""
         holds = np.ones(len(genes), bool)
         for other, values in self.space.search[name].when.items():
             if other not in self.space.search:

@@ -1,9 +1,9 @@
 """A Gaussian process with one length scale per parameter, fitted by its marginal likelihood.
 
-Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning": chapters 2 (regression) and 5 (choice of
-the scales). The kernel is Matern's with nu = 5/2; its logarithms of inverse squared length scales ("relevances")
-have a normal prior, which decides where there are few points. Each point has a noise variance of its own beside
-the common one.
+Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning": chapters 2 (regression) and 5 (choice
+of the scales). The kernel is Matern's with nu = 5/2; its logarithms of inverse squared length scales
+("relevances") have a normal prior, which decides where there are few points. Each point has a noise variance
+of its own beside the common one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Scales:
 class GaussianProcess:
     """The posterior of a function given `values` (N,) at `points` (N, width).
 
-    columns: of each of the P parameters in `points`. noise: variance (N,) of each value beside the common one.
+    columns: of each of the P parameters in `points`. noise: variance (N,) of each value beside the common
+    one.
     """
 
     def __init__(

@@ -13,13 +13,9 @@ from optuna.trial import TrialState
 from pipeline.search.samplers import to_optuna
 from pipeline.search.space.parser import parse_space
 from pipeline.search.study import suggest_params
-from pipeline.search.surrogate.sampler import (
-    STARTUP,
-    MfgpSampler,
-    expected_improvement,
-    spread_out,
-    without_outliers,
-)
+from pipeline.search.surrogate.belief import belief_of
+from pipeline.search.surrogate.model import STARTUP, expected_improvement, spread_out, without_outliers
+from pipeline.search.surrogate.sampler import MfgpSampler
 
 SPACE = parse_space("""
 [fixed]
@@ -126,3 +122,14 @@ def test_expected_improvement_is_that_of_a_normal_value() -> None:
     expected = np.maximum(0.8 - drawn, 0).mean()
     found = expected_improvement(np.array([1.0]), np.array([0.5]), 0.8)[0]
     assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_what_the_search_believes() -> None:
+    trials = [(trial.params, trial.intermediate_values) for trial in search(60, 0).trials]
+    found = belief_of(SPACE, trials)
+    assert found is not None
+    assert {*found.parameters[:2]} == {"lr_g", "lr_d"}
+    assert found.low < found.fid < found.high
+    assert found.point["penalty"] == "r1"
+    assert abs(math.log10(float(found.point["lr_g"])) + 3) < 0.5
+    assert belief_of(SPACE, trials[: STARTUP - 1]) is None
