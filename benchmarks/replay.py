@@ -139,18 +139,14 @@ def finite(value: Any) -> Any:
 
 def print_table(table: str, workers: int, lines: Sequence[Mapping[str, Any]]) -> None:
     """The methods of one table and number of workers, the best first."""
-    print(
-        f"\n{table}, {workers} workers{'compute / random':>32}{'95 %':>18}{'/
-        random+asha':>15}{'fid':>9}{'seeds':>7}"
-    )
+    heads = f"{'compute / random':>32}{'95 %':>18}{'/ random+asha':>15}{'fid':>9}{'seeds':>7}"
+    print(f"\n{table}, {workers} workers{heads}", flush=True)
     rows = [line for line in lines if (line["table"], line["workers"]) == (table, workers)]
     for line in sorted(rows, key=lambda line: line["rank"]):
         cells = [number(line[n]) for n in ("compute_ratio", "low", "high", "to_random_asha")]
         span = f"{cells[1]}..{cells[2]}"
-        print(
-            f"
-            {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{line['fid_at_end']:9.2f}{line['seeds']:7}"
-        )
+        ends = f"{line['fid_at_end']:9.2f}{line['seeds']:7}"
+        print(f"  {line['method']:<32}{cells[0]:>14}{span:>18}{cells[3]:>15}{ends}", flush=True)
 
 
 def number(value: float | None) -> str:

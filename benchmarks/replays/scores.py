@@ -57,16 +57,17 @@ class Ratio:
 
 
 def compute_ratio(curves: Curves, reference: Curves, random: Curves, seed: int = 0) -> Ratio:
-    """Compute of a method over that of `reference`, both until the fid with which `random` ends."""
-    target = float(random.middle[-1])
-    value = compute_to_reach(curves, target) / compute_to_reach(reference, target)
+    """Compute of a method over that of `reference`, both until the fid with which `random` ends.
+
+    Where the reference never gets there, its whole compute counts: the ratio is then an upper bound.
+    """
     rng, found = np.random.default_rng(seed), []
     for _ in range(DRAWS):
-        ours, theirs, ends = (
-            rng.integers(len(c.truth), size=len(c.truth)) for c in (curves, reference, random)
-        )
-        end = float(np.median(random.truth[ends, -1]))
-        base = compute_to_reach(reference, end, theirs)
-        found.append(compute_to_reach(curves, end, ours) / base if math.isfinite(base) else 0.0)
+        rows = {id(c): rng.integers(len(c.truth), size=len(c.truth)) for c in (random, reference, curves)}
+        target = float(np.median(random.truth[rows[id(random)], -1]))
+        ours, base = (compute_to_reach(c, target, rows[id(c)]) for c in (curves, reference))
+        found.append(ours / min(base, random.grid[-1]))
+    target = float(random.middle[-1])
+    value = compute_to_reach(curves, target) / min(compute_to_reach(reference, target), random.grid[-1])
     low, high = np.quantile(found, [0.025, 0.975], method="nearest")
     return Ratio(value, float(low), float(high))

@@ -49,8 +49,7 @@ class Trial:
 
 
 class Encoder:
-    """Parameters of a space as numbers: a unit interval each, choices one column per value, the ratio of the
-    rates.
+    """Parameters as numbers: 0..1 each, a column per value of a choice, and the ratio of the learning rates.
 
     A parameter whose condition does not hold is 0.5, or 0 in all the columns of its values.
     """
@@ -132,7 +131,7 @@ class Table:
         self._places = self.x * self._scale
 
     def _read(self, frame: pd.DataFrame) -> None:
-        """The trials as arrays: x (N, width); log_fid, alive, balance (N, T); seconds of a full trial (N,)."""
+        """The trials as arrays: x (N, width); log_fid, alive, balance (N, T); seconds of a whole one (N,)."""
         self.params: list[dict[str, Any]] = []
         self.keys: list[tuple[int, int]] = []
         curves, alive, balance, seconds = [], [], [], []

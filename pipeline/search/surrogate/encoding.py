@@ -104,7 +104,7 @@ class Encoder:
         return genes
 
     def _active(self, name: str, genes: np.ndarray, known: Mapping[str, np.ndarray]) -> np.ndarray:
-        """For which points the condition of `name` holds, bool (M,). known: the same of earlier parameters."""
+        """For which points `name` has its condition met, bool (M,). known: the same of earlier ones."""
         holds = np.ones(len(genes), bool)
         for other, values in self.space.search[name].when.items():
             if other not in self.space.search:
