@@ -124,7 +124,8 @@ def _negative_log_likelihood(
 
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(N, M) of points (N, width) and (M, width)."""
-    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0.0)
+    squared: np.ndarray = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
+    return squared.clip(min=0.0)
 
 
 def _matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,8 @@ def fit_model(space: Space, encoder: Encoder, curves: Sequence[Curve], waiting: 
 def without_outliers(values: np.ndarray) -> np.ndarray:
     """Bad values brought closer: how bad a failure is says nothing about where the good points are."""
     middle, best = float(np.median(values)), float(values.min())
-    return np.minimum(values, middle + _WORST * (middle - best))
+    capped: np.ndarray = np.minimum(values, middle + _WORST * (middle - best))
+    return capped
 
 
 def spread_out(order: np.ndarray, count: int) -> np.ndarray:
