@@ -71,12 +71,17 @@ def bootstrapped(table: Table) -> list[Forest]:
 
 
 def candidates(tables: Sequence[Table]) -> list[Point]:
-    """The best tenth of each table, as points that move between spaces."""
-    found = []
+    """The best tenth of each table, as points that move between spaces; equal ones once.
+
+    Tables may share configurations, which then differ in the strength of the penalty alone.
+    """
+    found: dict[str, Point] = {}
     for table in tables:
         best = np.argsort(table.log_fid.min(axis=1))[: max(10, int(BEST * len(table.keys)))]
-        found += [shared_point(table.params[row], table) for row in best]
-    return found
+        for row in best:
+            point = shared_point(table.params[row], table)
+            found.setdefault(str({name: v for name, v in point.items() if name != "gamma"}), point)
+    return list(found.values())
 
 
 def scores(point: Point, table: Table, forests: Sequence[Forest]) -> np.ndarray:

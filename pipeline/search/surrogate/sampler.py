@@ -21,8 +21,7 @@ RANDOM = 0.05
 CANDIDATES = 300
 """Random points among which the best is proposed.
 
-All are drawn from the whole space: neighbours of the leaders among them made replayed searches slower
-(docs/benchmarks/search.md).
+All are drawn from the whole space: neighbours of the leaders among them made replayed searches slower.
 """
 _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
