@@ -50,17 +50,17 @@ class MfgpSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """What an enqueued point lacks, and what a proposal cannot have: a random value."""
+        """A random value: of the points that are drawn, and of what an enqueued point lacks."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The values of the parameters that are active at the proposed point."""
+        """The values of the parameters that are active at the proposed point; none where it is drawn."""
         others = [t for t in study.get_trials(deepcopy=False, states=_STATES) if t.number != trial.number]
         reported = [t for t in others if t.intermediate_values]
         if len(reported) < STARTUP or self._rng.random() < RANDOM:
-            return self._encoder.params(self._encoder.draw(self._rng, 1)[0])
+            return {}
         return self._propose(study, reported, [t for t in others if not t.intermediate_values])
 
     def _propose(
