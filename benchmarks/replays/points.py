@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.search.space.portfolio import load_portfolio, point_in_space
-from pipeline.search.surrogate.encoding import to_unit
 from replays.world import Table
 
 SIZES = {"digits": 8, "mnist5k": 28, "icons": 32}
@@ -29,7 +28,7 @@ def shared_point(params: Mapping[str, Any], table: Table) -> dict[str, Any]:
     point: dict[str, Any] = {}
     for name, value in params.items():
         if name in _OF_RANGE:
-            point[name] = {"of_range": round(to_unit(table.space.search[name], value), 2)}
+            point[name] = {"of_range": round(table.space.search[name].to_unit(value), 2)}
         elif name == "ema_halflife_kimg":
             point[name] = {"of_trial": significant(value / kimg)}
         elif name == "gamma":

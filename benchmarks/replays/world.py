@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 
 from pipeline.search.space.definition import Space
-from pipeline.search.space.distribution import Distribution
 from pipeline.search.space.parser import parse_space
 
 TABLES = Path(__file__).parents[1] / "tables"
@@ -65,15 +64,9 @@ class Encoder:
             if d.choices:
                 cells += [float(params.get(name) == choice) for choice in d.choices]
             else:
-                cells.append(unit(d, params[name]) if name in params else 0.5)
+                cells.append(d.to_unit(params[name]) if name in params else 0.5)
         cells.append(math.log10(params["lr_d"] / params["lr_g"]) / 6 + 0.5)
         return np.array(cells)
-
-
-def unit(d: Distribution, value: float) -> float:
-    """Where a number lies in its range, 0..1, on the range's own scale."""
-    low, high = (math.log(d.low), math.log(d.high)) if d.log else (d.low, d.high)
-    return ((math.log(value) if d.log else value) - low) / (high - low)
 
 
 class Forest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -35,6 +36,23 @@ class Distribution:
     def contains(self, value: Any) -> bool:
         """Whether the value can be drawn."""
         return value in self.choices if self.choices else self.low <= value <= self.high
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The bounds of a range on its own scale: logarithms if `log`."""
+        return (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+
+    def to_unit(self, value: float) -> float:
+        """Where a number lies in the range, 0..1, on its own scale."""
+        low, high = self.scale
+        return ((math.log(value) if self.log else value) - low) / ((high - low) or 1.0)
+
+    def from_unit(self, place: float) -> int | float:
+        """The number at a place of the range; places outside 0..1 are its ends."""
+        low, high = self.scale
+        number = low + min(max(place, 0.0), 1.0) * (high - low)
+        number = min(max(math.exp(number) if self.log else number, self.low), self.high)
+        return round(number) if self.whole else float(number)
 
     def table(self) -> InlineTable:
         """The inline table of [search] that reads back to an equal distribution."""

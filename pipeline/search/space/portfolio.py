@@ -17,7 +17,6 @@ is none of its choices is left to the sampler.
 from __future__ import annotations
 
 import functools
-import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,9 +73,7 @@ def _number(value: Any, d: Distribution, size: int, batch: float, kimg: float) -
     if "of_range" in value:
         if d.choices:
             return d.choices[round(value["of_range"] * (len(d.choices) - 1))]
-        low, high = (math.log(d.low), math.log(d.high)) if d.log else (d.low, d.high)
-        place = low + value["of_range"] * (high - low)
-        return math.exp(place) if d.log else place
+        return d.from_unit(value["of_range"])
     if "of_trial" in value:
         return value["of_trial"] * kimg
     return scaled_number(value, size, batch)

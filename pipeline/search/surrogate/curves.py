@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.search.surrogate.encoding import Encoder
 
 _LOWEST = 1e-6
-_FEW = 4  # fewer falls than these say little about the next one
+_FEW = 4  # of fewer values a variance is not estimated
 _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 
 

@@ -8,34 +8,15 @@ neutral.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from pipeline.search.space.definition import Space
-from pipeline.search.space.distribution import Distribution, Value
+from pipeline.search.space.distribution import Value
 
 Params = dict[str, Value]
-
-
-def to_unit(d: Distribution, value: float) -> float:
-    """Where a number lies in its range, 0..1, on the range's own scale."""
-    low, high = _bounds(d)
-    return ((math.log(value) if d.log else value) - low) / ((high - low) or 1.0)
-
-
-def from_unit(d: Distribution, place: float) -> Value:
-    """The number at a place of the range; places outside 0..1 are its ends."""
-    low, high = _bounds(d)
-    number = low + min(max(place, 0.0), 1.0) * (high - low)
-    number = min(max(math.exp(number) if d.log else number, d.low), d.high)
-    return round(number) if d.whole else float(number)
-
-
-def _bounds(d: Distribution) -> tuple[float, float]:
-    return (math.log(d.low), math.log(d.high)) if d.log else (d.low, d.high)
 
 
 class Encoder:
@@ -55,7 +36,7 @@ class Encoder:
         found = np.full(len(self.names), np.nan)
         for index, (name, d) in enumerate(self.space.search.items()):
             if name in params:
-                found[index] = d.choices.index(params[name]) if d.choices else to_unit(d, params[name])
+                found[index] = d.choices.index(params[name]) if d.choices else d.to_unit(params[name])
         return found
 
     def params(self, genes: np.ndarray) -> Params:
@@ -63,7 +44,7 @@ class Encoder:
         found: Params = {}
         for gene, (name, d) in zip(genes, self.space.search.items(), strict=True):
             if self.space.active(name, found):
-                found[name] = d.choices[int(gene)] if d.choices else from_unit(d, float(gene))
+                found[name] = d.choices[int(gene)] if d.choices else d.from_unit(float(gene))
         return found
 
     def vectors(self, genes: np.ndarray) -> np.ndarray:
@@ -97,7 +78,7 @@ class Encoder:
         """The same with the genes of integers where an integer lies."""
         for index, d in enumerate(self.space.search.values()):
             if d.whole:
-                low, high = _bounds(d)
+                low, high = d.scale
                 number = low + genes[:, index] * (high - low)
                 number = np.round(np.exp(number) if d.log else number).clip(d.low, d.high)
                 genes[:, index] = ((np.log(number) if d.log else number) - low) / ((high - low) or 1.0)
@@ -115,7 +96,7 @@ class Encoder:
             if d.choices:
                 holds &= np.isin(gene, [d.choices.index(value) for value in values if value in d.choices])
             else:
-                wanted = [to_unit(d, float(value)) for value in values]
+                wanted = [d.to_unit(float(value)) for value in values]
                 holds &= np.isclose(gene[:, None], wanted, atol=1e-9).any(axis=1)
             holds &= known[other]
         return holds

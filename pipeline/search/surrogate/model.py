@@ -25,7 +25,7 @@ _RELEVANCE_SPREAD = 1.0
 
 @dataclass(frozen=True)
 class CurveModel:
-    """What the trials so far say about the end of any other: a process of the log of its fid.
+    """A posterior over the log fid at the end of a full trial, given the trials so far.
 
     best: the lowest end of a trial so far, extrapolated where it has not ended.
     """

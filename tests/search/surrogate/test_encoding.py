@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.search.space.parser import parse_space
-from pipeline.search.surrogate.encoding import Encoder, from_unit, to_unit
+from pipeline.search.surrogate.encoding import Encoder
 
 SPACE = parse_space("""
 [search]
@@ -22,11 +22,11 @@ RNG = np.random.default_rng(0)
 
 def test_numbers_lie_on_the_scale_of_their_range() -> None:
     lr, depth = SPACE.search["lr_g"], SPACE.search["depth_g"]
-    assert to_unit(lr, 1e-5) == 0
-    assert to_unit(lr, 10**-3.5) == pytest.approx(0.5)
-    assert to_unit(depth, 2) == 0.5
-    assert from_unit(lr, 2.0) == pytest.approx(1e-2)
-    assert from_unit(depth, -1.0) == 1
+    assert lr.to_unit(1e-5) == 0
+    assert lr.to_unit(10**-3.5) == pytest.approx(0.5)
+    assert depth.to_unit(2) == 0.5
+    assert lr.from_unit(2.0) == pytest.approx(1e-2)
+    assert depth.from_unit(-1.0) == 1
 
 
 def test_draws_are_points_of_the_space() -> None:
