@@ -30,10 +30,11 @@ from pipeline.search.space.toml import dump_toml, inline
 POINTS = 8
 FORESTS = 6  # bootstraps of each table
 BEST = 0.1  # of a table's configurations are candidates
-TRANSFER = (
-    0.5  # standard deviation of what a point's regret is on other images, in the spread of a table's trials
-)
+TRANSFER = 0.5
+"""Standard deviation of what a point's regret is on other images, in the spread of a table's trials."""
 DRAWS = 100  # of that noise
+RELATIVE = ("gamma", "ema_halflife_kimg")
+"""Parameters of a point that depend on the table: its images, and the length of its trials."""
 Point = Mapping[str, Any]
 
 
@@ -73,14 +74,14 @@ def bootstrapped(table: Table) -> list[Forest]:
 def candidates(tables: Sequence[Table]) -> list[Point]:
     """The best tenth of each table, as points that move between spaces; equal ones once.
 
-    Tables may share configurations, which then differ in the strength of the penalty alone.
+    Tables may share configurations, which then differ only in what is relative to the images and the trial.
     """
     found: dict[str, Point] = {}
     for table in tables:
         best = np.argsort(table.log_fid.min(axis=1))[: max(10, int(BEST * len(table.keys)))]
         for row in best:
             point = shared_point(table.params[row], table)
-            found.setdefault(str({name: v for name, v in point.items() if name != "gamma"}), point)
+            found.setdefault(str({name: v for name, v in point.items() if name not in RELATIVE}), point)
     return list(found.values())
 
 

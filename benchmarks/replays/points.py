@@ -35,7 +35,7 @@ def shared_point(params: Mapping[str, Any], table: Table) -> dict[str, Any]:
             factor = significant(value * params["batch_size"] / size**2)
             point[name] = {"factor": factor, "size": 2, "batch_size": -1}
         elif name not in _OWN:
-            point[name] = significant(value) if isinstance(value, float) else value
+            point[name] = value if table.space.search[name].choices else significant(value)
     return point
 
 

@@ -26,6 +26,7 @@ import pandas as pd
 
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import parse_space
+from pipeline.search.surrogate.encoding import Encoder
 
 TABLES = Path(__file__).parents[1] / "tables"
 TREES, FOLDS = 60, 5
@@ -47,26 +48,16 @@ class Trial:
     diverged: bool
 
 
-class Encoder:
-    """Parameters as numbers: 0..1 each, a column per value of a choice, and the ratio of the learning rates.
-
-    A parameter whose condition does not hold is 0.5, or 0 in all the columns of its values.
-    """
+class PointEncoder:
+    """Parameters as our sampler sees them (`pipeline.search.surrogate.encoding`), and the ratio of the rates."""
 
     def __init__(self, space: Space) -> None:
-        self.search = dict(space.search)
-        self.width = sum(len(d.choices) or 1 for d in self.search.values()) + 1
+        self._encoder = Encoder(space)
 
     def __call__(self, params: Params) -> np.ndarray:
         """float64 (width,)."""
-        cells: list[float] = []
-        for name, d in self.search.items():
-            if d.choices:
-                cells += [float(params.get(name) == choice) for choice in d.choices]
-            else:
-                cells.append(d.to_unit(params[name]) if name in params else 0.5)
-        cells.append(math.log10(params["lr_d"] / params["lr_g"]) / 6 + 0.5)
-        return np.array(cells)
+        ratio = math.log10(params["lr_d"] / params["lr_g"]) / 6 + 0.5
+        return np.append(self._encoder.vector(params), ratio)
 
 
 class Forest:
@@ -113,7 +104,7 @@ class Table:
         frame = pd.read_parquet(folder / f"{name}.parquet")
         self.full_kimg = self.space.config({}).kimg
         self.ticks = np.arange(1, self.full_kimg + 1)
-        self.encode = Encoder(self.space)
+        self.encode = PointEncoder(self.space)
         self._read(frame)
         self._folds = np.array([config for config, _ in self.keys]) % FOLDS
         self._forests = self._unseen_forests(np.concatenate([self.log_fid, self.alive, self.balance], axis=1))
