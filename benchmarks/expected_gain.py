@@ -96,7 +96,7 @@ def of_lines(path: Path) -> Iterator[tuple[str, list[EndedTrial]]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if "trace" in row:
-            pairs = [(seconds, fid) for seconds, fid, _ in row["trace"]["trials"]]
+            pairs = [(seconds, fid) for seconds, fid, *_ in row["trace"]["trials"]]
         else:
             pairs = list(zip(row["seconds"], row["fid"], strict=True))
         yield str(row.get("name", path.stem)), [EndedTrial(seconds, finite(fid)) for seconds, fid in pairs]

@@ -136,7 +136,14 @@ def train(job: Job, icons: Path | None, device: str) -> dict[str, Any]:
     warm_up(dataset, evaluator, device)
     space = table_space(job.set_name)
     params = draw(space, job.config)
-    config = TrialConfig.from_dict({**space.fixed, **params, "seed": job.seed})
+    ticks = train_ticks(space.config(params, seed=job.seed), dataset, evaluator, device)
+    return {"config": job.config, "seed": job.seed, "params": params, "ticks": ticks}
+
+
+def train_ticks(
+    config: TrialConfig, dataset: Dataset, evaluator: frechet.Evaluator, device: str
+) -> list[dict[str, Any]]:
+    """A trial's ticks: kimg, fid, balance, verdict, and seconds from its start."""
     clock = time.process_time if device == "cpu" else time.monotonic
     ticks: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
@@ -146,7 +153,7 @@ def train(job: Job, icons: Path | None, device: str) -> dict[str, Any]:
             tick = {name: getattr(record, name) for name in ("kimg", "fid", "balance", "verdict")}
             tick["balance"] = None if math.isnan(tick["balance"]) else tick["balance"]
             ticks.append({**tick, "seconds": round(clock() - started, 4)})
-    return {"config": job.config, "seed": job.seed, "params": params, "ticks": ticks}
+    return ticks
 
 
 _warm: set[str] = set()

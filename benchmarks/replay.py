@@ -3,7 +3,7 @@
 Real trials were trained once (`make_tables.py`); here each method searches the same wide space a hundred
 times, through our own study, pruner and trial manager or through the package of a peer, and no trial is
 trained. A method's compute is what all its workers took until the median over its seeds was as good as random
-search's is at its end, after the compute of 200 full trials; the ratio divides it by random search's.
+search's is at its end, after the compute of 64 full trials; the ratio divides it by random search's.
 
 Ours takes no part of its settings from the table that it is judged on: its first points (`portfolio.py`) are
 those that the other tables chose.
@@ -11,7 +11,8 @@ those that the other tables chose.
     python benchmarks/replay.py                               # ours, random, random + ASHA: half an hour
     python benchmarks/replay.py --methods all --json out.jsonl --plot regret.svg
     python benchmarks/replay.py --methods gansweep random --tables digits --workers 2 --seeds 10
-    python benchmarks/replay.py --methods gansweep:tpe+hyperband      # any sampler and pruner of ours
+    python benchmarks/replay.py --methods choices --seeds 30          # ours with one of its choices changed
+    python benchmarks/replay.py --methods gansweep:sampler=tpe,pruner=none
 
 Replays that have ended are kept in WORK and are not repeated, as long as neither the table nor the method's
 name has changed: delete WORK after a change of the code.
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from replays.clock import Trace, replay
-from replays.methods import CORE, known_methods, make_search, seeds_of
+from replays.methods import CORE, choices, known_methods, open_search, seeds_of
 from replays.plots import plot_regret
 from replays.scores import Curves, compute_ratio, curves_of
 from replays.world import load_table
@@ -51,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--tables", nargs="+", default=list(TABLES))
     parser.add_argument("--workers", nargs="+", type=int, default=[2, 8])
-    parser.add_argument("--methods", nargs="+", default=list(CORE), help=f"all, or of: {known_methods()}")
+    names = f"all, choices, or of: {', '.join(known_methods())}"
+    parser.add_argument("--methods", nargs="+", default=list(CORE), help=names)
     parser.add_argument(
         "--seeds", type=int, default=100, help="of each method, at most; slow peers have fewer"
     )
@@ -61,8 +63,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the regret over compute there")
     args = parser.parse_args()
     methods = list(dict.fromkeys(["random", "random+asha", *args.methods]))
-    if "all" in methods:
-        methods = list(known_methods())
+    for word, meant in (("all", known_methods()), ("choices", ("random", "random+asha", *choices()))):
+        if word in methods:
+            methods = list(meant)
     lines, drawn = [], {}
     for table in args.tables:
         for workers in args.workers:
@@ -104,21 +107,19 @@ def one_replay(job: tuple[str, int, str, int]) -> Trace:
     """table, workers, method, seed."""
     name, workers, method, seed = job
     table = load_table(name)
-    search = make_search(method, table, workers, seed)
     budget = FULL_TRIALS * table.mean_seconds() / workers
-    try:
+    with open_search(method, table, workers, seed) as search:
         return replay(table, search, workers, budget, seed)
-    finally:
-        close = getattr(search, "close", None)
-        if close:
-            close()
 
 
 # --- The results ---------------------------------------------------------------------------------
 
 
 def results(table: str, workers: int, curves: Mapping[str, Curves]) -> list[dict[str, Any]]:
-    """A line a method; `compute_ratio` is null where random search's end was never reached."""
+    """A line a method; `compute_ratio` is null where random search's end was never reached.
+
+    Methods are ranked by it, and by the fid at the end where it is null.
+    """
     random, asha = curves["random"], curves["random+asha"]
     lines = []
     for method, curve in curves.items():
@@ -127,7 +128,7 @@ def results(table: str, workers: int, curves: Mapping[str, Curves]) -> list[dict
         line |= {"compute_ratio": to_random.value, "low": to_random.low, "high": to_random.high}
         line |= {"to_random_asha": to_asha.value, "fid_at_end": float(curve.middle[-1])}
         lines.append({n: finite(v) for n, v in line.items()})
-    ranked = sorted(lines, key=lambda line: line["compute_ratio"] or math.inf)
+    ranked = sorted(lines, key=lambda line: (line["compute_ratio"] or math.inf, line["fid_at_end"]))
     for line in lines:
         line["rank"] = 1 + ranked.index(line)
     return lines

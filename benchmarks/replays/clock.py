@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from replays.world import Table, Trial
+
+NOTHING = (math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,13 @@ class Trace:
 
     The incumbent is the trial with the lowest fid seen so far; its expected fid is that of the same tick
     without noise, so that a lucky measurement is not counted as a good generator.
-    trials: (ended at, best fid seen, kimg) of each job.
+    trials: (ended at, best fid seen, kimg at the end, expected fid of the best tick) of each job.
     """
 
     seconds: list[float] = field(default_factory=list)
     truth: list[float] = field(default_factory=list)
     seen: list[float] = field(default_factory=list)
-    trials: list[tuple[float, float, int]] = field(default_factory=list)
+    trials: list[tuple[float, float, int, float]] = field(default_factory=list)
 
     def at(self, seconds: float) -> float:
         """The incumbent's expected fid at a time; infinite before the first one."""
@@ -75,7 +78,7 @@ def replay(table: Table, search: Search, workers: int, budget: float, seed: int)
     """Run `search` for `budget` seconds of virtual time on `workers` workers."""
     rng, trace = np.random.default_rng([seed, 77]), Trace()
     trials: dict[int, Trial] = {}
-    best: dict[int, float] = {}
+    best: dict[int, tuple[float, float]] = {}  # of each trial: lowest fid seen, expected fid of that tick
     order = itertools.count()
     events: list[tuple[float, int, Job, int]] = []  # when, tie-breaker, job, index of the tick
     idle = workers
@@ -105,7 +108,7 @@ def replay(table: Table, search: Search, workers: int, budget: float, seed: int)
         fid = float(trial.fid[index])
         finite = bool(np.isfinite(fid))
         if finite:
-            best[job.trial] = min(fid, best.get(job.trial, np.inf))
+            best[job.trial] = min((fid, float(trial.truth[index])), best.get(job.trial, NOTHING))
             if not trace.seen or fid < trace.seen[-1]:
                 trace.seconds.append(now)
                 trace.seen.append(fid)
@@ -116,7 +119,8 @@ def replay(table: Table, search: Search, workers: int, budget: float, seed: int)
         )
         stop = search.report(report)
         if stop or not finite or kimg >= job.until or index + 1 == len(trial.kimg):
-            trace.trials.append((now, best.get(job.trial, np.inf), kimg))
+            seen, truth = best.get(job.trial, NOTHING)
+            trace.trials.append((now, seen, kimg, truth))
             search.done(job)
             idle += 1
         else:

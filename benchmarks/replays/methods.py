@@ -1,14 +1,22 @@
 """Every method that can be replayed, by name.
 
-`gansweep` is what `gansweep run` does by default; `gansweep:SAMPLER+PRUNER` is another of its samplers and
-pruners, with the portfolio if `+portfolio` follows. All other names are peers.
+`gansweep` is what `gansweep run` does by default. `gansweep:KEY=VALUE,...` changes one or more of its
+choices (`OPTIONS`, `CONSTANTS`): `gansweep:sampler=tpe,portfolio=no`, `gansweep:grace=0.2`. All other names
+are peers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
-from pipeline.config import SweepConfig
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
 from replays.clock import Search
 from replays.ours import OurSearch
 from replays.peers import PEERS
@@ -17,26 +25,83 @@ from replays.world import Table
 
 OURS = "gansweep"
 CORE = (OURS, "random", "random+asha")
+OPTIONS = ("sampler", "pruner", "portfolio")
+"""Options of `gansweep run`; portfolio is yes or no."""
+CONSTANTS = {
+    "grace": "pipeline.search.pruners:_GRACE",
+    "reduction": "pipeline.search.pruners:_REDUCTION",
+    "startup": "pipeline.search.surrogate.sampler:STARTUP",
+    "random": "pipeline.search.surrogate.sampler:RANDOM",
+    "candidates": "pipeline.search.surrogate.sampler:CANDIDATES",
+    "worst": "pipeline.search.surrogate.model:_WORST",
+    "one_sided": "pipeline.search.trial_manager:ONE_SIDED",  # -1: no constraint by balance (tpe has one)
+}
+"""Constants of the search, by where they are."""
+CHOICES = (
+    *("portfolio=no", "sampler=tpe", "sampler=random", "sampler=tpe,one_sided=-1", "sampler=gp"),
+    *("pruner=none", "pruner=hyperband", "pruner=median", "pruner=replays.methods:PortfolioToTheEnd"),
+    *("grace=0.2", "grace=0.35", "reduction=2", "reduction=4"),
+    *("startup=4", "startup=16", "random=0", "random=0.2", "candidates=100", "candidates=2000"),
+)
+"""One change each of what `gansweep run` does: how its defaults were chosen."""
+
+
+class PortfolioToTheEnd(SuccessiveHalvingPruner):
+    """Successive halving that never stops the first four trials: a choice that lost."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        return trial.number >= 4 and super().prune(study, trial)
 
 
 def known_methods() -> tuple[str, ...]:
-    return (OURS, f"{OURS}:tpe+asha", f"{OURS}:random+asha", *PEERS)
+    return (OURS, *PEERS)
 
 
-def make_search(method: str, table: Table, workers: int, seed: int) -> Search:
-    """The search `method` for one replay."""
-    name, _, parts = method.partition(":")
+def choices() -> tuple[str, ...]:
+    return (OURS, *(f"{OURS}:{choice}" for choice in CHOICES))
+
+
+@contextmanager
+def open_search(method: str, table: Table, workers: int, seed: int) -> Iterator[Search]:
+    """The search `method` for one replay, in which its constants hold.
+
+    Raises:
+        SystemExit: there is no such method or choice.
+    """
+    name, _, text = method.partition(":")
     if name != OURS:
-        return PEERS[name].make(table.space, seed, workers, table.full_kimg)
-    sampler, pruner, *more = (parts or default_parts()).split("+")
-    options: dict[str, Any] = {"sampler": sampler, "pruner": pruner}
-    points = points_without(table) if "portfolio" in more else ()
-    return OurSearch(table.space, seed, options, points)
+        if name not in PEERS:
+            raise SystemExit(f"no method {name!r}: use one of {', '.join(known_methods())}")
+        search = PEERS[name].make(table.space, seed, workers, table.full_kimg)
+        try:
+            yield search
+        finally:
+            getattr(search, "close", lambda: None)()
+        return
+    chosen = parse_choices(text)
+    options = {key: value for key, value in chosen.items() if key in ("sampler", "pruner")}
+    points = points_without(table) if chosen.get("portfolio", "yes") == "yes" else ()
+    with ExitStack() as stack:
+        for key in chosen.keys() & CONSTANTS.keys():
+            module, constant = CONSTANTS[key].split(":")
+            kind = type(getattr(import_module(module), constant))
+            stack.enter_context(patch(f"{module}.{constant}", kind(chosen[key])))
+        ours = OurSearch(table.space, seed, options, points)
+        stack.callback(ours.close)
+        yield ours
 
 
-def default_parts() -> str:
-    config = SweepConfig()
-    return f"{config.sampler}+{config.pruner}+portfolio"
+def parse_choices(text: str) -> Mapping[str, Any]:
+    """`KEY=VALUE,...` as a mapping.
+
+    Raises:
+        SystemExit: a key is unknown.
+    """
+    found = dict(part.split("=", 1) for part in text.split(",")) if text else {}
+    for key in found:
+        if key not in OPTIONS and key not in CONSTANTS:
+            raise SystemExit(f"no choice {key!r}: use {', '.join((*OPTIONS, *CONSTANTS))}")
+    return found
 
 
 def seeds_of(method: str) -> int:

@@ -49,7 +49,7 @@ class Trial:
 
 
 class PointEncoder:
-    """Parameters as our sampler sees them (`pipeline.search.surrogate.encoding`), and the ratio of the rates."""
+    """Parameters as our sampler sees them (`search.surrogate.encoding`), and the ratio of the rates."""
 
     def __init__(self, space: Space) -> None:
         self._encoder = Encoder(space)

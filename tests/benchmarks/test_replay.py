@@ -12,8 +12,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+from finalists import gains
 from portfolio import bootstrapped, choose, write
 from replays.clock import Job, Report, Trace, replay
+from replays.methods import CHOICES, open_search, parse_choices
 from replays.ours import OurSearch
 from replays.points import points_of, shared_point
 from replays.scores import Curves, compute_ratio, compute_to_reach, curves_of
@@ -114,7 +116,7 @@ def test_workers_share_the_time(table: Table) -> None:
         search = Full(table)
         trace = replay(table, search, workers, 60.0, 0)
         counts[workers] = len(search.ended)
-        assert max(seconds for seconds, _, _ in trace.trials) <= 60
+        assert max(seconds for seconds, *_ in trace.trials) <= 60
         assert all(report.kimg <= 6 for report in search.reports)
     assert counts[2] == pytest.approx(2 * counts[1], abs=2)
 
@@ -142,6 +144,26 @@ def test_our_search_runs_in_a_replay_and_repeats(table: Table) -> None:
         search.close()
         assert {"complete", "pruned"} <= states
     assert found[0] == found[1]
+
+
+def test_a_choice_holds_in_its_replay_alone(table: Table) -> None:
+    from pipeline.search.surrogate import sampler
+
+    before = sampler.CANDIDATES
+    with open_search("gansweep:sampler=tpe,portfolio=no,candidates=77", table, 2, 0) as search:
+        assert isinstance(search, OurSearch)
+        assert sampler.CANDIDATES == 77
+        assert search.manager.config.sampler == "tpe"
+        assert not search.manager.space.enqueue
+    assert sampler.CANDIDATES == before
+    assert all(parse_choices(choice) for choice in CHOICES)
+    with pytest.raises(SystemExit, match="no choice 'candidate': use sampler"):
+        parse_choices("candidate=3")
+
+
+def test_finalists_gain_what_a_lucky_measurement_lost() -> None:
+    trials = [(2.0, 4.0), (1.0, 5.0), (3.0, 3.0), (4.0, 4.5)]
+    assert gains(trials)[:4] == [1.0, 0.8, 0.6, 0.6]
 
 
 def test_points_move_to_a_table_and_back(table: Table, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_each_peer_asks_for_trials_of_the_space_and_the_same_ones_of_the_same_se
 @pytest.mark.parametrize("name", ["random", "optuna tpe"])
 def test_without_a_pruner_every_trial_runs_to_its_end(name: str, space: Space) -> None:
     _, trace = run(PEERS[name].make(space, 0, 2, FULL), 100.0)
-    assert {kimg for _, _, kimg in trace.trials} == {3, FULL}
+    assert {kimg for _, _, kimg, _ in trace.trials} == {3, FULL}
 
 
 def test_tpe_learns(space: Space) -> None:
@@ -123,8 +123,8 @@ def test_tpe_learns(space: Space) -> None:
 )
 def test_a_pruner_stops_the_bad_ones(name: str, space: Space) -> None:
     _, trace = run(PEERS[name].make(space, 0, 2, FULL), 200.0)
-    stopped = [best for _, best, kimg in trace.trials if kimg not in (3, FULL)]
-    full = [best for _, best, kimg in trace.trials if kimg == FULL]
+    stopped = [best for _, best, kimg, _ in trace.trials if kimg not in (3, FULL)]
+    full = [best for _, best, kimg, _ in trace.trials if kimg == FULL]
     assert len(stopped) >= 5
     assert np.median(full) < np.median(stopped)
 
@@ -136,7 +136,7 @@ def test_optuna_hears_pruned_and_ray_tells_it_complete(space: Space) -> None:
     _, trace = run(ray, 100.0)
     assert {t.state for t in own._study.trials} >= {TrialState.PRUNED, TrialState.COMPLETE}
     told = [t for t in ray._searcher._ot_study.trials if t.state == TrialState.COMPLETE]
-    assert len(told) == len(trace.trials) > len([kimg for _, _, kimg in trace.trials if kimg == FULL])
+    assert len(told) == len(trace.trials) > len([kimg for _, _, kimg, _ in trace.trials if kimg == FULL])
 
 
 def test_a_missing_package_is_one_line(space: Space) -> None:
