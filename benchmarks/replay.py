@@ -14,8 +14,8 @@ those that the other tables chose.
     python benchmarks/replay.py --methods choices --seeds 30          # ours with one of its choices changed
     python benchmarks/replay.py --methods gansweep:sampler=tpe,pruner=none
 
-Replays that have ended are kept in WORK and are not repeated, as long as neither the table nor the method's
-name has changed: delete WORK after a change of the code.
+Replays that have ended are kept in WORK and are not repeated: delete WORK after a change of the code. Those
+of peers come from `results/replays.parquet` where they are there, unless --anew is given; --save adds to it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from json_lines import read_lines
 from replays.clock import Trace, replay
 from replays.methods import CORE, choices, known_methods, open_search, seeds_of
+from replays.peers import PEERS
 from replays.plots import plot_regret
+from replays.results import read_results, write_results
 from replays.scores import Curves, compute_ratio, curves_of
 from replays.world import load_table
 
@@ -59,6 +62,8 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, default=Path("build/replays"), help="folder of what has ended")
+    parser.add_argument("--anew", action="store_true", help="repeat what results/replays.parquet has")
+    parser.add_argument("--save", action="store_true", help="add all replays to results/replays.parquet")
     parser.add_argument("--json", type=Path, help="write a line a table, workers and method there too")
     parser.add_argument("--plot", type=Path, help="draw the regret over compute there")
     args = parser.parse_args()
@@ -84,21 +89,26 @@ def main() -> None:
 
 
 def replays_of(table: str, workers: int, method: str, args: argparse.Namespace) -> Curves:
-    """All seeds of a method; those that are kept in the work folder are read."""
+    """All seeds of a method; those that have ended before are read."""
     path = args.work / table / f"{method.replace(':', '-')}-{workers}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    traces = {line["seed"]: Trace(**line["trace"]) for line in kept}
     seeds = range(min(args.seeds, seeds_of(method)))
+    traces = {line["seed"]: Trace(**line["trace"]) for line in read_lines(path)}
+    if method in PEERS and not args.anew:
+        saved = read_results()
+        keys = {seed: (table, workers, method, seed) for seed in seeds}
+        traces = {seed: saved[key] for seed, key in keys.items() if key in saved} | traces
     missing = [seed for seed in seeds if seed not in traces]
     if missing:
         print(f"{table}, {workers} workers, {method}: {len(missing)} replays", file=sys.stderr, flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool, path.open("a") as file:
             jobs = [(table, workers, method, seed) for seed in missing]
             for seed, trace in zip(missing, pool.map(one_replay, jobs), strict=True):
                 traces[seed] = trace
                 file.write(json.dumps({"seed": seed, "trace": asdict(trace)}) + "\n")
                 file.flush()
+    if args.save:
+        write_results({(table, workers, method, seed): traces[seed] for seed in seeds})
     budget = FULL_TRIALS * load_table(table).mean_seconds()
     return curves_of([traces[seed] for seed in seeds], workers, budget)
 

@@ -18,6 +18,7 @@ from replays.clock import Job, Report, Trace, replay
 from replays.methods import CHOICES, open_search, parse_choices
 from replays.ours import OurSearch
 from replays.points import points_of, shared_point
+from replays.results import read_results, write_results
 from replays.scores import Curves, compute_ratio, compute_to_reach, curves_of
 from replays.world import Table
 
@@ -152,13 +153,27 @@ def test_a_choice_holds_in_its_replay_alone(table: Table) -> None:
     before = sampler.CANDIDATES
     with open_search("gansweep:sampler=tpe,portfolio=no,candidates=77", table, 2, 0) as search:
         assert isinstance(search, OurSearch)
-        assert sampler.CANDIDATES == 77
+        held = sampler.CANDIDATES
         assert search.manager.config.sampler == "tpe"
         assert not search.manager.space.enqueue
-    assert sampler.CANDIDATES == before
+    assert (held, sampler.CANDIDATES) == (77, before)
     assert all(parse_choices(choice) for choice in CHOICES)
     with pytest.raises(SystemExit, match="no choice 'candidate': use sampler"):
         parse_choices("candidate=3")
+
+
+def test_results_are_kept_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "replays.parquet"
+    first = {("digits", 2, "random", seed): Trace([1.0, 2.5], [9.0, 8.0]) for seed in range(3)}
+    write_results(first, path)
+    write_results(
+        {("digits", 2, "random", 1): Trace([1.0], [7.0]), ("icons", 8, "bohb", 0): Trace([3.0], [1.0])}, path
+    )
+    found = read_results(path)
+    assert found["digits", 2, "random", 0] == first["digits", 2, "random", 0]
+    assert found["digits", 2, "random", 1].truth == [7.0]
+    assert len(found) == 4
+    assert read_results(tmp_path / "none.parquet") == {}
 
 
 def test_finalists_gain_what_a_lucky_measurement_lost() -> None:
