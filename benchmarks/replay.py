@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/replays"), help="folder of what has ended")
     parser.add_argument("--anew", action="store_true", help="repeat what results/replays.parquet has")
     parser.add_argument("--save", action="store_true", help="add all replays to results/replays.parquet")
+    parser.add_argument("--kept", action="store_true", help="replay nothing: the results of what has ended")
     parser.add_argument("--json", type=Path, help="write a line a table, workers and method there too")
     parser.add_argument("--plot", type=Path, help="draw the regret over compute there")
     args = parser.parse_args()
@@ -74,7 +75,8 @@ def main() -> None:
     lines, drawn = [], {}
     for table in args.tables:
         for workers in args.workers:
-            curves = {m: replays_of(table, workers, m, args) for m in methods}
+            found = {m: replays_of(table, workers, m, args) for m in methods}
+            curves = {method: curve for method, curve in found.items() if len(curve.truth)}
             drawn[table, workers] = curves
             lines += results(table, workers, curves)
             print_table(table, workers, lines)
@@ -98,7 +100,7 @@ def replays_of(table: str, workers: int, method: str, args: argparse.Namespace) 
         keys = {seed: (table, workers, method, seed) for seed in seeds}
         traces = {seed: saved[key] for seed, key in keys.items() if key in saved} | traces
     missing = [seed for seed in seeds if seed not in traces]
-    if missing:
+    if missing and not args.kept:
         print(f"{table}, {workers} workers, {method}: {len(missing)} replays", file=sys.stderr, flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool, path.open("a") as file:
@@ -107,10 +109,10 @@ def replays_of(table: str, workers: int, method: str, args: argparse.Namespace) 
                 traces[seed] = trace
                 file.write(json.dumps({"seed": seed, "trace": asdict(trace)}) + "\n")
                 file.flush()
+    ended = {seed: traces[seed] for seed in seeds if seed in traces}
     if args.save:
-        write_results({(table, workers, method, seed): traces[seed] for seed in seeds})
-    budget = FULL_TRIALS * load_table(table).mean_seconds()
-    return curves_of([traces[seed] for seed in seeds], workers, budget)
+        write_results({(table, workers, method, seed): trace for seed, trace in ended.items()})
+    return curves_of(list(ended.values()), workers, FULL_TRIALS * load_table(table).mean_seconds())
 
 
 def one_replay(job: tuple[str, int, str, int]) -> Trace:
