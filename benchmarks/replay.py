@@ -77,6 +77,8 @@ def main() -> None:
         for workers in args.workers:
             found = {m: replays_of(table, workers, m, args) for m in methods}
             curves = {method: curve for method, curve in found.items() if len(curve.truth)}
+            if not curves.keys() >= BARS.keys():
+                raise SystemExit(f"{table}, {workers} workers: no replays of random search: leave out --kept")
             drawn[table, workers] = curves
             lines += results(table, workers, curves)
             print_table(table, workers, lines)

@@ -5,7 +5,7 @@ them stopped after a tick. Timed is what a sweep waits for at each new trial: th
 asked and all parameters suggested. CPU time of one thread, the median of 20 proposals.
 
     OMP_NUM_THREADS=1 python benchmarks/sampling_cost.py
-    python benchmarks/sampling_cost.py --trials 200 --json -
+    python benchmarks/sampling_cost.py --trials 200 --json
 """
 
 from __future__ import annotations
