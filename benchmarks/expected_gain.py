@@ -17,7 +17,6 @@ was in the end.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from json_lines import read_lines
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -93,8 +93,7 @@ def best_fid(trials: Sequence[EndedTrial]) -> float:
 
 def of_lines(path: Path) -> Iterator[tuple[str, list[EndedTrial]]]:
     """The searches of a .jsonl file, each with the name of its group."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_lines(path):
         if "trace" in row:
             pairs = [(seconds, fid) for seconds, fid, *_ in row["trace"]["trials"]]
         else:

@@ -12,11 +12,11 @@ median and the mean over the searches.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from json_lines import read_lines
 
 COUNTS = (1, 2, 3, 5, 8, 12)
 
@@ -35,8 +35,7 @@ def main() -> None:
 
 def searches(path: Path) -> list[list[tuple[float, float]]]:
     """Of each replay its trials as (lowest fid seen, expected fid of the same tick)."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [[(seen, truth) for _, seen, _, truth in line["trace"]["trials"]] for line in lines]
+    return [[(seen, truth) for _, seen, _, truth in line["trace"]["trials"]] for line in read_lines(path)]
 
 
 def gains(trials: Sequence[tuple[float, float]]) -> list[float]:

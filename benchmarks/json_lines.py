@@ -13,10 +13,11 @@ def read_lines(path: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def add_line(path: Path | None, result: dict[str, Any]) -> None:
-    """Print a result, and add it to the file if there is one."""
+def add_line(path: Path | None, result: dict[str, Any], quiet: bool = False) -> None:
+    """Print a result (unless quiet), and add it to the file if there is one."""
     line = json.dumps(result)
-    print(line, flush=True)
+    if not quiet:
+        print(line, flush=True)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:

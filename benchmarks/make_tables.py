@@ -16,7 +16,6 @@ A trial that has ended is a line of WORK/NAME.jsonl and is not trained again: th
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import tempfile
@@ -32,7 +31,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from json_lines import read_lines
+from json_lines import add_line, read_lines
 
 from pipeline.config import TrialConfig
 from pipeline.data.dataset import Dataset, load_dataset
@@ -113,8 +112,7 @@ def train_missing(args: argparse.Namespace) -> None:
         try:
             arguments = ([args.icons] * len(ordered), [args.device] * len(ordered))
             for job, row in zip(ordered, pool.map(train, ordered, *arguments), strict=True):
-                with (args.work / f"{job.set_name}.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                add_line(args.work / f"{job.set_name}.jsonl", row, quiet=True)
                 done += 1
                 hours = (time.monotonic() - started) / 3600
                 print(f"{done}/{total} {hours:.2f} h {job} fid {row['ticks'][-1]['fid']}", flush=True)

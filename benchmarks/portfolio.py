@@ -60,14 +60,11 @@ def main() -> None:
 
 def bootstrapped(table: Table) -> list[Forest]:
     """Forests of the lowest log fid of a trial, fitted to other draws of the configurations."""
-    rng = np.random.default_rng(0)
-    configs = np.array([config for config, _ in table.keys])
-    target = np.minimum.accumulate(table.log_fid, axis=1)[:, [-1, len(table.ticks) // 2]]
+    rng, count = np.random.default_rng(0), len(table.params)
     found = []
     for _ in range(FORESTS):
-        drawn = rng.choice(np.unique(configs), configs.max() + 1)
-        rows = np.concatenate([np.flatnonzero(configs == config) for config in drawn])
-        found.append(Forest(table.x[rows], target[rows]))
+        rows = rng.integers(count, size=count)
+        found.append(Forest(table.x[rows], table.log_fid[rows].min(axis=1)[:, None]))
     return found
 
 
@@ -78,7 +75,7 @@ def candidates(tables: Sequence[Table]) -> list[Point]:
     """
     found: dict[str, Point] = {}
     for table in tables:
-        best = np.argsort(table.log_fid.min(axis=1))[: max(10, int(BEST * len(table.keys)))]
+        best = np.argsort(table.log_fid.min(axis=1))[: max(10, int(BEST * len(table.params)))]
         for row in best:
             point = shared_point(table.params[row], table)
             found.setdefault(str({name: v for name, v in point.items() if name not in RELATIVE}), point)

@@ -5,8 +5,8 @@ times, through our own study, pruner and trial manager or through the package of
 trained. A method's compute is what all its workers took until the median over its seeds was as good as random
 search's is at its end, after the compute of 64 full trials; the ratio divides it by random search's.
 
-Ours takes no part of its settings from the table that it is judged on: its first points (`portfolio.py`) are
-those that the other tables chose.
+Our first points (`portfolio.py`) are those that the other tables chose. Peers have their own defaults and no
+portfolio; PriorBand's prior is the portfolio's first point.
 
     python benchmarks/replay.py                               # ours, random, random + ASHA: half an hour
     python benchmarks/replay.py --methods all --json out.jsonl --plot regret.svg
@@ -14,7 +14,7 @@ those that the other tables chose.
     python benchmarks/replay.py --methods choices --seeds 30          # ours with one of its choices changed
     python benchmarks/replay.py --methods gansweep:sampler=tpe,pruner=none
 
-Replays that have ended are kept in WORK and are not repeated: delete WORK after a change of the code. Those
+Replays that have ended are kept in WORK and are not repeated: delete WORK after a change of the search. Those
 of peers come from `results/replays.parquet` where they are there, unless --anew is given; --save adds to it.
 """
 
@@ -32,12 +32,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from json_lines import read_lines
+from json_lines import add_line, read_lines
 from replays.clock import Trace, replay
 from replays.methods import CORE, choices, known_methods, open_search, seeds_of
 from replays.peers import PEERS
 from replays.plots import plot_regret
-from replays.results import read_results, write_results
+from replays.results import Results, read_results, write_results
 from replays.scores import Curves, compute_ratio, curves_of
 from replays.world import load_table
 
@@ -63,19 +63,22 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, default=Path("build/replays"), help="folder of what has ended")
     parser.add_argument("--anew", action="store_true", help="repeat what results/replays.parquet has")
-    parser.add_argument("--save", action="store_true", help="add all replays to results/replays.parquet")
+    parser.add_argument(
+        "--save", action="store_true", help="add the peers' replays to results/replays.parquet"
+    )
     parser.add_argument("--kept", action="store_true", help="replay nothing: the results of what has ended")
     parser.add_argument("--json", type=Path, help="write a line a table, workers and method there too")
     parser.add_argument("--plot", type=Path, help="draw the regret over compute there")
     args = parser.parse_args()
     methods = list(dict.fromkeys(["random", "random+asha", *args.methods]))
-    for word, meant in (("all", known_methods()), ("choices", ("random", "random+asha", *choices()))):
+    for word, meant in (("all", known_methods()), ("choices", choices())):
         if word in methods:
-            methods = list(meant)
-    lines, drawn = [], {}
+            methods = list(dict.fromkeys([*(m for m in methods if m != word), *meant]))
+    lines, drawn, saved = [], {}, read_results()
     for table in args.tables:
+        print(f"{table}: rank correlation of unseen trials {load_table(table).agreement():.2f}", flush=True)
         for workers in args.workers:
-            found = {m: replays_of(table, workers, m, args) for m in methods}
+            found = {m: replays_of(table, workers, m, args, saved) for m in methods}
             curves = {method: curve for method, curve in found.items() if len(curve.truth)}
             if not curves.keys() >= BARS.keys():
                 raise SystemExit(f"{table}, {workers} workers: no replays of random search: leave out --kept")
@@ -92,28 +95,25 @@ def main() -> None:
 # --- The replays ---------------------------------------------------------------------------------
 
 
-def replays_of(table: str, workers: int, method: str, args: argparse.Namespace) -> Curves:
+def replays_of(table: str, workers: int, method: str, args: argparse.Namespace, saved: Results) -> Curves:
     """All seeds of a method; those that have ended before are read."""
-    path = args.work / table / f"{method.replace(':', '-')}-{workers}.jsonl"
-    seeds = range(min(args.seeds, seeds_of(method)))
+    world = f"{load_table(table).version}-{FULL_TRIALS}"
+    path = args.work / f"{table}-{world}" / f"{method.replace(':', '-')}-{workers}.jsonl"
     traces = {line["seed"]: Trace(**line["trace"]) for line in read_lines(path)}
+    keys = {s: (table, world, workers, method, s) for s in range(min(args.seeds, seeds_of(method)))}
     if method in PEERS and not args.anew:
-        saved = read_results()
-        keys = {seed: (table, workers, method, seed) for seed in seeds}
         traces = {seed: saved[key] for seed, key in keys.items() if key in saved} | traces
-    missing = [seed for seed in seeds if seed not in traces]
+    missing = [seed for seed in keys if seed not in traces]
     if missing and not args.kept:
         print(f"{table}, {workers} workers, {method}: {len(missing)} replays", file=sys.stderr, flush=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool, path.open("a") as file:
+        with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
             jobs = [(table, workers, method, seed) for seed in missing]
             for seed, trace in zip(missing, pool.map(one_replay, jobs), strict=True):
                 traces[seed] = trace
-                file.write(json.dumps({"seed": seed, "trace": asdict(trace)}) + "\n")
-                file.flush()
-    ended = {seed: traces[seed] for seed in seeds if seed in traces}
-    if args.save:
-        write_results({(table, workers, method, seed): trace for seed, trace in ended.items()})
+                add_line(path, {"seed": seed, "trace": asdict(trace)}, quiet=True)
+    ended = {keys[seed]: traces[seed] for seed in keys if seed in traces}
+    if args.save and method in PEERS:
+        write_results(ended)
     return curves_of(list(ended.values()), workers, FULL_TRIALS * load_table(table).mean_seconds())
 
 

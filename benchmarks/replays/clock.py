@@ -38,6 +38,7 @@ class Report:
     kimg: int
     fid: float | None
     balance: float
+    verdict: str
     seconds: float
 
 
@@ -113,10 +114,9 @@ def replay(table: Table, search: Search, workers: int, budget: float, seed: int)
                 trace.seconds.append(now)
                 trace.seen.append(fid)
                 trace.truth.append(float(trial.truth[index]))
-        kimg = int(trial.kimg[index])
-        report = Report(
-            job, kimg, fid if finite else None, float(trial.balance[index]), float(trial.seconds[index])
-        )
+        kimg, measured = int(trial.kimg[index]), fid if finite else None
+        balance, verdict = float(trial.balance[index]), str(trial.verdict[index])
+        report = Report(job, kimg, measured, balance, verdict, float(trial.seconds[index]))
         stop = search.report(report)
         if stop or not finite or kimg >= job.until or index + 1 == len(trial.kimg):
             seen, truth = best.get(job.trial, NOTHING)

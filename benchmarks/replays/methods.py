@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from unittest.mock import patch
@@ -54,7 +55,7 @@ class PortfolioToTheEnd(SuccessiveHalvingPruner):
 
 
 def known_methods() -> tuple[str, ...]:
-    return (OURS, *PEERS)
+    return (OURS, f"{OURS}:portfolio=no", *PEERS)
 
 
 def choices() -> tuple[str, ...]:
@@ -72,7 +73,8 @@ def open_search(method: str, table: Table, workers: int, seed: int) -> Iterator[
     if name != OURS:
         if name not in PEERS:
             raise SystemExit(f"no method {name!r}: use one of {', '.join(known_methods())}")
-        search = PEERS[name].make(table.space, seed, workers, table.full_kimg)
+        space = replace(table.space, enqueue=tuple(points_without(table)))  # PriorBand's prior
+        search = PEERS[name].make(space, seed, workers, table.full_kimg)
         try:
             yield search
         finally:
@@ -97,10 +99,12 @@ def parse_choices(text: str) -> Mapping[str, Any]:
     Raises:
         SystemExit: a key is unknown.
     """
-    found = dict(part.split("=", 1) for part in text.split(",")) if text else {}
-    for key in found:
+    found = dict(part.partition("=")[::2] for part in text.split(",")) if text else {}
+    for key, value in found.items():
         if key not in OPTIONS and key not in CONSTANTS:
             raise SystemExit(f"no choice {key!r}: use {', '.join((*OPTIONS, *CONSTANTS))}")
+        if not value or (key == "portfolio" and value not in ("yes", "no")):
+            raise SystemExit(f"{key}={value} is no choice: write KEY=VALUE, portfolio is yes or no")
     return found
 
 

@@ -50,7 +50,7 @@ class OurSearch:
         if fid is not None and fid < self._best.get(number, (PENALTY, 0))[0]:
             self._best[number] = (fid, report.kimg)
         best, best_kimg = self._best.get(number, (None, None))
-        verdict = "diverged" if fid is None else "healthy" if report.balance >= 0.05 else "d_wins"
+        verdict = "diverged" if fid is None else report.verdict
         record = TrialRecord(
             trial=number,
             kimg=report.kimg,

@@ -1,6 +1,7 @@
 """Replays that are kept with the code, in one parquet file: those of peers need not be repeated.
 
-A row per incumbent of a replay: table, workers, method, seed, seconds, truth (see `replays.clock.Trace`).
+A row per incumbent of a replay: table, world, workers, method, seed, seconds, truth (see
+`replays.clock.Trace`). The world is the table's version and the compute of a replay: others do not compare.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ import pandas as pd
 from replays.clock import Trace
 
 RESULTS = Path(__file__).parents[1] / "results" / "replays.parquet"
-Key = tuple[str, int, str, int]
-"""table, workers, method, seed."""
-_COLUMNS = ["table", "workers", "method", "seed"]
+Key = tuple[str, str, int, str, int]
+"""table, world, workers, method, seed."""
+Results = dict[Key, Trace]
+_COLUMNS = ["table", "world", "workers", "method", "seed"]
 
 
-def read_results(path: Path = RESULTS) -> dict[Key, Trace]:
+def read_results(path: Path = RESULTS) -> Results:
     """The replays of the file, without their trials; none where there is no file."""
     if not path.is_file():
         return {}
-    groups = pd.read_parquet(path).groupby(_COLUMNS, sort=False)
-    return {
-        (str(table), int(workers), str(method), int(seed)): Trace(
-            rows["seconds"].tolist(), rows["truth"].tolist()
-        )
-        for (table, workers, method, seed), rows in groups
-    }
+    found: Results = {}
+    for row in pd.read_parquet(path).itertuples(index=False):
+        trace = found.setdefault((row.table, row.world, row.workers, row.method, row.seed), Trace())
+        trace.seconds.append(row.seconds)
+        trace.truth.append(row.truth)
+    return found
 
 
 def write_results(found: Mapping[Key, Trace], path: Path = RESULTS) -> None:

@@ -1,23 +1,25 @@
 """What a trial of any parameters would have done, from a table of real trials (`tables/NAME.parquet`).
 
 A forest of extremely randomised trees (Geurts et al. 2006) is fitted to the table: from the parameters to the
-whole curve of log fid, of balance, to whether the trial has diverged by a tick, and to its seconds. A forest
-alone is too smooth: it explains half of what recorded trials differ by. So a replayed trial follows the curve
-of a forest that has not seen the nearest recorded trial, moved by how far that one lies from the same forest;
-at a recorded trial this is the recorded curve, and replayed fids spread as recorded ones do. Noise comes on
-top: the difference of two recorded seeds of one configuration, so it has the size and the shape over time
-that it has.
+whole curve of log fid. A forest alone is too smooth: it explains half of what recorded trials differ by. So a
+replayed trial follows the curve of a forest that has not seen the nearest recorded configuration, moved by
+how far that one lies from the same forest. A part of this distance is the luck of the recorded seed; it is
+left out by shrinking (`Table.shrinkage`). Noise comes on top: the difference of two recorded seeds of one
+configuration. Balance, verdict and where a trial diverges are those of the nearest recorded configuration;
+seconds are from a forest of their own.
 
 `Table.agreement` tells how far a forest is right about trials that it has not seen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from pipeline.search.surrogate.encoding import Encoder
 
 TABLES = Path(__file__).parents[1] / "tables"
 TREES, FOLDS = 60, 5
+WORLD = b"2"
+"""Changes with this file where replays do: replays of another world are not read."""
 Params = Mapping[str, Any]
 
 
@@ -37,15 +41,16 @@ Params = Mapping[str, Any]
 class Trial:
     """A replayed trial. All arrays have one entry per tick (T,); it ends after its last one.
 
-    fid: with noise, NaN where the tick diverged. truth: the expected fid. seconds: from its start.
+    fid: with noise, NaN where the tick diverged. truth: the expected fid. verdict: of `records.VERDICTS`.
+    seconds: from its start.
     """
 
     kimg: np.ndarray
     fid: np.ndarray
     truth: np.ndarray
     balance: np.ndarray
+    verdict: np.ndarray
     seconds: np.ndarray
-    diverged: bool
 
 
 class PointEncoder:
@@ -66,6 +71,8 @@ class Forest:
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int = 0) -> None:
         """x: (N, width). y: (N, outputs), of about the same scale."""
         from sklearn.ensemble import ExtraTreesRegressor
+
+        y = y.ravel() if y.shape[1] == 1 else y  # as scikit-learn wants it
 
         fitted = ExtraTreesRegressor(
             TREES, min_samples_leaf=2, max_features=0.5, random_state=seed, n_jobs=1
@@ -96,47 +103,63 @@ class Forest:
 
 
 class Table:
-    """A table of real trials, and what it says about any parameters."""
+    """A table of real trials, and what it says about any parameters.
+
+    Arrays have one entry per configuration (N,) and tick (T,); those with several seeds are averaged.
+    """
 
     def __init__(self, name: str, folder: Path = TABLES) -> None:
         self.name = name
-        self.space = parse_space((folder / f"{name}.toml").read_text(encoding="utf-8"), name)
-        frame = pd.read_parquet(folder / f"{name}.parquet")
+        space, trials = (folder / f"{name}.{ending}" for ending in ("toml", "parquet"))
+        self.space = parse_space(space.read_text(encoding="utf-8"), name)
+        self.version = hashlib.sha256(WORLD + space.read_bytes() + trials.read_bytes()).hexdigest()[:8]
         self.full_kimg = self.space.config({}).kimg
         self.ticks = np.arange(1, self.full_kimg + 1)
         self.encode = PointEncoder(self.space)
-        self._read(frame)
-        self._folds = np.array([config for config, _ in self.keys]) % FOLDS
-        self._forests = self._unseen_forests(np.concatenate([self.log_fid, self.alive, self.balance], axis=1))
-        self._cost = Forest(self.x, np.log(self.seconds)[:, None].repeat(2, axis=1))
-        self._noise = self._seed_noise()
+        self._read(pd.read_parquet(trials))
+        self.x = np.array([self.encode(params) for params in self.params])
+        self._folds = np.arange(len(self.params)) % FOLDS
+        self._forests = [
+            Forest(self.x[self._folds != fold], self.log_fid[self._folds != fold]) for fold in range(FOLDS)
+        ]
+        self._cost = Forest(self.x, np.log(self.seconds)[:, None])
         self._unexplained = self.log_fid - self._unseen()
         self._scale = np.sqrt(np.mean([forest.importances for forest in self._forests], axis=0))
         self._places = self.x * self._scale
 
     def _read(self, frame: pd.DataFrame) -> None:
-        """The trials as arrays: x (N, width); log_fid, alive, balance (N, T); seconds of a whole one (N,)."""
+        """The configurations: params, log_fid (N, T), what the first seed did, seconds of a whole trial."""
+        curves: dict[int, list[np.ndarray]] = {}
         self.params: list[dict[str, Any]] = []
-        self.keys: list[tuple[int, int]] = []
-        curves, alive, balance, seconds = [], [], [], []
-        for key, trial in frame.groupby(["config", "seed"], sort=True):
-            first = trial.iloc[0]
-            params = {n: plain(first[n]) for n in self.space.search if not missing(first[n])}
-            self.params.append({n: self._typed(n, v) for n, v in params.items()})
-            self.keys.append((int(key[0]), int(key[1])))
-            fid = np.full(len(self.ticks), np.nan)
-            fid[: len(trial)] = trial["fid"].to_numpy(float)
-            known = np.where(np.isfinite(fid))[0]
-            filled = pd.Series(fid).ffill().bfill().to_numpy() if len(known) else np.full(len(fid), np.nan)
-            curves.append(filled)
-            alive.append(np.isfinite(fid))
-            balance.append(pd.Series(trial["balance"].to_numpy(float)).reindex(range(len(fid))).fillna(0.0))
-            seconds.append(float(trial["seconds"].iloc[-1]) * len(fid) / len(trial))
-        worst = np.nanmax(np.array(curves), axis=0)
-        self.x = np.array([self.encode(params) for params in self.params])
-        self.log_fid = np.log(np.where(np.isnan(curves), worst, curves).clip(1e-3))
-        self.alive, self.balance = np.array(alive, float), np.array(balance)
-        self.seconds = np.array(seconds)
+        self._last, balance, verdict, seconds = list[int](), [], [], []
+        for (config, _), trial in frame.groupby(["config", "seed"], sort=True):
+            curves.setdefault(int(config), []).append(trial["fid"].to_numpy(float))
+            if len(curves[int(config)]) > 1:
+                continue
+            first, count = trial.iloc[0], len(trial)
+            known = {n: plain(first[n]) for n in self.space.search if not missing(first[n])}
+            self.params.append({n: self._typed(n, v) for n, v in known.items()})
+            self._last.append(count if math.isnan(trial["fid"].iloc[-1]) else 0)
+            gap = (0, len(self.ticks) - count)
+            balance.append(np.pad(trial["balance"].fillna(0.0).to_numpy(float), gap))
+            verdict.append(np.pad(trial["verdict"].to_numpy(str), gap, mode="edge"))
+            seconds.append(float(trial["seconds"].iloc[-1]) * len(self.ticks) / count)
+        self.balance, self.verdict, self.seconds = np.array(balance), np.array(verdict), np.array(seconds)
+        filled = self._filled(curves.values())
+        self.log_fid = np.array([np.mean(rows, axis=0) for rows in filled])
+        self._seeds = np.array([len(rows) for rows in filled])
+        self._noise = seed_noise(filled)
+
+    def _filled(self, curves: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """Log fid (seeds, T) of each configuration: gaps and ends as before, or the worst of all."""
+        tables = []
+        for rows in curves:
+            table = np.full((len(rows), len(self.ticks)), np.nan)
+            for row, fid in zip(table, rows, strict=True):
+                row[: len(fid)] = fid
+            tables.append(pd.DataFrame(table).ffill(axis=1).bfill(axis=1).to_numpy())
+        worst = np.nanmax(np.concatenate(tables), axis=0)
+        return [np.log(np.where(np.isnan(table), worst, table).clip(1e-3)) for table in tables]
 
     def _typed(self, name: str, value: Any) -> Any:
         d = self.space.search[name]
@@ -144,28 +167,19 @@ class Table:
             return next(choice for choice in d.choices if choice == value)
         return int(value) if d.whole else float(value)
 
-    def _unseen_forests(self, target: np.ndarray) -> list[Forest]:
-        """Of each fold a forest of all other configurations."""
-        return [Forest(self.x[self._folds != fold], target[self._folds != fold]) for fold in range(FOLDS)]
-
     def _unseen(self) -> np.ndarray:
-        """Log fid (N, T) of the recorded trials by the forests that have not seen them."""
+        """Log fid (N, T) of the recorded configurations by the forests that have not seen them."""
         pairs = zip(self.x, self._folds, strict=True)
-        return np.array([self._forests[fold](point)[: len(self.ticks)] for point, fold in pairs])
+        return np.array([self._forests[fold](point) for point, fold in pairs])
 
-    def _seed_noise(self) -> np.ndarray:
-        """Curves (K, T): the difference in log fid of two seeds of a configuration, over the root of 2."""
-        groups: dict[int, list[int]] = {}
-        for row, (config, _) in enumerate(self.keys):
-            groups.setdefault(config, []).append(row)
-        found = [
-            (self.log_fid[a] - self.log_fid[b]) / math.sqrt(2)
-            for rows in groups.values()
-            for a in rows
-            for b in rows
-            if a != b
-        ]
-        return np.array(found) if found else np.zeros((1, len(self.ticks)))
+    @cached_property
+    def shrinkage(self) -> np.ndarray:
+        """(N,): the part of a configuration's distance from its forest that is no luck of its seeds, 0..1."""
+        luck = float((self._noise**2).mean())
+        spread = (self._unexplained**2).mean(axis=1)
+        lasting = max(float((spread - luck / self._seeds).mean()), 0.0)
+        found: np.ndarray = lasting / (lasting + luck / self._seeds + 1e-12)
+        return found
 
     def expected(self, params: Params) -> Trial:
         """The trial without noise."""
@@ -176,18 +190,17 @@ class Table:
         return self._trial(params, self._noise[rng.integers(len(self._noise))])
 
     def _trial(self, params: Params, noise: np.ndarray) -> Trial:
-        point, count = self.encode(params), len(self.ticks)
+        point = self.encode(params)
         nearest = int(np.argmin(((self._places - point * self._scale) ** 2).sum(axis=1)))
-        forest = self._forests[self._folds[nearest]]
-        log_fid, alive, balance = np.split(forest(point), [count, 2 * count])
-        log_fid = log_fid + self._unexplained[nearest]
-        dead = np.where(alive < 0.5)[0]
-        last = int(dead[0]) + 1 if len(dead) else count
+        moved = self._unexplained[nearest] * self.shrinkage[nearest]
+        log_fid = self._forests[self._folds[nearest]](point) + moved
+        last = self._last[nearest] or len(self.ticks)
         fid, truth = np.exp(log_fid + noise)[:last], np.exp(log_fid)[:last]
-        if len(dead):
+        if self._last[nearest]:
             fid[-1] = truth[-1] = np.nan
-        seconds = np.exp(self._cost(point)[0]) * self.ticks[:last] / count
-        return Trial(self.ticks[:last], fid, truth, balance[:last].clip(0, 1), seconds, bool(len(dead)))
+        seconds = np.exp(self._cost(point)[0]) * self.ticks[:last] / len(self.ticks)
+        balance, verdict = self.balance[nearest][:last], self.verdict[nearest][:last]
+        return Trial(self.ticks[:last], fid, truth, balance, verdict, seconds)
 
     def mean_seconds(self) -> float:
         """Of a random trial to its full length."""
@@ -198,6 +211,15 @@ class Table:
         from scipy.stats import spearmanr
 
         return float(spearmanr(self._unseen().min(axis=1), self.log_fid.min(axis=1))[0])
+
+
+def seed_noise(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Curves (K, T): the difference in log fid of two seeds of a configuration, over the root of 2.
+
+    curves: log fid (seeds, T) of each configuration.
+    """
+    found = [(a - b) / math.sqrt(2) for rows in curves for a, b in permutations(rows, 2)]
+    return np.array(found) if found else np.zeros((1, curves[0].shape[1]))
 
 
 def plain(value: Any) -> Any:

@@ -88,12 +88,33 @@ class Full:
         self.ended.append(job.trial)
 
 
-def test_a_recorded_trial_is_replayed_as_it_was(table: Table) -> None:
+def test_a_recorded_trial_is_replayed_as_it_was_but_for_its_luck(table: Table) -> None:
     for row in (10, 30, 50):
         expected = table.expected(table.params[row])
-        assert np.allclose(expected.truth, np.exp(table.log_fid[row]))
+        recorded, unseen = table.log_fid[row], table._unseen()[row]
+        kept = table.shrinkage[row]
+        assert 0.5 < kept < 1
+        assert np.allclose(np.log(expected.truth), kept * recorded + (1 - kept) * unseen)
         assert expected.kimg.tolist() == [1, 2, 3, 4, 5, 6]
+        assert set(expected.verdict) == {"healthy"}
         assert expected.seconds[-1] == pytest.approx(table.seconds[row], rel=0.3)
+
+
+def test_more_seeds_leave_less_to_luck(table: Table) -> None:
+    assert table.shrinkage[0] > table.shrinkage[10]  # two seeds, one
+
+
+def test_a_diverged_trial_is_replayed_to_its_end(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    frame = pd.read_parquet(tmp_path / "digits.parquet")
+    gone = (frame["config"] == 20) & (frame["kimg"] > 3)
+    frame.loc[(frame["config"] == 20) & (frame["kimg"] == 3), ["fid", "verdict"]] = [None, "diverged"]
+    frame[~gone].to_parquet(tmp_path / "digits.parquet")
+    table = Table("digits", tmp_path)
+    trial = table.expected(table.params[20])
+    assert trial.kimg.tolist() == [1, 2, 3]
+    assert np.isnan(trial.truth).tolist() == [False, False, True]
+    assert trial.verdict.tolist() == ["healthy", "healthy", "diverged"]
 
 
 def test_noise_has_the_size_of_that_between_seeds(table: Table) -> None:
@@ -164,14 +185,13 @@ def test_a_choice_holds_in_its_replay_alone(table: Table) -> None:
 
 def test_results_are_kept_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "replays.parquet"
-    first = {("digits", 2, "random", seed): Trace([1.0, 2.5], [9.0, 8.0]) for seed in range(3)}
+    first = {("digits", "w", 2, "random", seed): Trace([1.0, 2.5], [9.0, 8.0]) for seed in range(3)}
     write_results(first, path)
-    write_results(
-        {("digits", 2, "random", 1): Trace([1.0], [7.0]), ("icons", 8, "bohb", 0): Trace([3.0], [1.0])}, path
-    )
+    more = {("digits", "w", 2, "random", 1): [7.0], ("icons", "v", 8, "bohb", 0): [1.0]}
+    write_results({key: Trace([3.0], truth) for key, truth in more.items()}, path)
     found = read_results(path)
-    assert found["digits", 2, "random", 0] == first["digits", 2, "random", 0]
-    assert found["digits", 2, "random", 1].truth == [7.0]
+    assert found["digits", "w", 2, "random", 0] == first["digits", "w", 2, "random", 0]
+    assert found["digits", "w", 2, "random", 1].truth == [7.0]
     assert len(found) == 4
     assert read_results(tmp_path / "none.parquet") == {}
 

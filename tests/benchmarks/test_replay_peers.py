@@ -56,8 +56,8 @@ class Valley:
         last = 3 if params["lr_g"] > 5e-3 else FULL
         fid = truth * rng.normal(1, 0.01, FULL)
         fid[2:3] = np.nan if last == 3 else fid[2:3]
-        arrays = (a[:last] for a in (ticks, fid, truth, np.full(FULL, 0.5), ticks * 1.0))
-        return Trial(*arrays, diverged=last == 3)
+        verdict = np.full(FULL, "healthy")
+        return Trial(*(a[:last] for a in (ticks, fid, truth, np.full(FULL, 0.5), verdict, ticks * 1.0)))
 
 
 class Watched:
@@ -163,7 +163,7 @@ class Listed(BudgetSearch):
 
 
 def tick(search: Listed, job: Job, kimg: int, fid: float | None) -> None:
-    search.report(Report(job, kimg, fid, 0.5, float(kimg)))
+    search.report(Report(job, kimg, fid, 0.5, "healthy", float(kimg)))
 
 
 def test_a_configuration_goes_on_from_its_pause() -> None:
