@@ -55,8 +55,8 @@ def known_trials(table: Table, count: int) -> list[optuna.trial.FrozenTrial]:
     rng, encoder = np.random.default_rng(0), Encoder(table.space)
     known = {name: to_optuna(d) for name, d in table.space.search.items()}
     found = []
-    for number, genes in enumerate(encoder.draw(rng, count)):
-        params = encoder.params(genes)
+    for number, places in enumerate(encoder.draw(rng, count)):
+        params = encoder.params(places)
         trial = table.trial(params, rng)
         last = len(trial.kimg) if number % 3 == 0 else 1
         fids = np.minimum.accumulate(np.nan_to_num(trial.fid[:last], nan=1e6))

@@ -115,8 +115,13 @@ def _belief(history: History) -> list[str]:
         return []
     known = history.space.search
     trials = [
-        ({n: v for n, v in trial.params.items() if n in known and known[n].contains(v)}, _objectives(trial))
+        (
+            {n: v for n, v in trial.params.items() if n in known and known[n].contains(v)},
+            {record.kimg: record.objective for record in trial.records},
+            trial.cause,
+        )
         for trial in history.trials
+        if trial.state != "failed"
     ]
     found = belief_of(history.space, trials)
     if found is None:
@@ -129,10 +134,6 @@ def _belief(history: History) -> list[str]:
         f"It believes that these decide most: {most}.",
         f"It expects the lowest fid, {found.fid:.3g} ({spread}) at a trial's end, at {point}.",
     ]
-
-
-def _objectives(trial: TrialView) -> dict[int, float]:
-    return {record.kimg: record.objective for record in trial.records}
 
 
 def what_won(history: History) -> list[str]:

@@ -4,6 +4,7 @@ A trial that was stopped early is worth learning from only if its last fid is co
 same length. Its end is extrapolated: between two reports, the log of the best fid falls for it as it fell on
 average for those trials that went on, and the uncertainty grows by their variance. (Freeze-thaw Bayesian
 optimisation, Swersky et al. 2014, has a prior for the same; here the sweep's own trials are the prior.)
+A trial whose training had failed (it diverged, or its fid stood still) ends where it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.records import GAVE_UP
 from pipeline.search.surrogate.encoding import Encoder
 
 _LOWEST = 1e-6
@@ -26,11 +28,15 @@ _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial: its point (width,), and the log of the best fid so far (R,) at rising `kimg` (R,)."""
+    """One trial: its point (width,), and the log of the best fid so far (R,) at rising `kimg` (R,).
+
+    over: longer training would change nothing.
+    """
 
     point: np.ndarray
     kimg: np.ndarray
     values: np.ndarray
+    over: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,31 +57,37 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
     for trial in trials:
         curve = kept.get(trial.number)
         if curve is None:
-            curve = make_curve(encoder, trial.params, trial.intermediate_values)
+            cause = str(trial.user_attrs.get("cause", ""))
+            curve = make_curve(encoder, trial.params, trial.intermediate_values, cause)
             if trial.state != TrialState.RUNNING:
                 kept[trial.number] = curve
         found.append(curve)
     return found
 
 
-def make_curve(encoder: Encoder, params: Mapping[str, Any], reports: Mapping[int, float]) -> Curve:
-    """The curve of a trial. reports: the best fid so far by kimg, not empty."""
+def make_curve(
+    encoder: Encoder, params: Mapping[str, Any], reports: Mapping[int, float], cause: str = ""
+) -> Curve:
+    """The curve of a trial. reports: the best fid so far by kimg, not empty. cause: of its end, if any."""
     kimg, values = np.array(sorted(reports.items())).T
-    return Curve(encoder.vector(params), kimg.astype(int), np.log(np.maximum(values, _LOWEST)))
+    logs, over = np.log(np.maximum(values, _LOWEST)), cause.startswith(GAVE_UP)
+    return Curve(encoder.vector(params), kimg.astype(int), logs, over)
 
 
 def extrapolate(curves: Sequence[Curve], full_kimg: int) -> Ends:
     """Where each curve ends at `full_kimg`."""
-    steps, places = np.unique(np.concatenate([curve.kimg for curve in curves]), return_inverse=True)
+    every = np.concatenate([*(curve.kimg for curve in curves), [full_kimg]])
+    steps, places = np.unique(every, return_inverse=True)
     rows = np.repeat(np.arange(len(curves)), [len(curve.kimg) for curve in curves])
     table = np.full((len(curves), len(steps)), np.nan)
-    table[rows, places] = np.concatenate([curve.values for curve in curves])
+    table[rows, places[:-1]] = np.concatenate([curve.values for curve in curves])
     table = _filled(table)
     known = ~np.isnan(table)
     last = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
     fall, variance = _falls(table)
-    ends = table[np.arange(len(table)), last] + fall[last]
-    return Ends(ends, variance[last])
+    to_come = np.where([curve.over for curve in curves], len(steps) - 1, last)
+    ends = table[np.arange(len(table)), last] + fall[to_come]
+    return Ends(ends, variance[to_come])
 
 
 def _filled(table: np.ndarray) -> np.ndarray:

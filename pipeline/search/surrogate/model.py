@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
 
+from pipeline.records import PENALTY
 from pipeline.search.space.definition import Space
 from pipeline.search.surrogate.curves import Curve, extrapolate
 from pipeline.search.surrogate.encoding import Encoder
@@ -16,7 +18,9 @@ from pipeline.search.surrogate.gaussian_process import GaussianProcess, Prior, f
 STARTUP = 8
 """Trials that must have reported before the process proposes; until then points are drawn at random."""
 _FITTED, _LEARNED = 64, 160  # trials from which the scales are fitted, and from which it predicts
-_WORST = 1.0  # where bad ends are cut off: above the median by so many of its distances to the best
+_WORST = 1.0
+"""Where bad ends are cut off: as far above the median as the best is below it, times this."""
+_NEVER = math.log(PENALTY) - 1  # ends above had no fid, whatever their curve was extrapolated by
 _RELEVANT, _LESS, _LEAST = 2.0, -1.0, -3.0
 _RELEVANCES = {"lr_g": _RELEVANT, "lr_d": _RELEVANT, "width_g": _LESS, "width_d": _LESS, "gamma": _LESS}
 _RELEVANCE_SPREAD = 1.0
@@ -40,10 +44,11 @@ class CurveModel:
         return expected_improvement(mean, np.hypot(deviation, self.process.noise_deviation), self.best)
 
 
-def fit_model(space: Space, encoder: Encoder, curves: Sequence[Curve], waiting: np.ndarray) -> CurveModel:
-    """The model given the curves of trials, and trials without a report at the ends that it expects of them.
+def fit_model(space: Space, encoder: Encoder, curves: Sequence[Curve], pending: np.ndarray) -> CurveModel:
+    """The model given the curves of trials.
 
-    waiting: points (K, width) of trials without a report; K may be 0.
+    pending: points (K, width) of running trials without a report; K may be 0. Each counts as if it had ended
+    where the model of the others expects it to.
     """
     ends = extrapolate(curves, space.config({}).kimg)
     values, columns = without_outliers(ends.values), list(encoder.columns.values())
@@ -54,17 +59,23 @@ def fit_model(space: Space, encoder: Encoder, curves: Sequence[Curve], waiting: 
     scales = fit_scales(points[few], values[few], ends.variances[few], columns, prior)
     known, at, variances = points[rows], values[rows], ends.variances[rows]
     process = GaussianProcess(known, at, variances, columns, scales)
-    if len(waiting):
-        at = np.concatenate([at, process.predict(waiting)[0]])
-        variances = np.concatenate([variances, np.zeros(len(waiting))])
-        process = GaussianProcess(np.concatenate([known, waiting]), at, variances, columns, scales)
+    if len(pending):
+        at = np.concatenate([at, process.predict(pending)[0]])
+        variances = np.concatenate([variances, np.zeros(len(pending))])
+        process = GaussianProcess(np.concatenate([known, pending]), at, variances, columns, scales)
     return CurveModel(process, float(values.min()))
 
 
 def without_outliers(values: np.ndarray) -> np.ndarray:
-    """Bad values brought closer: how bad a failure is says nothing about where the good points are."""
-    middle, best = float(np.median(values)), float(values.min())
-    capped: np.ndarray = np.minimum(values, middle + _WORST * (middle - best))
+    """Bad values brought closer: how bad a failure is says nothing about where the good points are.
+
+    values: log fids; trials that never had one are at the log of `PENALTY`.
+    """
+    measured = values[values < _NEVER]
+    if not len(measured):
+        return values
+    median, best = float(np.median(measured)), float(measured.min())
+    capped: np.ndarray = np.minimum(values, median + _WORST * (median - best))
     return capped
 
 

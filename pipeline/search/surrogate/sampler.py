@@ -29,8 +29,9 @@ _STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 class MfgpSampler(BaseSampler):
     """Proposes the point with the largest expected improvement (Jones et al. 1998) of a full trial's log fid.
 
-    It learns from every trial that has reported, whatever stopped it, by where its curve would end
-    (`surrogate.curves`). Running trials without a report count with what the process expects of them.
+    It learns from every trial that has reported and did not fail, by where its curve would end
+    (`surrogate.curves`). Running trials without a report count with what the process expects of them. What
+    an enqueued point lacks is proposed for it.
     All is computed from the study: a resumed search proposes what an uninterrupted one would.
 
     seed: of this trial. space: whose conditions decide which parameters a point has.
@@ -50,7 +51,7 @@ class MfgpSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A random value: of the points that are drawn, and of what an enqueued point lacks."""
+        """A random value, for the points that are drawn."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
@@ -61,15 +62,23 @@ class MfgpSampler(BaseSampler):
         reported = [t for t in others if t.intermediate_values]
         if len(reported) < STARTUP or self._rng.random() < RANDOM:
             return {}
-        return self._propose(study, reported, [t for t in others if not t.intermediate_values])
+        running = [t for t in others if t.state == TrialState.RUNNING and not t.intermediate_values]
+        return self._propose(study, reported, running, trial.system_attrs.get("fixed_params", {}))
 
     def _propose(
-        self, study: optuna.Study, reported: Sequence[FrozenTrial], waiting: Sequence[FrozenTrial]
+        self,
+        study: optuna.Study,
+        reported: Sequence[FrozenTrial],
+        pending: Sequence[FrozenTrial],
+        enqueued: Mapping[str, Any],
     ) -> Params:
+        """The best of random candidates that have the values of an enqueued point."""
         encoder = self._encoder
         curves = curves_of(study, reported, encoder)
-        points = np.array([encoder.vector(trial.params) for trial in waiting])
+        points = np.array([encoder.vector(trial.params) for trial in pending])
         model = fit_model(self._space, encoder, curves, points)
         candidates = encoder.draw(self._rng, CANDIDATES)
+        given = encoder.places(enqueued)
+        candidates = np.where(np.isnan(given), candidates, given)
         gain = model.improvement(encoder.vectors(candidates))
         return encoder.params(candidates[int(np.argmax(gain))])

@@ -56,6 +56,37 @@ def test_a_point_fits_the_space_that_takes_it() -> None:
     }  # neither lr_d, which is not searched, nor a loss that is none of the choices
 
 
+def test_the_strength_fits_the_batch_size_that_the_space_takes() -> None:
+    space = parse_space("""
+    [search]
+    gamma = { float = [0.01, 100.0], log = true }
+    batch_size = { choice = [64, 128] }
+    beta1 = { choice = [0.0, 0.9] }
+    """)
+    point = {**POINT, "batch_size": 32, "beta1": 0.5}
+    assert point_in_space(point, space.search, {"penalty": "r1"}, 32) == {
+        "gamma": pytest.approx(0.1 * 32**2 / 64),
+        "batch_size": 64,
+        "beta1": 0.9,
+    }
+    unknown = {name: value for name, value in point.items() if name != "batch_size"}
+    assert point_in_space(unknown, space.search, {"penalty": "r1"}, 32) == {"beta1": 0.9}
+
+
+@pytest.mark.parametrize("fixed", [{}, {"penalty": "gp"}])
+def test_what_belongs_to_another_penalty_is_left_out(fixed: dict[str, str]) -> None:
+    penalty = "" if fixed else 'penalty = { choice = ["r1", "r1r2"] }'
+    space = parse_space(f"""
+    [search]
+    gamma = {{ float = [0.01, 100.0], log = true }}
+    penalty_interval = {{ choice = [1, 16] }}
+    loss = {{ choice = ["hinge", "wasserstein"] }}
+    {penalty}
+    """)
+    point = {**POINT, "penalty": "dragan", "penalty_interval": 4}
+    assert point_in_space(point, space.search, fixed, 32) == {"loss": "wasserstein"}
+
+
 def test_a_parameter_whose_condition_fails_is_left_out() -> None:
     assert "gamma" not in point_in_space({**POINT, "penalty": "none"}, SPACE.search, SPACE.fixed, 32)
 

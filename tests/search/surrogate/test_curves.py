@@ -31,6 +31,19 @@ def test_a_stopped_curve_falls_as_the_others_did() -> None:
     assert ends.values[-2:].tolist() == pytest.approx([3.5, 2.5])
 
 
+def test_a_curve_of_failed_training_ends_where_it_is() -> None:
+    full = [curve(3, 2, 1.5) for _ in range(5)]
+    failed = Curve(np.zeros(1), np.array([1]), np.array([5.0]), over=True)
+    ends = extrapolate([*full, failed], 3)
+    assert (ends.values[-1], ends.variances[-1]) == (5.0, 0.0)
+
+
+def test_before_any_trial_is_complete_its_end_is_uncertain() -> None:
+    ends = extrapolate([curve(3, 2.5), curve(4, 3.5)], 8)
+    assert ends.values.tolist() == [2.5, 3.5]
+    assert (ends.variances > 0).all()
+
+
 def test_the_earlier_a_curve_was_stopped_the_less_is_known() -> None:
     full = [curve(3, 2 + 0.1 * i, 1.5 - 0.1 * i) for i in range(6)]
     variances = extrapolate([*full, curve(3), curve(3, 2)], 3).variances

@@ -31,19 +31,44 @@ def test_numbers_lie_on_the_scale_of_their_range() -> None:
 
 def test_draws_are_points_of_the_space() -> None:
     encoder = Encoder(SPACE)
-    for genes in encoder.draw(RNG, 100):
-        found = encoder.params(genes)
+    for places in encoder.draw(RNG, 100):
+        found = encoder.params(places)
         assert ("gamma" in found) == (found["penalty"] == "r1")
         assert all(SPACE.search[name].contains(value) for name, value in found.items())
         assert isinstance(found["width_g"], int)
         SPACE.config(found)
 
 
+def test_every_integer_is_drawn_equally_often() -> None:
+    drawn = Encoder(SPACE).draw(np.random.default_rng(0), 3000)[:, 2]
+    counts = [int(np.isclose(drawn, place).sum()) for place in (0.0, 0.5, 1.0)]
+    assert sum(counts) == 3000
+    assert min(counts) > 900
+
+
+def test_a_condition_on_a_number_outside_its_range_never_holds() -> None:
+    text = """
+    [search]
+    gamma = { float = [0.1, 10.0], log = true }
+    width_d = { int = [8, 200] }
+    lr_g = { float = [1e-5, 1e-2], log = true, when = { gamma = [0.0, 10.0] } }
+    beta1 = { float = [0.0, 0.9], when = { width_d = [199] } }
+    """
+    encoder = Encoder(parse_space(text))
+    places = encoder.draw(RNG, 3)
+    places[:, encoder.names.index("gamma")] = [0.0, 0.5, 1.0]
+    places[:, encoder.names.index("width_d")] = [190 / 192, 191 / 192, 1.0]
+    vectors = encoder.vectors(places)
+    found = {n: vectors[:, encoder.columns[n].start] != 0.5 for n in ("lr_g", "beta1")}
+    assert found["lr_g"].tolist() == [False, False, True]
+    assert found["beta1"].tolist() == [False, True, False]
+
+
 def test_the_vector_of_genes_is_that_of_their_values() -> None:
     encoder = Encoder(SPACE)
     drawn = encoder.draw(RNG, 50)
-    for genes, vector in zip(drawn, encoder.vectors(drawn), strict=True):
-        assert np.allclose(encoder.vector(encoder.params(genes)), vector)
+    for places, vector in zip(drawn, encoder.vectors(drawn), strict=True):
+        assert np.allclose(encoder.vector(encoder.params(places)), vector)
 
 
 def test_points_without_a_conditional_parameter_are_alike_in_it() -> None:

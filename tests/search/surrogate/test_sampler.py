@@ -105,7 +105,32 @@ def test_diverged_and_failed_trials_are_no_trouble() -> None:
 
 def test_how_bad_a_failure_is_does_not_matter() -> None:
     values = np.array([1.0, 2.0, 3.0, 14.0])
-    assert without_outliers(values).tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert without_outliers(values).tolist() == [1.0, 2.0, 3.0, 3.0]
+    mostly_failed = np.array([3.0, 4.0, 5.0, *[math.log(1e6)] * 9])
+    assert without_outliers(mostly_failed).max() == 5.0
+    assert without_outliers(mostly_failed[3:]).tolist() == mostly_failed[3:].tolist()
+
+
+def test_what_an_enqueued_point_lacks_is_proposed_for_it() -> None:
+    study = search(STARTUP + 10, 2)
+    study.enqueue_trial({"lr_g": 2e-5, "penalty": "r1"})
+    study.sampler = MfgpSampler(77, SPACE, KNOWN)
+    params = suggest_params(SPACE, study.ask())
+    assert params["lr_g"] == 2e-5
+    assert params["penalty"] == "r1"
+    assert "gamma" in params
+
+
+def test_a_pruned_trial_without_a_report_is_not_pending() -> None:
+    asked = []
+    for pruned in (False, True):
+        study = search(STARTUP + 10, 2)
+        if pruned:
+            trial = study.ask(KNOWN)
+            study.tell(trial, state=TrialState.PRUNED)
+        study.sampler = MfgpSampler(7, SPACE, KNOWN)
+        asked.append(suggest_params(SPACE, study.ask()))
+    assert asked[0] == asked[1]
 
 
 def test_of_many_trials_the_best_and_some_of_the_rest_are_used() -> None:
@@ -125,7 +150,7 @@ def test_expected_improvement_is_that_of_a_normal_value() -> None:
 
 
 def test_what_the_search_believes() -> None:
-    trials = [(trial.params, trial.intermediate_values) for trial in search(60, 0).trials]
+    trials = [(trial.params, trial.intermediate_values, "") for trial in search(60, 0).trials]
     found = belief_of(SPACE, trials)
     assert found is not None
     assert {*found.parameters[:2]} == {"lr_g", "lr_d"}
