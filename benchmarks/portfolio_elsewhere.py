@@ -15,10 +15,13 @@ A trial that has ended is a line of WORK and is not trained again.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ import numpy as np
 from json_lines import add_line, read_lines
 from make_tables import EXTRACTOR, SAMPLES, draw, table_space, train_ticks, warm_up
 
-from pipeline.data.dataset import load_dataset
+from pipeline.data.dataset import Dataset, load_dataset
 from pipeline.data.options import DataOptions
 from pipeline.metrics import extractors, frechet
 from pipeline.search.space.portfolio import load_portfolio, point_in_space
@@ -39,10 +42,11 @@ FIRST_DRAW = 1_000_000
 
 @dataclass(frozen=True)
 class Job:
-    """Point or configuration `number` of `kind` on the images `data` of `size` pixels."""
+    """Point or configuration `number` of `kind`, on the images `data` of `size` pixels."""
 
     kind: str
     number: int
+    params: dict[str, Any]
     data: str
     table: str
     size: int
@@ -57,40 +61,50 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trials at a time")
     parser.add_argument("--work", type=Path, default=Path("portfolio_elsewhere.jsonl"))
     args = parser.parse_args()
-    wanted = [(PORTFOLIO, n) for n in range(len(load_portfolio()))]
-    wanted += [(RANDOM, n) for n in range(args.configs)]
-    ended = {(row["kind"], row["number"]) for row in read_lines(args.work)}
-    jobs = [Job(*key, args.data, args.table, args.size) for key in wanted if key not in ended]
+    kinds = {PORTFOLIO: len(load_portfolio()), RANDOM: args.configs}
+    jobs = [
+        Job(kind, number, params_of(kind, number, args.table, args.size), args.data, args.table, args.size)
+        for kind, count in kinds.items()
+        for number in range(count)
+    ]
+    ended = [row["job"] for row in read_lines(args.work)]
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        for row in pool.map(train, jobs):
+        for row in pool.map(train, [job for job in jobs if asdict(job) not in ended]):
             add_line(args.work, row)
-    rows = [row for row in read_lines(args.work) if (row["kind"], row["number"]) in wanted]
-    print_shares(sorted(rows, key=lambda row: row["number"]))
+    found = {json.dumps(row["job"]): row["fid"] for row in read_lines(args.work)}
+    fids = {kind: [found[json.dumps(asdict(job))] for job in jobs if job.kind == kind] for kind in kinds}
+    print_shares(fids)
+
+
+def params_of(kind: str, number: int, table: str, size: int) -> dict[str, Any]:
+    """The values of the searched parameters; what a point lacks is drawn."""
+    space = table_space(table)
+    drawn = draw(space, FIRST_DRAW + number)
+    if kind == RANDOM:
+        return drawn
+    point = point_in_space(load_portfolio()[number], space.search, space.fixed, size)
+    return {name: value for name, value in (drawn | point).items() if space.active(name, drawn | point)}
 
 
 def train(job: Job) -> dict[str, Any]:
     """One trial: its lowest fid, null where it had none."""
-    dataset = load_dataset(job.data, DataOptions(size=job.size))
-    evaluator = frechet.build_evaluator(dataset, extractors.build_extractor(EXTRACTOR, dataset), SAMPLES)
+    dataset, evaluator = open_images(job.data, job.size)
     warm_up(dataset, evaluator, "cpu")
-    space = table_space(job.table)
-    if job.kind == PORTFOLIO:
-        point = point_in_space(load_portfolio()[job.number], space.search, space.fixed, job.size)
-        params = {**draw(space, FIRST_DRAW + job.number), **point}
-    else:
-        params = draw(space, FIRST_DRAW + job.number)
-    ticks = train_ticks(space.config(params), dataset, evaluator, "cpu")
+    ticks = train_ticks(table_space(job.table).config(job.params), dataset, evaluator, "cpu")
     fids = [tick["fid"] for tick in ticks if tick["fid"] is not None]
-    seconds = ticks[-1]["seconds"] if ticks else 0.0
-    return {"kind": job.kind, "number": job.number, "fid": min(fids, default=None), "seconds": seconds}
+    return {"job": asdict(job), "fid": min(fids, default=None), "seconds": ticks[-1]["seconds"]}
 
 
-def print_shares(rows: list[dict[str, Any]]) -> None:
-    """The best of the first points among the random configurations. rows: by number."""
-    points, random = (
-        np.array([row["fid"] or math.inf for row in rows if row["kind"] == kind])
-        for kind in (PORTFOLIO, RANDOM)
-    )
+@cache
+def open_images(data: str, size: int) -> tuple[Dataset, frechet.Evaluator]:
+    """The images and their evaluator, once in a process."""
+    dataset = load_dataset(data, DataOptions(size=size))
+    return dataset, frechet.build_evaluator(dataset, extractors.build_extractor(EXTRACTOR, dataset), SAMPLES)
+
+
+def print_shares(fids: Mapping[str, Sequence[float | None]]) -> None:
+    """The best of the first points among the random configurations."""
+    points, random = (np.array([fid or math.inf for fid in fids[kind]]) for kind in (PORTFOLIO, RANDOM))
     print(f"{len(random)} random configurations: best {random.min():.1f}, median {np.median(random):.1f}")
     for count in range(1, len(points) + 1):
         best = points[:count].min()

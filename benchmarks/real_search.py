@@ -2,10 +2,11 @@
 
 Both search the wide space of the table `icons` on the same pictures, from nothing that was tuned on them:
 ours begins with the portfolio that was chosen without them. For each seed both run at the same time, on one
-core each, so that neither has the quieter machine. Each side's champion is then judged by 5,000 fresh
-samples, by the sweep's own network and by one that took no part.
+core each, so that neither has the quieter machine (unless a run is cut off after one of the two). Each side's
+champion is then judged by 5,000 fresh samples, by the sweep's own network and by one that took no part.
 
-A run that was cut off goes on, and a side that has a line in OUT/results.jsonl is not run again.
+A run that was cut off goes on, and a side that has a line in OUT/results.jsonl is not run again: give other
+--seconds another OUT.
 
     python benchmarks/real_search.py --icons icons              # an idle machine; ten minutes a seed
     python benchmarks/real_search.py --icons icons --seconds 60 --seeds 0 --out short
@@ -82,7 +83,8 @@ def search(sides: Sequence[str], seed: int, args: argparse.Namespace) -> None:
         command += ["--name", f"{side}-{seed}".replace("+", "-"), "--out", args.out]
         print(" ".join(map(str, command)), flush=True)
         running.append(subprocess.Popen(list(map(str, command)), env={**os.environ, **_ONE_THREAD}))
-    if any(process.wait() for process in running):
+    codes = [process.wait() for process in running]
+    if any(codes):
         raise SystemExit("a sweep failed; the same command goes on")
 
 

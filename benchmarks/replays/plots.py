@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from replays.scores import Curves
 
-MINE = "gansweep"
-_DRAWN = 7  # methods in one plot: ours, random, and those that come next; more would hide one another
+_FIRST = ("gansweep", "random", "random+asha")
+_DRAWN = 7  # methods: those and the next best ones; more would hide one another
 
 
 def plot_regret(drawn: Mapping[tuple[str, int], Mapping[str, Curves]], path: Path) -> None:
@@ -25,9 +26,10 @@ def plot_regret(drawn: Mapping[tuple[str, int], Mapping[str, Curves]], path: Pat
     figure, axes = pyplot.subplots(
         len(tables), len(workers), figsize=(5.2 * len(workers), 3.4 * len(tables)), squeeze=False
     )
+    methods = shown_methods(drawn)
     for (table, count), curves in drawn.items():
         panel = axes[tables.index(table)][workers.index(count)]
-        _panel(panel, curves)
+        _panel(panel, curves, methods)
         panel.set_title(f"{table}, {count} workers")
     for panel in axes[-1]:
         panel.set_xlabel("compute, of random search's")
@@ -42,17 +44,27 @@ def plot_regret(drawn: Mapping[tuple[str, int], Mapping[str, Curves]], path: Pat
     pyplot.close(figure)
 
 
-def _panel(panel: object, curves: Mapping[str, Curves]) -> None:
-    first = [name for name in (MINE, "random", "random+asha") if name in curves]
-    rest = sorted(curves.keys() - set(first), key=lambda name: float(np.log(curves[name].middle).mean()))
-    for name in [*first, *rest[: _DRAWN - len(first)]]:
-        curve = curves[name]
+def shown_methods(drawn: Mapping[tuple[str, int], Mapping[str, Curves]]) -> list[str]:
+    """Ours, random search without and with ASHA, and the others that are best on average at the end."""
+    ends: dict[str, list[float]] = {}
+    for curves in drawn.values():
+        for method, curve in curves.items():
+            ends.setdefault(method, []).append(float(np.log(curve.middle[-1] / curves["random"].middle[-1])))
+    others = sorted(ends.keys() - set(_FIRST), key=lambda method: (np.mean(ends[method]), method))
+    return [*(method for method in _FIRST if method in ends), *others][:_DRAWN]
+
+
+def _panel(panel: Any, curves: Mapping[str, Curves], methods: Sequence[str]) -> None:
+    for number, method in enumerate(methods):
+        if method not in curves:
+            continue
+        curve, colour = curves[method], f"C{number}"
         compute = curve.grid / curve.grid[-1]
-        style = {"linewidth": 2.2 if name == MINE else 1.1, "label": name}
-        (line,) = panel.plot(compute, curve.middle, **style)  # type: ignore[attr-defined]
-        if name in (MINE, "random"):
+        width = 2.2 if method == _FIRST[0] else 1.1
+        panel.plot(compute, curve.middle, color=colour, linewidth=width, label=method)
+        if method in _FIRST[:2]:
             low, high = np.quantile(curve.truth, [0.25, 0.75], axis=0)
-            panel.fill_between(compute, low, high, color=line.get_color(), alpha=0.15)  # type: ignore[attr-defined]
-    panel.axhline(curves["random"].middle[-1], color="grey", linewidth=0.8, linestyle=":")  # type: ignore[attr-defined]
-    panel.set_xscale("log")  # type: ignore[attr-defined]
-    panel.set_yscale("log")  # type: ignore[attr-defined]
+            panel.fill_between(compute, low, high, color=colour, alpha=0.15)
+    panel.axhline(curves["random"].middle[-1], color="grey", linewidth=0.8, linestyle=":")
+    panel.set_xscale("log")
+    panel.set_yscale("log")

@@ -83,6 +83,8 @@ PEERS: dict[str, PeerRow] = {
     "hyper-tune": _old_syne_tune("HyperTune", 2, "Hyper-Tune of Syne Tune 0.13"),
     "bohb": PeerRow("bohb_search:BohbSearch", "hpbandster", 10, "BOHB of its authors' HpBandSter"),
     "smac": PeerRow("smac_search:SmacSearch", "smac", 5, "SMAC3's multi-fidelity facade"),
-    "priorband": PeerRow("priorband_search:PriorBandSearch", "neps", 5, "NePS' PriorBand, prior: the portfolio's first point"),
+    "priorband": PeerRow(
+        "priorband_search:PriorBandSearch", "neps", 5, "NePS' PriorBand, prior: the portfolio's first point"
+    ),
     "dehb": PeerRow("dehb_search:DehbSearch", "dehb", 10, "DEHB of its authors' package"),
 }
