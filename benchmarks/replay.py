@@ -34,7 +34,7 @@ from typing import Any
 
 from json_lines import add_line, read_lines
 from replays.clock import Trace, replay
-from replays.methods import CORE, choices, known_methods, open_search, seeds_of
+from replays.methods import CORE, OURS, choices, known_methods, open_search, seeds_of
 from replays.peers import PEERS
 from replays.plots import plot_regret
 from replays.results import Results, read_results, write_results
@@ -141,14 +141,15 @@ def results(table: str, workers: int, curves: Mapping[str, Curves]) -> list[dict
         line = {"table": table, "workers": workers, "method": method, "seeds": len(curve.truth)}
         line |= {"compute_ratio": to_random.value, "low": to_random.low, "high": to_random.high}
         line |= {"to_random_asha": to_asha.value, "fid_at_end": float(curve.middle[-1])}
-        lines.append({n: finite(v) for n, v in line.items()})
+        lines.append({n: or_null(v) for n, v in line.items()})
     ranked = sorted(lines, key=lambda line: (line["compute_ratio"] or math.inf, line["fid_at_end"]))
     for line in lines:
         line["rank"] = 1 + ranked.index(line)
     return lines
 
 
-def finite(value: Any) -> Any:
+def or_null(value: Any) -> Any:
+    """The value; None where it is a number that JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -177,7 +178,7 @@ def print_ranks(lines: Sequence[Mapping[str, Any]]) -> None:
     for method, found in sorted(ranks.items(), key=lambda pair: sum(pair[1]) / len(pair[1])):
         print(f"  {method:<32}{sum(found) / len(found):6.2f}")
     for line in lines:
-        if line["method"] == "gansweep":
+        if line["method"] == OURS:
             found = {"random": line["compute_ratio"], "random+asha": line["to_random_asha"]}
             for reference, bar in BARS.items():
                 value = found[reference]

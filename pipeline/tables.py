@@ -311,7 +311,7 @@ EXTRACTORS = Table(
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerRow(Row):
-    """A sampler of Optuna. What it does not model it draws at random.
+    """A sampler, Optuna's or our own. What it does not model it draws at random.
 
     package: what `pip install` needs for it; empty = nothing more.
     conditions: it models parameters with `when`. choices: it models choices.

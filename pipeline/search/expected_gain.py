@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.records import LOWEST_FID
 from pipeline.storage.readable import finite
 from pipeline.storage.summary_file import ExpectedGain
 
@@ -39,7 +40,6 @@ SEARCH_SECONDS = "search_seconds"
 
 _TAIL = 3
 _LASTING = 4, 100  # a plateau must last for a quarter of the trials, but for a hundred at most
-_LOWEST = 1e-9  # a fid of 0 has no logarithm
 _HOUR = 3600.0
 
 
@@ -130,7 +130,7 @@ def expected_gain(trials: Sequence[EndedTrial], hours: float = 1.0) -> ExpectedG
     if now <= begun:
         return unknown
     per_hour = (count - half) * _HOUR / (now - begun)
-    logs = np.log(np.maximum([trial.fid or 0.0 for trial in measured], _LOWEST))
+    logs = np.log(np.maximum([trial.fid or 0.0 for trial in measured], LOWEST_FID))
     scale, rate = _gain_per_record(logs), _record_rate(logs)
     growth = math.log1p(per_hour * hours / count)
     gain = -math.expm1(-growth * scale / (1 + scale))

@@ -18,10 +18,9 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.records import GAVE_UP
+from pipeline.records import GAVE_UP, LOWEST_FID
 from pipeline.search.surrogate.encoding import Encoder
 
-_LOWEST = 1e-6
 _FEW = 4  # of fewer values a variance is not estimated
 _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 
@@ -70,7 +69,7 @@ def make_curve(
 ) -> Curve:
     """The curve of a trial. reports: the best fid so far by kimg, not empty. cause: of its end, if any."""
     kimg, values = np.array(sorted(reports.items())).T
-    logs, over = np.log(np.maximum(values, _LOWEST)), cause.startswith(GAVE_UP)
+    logs, over = np.log(np.maximum(values, LOWEST_FID)), cause.startswith(GAVE_UP)
     return Curve(encoder.vector(params), kimg.astype(int), logs, over)
 
 
