@@ -35,6 +35,7 @@ CONSTANTS = {
     "random": "pipeline.search.surrogate.sampler:RANDOM",
     "candidates": "pipeline.search.surrogate.sampler:CANDIDATES",
     "worst": "pipeline.search.surrogate.model:_WORST",
+    "patience": "pipeline.training.balance:PATIENCE",  # ticks until a trial is hopeless
     "one_sided": "pipeline.search.trial_manager:ONE_SIDED",  # -1: no constraint by balance (tpe has one)
 }
 """Constants of the search, by where they are."""
@@ -42,7 +43,8 @@ CHOICES = (
     *("portfolio=no", "sampler=tpe", "sampler=random", "sampler=tpe,one_sided=-1", "sampler=gp"),
     *("pruner=none", "pruner=hyperband", "pruner=median", "pruner=replays.methods:PortfolioToTheEnd"),
     *("grace=0.2", "grace=0.35", "reduction=2", "reduction=4"),
-    *("startup=4", "startup=16", "random=0", "random=0.2", "candidates=100", "candidates=2000"),
+    *("startup=4", "startup=16", "random=0", "random=0.2", "candidates=100", "candidates=1000"),
+    *("worst=0.5", "worst=2", "patience=99"),
 )
 """One change each of what `gansweep run` does: how its defaults were chosen."""
 
