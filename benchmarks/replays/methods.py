@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from optuna.pruners import SuccessiveHalvingPruner
-from optuna.study import Study
-from optuna.trial import FrozenTrial
-
+from pipeline.user_code import read_code, use_code
 from replays.clock import Search
 from replays.ours import OurSearch
 from replays.peers import PEERS
@@ -41,19 +39,18 @@ CONSTANTS = {
 """Constants of the search, by where they are."""
 CHOICES = (
     *("portfolio=no", "sampler=tpe", "sampler=random", "sampler=tpe,one_sided=-1", "sampler=gp"),
-    *("pruner=none", "pruner=hyperband", "pruner=median", "pruner=replays.methods:PortfolioToTheEnd"),
+    *(
+        "pruner=none",
+        "pruner=hyperband",
+        "pruner=median",
+        "pruner=replays.pruners:FirstTwo",
+        "pruner=replays.pruners:FirstEight",
+    ),
     *("grace=0.2", "grace=0.35", "reduction=2", "reduction=4"),
     *("startup=4", "startup=16", "random=0", "random=0.2", "candidates=100", "candidates=1000"),
     *("worst=0.5", "worst=2", "patience=99"),
 )
 """One change each of what `gansweep run` does: how its defaults were chosen."""
-
-
-class PortfolioToTheEnd(SuccessiveHalvingPruner):
-    """Successive halving that never stops the first four trials: a choice that lost."""
-
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        return trial.number >= 4 and super().prune(study, trial)
 
 
 def known_methods() -> tuple[str, ...]:
@@ -84,6 +81,7 @@ def open_search(method: str, table: Table, workers: int, seed: int) -> Iterator[
         return
     chosen = parse_choices(text)
     options = {key: value for key, value in chosen.items() if key in ("sampler", "pruner")}
+    use_code(read_code(options.values(), [Path(__file__).parents[1]]))
     points = points_without(table) if chosen.get("portfolio", "yes") == "yes" else ()
     with ExitStack() as stack:
         for key in chosen.keys() & CONSTANTS.keys():

@@ -172,11 +172,13 @@ def test_a_choice_holds_in_its_replay_alone(table: Table) -> None:
     from pipeline.search.surrogate import sampler
 
     before = sampler.CANDIDATES
-    with open_search("gansweep:sampler=tpe,portfolio=no,candidates=77", table, 2, 0) as search:
+    choice = "sampler=tpe,portfolio=no,candidates=77,pruner=replays.pruners:FirstTwo"
+    with open_search(f"gansweep:{choice}", table, 2, 0) as search:
         assert isinstance(search, OurSearch)
         held = sampler.CANDIDATES
         assert search.manager.config.sampler == "tpe"
         assert not search.manager.space.enqueue
+        assert search.manager.study.pruner.first == 2
     assert (held, sampler.CANDIDATES) == (77, before)
     assert all(parse_choices(choice) for choice in CHOICES)
     with pytest.raises(SystemExit, match="no choice 'candidate': use sampler"):
