@@ -26,7 +26,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.records import TrialRecord, objective_of
+from pipeline.records import DIVERGED, HOPELESS, TrialRecord, objective_of
 from pipeline.search import budgets
 from pipeline.search._compat import reopen_trial, reported_steps
 from pipeline.search.expected_gain import SEARCH_SECONDS, EndedTrials
@@ -188,9 +188,9 @@ class TrialManager:
         elif record.kimg not in reported_steps(optuna_trial):
             optuna_trial.report(record.objective, step=record.kimg)
         if record.verdict == "diverged":
-            return self._end(trial, "pruned", "diverged: a loss or a score is not finite")
+            return self._end(trial, "pruned", f"{DIVERGED} a loss or a score is not finite")
         if self.config.pruner != "none" and hopeless(trial.records):
-            return self._end(trial, "pruned", f"hopeless: {record.verdict} and the fid stands still")
+            return self._end(trial, "pruned", f"{HOPELESS} {record.verdict} and the fid stands still")
         if record.kimg < self._full_kimg and optuna_trial.should_prune():
             return self._end(trial, "pruned", f"pruned by {self.config.pruner} at {record.kimg} kimg")
         return False
