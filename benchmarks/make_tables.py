@@ -104,7 +104,9 @@ def train_missing(args: argparse.Namespace) -> None:
         jobs += [
             (i / len(of_set), job) for i, job in enumerate(of_set) if (job.config, job.seed) not in ended
         ]
-        open_images(name, args.icons)  # once, before several processes read the cache
+        open_images(
+            source_of(name, args.icons), table.image_size
+        )  # once, before several processes read the cache
     total, started = len(jobs) + done, time.monotonic()
     args.work.mkdir(parents=True, exist_ok=True)
     ordered = [job for _, job in sorted(jobs, key=lambda pair: pair[0])]
@@ -130,7 +132,8 @@ def jobs_of(name: str, configs: int | None) -> Iterator[Job]:
 
 def train(job: Job, icons: Path | None, device: str) -> dict[str, Any]:
     """One trial to its full length: its parameters and ticks as plain values."""
-    dataset, evaluator = open_images(job.set_name, icons)
+    images = open_images(source_of(job.set_name, icons), SETS[job.set_name].image_size)
+    dataset, evaluator = images
     warm_up(dataset, evaluator, device)
     space = table_space(job.set_name)
     params = draw(space, job.config)
@@ -171,13 +174,17 @@ def table_space(name: str) -> Space:
     return parse_space((TABLES / f"{name}.toml").read_text(encoding="utf-8"), name)
 
 
-@cache
-def open_images(name: str, icons: Path | None) -> tuple[Dataset, frechet.Evaluator]:
-    """The images of a set and their evaluator."""
+def source_of(name: str, icons: Path | None) -> str:
+    """A set as gansweep's --data takes it."""
     if name == "icons" and icons is None:
         raise SystemExit("give --icons DIR, where `python tests/support/icons.py DIR` wrote them")
-    source = f"folder:{icons}" if name == "icons" else name
-    dataset = load_dataset(source, DataOptions(size=SETS[name].image_size))
+    return f"folder:{icons}" if name == "icons" else name
+
+
+@cache
+def open_images(source: str, size: int) -> tuple[Dataset, frechet.Evaluator]:
+    """Images of `size` pixels and their evaluator, once in a process."""
+    dataset = load_dataset(source, DataOptions(size=size))
     return dataset, frechet.build_evaluator(dataset, extractors.build_extractor(EXTRACTOR, dataset), SAMPLES)
 
 

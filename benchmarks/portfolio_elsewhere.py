@@ -21,18 +21,14 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from json_lines import add_line, read_lines
-from make_tables import EXTRACTOR, SAMPLES, draw, table_space, train_ticks, warm_up
+from make_tables import draw, open_images, table_space, train_ticks, warm_up
 
-from pipeline.data.dataset import Dataset, load_dataset
-from pipeline.data.options import DataOptions
-from pipeline.metrics import extractors, frechet
 from pipeline.search.space.portfolio import load_portfolio, point_in_space
 
 PORTFOLIO, RANDOM = "portfolio", "random"
@@ -93,13 +89,6 @@ def train(job: Job) -> dict[str, Any]:
     ticks = train_ticks(table_space(job.table).config(job.params), dataset, evaluator, "cpu")
     fids = [tick["fid"] for tick in ticks if tick["fid"] is not None]
     return {"job": asdict(job), "fid": min(fids, default=None), "seconds": ticks[-1]["seconds"]}
-
-
-@cache
-def open_images(data: str, size: int) -> tuple[Dataset, frechet.Evaluator]:
-    """The images and their evaluator, once in a process."""
-    dataset = load_dataset(data, DataOptions(size=size))
-    return dataset, frechet.build_evaluator(dataset, extractors.build_extractor(EXTRACTOR, dataset), SAMPLES)
 
 
 def print_shares(fids: Mapping[str, Sequence[float | None]]) -> None:

@@ -367,7 +367,7 @@ PRUNERS = Table(
     "pruner",
     "module:Class of an Optuna pruner",
     {
-        "asha": Row("optuna.pruners:SuccessiveHalvingPruner", "each rung keeps the best third"),
+        "asha": Row("optuna.pruners:SuccessiveHalvingPruner", "each rung keeps the best half"),
         "hyperband": Row("optuna.pruners:HyperbandPruner", "several such ladders side by side"),
         "median": Row("optuna.pruners:MedianPruner", "stops what is worse than the median"),
         "percentile": Row(

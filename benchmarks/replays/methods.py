@@ -46,7 +46,7 @@ CHOICES = (
         "pruner=replays.pruners:FirstTwo",
         "pruner=replays.pruners:FirstEight",
     ),
-    *("grace=0.2", "grace=0.35", "reduction=2", "reduction=4"),
+    *("grace=0.2", "grace=0.35", "reduction=3", "reduction=4"),
     *("startup=4", "startup=16", "random=0", "random=0.2", "candidates=100", "candidates=1000"),
     *("worst=0.5", "worst=2", "patience=99"),
 )

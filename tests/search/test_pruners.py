@@ -76,4 +76,4 @@ def test_a_pruner_that_cannot_be_used_is_refused_in_one_line(name: str, problem:
 
 def test_the_rungs_of_the_default_pruner() -> None:
     made = make_pruner("asha", SPACE)
-    assert (made._min_resource, made._reduction_factor) == (3, 3)
+    assert (made._min_resource, made._reduction_factor) == (3, 2)
