@@ -104,9 +104,7 @@ def train_missing(args: argparse.Namespace) -> None:
         jobs += [
             (i / len(of_set), job) for i, job in enumerate(of_set) if (job.config, job.seed) not in ended
         ]
-        open_images(
-            source_of(name, args.icons), table.image_size
-        )  # once, before several processes read the cache
+        images_of(name, args.icons)  # once, before several processes read the cache
     total, started = len(jobs) + done, time.monotonic()
     args.work.mkdir(parents=True, exist_ok=True)
     ordered = [job for _, job in sorted(jobs, key=lambda pair: pair[0])]
@@ -132,8 +130,7 @@ def jobs_of(name: str, configs: int | None) -> Iterator[Job]:
 
 def train(job: Job, icons: Path | None, device: str) -> dict[str, Any]:
     """One trial to its full length: its parameters and ticks as plain values."""
-    images = open_images(source_of(job.set_name, icons), SETS[job.set_name].image_size)
-    dataset, evaluator = images
+    dataset, evaluator = images_of(job.set_name, icons)
     warm_up(dataset, evaluator, device)
     space = table_space(job.set_name)
     params = draw(space, job.config)
@@ -174,11 +171,11 @@ def table_space(name: str) -> Space:
     return parse_space((TABLES / f"{name}.toml").read_text(encoding="utf-8"), name)
 
 
-def source_of(name: str, icons: Path | None) -> str:
-    """A set as gansweep's --data takes it."""
+def images_of(name: str, icons: Path | None) -> tuple[Dataset, frechet.Evaluator]:
+    """The images of a set and their evaluator."""
     if name == "icons" and icons is None:
         raise SystemExit("give --icons DIR, where `python tests/support/icons.py DIR` wrote them")
-    return f"folder:{icons}" if name == "icons" else name
+    return open_images(f"folder:{icons}" if name == "icons" else name, SETS[name].image_size)
 
 
 @cache
