@@ -16,12 +16,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,12 +26,12 @@ import pandas as pd
 from pipeline.search.space.definition import Space
 from pipeline.search.space.parser import parse_space
 from pipeline.search.surrogate.encoding import Encoder
+from replays.recorded import Params, read_recorded
 
 TABLES = Path(__file__).parents[1] / "tables"
 TREES, FOLDS = 60, 5
 WORLD = b"2"
-"""Changes with this file where replays do: replays of another world are not read."""
-Params = Mapping[str, Any]
+"""Changes with the meaning of this file: replays of another world are not read."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,7 @@ class Forest:
 
 
 class Table:
-    """A table of real trials, and what it says about any parameters.
-
-    Arrays have one entry per configuration (N,) and tick (T,); those with several seeds are averaged.
-    """
+    """A table of real trials, and what it says about any parameters."""
 
     def __init__(self, name: str, folder: Path = TABLES) -> None:
         self.name = name
@@ -116,56 +110,17 @@ class Table:
         self.full_kimg = self.space.config({}).kimg
         self.ticks = np.arange(1, self.full_kimg + 1)
         self.encode = PointEncoder(self.space)
-        self._read(pd.read_parquet(trials))
+        self.recorded = read_recorded(pd.read_parquet(trials), self.space, self.full_kimg)
+        self.params, self.log_fid = self.recorded.params, self.recorded.log_fid
         self.x = np.array([self.encode(params) for params in self.params])
         self._folds = np.arange(len(self.params)) % FOLDS
         self._forests = [
             Forest(self.x[self._folds != fold], self.log_fid[self._folds != fold]) for fold in range(FOLDS)
         ]
-        self._cost = Forest(self.x, np.log(self.seconds)[:, None])
+        self._cost = Forest(self.x, np.log(self.recorded.seconds)[:, None])
         self._unexplained = self.log_fid - self._unseen()
         self._scale = np.sqrt(np.mean([forest.importances for forest in self._forests], axis=0))
         self._places = self.x * self._scale
-
-    def _read(self, frame: pd.DataFrame) -> None:
-        """The configurations: params, log_fid (N, T), what the first seed did, seconds of a whole trial."""
-        curves: dict[int, list[np.ndarray]] = {}
-        self.params: list[dict[str, Any]] = []
-        self._last, balance, verdict, seconds = list[int](), [], [], []
-        for (config, _), trial in frame.groupby(["config", "seed"], sort=True):
-            curves.setdefault(int(config), []).append(trial["fid"].to_numpy(float))
-            if len(curves[int(config)]) > 1:
-                continue
-            first, count = trial.iloc[0], len(trial)
-            known = {n: plain(first[n]) for n in self.space.search if not missing(first[n])}
-            self.params.append({n: self._typed(n, v) for n, v in known.items()})
-            self._last.append(count if math.isnan(trial["fid"].iloc[-1]) else 0)
-            gap = (0, len(self.ticks) - count)
-            balance.append(np.pad(trial["balance"].fillna(0.0).to_numpy(float), gap))
-            verdict.append(np.pad(trial["verdict"].to_numpy(str), gap, mode="edge"))
-            seconds.append(float(trial["seconds"].iloc[-1]) * len(self.ticks) / count)
-        self.balance, self.verdict, self.seconds = np.array(balance), np.array(verdict), np.array(seconds)
-        filled = self._filled(curves.values())
-        self.log_fid = np.array([np.mean(rows, axis=0) for rows in filled])
-        self._seeds = np.array([len(rows) for rows in filled])
-        self._noise = seed_noise(filled)
-
-    def _filled(self, curves: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:
-        """Log fid (seeds, T) of each configuration: gaps and ends as before, or the worst of all."""
-        tables = []
-        for rows in curves:
-            table = np.full((len(rows), len(self.ticks)), np.nan)
-            for row, fid in zip(table, rows, strict=True):
-                row[: len(fid)] = fid
-            tables.append(pd.DataFrame(table).ffill(axis=1).bfill(axis=1).to_numpy())
-        worst = np.nanmax(np.concatenate(tables), axis=0)
-        return [np.log(np.where(np.isnan(table), worst, table).clip(1e-3)) for table in tables]
-
-    def _typed(self, name: str, value: Any) -> Any:
-        d = self.space.search[name]
-        if d.choices:
-            return next(choice for choice in d.choices if choice == value)
-        return int(value) if d.whole else float(value)
 
     def _unseen(self) -> np.ndarray:
         """Log fid (N, T) of the recorded configurations by the forests that have not seen them."""
@@ -175,10 +130,10 @@ class Table:
     @cached_property
     def shrinkage(self) -> np.ndarray:
         """(N,): the part of a configuration's distance from its forest that is no luck of its seeds, 0..1."""
-        luck = float((self._noise**2).mean())
+        luck = float((self.recorded.noise**2).mean()) / self.recorded.seeds
         spread = (self._unexplained**2).mean(axis=1)
-        lasting = max(float((spread - luck / self._seeds).mean()), 0.0)
-        found: np.ndarray = lasting / (lasting + luck / self._seeds + 1e-12)
+        lasting = max(float((spread - luck).mean()), 0.0)
+        found: np.ndarray = lasting / (lasting + luck + 1e-12)
         return found
 
     def expected(self, params: Params) -> Trial:
@@ -187,48 +142,31 @@ class Table:
 
     def trial(self, params: Params, rng: np.random.Generator) -> Trial:
         """A trial with the noise of a seed."""
-        return self._trial(params, self._noise[rng.integers(len(self._noise))])
+        return self._trial(params, self.recorded.noise[rng.integers(len(self.recorded.noise))])
 
     def _trial(self, params: Params, noise: np.ndarray) -> Trial:
         point = self.encode(params)
         nearest = int(np.argmin(((self._places - point * self._scale) ** 2).sum(axis=1)))
         moved = self._unexplained[nearest] * self.shrinkage[nearest]
         log_fid = self._forests[self._folds[nearest]](point) + moved
-        last = self._last[nearest] or len(self.ticks)
+        end = int(self.recorded.last[nearest])
+        last = end or len(self.ticks)
         fid, truth = np.exp(log_fid + noise)[:last], np.exp(log_fid)[:last]
-        if self._last[nearest]:
+        if end:
             fid[-1] = truth[-1] = np.nan
         seconds = np.exp(self._cost(point)[0]) * self.ticks[:last] / len(self.ticks)
-        balance, verdict = self.balance[nearest][:last], self.verdict[nearest][:last]
+        balance, verdict = self.recorded.balance[nearest][:last], self.recorded.verdict[nearest][:last]
         return Trial(self.ticks[:last], fid, truth, balance, verdict, seconds)
 
     def mean_seconds(self) -> float:
         """Of a random trial to its full length."""
-        return float(self.seconds.mean())
+        return float(self.recorded.seconds.mean())
 
     def agreement(self) -> float:
         """Rank correlation of what forests say about unseen trials with the best fids that these had."""
         from scipy.stats import spearmanr
 
         return float(spearmanr(self._unseen().min(axis=1), self.log_fid.min(axis=1))[0])
-
-
-def seed_noise(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Curves (K, T): the difference in log fid of two seeds of a configuration, over the root of 2.
-
-    curves: log fid (seeds, T) of each configuration.
-    """
-    found = [(a - b) / math.sqrt(2) for rows in curves for a, b in permutations(rows, 2)]
-    return np.array(found) if found else np.zeros((1, curves[0].shape[1]))
-
-
-def plain(value: Any) -> Any:
-    """A value of a column of pandas as Python's own."""
-    return value.item() if hasattr(value, "item") else value
-
-
-def missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 @cache

@@ -97,7 +97,7 @@ def test_a_recorded_trial_is_replayed_as_it_was_but_for_its_luck(table: Table) -
         assert np.allclose(np.log(expected.truth), kept * recorded + (1 - kept) * unseen)
         assert expected.kimg.tolist() == [1, 2, 3, 4, 5, 6]
         assert set(expected.verdict) == {"healthy"}
-        assert expected.seconds[-1] == pytest.approx(table.seconds[row], rel=0.3)
+        assert expected.seconds[-1] == pytest.approx(table.recorded.seconds[row], rel=0.3)
 
 
 def test_more_seeds_leave_less_to_luck(table: Table) -> None:
