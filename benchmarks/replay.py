@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from json_lines import add_line, read_lines
+from replays.chosen import print_chosen
 from replays.clock import Trace, replay
 from replays.methods import CORE, OURS, choices, known_methods, open_search, seeds_of
 from replays.peers import PEERS
@@ -86,6 +87,7 @@ def main() -> None:
             lines += results(table, workers, curves)
             print_table(table, workers, lines)
     print_ranks(lines)
+    print_chosen(lines)
     if args.json:
         args.json.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     if args.plot:

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from finalists import gains
 from portfolio import bootstrapped, choose, write
+from replays.chosen import cross_validate
 from replays.clock import Job, Report, Trace, replay
 from replays.methods import CHOICES, open_search, parse_choices
 from replays.ours import OurSearch
@@ -238,3 +239,22 @@ def test_ratio_of_computes() -> None:
 def test_compute_counts_all_workers() -> None:
     traces = [Trace([10.0], [1.0], [1.0])] * 3
     assert compute_to_reach(curves_of(traces, 8, 1000.0), 1.0) == pytest.approx(80, rel=0.05)
+
+
+def test_choices_are_judged_on_the_table_that_did_not_choose_them() -> None:
+    ratios = {
+        "gansweep": (0.2, 0.2, 0.2),
+        "gansweep:grace=0.2": (0.8, 0.1, 0.1),
+        "random": (0.01, 0.01, 0.01),
+    }
+    ratios["gansweep:startup=4"] = (0.01,)  # not on all tables
+    lines = [
+        {"table": table, "workers": 2, "method": method, "compute_ratio": ratio}
+        for method, found in ratios.items()
+        for table, ratio in zip(("a", "b", "c"), found, strict=False)
+    ]
+    found = {chosen.table: chosen for chosen in cross_validate(lines)}
+    assert [found[table].method for table in "abc"] == ["gansweep:grace=0.2", "gansweep", "gansweep"]
+    assert [found["a"].there, found["a"].default, found["a"].least] == pytest.approx([0.8, 0.2, 0.2])
+    assert found["b"].least == pytest.approx(0.1)
+    assert not list(cross_validate([line for line in lines if line["method"] == "random"]))
