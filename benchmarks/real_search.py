@@ -1,7 +1,8 @@
 """Real sweeps beside replays: the default search against random search with ASHA, for the same time.
 
 Both search the wide space of the table `icons` on the same pictures, from nothing that was tuned on them:
-ours begins with the portfolio that was chosen without them. For each seed both run at the same time, on one
+ours begins with the portfolio that was chosen without them. ASHA is `--pruner asha` on both sides, which
+begins later and keeps more than the one in the replays. For each seed both run at the same time, on one
 core each, so that neither has the quieter machine (unless a run is cut off after one of the two). Each side's
 champion is then judged by 5,000 fresh samples, by the sweep's own network and by one that took no part.
 

@@ -18,9 +18,6 @@ PENALTY = 1e6
 """Objective of a trial that never had a fid: far above any distance, so that every real fid is better."""
 
 LOWEST_FID = 1e-9  # a fid of 0 has no logarithm
-DIVERGED, HOPELESS = "diverged:", "hopeless:"
-GAVE_UP = (DIVERGED, HOPELESS)
-"""How the cause of a trial's end begins whose training had failed: its fid would not have fallen further."""
 VERDICTS = ("healthy", "d_wins", "g_wins", "collapsed", "diverged")
 """What `pipeline.training.balance.verdict` returns for a tick."""
 

@@ -10,8 +10,6 @@ from typing import Any
 from replays.methods import OURS
 
 Line = Mapping[str, Any]
-NEVER = 1.0
-"""What counts where random search's end was never reached."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def cross_validate(lines: Sequence[Line]) -> Iterator[Chosen]:
     places = {(line["table"], line["workers"]) for line in ours}
     by_method: dict[str, dict[tuple[str, int], float]] = {}
     for line in ours:
-        ratio = line["compute_ratio"] or NEVER
+        ratio = line["compute_ratio"] or math.inf  # never reached
         by_method.setdefault(line["method"], {})[line["table"], line["workers"]] = math.log(ratio)
     complete = {method: found for method, found in by_method.items() if found.keys() == places}
     tables = sorted({table for table, _ in places})

@@ -28,7 +28,7 @@ OPTIONS = ("sampler", "pruner", "portfolio")
 """Options of `gansweep run`; portfolio is yes or no."""
 CONSTANTS = {
     "grace": "pipeline.search.pruners:_GRACE",
-    "reduction": "pipeline.search.pruners:_REDUCTION",
+    "reduction": "pipeline.search.pruners:REDUCTION",
     "startup": "pipeline.search.surrogate.sampler:STARTUP",
     "random": "pipeline.search.surrogate.sampler:RANDOM",
     "candidates": "pipeline.search.surrogate.sampler:CANDIDATES",
@@ -81,7 +81,7 @@ def open_search(method: str, table: Table, workers: int, seed: int) -> Iterator[
         return
     chosen = parse_choices(text)
     options = {key: value for key, value in chosen.items() if key in ("sampler", "pruner")}
-    use_code(read_code(options.values(), [Path(__file__).parents[1]]))
+    use_code(read_code(options.values(), [Path.cwd(), Path(__file__).parents[1]]))
     points = points_without(table) if chosen.get("portfolio", "yes") == "yes" else ()
     with ExitStack() as stack:
         for key in chosen.keys() & CONSTANTS.keys():

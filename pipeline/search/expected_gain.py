@@ -1,20 +1,20 @@
 """What one more hour of search should bring, estimated from the best fids of the trials that have ended.
 
-No model of the search space, no sampling: the record statistics of exchangeable trials, scaled by what the
-search has done lately. Of N ended trials with a fid and n more in an hour, with the fids on a log scale:
+No model of the search space, no sampling: how often exchangeable trials improve on the best, scaled by what
+the search has done lately. Of N ended trials with a fid and n more in an hour, with the fids on a log scale:
 
-- The j-th trial is the best so far with probability 1/j, so ln(1 + n/N) new records are expected in the hour
+- The j-th trial is the best so far with probability 1/j, so ln(1 + n/N) improvements are expected in the hour
   (B. C. Arnold, N. Balakrishnan, H. N. Nagaraja, Records, 1998).
-- What a record gains over the one before it is the scale of the lower tail: the mean excess over the fourth
-  lowest of the three fids below it (B. M. Hill, Annals of Statistics 3, 1975). Few of them, because fids are
-  bounded below: farther up the spacing is wider.
+- What an improvement gains over the one before it is the scale of the lower tail: the mean excess over the
+  fourth lowest of the three fids below it (B. M. Hill, Annals of Statistics 3, 1975). Few of them, because
+  fids are bounded below: farther up the spacing is wider.
 - A sampler that learns does better than exchangeable trials, one that is stuck worse: the scale is averaged
-  with the fall of the best fid over the second half of the trials, per record expected in it (ln 2), and the
-  rate of records is that of the second half, with one expected record as a prior.
+  with the fall of the best fid over the second half of the trials, per improvement expected in it (ln 2), and
+  the rate of improvements is that of the second half, with one expected improvement as a prior.
 
-With records as a Poisson process and exponential gains, the best fid falls by 1 - (1 + n/N)^(-g / (1 + g)) on
-average, g the scale. `benchmarks/expected_gain.py` compares that with what came. An hour of more trials than
-have ended is extrapolated: the number is then rough, and rather too high.
+With improvements as a Poisson process and exponential gains, the best fid falls by
+1 - (1 + n/N)^(-g / (1 + g)) on average, g the scale. `benchmarks/expected_gain.py` compares that with what
+came. An hour of more trials than have ended is extrapolated: the number is then rough, and rather too high.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def expected_gain(trials: Sequence[EndedTrial], hours: float = 1.0) -> ExpectedG
         return unknown
     per_hour = (count - half) * _HOUR / (now - begun)
     logs = np.log(np.maximum([trial.fid or 0.0 for trial in measured], LOWEST_FID))
-    scale, rate = _gain_per_record(logs), _record_rate(logs)
+    scale, rate = _gain_per_improvement(logs), _improvement_rate(logs)
     growth = math.log1p(per_hour * hours / count)
     gain = -math.expm1(-growth * scale / (1 + scale))
     return ExpectedGain(
@@ -144,8 +144,8 @@ def expected_gain(trials: Sequence[EndedTrial], hours: float = 1.0) -> ExpectedG
     )
 
 
-def _gain_per_record(logs: np.ndarray) -> float:
-    """The expected fall of the lowest value at a record; see the module."""
+def _gain_per_improvement(logs: np.ndarray) -> float:
+    """The expected fall of the lowest value by an improvement; see the module."""
     half = len(logs) // 2
     lowest = np.partition(logs, _TAIL)[: _TAIL + 1]
     spacing = float(lowest.max() - np.sort(lowest)[:_TAIL].mean())
@@ -153,9 +153,9 @@ def _gain_per_record(logs: np.ndarray) -> float:
     return (spacing + lately) / 2
 
 
-def _record_rate(logs: np.ndarray) -> float:
-    """Records in the second half over those of exchangeable values, with one expected record as a prior."""
+def _improvement_rate(logs: np.ndarray) -> float:
+    """Improvements in the second half over those of exchangeable values, with one expected as a prior."""
     half = len(logs) // 2
     best = np.minimum.accumulate(logs)
-    records = int(np.count_nonzero(logs[half:] < best[half - 1 : -1]))
-    return (records + 1) / (math.log(len(logs) / half) + 1)
+    improvements = int(np.count_nonzero(logs[half:] < best[half - 1 : -1]))
+    return (improvements + 1) / (math.log(len(logs) / half) + 1)

@@ -1,4 +1,4 @@
-"""Optuna's samplers by the names that `--sampler` takes, and the user's own."""
+"""The samplers by the names that `--sampler` takes: ours, Optuna's, and the user's own."""
 
 from __future__ import annotations
 

@@ -12,12 +12,14 @@ from optuna.storages import JournalStorage
 from optuna.trial import Trial
 
 from pipeline.config import SweepConfig
+from pipeline.search import pruners
 from pipeline.search.journal import SweepJournal
-from pipeline.search.pruners import make_pruner
 from pipeline.search.samplers import check_sampler, make_sampler
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Distribution, Value
 from pipeline.search.study_database import open_database
+
+_REDUCTION = "reduction"  # user attribute: that of the pruner
 
 
 def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space) -> optuna.Study:
@@ -35,19 +37,21 @@ def open_study(name: str, storage: str | Path, config: SweepConfig, space: Space
         direction="minimize",
         load_if_exists=True,
         sampler=make_sampler(config, space, 0),
-        pruner=make_pruner(config.pruner, space),
     )
     if "enqueued" not in study.user_attrs:
+        study.set_user_attr(_REDUCTION, pruners.REDUCTION)
         for point in space.enqueue:
             study.enqueue_trial(dict(point), skip_if_exists=True)
         study.set_user_attr("enqueued", len(space.enqueue))
+    reduction = study.user_attrs.get(_REDUCTION, pruners.OLD_REDUCTION)
+    study.pruner = pruners.make_pruner(config.pruner, space, reduction)
     return study
 
 
 def check_search(config: SweepConfig, space: Space) -> None:
     """ConfigError where the sampler or the pruner cannot be made or is refused."""
     check_sampler(config, space)
-    make_pruner(config.pruner, space)
+    pruners.make_pruner(config.pruner, space)
 
 
 def suggest_params(space: Space, trial: Trial) -> dict[str, Value]:

@@ -26,7 +26,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.config import SweepConfig, SweepPaths
-from pipeline.records import DIVERGED, HOPELESS, TrialRecord, objective_of
+from pipeline.records import TrialRecord, objective_of
 from pipeline.search import budgets
 from pipeline.search._compat import reopen_trial, reported_steps
 from pipeline.search.expected_gain import SEARCH_SECONDS, EndedTrials
@@ -34,8 +34,9 @@ from pipeline.search.samplers import make_sampler
 from pipeline.search.space.definition import Space
 from pipeline.search.space.distribution import Value
 from pipeline.search.study import attach_grid, suggest_params
+from pipeline.search.surrogate.curves import OVER
 from pipeline.storage.summary_file import ExpectedGain
-from pipeline.training.balance import ONE_SIDED, hopeless
+from pipeline.training.balance import ONE_SIDED, hopeless, is_over
 from pipeline.training.checkpoint import Failure, append_failure, grid_path, read_failures, read_records
 
 log = logging.getLogger(__name__)
@@ -188,9 +189,9 @@ class TrialManager:
         elif record.kimg not in reported_steps(optuna_trial):
             optuna_trial.report(record.objective, step=record.kimg)
         if record.verdict == "diverged":
-            return self._end(trial, "pruned", f"{DIVERGED} a loss or a score is not finite")
+            return self._end(trial, "pruned", "diverged: a loss or a score is not finite")
         if self.config.pruner != "none" and hopeless(trial.records):
-            return self._end(trial, "pruned", f"{HOPELESS} {record.verdict} and the fid stands still")
+            return self._end(trial, "pruned", f"hopeless: {record.verdict} and the fid stands still")
         if record.kimg < self._full_kimg and optuna_trial.should_prune():
             return self._end(trial, "pruned", f"pruned by {self.config.pruner} at {record.kimg} kimg")
         return False
@@ -316,6 +317,8 @@ class TrialManager:
             optuna_trial.set_user_attr("verdict", trial.records[-1].verdict)
         if cause:
             optuna_trial.set_user_attr("cause", cause)
+        if is_over(trial.records):
+            optuna_trial.set_user_attr(OVER, True)
         if state == "complete":
             self.study.tell(optuna_trial, trial.records[-1].objective)
         else:

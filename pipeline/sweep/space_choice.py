@@ -42,9 +42,7 @@ def resolve_for_images(request: Request, facts: ImageFacts) -> Request:
     if request.space_by_images:
         config = replace(config, space=space_for(facts))
         space = load_builtin(config.space).override(space.fixed)
-    space = space.on_images(facts)
-    if request.recipe:
-        space = space.start_from(request.recipe, facts.size, facts.labelled, request.overrides)
+    space = space.on_images(facts, request.recipe, request.overrides)
     return replace(request, config=config, space=space, space_by_images=False)
 
 

@@ -112,6 +112,11 @@ def hopeless(records: Sequence[TrialRecord]) -> bool:
     return last[-1].objective >= last[0].objective
 
 
+def is_over(records: Sequence[TrialRecord]) -> bool:
+    """Whether longer training would not lower the fid: the last tick diverged, or the trial is `hopeless`."""
+    return bool(records) and (records[-1].verdict == "diverged" or hopeless(records))
+
+
 def update_controller(control: float, auc: float, low: float, high: float) -> float:
     """The state of the controller after a tick, from its state before and the AUC of the tick.
 

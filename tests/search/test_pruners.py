@@ -7,10 +7,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from trial_managers import SPACE, make_manager, tick
 
+from pipeline.config import SweepPaths
 from pipeline.errors import ConfigError
-from pipeline.search.pruners import make_pruner
+from pipeline.search.pruners import OLD_REDUCTION, REDUCTION, make_pruner
 from pipeline.tables import PRUNERS
 from pipeline.user_code import UserCode, read_code, use_code
 
@@ -77,3 +80,14 @@ def test_a_pruner_that_cannot_be_used_is_refused_in_one_line(name: str, problem:
 def test_the_rungs_of_the_default_pruner() -> None:
     made = make_pruner("asha", SPACE)
     assert (made._min_resource, made._reduction_factor) == (3, 2)
+
+
+def test_a_study_keeps_its_reduction(tmp_path: Path) -> None:
+    """Rungs of other lengths than those of earlier trials would compare fids at different kimg."""
+    path = tmp_path / "old" / SweepPaths(Path()).study.name
+    path.parent.mkdir()
+    old = optuna.create_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(path))))
+    old.set_user_attr("enqueued", 0)  # by a version that kept no reduction
+    for root, expected in (("old", OLD_REDUCTION), ("new", REDUCTION), ("new", REDUCTION)):
+        manager = make_manager(tmp_path / root, pruner="asha")
+        assert manager.study.pruner._reduction_factor == expected

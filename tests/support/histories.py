@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,15 @@ def trial_view(number: int, fids: list[float], state: str = "complete", **change
     `last` among the changes are fields of its last record, all others are fields of `TrialView`.
     """
     last = changes.pop("last", {})
+    best = list(itertools.accumulate(fids, min))
     records = [
-        factories.record(10 * (i + 1), fid, best_fid=min(fids[: i + 1]), grad_norm_g=1.0)
+        factories.record(10 * (i + 1), fid, best_fid=best[i], objective=best[i], grad_norm_g=1.0)
         for i, fid in enumerate(fids)
     ]
     records[-1] = dataclasses.replace(records[-1], **last)
-    best = min(fids)
     fields: dict[str, Any] = {
-        "fid": best, "balance": 0.5, "auc": 0.75, "kimg": 10 * (fids.index(best) + 1),
-        "last_kimg": 10 * len(fids), "stability": fids[-1] / best, "verdict": records[-1].verdict,
+        "fid": best[-1], "balance": 0.5, "auc": 0.75, "kimg": 10 * (fids.index(best[-1]) + 1),
+        "last_kimg": 10 * len(fids), "stability": fids[-1] / best[-1], "verdict": records[-1].verdict,
         "params": POINT,
     }  # fmt: skip
     return TrialView(trial=number, state=state, records=tuple(records), **{**fields, **changes})

@@ -113,12 +113,14 @@ def _belief(history: History) -> list[str]:
     """What the sampler's process holds of the space; none unless the sampler is `mfgp`."""
     if history.space is None or history.stored.get("sweep", {}).get("sampler") != "mfgp":
         return []
+    from pipeline.training.balance import is_over  # here, because it imports torch
+
     known = history.space.search
     trials = [
         (
             {n: v for n, v in trial.params.items() if n in known and known[n].contains(v)},
             {record.kimg: record.objective for record in trial.records},
-            trial.cause,
+            is_over(trial.records),
         )
         for trial in history.trials
         if trial.state != "failed"

@@ -88,18 +88,25 @@ class Space:
         points = ({n: v for n, v in p.items() if n in search or n == "recipe"} for p in self.enqueue)
         return Space(fixed=fixed, search=search, enqueue=tuple(points), portfolio=self.portfolio)
 
-    def on_images(self, facts: ImageFacts) -> Space:
+    def on_images(self, facts: ImageFacts, recipe: str = "", overrides: Collection[str] = ()) -> Space:
         """The same space as its rules make it, with the values of its recipes and the portfolio's points.
+
+        recipe, overrides: as `start_from` takes them.
 
         Raises:
             SpaceError: such a value is out of its range, or the rules contradict each other.
         """
         space = self._by_rules(facts).override(self.overrides) if self.rules else self
         points = [space._resolved(dict(point), facts.size, facts.labelled) for point in space.enqueue]
-        if self.portfolio:
-            more = (point_in_space(p, space.search, space.fixed, facts.size) for p in load_portfolio())
-            points += [point for point in more if point]
-        return dataclasses.replace(space, enqueue=tuple(points), portfolio=False)
+        space = dataclasses.replace(space, enqueue=tuple(points))
+        if recipe:
+            space = space.start_from(recipe, facts.size, facts.labelled, overrides)
+        return space._with_portfolio(facts.size) if self.portfolio else space
+
+    def _with_portfolio(self, size: int) -> Space:
+        more = (point_in_space(point, self.search, self.fixed, size) for point in load_portfolio())
+        points = (*self.enqueue, *(point for point in more if point))
+        return dataclasses.replace(self, enqueue=points, portfolio=False)
 
     def _by_rules(self, facts: ImageFacts) -> Space:
         where = f"the rules for {facts.size} px on a {facts.device}"

@@ -17,7 +17,7 @@ from pipeline.search.surrogate.model import STARTUP, fit_model
 
 _LOOKED_AT = 3000  # random points among which, and the trials', the best expected one is looked for
 _VARIED = 40  # of them, around which and to which each parameter is varied alone
-Trial = tuple[Mapping[str, Any], Mapping[int, float], str]
+Trial = tuple[Mapping[str, Any], Mapping[int, float], bool]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Belief:
 
 
 def belief_of(space: Space, trials: Iterable[Trial]) -> Belief | None:
-    """What `mfgp` believes after trials: parameters, the best fid so far by kimg, the cause of the end.
+    """What `mfgp` believes after trials; None: nothing yet.
 
-    None: nothing yet.
+    trials: parameters, the best fid so far by kimg, whether the trial is over (`Curve`).
     """
     encoder = Encoder(space)
-    tried = [(params, reports, cause) for params, reports, cause in trials if reports]
+    tried = [(params, reports, over) for params, reports, over in trials if reports]
     curves = [make_curve(encoder, *trial) for trial in tried]
     if len(curves) < STARTUP:
         return None

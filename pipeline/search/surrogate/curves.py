@@ -4,7 +4,7 @@ A trial that was stopped early is worth learning from only if its last fid is co
 same length. Its end is extrapolated: between two reports, the log of the best fid falls for it as it fell on
 average for those trials that went on, and the uncertainty grows by their variance. (Freeze-thaw Bayesian
 optimisation, Swersky et al. 2014, has a prior for the same; here the sweep's own trials are the prior.)
-A trial whose training had failed (it diverged, or its fid stood still) ends where it is.
+A trial that diverged or was hopeless ends where it is (`OVER`). Ticks before the first fid are left out.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.records import GAVE_UP, LOWEST_FID
+from pipeline.records import LOWEST_FID, PENALTY
 from pipeline.search.surrogate.encoding import Encoder
 
+OVER = "over"
+"""User attribute of ended trials whose fid longer training would not lower (`training.balance.is_over`)."""
 _FEW = 4  # of fewer values a variance is not estimated
 _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 
@@ -29,7 +31,7 @@ _UNKNOWN_VARIANCE = 0.05  # of a fall in log fid of which little is known
 class Curve:
     """One trial: its point (width,), and the log of the best fid so far (R,) at rising `kimg` (R,).
 
-    over: longer training would change nothing.
+    over: its fid would not fall further. A trial without a fid has the log of `PENALTY` and is over.
     """
 
     point: np.ndarray
@@ -56,8 +58,8 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
     for trial in trials:
         curve = kept.get(trial.number)
         if curve is None:
-            cause = str(trial.user_attrs.get("cause", ""))
-            curve = make_curve(encoder, trial.params, trial.intermediate_values, cause)
+            over = bool(trial.user_attrs.get(OVER))
+            curve = make_curve(encoder, trial.params, trial.intermediate_values, over)
             if trial.state != TrialState.RUNNING:
                 kept[trial.number] = curve
         found.append(curve)
@@ -65,12 +67,13 @@ def curves_of(study: optuna.Study, trials: Sequence[FrozenTrial], encoder: Encod
 
 
 def make_curve(
-    encoder: Encoder, params: Mapping[str, Any], reports: Mapping[int, float], cause: str = ""
+    encoder: Encoder, params: Mapping[str, Any], reports: Mapping[int, float], over: bool = False
 ) -> Curve:
-    """The curve of a trial. reports: the best fid so far by kimg, not empty. cause: of its end, if any."""
-    kimg, values = np.array(sorted(reports.items())).T
-    logs, over = np.log(np.maximum(values, LOWEST_FID)), cause.startswith(GAVE_UP)
-    return Curve(encoder.vector(params), kimg.astype(int), logs, over)
+    """The curve of a trial. reports: the best fid so far by kimg, `PENALTY` before the first; not empty."""
+    measured = {kimg: fid for kimg, fid in reports.items() if fid < PENALTY}
+    kimg, values = np.array(sorted(measured.items() or [(max(reports), PENALTY)])).T
+    logs = np.log(np.maximum(values, LOWEST_FID))
+    return Curve(encoder.vector(params), kimg.astype(int), logs, over or not measured)
 
 
 def extrapolate(curves: Sequence[Curve], full_kimg: int) -> Ends:

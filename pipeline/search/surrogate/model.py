@@ -20,7 +20,9 @@ STARTUP = 8
 _FITTED, _LEARNED = 64, 160  # trials from which the scales are fitted, and from which it predicts
 _WORST = 1.0
 """Where bad ends are cut off: as far above the median as the best is below it, times this."""
-_NEVER = math.log(PENALTY) - 1  # ends above had no fid, whatever their curve was extrapolated by
+_FEW, _FAR = 4, 1.0
+"""Of fewer trials with a fid, the best tells little by lying below their median: this far at least."""
+_NEVER = math.log(PENALTY) - 0.01  # ends above had no fid
 _RELEVANT, _LESS, _LEAST = 2.0, -1.0, -3.0
 _RELEVANCES = {"lr_g": _RELEVANT, "lr_d": _RELEVANT, "width_g": _LESS, "width_d": _LESS, "gamma": _LESS}
 _RELEVANCE_SPREAD = 1.0
@@ -75,7 +77,8 @@ def without_outliers(values: np.ndarray) -> np.ndarray:
     if not len(measured):
         return values
     median, best = float(np.median(measured)), float(measured.min())
-    capped: np.ndarray = np.minimum(values, median + _WORST * (median - best))
+    margin = _WORST * max(median - best, _FAR if len(measured) < _FEW else 0.0)
+    capped: np.ndarray = np.minimum(values, median + margin)
     return capped
 
 

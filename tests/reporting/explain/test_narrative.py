@@ -20,7 +20,7 @@ from pipeline.reporting.explain.narrative import (
     next_steps,
     shared_values,
 )
-from pipeline.reporting.history import History
+from pipeline.reporting.history import History, TrialView
 from pipeline.search.space.parser import parse_space
 from pipeline.tables import PRUNERS
 
@@ -88,6 +88,35 @@ def test_the_sampler_the_pruner_and_the_users_own_code_are_named() -> None:
     assert PRUNERS["asha"].meaning in pruner
     assert re.search("mine .*abababababab.*: mine:loss, mine:Sampler", mine)
     assert re.search("other .*: other:features", other)
+
+
+def searched_by_mfgp(*trials: TrialView) -> str:
+    """How a sweep of these trials searched, in one line."""
+    stored = {"sweep": {"sampler": "mfgp"}}
+    space = parse_space(
+        "[search]\nlr_g = { float = [1e-5, 1e-1], log = true }\nbeta1 = { choice = [0, 0.5] }"
+    )
+    (_, lines), *_ = explain_sweep(dataclasses.replace(history_of(*trials), stored=stored, space=space))
+    return " ".join(lines)
+
+
+def test_what_the_search_believes_is_told() -> None:
+    """The fid depends on lr_g alone; failed trials and values outside the space do not count."""
+    rates = [1e-5 * 10**n for n in (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)]
+    trials = [
+        trial_view(n, [90.0, 10.0 + 20 * abs(n - 4)], params={"lr_g": rate, "beta1": (0, 0.5)[n % 2]})
+        for n, rate in enumerate(rates)
+    ]
+    found = searched_by_mfgp(*trials, trial_view(20, [1.0], "failed", params={"lr_g": 5.0}))
+    assert "It believes that these decide most: lr_g, beta1." in found
+    told = re.search(r"lowest fid, (\S+) \((\S+) to (\S+)\) at a trial's end, at lr_g = (\S+), beta1", found)
+    assert told
+    fid, low, high, rate = map(float, told.groups())
+    assert low < fid < high
+    assert 5 < fid < 30
+    assert 1e-4 < rate < 1e-2
+    few = [trial for trial in trials if trial.trial < 7]
+    assert "It has not learned yet: fewer than 8 trials have reported." in searched_by_mfgp(*few)
 
 
 def test_failures_of_a_trial_are_listed() -> None:

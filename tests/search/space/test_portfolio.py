@@ -127,3 +127,10 @@ def test_every_space_that_comes_with_gansweep_has_it(name: str) -> None:
         assert len(resolved.enqueue) >= 6
         for point in resolved.enqueue:
             resolved.config(point)
+
+
+def test_with_a_recipe_the_points_are_those_of_the_space_that_it_makes() -> None:
+    resolved = load_builtin("lucic2018").on_images(facts(32), "r3gan")
+    assert resolved.start_from("r3gan", 32, False).enqueue[0] == resolved.enqueue[0]
+    expected = [point_in_space(p, resolved.search, resolved.fixed, 32) for p in load_portfolio()]
+    assert list(resolved.enqueue[-len(expected) :]) == expected

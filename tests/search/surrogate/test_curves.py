@@ -8,8 +8,9 @@ import numpy as np
 import optuna
 import pytest
 
+from pipeline.records import PENALTY
 from pipeline.search.space.parser import parse_space
-from pipeline.search.surrogate.curves import Curve, curves_of, extrapolate
+from pipeline.search.surrogate.curves import Curve, curves_of, extrapolate, make_curve
 from pipeline.search.surrogate.encoding import Encoder
 
 SPACE = parse_space("[search]\nlr_g = { float = [1e-5, 1e-2], log = true }")
@@ -75,3 +76,18 @@ def test_curves_of_a_study_are_logs_and_ended_ones_are_kept() -> None:
     assert first[0].values.tolist() == [pytest.approx(math.log(8))]
     assert np.isfinite(first[1].values).all()
     assert curves_of(study, study.trials, Encoder(SPACE))[0] is first[0]
+
+
+def test_ticks_without_a_fid_say_nothing_of_how_curves_fall() -> None:
+    late = make_curve(Encoder(SPACE), {"lr_g": 1e-3}, {1: PENALTY, 2: 200.0, 3: 150.0})
+    assert late.kimg.tolist() == [2, 3]
+    full = [curve(*np.log([201, 50, 12.2])) for _ in range(5)]
+    ends = extrapolate([*full, late, curve(math.log(200))], 3)
+    assert math.exp(ends.values[-1]) == pytest.approx(12.2, rel=0.3)
+
+
+def test_a_trial_without_any_fid_stays_without() -> None:
+    never = make_curve(Encoder(SPACE), {"lr_g": 1e-3}, {1: PENALTY, 2: PENALTY})
+    ends = extrapolate([*[curve(3, 2, 1.5) for _ in range(5)], never], 3)
+    assert ends.values[-1] == pytest.approx(math.log(PENALTY))
+    assert never.over

@@ -64,7 +64,7 @@ def test_a_condition_on_a_number_outside_its_range_never_holds() -> None:
     assert found["beta1"].tolist() == [False, True, False]
 
 
-def test_the_vector_of_genes_is_that_of_their_values() -> None:
+def test_the_vector_of_places_is_that_of_their_values() -> None:
     encoder = Encoder(SPACE)
     drawn = encoder.draw(RNG, 50)
     for places, vector in zip(drawn, encoder.vectors(drawn), strict=True):

@@ -10,11 +10,20 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from pipeline.records import PENALTY
 from pipeline.search.samplers import to_optuna
 from pipeline.search.space.parser import parse_space
 from pipeline.search.study import suggest_params
 from pipeline.search.surrogate.belief import belief_of
-from pipeline.search.surrogate.model import STARTUP, expected_improvement, spread_out, without_outliers
+from pipeline.search.surrogate.curves import make_curve
+from pipeline.search.surrogate.encoding import Encoder
+from pipeline.search.surrogate.model import (
+    STARTUP,
+    expected_improvement,
+    fit_model,
+    spread_out,
+    without_outliers,
+)
 from pipeline.search.surrogate.sampler import MfgpSampler
 
 SPACE = parse_space("""
@@ -58,6 +67,12 @@ def search(trials: int, seed: int, sampler: str = "mfgp", stopped_at: int = 8) -
     return study
 
 
+def proposed(study: optuna.Study, seed: int) -> dict[str, Any]:
+    """What the sampler alone proposes, before the space's conditions are applied; empty if at random."""
+    trial = study.ask()
+    return MfgpSampler(seed, SPACE, KNOWN).sample_relative(study, study.trials[trial.number], KNOWN)
+
+
 def best_end(study: optuna.Study) -> float:
     return min(fid_of(trial.params, 8) for trial in study.trials)
 
@@ -70,8 +85,13 @@ def test_it_finds_better_points_than_random_draws(stopped_at: int) -> None:
 
 
 def test_proposals_have_the_parameters_whose_conditions_hold() -> None:
-    for trial in search(30, 0).trials:
-        assert ("gamma" in trial.params) == (trial.params["penalty"] == "r1")
+    study, penalties = search(30, 0), set()
+    for number in range(20):
+        params = proposed(study, number)
+        if params:
+            assert ("gamma" in params) == (params["penalty"] == "r1")
+            penalties.add(params["penalty"])
+    assert "r1" in penalties
 
 
 def test_the_same_study_and_seed_give_the_same_point() -> None:
@@ -80,34 +100,39 @@ def test_the_same_study_and_seed_give_the_same_point() -> None:
 
 
 def test_trials_that_are_asked_for_at_the_same_time_differ() -> None:
+    """With the same candidates: what is pending makes them worth less."""
     study = search(20, 1)
     asked = []
-    for number in range(4):
-        study.sampler = MfgpSampler(9000 + number, SPACE, KNOWN)
+    for _ in range(4):
+        study.sampler = MfgpSampler(9000, SPACE, KNOWN)
         asked.append(suggest_params(SPACE, study.ask()))
-    rates = [(math.log10(float(p["lr_g"])), math.log10(float(p["lr_d"]))) for p in asked]
-    assert len(set(rates)) == 4
+    rates = {(float(p["lr_g"]), float(p["lr_d"])) for p in asked}
+    assert len(rates) == 4
 
 
-def test_diverged_and_failed_trials_are_no_trouble() -> None:
-    study = optuna.create_study()
-    for number in range(STARTUP + 4):
-        study.sampler = MfgpSampler(number, SPACE, KNOWN)
-        trial = study.ask()
-        suggest_params(SPACE, trial)
-        if number % 4 == 0:
-            study.tell(trial, state=TrialState.FAIL)
-        else:
-            trial.report(1e6 if number % 4 == 1 else 50.0 + number, 1)
-            study.tell(trial, state=TrialState.PRUNED)
-    assert len(study.trials) == STARTUP + 4
+def test_failed_trials_are_worse_than_the_only_one_with_a_fid() -> None:
+    encoder, point = Encoder(SPACE), {"lr_d": 1e-4, "width_g": 16, "loss": "hinge", "penalty": "none"}
+    good, *bad = [{**point, "lr_g": float(rate)} for rate in (2e-5, *np.geomspace(1e-3, 1e-2, 9))]
+    curves = [make_curve(encoder, good, {1: 20.0}), *(make_curve(encoder, p, {1: PENALTY}) for p in bad)]
+    model = fit_model(SPACE, encoder, curves, np.empty((0, encoder.width)))
+    mean, _ = model.process.predict(np.array([encoder.vector(good), encoder.vector(bad[4])]))
+    assert mean[0] < mean[1] - 0.05
+    assert model.best == pytest.approx(math.log(20))
+
+
+def test_a_failed_trial_is_none_that_it_learns_from() -> None:
+    study = search(STARTUP - 1, 0)
+    study.tell(study.ask(KNOWN), state=TrialState.FAIL)
+    assert [proposed(study, number) for number in range(3)] == [{}] * 3
+    assert proposed(search(STARTUP, 0), 0)
 
 
 def test_how_bad_a_failure_is_does_not_matter() -> None:
     values = np.array([1.0, 2.0, 3.0, 14.0])
     assert without_outliers(values).tolist() == [1.0, 2.0, 3.0, 3.0]
     mostly_failed = np.array([3.0, 4.0, 5.0, *[math.log(1e6)] * 9])
-    assert without_outliers(mostly_failed).max() == 5.0
+    assert without_outliers(np.append(mostly_failed, 3.5)).max() == 4.5
+    assert without_outliers(mostly_failed[2:]).tolist() == [5.0, *[6.0] * 9]
     assert without_outliers(mostly_failed[3:]).tolist() == mostly_failed[3:].tolist()
 
 
@@ -150,7 +175,7 @@ def test_expected_improvement_is_that_of_a_normal_value() -> None:
 
 
 def test_what_the_search_believes() -> None:
-    trials = [(trial.params, trial.intermediate_values, "") for trial in search(60, 0).trials]
+    trials = [(trial.params, trial.intermediate_values, False) for trial in search(60, 0).trials]
     found = belief_of(SPACE, trials)
     assert found is not None
     assert {*found.parameters[:2]} == {"lr_g", "lr_d"}
