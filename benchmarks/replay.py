@@ -59,7 +59,10 @@ def main() -> None:
     names = f"all, choices, or of: {', '.join(known_methods())}"
     parser.add_argument("--methods", nargs="+", default=list(CORE), help=names)
     parser.add_argument(
-        "--seeds", type=int, default=100, help="of each method, at most; slow peers have fewer"
+        "--seeds",
+        type=int,
+        default=100,
+        help="of each method, at most; slow peers have fewer, random search has 100",
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, default=Path("build/replays"), help="folder of what has ended")
@@ -102,7 +105,8 @@ def replays_of(table: str, workers: int, method: str, args: argparse.Namespace, 
     world = f"{load_table(table).version}-{FULL_TRIALS}"
     path = args.work / f"{table}-{world}" / f"{method.replace(':', '-')}-{workers}.jsonl"
     traces = {line["seed"]: Trace(**line["trace"]) for line in read_lines(path)}
-    keys = {s: (table, world, workers, method, s) for s in range(min(args.seeds, seeds_of(method)))}
+    count = seeds_of(method) if method in BARS else min(args.seeds, seeds_of(method))
+    keys = {seed: (table, world, workers, method, seed) for seed in range(count)}
     if method in PEERS and not args.anew:
         traces = {seed: saved[key] for seed, key in keys.items() if key in saved} | traces
     missing = [seed for seed in keys if seed not in traces]
