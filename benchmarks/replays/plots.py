@@ -45,12 +45,12 @@ def plot_regret(drawn: Mapping[tuple[str, int], Mapping[str, Curves]], path: Pat
 
 
 def shown_methods(drawn: Mapping[tuple[str, int], Mapping[str, Curves]]) -> list[str]:
-    """Ours, random search without and with ASHA, and the others that are best on average at the end."""
+    """Ours, random search without and with ASHA, and the others of most panels that are best at the end."""
     ends: dict[str, list[float]] = {}
     for curves in drawn.values():
         for method, curve in curves.items():
             ends.setdefault(method, []).append(float(np.log(curve.middle[-1] / curves["random"].middle[-1])))
-    others = sorted(ends.keys() - set(_FIRST), key=lambda method: (np.mean(ends[method]), method))
+    others = sorted(ends.keys() - set(_FIRST), key=lambda m: (-len(ends[m]), np.mean(ends[m]), m))
     return [*(method for method in _FIRST if method in ends), *others][:_DRAWN]
 
 
