@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from replays.methods import OURS
@@ -42,16 +43,13 @@ def cross_validate(lines: Sequence[Line]) -> Iterator[Chosen]:
     if OURS not in complete or len(complete) < 2 or len(tables) < 2:
         return
     for table in tables:
-        elsewhere = {m: mean(v for (t, _), v in found.items() if t != table) for m, found in complete.items()}
-        here = {m: mean(v for (t, _), v in found.items() if t == table) for m, found in complete.items()}
+        elsewhere = {
+            m: fmean(v for (t, _), v in found.items() if t != table) for m, found in complete.items()
+        }
+        here = {m: fmean(v for (t, _), v in found.items() if t == table) for m, found in complete.items()}
         method = min(elsewhere, key=elsewhere.__getitem__)
         ratios = (math.exp(value) for value in (here[method], here[OURS], min(here.values())))
         yield Chosen(table, method, *ratios)
-
-
-def mean(values: Iterator[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
 
 
 def print_chosen(lines: Sequence[Line]) -> None:

@@ -110,6 +110,20 @@ def test_trials_that_are_asked_for_at_the_same_time_differ() -> None:
     assert len(rates) == 4
 
 
+def test_diverged_and_failed_trials_are_no_trouble() -> None:
+    study = optuna.create_study()
+    for number in range(STARTUP + 4):
+        study.sampler = MfgpSampler(number, SPACE, KNOWN)
+        trial = study.ask()
+        suggest_params(SPACE, trial)
+        if number % 4 == 0:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            trial.report(1e6 if number % 4 == 1 else 50.0 + number, 1)
+            study.tell(trial, state=TrialState.PRUNED)
+    assert len(study.trials) == STARTUP + 4
+
+
 def test_failed_trials_are_worse_than_the_only_one_with_a_fid() -> None:
     encoder, point = Encoder(SPACE), {"lr_d": 1e-4, "width_g": 16, "loss": "hinge", "penalty": "none"}
     good, *bad = [{**point, "lr_g": float(rate)} for rate in (2e-5, *np.geomspace(1e-3, 1e-2, 9))]
@@ -131,6 +145,7 @@ def test_how_bad_a_failure_is_does_not_matter() -> None:
     values = np.array([1.0, 2.0, 3.0, 14.0])
     assert without_outliers(values).tolist() == [1.0, 2.0, 3.0, 3.0]
     mostly_failed = np.array([3.0, 4.0, 5.0, *[math.log(1e6)] * 9])
+    assert without_outliers(mostly_failed).max() == 5.0
     assert without_outliers(np.append(mostly_failed, 3.5)).max() == 4.5
     assert without_outliers(mostly_failed[2:]).tolist() == [5.0, *[6.0] * 9]
     assert without_outliers(mostly_failed[3:]).tolist() == mostly_failed[3:].tolist()
